@@ -1,0 +1,41 @@
+# Two commands need nothing but Python 3.11+, make and pip: `make demo` and `make test`.
+# Both may be run again at once; the virtual environment is made when pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test check chaos browser bench docs clean
+
+$(STAMP): pyproject.toml
+	@echo "setting up .venv (once) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Stepstream needs Python 3.11 or newer; call make PYTHON=python3.12"; exit 1)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## bus dev with the plushie example and eight requests; EXIT=1 ends when they have
+	@$(BIN)/python -m examples.demo $(if $(EXIT),--exit)
+
+test: $(STAMP)  ## unit, redis, system, guide and example tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## format, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+
+chaos: $(STAMP)  ## the tests that kill processes
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+browser: $(STAMP)  ## the tests that drive Chromium
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+bench: $(STAMP)  ## prints one table: this engine beside the raw floor of the same server
+	@$(BIN)/python -m bench.spine
+
+docs: $(STAMP)  ## docs/keys.md from bus/wire/keys.py
+	@$(BIN)/python -m docs.make_keys
+
+clean:
+	rm -rf .venv .bus build *.egg-info

@@ -1,0 +1,42 @@
+"""Stepstream: durable functions over Redis Streams.
+
+The front door: declare functions on a `Bus`, send events with it. `from consumers import Worker` runs them, `from web
+import create_app` makes the site.
+"""
+
+from bus.bus import Bus, NewEvent
+from bus.context import Context
+from bus.errors import (
+    BusError,
+    ConfigError,
+    EventInvalid,
+    NonRetriable,
+    RetryAfter,
+    StepFailed,
+    StoreUnavailable,
+)
+from bus.event import Event, EventData
+from bus.function import Function
+from bus.retry import Exponential, Retry
+from bus.step import Step
+from bus.trigger import On
+
+__all__ = [
+    "Bus",
+    "BusError",
+    "ConfigError",
+    "Context",
+    "Event",
+    "EventData",
+    "EventInvalid",
+    "Exponential",
+    "Function",
+    "NewEvent",
+    "NonRetriable",
+    "On",
+    "Retry",
+    "RetryAfter",
+    "Step",
+    "StepFailed",
+    "StoreUnavailable",
+]

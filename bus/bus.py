@@ -1,0 +1,147 @@
+"""Bus: declares functions and sends events. It runs nothing: `Worker(app)` does, and `create_app(app)` makes the site."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, overload
+
+import msgspec
+
+from bus import codec, settings
+from bus.errors import ConfigError, EventInvalid
+from bus.event import MAX_EVENTS, EventData, Outgoing, check_id, check_name, check_size, check_ts
+from bus.function import Function, Handler
+from bus.function import check_id as check_function_id
+from bus.ids import ulid
+from bus.retry import Retry
+from bus.trigger import Declared, checked
+from bus.wire.streams import Publisher, Stored
+from bus.wire.wire import Wire
+
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    """An event to send, when it needs more than its data: a name without a type, an id of its own, a time."""
+
+    event: str | EventData
+    data: Mapping[str, Any] | None = None
+    id: str | None = None
+    ts: int | None = None
+    v: str | None = None
+
+
+class Bus:
+    """One application's functions, under one id. Declaring and sending are all it does."""
+
+    def __init__(self, id: str, *, lifespan: Lifespan | None = None) -> None:  # noqa: A002 - the word people read
+        """Make a bus. `lifespan` is an async context manager a worker enters once; its value is `ctx.state`."""
+        check_function_id("bus", id)
+        self.id = id
+        self.lifespan = lifespan
+        self.functions: dict[str, Function] = {}
+        self._wire: Wire | None = None
+        self._publisher: Publisher | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def function(
+        self, id: str, *, on: Declared | list[Declared], retries: int | Retry = 4, name: str = ""  # noqa: A002
+    ) -> Callable[[Handler], Function]:
+        """Declare a function: `@app.function("greet", on=Hello)` above `async def greet(ctx, step)`.
+
+        `on` is an event type, a name, `On(…, if_=…)`, or a list of them. `retries` is a count (attempts = retries + 1) or
+        a Retry. Raises ConfigError, naming the function, the option and the way out.
+        """
+        if id in self.functions:
+            raise ConfigError(f"bus '{self.id}' has two functions '{id}'; give one of them another id")
+        triggers = checked(on, id)
+        retry = retries if isinstance(retries, Retry) else Retry(retries)
+
+        def declare(handler: Handler) -> Function:
+            made = Function(self.id, id, handler=handler, triggers=triggers, retry=retry, name=name)
+            self.functions[id] = made
+            return made
+
+        return declare
+
+    @overload
+    async def send(
+        self,
+        event: str | EventData | NewEvent,
+        data: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+    ) -> str: ...
+    @overload
+    async def send(self, event: Sequence[EventData | NewEvent]) -> list[str]: ...
+    async def send(
+        self,
+        event: str | EventData | NewEvent | Sequence[EventData | NewEvent],
+        data: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the word people read
+    ) -> str | list[str]:
+        """Publish one event or several; return their ids once Redis has stored them.
+
+        An `id` of yours makes it idempotent: for 24 h a second send of it, under one name, stores nothing. All events
+        are checked before any is stored. Raises EventInvalid, or PublishFailed (repeating is safe with ids of yours).
+        """
+        if isinstance(event, NewEvent):
+            return (await self.publish([event]))[0].id
+        if isinstance(event, str | EventData):
+            return (await self.publish([NewEvent(event, data, id)]))[0].id
+        return [stored.id for stored in await self.publish(event)]
+
+    async def publish(self, events: Sequence[EventData | NewEvent]) -> list[Stored]:
+        """Publish as `send` does, and return ids, stream entries and which were there already."""
+        if not 1 <= len(events) <= MAX_EVENTS:
+            raise EventInvalid(f"{len(events)} events; send 1 to {MAX_EVENTS} at once", status=413)
+        outgoing: list[Outgoing] = []
+        for position, event in enumerate(events):
+            try:
+                outgoing.append(_outgoing(event if isinstance(event, NewEvent) else NewEvent(event)))
+            except EventInvalid as error:
+                raise error.at(position) if len(events) > 1 else error from None
+        return await self._connected().publish(outgoing)
+
+    async def close(self) -> None:
+        """Close the connections that `send` opened."""
+        wire, self._wire, self._publisher = self._wire, None, None
+        if wire is not None and self._loop is asyncio.get_running_loop():
+            await wire.close()
+
+    def _connected(self) -> Publisher:
+        loop = asyncio.get_running_loop()
+        if self._publisher is None or self._loop is not loop:
+            configured, _ = settings.read()
+            self.connect(Wire(configured, f"send:{self.id}"))
+        assert self._publisher is not None
+        return self._publisher
+
+    def connect(self, wire: Wire) -> None:
+        """Send through a wire that is open already (a worker's, a test's)."""
+        self._loop = asyncio.get_running_loop()
+        self._wire = wire
+        self._publisher = Publisher(wire)
+
+
+def _outgoing(new: NewEvent) -> Outgoing:
+    if isinstance(new.event, EventData):
+        if not new.event.event_name:
+            raise EventInvalid(f"class {type(new.event).__name__} has no event name; declare it with name='…'", field="name")
+        name, value = new.event.event_name, new.event
+    else:
+        name, value = new.event, {} if new.data is None else new.data
+        check_name(name)
+    if new.id is not None:
+        check_id(new.id)
+    if new.ts is not None:
+        check_ts(new.ts)
+    try:
+        data = codec.encode(value)
+    except TypeError as error:
+        raise EventInvalid(f"is not JSON: {error}", field="data") from None
+    if not data.startswith(b"{"):
+        raise EventInvalid(f"must be an object, got {type(value).__name__}", field="data")
+    check_size(data)
+    return Outgoing(new.id or ulid(), name, data, own_id=new.id is not None, ts=new.ts, v=new.v)

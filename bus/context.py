@@ -1,0 +1,58 @@
+"""Context: what a handler knows about its run."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from bus.event import Event
+
+T = TypeVar("T")
+
+
+def _drop(*_: Any) -> Any:
+    raise structlog.DropEvent
+
+
+_silent: Any = structlog.wrap_logger(None, processors=[_drop])
+
+
+class Context(Generic[T]):
+    """The event, the run, and the worker's state.
+
+    `attempt` counts failed tries of the code between steps: 0, and 0 again after each newly saved step. `state` is the
+    value of the bus's lifespan. `logger` is bound to the run, and silent while memos are replayed: write
+    `ctx.logger.info(…)`, do not keep it in a variable.
+    """
+
+    __slots__ = ("_logger", "_replaying", "attempt", "event", "events", "function", "run_id", "state")
+
+    def __init__(
+        self,
+        *,
+        event: Event[T],
+        run_id: str,
+        function: str,
+        attempt: int,
+        state: Any,
+        replaying: Callable[[], bool],
+    ) -> None:
+        self.event = event
+        self.events: list[Event[T]] = [event]
+        self.run_id = run_id
+        self.function = function
+        self.attempt = attempt
+        self.state = state
+        self._replaying = replaying
+        self._logger: Any = None
+
+    @property
+    def logger(self) -> Any:
+        """A structlog logger bound to function, run and attempt."""
+        if self._replaying():
+            return _silent
+        if self._logger is None:
+            self._logger = structlog.get_logger("run").bind(
+                function=self.function, run=self.run_id, attempt=self.attempt
+            )
+        return self._logger

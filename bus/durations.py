@@ -1,0 +1,54 @@
+"""Durations and moments: what people write ("1h30m", 90, timedelta, datetime) to milliseconds."""
+
+import re
+from datetime import datetime, timedelta
+
+from bus.errors import ConfigError
+
+_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+
+LONGEST_MS = 366 * _UNITS["d"]
+"""The longest sleep or wait: 366 days (sdk-protocol §12.1)."""
+
+
+def milliseconds(duration: float | str | timedelta, what: str = "duration") -> int:
+    """Return a duration in milliseconds: seconds as a number, "1h30m" as text, or a timedelta.
+
+    Raises ConfigError, naming `what`, for what is no duration, negative, or longer than 366 days.
+    """
+    if isinstance(duration, timedelta):
+        value = duration.total_seconds() * 1_000
+    elif isinstance(duration, str):
+        if not _WHOLE.fullmatch(duration):
+            raise ConfigError(f"{what} {duration!r} is not a duration; write '30s', '1h30m', '2d' or seconds as a number")
+        value = sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(duration))
+    elif isinstance(duration, bool):
+        raise ConfigError(f"{what} {duration!r} is not a duration; write '30s', '1h30m' or seconds as a number")
+    else:
+        value = duration * 1_000
+    if not 0 <= value <= LONGEST_MS:  # also refuses NaN, which compares false
+        raise ConfigError(f"{what} {duration!r} must be between 0 and 366 days")
+    return round(value)
+
+
+def moment_ms(moment: datetime, what: str = "moment") -> int:
+    """Return an aware datetime as Unix milliseconds; ConfigError for a naive one."""
+    if moment.tzinfo is None:
+        raise ConfigError(f"{what} {moment!r} has no time zone; write datetime(…, tzinfo=UTC)")
+    return round(moment.timestamp() * 1_000)
+
+
+def in_words(ms: float) -> str:
+    """Return a duration as a person reads it: 850 ms, 2.4 s, 3 min 5 s, 2 h 4 min, 3 d 1 h."""
+    if ms < 1_000:
+        return f"{ms:.0f} ms"
+    if ms < 60_000:
+        return f"{ms / 1_000:.1f} s"
+    seconds = round(ms / 1_000)
+    for size, unit, small, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            rest = seconds % size // small
+            return f"{seconds // size} {unit} {rest} {small_unit}" if rest else f"{seconds // size} {unit}"
+    return f"{seconds} s"

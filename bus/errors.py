@@ -1,0 +1,117 @@
+"""Everything that can go wrong, and who should care.
+
+BusError
+├── ConfigError           the programmer: a declaration or a setting makes no sense
+├── EventInvalid          the sender: answered with 4xx, the event and the field
+├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, NOPERM, ERR)
+│   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
+│   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
+├── StoreUnavailable      the operator: Redis did not answer or cannot serve now; loops wait and try again
+└── RunError
+    ├── StepFailed        the function body: a step used up its attempts; catchable
+    ├── NonRetriable      raised by users: no further attempt
+    └── RetryAfter        raised by users: try again at a given time
+"""
+
+from datetime import datetime, timedelta
+
+
+class BusError(Exception):
+    """The root of every error of ours; `code` is stable, for HTTP answers and logs."""
+
+    code = "bus_error"
+
+
+class ConfigError(BusError):
+    """A declaration or a setting makes no sense; the message has the value and the way out."""
+
+    code = "config"
+
+
+class EventInvalid(BusError):
+    """An event breaks a rule.
+
+    `field` is its path (`data`, `ts`, `data.userId`), `position` its place in a list, `status` the HTTP status.
+    """
+
+    code = "event_invalid"
+
+    def __init__(self, message: str, *, field: str = "", position: int | None = None, status: int = 400) -> None:
+        self.reason = message
+        self.field = field
+        self.position = position
+        self.status = status
+        where = f"event {position}: " if position is not None else ""
+        super().__init__(f"{where}{field}: {message}" if field else f"{where}{message}")
+
+    def at(self, position: int) -> "EventInvalid":
+        """Return the same error, told of the event at `position` of a list."""
+        return EventInvalid(self.reason, field=self.field, position=position, status=self.status)
+
+
+class StoreError(BusError):
+    """Redis refused a command, and trying again would not help."""
+
+    code = "store"
+
+
+class GroupMissing(StoreError):
+    """A consumer group or its stream is gone (NOGROUP)."""
+
+
+class ScriptMissing(StoreError):
+    """The server does not have a script (NOSCRIPT)."""
+
+
+class StoreUnavailable(BusError):
+    """Redis did not answer, or says it cannot serve now; the outcome of a command in flight is unknown.
+
+    `state` is the server's word (`OOM`, `LOADING`, …), `lost` for a broken connection, `refused` when none opens.
+    """
+
+    code = "store_unavailable"
+
+    def __init__(self, message: str, *, state: str = "lost") -> None:
+        self.state = state
+        super().__init__(message)
+
+
+class RunError(BusError):
+    """What ends a step or a run."""
+
+    code = "run"
+
+
+class StepFailed(RunError):
+    """A step used up its attempts. Catch it to go on without the step.
+
+    `step` is its id; `name`, `message` and `stack` tell the last error as it was raised.
+    """
+
+    code = "step_failed"
+
+    def __init__(self, step: str, name: str, message: str, stack: str = "") -> None:
+        self.step = step
+        self.name = name
+        self.message = message
+        self.stack = stack
+        super().__init__(f"step '{step}' failed: {name}: {message}")
+
+
+class NonRetriable(RunError):
+    """Raise it in a step or a function: trying again would not help."""
+
+    code = "non_retriable"
+
+
+class RetryAfter(RunError):
+    """Raise it to be tried again at a given time: seconds, "30s", a timedelta or an aware datetime.
+
+    The attempt counts. The wait is kept between 1 s and 24 h.
+    """
+
+    code = "retry_after"
+
+    def __init__(self, when: float | str | timedelta | datetime, message: str = "") -> None:
+        self.when = when
+        super().__init__(message or f"try again after {when}")

@@ -1,0 +1,133 @@
+"""Events: the envelope (`Event`), the payload's base (`EventData`), and the rules every event keeps.
+
+A payload is a msgspec struct with the event's name in its declaration; on the wire it is plain JSON, and stays raw
+until a function's type decodes it.
+"""
+
+import re
+from typing import Any, ClassVar, Generic, Literal, TypeVar, dataclass_transform
+
+import msgspec
+from msgspec import Raw
+
+from bus import codec
+from bus.errors import ConfigError, EventInvalid
+
+T = TypeVar("T")
+
+MAX_EVENT_BYTES = 3 * 1024 * 1024
+MAX_EVENTS = 5_000
+MAX_NAME_BYTES = 512
+MAX_ID_CHARS = 256
+EARLIEST_MS = 315_532_800_000  # 1980-01-01
+LATEST_MS = 4_102_444_800_000  # 2100-01-01
+RESERVED = ("bus/", "inngest/")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+
+
+@dataclass_transform(kw_only_default=False, field_specifiers=(msgspec.field,))
+class _EventMeta(msgspec.StructMeta):
+    """Takes `name=`: msgspec refuses unknown class arguments, and its `tag=` would put a field into the payload."""
+
+    def __new__(  # noqa: D102 - the signature is the documentation
+        mcs,
+        cls: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        name: str = "",
+        rename: Literal["lower", "upper", "camel", "pascal", "kebab"] | None = None,
+        **options: Any,
+    ) -> Any:
+        made: Any = super().__new__(mcs, cls, bases, namespace, rename=rename, **options)
+        if name:
+            try:
+                check_name(name)
+            except EventInvalid as error:
+                raise ConfigError(f"class {cls}: name {name!r} {error.reason}") from None
+            made.event_name = name
+        return made
+
+
+class EventData(msgspec.Struct, metaclass=_EventMeta):
+    """The base of typed payloads: `class OrderPaid(EventData, name="order.paid", rename="camel")`."""
+
+    event_name: ClassVar[str] = ""
+
+
+class Event(msgspec.Struct, Generic[T], frozen=True):
+    """What happened: an id, a name, typed data, `ts` (Unix ms, the sender's) and the schema version `v`."""
+
+    id: str
+    name: str
+    data: T
+    ts: int
+    v: str | None = None
+
+
+class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event as it is stored: `data` is JSON text that nobody has decoded yet."""
+
+    id: str
+    name: str
+    data: Raw
+    ts: int
+    v: str | None = None
+
+    def typed(self, kind: type[Any] | None) -> Event[Any]:
+        """Return the event with its data as `kind` (None: plain values); EventInvalid with the path if it does not fit."""
+        try:
+            data = codec.decode(self.data) if kind is None else codec.decode_as(self.data, kind)
+        except msgspec.ValidationError as error:
+            text, _, path = str(error).partition(" - at `$")
+            raise EventInvalid(text, field=f"data{path.rstrip('`')}") from None
+        return Event(self.id, self.name, data, self.ts, self.v)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the event as plain values: what expressions see as `event`."""
+        return {"id": self.id, "name": self.name, "data": codec.decode(self.data), "ts": self.ts, "v": self.v}
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """An event on its way to the store. `own_id` is true when the caller chose the id: then it is idempotent."""
+
+    id: str
+    name: str
+    data: bytes
+    own_id: bool = False
+    ts: int | None = None
+    v: str | None = None
+
+
+def check_name(name: str) -> None:
+    """Refuse an event name that is empty, too long, reserved, or not printable."""
+    if not name:
+        raise EventInvalid("is empty", field="name")
+    if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+        raise EventInvalid(f"is longer than {MAX_NAME_BYTES} bytes", field="name")
+    if _UNPRINTABLE.search(name) or name != name.strip():
+        raise EventInvalid("has control characters or outer blanks", field="name")
+    if name.lower().startswith(RESERVED):
+        raise EventInvalid("is reserved: names must not begin with bus/ or inngest/", field="name")
+
+
+def check_id(event_id: str) -> None:
+    """Refuse a caller's event id that is empty, too long or not printable."""
+    if not event_id:
+        raise EventInvalid("is empty; leave it out to have one made", field="id")
+    if len(event_id) > MAX_ID_CHARS:
+        raise EventInvalid(f"is longer than {MAX_ID_CHARS} characters", field="id")
+    if _UNPRINTABLE.search(event_id):
+        raise EventInvalid("has control characters", field="id")
+
+
+def check_ts(ts: int) -> None:
+    """Refuse a time outside 1980 … 2100, in Unix milliseconds."""
+    if not EARLIEST_MS <= ts <= LATEST_MS:
+        raise EventInvalid(f"must be Unix milliseconds between 1980 and 2100, got {ts}", field="ts")
+
+
+def check_size(data: bytes) -> None:
+    """Refuse data over 3 MiB."""
+    if len(data) > MAX_EVENT_BYTES:
+        raise EventInvalid(f"is {len(data)} bytes; an event holds at most {MAX_EVENT_BYTES}", field="data", status=413)

@@ -1,0 +1,71 @@
+"""Expressions over `event`: CEL, compiled once. The only room that imports the CEL package.
+
+An expression that errors is false. Paths are checked at declaration against the payload's names on the wire, so
+`event.data.user_id` where the wire says `userId` is told at once, not silently null.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import cel
+import msgspec
+
+from bus.errors import ConfigError
+
+_TOKEN = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)""")
+_ROOTS = frozenset({"event"})
+_ENVELOPE = ("id", "name", "data", "ts", "v")
+
+
+class Expression:
+    """A compiled CEL expression; `text` is what the author wrote."""
+
+    def __init__(self, text: str, where: str) -> None:
+        """Compile it; ConfigError names `where` it was declared."""
+        self.text = text
+        self._where = where
+        try:
+            self._program = cel.compile(text)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {text!r} is not an expression: {str(error).splitlines()[0]}") from None
+        unknown = set(self._program.variables()) - _ROOTS
+        if unknown:
+            raise ConfigError(f"{where}: {text!r} names {sorted(unknown)[0]!r}; an expression knows only `event`")
+
+    def matches(self, event: Mapping[str, Any]) -> bool:
+        """Return whether it is true of an event; an expression that errors is false."""
+        try:
+            return self._program.execute({"event": dict(event)}) is True
+        except Exception:  # noqa: BLE001 - the library raises KeyError, TypeError, ValueError and RuntimeError for data
+            return False
+
+    def check(self, kind: type[Any]) -> None:
+        """Refuse a path that events of `kind` cannot have."""
+        for literal, path in _TOKEN.findall(self.text):
+            parts = path.split(".")
+            if literal or parts[0] != "event" or len(parts) < 2:
+                continue
+            self._one_of(parts[1], _ENVELOPE)
+            if parts[1] == "data" and len(parts) > 2:
+                self._walk(kind, parts[2:])
+
+    def _walk(self, kind: Any, parts: list[str]) -> None:
+        for part in parts:
+            if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+                return
+            fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+            self._one_of(part, tuple(fields))
+            kind = fields[part]
+
+    def _one_of(self, part: str, known: tuple[str, ...]) -> None:
+        if part not in known:
+            near = difflib.get_close_matches(_folded(part), [_folded(name) for name in known], 1)
+            twin = next((name for name in known if near and _folded(name) == near[0]), None)
+            hint = f"; did you mean {twin}?" if twin else f"; known are {', '.join(known)}"
+            raise ConfigError(f"{self._where}: {self.text!r} has unknown field {part}{hint}")
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()

@@ -1,0 +1,53 @@
+"""Ids: ULIDs for events, and run ids derived from what made the run.
+
+The same cause always gives the same run (DESIGN §5), so creating a run is idempotent. A run id is a ULID whose time is
+the entry's and whose 80 random bits are a hash of the cause: the stream's name is part of it, because two streams do give
+one entry id in the same millisecond (why A1).
+"""
+
+import hashlib
+import os
+import time
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
+_VALUES = {letter: value for value, letter in enumerate(_CROCKFORD)}
+
+
+def _encode(ms: int, entropy: int) -> str:
+    value = (ms << 80) | entropy
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])
+
+
+def ulid(ms: int | None = None) -> str:
+    """Return a new ULID, 26 letters, sortable by time."""
+    return _encode(time.time_ns() // 1_000_000 if ms is None else ms, int.from_bytes(os.urandom(10)))
+
+
+def ulid_ms(text: str) -> int | None:
+    """Return a ULID's time in Unix milliseconds; None for what is no ULID."""
+    if len(text) != 26 or any(letter not in _VALUES for letter in text):
+        return None
+    value = 0
+    for letter in text[:10]:
+        value = value << 5 | _VALUES[letter]
+    return value
+
+
+def run_id(slug: str, source: str, cause: str, ms: int) -> str:
+    """Return the run id of a function (its slug) for a cause.
+
+    `source` is what kind of thing made it (`event`), `cause` names it (`<event name>|<entry id>`), `ms` is its time.
+    """
+    digest = hashlib.sha256(f"{slug}\0{source}\0{cause}".encode()).digest()
+    return _encode(ms, int.from_bytes(digest[:10]))
+
+
+def entry_ms(entry_id: str) -> int:
+    """Return the time of a stream entry id (`1700000000000-3`) in Unix milliseconds."""
+    return int(entry_id.partition("-")[0])
+
+
+def token() -> str:
+    """Return an unguessable token: the fence of one delivery."""
+    return os.urandom(9).hex()

@@ -1,0 +1,1 @@
+"""What goes out of the engine: signals, and the logs made of them."""

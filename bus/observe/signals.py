@@ -1,0 +1,102 @@
+"""Signals: what happened in a worker. Unheard, a signal costs one truth test at the place that would send it."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import structlog
+
+S = TypeVar("S")
+
+
+class RunStarted(msgspec.Struct, frozen=True):
+    """A turn of a run begins here; `redelivered` when memos were loaded in the same turn."""
+
+    function: str
+    run: str
+    turn: int
+
+
+class StepSaved(msgspec.Struct, frozen=True):
+    """A step's memo was stored."""
+
+    function: str
+    run: str
+    step: str
+    took_ms: int
+
+
+class AttemptFailed(msgspec.Struct, frozen=True):
+    """A step (or, with an empty `step`, the code between steps) raised and will be tried again."""
+
+    function: str
+    run: str
+    step: str
+    attempt: int
+    error: str
+    delay_ms: int
+
+
+class RunParked(msgspec.Struct, frozen=True):
+    """A run waits without holding a worker; `due_in_ms` until its timer."""
+
+    function: str
+    run: str
+    due_in_ms: int
+
+
+class RunEnded(msgspec.Struct, frozen=True):
+    """A run's end was recorded by this worker. After a lost reply it is told by none; what must be told once goes by `ends`."""
+
+    function: str
+    run: str
+    status: str
+    error: str = ""
+
+
+class Noticed(msgspec.Struct, frozen=True):
+    """Something an operator or author should know: `event` in words, and its fields."""
+
+    event: str
+    fields: dict[str, Any]
+
+
+class Signal(Generic[S]):
+    """One kind of signal and who listens."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[S], None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._listeners)
+
+    def listen(self, listener: Callable[[S], None]) -> None:
+        """Call `listener` with every such signal from now on."""
+        self._listeners.append(listener)
+
+    def send(self, signal: S) -> None:
+        """Tell every listener; one that fails is dropped and told of."""
+        for listener in tuple(self._listeners):
+            try:
+                listener(signal)
+            except Exception:  # noqa: BLE001 - a listener must never end a run
+                self._listeners.remove(listener)
+                structlog.get_logger("bus").exception("signal listener dropped", listener=repr(listener))
+
+
+class Signals:
+    """All signals of one worker."""
+
+    def __init__(self) -> None:
+        self.run_started = Signal[RunStarted]()
+        self.step_saved = Signal[StepSaved]()
+        self.attempt_failed = Signal[AttemptFailed]()
+        self.run_parked = Signal[RunParked]()
+        self.run_ended = Signal[RunEnded]()
+        self.noticed = Signal[Noticed]()
+
+    def notice(self, event: str, **fields: Any) -> None:
+        """Send a Noticed."""
+        self.noticed.send(Noticed(event, fields))

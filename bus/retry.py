@@ -1,0 +1,80 @@
+"""Retries: from an attempt that failed to the wait before the next; pure.
+
+The default table and its jitter are those of the protocol people know (sdk-protocol §6).
+"""
+
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from bus.clock import now_ms
+from bus.durations import milliseconds, moment_ms
+from bus.errors import ConfigError, RetryAfter
+
+MAX_RETRIES = 20
+_TABLE_MS = tuple(s * 1_000 for s in (15, 30, 60, 120, 300, 600, 1_200, 2_400, 3_600, 7_200))
+_TABLE_JITTER_MS = 30_000
+_SHORTEST_MS, _LONGEST_MS = 1_000, 86_400_000
+
+
+class Exponential(msgspec.Struct, frozen=True):
+    """A backoff that grows: `first`, then times `factor`, never over `max`."""
+
+    first: float | str | timedelta = "1s"
+    factor: float = 2.0
+    max: float | str | timedelta = "1h"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no growing wait."""
+        if self.factor < 1:
+            raise ConfigError(f"backoff factor must be at least 1, got {self.factor}")
+        if milliseconds(self.first, "backoff first") > milliseconds(self.max, "backoff max"):
+            raise ConfigError(f"backoff first ({self.first}) is longer than max ({self.max})")
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """How often a step, or the code between steps, is tried again: attempts = `retries` + 1.
+
+    `backoff` is seconds, a list of durations (the last repeats), or Exponential; None: 15 s growing to 2 h, with up to
+    30 s of jitter.
+    """
+
+    retries: int = 4
+    backoff: float | Sequence[float | str | timedelta] | Exponential | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a count outside 0 … 20 and a backoff that is no wait."""
+        if isinstance(self.retries, bool) or not 0 <= self.retries <= MAX_RETRIES:
+            raise ConfigError(f"retries must be between 0 and {MAX_RETRIES}, got {self.retries!r}")
+        if isinstance(self.backoff, str):
+            raise ConfigError(f"backoff {self.backoff!r}: write seconds as a number, or a list of durations")
+        if isinstance(self.backoff, Sequence) and not self.backoff:
+            raise ConfigError("backoff is an empty list; give at least one duration")
+        self.delay_ms(0)
+
+    def delay_ms(self, attempt: int) -> int:
+        """Return how many ms to wait after `attempt` (0 is the first) has failed."""
+        if self.backoff is None:
+            return _TABLE_MS[min(attempt, len(_TABLE_MS) - 1)] + random.randrange(_TABLE_JITTER_MS)
+        if isinstance(self.backoff, Exponential):
+            longest = milliseconds(self.backoff.max, "backoff max")
+            return round(min(milliseconds(self.backoff.first, "backoff first") * self.backoff.factor**attempt, longest))
+        if isinstance(self.backoff, Sequence):
+            return milliseconds(self.backoff[min(attempt, len(self.backoff) - 1)], "backoff")
+        return milliseconds(self.backoff, "backoff")
+
+
+def of(value: "int | Retry | None", default: Retry) -> Retry:
+    """Return the policy of a `retries=` argument: a count keeps the default's backoff."""
+    if value is None:
+        return default
+    return value if isinstance(value, Retry) else Retry(value, default.backoff)
+
+
+def asked_delay_ms(error: RetryAfter) -> int:
+    """Return the wait a RetryAfter asks for, kept between 1 s and 24 h."""
+    when = error.when
+    delay = moment_ms(when, "RetryAfter") - now_ms() if isinstance(when, datetime) else milliseconds(when, "RetryAfter")
+    return max(_SHORTEST_MS, min(delay, _LONGEST_MS))

@@ -1,0 +1,122 @@
+"""Settings: `BUS_…` from the environment, read once, checked whole; the only reader of os.environ."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from bus.durations import milliseconds
+from bus.errors import ConfigError
+from bus.failpoints import NAMES
+
+# Names that Kubernetes injects for a Service called `bus`: never ours (why B19).
+_INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process finds Redis and behaves. Defaults stand here and nowhere else."""
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """redis://, rediss:// (TLS) or unix://."""
+    lease_ms: int = 10_000
+    """How long what a silent worker has in hand stays its own. At least 500 ms."""
+    drain_ms: int = 25_000
+    """How long a worker that was told to stop goes on with what it has in hand."""
+    stall_ms: int = 600_000
+    """How long the event loop may stand still before the lease is let go."""
+    timeout_ms: int = 5_000
+    """How long a command may go without an answer."""
+    keep_ms: int = 7 * 86_400_000
+    """How long an ended run is kept."""
+    dedupe_ms: int = 86_400_000
+    """How long a caller's event id is remembered."""
+    event_keys: tuple[str, ...] = ()
+    """Keys that POST /e/{key} accepts; empty: any key."""
+    log_format: str = "auto"
+    """`json`, `text`, or `auto`: text on a terminal."""
+    log_level: str = "info"
+    failpoint: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, naming the variable."""
+        if self.lease_ms < 500:
+            raise ConfigError(f"BUS_LEASE must be at least 0.5 s, got {self.lease_ms} ms")
+        if self.timeout_ms < 100:
+            raise ConfigError(f"BUS_TIMEOUT must be at least 0.1 s, got {self.timeout_ms} ms")
+        if self.log_format not in {"auto", "json", "text"}:
+            raise ConfigError(f"BUS_LOG_FORMAT must be auto, json or text, got {self.log_format!r}")
+        if self.log_level not in {"debug", "info", "warning", "error"}:
+            raise ConfigError(f"BUS_LOG_LEVEL must be debug, info, warning or error, got {self.log_level!r}")
+        if not re.match(r"(redis|rediss|unix)://", self.redis_url):
+            raise ConfigError(f"BUS_REDIS_URL must begin with redis://, rediss:// or unix://, got {self.redis_url!r}")
+        name, _, passing = self.failpoint.partition(":")
+        if self.failpoint and (name not in NAMES or not (passing or "1").isdecimal()):
+            near = difflib.get_close_matches(name, NAMES, 1)
+            raise ConfigError(f"BUS_FAILPOINT {self.failpoint!r} is not a failpoint{_hint(near)}")
+
+    @property
+    def renew_ms(self) -> int:
+        """How often the lease is renewed: a fifth of it, at most every 2 s."""
+        return min(2_000, self.lease_ms // 5)
+
+    @property
+    def sweep_ms(self) -> int:
+        """How often dead workers are looked for: a quarter of the lease, at most once a second."""
+        return min(1_000, self.lease_ms // 4)
+
+
+_VARIABLES: dict[str, tuple[str, type]] = {
+    "BUS_REDIS_URL": ("redis_url", str),
+    "BUS_LEASE": ("lease_ms", float),
+    "BUS_DRAIN": ("drain_ms", float),
+    "BUS_STALL": ("stall_ms", float),
+    "BUS_TIMEOUT": ("timeout_ms", float),
+    "BUS_KEEP": ("keep_ms", float),
+    "BUS_DEDUPE": ("dedupe_ms", float),
+    "BUS_EVENT_KEYS": ("event_keys", tuple),
+    "BUS_LOG_FORMAT": ("log_format", str),
+    "BUS_LOG_LEVEL": ("log_level", str),
+    "BUS_FAILPOINT": ("failpoint", str),
+}
+
+
+def _hint(near: list[str]) -> str:
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _value(variable: str, text: str, kind: type) -> Any:
+    if kind is float:
+        try:
+            duration: float | str = float(text)
+        except ValueError:
+            duration = text
+        return milliseconds(duration, variable)
+    if kind is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text
+
+
+def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> tuple[Settings, list[str]]:
+    """Return the settings of an environment (the process's own by default) and warnings about unknown names.
+
+    Durations are seconds or "1m30s". With `strict`, an unknown BUS_… name is a ConfigError.
+    """
+    source = os.environ if environ is None else environ
+    known: dict[str, Any] = {}
+    warnings: list[str] = []
+    for variable, text in source.items():
+        if not variable.startswith("BUS_") or _INJECTED.fullmatch(variable):
+            continue
+        if variable not in _VARIABLES:
+            near = difflib.get_close_matches(variable, _VARIABLES, 1)
+            message = f"{variable} is not a setting{_hint(near)}"
+            if strict:
+                raise ConfigError(message)
+            warnings.append(message)
+            continue
+        field, kind = _VARIABLES[variable]
+        known[field] = _value(variable, text, kind)
+    return Settings(**known), warnings

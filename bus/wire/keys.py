@@ -1,0 +1,100 @@
+"""Every Redis key: its name, type, writer and expiry. docs/keys.md is made from the docstrings below.
+
+Names are percent-encoded, so a name can hold no `{`, `}` or `:` and never moves a key to another slot. Hash tags are
+the event's name and the function's slug: a script touches one tag, so a busy bus spreads over a cluster by itself.
+"""
+
+from urllib.parse import quote
+
+
+def _coded(name: str) -> str:
+    return quote(name, safe="/")
+
+
+def meta() -> str:
+    """hash · `format`: the store's format. Written by the first process; a worker refuses a newer one. Permanent."""
+    return "bus:meta"
+
+
+def functions() -> str:
+    """hash · slug → its declaration as JSON. Written by workers at start. Permanent."""
+    return "bus:functions"
+
+
+def triggers() -> str:
+    """hash · `<slug> <event name>` → when that trigger was first registered, ms: its group starts there. Permanent."""
+    return "bus:triggers"
+
+
+def event_names() -> str:
+    """zset · event name → when it was first published, ms. Written before the name's first event. Permanent."""
+    return "bus:event-names"
+
+
+def workers() -> str:
+    """zset · worker → end of its lease, server ms. Written by the lease thread; the dead are removed after an hour."""
+    return "bus:workers"
+
+
+def events(name: str) -> str:
+    """stream · events of one name: id, name, data, ts, v. One consumer group per function. Written by producers."""
+    return f"bus:events:{{{_coded(name)}}}"
+
+
+def seen(name: str, event_id: str) -> str:
+    """string · a caller's event id → the entry it became: a second publish stores nothing. Expires after 24 h."""
+    return f"{events(name)}:seen:{_coded(event_id)}"
+
+
+def events_workers(name: str) -> str:
+    """zset · consumer → end of its lease, server ms: the lease of what it has pending in this slot. Lease thread."""
+    return f"{events(name)}:workers"
+
+
+def function(slug: str) -> str:
+    """Return the prefix of all keys of one function: scripts take it as a key and build the others from it."""
+    return f"bus:fn:{{{_coded(slug)}}}:"
+
+
+def function_workers(slug: str) -> str:
+    """zset · consumer → end of its lease, server ms: the lease of what it has pending in the queue. Lease thread."""
+    return f"{function(slug)}workers"
+
+
+def queue(slug: str) -> str:
+    """stream · turns that are due now: run, turn, why. Written by timers, resolve and repair; deleted when acknowledged."""
+    return f"{function(slug)}queue"
+
+
+def run(slug: str, run_id: str) -> str:
+    """hash · one run: status, event, turn, entry, fence, worker, output or error, times. Expires `keep` after its end."""
+    return f"{function(slug)}run:{run_id}"
+
+
+def steps(slug: str, run_id: str) -> str:
+    """hash · step id → memo, written once: n, kind, attempts, started, ended, data or error. Expires with its run."""
+    return f"{function(slug)}steps:{run_id}"
+
+
+def open_steps(slug: str, run_id: str) -> str:
+    """hash · step id → what is not finished: kind, since, due, attempt, error. Removed by the script that saves the memo."""
+    return f"{function(slug)}open:{run_id}"
+
+
+def timers(slug: str) -> str:
+    """zset · `<run>:<turn>` → when the run's earliest open step is due, server ms. Written by park."""
+    return f"{function(slug)}timers"
+
+
+def runs(slug: str, status: str) -> str:
+    """zset · run → queued at, ms: the index of runs by status. Members may outlive their run; readers skip them."""
+    return f"{function(slug)}runs:{status}"
+
+
+ALL = (
+    (meta, ()), (functions, ()), (triggers, ()), (event_names, ()), (workers, ()),
+    (events, ("E",)), (seen, ("E", "<id>")), (events_workers, ("E",)),
+    (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
+    (timers, ("F",)), (runs, ("F", "<status>")), (function_workers, ("F",)),
+)  # fmt: skip
+"""Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""

@@ -1,0 +1,192 @@
+"""Leases: while a worker renews its lease in a slot, what it has pending there is its own.
+
+A *thread* with its own connection renews, so code that blocks the event loop does not lose its runs. Renewing never
+creates: a lease that has ended is lost, with all entries in hand there, and the worker goes on under a new name. The
+thread lets go when the loop has stood still for `stall` (default 10 min): a deadlock must not be kept alive for ever.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from bus.settings import Settings
+from bus.wire import connection, keys
+from bus.wire.scripts import all_scripts
+
+_log = structlog.get_logger("lease")
+# CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not (reliability S3).
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _boot() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
+class Lease:
+    """A worker's lease in one slot. `consumer` is its name there: a new one after each loss."""
+
+    def __init__(self, workers_key: str, worker: str) -> None:
+        self.workers_key = workers_key
+        self._worker = worker
+        self.generation = 0
+        self.begun = False
+        self._fresh_until = 0.0
+        self._since: float | None = None
+        self._renewed: list[asyncio.Future[None]] = []
+
+    @property
+    def consumer(self) -> str:
+        """The consumer's name in this slot's groups."""
+        return f"{self._worker}.{self.generation}"
+
+    def is_fresh(self) -> bool:
+        """Return whether the lease is surely in force, by the local clock alone."""
+        return self.begun and _boot() < self._fresh_until
+
+    def may_judge(self, lease_ms: int) -> bool:
+        """Return whether renewals here have succeeded for one lease without a break: only then may others' end (why B3)."""
+        return self.is_fresh() and self._since is not None and _boot() - self._since >= lease_ms / 1_000
+
+    async def renewed(self) -> None:
+        """Wait for the next renewal or the lease's loss."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._renewed.append(future)
+        await future
+
+    def kept(self, sent: float, lease_ms: int) -> None:
+        """A renewal sent at `sent` was granted."""
+        self.begun = True
+        self._fresh_until = sent + 0.6 * lease_ms / 1_000
+        if self._since is None:
+            self._since = sent
+
+    def broken(self) -> None:
+        """A renewal was not answered: the unbroken stretch ends."""
+        self._since = None
+
+    def lost(self) -> None:
+        """The lease had ended: go on under a new name."""
+        self.begun = False
+        self._since = None
+        self.generation += 1
+
+    def tell(self) -> None:
+        """Wake who waits for renewed(); in the loop's thread."""
+        waiting, self._renewed = self._renewed, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+def consumer_worker(consumer: str) -> str:
+    """Return the worker of a consumer name: the name without its generation."""
+    return consumer.rpartition(".")[0]
+
+
+class Leases:
+    """All leases of one worker, and the thread that renews them."""
+
+    def __init__(self, settings: Settings, worker: str, on_lost: Callable[[Lease, str], None]) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._on_lost = on_lost
+        self._leases: list[Lease] = []
+        self._loop = asyncio.get_running_loop()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._turned = time.monotonic()
+        self._beat: asyncio.TimerHandle | None = None
+        self._warned = False
+        self._thread = threading.Thread(target=self._renew_forever, name="bus-lease", daemon=True)
+
+    def start(self) -> None:
+        """Start renewing."""
+        self._turn()
+        self._thread.start()
+
+    def add(self, workers_key: str) -> Lease:
+        """Return the lease in a slot; it begins with the next renewal, which is at once."""
+        for lease in self._leases:
+            if lease.workers_key == workers_key:
+                return lease
+        lease = Lease(workers_key, self._worker)
+        self._leases = [*self._leases, lease]
+        self._wake.set()
+        return lease
+
+    async def stop(self) -> None:
+        """Stop renewing; the leases end by themselves or by consumer_leave."""
+        self._stopping = True
+        self._wake.set()
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, 5.0)
+
+    def _turn(self) -> None:
+        self._turned = time.monotonic()
+        self._beat = self._loop.call_later(0.25, self._turn)
+
+    def _renew_forever(self) -> None:
+        client: Any = connection.threaded(self._settings.redis_url, max(0.2, self._settings.lease_ms / 3_000))
+        script = all_scripts()["lease_renew"].text
+        while not self._stopping:
+            self._wake.clear()
+            if not self._stalled():
+                self._renew(client, script)
+            self._wake.wait(self._settings.renew_ms / 1_000)
+        client.close()
+
+    def _stalled(self) -> bool:
+        still = time.monotonic() - self._turned
+        if still < 1.0:
+            self._warned = False
+        elif not self._warned:
+            self._warned = True
+            frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001
+            where = traceback.format_stack(frame, 3) if frame else []
+            _log.warning("the event loop stands still; call blocking code in a sync step", seconds=round(still, 1), at=where)
+        return still * 1_000 > self._settings.stall_ms
+
+    def _renew(self, client: Any, script: str) -> None:
+        leases, sent = self._leases, _boot()
+        pipe = client.pipeline(transaction=False)
+        for lease in leases:
+            begins = 0 if lease.begun else 1
+            pipe.execute_command(
+                "EVAL", script, 1, lease.workers_key, "", lease.consumer, self._settings.lease_ms, begins
+            )
+        # The list of workers is for people; one of them that is missing a while costs nothing.
+        pipe.execute_command(
+            "EVAL", script, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1
+        )
+        try:
+            replies = pipe.execute(raise_on_error=False)
+        except connection.threaded_errors:
+            for lease in leases:
+                lease.broken()
+            return
+        again = False
+        for lease, reply in zip(leases, replies, strict=False):
+            if isinstance(reply, Exception):
+                lease.broken()
+            elif reply == 0:
+                gone = lease.consumer
+                lease.lost()
+                again = True
+                self._tell(self._on_lost, lease, gone)
+            else:
+                lease.kept(sent, self._settings.lease_ms)
+            self._tell(lease.tell)
+        if again:
+            self._wake.set()
+
+    def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback, *arguments)

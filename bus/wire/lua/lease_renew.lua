@@ -1,0 +1,21 @@
+--[[ lease_renew: keep what a consumer has pending in this slot its own.
+
+Why a script: renewing never creates. A lease that has ended is lost, and with it all entries in hand there, or a
+zombie would revive itself (why B4).
+
+KEYS[1]  bus:events:{<event>}:workers or bus:fn:{<fn>}:workers  zset  consumer -> end of lease
+ARGV[1]  now, ms, or empty for the server's clock
+ARGV[2]  consumer
+ARGV[3]  lease, ms
+ARGV[4]  1 to begin a lease, 0 to renew it
+
+Returns 1, or 0 when the lease is lost ]]
+-- flags: allow-oom
+-- uses: clock
+local now = server_now(ARGV[1])
+if ARGV[4] == '0' and (tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0)) < now then
+  redis.call('ZREM', KEYS[1], ARGV[2])
+  return 0
+end
+redis.call('ZADD', KEYS[1], whole(now + ARGV[3]), ARGV[2])
+return 1

@@ -1,0 +1,39 @@
+--[[ run_open: note a step that is not finished: a body that takes long, a failed attempt, a wait.
+
+Why a script: the owner check, the moment (the server's clock) and the write are one act; a wait that is noted already
+keeps its first due, so a replay never waits longer.
+
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, open:<run> are built from it
+ARGV[1]  now, ms, or empty for the server's clock
+ARGV[2]  run
+ARGV[3]  fence
+ARGV[4]  turn
+ARGV[5]  step id
+ARGV[6]  `keep` what is noted already, or `replace` it
+ARGV[7]  due: `+<ms from now>`, `<ms since 1970>`, or empty
+ARGV[8]  the record's end: `"kind":"sleep"`
+
+Returns {'mine', due, now}, {'over'}, {'lost'} or {'absent'} ]]
+-- flags: allow-oom
+-- uses: clock status fence
+local fn, run = KEYS[1], ARGV[2]
+local h = redis.call('HMGET', fn .. 'run:' .. run, 'status', 'fence', 'turn')
+local word = owner(h[1], h[2], h[3], ARGV[3], ARGV[4])
+if word ~= 'mine' then
+  return { word }
+end
+local now, open = server_now(ARGV[1]), fn .. 'open:' .. run
+if ARGV[6] == 'keep' then
+  local noted = redis.call('HGET', open, ARGV[5])
+  local due = noted and string.match(noted, '^{"since":%d+,"due":(%d+)')
+  if due then
+    return { 'mine', due, whole(now) }
+  end
+end
+local due, told = '', ''
+if ARGV[7] ~= '' then
+  due = string.sub(ARGV[7], 1, 1) == '+' and whole(now + tonumber(ARGV[7])) or ARGV[7]
+  told = ',"due":' .. due
+end
+redis.call('HSET', open, ARGV[5], '{"since":' .. whole(now) .. told .. ',' .. ARGV[8] .. '}')
+return { 'mine', due, whole(now) }

@@ -1,0 +1,32 @@
+--[[ run_resolve: a value for a step comes from outside the turn: an event, a child, a signal.
+
+Why a script: memo and wake-up are one act, or a run parks between them and nobody wakes it (why A2).
+
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, queue, timers, runs:<status> are built from it
+ARGV[1]  now, ms, or empty for the server's clock
+ARGV[2]  run
+ARGV[3]  step id
+ARGV[4]  the memo's middle: `"kind":"event"`
+ARGV[5]  the memo's end: `"data":…` or `"error":…`
+
+Returns gone, there, or the status the run had: waiting, running or queued ]]
+-- uses: clock status index queue
+local fn, run = KEYS[1], ARGV[2]
+local key = fn .. 'run:' .. run
+local h = redis.call('HMGET', key, 'status', 'turn', 'steps', 'size', 'queued')
+if not h[1] or ENDED[h[1]] then
+  return 'gone'
+end
+local n, now = (tonumber(h[3]) or 0) + 1, whole(server_now(ARGV[1]))
+local memo = '{"n":' .. n .. ',' .. ARGV[4] .. ',"started":' .. now .. ',"ended":' .. now .. ',' .. ARGV[5] .. '}'
+if redis.call('HSETNX', fn .. 'steps:' .. run, ARGV[3], memo) == 0 then
+  return 'there'
+end
+redis.call('HDEL', fn .. 'open:' .. run, ARGV[3])
+redis.call('HSET', key, 'steps', n, 'size', (tonumber(h[4]) or 0) + #ARGV[5], 'wake', n)
+if h[1] == 'waiting' then
+  redis.call('ZREM', fn .. 'timers', run .. ':' .. h[2])
+  redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h[2], 'resolved'))
+  move(fn, run, 'waiting', 'queued', h[5])
+end
+return h[1]

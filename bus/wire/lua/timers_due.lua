@@ -1,0 +1,27 @@
+--[[ timers_due: runs whose timer is due get a queue entry; members that no run waits for any more are dropped.
+
+Why a script: the entry, the run's status and the timer's removal are one act, so no crash loses or doubles a turn.
+
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, runs:<status> are built from it
+ARGV[1]  now, ms, or empty for the server's clock
+ARGV[2]  most members to look at
+
+Returns {turns added, members looked at, ms until the next is due or -1} ]]
+-- uses: clock index queue
+local fn, now = KEYS[1], server_now(ARGV[1])
+local timers = fn .. 'timers'
+local due = redis.call('ZRANGEBYSCORE', timers, '-inf', whole(now), 'LIMIT', 0, ARGV[2])
+local added = 0
+for _, member in ipairs(due) do
+  local run, turn = string.match(member, '^(.+):(%d+)$')
+  local key = fn .. 'run:' .. run
+  local h = redis.call('HMGET', key, 'status', 'turn', 'queued')
+  if h[1] == 'waiting' and h[2] == turn then
+    redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, turn, 'timer'))
+    move(fn, run, 'waiting', 'queued', h[3])
+    added = added + 1
+  end
+  redis.call('ZREM', timers, member)
+end
+local next = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
+return { added, #due, next[2] and whole(math.max(0, next[2] - now)) or -1 }

@@ -1,0 +1,15 @@
+--[[ turns_acknowledge: acknowledge queue entries and delete them, so that the stream holds only what is due or in hand.
+
+KEYS[1]  bus:fn:{<fn>}:queue  stream
+ARGV[1]  now, which this script does not need
+ARGV[2]  group
+then the entry ids
+
+Returns how many were pending ]]
+-- flags: allow-oom
+local done = 0
+for i = 3, #ARGV do
+  done = done + redis.call('XACK', KEYS[1], ARGV[2], ARGV[i])
+  redis.call('XDEL', KEYS[1], ARGV[i])
+end
+return done

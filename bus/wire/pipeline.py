@@ -1,0 +1,190 @@
+"""One connection on which all commands of a loop tick leave in one write.
+
+redis-py opens the connection; packing, parsing and matching replies are ours (DESIGN §8): replies come in order, so a
+deque of futures matches them. No task per command: a caller gets a future, a cancelled caller does not cancel the
+others. One watchdog per connection bounds every wait.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from bus.errors import StoreUnavailable
+from bus.wire import connection
+from bus.wire.retry import Pace
+
+Argument = str | bytes | int | float
+Reply = Any
+
+
+class Pipe(asyncio.Protocol):
+    """A connection that opens by itself at the first call and again after it broke.
+
+    A call in flight when the connection breaks fails with StoreUnavailable: its outcome is unknown.
+    """
+
+    def __init__(
+        self, url: str, *, timeout: float, name: str, pace: Pace, prelude: Sequence[tuple[Argument, ...]] = ()
+    ) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._name = name
+        self._pace = pace
+        self._prelude = prelude
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.WriteTransport | None = None
+        self._connection: Any = None
+        self._opening: asyncio.Task[None] | None = None
+        self._reader = hiredis.Reader()
+        self._buffer: list[bytes] = []
+        self._unsent: deque[asyncio.Future[Reply]] = deque()
+        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._flushing = False
+        self._heard = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self.closed = False
+
+    def call(self, *command: Argument) -> asyncio.Future[Reply]:
+        """Send a command with this tick's others; the future has the reply, or one of our errors."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._buffer.append(hiredis.pack_command(command))
+        self._unsent.append(future)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        return future
+
+    async def close(self) -> None:
+        """Close for good; calls in flight fail."""
+        self.closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        transport = self._transport
+        self._broken(StoreUnavailable("the connection was closed"))
+        if transport is not None:
+            transport.close()
+            await asyncio.sleep(0)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if not self._unsent:
+            return
+        if self._transport is None:
+            if self.closed:
+                self._fail(StoreUnavailable("the connection is closed"))
+            elif self._opening is None:
+                self._opening = self._loop.create_task(self._open())
+            return
+        if not self._waiting:
+            self._heard = time.monotonic()
+        self._transport.write(b"".join(self._buffer))
+        self._buffer.clear()
+        self._waiting.extend(self._unsent)
+        self._unsent.clear()
+
+    async def _open(self) -> None:
+        try:
+            await self._pace.turn()
+            transport, kept = await connection.opened(self._url, self._timeout, self._name)
+        except StoreUnavailable as error:
+            self._pace.failed()
+            self._opening = None
+            self._fail(error)
+            return
+        except BaseException as error:
+            self._opening = None
+            self._fail(StoreUnavailable("opening was cancelled") if isinstance(error, asyncio.CancelledError) else error)
+            if isinstance(error, Exception):
+                return
+            raise
+        self._pace.succeeded()
+        self._opening = None
+        self._connection = kept
+        self._reader = hiredis.Reader()
+        transport.set_protocol(self)
+        self._transport = transport
+        if self._prelude:
+            # Scripts are loaded before anything else on this connection, so no NOSCRIPT can overtake them.
+            transport.write(b"".join(hiredis.pack_command(command) for command in self._prelude))
+            for _ in self._prelude:
+                ignored: asyncio.Future[Reply] = self._loop.create_future()
+                ignored.add_done_callback(_retrieved)
+                self._waiting.append(ignored)
+        self._heard = time.monotonic()
+        self._watch()
+        self._flush()
+
+    def _watch(self) -> None:
+        if self._transport is None:
+            return
+        if self._waiting and time.monotonic() - self._heard > self._timeout:
+            transport = self._transport
+            self._broken(StoreUnavailable(f"Redis did not answer for {self._timeout:.1f} s", state="timeout"))
+            transport.abort()
+            return
+        self._watchdog = self._loop.call_later(min(1.0, self._timeout / 4), self._watch)
+
+    def data_received(self, data: bytes) -> None:
+        """Match replies to callers, in order."""
+        self._heard = time.monotonic()
+        reader = self._reader
+        waiting = self._waiting
+        try:
+            reader.feed(data)
+            while True:
+                reply = reader.gets()
+                if reply is False:
+                    return
+                future = waiting.popleft()
+                if future.done():  # its caller was cancelled
+                    continue
+                if isinstance(reply, hiredis.ReplyError):
+                    future.set_exception(connection.translated(str(reply)))
+                else:
+                    future.set_result(reply)
+        except (hiredis.ProtocolError, IndexError) as error:
+            transport = self._transport
+            self._broken(StoreUnavailable(f"Redis spoke out of turn: {error}"))
+            if transport is not None:
+                transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail what is in flight; the next call opens again."""
+        if self._transport is not None:
+            self._broken(StoreUnavailable(f"the connection to Redis broke: {exc or 'closed by the server'}"))
+
+    def _broken(self, error: StoreUnavailable) -> None:
+        self._transport = None
+        self._connection = None
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        waiting, self._waiting = self._waiting, deque()
+        for future in waiting:
+            _settle(future, error)
+        if self._unsent and not self._flushing and not self.closed:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        elif self.closed:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._buffer.clear()
+        unsent, self._unsent = self._unsent, deque()
+        for future in unsent:
+            _settle(future, error)
+
+
+def _settle(future: asyncio.Future[Reply], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _retrieved(future: asyncio.Future[Reply]) -> None:
+    if not future.cancelled():
+        future.exception()

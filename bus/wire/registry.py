@@ -1,0 +1,81 @@
+"""Registry: which functions there are, since when each of their triggers is, which events have names, who works."""
+
+from typing import Any
+
+import msgspec
+
+from bus import codec
+from bus.clock import now_ms
+from bus.errors import ConfigError
+from bus.function import Function
+from bus.wire import keys
+from bus.wire.retry import patiently
+from bus.wire.wire import Wire
+
+FORMAT = 1
+"""The store's format. A worker refuses a newer one: stop, upgrade, start."""
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """A function as the registry knows it: what pages and commands show without having loaded the app."""
+
+    bus: str
+    id: str
+    name: str
+    slug: str
+    on: tuple[str, ...]
+    events: tuple[str, ...]
+    retries: int
+    code: str
+
+
+async def check_format(wire: Wire, patience: float | None = None) -> None:
+    """Write the store's format when there is none; ConfigError when a newer Stepstream has written it."""
+    await patiently(lambda: wire.call("HSETNX", keys.meta(), "format", FORMAT), patience)
+    found = int(await patiently(lambda: wire.call("HGET", keys.meta(), "format"), patience))
+    if found > FORMAT:
+        raise ConfigError(f"this Redis holds format {found}, this Stepstream knows {FORMAT}: upgrade it before it works here")
+
+
+async def register(wire: Wire, function: Function) -> dict[str, int]:
+    """Declare a function; return for each of its event names since when it is a trigger, ms.
+
+    ConfigError when another bus owns the slug.
+    """
+    declared = Registered(
+        bus=function.bus_id,
+        id=function.id,
+        name=function.name,
+        slug=function.slug,
+        on=tuple(trigger.words for trigger in function.triggers),
+        events=tuple(trigger.name for trigger in function.triggers),
+        retries=function.retry.retries,
+        code=function.code,
+    )
+    owner = await wire.lasting_script(
+        "function_register", [keys.functions()], function.slug, function.bus_id, codec.encode(declared)
+    )
+    if owner:
+        raise ConfigError(
+            f"function '{function.slug}' belongs to bus '{owner.decode()}' already; rename bus '{function.bus_id}' or the function"
+        )
+    since: dict[str, int] = {}
+    for trigger in function.triggers:
+        field = f"{function.slug} {trigger.name}"
+        await patiently(lambda field=field: wire.call("HSETNX", keys.triggers(), field, now_ms()))
+        since[trigger.name] = int(await patiently(lambda field=field: wire.call("HGET", keys.triggers(), field)))
+    return since
+
+
+async def functions(wire: Wire, patience: float | None = 2.0) -> list[Registered]:
+    """Return every registered function, by slug."""
+    flat: list[bytes] = await wire.load("HVALS", keys.functions(), patience=patience)
+    found: list[Registered] = [codec.decode_as(raw, Registered) for raw in flat]
+    return sorted(found, key=lambda function: function.slug)
+
+
+async def workers(wire: Wire) -> list[str]:
+    """Return the workers whose lease is in force."""
+    now: Any = await patiently(lambda: wire.call("TIME"), 2.0)
+    ms = int(now[0]) * 1_000
+    return [name.decode() for name in await wire.load("ZRANGEBYSCORE", keys.workers(), ms, "+inf", patience=2.0)]

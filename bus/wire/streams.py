@@ -1,0 +1,186 @@
+"""Streams: append events, read a group's entries, acknowledge, give back, and take up what was forgotten."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from bus.clock import now_ms
+from bus.errors import BusError, GroupMissing, ScriptMissing, StoreUnavailable
+from bus.event import Outgoing
+from bus.failpoints import reached
+from bus.wire import keys
+from bus.wire.pipeline import Argument
+from bus.wire.retry import patiently
+from bus.wire.wire import Wire
+
+RELEASED = "@released"
+"""The consumer that never has a lease: what it has pending is claimed at once."""
+
+Fields = dict[bytes, bytes]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A published event: its id, the stream entry, and whether it was there already."""
+
+    id: str
+    entry: str
+    duplicate: bool = False
+
+
+class PublishFailed(BusError):
+    """Redis failed half-way through several events; `stored` are safe, and repeating all of them is too."""
+
+    code = "store_unavailable"
+
+    def __init__(self, stored: list[Stored], error: StoreUnavailable) -> None:
+        self.stored = stored
+        self.state = error.state
+        super().__init__(str(error))
+
+
+class Publisher:
+    """Appends events. A retry after a lost reply looks for the event before it adds (why A16)."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._known: set[str] = set()
+
+    async def publish(self, events: Sequence[Outgoing], patience: float = 10.0) -> list[Stored]:
+        """Store events, all in one write; PublishFailed with those stored when Redis stays away for `patience` s."""
+        await self._announce({event.name for event in events} - self._known, patience)
+        calls = [self._first(event) for event in events]
+        stored: list[Stored] = []
+        failure: StoreUnavailable | None = None
+        started: int | None = None
+        for event, call in zip(events, calls, strict=True):
+            try:
+                stored.append(self._stored(event, await call))
+            except ScriptMissing:  # the server was told to forget its scripts: nothing was stored
+                stored.append(await self._again(event, 0, patience))
+            except StoreUnavailable as error:
+                if failure is not None:
+                    continue
+                try:
+                    started = started or await self._clock(patience)
+                    stored.append(await self._again(event, started, patience))
+                except StoreUnavailable:
+                    failure = error
+        reached("publish.sent")
+        if failure is not None:
+            raise PublishFailed(stored, failure)
+        return stored
+
+    async def _announce(self, names: set[str], patience: float) -> None:
+        """Tell of names before their first event, so that nobody can miss it."""
+        if not names:
+            return
+        command: list[Argument] = ["ZADD", keys.event_names(), "NX"]
+        for name in sorted(names):
+            command += [self._wire.now or now_ms(), name]
+        await patiently(lambda: self._wire.call(*command), patience)
+        self._known |= names
+
+    def _first(self, event: Outgoing) -> Any:
+        fields = _fields(event)
+        if event.own_id:
+            return self._publish_once(event, fields)
+        return self._wire.call("XADD", keys.events(event.name), "*", *fields)
+
+    def _publish_once(self, event: Outgoing, fields: list[Argument]) -> Any:
+        script = self._wire.scripts["event_publish"]
+        stream, seen = keys.events(event.name), keys.seen(event.name, event.id)
+        dedupe = self._wire.settings.dedupe_ms
+        return self._wire.call("EVALSHA", script.sha, 2, stream, seen, self._wire.now, dedupe, *fields)
+
+    async def _clock(self, patience: float) -> int:
+        seconds, _ = await patiently(lambda: self._wire.call("TIME"), patience)
+        return int(seconds) * 1_000
+
+    async def _again(self, event: Outgoing, since: int, patience: float) -> Stored:
+        fields = _fields(event)
+        stream = keys.events(event.name)
+        if event.own_id:
+            key = [stream, keys.seen(event.name, event.id)]
+            reply = await self._wire.lasting_script(
+                "event_publish", key, self._wire.settings.dedupe_ms, *fields, patience=patience
+            )
+        else:
+            reply = await self._wire.lasting_script(
+                "event_publish_again", [stream], since - 60_000, event.id, *fields, patience=patience
+            )
+        # "there" may be this very call's own first try: not a duplicate the caller should hear of.
+        return Stored(event.id, reply[1].decode())
+
+    def _stored(self, event: Outgoing, reply: Any) -> Stored:
+        if isinstance(reply, bytes):
+            return Stored(event.id, reply.decode())
+        word, entry = reply
+        return Stored(event.id, entry.decode(), duplicate=word == b"there")
+
+
+def _fields(event: Outgoing) -> list[Argument]:
+    fields: list[Argument] = ["id", event.id, "name", event.name, "data", event.data]
+    if event.ts is not None:
+        fields += ["ts", event.ts]
+    if event.v is not None:
+        fields += ["v", event.v]
+    return fields
+
+
+async def ensure_group(wire: Wire, stream: str, group: str, start_ms: int) -> None:
+    """Make a consumer group that sees entries from `start_ms` on; one that exists is left alone."""
+    try:
+        await patiently(lambda: wire.call("XGROUP", "CREATE", stream, group, f"{start_ms}-0", "MKSTREAM"))
+    except BusError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
+
+
+async def acknowledge(wire: Wire, stream: str, group: str, ids: Iterable[str]) -> None:
+    """Acknowledge entries of an event stream."""
+    await patiently(lambda: wire.call("XACK", stream, group, *ids))
+
+
+async def acknowledge_turns(wire: Wire, slug: str, ids: Iterable[str]) -> None:
+    """Acknowledge and delete entries of a function's queue, in one script, so that the stream never grows."""
+    await wire.lasting_script("turns_acknowledge", [keys.queue(slug)], slug, *ids)
+
+
+async def is_pending_for(wire: Wire, stream: str, group: str, entry: str, consumer: str) -> bool:
+    """Return whether an entry is pending, and for this very consumer."""
+    try:
+        found = await patiently(lambda: wire.call("XPENDING", stream, group, entry, entry, 1))
+    except GroupMissing:
+        return False
+    return bool(found) and found[0][1].decode() == consumer
+
+
+async def pending(wire: Wire, stream: str, group: str, consumer: str, idle_ms: int, count: int) -> list[str]:
+    """Return the ids of entries that have been pending for a consumer for `idle_ms`."""
+    rows = await patiently(lambda: wire.call("XPENDING", stream, group, "IDLE", idle_ms, "-", "+", count, consumer))
+    return [row[0].decode() for row in rows]
+
+
+async def claim(
+    wire: Wire, stream: str, workers: str, group: str, me: str, *, idle_ms: int, count: int
+) -> list[tuple[str, str, Fields]]:
+    """Take over up to `count` entries of consumers without a lease: (entry id, whose it was, fields)."""
+    rows = await wire.script("entries_claim", [stream, workers], group, me, idle_ms, count)
+    return [(entry.decode(), owner.decode(), fields_of(fields)) for entry, owner, fields in rows]
+
+
+async def take(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str]) -> list[tuple[str, Fields]]:
+    """Read again entries that are pending for `me`; those that are another's by now are left out."""
+    rows = await wire.script("entries_take", [stream], group, me, *ids)
+    return [(entry.decode(), fields_of(fields)) for entry, fields in rows]
+
+
+async def release(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str]) -> None:
+    """Give entries back, for others to claim at once."""
+    await wire.lasting_script("entries_release", [stream], group, me, *ids, patience=2.0)
+
+
+def fields_of(flat: Sequence[bytes]) -> Fields:
+    """Return a flat list of names and values as a dict."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

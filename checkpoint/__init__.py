@@ -1,0 +1,1 @@
+"""The checkpoint: the run and its memos. One file per script that changes a run, and what reads them."""

@@ -1,0 +1,80 @@
+"""Memo: what one step returned or raised, written once; and Open: what is not finished yet."""
+
+import traceback
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from bus import codec
+from bus.errors import StepFailed
+
+MAX_STEPS = 1_000
+MAX_STATE_BYTES = 32 * 1024 * 1024
+MAX_RESULT_BYTES = 4 * 1024 * 1024
+_LONGEST_TEXT = 8_000
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as it is stored: the exception's class name, its message, its stack (each at most 8,000 characters)."""
+
+    name: str
+    message: str
+    stack: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Return what is stored of an exception; a group tells all its leaves."""
+        leaves = _leaves(error)
+        if isinstance(error, StepFailed):
+            return cls(error.name, f"step '{error.step}': {error.message}"[:_LONGEST_TEXT], error.stack)
+        if len(leaves) > 1:
+            message = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves)
+        else:
+            message = str(leaves[0])
+        stack = "".join(traceback.format_exception(error))
+        return cls(type(leaves[0]).__name__, message[:_LONGEST_TEXT], stack[-_LONGEST_TEXT:])
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+class Memo(msgspec.Struct, frozen=True):
+    """A finished step. `n` is its place in the order in which steps finished; `error` stands in place of `data`."""
+
+    n: int
+    kind: str
+    attempts: int = 1
+    started: int = 0
+    ended: int = 0
+    data: Raw = Raw(b"null")
+    error: Failure | None = None
+
+    def value(self, step: str, wanted: Any) -> Any:
+        """Return the step's result as the wanted type, or raise StepFailed as it was raised."""
+        if self.error is not None:
+            raise StepFailed(step, self.error.name, self.error.message, self.error.stack)
+        return codec.decode_as(self.data, wanted)
+
+
+class Open(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step that is not finished: since when, until when it waits (server ms), and the error of its last attempt."""
+
+    since: int
+    kind: str
+    due: int | None = None
+    attempt: int = 0
+    error: Failure | None = None
+
+
+def memo_of(raw: bytes) -> Memo:
+    """Return a memo as it is stored."""
+    return codec.decode_as(raw, Memo)
+
+
+def open_of(raw: bytes) -> Open:
+    """Return an open step as it is stored."""
+    return codec.decode_as(raw, Open)

@@ -1,0 +1,45 @@
+"""Park: a run waits without holding a worker."""
+
+from typing import cast
+
+import msgspec
+
+from bus import codec
+from bus.failpoints import reached
+from bus.wire.wire import Wire
+from checkpoint.memo import Failure, Memo
+from checkpoint.owned import Owned, Word
+from checkpoint.save import news_of
+
+
+class Parked(msgspec.Struct):
+    """What park answers: the word, how long until the run is due, or the memos that came since the caller looked."""
+
+    word: Word
+    due_in_ms: int = 0
+    news: dict[str, Memo] = {}
+
+
+async def park(
+    wire: Wire, owned: Owned, *, known: int, due: str, attempt: int | None = None, error: Failure | None = None
+) -> Parked:
+    """Let a run wait until `due` ("+<ms from now>" or "<ms since 1970>").
+
+    With `attempt` and `error` the code between steps has failed and is tried again then.
+    """
+    reply = await wire.lasting_script(
+        "run_park",
+        owned.prefix,
+        owned.run,
+        owned.fence,
+        owned.turn,
+        known,
+        due,
+        "" if attempt is None else attempt,
+        b"" if error is None else codec.encode(error),
+    )
+    reached("park.replied")
+    word = cast(Word, reply[0].decode())
+    if word == "mine":
+        return Parked(word, due_in_ms=int(reply[1]))
+    return Parked(word, news=news_of(reply[1]) if word == "wake" else {})

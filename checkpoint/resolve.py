@@ -1,0 +1,37 @@
+"""Resolve: a value for a step from outside the turn; and the timers, which are resolve for a moment."""
+
+from typing import Literal, cast
+
+import msgspec
+
+from bus.failpoints import reached
+from bus.wire import keys
+from bus.wire.wire import Wire
+
+AT_ONCE = 100
+
+
+async def resolve(
+    wire: Wire, slug: str, run: str, step: str, kind: str, data: bytes
+) -> Literal["gone", "there", "waiting", "running", "queued"]:
+    """Store a step's memo and see to it that the run hears of it; the answer is the status the run had."""
+    word = await wire.lasting_script(
+        "run_resolve", [keys.function(slug)], run, step, f'"kind":"{kind}"', b'"data":' + data
+    )
+    return cast(Literal["gone", "there", "waiting", "running", "queued"], word.decode())
+
+
+class Fired(msgspec.Struct):
+    """How many turns were added to the queue, whether more are due, and ms until the next timer (None: there is none)."""
+
+    added: int
+    more: bool
+    next_ms: int | None
+
+
+async def fire_timers(wire: Wire, slug: str) -> Fired:
+    """Queue the turns whose timer is due, at most a hundred."""
+    added, looked_at, next_ms = await wire.script("timers_due", [keys.function(slug)], AT_ONCE)
+    if added:
+        reached("timers.fired")
+    return Fired(int(added), int(looked_at) == AT_ONCE, int(next_ms) if int(next_ms) >= 0 else None)

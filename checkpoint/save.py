@@ -1,0 +1,100 @@
+"""Save: record a step's memo once. Open: note a step that is not finished."""
+
+from typing import Any, cast
+
+import msgspec
+
+from bus import codec
+from bus.failpoints import reached
+from bus.wire.wire import Wire
+from checkpoint.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of
+from checkpoint.owned import Owned, Word
+
+
+class Saved(msgspec.Struct):
+    """What save answers: the word, the memo's `n`, whether cancel is asked, memos from outside, or the memo that stands."""
+
+    word: Word
+    n: int = 0
+    cancel: bool = False
+    news: dict[str, Memo] = {}
+    memo: Memo | None = None
+    full: str = ""
+
+
+async def save(
+    wire: Wire,
+    owned: Owned,
+    step: str,
+    kind: str,
+    *,
+    data: bytes | None = None,
+    error: Failure | None = None,
+    attempts: int = 1,
+    took_ms: int = 0,
+    opened: bool = False,
+    known: int = 0,
+) -> Saved:
+    """Record what a step returned (`data`, JSON) or raised; waits until Redis answers."""
+    result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
+    reply = await wire.lasting_script(
+        "run_save",
+        owned.prefix,
+        owned.run,
+        owned.fence,
+        owned.turn,
+        step,
+        f'"kind":"{kind}","attempts":{attempts}',
+        took_ms,
+        result,
+        1 if opened else 0,
+        known,
+        MAX_STEPS,
+        MAX_STATE_BYTES,
+    )
+    reached("save.replied")
+    word = cast(Word, reply[0].decode())
+    if word == "mine":
+        return Saved(word, n=int(reply[1]), cancel=bool(reply[2]), news=news_of(reply[3]))
+    if word == "there":
+        return Saved(word, memo=memo_of(reply[1]))
+    return Saved(word, full=reply[1].decode() if word == "full" else "")
+
+
+class Noted(msgspec.Struct):
+    """What open answers: the word, when the step is due and the server's clock, both ms."""
+
+    word: Word
+    due: int = 0
+    now: int = 0
+
+
+async def note_open(
+    wire: Wire, owned: Owned, step: str, kind: str, *, due: str, attempt: int = 0, error: Failure | None = None
+) -> Noted:
+    """Note a wait or a failed attempt. `due` is "+<ms from now>" or "<ms since 1970>"; a wait noted before keeps its own."""
+    reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error))
+    reached("open.replied")
+    word = cast(Word, reply[0].decode())
+    return Noted(word, int(reply[1]), int(reply[2])) if word == "mine" else Noted(word)
+
+
+def tell_open(wire: Wire, owned: Owned, step: str, attempt: int) -> None:
+    """Send, without waiting, that a body takes long: what the page shows; a lost one costs nothing."""
+    keys, *arguments = _open(owned, step, "run", "", attempt, None)
+    script = wire.scripts["run_open"]
+    future = wire.call("EVALSHA", script.sha, 1, keys[0], wire.now, *arguments)
+    future.add_done_callback(lambda told: told.cancelled() or told.exception())
+
+
+def _open(owned: Owned, step: str, kind: str, due: str, attempt: int, error: Failure | None) -> tuple[list[str], *tuple[Any, ...]]:
+    record = f'"kind":"{kind}","attempt":{attempt}'.encode()
+    if error is not None:
+        record += b',"error":' + codec.encode(error)
+    keep = "keep" if kind != "run" else "replace"
+    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record)
+
+
+def news_of(flat: list[bytes]) -> dict[str, Memo]:
+    """Return step ids and memos of a flat reply."""
+    return {flat[i].decode(): memo_of(flat[i + 1]) for i in range(0, len(flat), 2)}

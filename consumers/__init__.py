@@ -1,0 +1,8 @@
+"""Consumers: entries are read, runs started, handlers called, and what came of them is recorded.
+
+`from consumers import Worker`: `Worker(app)` runs an application's functions.
+"""
+
+from consumers.worker import Worker
+
+__all__ = ["Worker"]

@@ -1,0 +1,86 @@
+"""Claimer: takes up what the dead left, what was given back, and what was delivered to us and never arrived."""
+
+import time
+
+from bus.errors import GroupMissing, StoreUnavailable
+from bus.failpoints import reached
+from bus.observe.signals import Signals
+from bus.wire.streams import claim, pending, take
+from bus.wire.wire import Wire
+from consumers.capacity import Capacity
+from consumers.delivery import Delivery
+from consumers.executor import Executor
+from consumers.reader import Reader
+
+MOST = 100
+STRANGERS_EVERY_S = 5.0
+
+
+class Claimer:
+    """Sweeps one source."""
+
+    def __init__(
+        self, wire: Wire, reader: Reader, capacity: Capacity, executor: Executor, signals: Signals
+    ) -> None:
+        self._wire = wire
+        self._reader = reader
+        self._capacity = capacity
+        self._executor = executor
+        self._signals = signals
+        self._looked = time.monotonic()
+
+    async def sweep(self) -> None:
+        """Look once; called every sweep interval."""
+        source = self._reader.source
+        if not source.lease.begun or self._capacity.free <= 0:
+            return
+        try:
+            await self._claim()
+            since = time.monotonic() - self._looked
+            if since >= min(STRANGERS_EVERY_S, self._wire.settings.lease_ms / 1_000) or self._reader.broke:
+                self._looked = time.monotonic()
+                self._reader.broke = False
+                await self._take_strangers()
+        except (StoreUnavailable, GroupMissing):
+            return  # the reader tells of it, and makes the group again
+
+    async def _claim(self) -> None:
+        source = self._reader.source
+        lease_ms = self._wire.settings.lease_ms
+        if not source.lease.may_judge(lease_ms):
+            return
+        me = source.lease.consumer
+        count = min(MOST, self._capacity.free)
+        claimed = await claim(
+            self._wire, source.stream, source.workers_key, source.group, me, idle_ms=lease_ms // 2, count=count
+        )
+        if not claimed:
+            return
+        reached("claim.replied")
+        deliveries: list[Delivery] = []
+        for entry, owner, fields in claimed:
+            deliveries += source.receive([(entry, fields)], me, "" if owner.startswith("@") else owner)
+        self._signals.notice(
+            "took over what a worker left",
+            function=source.function.slug,
+            entries=len(claimed),
+            workers=sorted({owner for _, owner, _ in claimed}),
+        )
+        if deliveries:
+            await self._executor.begin(deliveries)
+
+    async def _take_strangers(self) -> None:
+        """Entries pending for this living worker whose reply was lost: nobody else would ever claim them (why B1)."""
+        source = self._reader.source
+        me = source.lease.consumer
+        idle = min(5_000, self._wire.settings.lease_ms // 2)
+        # In-hand entries are pending too: ask for enough to see past them.
+        ids = await pending(self._wire, source.stream, source.group, me, idle, len(source.in_hand) + MOST)
+        strangers = [entry for entry in ids if entry not in source.in_hand][: max(0, self._capacity.free)]
+        if not strangers:
+            return
+        rows = await take(self._wire, source.stream, source.group, me, strangers)
+        deliveries = source.receive(rows, me)
+        if deliveries:
+            self._signals.notice("took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream)
+            await self._executor.begin(deliveries)

@@ -1,0 +1,121 @@
+"""The local driver: call a Python handler with its context and steps, and tell as data what came of it."""
+
+import asyncio
+
+import msgspec
+
+from bus import codec
+from bus.context import Context
+from bus.errors import EventInvalid, NonRetriable, RetryAfter, StepFailed
+from bus.event import RawEvent
+from bus.retry import asked_delay_ms
+from checkpoint.memo import Failure
+from consumers import quiet
+from consumers.steps.contract import TurnStep
+from consumers.turn import Turn
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """The handler returned: its output as JSON."""
+
+    output: bytes
+
+
+class Raised(msgspec.Struct, frozen=True):
+    """The handler raised; `delay_ms` until the next attempt, None when there is none."""
+
+    failure: Failure
+    delay_ms: int | None
+
+
+class Left(msgspec.Struct, frozen=True):
+    """The turn ended under the handler (`turn.parting` says how)."""
+
+
+Outcome = Returned | Raised | Left
+
+
+async def call(turn: Turn, event: RawEvent, state: object) -> Outcome:
+    """Call the handler once, in the current task, whatever it does; never raises."""
+    task = asyncio.current_task()
+    assert task is not None
+    token = quiet.current.set(turn)
+    turn.adopt(task)
+    try:
+        return await _call(turn, event, state)
+    except asyncio.CancelledError:
+        if turn.over:
+            task.uncancel()
+            return Left()
+        if task.cancelling():  # the worker is being torn down from outside
+            task.uncancel()
+            turn.part("abandoned")
+            return Left()
+        error = RuntimeError("the function was cancelled from inside: something it awaited was cancelled")
+        return Left() if turn.over else _raised(turn, error)
+    except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker
+        return Left() if turn.over else _raised(turn, error)
+    finally:
+        quiet.current.reset(token)
+        turn.disown(task)
+
+
+async def _call(turn: Turn, event: RawEvent, state: object) -> Outcome:
+    try:
+        typed = event.typed(turn.function.kind_of(event.name))
+    except (EventInvalid, msgspec.DecodeError) as error:
+        # Trying again cannot mend the event: no retry.
+        return Raised(Failure("event_invalid", str(error)), None)
+    context = Context(
+        event=typed,
+        run_id=turn.owned.run,
+        function=turn.function.slug,
+        attempt=turn.attempt,
+        state=state,
+        replaying=turn.replaying,
+    )
+    await _save_due_sleeps(turn)
+    result = await turn.function.handler(context, TurnStep(turn))
+    if turn.over:  # it swallowed the interrupt: nothing it says counts
+        return Left()
+    try:
+        output = codec.encode(result)
+    except TypeError as error:
+        return Raised(Failure("NonRetriable", f"the function's result is not JSON: {error}"), None)
+    return Returned(output)
+
+
+async def _save_due_sleeps(turn: Turn) -> None:
+    """The turn itself records the sleeps that are due, in order of due, before the handler sees any memo."""
+    now = turn.server_now()
+    due = sorted(
+        (noted.due, step)
+        for step, noted in turn.open.items()
+        if noted.kind == "sleep" and noted.due is not None and noted.due <= now and step not in turn.memos
+    )
+    for _, step in due:
+        await turn.record_sleep(step)
+
+
+def _raised(turn: Turn, error: BaseException) -> Raised:
+    failure = Failure.of(error)
+    retry = turn.function.retry
+    if _is_final(error) or turn.attempt >= retry.retries:
+        return Raised(failure, None)
+    asked = _first(error, RetryAfter)
+    return Raised(failure, asked_delay_ms(asked) if isinstance(asked, RetryAfter) else retry.delay_ms(turn.attempt))
+
+
+def _is_final(error: BaseException) -> bool:
+    return _first(error, NonRetriable | StepFailed) is not None
+
+
+def _first(error: BaseException, kind: object) -> BaseException | None:
+    """Return the error itself, or the first of its group's leaves, that is of a kind."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            found = _first(inner, kind)
+            if found is not None:
+                return found
+        return None
+    return error if isinstance(error, kind) else None  # type: ignore[arg-type]

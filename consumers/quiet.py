@@ -1,0 +1,92 @@
+"""Quiet: does every task of a run await a parked step? Then the turn can end.
+
+A task factory knows the run's tasks by a context variable. What a task awaits is looked at where it stands: a parked
+step, another task of the run, gather, or one of the constructs below that wait for tasks of the run on a future of their
+own. Anything else is unknown: the turn then ends after 250 ms without a step starting or ending, with a warning
+that names the line (why A9). Rule for authors: beside a waiting step, await only steps.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol
+
+import anyio._backends._asyncio as anyio_asyncio
+
+
+class HasTasks(Protocol):
+    """A turn: what adopts the tasks its run makes."""
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Count a task as the run's."""
+
+
+current: contextvars.ContextVar[HasTasks | None] = contextvars.ContextVar("turn", default=None)
+
+_KNOWN = {
+    function.__code__
+    for owner, name in (
+        (asyncio.TaskGroup, "__aexit__"),
+        (asyncio.TaskGroup, "_aexit"),
+        (anyio_asyncio.TaskGroup, "__aexit__"),
+        (asyncio.tasks, "_wait"),
+        (asyncio, "wait_for"),
+    )
+    if (function := getattr(owner, name, None)) is not None
+}
+
+
+def outside(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Start the engine's own work: a task that belongs to no run, wherever it is started from."""
+    return loop.create_task(work, context=contextvars.Context())
+
+
+def install(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the loop tell turns of the tasks their runs make."""
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+        context = options.get("context")
+        turn = current.get() if context is None else context.get(current)
+        if turn is not None:
+            turn.adopt(task)
+        return task
+
+    loop.set_task_factory(make)
+
+
+class Busy(Exception):  # noqa: N818 - an answer, not an error
+    """Some task of the run can go on by itself."""
+
+
+def unknown_waits(tasks: Iterable[asyncio.Task[Any]], parked: Callable[[Any], bool]) -> list[str]:
+    """Return the places where tasks of a run await something that is no step; raise Busy when one can go on."""
+    alive = {task for task in tasks if not task.done()}
+    unknown: list[str] = []
+    for task in alive:
+        waiter: Any = getattr(task, "_fut_waiter", None)
+        if waiter is None or waiter.done():
+            raise Busy
+        if parked(waiter) or waiter in alive:
+            continue
+        children: Any = getattr(waiter, "_children", None)  # gather's future
+        if children is not None and all(child.done() or child in alive or parked(child) for child in children):
+            continue
+        frame = _innermost(task)
+        if frame is None or frame.f_code not in _KNOWN:
+            unknown.append(f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else repr(task))
+    return unknown
+
+
+def _innermost(task: asyncio.Task[Any]) -> Any:
+    coroutine: Any = task.get_coro()
+    frame: Any = None
+    while coroutine is not None:
+        here = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None) or getattr(coroutine, "ag_frame", None)
+        if here is None:
+            break
+        frame = here
+        coroutine = (
+            getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None) or getattr(coroutine, "ag_await", None)
+        )
+    return frame

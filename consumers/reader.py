@@ -1,0 +1,99 @@
+"""Reader: reads new entries of one source as slots free up. One blocking connection each."""
+
+import asyncio
+
+from bus.errors import BusError, GroupMissing, StoreUnavailable
+from bus.failpoints import reached
+from bus.observe.signals import Signals
+from bus.wire.pipeline import Pipe
+from bus.wire.retry import pause
+from bus.wire.streams import ensure_group, fields_of
+from bus.wire.wire import Wire
+from consumers.capacity import Capacity
+from consumers.delivery import Source
+from consumers.executor import Executor
+
+BLOCK_MS = 2_000
+MOST = 100
+
+
+class Reader:
+    """An idle reader blocks with COUNT 1; a full read is followed at once by one with its share of the free slots."""
+
+    def __init__(
+        self, wire: Wire, source: Source, capacity: Capacity, executor: Executor, signals: Signals, since_ms: int
+    ) -> None:
+        self.source = source
+        self.broke = False
+        """Whether a read failed since the claimer last looked for entries that never arrived."""
+        self._wire = wire
+        self._capacity = capacity
+        self._executor = executor
+        self._signals = signals
+        self._since_ms = since_ms
+        self._stopping = False
+        self._pipe: Pipe | None = None
+        self._client_id: int | None = None
+
+    async def run(self) -> None:
+        """Read until stop()."""
+        self._pipe = self._wire.pipe(extra_timeout=BLOCK_MS / 1_000)
+        tries, full = 0, False
+        try:
+            while not self._stopping:
+                await self._capacity.wait_free(first=self.source.is_queue)
+                while not self.source.lease.begun and not self._stopping:
+                    await self.source.lease.renewed()
+                if self._stopping:
+                    return
+                try:
+                    full = await self._read(self._pipe, full=full)
+                    tries = 0
+                except GroupMissing:
+                    # Flushed, or failed over to before the group: made again where its trigger was registered.
+                    self._signals.notice("a consumer group is gone; was Redis wiped?", stream=self.source.stream)
+                    await ensure_group(self._wire, self.source.stream, self.source.group, self._since_ms)
+                except StoreUnavailable as error:
+                    self.broke = True
+                    self._client_id = None
+                    if tries == 0 and not self._stopping:
+                        self._signals.notice("reading waits for Redis", stream=self.source.stream, error=str(error))
+                    tries += 1
+                    await asyncio.sleep(pause(tries))
+                except Exception as error:  # noqa: BLE001 - the loop's top: one bad entry must not end a worker
+                    self.broke = True  # what was read stays pending and is taken up again
+                    self._signals.notice("reading failed", stream=self.source.stream, error=repr(error))
+                    await asyncio.sleep(1.0)
+        finally:
+            await self._pipe.close()
+
+    async def _read(self, pipe: Pipe, *, full: bool) -> bool:
+        if self._client_id is None:
+            self._client_id = await pipe.call("CLIENT", "ID")
+        consumer = self.source.lease.consumer
+        count = max(1, min(MOST, self._capacity.free)) if full else 1
+        how = ("COUNT", count) if full else ("COUNT", count, "BLOCK", BLOCK_MS)
+        reply = await pipe.call(
+            "XREADGROUP", "GROUP", self.source.group, consumer, *how, "STREAMS", self.source.stream, ">"
+        )
+        if not reply:
+            return False
+        rows = [(entry.decode(), fields_of(fields or ())) for entry, fields in reply[0][1]]
+        reached("read.replied")
+        deliveries = self.source.receive(rows, consumer)
+        if not deliveries:
+            return False
+        if self._stopping:
+            await self._executor.release(deliveries)
+        else:
+            await self._executor.begin(deliveries)
+        return len(rows) >= count
+
+    async def stop(self) -> None:
+        """Read no more. A blocked read is not cancelled (its entries would be lost to us) but woken."""
+        self._stopping = True
+        if self._client_id is not None:
+            try:
+                await self._wire.call("CLIENT", "UNBLOCK", self._client_id)
+            except BusError:
+                pass  # then BLOCK runs out

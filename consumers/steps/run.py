@@ -1,0 +1,177 @@
+"""Run: call a function of the author's, at least once; record what it returned, exactly once."""
+
+import asyncio
+import contextvars
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from bus import codec
+from bus.errors import NonRetriable, RetryAfter, StepFailed
+from bus.failpoints import reached
+from bus.observe.signals import AttemptFailed
+from bus.retry import Retry, asked_delay_ms, of
+from checkpoint.memo import MAX_RESULT_BYTES, Failure, Memo
+from consumers.turn import Turn, in_body
+
+
+async def run_step(
+    turn: Turn,
+    step: str,
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    timeout: float | None,  # noqa: ASYNC109 - bounds the author's code, not ours
+    retries: int | Retry | None,
+) -> Any:
+    """Return the step's result: from its memo, or by running its body until it succeeds or its attempts are used up."""
+    turn.awaited(step)
+    wanted = codec.return_type(target)
+    memo = await turn.replayed(step)
+    if memo is not None:
+        return memo.value(step, wanted)
+    retry = of(retries, turn.function.retry)
+    noted = turn.open.get(step)
+    attempt = noted.attempt if noted else 0
+    if noted is not None and noted.due is not None:
+        memo = await turn.wait_until(step, noted.due, turn.server_now())
+        if memo is not None:
+            return memo.value(step, wanted)
+    while True:
+        outcome = await _attempt(turn, step, target, args, timeout, retry, attempt, wanted)
+        if isinstance(outcome, _Again):
+            memo = await turn.wait_until(step, outcome.due_ms, outcome.now_ms)
+            if memo is not None:
+                return memo.value(step, wanted)
+            attempt += 1
+        elif isinstance(outcome, Memo):
+            return outcome.value(step, wanted)
+        else:
+            return outcome[0]
+
+
+class _Again:
+    """The attempt failed and there is another: due then."""
+
+    __slots__ = ("due_ms", "now_ms")
+
+    def __init__(self, due_ms: int, now_ms: int) -> None:
+        self.due_ms = due_ms
+        self.now_ms = now_ms
+
+
+async def _attempt(
+    turn: Turn,
+    step: str,
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    timeout: float | None,  # noqa: ASYNC109
+    retry: Retry,
+    attempt: int,
+    wanted: Any,
+) -> "Memo | _Again | tuple[Any]":
+    """Run the body once and record what came of it; a fresh result comes in a tuple of one."""
+    turn.begin_work()
+    started = time.monotonic()
+    try:
+        if not turn.lease_is_fresh():
+            await turn.lease_renewed()
+        turn.body_begins(step, started, attempt)
+        try:
+            result = await _body(turn, target, args, timeout)
+            data, value = _through_json(step, result, wanted)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
+            return await _failed(turn, step, error, retry, attempt, _ms(started))
+        finally:
+            opened = turn.body_ends(step)
+        reached("body.ended")
+        stands = await turn.save(
+            step, "run", data=data, attempts=attempt + 1, took_ms=_ms(started), opened=opened or attempt > 0
+        )
+        return (value,) if stands is None else stands
+    finally:
+        turn.end_work()
+
+
+def _ms(started: float) -> int:
+    return round((time.monotonic() - started) * 1_000)
+
+
+async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ASYNC109
+    token = in_body.set(True)
+    try:
+        if inspect.iscoroutinefunction(target):
+            if timeout is None:
+                return await target(*args)
+            async with _Limit(timeout):
+                return await target(*args)
+        context = contextvars.copy_context()
+        future = turn.in_thread(context.run, target, *args)
+        if timeout is None:
+            result = await future
+        else:
+            async with _Limit(timeout):
+                result = await asyncio.shield(future)  # a thread cannot be cancelled: it goes on and keeps its slot
+        if inspect.isawaitable(result):  # a lambda or a partial around an async function
+            async with _Limit(timeout):
+                return await result
+        return result
+    finally:
+        in_body.reset(token)
+
+
+class _Limit:
+    """asyncio.timeout, whose error says the limit."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._scope = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._scope.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        try:
+            await self._scope.__aexit__(*error)
+        except TimeoutError as late:
+            if self._scope.expired():
+                raise TimeoutError(f"the step's body took longer than its timeout of {self._seconds} s") from late
+            raise
+
+
+def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
+    """Return the result as JSON, and what a replay will return for it."""
+    if result is None:
+        return b"null", None
+    try:
+        data = codec.encode(result)
+    except TypeError as error:
+        raise NonRetriable(f"the result of step '{step}' is not JSON: {error}") from None
+    if len(data) > MAX_RESULT_BYTES:
+        raise NonRetriable(
+            f"the result of step '{step}' is {len(data)} bytes; a step returns at most {MAX_RESULT_BYTES}: store it, return where"
+        )
+    try:
+        return data, codec.decode_as(data, wanted)
+    except msgspec.ValidationError as error:
+        raise NonRetriable(f"the result of step '{step}' does not fit its annotation {wanted}: {error}") from None
+
+
+async def _failed(
+    turn: Turn, step: str, error: BaseException, retry: Retry, attempt: int, took_ms: int
+) -> Memo | _Again:
+    failure = Failure.of(error)
+    final = isinstance(error, NonRetriable | StepFailed) or attempt >= retry.retries
+    if final:
+        stands = await turn.save(step, "run", error=failure, attempts=attempt + 1, took_ms=took_ms, opened=True)
+        return stands or Memo(0, "run", attempt + 1, error=failure)
+    delay = asked_delay_ms(error) if isinstance(error, RetryAfter) else retry.delay_ms(attempt)
+    signals = turn.signals
+    if signals.attempt_failed:
+        signals.attempt_failed.send(
+            AttemptFailed(turn.function.slug, turn.owned.run, step, attempt, f"{failure.name}: {failure.message}", delay)
+        )
+    noted = await turn.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure)
+    return _Again(noted.due, noted.now)

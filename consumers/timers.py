@@ -1,0 +1,60 @@
+"""Timers: queue the turns of one function whose timer is due.
+
+Sleeps until the earliest due it knows of: its own parks tell it, others' are seen within a second.
+"""
+
+import asyncio
+import time
+
+from bus.errors import StoreUnavailable
+from bus.wire.wire import Wire
+from checkpoint.resolve import fire_timers
+
+_LOOK_EVERY_S = 1.0
+
+
+class Timers:
+    """The timers of one function."""
+
+    def __init__(self, wire: Wire, slug: str) -> None:
+        self._wire = wire
+        self._slug = slug
+        self._stopping = False
+        self._next = 0.0
+        self._woken = asyncio.Event()
+
+    def expect(self, due_in_ms: int) -> None:
+        """A run of ours was parked until then."""
+        due = time.monotonic() + due_in_ms / 1_000
+        if due < self._next:
+            self._next = due
+            self._woken.set()
+
+    def stop(self) -> None:
+        """Fire no more."""
+        self._stopping = True
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Fire until stop()."""
+        while not self._stopping:
+            wait = await self._fire()
+            self._next = time.monotonic() + wait
+            while not self._stopping and (left := self._next - time.monotonic()) > 0:
+                self._woken.clear()
+                try:
+                    async with asyncio.timeout(left):
+                        await self._woken.wait()
+                except TimeoutError:
+                    break
+
+    async def _fire(self) -> float:
+        try:
+            fired = await fire_timers(self._wire, self._slug)
+        except StoreUnavailable:
+            return _LOOK_EVERY_S
+        if fired.more:
+            return 0.0
+        if fired.next_ms is None:
+            return _LOOK_EVERY_S
+        return min(_LOOK_EVERY_S, (fired.next_ms + 1) / 1_000)
