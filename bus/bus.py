@@ -1,4 +1,4 @@
-"""Bus: declares functions and sends events. It runs nothing: `Worker(app)` does, and `create_app(app)` makes the site."""
+"""Bus: declares functions and sends events. It runs nothing: `Worker(app)` does; `create_app(app)` makes the site."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ class NewEvent(msgspec.Struct, frozen=True):
 class Bus:
     """One application's functions, under one id. Declaring and sending are all it does."""
 
-    def __init__(self, id: str, *, lifespan: Lifespan | None = None) -> None:  # noqa: A002 - the word people read
+    def __init__(self, id: str, *, lifespan: Lifespan | None = None) -> None:
         """Make a bus. `lifespan` is an async context manager a worker enters once; its value is `ctx.state`."""
         check_function_id("bus", id)
         self.id = id
@@ -45,12 +45,17 @@ class Bus:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def function(
-        self, id: str, *, on: Declared | list[Declared], retries: int | Retry = 4, name: str = ""  # noqa: A002
+        self,
+        id: str,
+        *,
+        on: Declared | list[Declared],
+        retries: int | Retry = 4,
+        name: str = "",
     ) -> Callable[[Handler], Function]:
         """Declare a function: `@app.function("greet", on=Hello)` above `async def greet(ctx, step)`.
 
-        `on` is an event type, a name, `On(…, if_=…)`, or a list of them. `retries` is a count (attempts = retries + 1) or
-        a Retry. Raises ConfigError, naming the function, the option and the way out.
+        `on` is an event type, a name, `On(…, if_=…)`, or a list of them. `retries` is a count (attempts = retries + 1)
+        or a Retry. Raises ConfigError, naming the function, the option and the way out.
         """
         if id in self.functions:
             raise ConfigError(f"bus '{self.id}' has two functions '{id}'; give one of them another id")
@@ -79,7 +84,7 @@ class Bus:
         event: str | EventData | NewEvent | Sequence[EventData | NewEvent],
         data: Mapping[str, Any] | None = None,
         *,
-        id: str | None = None,  # noqa: A002 - the word people read
+        id: str | None = None,
     ) -> str | list[str]:
         """Publish one event or several; return their ids once Redis has stored them.
 
@@ -126,12 +131,15 @@ class Bus:
 
 
 def _outgoing(new: NewEvent) -> Outgoing:
+    value: Any
     if isinstance(new.event, EventData):
         if not new.event.event_name:
-            raise EventInvalid(f"class {type(new.event).__name__} has no event name; declare it with name='…'", field="name")
+            raise EventInvalid(
+                f"class {type(new.event).__name__} has no event name; declare it with name='…'", field="name"
+            )
         name, value = new.event.event_name, new.event
     else:
-        name, value = new.event, {} if new.data is None else new.data
+        name, value = new.event, dict(new.data or {})
         check_name(name)
     if new.id is not None:
         check_id(new.id)

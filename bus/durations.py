@@ -22,7 +22,9 @@ def milliseconds(duration: float | str | timedelta, what: str = "duration") -> i
         value = duration.total_seconds() * 1_000
     elif isinstance(duration, str):
         if not _WHOLE.fullmatch(duration):
-            raise ConfigError(f"{what} {duration!r} is not a duration; write '30s', '1h30m', '2d' or seconds as a number")
+            raise ConfigError(
+                f"{what} {duration!r} is not a duration; write '30s', '1h30m', '2d' or seconds as a number"
+            )
         value = sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(duration))
     elif isinstance(duration, bool):
         raise ConfigError(f"{what} {duration!r} is not a duration; write '30s', '1h30m' or seconds as a number")
@@ -47,7 +49,11 @@ def in_words(ms: float) -> str:
     if ms < 60_000:
         return f"{ms / 1_000:.1f} s"
     seconds = round(ms / 1_000)
-    for size, unit, small, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+    for size, unit, small, small_unit in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
         if seconds >= size:
             rest = seconds % size // small
             return f"{seconds // size} {unit} {rest} {small_unit}" if rest else f"{seconds // size} {unit}"

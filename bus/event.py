@@ -29,7 +29,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 class _EventMeta(msgspec.StructMeta):
     """Takes `name=`: msgspec refuses unknown class arguments, and its `tag=` would put a field into the payload."""
 
-    def __new__(  # noqa: D102 - the signature is the documentation
+    def __new__(
         mcs,
         cls: str,
         bases: tuple[type, ...],
@@ -75,7 +75,7 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     v: str | None = None
 
     def typed(self, kind: type[Any] | None) -> Event[Any]:
-        """Return the event with its data as `kind` (None: plain values); EventInvalid with the path if it does not fit."""
+        """Return the event with its data as `kind` (None: plain values); EventInvalid with the path if it fits not."""
         try:
             data = codec.decode(self.data) if kind is None else codec.decode_as(self.data, kind)
         except msgspec.ValidationError as error:

@@ -32,7 +32,7 @@ class Expression:
             raise ConfigError(f"{where}: {text!r} is not an expression: {str(error).splitlines()[0]}") from None
         unknown = set(self._program.variables()) - _ROOTS
         if unknown:
-            raise ConfigError(f"{where}: {text!r} names {sorted(unknown)[0]!r}; an expression knows only `event`")
+            raise ConfigError(f"{where}: {text!r} names {min(unknown)!r}; an expression knows only `event`")
 
     def matches(self, event: Mapping[str, Any]) -> bool:
         """Return whether it is true of an event; an expression that errors is false."""

@@ -21,7 +21,7 @@ def check_id(what: str, text: str) -> None:
     """Refuse an id that is not letters, digits, `.`, `_`, `/`, `-`, or is over 128 characters."""
     if not _ID.fullmatch(text):
         raise ConfigError(
-            f"{what} id {text!r} must be 1–128 letters, digits, '.', '_', '/' or '-', and begin with a letter or digit"
+            f"{what} id {text!r} must be 1 to 128 letters, digits, '.', '_', '/', '-', and begin with a letter or digit"
         )
 
 
@@ -29,7 +29,14 @@ class Function:
     """A declared function. `slug` (`<bus id>-<function id>`) names its keys, its consumer group and its runs."""
 
     def __init__(
-        self, bus_id: str, id: str, *, handler: Handler, triggers: tuple[Trigger, ...], retry: Retry, name: str  # noqa: A002
+        self,
+        bus_id: str,
+        id: str,
+        *,
+        handler: Handler,
+        triggers: tuple[Trigger, ...],
+        retry: Retry,
+        name: str,
     ) -> None:
         check_id("function", id)
         if not inspect.iscoroutinefunction(handler):

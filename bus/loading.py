@@ -23,7 +23,7 @@ def load(app: str) -> Bus:
         raise ConfigError(f"{app!r}: '{module_name.partition('.')[0]}' is a package of Stepstream's own; rename yours")
     for ours in sorted(_OURS):
         importlib.import_module(ours)
-    here = os.getcwd()  # noqa: PTH109 - sys.path holds strings
+    here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
     try:

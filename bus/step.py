@@ -40,7 +40,7 @@ class Step(ABC):
     @abstractmethod
     def run(
         self,
-        id: str,  # noqa: A002 - the word people read
+        id: str,
         target: Callable[..., Any],
         *args: Any,
         timeout: float | str | timedelta | None = None,
@@ -53,9 +53,9 @@ class Step(ABC):
         """
 
     @abstractmethod
-    def sleep(self, id: str, duration: float | str | timedelta) -> Coroutine[Any, Any, None]:  # noqa: A002
+    def sleep(self, id: str, duration: float | str | timedelta) -> Coroutine[Any, Any, None]:
         """Wait durably, at most 366 days, without holding a worker."""
 
     @abstractmethod
-    def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:  # noqa: A002
+    def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:
         """Wait durably until an aware datetime; one that has passed does not wait."""

@@ -42,9 +42,7 @@ def checked(declared: Declared | list[Declared], function: str) -> tuple[Trigger
         on = one if isinstance(one, On) else On(one)
         name, kind = (on.event, None) if isinstance(on.event, str) else (on.event.event_name, on.event)
         if not name:
-            raise ConfigError(
-                f"function '{function}': class {on.event!r} has no event name; declare it with name='…'"
-            )
+            raise ConfigError(f"function '{function}': class {on.event!r} has no event name; declare it with name='…'")
         if "*" in name:
             raise ConfigError(f"function '{function}': wildcard trigger {name!r} is not supported yet; name each event")
         try:
@@ -55,6 +53,8 @@ def checked(declared: Declared | list[Declared], function: str) -> tuple[Trigger
         if condition and kind:
             condition.check(kind)
         if any(known.name == name for known in triggers):
-            raise ConfigError(f"function '{function}' has two triggers for '{name}'; remove one, or join their conditions")
+            raise ConfigError(
+                f"function '{function}' has two triggers for '{name}'; remove one, or join their conditions"
+            )
         triggers.append(Trigger(name, kind, condition))
     return tuple(triggers)

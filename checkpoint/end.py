@@ -30,4 +30,4 @@ async def end(
         wire.settings.keep_ms,
     )
     reached("end.replied")
-    return cast(Word, word.decode())
+    return cast("Word", word.decode())

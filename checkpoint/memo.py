@@ -1,7 +1,7 @@
 """Memo: what one step returned or raised, written once; and Open: what is not finished yet."""
 
 import traceback
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
@@ -25,20 +25,20 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Return what is stored of an exception; a group tells all its leaves."""
-        leaves = _leaves(error)
+        found = leaves(error)
         if isinstance(error, StepFailed):
             return cls(error.name, f"step '{error.step}': {error.message}"[:_LONGEST_TEXT], error.stack)
-        if len(leaves) > 1:
-            message = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves)
-        else:
-            message = str(leaves[0])
+        several = len(found) > 1
+        message = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found) if several else str(found[0])
         stack = "".join(traceback.format_exception(error))
-        return cls(type(leaves[0]).__name__, message[:_LONGEST_TEXT], stack[-_LONGEST_TEXT:])
+        return cls(type(found[0]).__name__, message[:_LONGEST_TEXT], stack[-_LONGEST_TEXT:])
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the exceptions of a group, however deep; of another exception, itself."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return [leaf for inner in group.exceptions for leaf in leaves(inner)]
     return [error]
 
 

@@ -21,7 +21,13 @@ class Parked(msgspec.Struct):
 
 
 async def park(
-    wire: Wire, owned: Owned, *, known: int, due: str, attempt: int | None = None, error: Failure | None = None
+    wire: Wire,
+    owned: Owned,
+    *,
+    known: int,
+    due: str,
+    attempt: int | None = None,
+    error: Failure | None = None,
 ) -> Parked:
     """Let a run wait until `due` ("+<ms from now>" or "<ms since 1970>").
 
@@ -39,7 +45,7 @@ async def park(
         b"" if error is None else codec.encode(error),
     )
     reached("park.replied")
-    word = cast(Word, reply[0].decode())
+    word = cast("Word", reply[0].decode())
     if word == "mine":
         return Parked(word, due_in_ms=int(reply[1]))
     return Parked(word, news=news_of(reply[1]) if word == "wake" else {})

@@ -18,11 +18,11 @@ async def resolve(
     word = await wire.lasting_script(
         "run_resolve", [keys.function(slug)], run, step, f'"kind":"{kind}"', b'"data":' + data
     )
-    return cast(Literal["gone", "there", "waiting", "running", "queued"], word.decode())
+    return cast("Literal['gone', 'there', 'waiting', 'running', 'queued']", word.decode())
 
 
 class Fired(msgspec.Struct):
-    """How many turns were added to the queue, whether more are due, and ms until the next timer (None: there is none)."""
+    """How many turns were queued, whether more are due, and ms until the next timer (None: there is none)."""
 
     added: int
     more: bool

@@ -12,7 +12,7 @@ from checkpoint.owned import Owned, Word
 
 
 class Saved(msgspec.Struct):
-    """What save answers: the word, the memo's `n`, whether cancel is asked, memos from outside, or the memo that stands."""
+    """What save answers: the word, the memo's `n`, whether cancel is asked, news, or the memo that stands."""
 
     word: Word
     n: int = 0
@@ -53,7 +53,7 @@ async def save(
         MAX_STATE_BYTES,
     )
     reached("save.replied")
-    word = cast(Word, reply[0].decode())
+    word = cast("Word", reply[0].decode())
     if word == "mine":
         return Saved(word, n=int(reply[1]), cancel=bool(reply[2]), news=news_of(reply[3]))
     if word == "there":
@@ -70,12 +70,19 @@ class Noted(msgspec.Struct):
 
 
 async def note_open(
-    wire: Wire, owned: Owned, step: str, kind: str, *, due: str, attempt: int = 0, error: Failure | None = None
+    wire: Wire,
+    owned: Owned,
+    step: str,
+    kind: str,
+    *,
+    due: str,
+    attempt: int = 0,
+    error: Failure | None = None,
 ) -> Noted:
-    """Note a wait or a failed attempt. `due` is "+<ms from now>" or "<ms since 1970>"; a wait noted before keeps its own."""
+    """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands."""
     reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error))
     reached("open.replied")
-    word = cast(Word, reply[0].decode())
+    word = cast("Word", reply[0].decode())
     return Noted(word, int(reply[1]), int(reply[2])) if word == "mine" else Noted(word)
 
 
@@ -87,7 +94,9 @@ def tell_open(wire: Wire, owned: Owned, step: str, attempt: int) -> None:
     future.add_done_callback(lambda told: told.cancelled() or told.exception())
 
 
-def _open(owned: Owned, step: str, kind: str, due: str, attempt: int, error: Failure | None) -> tuple[list[str], *tuple[Any, ...]]:
+def _open(
+    owned: Owned, step: str, kind: str, due: str, attempt: int, error: Failure | None
+) -> tuple[list[str], *tuple[Any, ...]]:
     record = f'"kind":"{kind}","attempt":{attempt}'.encode()
     if error is not None:
         record += b',"error":' + codec.encode(error)

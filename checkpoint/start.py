@@ -1,4 +1,4 @@
-"""Start: which of the delivered entries may have their runs' code run, and from where. One script per function and read."""
+"""Start: which delivered entries may have their runs' code run, and from where. One script per function and read."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -19,9 +19,7 @@ STRANGERS_EVERY_S = 5.0
 class Claimer:
     """Sweeps one source."""
 
-    def __init__(
-        self, wire: Wire, reader: Reader, capacity: Capacity, executor: Executor, signals: Signals
-    ) -> None:
+    def __init__(self, wire: Wire, reader: Reader, capacity: Capacity, executor: Executor, signals: Signals) -> None:
         self._wire = wire
         self._reader = reader
         self._capacity = capacity
@@ -52,7 +50,13 @@ class Claimer:
         me = source.lease.consumer
         count = min(MOST, self._capacity.free)
         claimed = await claim(
-            self._wire, source.stream, source.workers_key, source.group, me, idle_ms=lease_ms // 2, count=count
+            self._wire,
+            source.stream,
+            source.workers_key,
+            source.group,
+            me,
+            idle_ms=lease_ms // 2,
+            count=count,
         )
         if not claimed:
             return
@@ -82,5 +86,7 @@ class Claimer:
         rows = await take(self._wire, source.stream, source.group, me, strangers)
         deliveries = source.receive(rows, me)
         if deliveries:
-            self._signals.notice("took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream)
+            self._signals.notice(
+                "took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream
+            )
             await self._executor.begin(deliveries)

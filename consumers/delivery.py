@@ -13,7 +13,7 @@ class Delivery:
 
     __slots__ = ("consumer", "fields", "id", "owner", "source")
 
-    def __init__(self, source: "Source", id: str, fields: Fields, consumer: str, owner: str = "") -> None:  # noqa: A002
+    def __init__(self, source: "Source", id: str, fields: Fields, consumer: str, owner: str = "") -> None:
         self.source = source
         self.id = id
         self.fields = fields
@@ -25,7 +25,9 @@ class Delivery:
 class Source:
     """A stream, the group that reads it, and what is in hand. `trigger` is None for the function's queue."""
 
-    def __init__(self, function: Function, stream: str, workers_key: str, lease: Lease, trigger: Trigger | None) -> None:
+    def __init__(
+        self, function: Function, stream: str, workers_key: str, lease: Lease, trigger: Trigger | None
+    ) -> None:
         self.function = function
         self.stream = stream
         self.workers_key = workers_key

@@ -86,7 +86,12 @@ class Executor:
         for delivery in deliveries:
             event = None if delivery.source.is_queue else _event_of(delivery)
             trigger = delivery.source.trigger
-            if trigger is not None and trigger.condition is not None and event is not None and not _is_true(trigger.condition, event):
+            if (
+                trigger is not None
+                and trigger.condition is not None
+                and event is not None
+                and not _is_true(trigger.condition, event)
+            ):
                 self.acks.add(delivery)
                 self._free_slot()
                 continue
@@ -145,9 +150,7 @@ class Executor:
         if answer.turn < asked.turn:
             self._signals.notice("the server has rolled back: a run goes on from an earlier turn", run=asked.run)
         owned = Owned(function.slug, asked.run, answer.turn, asked.fence)
-        turn = Turn(
-            self._wire, self._signals, self._threads, function, delivery, owned, answer, self._parted
-        )
+        turn = Turn(self._wire, self._signals, self._threads, function, delivery, owned, answer, self._parted)
         self.turns.add(turn)
         if self._signals.run_started:
             self._signals.run_started.send(RunStarted(function.slug, asked.run, answer.turn))
@@ -219,7 +222,7 @@ class Executor:
         alive = await turn.gone()
         if alive:
             self._signals.notice(
-                "a handler lives on after its turn has ended and is left alone; do not catch TurnOver or CancelledError",
+                "a handler lives on after its turn has ended; do not catch TurnOver or CancelledError",
                 function=turn.function.slug,
                 run=turn.owned.run,
                 at=alive,
@@ -286,7 +289,11 @@ class Executor:
         for delivery in deliveries:
             source.drop(delivery)
         await release(
-            self._wire, source.stream, source.group, deliveries[0].consumer, [delivery.id for delivery in deliveries]
+            self._wire,
+            source.stream,
+            source.group,
+            deliveries[0].consumer,
+            [delivery.id for delivery in deliveries],
         )
         reached("release.replied")
 

@@ -9,7 +9,7 @@ from bus.context import Context
 from bus.errors import EventInvalid, NonRetriable, RetryAfter, StepFailed
 from bus.event import RawEvent
 from bus.retry import asked_delay_ms
-from checkpoint.memo import Failure
+from checkpoint.memo import Failure, leaves
 from consumers import quiet
 from consumers.steps.contract import TurnStep
 from consumers.turn import Turn
@@ -100,22 +100,8 @@ async def _save_due_sleeps(turn: Turn) -> None:
 def _raised(turn: Turn, error: BaseException) -> Raised:
     failure = Failure.of(error)
     retry = turn.function.retry
-    if _is_final(error) or turn.attempt >= retry.retries:
+    is_final = any(isinstance(leaf, NonRetriable | StepFailed) for leaf in leaves(error))
+    if is_final or turn.attempt >= retry.retries:
         return Raised(failure, None)
-    asked = _first(error, RetryAfter)
-    return Raised(failure, asked_delay_ms(asked) if isinstance(asked, RetryAfter) else retry.delay_ms(turn.attempt))
-
-
-def _is_final(error: BaseException) -> bool:
-    return _first(error, NonRetriable | StepFailed) is not None
-
-
-def _first(error: BaseException, kind: object) -> BaseException | None:
-    """Return the error itself, or the first of its group's leaves, that is of a kind."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            found = _first(inner, kind)
-            if found is not None:
-                return found
-        return None
-    return error if isinstance(error, kind) else None  # type: ignore[arg-type]
+    asked = next((leaf for leaf in leaves(error) if isinstance(leaf, RetryAfter)), None)
+    return Raised(failure, asked_delay_ms(asked) if asked is not None else retry.delay_ms(turn.attempt))

@@ -1,8 +1,8 @@
 """Quiet: does every task of a run await a parked step? Then the turn can end.
 
 A task factory knows the run's tasks by a context variable. What a task awaits is looked at where it stands: a parked
-step, another task of the run, gather, or one of the constructs below that wait for tasks of the run on a future of their
-own. Anything else is unknown: the turn then ends after 250 ms without a step starting or ending, with a warning
+step, another task of the run, gather, or one of the constructs below that wait for tasks of the run on a future of
+their own. Anything else is unknown: the turn then ends after 250 ms without a step starting or ending, with a warning
 that names the line (why A9). Rule for authors: beside a waiting step, await only steps.
 """
 
@@ -55,7 +55,7 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_task_factory(make)
 
 
-class Busy(Exception):  # noqa: N818 - an answer, not an error
+class Busy(Exception):
     """Some task of the run can go on by itself."""
 
 
@@ -82,11 +82,17 @@ def _innermost(task: asyncio.Task[Any]) -> Any:
     coroutine: Any = task.get_coro()
     frame: Any = None
     while coroutine is not None:
-        here = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None) or getattr(coroutine, "ag_frame", None)
+        here = (
+            getattr(coroutine, "cr_frame", None)
+            or getattr(coroutine, "gi_frame", None)
+            or getattr(coroutine, "ag_frame", None)
+        )
         if here is None:
             break
         frame = here
         coroutine = (
-            getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None) or getattr(coroutine, "ag_await", None)
+            getattr(coroutine, "cr_await", None)
+            or getattr(coroutine, "gi_yieldfrom", None)
+            or getattr(coroutine, "ag_await", None)
         )
     return frame

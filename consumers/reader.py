@@ -1,6 +1,7 @@
 """Reader: reads new entries of one source as slots free up. One blocking connection each."""
 
 import asyncio
+import contextlib
 
 from bus.errors import BusError, GroupMissing, StoreUnavailable
 from bus.failpoints import reached
@@ -21,7 +22,13 @@ class Reader:
     """An idle reader blocks with COUNT 1; a full read is followed at once by one with its share of the free slots."""
 
     def __init__(
-        self, wire: Wire, source: Source, capacity: Capacity, executor: Executor, signals: Signals, since_ms: int
+        self,
+        wire: Wire,
+        source: Source,
+        capacity: Capacity,
+        executor: Executor,
+        signals: Signals,
+        since_ms: int,
     ) -> None:
         self.source = source
         self.broke = False
@@ -93,7 +100,5 @@ class Reader:
         """Read no more. A blocked read is not cancelled (its entries would be lost to us) but woken."""
         self._stopping = True
         if self._client_id is not None:
-            try:
+            with contextlib.suppress(BusError):  # then BLOCK runs out
                 await self._wire.call("CLIENT", "UNBLOCK", self._client_id)
-            except BusError:
-                pass  # then BLOCK runs out

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from consumers.interrupts import TurnOver
 from consumers.settle import Settle
 
 Parting = Literal["parked", "over", "lost", "absent", "abandoned"]
-"""How a turn ended other than by its handler: parked or over (acknowledge), lost or absent (look again), abandoned (leave)."""
+"""How a turn ended, if not by its handler: parked and over are acknowledged, lost and absent looked at again."""
 
 UNKNOWN_WAIT_S = 0.25
 OPEN_AFTER_S = 0.1
@@ -94,6 +94,8 @@ class Turn:
         self._loop = asyncio.get_running_loop()
         self._server_offset = started.now - self.began * 1_000
         self._to_replay = len(started.memos)
+        self._fresh: set[str] = set()
+        self._silent = bool(started.memos or started.open)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._used: dict[str, _Used] = {}
         self._called: dict[str, str] = {}
@@ -113,10 +115,12 @@ class Turn:
         if self.over:
             raise TurnOver
         if in_body.get():
-            raise NonRetriable(f"step '{base}' is called inside the body of another step; call it beside, in the function")
+            raise NonRetriable(
+                f"step '{base}' is called inside the body of another step; call it beside, in the function"
+            )
         used = self._used.get(base)
         task = asyncio.current_task()
-        frame = sys._getframe(2)  # noqa: SLF001 - the author's line, for the error below
+        frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (the author's line)
         if used is None:
             if not base or len(base) > MAX_STEP_ID:
                 raise NonRetriable(f"step id {base[:40]!r} must have 1 to {MAX_STEP_ID} characters")
@@ -147,8 +151,8 @@ class Turn:
     # -- replaying --------------------------------------------------------------------------------------------------
 
     def replaying(self) -> bool:
-        """Whether memos are still being handed out."""
-        return self._to_replay > 0
+        """Whether the handler is where an earlier turn of this run has been already: its log lines were written then."""
+        return self._silent
 
     async def replayed(self, step: str) -> Memo | None:
         """Return the step's memo when its turn has come, in order of `n`; None when there is none."""
@@ -159,6 +163,8 @@ class Turn:
         self._settle.touch()
         memo = await future
         self._to_replay -= 1
+        if step in self._fresh or (self._to_replay == 0 and not self.open):
+            self._silent = False
         return memo
 
     # -- working ----------------------------------------------------------------------------------------------------
@@ -178,7 +184,7 @@ class Turn:
             self._settle.touch()
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self) -> Generator[None]:
         """begin_work … end_work."""
         self.begin_work()
         try:
@@ -188,7 +194,7 @@ class Turn:
 
     def body_begins(self, step: str, started: float, attempt: int) -> None:
         """A body runs from now on; once it has for 100 ms the page is told."""
-        self._to_replay = 0  # what is left of the memos belongs to steps the code has no more
+        self._silent = False
         self._bodies[step] = (started, attempt, False)
 
     def body_ends(self, step: str) -> bool:
@@ -291,6 +297,8 @@ class Turn:
         """Record a sleep whose due has come, before the handler runs: a replay hands it out in its order."""
         stands = await self.save_sleep(step)
         self.memos[step] = stands or Memo(self.known, "sleep")
+        self.open.pop(step, None)
+        self._fresh.add(step)
         self._to_replay += 1
 
     async def save_sleep(self, step: str) -> Memo | None:
@@ -307,6 +315,7 @@ class Turn:
         if noted.word != "mine":
             self._refused(noted.word)
             raise TurnOver
+        self._silent = False
         self._server_offset = noted.now - time.monotonic() * 1_000
         self.open[step] = Open(since=noted.now, kind=kind, due=noted.due, attempt=attempt, error=error)
         return noted
@@ -366,7 +375,9 @@ class Turn:
 
     def _look(self) -> None:
         try:
-            unknown = quiet.unknown_waits(self._tasks, lambda future: any(w.future is future for w in self._parked.values()))
+            unknown = quiet.unknown_waits(
+                self._tasks, lambda future: any(w.future is future for w in self._parked.values())
+            )
         except quiet.Busy:
             self._loop.call_later(0.001, self._settle.touch, context=contextvars.Context())
             return
@@ -422,7 +433,7 @@ class Turn:
         self._tasks.discard(task)
 
     def part(self, parting: Parting, due_in_ms: int = 0) -> None:
-        """End the turn other than by its handler: nothing is recorded from now on, every task of the run is cancelled."""
+        """End the turn other than by its handler: nothing is recorded from now on, its tasks are cancelled."""
         if self.over:
             return
         self.parting = parting

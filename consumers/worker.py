@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -34,7 +34,11 @@ class Worker:
     """Runs the functions of buses: `await Worker(app).run()`, until stop()."""
 
     def __init__(
-        self, *buses: Bus, settings: Settings | None = None, concurrency: int = 100, signals: Signals | None = None
+        self,
+        *buses: Bus,
+        settings: Settings | None = None,
+        concurrency: int = 100,
+        signals: Signals | None = None,
     ) -> None:
         if not buses or not any(bus.functions for bus in buses):
             raise ConfigError("there is nothing to work on: no function is declared on the given bus")
@@ -74,7 +78,7 @@ class Worker:
                         await self._add(wire, leases, executor, function)
                     self._executors.append(executor)
                 leases.start()
-                await self._work(wire)
+                await self._work()
         finally:
             await leases.stop()
             await self._leave(wire)
@@ -95,7 +99,15 @@ class Worker:
         since = await register(wire, function)
         slug = function.slug
         self._timers[slug] = Timers(wire, slug)
-        sources = [Source(function, keys.queue(slug), keys.function_workers(slug), leases.add(keys.function_workers(slug)), None)]
+        sources = [
+            Source(
+                function,
+                keys.queue(slug),
+                keys.function_workers(slug),
+                leases.add(keys.function_workers(slug)),
+                None,
+            )
+        ]
         for trigger in function.triggers:
             workers = keys.events_workers(trigger.name)
             sources.append(Source(function, keys.events(trigger.name), workers, leases.add(workers), trigger))
@@ -107,7 +119,7 @@ class Worker:
             self._claimers.append(Claimer(wire, reader, self._capacity, executor, self.signals))
         self._sources += sources
 
-    async def _work(self, wire: Wire) -> None:
+    async def _work(self) -> None:
         async with anyio.create_task_group() as loops:
             for reader in self._readers:
                 loops.start_soon(reader.run)
@@ -135,7 +147,11 @@ class Worker:
             return delivery.consumer == consumer and delivery.source.lease is lease
 
         count = sum(is_lost(d) for source in self._sources for d in source.in_hand.values())
-        self.signals.notice("a lease was lost; what was in hand there is left to others", slot=lease.workers_key, entries=count)
+        self.signals.notice(
+            "a lease was lost; what was in hand there is left to others",
+            slot=lease.workers_key,
+            entries=count,
+        )
         for executor in self._executors:
             executor.abandon(is_lost)
         for source in self._sources:
@@ -183,7 +199,7 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator[Worker]:
+async def running(worker: Worker) -> AsyncGenerator[Worker]:
     """Run a worker beside other code, and stop it at the end: `async with running(Worker(app)):`."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker.run)

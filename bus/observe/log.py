@@ -33,8 +33,8 @@ def configure(settings: Settings) -> None:
     )
 
 
-def listen(signals: Signals) -> None:
-    """Write a line for what people look for: failures, retries, and, at debug level, parks and ends."""
+def listen(signals: Signals, *, debug: bool = False) -> None:
+    """Write a line for what people look for: failures, retries; with `debug` parks and every end too."""
     log = structlog.get_logger("worker")
 
     def attempt_failed(signal: AttemptFailed) -> None:
@@ -49,8 +49,16 @@ def listen(signals: Signals) -> None:
         )
 
     def run_ended(signal: RunEnded) -> None:
+        if signal.status != "failed" and not debug:
+            return
         write = log.error if signal.status == "failed" else log.debug
-        write("run ended", function=signal.function, run=signal.run, status=signal.status, error=signal.error or None)
+        write(
+            "run ended",
+            function=signal.function,
+            run=signal.run,
+            status=signal.status,
+            error=signal.error or None,
+        )
 
     def run_parked(signal: RunParked) -> None:
         log.debug("run waits", function=signal.function, run=signal.run, due_in=in_words(signal.due_in_ms))
@@ -61,5 +69,5 @@ def listen(signals: Signals) -> None:
     signals.attempt_failed.listen(attempt_failed)
     signals.noticed.listen(noticed)
     signals.run_ended.listen(run_ended)
-    if logging.getLevelName(log.get_effective_level() if hasattr(log, "get_effective_level") else "INFO") == "DEBUG":
+    if debug:
         signals.run_parked.listen(run_parked)

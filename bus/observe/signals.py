@@ -46,7 +46,7 @@ class RunParked(msgspec.Struct, frozen=True):
 
 
 class RunEnded(msgspec.Struct, frozen=True):
-    """A run's end was recorded by this worker. After a lost reply it is told by none; what must be told once goes by `ends`."""
+    """A run's end was recorded by this worker. After a lost reply nobody tells of it."""
 
     function: str
     run: str

@@ -42,7 +42,7 @@ def without_password(url: str) -> str:
     return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
 
 
-async def opened(url: str, timeout: float, name: str) -> tuple[asyncio.WriteTransport, Any]:
+async def opened(url: str, patience: float, name: str) -> tuple[asyncio.WriteTransport, Any]:
     """Connect, authenticate and select; return the transport and redis-py's connection, which must be kept alive.
 
     Raises StoreUnavailable when nothing answers, ConfigError when the URL or the password is wrong.
@@ -56,14 +56,14 @@ async def opened(url: str, timeout: float, name: str) -> tuple[asyncio.WriteTran
         **arguments,
         protocol=2,
         client_name=name,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
+        socket_timeout=patience,
+        socket_connect_timeout=patience,
         retry=AsyncRetry(NoBackoff(), 0),
         driver_info=None,
     )
     try:
         await connection.connect()
-    except (redis.AuthenticationError, redis.AuthorizationError) as error:
+    except redis.AuthenticationError as error:
         raise ConfigError(f"Redis at {without_password(url)} refuses the password: {error}") from None
     except redis.BusyLoadingError as error:
         raise StoreUnavailable(f"Redis is loading its data: {error}", state="LOADING") from error

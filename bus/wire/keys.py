@@ -62,12 +62,12 @@ def function_workers(slug: str) -> str:
 
 
 def queue(slug: str) -> str:
-    """stream · turns that are due now: run, turn, why. Written by timers, resolve and repair; deleted when acknowledged."""
+    """stream · turns that are due now: run, turn, why. Written by timers, resolve; deleted when acknowledged."""
     return f"{function(slug)}queue"
 
 
 def run(slug: str, run_id: str) -> str:
-    """hash · one run: status, event, turn, entry, fence, worker, output or error, times. Expires `keep` after its end."""
+    """hash · one run: status, event, turn, entry, fence, worker, output or error. Expires `keep` after its end."""
     return f"{function(slug)}run:{run_id}"
 
 
@@ -77,7 +77,7 @@ def steps(slug: str, run_id: str) -> str:
 
 
 def open_steps(slug: str, run_id: str) -> str:
-    """hash · step id → what is not finished: kind, since, due, attempt, error. Removed by the script that saves the memo."""
+    """hash · step id → what is not finished: kind, since, due, attempt, error. Removed with the memo."""
     return f"{function(slug)}open:{run_id}"
 
 

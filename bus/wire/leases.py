@@ -50,7 +50,7 @@ class Lease:
         return self.begun and _boot() < self._fresh_until
 
     def may_judge(self, lease_ms: int) -> bool:
-        """Return whether renewals here have succeeded for one lease without a break: only then may others' end (why B3)."""
+        """Return whether renewals here have gone on for one lease without a break: only then may others' end."""
         return self.is_fresh() and self._since is not None and _boot() - self._since >= lease_ms / 1_000
 
     async def renewed(self) -> None:
@@ -149,9 +149,15 @@ class Leases:
             self._warned = False
         elif not self._warned:
             self._warned = True
-            frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001
+            frame = sys._current_frames().get(  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+                threading.main_thread().ident or 0
+            )
             where = traceback.format_stack(frame, 3) if frame else []
-            _log.warning("the event loop stands still; call blocking code in a sync step", seconds=round(still, 1), at=where)
+            _log.warning(
+                "the event loop stands still; call blocking code in a sync step",
+                seconds=round(still, 1),
+                at=where,
+            )
         return still * 1_000 > self._settings.stall_ms
 
     def _renew(self, client: Any, script: str) -> None:
@@ -163,9 +169,7 @@ class Leases:
                 "EVAL", script, 1, lease.workers_key, "", lease.consumer, self._settings.lease_ms, begins
             )
         # The list of workers is for people; one of them that is missing a while costs nothing.
-        pipe.execute_command(
-            "EVAL", script, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1
-        )
+        pipe.execute_command("EVAL", script, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1)
         try:
             replies = pipe.execute(raise_on_error=False)
         except connection.threaded_errors:

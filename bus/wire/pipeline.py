@@ -8,8 +8,8 @@ others. One watchdog per connection bounds every wait.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import hiredis
 
@@ -19,6 +19,8 @@ from bus.wire.retry import Pace
 
 Argument = str | bytes | int | float
 Reply = Any
+
+_pack: Callable[[tuple[Argument, ...]], bytes] = cast("Any", hiredis).pack_command
 
 
 class Pipe(asyncio.Protocol):
@@ -51,7 +53,7 @@ class Pipe(asyncio.Protocol):
     def call(self, *command: Argument) -> asyncio.Future[Reply]:
         """Send a command with this tick's others; the future has the reply, or one of our errors."""
         future: asyncio.Future[Reply] = self._loop.create_future()
-        self._buffer.append(hiredis.pack_command(command))
+        self._buffer.append(_pack(command))
         self._unsent.append(future)
         if not self._flushing:
             self._flushing = True
@@ -98,7 +100,9 @@ class Pipe(asyncio.Protocol):
             return
         except BaseException as error:
             self._opening = None
-            self._fail(StoreUnavailable("opening was cancelled") if isinstance(error, asyncio.CancelledError) else error)
+            self._fail(
+                StoreUnavailable("opening was cancelled") if isinstance(error, asyncio.CancelledError) else error
+            )
             if isinstance(error, Exception):
                 return
             raise
@@ -110,7 +114,7 @@ class Pipe(asyncio.Protocol):
         self._transport = transport
         if self._prelude:
             # Scripts are loaded before anything else on this connection, so no NOSCRIPT can overtake them.
-            transport.write(b"".join(hiredis.pack_command(command) for command in self._prelude))
+            transport.write(b"".join(_pack(command) for command in self._prelude))
             for _ in self._prelude:
                 ignored: asyncio.Future[Reply] = self._loop.create_future()
                 ignored.add_done_callback(_retrieved)

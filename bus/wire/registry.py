@@ -34,7 +34,9 @@ async def check_format(wire: Wire, patience: float | None = None) -> None:
     await patiently(lambda: wire.call("HSETNX", keys.meta(), "format", FORMAT), patience)
     found = int(await patiently(lambda: wire.call("HGET", keys.meta(), "format"), patience))
     if found > FORMAT:
-        raise ConfigError(f"this Redis holds format {found}, this Stepstream knows {FORMAT}: upgrade it before it works here")
+        raise ConfigError(
+            f"this Redis holds format {found}, this Stepstream knows {FORMAT}: upgrade it before it works here"
+        )
 
 
 async def register(wire: Wire, function: Function) -> dict[str, int]:
@@ -57,7 +59,8 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
     )
     if owner:
         raise ConfigError(
-            f"function '{function.slug}' belongs to bus '{owner.decode()}' already; rename bus '{function.bus_id}' or the function"
+            f"function '{function.slug}' belongs to bus '{owner.decode()}' already; "
+            f"rename bus '{function.bus_id}' or the function"
         )
     since: dict[str, int] = {}
     for trigger in function.triggers:

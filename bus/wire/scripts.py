@@ -1,8 +1,8 @@
 """Lua scripts: joined from named fragments, told apart by their SHA-1, loaded first on every connection.
 
 A script begins with its header and, when it needs them, a line `-- uses: fence index`: those files of `fragments/` are
-put before its body, because Lua has no includes. `-- flags: allow-oom` lets it write when memory is full: what a worker
-has done must be recorded, or it is done again (reliability T36). User text is only ever KEYS and ARGV, never script text.
+put before its body, because Lua has no includes. `-- flags: allow-oom` lets it write when memory is full: what a
+worker has done must be recorded, or it is done again (reliability T36). User text is only ever KEYS and ARGV.
 """
 
 import hashlib
@@ -30,7 +30,9 @@ def all_scripts() -> dict[str, Script]:
     """Return every script by name."""
     folder = files("bus.wire") / "lua"
     fragments = {
-        path.name.removesuffix(".lua"): path.read_text() for path in (folder / "fragments").iterdir() if path.name.endswith(".lua")
+        path.name.removesuffix(".lua"): path.read_text()
+        for path in (folder / "fragments").iterdir()
+        if path.name.endswith(".lua")
     }
     scripts: dict[str, Script] = {}
     for path in folder.iterdir():

@@ -22,7 +22,7 @@ class TurnStep(Step):
 
     def run(
         self,
-        id: str,  # noqa: A002
+        id: str,
         target: Callable[..., Any],
         *args: Any,
         timeout: float | str | timedelta | None = None,
@@ -33,10 +33,10 @@ class TurnStep(Step):
         limit = None if timeout is None else milliseconds(timeout, f"step '{id}' timeout") / 1_000
         return run_step(self._turn, step, target, args, limit, retries)
 
-    def sleep(self, id: str, duration: float | str | timedelta) -> Coroutine[Any, Any, None]:  # noqa: A002
+    def sleep(self, id: str, duration: float | str | timedelta) -> Coroutine[Any, Any, None]:
         """Number the step, then wait when awaited."""
         return sleep_step(self._turn, self._turn.enter(id), f"+{milliseconds(duration, 'sleep')}")
 
-    def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:  # noqa: A002
+    def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:
         """Number the step, then wait when awaited."""
         return sleep_step(self._turn, self._turn.enter(id), str(moment_ms(moment, f"step '{id}' sleep_until")))

@@ -1,10 +1,11 @@
 """Run: call a function of the author's, at least once; record what it returned, exactly once."""
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import msgspec
@@ -105,40 +106,34 @@ async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], t
         if inspect.iscoroutinefunction(target):
             if timeout is None:
                 return await target(*args)
-            async with _Limit(timeout):
+            async with _limit(timeout):
                 return await target(*args)
         context = contextvars.copy_context()
         future = turn.in_thread(context.run, target, *args)
         if timeout is None:
             result = await future
         else:
-            async with _Limit(timeout):
+            async with _limit(timeout):
                 result = await asyncio.shield(future)  # a thread cannot be cancelled: it goes on and keeps its slot
         if inspect.isawaitable(result):  # a lambda or a partial around an async function
-            async with _Limit(timeout):
+            async with _limit(timeout):
                 return await result
         return result
     finally:
         in_body.reset(token)
 
 
-class _Limit:
-    """asyncio.timeout, whose error says the limit."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-        self._scope = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._scope.__aenter__()
-
-    async def __aexit__(self, *error: Any) -> None:
-        try:
-            await self._scope.__aexit__(*error)
-        except TimeoutError as late:
-            if self._scope.expired():
-                raise TimeoutError(f"the step's body took longer than its timeout of {self._seconds} s") from late
-            raise
+@contextlib.asynccontextmanager
+async def _limit(seconds: float | None) -> AsyncGenerator[None]:
+    """asyncio.timeout, whose error tells the limit."""
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            yield
+    except TimeoutError as late:
+        if scope.expired():
+            raise TimeoutError(f"the step's body took longer than its timeout of {seconds:g} s") from late
+        raise
 
 
 def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
@@ -151,7 +146,8 @@ def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
         raise NonRetriable(f"the result of step '{step}' is not JSON: {error}") from None
     if len(data) > MAX_RESULT_BYTES:
         raise NonRetriable(
-            f"the result of step '{step}' is {len(data)} bytes; a step returns at most {MAX_RESULT_BYTES}: store it, return where"
+            f"the result of step '{step}' is {len(data)} bytes; a step returns at most {MAX_RESULT_BYTES}: "
+            "store it, return where"
         )
     try:
         return data, codec.decode_as(data, wanted)
@@ -171,7 +167,9 @@ async def _failed(
     signals = turn.signals
     if signals.attempt_failed:
         signals.attempt_failed.send(
-            AttemptFailed(turn.function.slug, turn.owned.run, step, attempt, f"{failure.name}: {failure.message}", delay)
+            AttemptFailed(
+                turn.function.slug, turn.owned.run, step, attempt, f"{failure.name}: {failure.message}", delay
+            )
         )
     noted = await turn.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure)
     return _Again(noted.due, noted.now)

@@ -4,7 +4,7 @@ from consumers.turn import Turn
 
 
 async def sleep_step(turn: Turn, step: str, due: str) -> None:
-    """Wait until `due` ("+<ms from now>" or "<ms since 1970>"): parks the run unless the moment comes while it lives."""
+    """Wait until `due` ("+<ms from now>" or "<ms since 1970>"); parks the run unless that comes while it lives."""
     turn.awaited(step)
     if await turn.replayed(step) is not None:
         return

@@ -1,0 +1,131 @@
+"""`bus runs` and `bus run ID`."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bus import codec, settings
+from bus.clock import now_ms
+from bus.durations import in_words
+from bus.errors import ConfigError
+from bus.wire.registry import functions
+from bus.wire.wire import Wire
+from checkpoint.history import STATUSES, Run, StepView, find, list_runs, steps, wait_for_end
+
+R = TypeVar("R")
+_COLOURS = {
+    "completed": "green",
+    "failed": "red",
+    "running": "blue",
+    "waiting": "yellow",
+    "retrying": "yellow",
+}
+
+
+def with_wire(work: Callable[[Wire], Awaitable[R]]) -> R:
+    """Do something with a connection to Redis, then close it."""
+
+    async def doing() -> R:
+        configured, warnings = settings.read()
+        for warning in warnings:
+            sys.stderr.write(f"bus: {warning}\n")
+        wire = Wire(configured, "bus-cli")
+        try:
+            return await work(wire)
+        finally:
+            await wire.close()
+
+    return asyncio.run(doing())
+
+
+def runs(
+    function: Annotated[str | None, typer.Option(help="Only runs of this function (its slug).")] = None,
+    status: Annotated[str | None, typer.Option(help=f"Only runs of this status: {', '.join(STATUSES)}.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List runs, newest first."""
+    if status is not None and status not in STATUSES:
+        raise ConfigError(f"status {status!r} is none; there are {', '.join(STATUSES)}")
+
+    async def look(wire: Wire) -> list[Run]:
+        slugs = [known.slug for known in await functions(wire)]
+        if function is not None and function not in slugs:
+            raise ConfigError(f"function {function!r} is not registered; there are {', '.join(slugs) or 'none'}")
+        page = await list_runs(wire, [function] if function else slugs, [status] if status else STATUSES, limit=limit)
+        return page.runs
+
+    found = with_wire(look)
+    if as_json:
+        sys.stdout.write(codec.encode(found).decode() + "\n")
+        return
+    if not found:
+        sys.stdout.write("no runs yet; publish an event: bus send NAME key=value\n")
+        return
+    table = Table("run", "function", "status", "queued", "took", box=None, pad_edge=False)
+    for run in found:
+        colour = _COLOURS.get(run.status, "default")
+        table.add_row(run.id, run.function, f"[{colour}]{run.status}[/]", _when(run.queued), _took(run))
+    Console().print(table)
+
+
+def run(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+    wait: Annotated[float, typer.Option(help="Wait this many seconds for its end.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one run and its steps. Exit code 1 when it has failed."""
+
+    async def look(wire: Wire) -> tuple[Run, list[StepView]]:
+        found = await wait_for_end(wire, run_id, wait) if wait else await find(wire, run_id)
+        if found is None:
+            raise ConfigError(f"no run {run_id!r}: it never was, or its time to be kept is over")
+        return found, await steps(wire, found.function, run_id)
+
+    found, its_steps = with_wire(look)
+    if as_json:
+        sys.stdout.write(codec.encode({"run": found, "steps": its_steps}).decode() + "\n")
+    else:
+        _show(found, its_steps)
+    if found.status == "failed":
+        raise typer.Exit(1)
+
+
+def _show(found: Run, its_steps: list[StepView]) -> None:
+    console = Console()
+    colour = _COLOURS.get(found.status, "default")
+    console.print(f"{found.id}  {found.function}  [{colour}]{found.status}[/]  {_took(found)}", highlight=False)
+    table = Table("step", "state", "attempts", "took", "error", box=None, pad_edge=False)
+    for step in its_steps:
+        took = in_words(step.ended - step.started) if step.ended else ""
+        if step.due:
+            took = f"due {_when(step.due)}"
+        error = f"{step.error.name}: {step.error.message}" if step.error else ""
+        state = f"[{_COLOURS.get(step.state, 'default')}]{step.state}[/]"
+        table.add_row(escape(_plain(step.id)), state, str(step.attempts), took, escape(_plain(error)))
+    if its_steps:
+        console.print(table)
+    if found.error:
+        console.print(f"[red]{escape(_plain(found.error.name))}[/]: {escape(_plain(found.error.message))}")
+    elif found.output is not None:
+        console.print(codec.pretty(bytes(found.output)), markup=False)
+
+
+def _plain(text: str) -> str:
+    """Return text without control characters: a terminal must not obey what a payload says."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _when(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).astimezone().strftime("%m-%d %H:%M:%S")
+
+
+def _took(found: Run) -> str:
+    return in_words((found.ended or now_ms()) - (found.started or found.queued))

@@ -1,0 +1,226 @@
+"""History: runs as people see them: listed, found, waited for. Reads only; skips members that outlived their run."""
+
+import asyncio
+import heapq
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from bus import codec
+from bus.errors import ConfigError
+from bus.ids import run_id, ulid_ms
+from bus.wire import keys
+from bus.wire.registry import Registered, functions
+from bus.wire.streams import fields_of
+from bus.wire.wire import Wire
+from checkpoint.memo import Failure, Memo, Open, memo_of, open_of
+
+STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
+ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
+PATIENCE_S = 2.0
+
+
+class Run(msgspec.Struct, omit_defaults=True):
+    """A run as it is stored; times are Unix ms, `event` and `output` JSON."""
+
+    id: str
+    function: str
+    status: str
+    queued: int = 0
+    started: int | None = None
+    ended: int | None = None
+    turn: int = 1
+    attempt: int = 0
+    crashes: int = 0
+    event: Raw | None = None
+    output: Raw | None = None
+    error: Failure | None = None
+    worker: str = ""
+    code: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in ENDED
+
+
+class StepView(msgspec.Struct, omit_defaults=True):
+    """A step as people see it: finished (`ended`) or open (`due`: until when it waits)."""
+
+    id: str
+    kind: str
+    state: str
+    started: int
+    attempts: int = 1
+    ended: int | None = None
+    due: int | None = None
+    data: Raw | None = None
+    error: Failure | None = None
+
+
+class Page(msgspec.Struct):
+    """Runs, newest first, and the cursor of the next page (None: this is the last)."""
+
+    runs: list[Run]
+    cursor: str | None = None
+
+
+def _parse_cursor(cursor: str | None) -> tuple[int, str] | None:
+    if not cursor:
+        return None
+    score, _, run = cursor.partition("-")
+    if not score.isdecimal() or ulid_ms(run) is None:
+        raise ConfigError(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
+    return int(score), run
+
+
+async def list_runs(
+    wire: Wire,
+    slugs: Sequence[str],
+    statuses: Sequence[str] = STATUSES,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    since: int | None = None,
+    until: int | None = None,
+) -> Page:
+    """Return runs of functions, newest first; `since` and `until` bound when they were queued, Unix ms."""
+    before = _parse_cursor(cursor)
+    lowest = "-inf" if since is None else str(since)
+    bounds = [bound for bound in (before[0] if before else None, until) if bound is not None]
+    highest = str(min(bounds)) if bounds else "+inf"
+    # A few more than asked for: members of one millisecond that the cursor has passed, and runs that are gone.
+    count = limit + 50
+    queries = [
+        ("ZREVRANGEBYSCORE", keys.runs(slug, status), highest, lowest,
+         "WITHSCORES", "LIMIT", 0, count)
+        for slug in slugs
+        for status in statuses
+    ]  # fmt: skip
+    replies: list[Any] = await wire.loads(*queries) if queries else []
+    owners = [slug for slug in slugs for _ in statuses]
+    members = [
+        [(int(float(row[i + 1])), row[i].decode(), slug) for i in range(0, len(row), 2)]
+        for slug, row in zip(owners, replies, strict=True)
+    ]
+    merged = heapq.merge(*(sorted(rows, reverse=True) for rows in members), reverse=True)
+    wanted = [row for row in merged if before is None or row[:2] < before]
+    page: list[Run] = []
+    at = 0
+    while at < len(wanted) and len(page) < limit:
+        chunk = wanted[at : at + limit]
+        at += len(chunk)
+        hashes = await wire.loads(*(("HGETALL", keys.run(slug, run)) for _, run, slug in chunk))
+        page += [_run(run, slug, flat) for (_, run, slug), flat in zip(chunk, hashes, strict=True) if flat]
+    more = len(page) > limit or at < len(wanted)
+    page = page[:limit]
+    last = page[-1] if page and more else None
+    return Page(page, f"{last.queued}-{last.id}" if last else None)
+
+
+async def counts(wire: Wire, slugs: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return how many runs each function has of each status."""
+    rows: list[int] = (
+        await wire.loads(*(("ZCARD", keys.runs(s, status)) for s in slugs for status in STATUSES)) if slugs else []
+    )
+    found = iter(rows)
+    return {slug: {status: next(found) for status in STATUSES} for slug in slugs}
+
+
+def _json(raw: bytes | None) -> Raw | None:
+    """Return stored JSON; what somebody wrote by hand and is none is shown as text."""
+    if raw is None:
+        return None
+    try:
+        codec.decode(raw)
+    except msgspec.MsgspecError:
+        return Raw(codec.encode(raw.decode(errors="replace")))
+    return Raw(raw)
+
+
+def _run(run: str, slug: str, flat: Sequence[bytes]) -> Run:
+    fields = {name.decode(): value for name, value in fields_of(flat).items()}
+
+    def number(name: str) -> int | None:
+        return int(fields[name]) if fields.get(name) else None
+
+    error = fields.get("error")
+    return Run(
+        id=run,
+        function=slug,
+        status=fields.get("status", b"").decode(),
+        queued=number("queued") or ulid_ms(run) or 0,
+        started=number("started"),
+        ended=number("ended"),
+        turn=number("turn") or 1,
+        attempt=number("attempt") or 0,
+        crashes=number("crashes") or 0,
+        event=_json(fields.get("event")),
+        output=_json(fields.get("output")),
+        error=codec.decode_as(error, Failure) if error else None,
+        worker=fields.get("worker", b"").decode(),
+        code=fields.get("code", b"").decode(),
+    )
+
+
+async def find(wire: Wire, run: str) -> Run | None:
+    """Return a run by its id alone; one whose entry stands and that nobody has started yet is `queued`."""
+    ms = ulid_ms(run)
+    if ms is None:
+        return None
+    known = await functions(wire)
+    if not known:
+        return None
+    hashes = await wire.loads(*(("HGETALL", keys.run(function.slug, run)) for function in known))
+    for function, flat in zip(known, hashes, strict=True):
+        if flat:
+            return _run(run, function.slug, flat)
+    return await _unstarted(wire, known, run, ms)
+
+
+async def _unstarted(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+    """Run ids are derived from name, entry and function: look at the entries of that millisecond."""
+    pairs = [(function, name) for function in known for name in function.events]
+    if not pairs:
+        return None
+    replies = await wire.loads(*(("XRANGE", keys.events(name), ms, ms, "COUNT", 1_000) for _, name in pairs))
+    for (function, name), entries in zip(pairs, replies, strict=True):
+        for entry, _ in entries:
+            if run_id(function.slug, "event", f"{name}|{entry.decode()}", ms) == run:
+                return Run(id=run, function=function.slug, status="queued", queued=ms)
+    return None
+
+
+async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
+    """Return a run's steps, finished and open, in the order in which they began."""
+    finished, opened = await wire.loads(("HGETALL", keys.steps(slug, run)), ("HGETALL", keys.open_steps(slug, run)))
+    views: list[tuple[int, int, StepView]] = []
+    for i in range(0, len(finished), 2):
+        memo: Memo = memo_of(finished[i + 1])
+        state = "failed" if memo.error else "completed"
+        view = StepView(finished[i].decode(), memo.kind, state, memo.started, memo.attempts, memo.ended, None,
+                        None if memo.error else memo.data, memo.error)  # fmt: skip
+        views.append((memo.started, memo.n, view))
+    for i in range(0, len(opened), 2):
+        noted: Open = open_of(opened[i + 1])
+        state = "running" if noted.due is None else "retrying" if noted.kind == "run" else "waiting"
+        attempts = noted.attempt if state == "retrying" else noted.attempt + 1
+        views.append((noted.since, 1 << 30, StepView(opened[i].decode(), noted.kind, state, noted.since, attempts,
+                                                     None, noted.due, None, noted.error)))  # fmt: skip
+    return [view for _, _, view in sorted(views, key=lambda row: row[:2])]
+
+
+async def wait_for_end(wire: Wire, run: str, seconds: float) -> Run | None:
+    """Return a run when it has ended, or as it is after `seconds`; looks 4 times a second, workers write nothing."""
+    until = time.monotonic() + seconds
+    pause = 0.02
+    while True:
+        found = await find(wire, run)
+        left = until - time.monotonic()
+        if (found is not None and found.has_ended) or left <= 0:
+            return found
+        await asyncio.sleep(min(pause, left))
+        pause = min(0.25, pause * 2)

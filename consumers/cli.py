@@ -1,0 +1,97 @@
+"""`bus worker`."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Annotated
+
+import typer
+import uvloop
+
+from bus import failpoints, settings
+from bus.bus import Bus
+from bus.errors import BusError
+from bus.loading import load
+from bus.observe import log
+from bus.observe.signals import Signals
+from bus.settings import Settings
+from consumers.worker import Worker
+
+
+def worker(
+    apps: Annotated[
+        list[str], typer.Argument(metavar="APP…", help="module:attribute, for example shop.functions:app.")
+    ],
+    concurrency: Annotated[int, typer.Option(min=1, help="Turns it runs at once: its slots.")] = 100,
+    processes: Annotated[int, typer.Option(min=1, help="Worker processes, each with that many slots.")] = 1,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown BUS_… variables.")] = False,
+) -> None:
+    """Run an application's functions until SIGTERM or Ctrl-C, then finish what is in hand. A second ends at once."""
+    if processes > 1:
+        raise typer.Exit(_several(apps, concurrency, processes))
+    configured, warnings = settings.read(strict=strict)
+    log.configure(configured)
+    for warning in warnings:
+        sys.stderr.write(f"bus: {warning}\n")
+    if configured.failpoint:
+        name, _, passing = configured.failpoint.partition(":")
+        failpoints.arm(name, int(passing or 1))
+    buses = [load(app) for app in apps]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_work(buses, configured, concurrency))
+
+
+async def _work(buses: list[Bus], configured: Settings, concurrency: int) -> None:
+    signals = Signals()
+    log.listen(signals, debug=configured.log_level == "debug")
+    works = Worker(*buses, settings=configured, concurrency=concurrency, signals=signals)
+
+    def asked_to_stop() -> None:
+        if stops:
+            os._exit(130)
+        stops.append(True)
+        sys.stderr.write("draining; a second signal ends at once\n")
+        works.stop()
+
+    stops: list[bool] = []
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop)
+    running = asyncio.create_task(works.run())
+    ready = asyncio.create_task(works.ready.wait())
+    await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+    if works.ready.is_set():
+        names = ", ".join(sorted(function.slug for bus in buses for function in bus.functions.values()))
+        sys.stderr.write(f"worker {works.name} works on {names}\n")
+    ready.cancel()
+    try:
+        await running
+    except* BusError as group:
+        raise group.exceptions[0] if not stops else SystemExit(0) from None
+
+
+def _several(apps: list[str], concurrency: int, processes: int) -> int:
+    """Keep several worker processes: one that dies is started again after a second; a signal goes to all."""
+    command = [sys.executable, "-m", "bus", "worker", *apps, "--concurrency", str(concurrency)]
+    children = [subprocess.Popen(command) for _ in range(processes)]
+    asked = 0
+
+    def passed_on(number: int, _frame: object) -> None:
+        nonlocal asked
+        asked += 1
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, passed_on)
+    while any(child.poll() is None for child in children) or not asked:
+        time.sleep(1.0)
+        for place, child in enumerate(children):
+            if child.poll() is not None and not asked:
+                sys.stderr.write(f"a worker process ended with {child.returncode}; it is started again\n")
+                children[place] = subprocess.Popen(command)
+    return max(abs(child.returncode or 0) for child in children)

@@ -1,0 +1,1 @@
+"""Applications on Stepstream; each runs as a test."""

@@ -1,0 +1,96 @@
+"""Ingest: raw JSON to checked events. Knows no HTTP. All events are checked before any is stored."""
+
+import re
+from typing import Any, cast
+
+import msgspec
+from msgspec import Raw
+
+from bus import codec
+from bus.errors import EventInvalid
+from bus.event import MAX_EVENTS, Outgoing, check_id, check_name, check_size, check_ts
+from bus.ids import ulid
+from producers.strict import parse
+
+_TS = re.compile(r"\d{1,13}")
+
+
+class _Received(msgspec.Struct):
+    """The raw slice of an event's data: stored as it came, byte by byte."""
+
+    data: Raw = Raw(b"null")
+
+
+def events_of(body: bytes) -> list[Outgoing]:
+    """Return the events of a body: an object, or a list of 1 to 5,000; EventInvalid names the event and the field."""
+    value = parse(body)
+    several = cast("list[Any]", value) if isinstance(value, list) else [value]
+    if not several:
+        raise EventInvalid("the list is empty; send at least one event")
+    if len(several) > MAX_EVENTS:
+        raise EventInvalid(f"{len(several)} events; at most {MAX_EVENTS} in one request", status=413)
+    fields: list[dict[str, Any]] = []
+    for position, event in enumerate(several):
+        try:
+            fields.append(_checked(event))
+        except EventInvalid as error:
+            raise error.at(position) if isinstance(value, list) else error from None
+    raw = codec.decode_as(body, list[_Received] if isinstance(value, list) else _Received)
+    received: list[_Received] = raw if isinstance(value, list) else [raw]
+    outgoing: list[Outgoing] = []
+    for position, (event, slices) in enumerate(zip(fields, received, strict=True)):
+        data = b"{}" if event.get("data") is None else bytes(slices.data)
+        try:
+            check_size(data)
+        except EventInvalid as error:
+            raise error.at(position) if isinstance(value, list) else error from None
+        own = event.get("id")
+        outgoing.append(
+            Outgoing(
+                id=own or ulid(),
+                name=event["name"],
+                data=data,
+                own_id=own is not None,
+                ts=event.get("ts") or None,
+                v=event.get("v"),
+            )
+        )
+    return outgoing
+
+
+def _checked(event: Any) -> dict[str, Any]:
+    if not isinstance(event, dict):
+        raise EventInvalid(f"must be an object with a name, got {_kind(event)}")
+    fields = cast("dict[str, Any]", event)
+    name = fields.get("name")
+    if not isinstance(name, str):
+        raise EventInvalid(f"must be text, got {_kind(name)}" if "name" in fields else "is missing", field="name")
+    check_name(name)
+    data = fields.get("data")
+    if data is not None and not isinstance(data, dict):
+        raise EventInvalid(f"must be an object, got {_kind(data)}", field="data")
+    own = fields.get("id")
+    if own is not None:
+        if not isinstance(own, str):
+            raise EventInvalid(f"must be text, got {_kind(own)}", field="id")
+        check_id(own)
+    ts = fields.get("ts")
+    if ts is not None and ts != 0:
+        if isinstance(ts, bool) or not isinstance(ts, int) or not _TS.fullmatch(str(ts)):
+            raise EventInvalid(f"must be Unix milliseconds, got {str(ts)[:40]} ({_kind(ts)})", field="ts")
+        check_ts(ts)
+    version = fields.get("v")
+    if version is not None and (not isinstance(version, str) or len(version) > 128):
+        raise EventInvalid("must be text of at most 128 characters", field="v")
+    return fields
+
+
+def _kind(value: Any) -> str:
+    names: dict[type[Any], str] = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+    }
+    return names.get(cast("type[Any]", type(value)), "a number")

@@ -1,0 +1,91 @@
+"""`bus serve` and `bus dev`."""
+
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from bus import failpoints, settings
+from bus.loading import load
+from bus.observe import log
+from bus.settings import Settings
+from bus.wire.connection import without_password
+from web.app import LOCAL_HOSTS, create_app
+from web.dev import WorkerChild, run
+from web.embedded import embedded
+from web.serving import check_address, server
+
+_Host = Annotated[str, typer.Option(help="Address to listen on.")]
+_Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+_Expose = Annotated[bool, typer.Option("--expose", help="Listen beyond this machine, though the page has no login.")]
+
+
+def serve(
+    apps: Annotated[
+        list[str] | None, typer.Argument(metavar="[APP…]", help="module:attribute; may be left out.")
+    ] = None,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8288,
+    expose: _Expose = False,
+) -> None:
+    """Serve the HTTP API and the status page: bus serve shop.functions:app."""
+    configured = _settings()
+    buses = [load(app) for app in apps or []]
+    bound = check_address(host, port, exposed=expose)
+    site = create_app(*buses, configured=configured, hosts=("*",) if expose else LOCAL_HOSTS)
+    sys.stderr.write(f"status page and API: http://{host}:{port}  (Redis: {without_password(configured.redis_url)})\n")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(server(site, configured), [bound], None))
+
+
+def dev(
+    apps: Annotated[
+        list[str] | None, typer.Argument(metavar="[APP…]", help="module:attribute, for example shop:app.")
+    ] = None,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8288,
+    concurrency: Annotated[int, typer.Option(min=1, help="Turns the worker runs at once.")] = 100,
+    folder: Annotated[Path, typer.Option(help="Where the embedded server keeps its data.")] = Path(".bus"),
+    expose: _Expose = False,
+) -> None:
+    """Run all of it on your machine: page, API, worker, and a real server unless BUS_REDIS_URL is set."""
+    bound = check_address(host, port, exposed=expose)
+    if "BUS_REDIS_URL" in os.environ:
+        _dev(apps or [], host, port, concurrency, bound, expose=expose, url=None)
+        return
+    with embedded(folder.resolve()) as url:
+        _dev(apps or [], host, port, concurrency, bound, expose=expose, url=url)
+
+
+def _dev(
+    apps: list[str], host: str, port: int, concurrency: int, bound: socket.socket, *, expose: bool, url: str | None
+) -> None:
+    environ = {**os.environ, "BUS_REDIS_URL": url} if url else dict(os.environ)
+    configured = _settings(environ)
+    site = create_app(configured=configured, hosts=("*",) if expose else LOCAL_HOSTS)
+    child = WorkerChild(apps, concurrency, environ) if apps else None
+    sys.stderr.write(
+        f"Stepstream dev\n  page     http://{host}:{port}\n  publish  curl http://{host}:{port}/e/dev -d "
+        f'\'{{"name": "hello", "data": {{}}}}\'\n  Redis    {without_password(configured.redis_url)}\n'
+        f"  stop     Ctrl-C\n"
+    )
+    sys.stderr.flush()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(server(site, configured), [bound], child))
+    sys.stderr.write("stopped\n")
+
+
+def _settings(environ: dict[str, str] | None = None) -> Settings:
+    configured, warnings = settings.read(environ)
+    log.configure(configured)
+    for warning in warnings:
+        sys.stderr.write(f"bus: {warning}\n")
+    if configured.failpoint:
+        name, _, passing = configured.failpoint.partition(":")
+        failpoints.arm(name, int(passing or 1))
+    return configured

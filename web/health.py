@@ -1,0 +1,22 @@
+"""/health: this process lives. /ready: it can do its work, that is, Redis answers."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bus.errors import BusError
+
+
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _ready(request: Request) -> Response:
+    try:
+        await request.app.state.wire.call("PING")
+    except BusError as error:
+        return JSONResponse({"status": "unavailable", "error": str(error)}, status_code=503)
+    return JSONResponse({"status": "ready"})
+
+
+routes = [Route("/health", _health), Route("/ready", _ready)]

@@ -1,0 +1,62 @@
+"""Serving: the site in a uvicorn of its own, or mounted in another web application."""
+
+import contextlib
+import socket
+from collections.abc import Generator
+
+import uvicorn
+from starlette.applications import Starlette
+
+from bus import settings
+from bus.bus import Bus
+from bus.errors import ConfigError
+from web.app import create_app
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def serve(app: Bus) -> Starlette:
+    """Return the site of a bus, to mount in another application: `Mount("/bus", serve(app))`. Any Host is answered."""
+    return create_app(app, hosts=("*",))
+
+
+def check_address(host: str, port: int, *, exposed: bool) -> socket.socket:
+    """Return a socket bound to the address; ConfigError when it is taken, or open to others without leave."""
+    if host not in _LOOPBACK and not exposed:
+        raise ConfigError(
+            f"--host {host} lets others in, and the page has no login: "
+            "put a proxy that has one in front, and say --expose"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from None
+    return bound
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the command: it drains the worker first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Capture none; uvicorn would raise them again at its end, and kill us before the store is closed."""
+        yield
+
+
+def server(site: Starlette, configured: settings.Settings) -> Server:
+    """Return a server for the site: quiet, since our own logs tell what matters."""
+    return Server(
+        uvicorn.Config(
+            site,
+            loop="none",
+            lifespan="on",
+            log_level="warning" if configured.log_level != "debug" else "info",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+    )

@@ -1,0 +1,212 @@
+"""Views: what the pages show, as plain values; tested without HTTP."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Raw
+
+from bus import codec
+from bus.durations import in_words
+from bus.wire.registry import Registered
+from checkpoint.history import Run, StepView
+
+SHOWN_CHARS = 16_384
+"""How much of a payload a page shows; the rest is in the API."""
+
+_LEAST_BAR = 4.0
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A payload as a page shows it; `cut` tells its whole size when it was too long."""
+
+    text: str
+    cut: str = ""
+
+
+class FunctionRow(msgspec.Struct, frozen=True):
+    """A function with its triggers and how many runs it has."""
+
+    slug: str
+    name: str
+    on: tuple[str, ...]
+    active: int
+    waiting: int
+    completed: int
+    failed: int
+
+
+class RunRow(msgspec.Struct, frozen=True):
+    """A run in a list."""
+
+    id: str
+    function: str
+    status: str
+    queued: str
+    took: str
+
+
+class Index(msgspec.Struct, frozen=True):
+    """The page `/`."""
+
+    functions: tuple[FunctionRow, ...]
+    runs: tuple[RunRow, ...]
+    workers: int
+    live: bool
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """A step in the waterfall: where its bar begins and how wide it is, in thousandths of the run."""
+
+    id: str
+    kind: str
+    state: str
+    attempts: int
+    left: float
+    width: float
+    took: str
+    note: str
+    result: Text | None
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """The page `/runs/{id}`."""
+
+    id: str
+    function: str
+    status: str
+    queued: str
+    took: str
+    waited: str
+    turn: int
+    attempt: int
+    worker: str
+    event_name: str
+    event_id: str
+    event_data: Text | None
+    steps: tuple[Bar, ...]
+    output: Text | None
+    error_name: str
+    error_message: str
+    error_stack: Text | None
+    error_is_final: bool
+    live: bool
+
+
+def shown(raw: Raw | str | None) -> Text | None:
+    """Return JSON indented, cut at 16,384 characters."""
+    if raw is None:
+        return None
+    source = raw if isinstance(raw, str) else bytes(raw)
+    text = (
+        codec.pretty(source)
+        if len(source) <= 4 * SHOWN_CHARS
+        else str(source, "utf-8", "replace")
+        if isinstance(source, bytes)
+        else source
+    )
+    if len(text) <= SHOWN_CHARS:
+        return Text(text)
+    return Text(text[:SHOWN_CHARS], f"{len(source):,} bytes; the first {SHOWN_CHARS:,} characters are shown")
+
+
+def when(ms: int | None) -> str:
+    """Return a moment as people read it, UTC, to the millisecond."""
+    if ms is None:
+        return ""
+    return datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def index(
+    functions: Sequence[Registered],
+    counts: dict[str, dict[str, int]],
+    runs: Sequence[Run],
+    workers: int,
+    now: int,
+) -> Index:
+    """Return the front page: functions with counts, latest runs."""
+    rows = tuple(
+        FunctionRow(
+            slug=function.slug,
+            name=function.name,
+            on=function.on,
+            active=counts[function.slug]["running"] + counts[function.slug]["queued"],
+            waiting=counts[function.slug]["waiting"],
+            completed=counts[function.slug]["completed"],
+            failed=counts[function.slug]["failed"],
+        )
+        for function in functions
+    )
+    listed = tuple(RunRow(run.id, run.function, run.status, when(run.queued)[:-4], _took(run, now)) for run in runs)
+    return Index(rows, listed, workers, live=True)
+
+
+def _took(run: Run, now: int) -> str:
+    if run.started is None:
+        return ""
+    return in_words(max(0, (run.ended or now) - run.started))
+
+
+def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
+    """Return one run: its event, its steps as a waterfall, its output or error."""
+    begin = min([run.started or run.queued, *(step.started for step in steps)])
+    finish = max([run.ended or now, begin + 1, *(step.due or 0 for step in steps if run.ended is None)])
+    event = _event(run.event)
+    error = run.error
+    return RunPage(
+        id=run.id,
+        function=run.function,
+        status=run.status,
+        queued=when(run.queued),
+        took=_took(run, now),
+        waited=in_words(max(0, run.started - run.queued)) if run.started else "",
+        turn=run.turn,
+        attempt=run.attempt,
+        worker=run.worker if run.status == "running" else "",
+        event_name=event.name,
+        event_id=event.id,
+        event_data=shown(event.data) if event.name else None,
+        steps=tuple(_bar(step, begin, finish, now) for step in steps),
+        output=shown(run.output) if run.status == "completed" else None,
+        error_name=error.name if error else "",
+        error_message=error.message if error else "",
+        error_stack=shown(error.stack) if error and error.stack else None,
+        error_is_final=run.has_ended,
+        live=not run.has_ended,
+    )
+
+
+class _Event(msgspec.Struct):
+    id: str = ""
+    name: str = ""
+    data: Raw = Raw(b"")
+
+
+def _event(raw: Raw | None) -> _Event:
+    try:
+        return codec.decode_as(raw, _Event) if raw is not None else _Event()
+    except msgspec.ValidationError:
+        return _Event()
+
+
+def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
+    scale = 1_000 / (finish - begin)
+    until = step.ended or step.due or now
+    left = min(1_000 - _LEAST_BAR, (step.started - begin) * scale)
+    width = max(_LEAST_BAR, min(1_000 - left, (until - step.started) * scale))
+    note = ""
+    if step.due is not None:
+        note = f"{'tries again' if step.state == 'retrying' else 'due'} in {in_words(max(0, step.due - now))}"
+    if step.error is not None:
+        note = f"{step.error.name}: {step.error.message[:200]}{f' · {note}' if note else ''}"
+    return Bar(
+        id=step.id,
+        kind=step.kind,
+        state=step.state,
+        attempts=step.attempts,
+        left=round(left, 1),
+        width=round(width, 1),
+        took=in_words(step.ended - step.started) if step.ended is not None else "",
+        note=note,
+        result=shown(step.data) if step.kind != "sleep" else None,
+    )
