@@ -83,7 +83,7 @@ async def note_open(
     reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error))
     reached("open.replied")
     word = cast("Word", reply[0].decode())
-    return Noted(word, int(reply[1]), int(reply[2])) if word == "mine" else Noted(word)
+    return Noted(word, int(reply[1] or 0), int(reply[2])) if word == "mine" else Noted(word)
 
 
 def tell_open(wire: Wire, owned: Owned, step: str, attempt: int) -> None:

@@ -8,10 +8,14 @@ that names the line (why A9). Rule for authors: beside a waiting step, await onl
 
 import asyncio
 import contextvars
+import os
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
+import anyio
 import anyio._backends._asyncio as anyio_asyncio
+
+_LIBRARIES = (os.path.dirname(asyncio.__file__), os.path.dirname(anyio.__file__))
 
 
 class HasTasks(Protocol):
@@ -72,27 +76,28 @@ def unknown_waits(tasks: Iterable[asyncio.Task[Any]], parked: Callable[[Any], bo
         children: Any = getattr(waiter, "_children", None)  # gather's future
         if children is not None and all(child.done() or child in alive or parked(child) for child in children):
             continue
-        frame = _innermost(task)
-        if frame is None or frame.f_code not in _KNOWN:
-            unknown.append(f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else repr(task))
+        frames = _frames(task)
+        if not frames or frames[-1].f_code not in _KNOWN:
+            unknown.append(_authors_place(frames) if frames else repr(task))
     return unknown
 
 
-def _innermost(task: asyncio.Task[Any]) -> Any:
-    coroutine: Any = task.get_coro()
-    frame: Any = None
-    while coroutine is not None:
-        here = (
-            getattr(coroutine, "cr_frame", None)
-            or getattr(coroutine, "gi_frame", None)
-            or getattr(coroutine, "ag_frame", None)
-        )
-        if here is None:
+def _frames(task: asyncio.Task[Any]) -> list[Any]:
+    """Return the frames of what a task runs, outermost first."""
+    awaited: Any = task.get_coro()
+    frames: list[Any] = []
+    while awaited is not None:
+        kind = next((prefix for prefix in ("cr", "gi", "ag") if hasattr(awaited, f"{prefix}_frame")), None)
+        frame = getattr(awaited, f"{kind}_frame") if kind else None
+        if frame is None:
             break
-        frame = here
-        coroutine = (
-            getattr(coroutine, "cr_await", None)
-            or getattr(coroutine, "gi_yieldfrom", None)
-            or getattr(coroutine, "ag_await", None)
-        )
-    return frame
+        frames.append(frame)
+        awaited = getattr(awaited, f"{kind}_yieldfrom" if kind == "gi" else f"{kind}_await")
+    return frames
+
+
+def _authors_place(frames: list[Any]) -> str:
+    """Return the innermost place outside the event loop's own library, which the author can change."""
+    own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
+    frame = (own or frames)[-1]
+    return f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"

@@ -151,7 +151,7 @@ class Turn:
     # -- replaying --------------------------------------------------------------------------------------------------
 
     def replaying(self) -> bool:
-        """Whether the handler is where an earlier turn of this run has been already: its log lines were written then."""
+        """Whether the handler is where an earlier turn has been: its log lines were written then."""
         return self._silent
 
     async def replayed(self, step: str) -> Memo | None:

@@ -42,8 +42,8 @@ def without_password(url: str) -> str:
     return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
 
 
-async def opened(url: str, patience: float, name: str) -> tuple[asyncio.WriteTransport, Any]:
-    """Connect, authenticate and select; return the transport and redis-py's connection, which must be kept alive.
+async def opened(url: str, patience: float, name: str) -> asyncio.StreamWriter:
+    """Connect, authenticate and select; return the open stream, whose transport may be taken over.
 
     Raises StoreUnavailable when nothing answers, ConfigError when the URL or the password is wrong.
     """
@@ -72,7 +72,10 @@ async def opened(url: str, patience: float, name: str) -> tuple[asyncio.WriteTra
             f"no Redis at {without_password(url)}: {error}; start one, or set BUS_REDIS_URL", state="refused"
         ) from error
     # Private, and pinned by tests/redis/test_pipeline.py: after connect() all replies are read, the transport is idle.
-    return connection._writer.transport, connection  # noqa: SLF001
+    writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
+    # redis-py's part is done: it must not close what we go on with.
+    connection._reader = connection._writer = None  # noqa: SLF001
+    return writer
 
 
 def threaded(url: str, timeout: float) -> "redis.Redis":

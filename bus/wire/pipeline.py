@@ -39,7 +39,7 @@ class Pipe(asyncio.Protocol):
         self._prelude = prelude
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
-        self._connection: Any = None
+        self._stream: asyncio.StreamWriter | None = None
         self._opening: asyncio.Task[None] | None = None
         self._reader = hiredis.Reader()
         self._buffer: list[bytes] = []
@@ -92,7 +92,7 @@ class Pipe(asyncio.Protocol):
     async def _open(self) -> None:
         try:
             await self._pace.turn()
-            transport, kept = await connection.opened(self._url, self._timeout, self._name)
+            stream = await connection.opened(self._url, self._timeout, self._name)
         except StoreUnavailable as error:
             self._pace.failed()
             self._opening = None
@@ -108,8 +108,9 @@ class Pipe(asyncio.Protocol):
             raise
         self._pace.succeeded()
         self._opening = None
-        self._connection = kept
+        self._stream = stream  # kept alive: a stream that is dropped closes its transport
         self._reader = hiredis.Reader()
+        transport = stream.transport
         transport.set_protocol(self)
         self._transport = transport
         if self._prelude:
@@ -164,7 +165,9 @@ class Pipe(asyncio.Protocol):
 
     def _broken(self, error: StoreUnavailable) -> None:
         self._transport = None
-        self._connection = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None

@@ -1,0 +1,124 @@
+"""Fixtures: real servers, a wire, an application with a worker, and a look at what each test leaves in Redis."""
+
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import redis
+
+from bus.bus import Bus
+from bus.settings import Settings
+from bus.wire import keys
+from bus.wire.wire import Wire
+from tests.support import Lab, ValkeyProcess
+
+REDIS_SERVER = shutil.which("redis-server")
+SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly what could not be run."""
+    if REDIS_SERVER is None:
+        terminalreporter.write_line(
+            "NOT RUN: no redis-server on this machine, so nothing ran on Debian's Redis 7 (apt install redis-server)",
+            yellow=True,
+            bold=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """A server for the session: Valkey from its wheel, and Debian's Redis 7 where there is one."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "valkey":
+        with ValkeyProcess(folder) as valkey:
+            yield valkey.url
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(REDIS_SERVER), "--port", str(port), "--dir", str(folder), "--save", "", "--daemonize", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        wait_for_server(url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for_server(url: str) -> None:
+    until = time.monotonic() + 10
+    while True:
+        try:
+            with redis.Redis.from_url(url) as client:
+                client.ping()
+            return
+        except redis.RedisError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def url(server_url: str) -> Generator[str]:
+    """The server, empty; afterwards every key must be one that keys.py knows, and ended runs must expire."""
+    with redis.Redis.from_url(server_url) as client:
+        client.flushall()
+        yield server_url
+        known = [
+            re.compile(re.escape(make(*stand_ins)).replace(re.escape("{E}"), ".*").replace(re.escape("{F}"), ".*")
+                       .replace(re.escape("%3C"), "<").replace(re.escape("%3E"), ">")
+                       .replace("<id>", ".*").replace("<run>", ".*").replace("<status>", ".*"))
+            for make, stand_ins in keys.ALL
+        ]  # fmt: skip
+        for raw in client.scan_iter(count=1000):
+            key = raw.decode()
+            if not key.startswith("bus:"):
+                continue
+            assert any(pattern.fullmatch(key) for pattern in known), f"keys.py does not know {key}"
+            if ":run:" in key and client.type(raw) == b"hash":
+                ended = client.hget(raw, "status") in (b"completed", b"failed", b"cancelled", b"skipped")
+                assert not ended or client.ttl(raw) > 0, f"{key} has ended and never expires"
+
+
+@pytest.fixture
+def settings(url: str) -> Settings:
+    """A short lease, so that tests of its end are short."""
+    return Settings(redis_url=url, lease_ms=1_000, drain_ms=3_000)
+
+
+@pytest.fixture
+async def wire(settings: Settings) -> AsyncGenerator[Wire]:
+    opened = Wire(settings, "test")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def lab(settings: Settings, wire: Wire) -> AsyncGenerator[Lab]:
+    """An application, workers for it, and eyes on its runs; each test within 20 s."""
+    with anyio.fail_after(20):
+        async with AsyncExitStack() as stack:
+            app = Bus("test")
+            app.connect(wire)
+            yield Lab(app, settings, wire, stack)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path

