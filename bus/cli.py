@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from bus import failpoints, settings
 from bus.errors import BusError
 
 _ORDER = ("dev", "serve", "worker", "send", "runs", "run")
@@ -27,6 +28,7 @@ def application() -> typer.Typer:
 def main() -> None:
     """Run a command; an error of ours is one line and exit code 1, never a traceback."""
     try:
+        failpoints.arm(settings.read()[0].failpoint)
         application()()
     except BusError as error:
         sys.stderr.write(f"bus: {error}\n")

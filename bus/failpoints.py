@@ -14,10 +14,12 @@ _armed: str | None = None
 _left = 0
 
 
-def arm(name: str, passing: int) -> None:
-    """End this process at the `passing`-th time it reaches `name`."""
+def arm(spec: str) -> None:
+    """End this process at the n-th time it reaches a name: `save.replied:3`; an empty spec arms nothing."""
     global _armed, _left
-    _armed, _left = name, passing
+    name, _, passing = spec.partition(":")
+    if name:
+        _armed, _left = name, int(passing or 1)
 
 
 def reached(name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from bus import failpoints, settings
+from bus import settings
 from bus.bus import Bus
 from bus.errors import BusError
 from bus.loading import load
@@ -36,9 +36,6 @@ def worker(
     log.configure(configured)
     for warning in warnings:
         sys.stderr.write(f"bus: {warning}\n")
-    if configured.failpoint:
-        name, _, passing = configured.failpoint.partition(":")
-        failpoints.arm(name, int(passing or 1))
     buses = [load(app) for app in apps]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(buses, configured, concurrency))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from bus import failpoints, settings
+from bus import settings
 from bus.loading import load
 from bus.observe import log
 from bus.settings import Settings
@@ -85,7 +85,4 @@ def _settings(environ: dict[str, str] | None = None) -> Settings:
     log.configure(configured)
     for warning in warnings:
         sys.stderr.write(f"bus: {warning}\n")
-    if configured.failpoint:
-        name, _, passing = configured.failpoint.partition(":")
-        failpoints.arm(name, int(passing or 1))
     return configured

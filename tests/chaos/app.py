@@ -1,0 +1,84 @@
+"""The application that the chaos tests kill: every body writes a line to an O_APPEND journal before it acts."""
+
+import asyncio
+import json
+import os
+import time
+
+from bus import Bus, Retry
+
+app = Bus("chaos")
+SECONDS = float(os.environ.get("CHAOS_STEP", "0.2"))
+
+
+def note(run: str, step: str, what: str = "body") -> None:
+    line = json.dumps({"run": run, "step": step, "what": what, "pid": os.getpid(), "at": time.time() * 1000})
+    handle = os.open(os.environ["CHAOS_JOURNAL"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(handle, line.encode() + b"\n")
+    os.close(handle)
+
+
+def lines(run: str, step: str) -> int:
+    with open(os.environ["CHAOS_JOURNAL"]) as journal:
+        return sum(f'"run": "{run}", "step": "{step}"' in line for line in journal)
+
+
+@app.function("five", on="chaos/five")
+async def five(ctx, step):
+    async def body(name: str) -> str:
+        note(ctx.run_id, name)
+        await asyncio.sleep(SECONDS)
+        return name
+
+    done = [await step.run(f"s{n}", body, f"s{n}") for n in range(5)]
+    note(ctx.run_id, "end", "end")
+    return done
+
+
+@app.function("mixed", on="chaos/mixed", retries=Retry(3, backoff=0.1))
+async def mixed(ctx, step):
+    async def body(name: str) -> str:
+        note(ctx.run_id, name)
+        return name
+
+    async def flaky() -> str:
+        note(ctx.run_id, "flaky")
+        if lines(ctx.run_id, "flaky") == 1:
+            raise ValueError("once")
+        return "flaky"
+
+    first = await step.run("first", body, "first")
+    await step.sleep("nap", 0.2)
+    both = await asyncio.gather(step.run("flaky", flaky), step.run("beside", body, "beside"))
+    return [first, *both]
+
+
+@app.function("blocking", on="chaos/blocking")
+async def blocking(ctx, step):
+    async def body() -> str:
+        note(ctx.run_id, "block")
+        until = time.monotonic() + float(ctx.event.data["seconds"])
+        while time.monotonic() < until:  # pure Python that never awaits: the loop stands still
+            pass
+        return "blocked"
+
+    return await step.run("block", body)
+
+
+@app.function("long", on="chaos/long")
+async def long(ctx, step):
+    async def body(seconds: float) -> str:
+        note(ctx.run_id, "long")
+        await asyncio.sleep(seconds)
+        return "long"
+
+    return await step.run("long", body, float(ctx.event.data.get("seconds", 60)))
+
+
+@app.function("poison", on="chaos/poison")
+async def poison(ctx, step):
+    async def body() -> None:
+        note(ctx.run_id, "poison")
+        os._exit(7)
+
+    await step.run("poison", body)

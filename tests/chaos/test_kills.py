@@ -1,0 +1,327 @@
+"""Processes are killed, stopped and started again: what was recorded stands, what was not is done again, once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from bus.failpoints import NAMES
+from bus.wire import keys
+from tests.support import ValkeyProcess, WorkerProcess, journal
+
+pytestmark = pytest.mark.chaos
+ENDED = {"completed", "failed", "cancelled"}
+
+
+class Arena:
+    """A server, workers to kill, and what the journal says."""
+
+    def __init__(self, folder: Path, appendonly: str = "no") -> None:
+        self.folder = folder
+        self.server = ValkeyProcess(folder, appendonly=appendonly)
+        self.server.start()
+        self.store = redis.Redis.from_url(self.server.url, decode_responses=True)
+        self.workers: list[WorkerProcess] = []
+        self.path = folder / "journal"
+        self.path.touch()
+
+    def worker(self, *, lease: str = "10", step: str = "0.2", ready: bool = True, **environ: str) -> WorkerProcess:
+        log = self.folder / f"worker{len(self.workers)}.log"
+        given = {"BUS_LEASE": lease, "CHAOS_STEP": step, "CHAOS_JOURNAL": str(self.path), **environ}
+        worker = WorkerProcess("tests.chaos.app:app", self.server.url, log=log, environ=given)
+        self.workers.append(worker)
+        if ready:
+            worker.wait_ready()
+        return worker
+
+    def send(self, name: str, count: int = 1, data: str = "{}") -> None:
+        pipe = self.store.pipeline(transaction=False)
+        for _ in range(count):
+            pipe.xadd(keys.events(name), {"name": name, "data": data})
+        pipe.execute()
+
+    def runs(self, function: str) -> dict[str, dict[str, str]]:
+        slug = f"chaos-{function}"
+        found = {}
+        for key in self.store.scan_iter(keys.run(slug, "*").replace("{", "\\{"), count=1000):
+            found[key.rpartition(":")[2]] = self.store.hgetall(key)
+        return found
+
+    def steps(self, function: str, run: str) -> dict[str, dict[str, Any]]:
+        import json
+
+        return {
+            step: json.loads(memo) for step, memo in self.store.hgetall(keys.steps(f"chaos-{function}", run)).items()
+        }
+
+    def until(self, look: Any, what: str, within: float = 20.0) -> float:
+        """Wait until look() is true; return how many seconds it took."""
+        began = time.monotonic()
+        while True:
+            try:
+                if look():
+                    return time.monotonic() - began
+            except redis.RedisError:
+                pass
+            if time.monotonic() - began > within:
+                logs = "\n".join(f"{w.log.name}:\n{w.log.read_text()[-2000:]}" for w in self.workers)
+                raise AssertionError(f"not within {within} s: {what}\n{logs}")
+            time.sleep(0.02)
+
+    def ended(self, function: str, count: int) -> bool:
+        runs = self.runs(function)
+        return len(runs) == count and all(run.get("status") in ENDED for run in runs.values())
+
+    def bodies(self) -> "Counter[tuple[str, str]]":
+        return Counter((line["run"], line["step"]) for line in journal(self.path) if line["what"] == "body")
+
+    def in_flight(self, worker: WorkerProcess) -> set[str]:
+        return {line["run"] for line in journal(self.path) if line["pid"] == worker.process.pid}
+
+    def check(self, function: str, runs: int, *, extra: int) -> None:
+        """Each run ended once and completed, memos count 1…n, no saved step ran again, at most `extra` bodies ran twice."""
+        found = self.runs(function)
+        assert len(found) == runs
+        assert Counter(run["status"] for run in found.values()) == {"completed": runs}
+        starts: dict[tuple[str, str], list[float]] = {}
+        for line in journal(self.path):
+            if line["what"] == "body":
+                starts.setdefault((line["run"], line["step"]), []).append(line["at"])
+        again = 0
+        for run in found:
+            memos = self.steps(function, run)
+            assert sorted(memo["n"] for memo in memos.values()) == list(range(1, len(memos) + 1))
+            for step, memo in memos.items():
+                began = starts.get((run, step), [])
+                assert not [at for at in began if at > memo["ended"] + 1], f"{run} {step} ran again after its memo"
+                again += max(0, len(began) - memo["attempts"])
+        assert again <= extra, f"{again} bodies ran again, {extra} expected at most"
+
+    def idle(self, *functions: str) -> None:
+        """Wait until nothing is pending: every entry is acknowledged, and no consumer of a dead worker is left."""
+
+        def look() -> bool:
+            for function in functions:
+                slug = f"chaos-{function}"
+                for stream in (keys.queue(slug), keys.events(f"chaos/{function}")):
+                    if self.store.xpending(stream, slug)["pending"]:
+                        return False
+            return True
+
+        self.until(look, "nothing pending")
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self.store.close()
+        self.server.__exit__()
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Generator[Arena]:
+    made = Arena(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> Generator[Arena]:
+    made = Arena(tmp_path, appendonly="yes")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("count", [20, 1], ids=["busy", "idle"])
+def test_a_killed_workers_runs_are_completed_by_the_other_within_15_s_at_the_default_lease(
+    arena: Arena, count: int
+) -> None:
+    first, second = arena.worker(), arena.worker()
+    time.sleep(10.5)  # the second must have been up for a lease before it may judge
+    arena.send("chaos/five", count)
+    arena.until(lambda: len(journal(arena.path)) >= count * 2, "runs in progress")
+    victim = first if len(arena.in_flight(first)) >= len(arena.in_flight(second)) else second
+    hit = len(arena.in_flight(victim))
+    assert hit > 0
+    victim.kill()
+    took = arena.until(lambda: arena.ended("five", count), "all runs ended", 15)
+    arena.check("five", count, extra=hit)
+    arena.idle("five")
+    print(f"kill -9 with {hit} of {count} runs in its hand: all ended {took:.1f} s after the kill")
+
+
+def test_a_worker_stopped_for_three_leases_writes_nothing_and_each_run_ends_once(arena: Arena) -> None:
+    first = arena.worker(lease="1", step="0.3")
+    arena.worker(lease="1", step="0.3")
+    time.sleep(1.2)
+    arena.send("chaos/five", 20)
+    arena.until(lambda: len(journal(arena.path)) >= 25, "runs in progress")
+    hit = len(arena.in_flight(first))
+    assert hit > 0
+    first.signal(signal.SIGSTOP)
+    time.sleep(3.0)
+    first.signal(signal.SIGCONT)
+    arena.until(lambda: arena.ended("five", 20), "all runs ended")
+    arena.until(lambda: "a lease was lost" in first.log.read_text(), "the zombie has seen that its lease is lost")
+    arena.check("five", 20, extra=2 * hit)
+    ends = Counter(line["run"] for line in journal(arena.path) if line["what"] == "end")
+    assert len(ends) == 20
+    arena.send("chaos/five", 10)  # and it works on, under a new name
+    arena.until(lambda: arena.ended("five", 30), "all runs ended")
+    arena.idle("five")
+
+
+def test_a_worker_stopped_for_a_third_of_a_lease_loses_nothing(arena: Arena) -> None:
+    first = arena.worker(lease="3")
+    second = arena.worker(lease="3")
+    time.sleep(3.2)
+    arena.send("chaos/five", 20)
+    for _ in range(3):
+        time.sleep(0.2)
+        first.signal(signal.SIGSTOP)
+        time.sleep(1.0)
+        first.signal(signal.SIGCONT)
+    arena.until(lambda: arena.ended("five", 20), "all runs ended")
+    arena.check("five", 20, extra=0)
+    assert "took over" not in first.log.read_text() + second.log.read_text()
+
+
+def test_a_step_that_blocks_the_loop_for_three_leases_is_not_stolen(arena: Arena) -> None:
+    first = arena.worker(lease="1")
+    second = arena.worker(lease="1")
+    time.sleep(1.2)
+    arena.send("chaos/blocking", data='{"seconds": 3}')
+    arena.until(lambda: arena.ended("blocking", 1), "the run ended")
+    arena.check("blocking", 1, extra=0)
+    logs = first.log.read_text() + second.log.read_text()
+    assert "took over" not in logs
+    assert "stands still" in logs
+
+
+def test_a_killed_server_loses_no_event_answered_and_no_saved_step(lasting: Arena) -> None:
+    lasting.worker(lease="1", step="0.05")
+    lasting.worker(lease="1", step="0.05")
+    answered: list[str] = []
+    for round_number in range(3):
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            answered.append(lasting.store.xadd(keys.events("chaos/five"), {"name": "chaos/five", "data": "{}"}))
+            time.sleep(0.01)
+        assert len(answered) > 20 * (round_number + 1)
+        lasting.server.kill()
+        time.sleep(0.3)
+        lasting.server.start()
+    took = lasting.until(lambda: lasting.ended("five", len(answered)), "all runs ended", 30)
+    lasting.check("five", len(answered), extra=len(answered))
+    lasting.idle("five")
+    print(f"3 server kills under load: {len(answered)} events, all runs ended {took:.1f} s after the last start")
+
+
+IN_A_RUN = sorted(NAMES - {"publish.sent", "claim.replied", "release.replied"})
+
+
+@pytest.mark.parametrize("name", IN_A_RUN)
+def test_a_run_ends_right_when_its_worker_dies_at(arena: Arena, name: str) -> None:
+    dying = arena.worker(lease="0.6", BUS_FAILPOINT=f"{name}:1")
+    arena.send("chaos/mixed")
+    arena.until(lambda: dying.process.poll() is not None, f"the worker dies at {name}")
+    assert dying.process.returncode == 9
+    arena.worker(lease="0.6")
+    arena.until(lambda: arena.ended("mixed", 1), "the run ended")
+    arena.check("mixed", 1, extra=1)
+    arena.idle("mixed")
+
+
+def test_a_run_ends_right_when_the_claimer_dies_too(arena: Arena) -> None:
+    arena.worker(lease="0.6", BUS_FAILPOINT="body.ended:1")
+    arena.send("chaos/mixed")
+    arena.until(lambda: arena.workers[0].process.poll() == 9, "the first dies")
+    second = arena.worker(lease="0.6", BUS_FAILPOINT="claim.replied:1")
+    arena.until(lambda: second.process.poll() == 9, "the claimer dies")
+    arena.worker(lease="0.6")
+    arena.until(lambda: arena.ended("mixed", 1), "the run ended")
+    arena.check("mixed", 1, extra=1)
+
+
+def test_a_drain_gives_back_what_it_cannot_finish_and_another_takes_it_at_once(arena: Arena) -> None:
+    first = arena.worker(BUS_DRAIN="0.3")
+    arena.send("chaos/long", data='{"seconds": 3}')
+    arena.until(lambda: bool(journal(arena.path)), "the run is in progress")
+    arena.worker()
+    time.sleep(10.5)  # long enough for the second to judge; the first worked on
+    arena.send("chaos/long", 1, data='{"seconds": 6}')
+    arena.until(lambda: len(journal(arena.path)) == 2, "the second run is in progress")
+    holder = next(w for w in arena.workers if w.process.pid == journal(arena.path)[1]["pid"])
+    other = next(w for w in arena.workers if w is not holder)
+    holder.signal(signal.SIGTERM)
+    assert holder.process.wait(8) == 0
+    took = arena.until(lambda: journal(arena.path)[-1]["pid"] == other.process.pid, "the other has taken it", 4)
+    arena.until(lambda: arena.ended("long", 2), "the runs ended")
+    crashes = [run.get("crashes", "0") for run in arena.runs("long").values()]
+    assert crashes == ["0", "0"]
+    print(f"released on SIGTERM, taken by the other {took:.1f} s later; first was {first.process.returncode}")
+
+
+def test_a_worker_killed_in_the_middle_of_its_drain_is_a_crash_like_any_other(arena: Arena) -> None:
+    first = arena.worker(lease="0.6", BUS_DRAIN="0.2", BUS_FAILPOINT="release.replied:1")
+    arena.send("chaos/long", data='{"seconds": 1}')
+    arena.until(lambda: bool(journal(arena.path)), "the run is in progress")
+    first.signal(signal.SIGTERM)
+    assert first.process.wait(8) == 9
+    arena.worker(lease="0.6")
+    arena.until(lambda: arena.ended("long", 1), "the run ended")
+
+
+def test_a_second_sigterm_ends_at_once(arena: Arena) -> None:
+    first = arena.worker()
+    arena.send("chaos/long")
+    arena.until(lambda: bool(journal(arena.path)), "the run is in progress")
+    first.signal(signal.SIGTERM)
+    arena.until(lambda: "draining" in first.log.read_text(), "it drains")
+    first.signal(signal.SIGTERM)
+    assert first.process.wait(2) == 130
+
+
+def test_a_drained_worker_finishes_what_is_short_and_leaves_nothing_of_itself(arena: Arena) -> None:
+    first = arena.worker()
+    arena.send("chaos/five", 5)
+    arena.until(lambda: len(journal(arena.path)) >= 5, "runs in progress")
+    first.signal(signal.SIGTERM)
+    assert first.process.wait(10) == 0
+    assert arena.ended("five", 5)
+    arena.check("five", 5, extra=0)
+    assert arena.store.xinfo_consumers(keys.events("chaos/five"), "chaos-five") == []
+    assert arena.store.zcard(keys.events_workers("chaos/five")) == 0
+
+
+def test_a_run_that_kills_its_worker_every_time_ends_after_five_crashes(arena: Arena) -> None:
+    arena.worker(lease="0.6")
+    arena.send("chaos/poison")
+    for _ in range(8):
+        current = arena.workers[-1]
+        arena.until(lambda current=current: current.process.poll() is not None or arena.ended("poison", 1), "it dies")
+        if arena.ended("poison", 1):
+            break
+        arena.worker(lease="0.6")
+    run = next(iter(arena.runs("poison").values()))
+    assert run["status"] == "failed"
+    assert "worker_crash" in run["error"]
+    assert sum(arena.bodies().values()) == 5
+    assert arena.workers[-1].process.poll() is None
+
+
+def test_an_event_whose_publisher_died_before_it_knew_is_stored_once(arena: Arena) -> None:
+    environ = {**os.environ, "BUS_REDIS_URL": arena.server.url}
+    command = [sys.executable, "-m", "bus", "send", "chaos/x", "n=1", "--id", "mine"]
+    died = subprocess.run(command, env={**environ, "BUS_FAILPOINT": "publish.sent:1"}, check=False, capture_output=True)
+    again = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+    assert died.returncode == 9
+    assert "was there already" in again.stdout
+    assert arena.store.xlen(keys.events("chaos/x")) == 1
