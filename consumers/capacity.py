@@ -36,6 +36,10 @@ class Capacity:
                     future.set_result(None)
             self._empty.clear()
 
+    def share(self) -> int:
+        """Return how many entries one read may bring: a quarter of the slots, so that reads and bodies overlap."""
+        return max(1, min(self.free, self.total // 4))
+
     async def wait_free(self, *, first: bool) -> None:
         """Wait until a slot is free; `first` goes before the others."""
         while self.free <= 0:

@@ -71,7 +71,7 @@ class Claimer:
             workers=sorted({owner for _, owner, _ in claimed}),
         )
         if deliveries:
-            await self._executor.begin(deliveries)
+            self._executor.begin(deliveries)
 
     async def _take_strangers(self) -> None:
         """Entries pending for this living worker whose reply was lost: nobody else would ever claim them (why B1)."""
@@ -89,4 +89,4 @@ class Claimer:
             self._signals.notice(
                 "took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream
             )
-            await self._executor.begin(deliveries)
+            self._executor.begin(deliveries)

@@ -67,8 +67,8 @@ class Executor:
 
     # -- beginning --------------------------------------------------------------------------------------------------
 
-    async def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """Start the runs of entries of one source, as far as there are slots; waits until Redis answers."""
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Start the runs of entries of one source, as far as there are slots: those are taken at once."""
         ready: list[Delivery] = []
         for delivery in deliveries:
             if self._capacity.take():
@@ -76,7 +76,7 @@ class Executor:
             else:
                 self._overflow.append((time.monotonic(), delivery))
         if ready:
-            await self._start(ready)
+            self._background_task(self._start(ready))
 
     async def _start(self, deliveries: Sequence[Delivery]) -> None:
         function = deliveries[0].source.function
@@ -243,7 +243,7 @@ class Executor:
         )
         if still_ours:
             delivery.owner = ""
-            await self.begin([delivery])
+            self.begin([delivery])
         else:
             source.drop(delivery)
 

@@ -74,7 +74,8 @@ async def _call(turn: Turn, event: RawEvent, state: object) -> Outcome:
         state=state,
         replaying=turn.replaying,
     )
-    await _save_due_sleeps(turn)
+    if turn.open:
+        await _save_due_sleeps(turn)
     result = await turn.function.handler(context, TurnStep(turn))
     if turn.over:  # it swallowed the interrupt: nothing it says counts
         return Left()

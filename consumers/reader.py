@@ -15,7 +15,6 @@ from consumers.delivery import Source
 from consumers.executor import Executor
 
 BLOCK_MS = 2_000
-MOST = 100
 
 
 class Reader:
@@ -78,7 +77,7 @@ class Reader:
         if self._client_id is None:
             self._client_id = await pipe.call("CLIENT", "ID")
         consumer = self.source.lease.consumer
-        count = max(1, min(MOST, self._capacity.free)) if full else 1
+        count = self._capacity.share() if full else 1
         how = ("COUNT", count) if full else ("COUNT", count, "BLOCK", BLOCK_MS)
         reply = await pipe.call(
             "XREADGROUP", "GROUP", self.source.group, consumer, *how, "STREAMS", self.source.stream, ">"
@@ -93,7 +92,7 @@ class Reader:
         if self._stopping:
             await self._executor.release(deliveries)
         else:
-            await self._executor.begin(deliveries)
+            self._executor.begin(deliveries)
         return len(rows) >= count
 
     async def stop(self) -> None:

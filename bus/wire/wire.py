@@ -52,8 +52,8 @@ class Wire:
     ) -> Reply:
         """Run a script until the server answers; for scripts whose repetition is harmless (all that take a fence)."""
         try:
-            return await self.script(name, keys, *arguments)
-        except StoreUnavailable:
+            return await self._main.call("EVALSHA", self.scripts[name].sha, len(keys), *keys, self.now, *arguments)
+        except (ScriptMissing, StoreUnavailable):
             return await patiently(lambda: self.script(name, keys, *arguments), patience)
 
     async def load(self, *command: Argument, patience: float | None = None) -> Reply:

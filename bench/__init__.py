@@ -1,0 +1,1 @@
+"""Benchmarks: each prints one table; both sides of a ratio come from one run."""
