@@ -1,0 +1,20 @@
+# One image for every process: `docker run IMAGE worker shop.functions:app`, `… serve --host 0.0.0.0 --expose`.
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md ./
+COPY bus bus
+COPY checkpoint checkpoint
+COPY producers producers
+COPY consumers consumers
+COPY web web
+RUN python -m venv /opt/stepstream && /opt/stepstream/bin/pip install --no-cache-dir .
+
+FROM python:3.12-slim
+RUN useradd --create-home stepstream
+COPY --from=build /opt/stepstream /opt/stepstream
+COPY --chown=stepstream examples /app/examples
+ENV PATH=/opt/stepstream/bin:$PATH PYTHONUNBUFFERED=1 BUS_LOG_FORMAT=json
+WORKDIR /app
+USER stepstream
+ENTRYPOINT ["bus"]
+CMD ["--help"]

@@ -65,7 +65,7 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int) -> Non
     await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
     if works.ready.is_set():
         names = ", ".join(sorted(function.slug for bus in buses for function in bus.functions.values()))
-        # What is loaded stays: the collector need not look at it at every few hundred allocations (a third of a run's cost).
+        # What is loaded stays: the collector need not look at it again at every few hundred allocations.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
         sys.stderr.write(f"worker {works.name} works on {names}\n")

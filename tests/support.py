@@ -37,8 +37,9 @@ def free_port() -> int:
 class ValkeyProcess:
     """A Valkey from its wheel that a test may kill and start again on the same data."""
 
-    def __init__(self, folder: Path, *, appendonly: str = "no") -> None:
+    def __init__(self, folder: Path, *options: str, appendonly: str = "no") -> None:
         self.folder = folder
+        self._options = options
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._appendonly = appendonly
@@ -48,6 +49,7 @@ class ValkeyProcess:
         command = [
             str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder), "--save", "",
             "--appendonly", self._appendonly, "--appendfsync", "everysec", "--hash-max-listpack-value", "1024",
+            *self._options,
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20

@@ -150,7 +150,12 @@ def _took(run: Run, now: int) -> str:
 def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
     """Return one run: its event, its steps as a waterfall, its output or error."""
     begin = min([run.started or run.queued, *(step.started for step in steps)])
-    finish = max([run.ended or now, begin + 1, *(step.due or 0 for step in steps if run.ended is None)])
+    finish = max(run.ended or now, begin + 1)
+    if run.ended is None:
+        # A wait of days must not press all that has happened into one pixel: what is to come gets a third at most.
+        finish = max(
+            finish, min(max((step.due or 0 for step in steps), default=0), round(finish + (finish - begin) / 2))
+        )
     event = _event(run.event)
     error = run.error
     return RunPage(

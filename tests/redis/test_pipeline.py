@@ -1,7 +1,10 @@
 """The tick pipeline: one write a tick, replies matched in order, and what happens when the connection breaks."""
 
 import asyncio
+import shutil
 import socket
+import subprocess
+import tempfile
 
 import pytest
 
@@ -9,6 +12,7 @@ from bus.errors import ConfigError, GroupMissing, StoreError, StoreUnavailable
 from bus.event import Outgoing
 from bus.settings import Settings
 from bus.wire import connection, keys
+from bus.wire.retry import patiently
 from bus.wire.streams import Publisher
 from bus.wire.wire import Wire
 from tests.support import ValkeyProcess, free_port
@@ -92,15 +96,51 @@ async def test_no_server_is_told_with_its_address_and_without_its_password() -> 
     await wire.close()
 
 
-async def test_a_unix_socket_and_a_password_work(tmp_path) -> None:
-    with ValkeyProcess(tmp_path) as valkey:
-        wire = Wire(Settings(redis_url=valkey.url), "test")
+async def test_a_unix_socket_a_database_and_a_password_work(tmp_path) -> None:
+    path = tempfile.mktemp(prefix="bus", suffix=".sock")  # a socket's path must be short
+    with ValkeyProcess(tmp_path, "--unixsocket", path) as valkey:
+        wire = Wire(Settings(redis_url=f"unix://{path}?db=3"), "test")
+        await wire.call("SET", "here", "3")
+        await wire.script("lease_renew", [keys.workers()], "w.0", 1000, 1)
+        assert b"db3:keys=2" in await wire.call("INFO", "keyspace")
         await wire.call("CONFIG", "SET", "requirepass", "s3cret")
         await wire.close()
-        good = Wire(Settings(redis_url=valkey.url.replace("127", ":s3cret@127")), "test")
+        good = Wire(Settings(redis_url=valkey.url.replace("//", "//:s3cret@")), "test")
         assert await good.call("PING") == b"PONG"
         await good.close()
-        bad = Wire(Settings(redis_url=valkey.url.replace("127", ":wrong@127")), "test")
+        bad = Wire(Settings(redis_url=valkey.url.replace("//", "//:wrong@")), "test")
         with pytest.raises(ConfigError, match="password"):
             await bad.call("PING")
         await bad.close()
+
+
+@pytest.mark.skipif(
+    not (shutil.which("redis-server") and shutil.which("openssl")), reason="NOT RUN: no redis-server with TLS"
+)
+async def test_tls_by_url_verifies_the_server(tmp_path) -> None:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+               "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
+    subprocess.run(request, check=True, capture_output=True)
+    port = free_port()
+    server = subprocess.Popen(
+        ["redis-server", "--port", "0", "--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(key),
+         "--tls-ca-cert-file", str(cert), "--tls-auth-clients", "no", "--save", "", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        trusting = Wire(Settings(redis_url=f"rediss://127.0.0.1:{port}?ssl_ca_certs={cert}"), "test")
+        await patiently(lambda: trusting.call("PING"), 10.0)
+        big = "x" * 1_000_000
+        assert await asyncio.gather(*(trusting.call("ECHO", f"{n}{big}") for n in range(5))) == [
+            f"{n}{big}".encode() for n in range(5)
+        ]
+        await trusting.script("lease_renew", [keys.workers()], "w.0", 1000, 1)
+        await trusting.close()
+        doubting = Wire(Settings(redis_url=f"rediss://127.0.0.1:{port}"), "test")
+        with pytest.raises(StoreUnavailable, match="certificate"):
+            await doubting.call("PING")
+        await doubting.close()
+    finally:
+        server.terminate()
+        server.wait(10)

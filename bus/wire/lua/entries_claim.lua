@@ -39,5 +39,4 @@ for _, holder in ipairs(summary[4] or {}) do
     end
   end
 end
-redis.call('ZREMRANGEBYSCORE', workers, '-inf', whole(now - 3600000))
 return taken

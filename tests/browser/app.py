@@ -1,0 +1,37 @@
+"""The functions whose pages the browser tests look at."""
+
+import asyncio
+
+from bus import Bus, NonRetriable, Retry
+
+app = Bus("shop")
+
+
+@app.function("ship-order", on="order/paid", retries=Retry(3, backoff=3))
+async def ship_order(ctx, step):
+    """Complete, fail, or wait, as the event asks."""
+    kind = ctx.event.data.get("kind")
+
+    async def work(seconds: float) -> dict[str, object]:
+        await asyncio.sleep(seconds)
+        return {"done": True, "seconds": seconds}
+
+    async def flaky() -> str:
+        if kind == "retry":
+            raise ConnectionError("the carrier's API answered 503")
+        if kind == "fail":
+            raise NonRetriable(
+                "the address <b>does not exist</b>: 12 Nowhere Street, a very long line that has to wrap " * 2
+            )
+        return "label-0042"
+
+    await step.run("reserve-stock", work, 0.15)
+    await asyncio.gather(step.run("charge-card", work, 0.4), step.run("write-invoice", work, 0.25))
+    label = await step.run("print-label", flaky)
+    if kind == "wait":
+        await step.sleep("cooling-off-period", "14d")
+    if kind == "slow":
+        await step.run("pack", work, 3)
+    if kind == "big":
+        return {"scan": "x" * 1024 * 1024}
+    return {"label": label}

@@ -1,0 +1,166 @@
+"""The pages in Chromium: what a person sees, in light and dark, on a wide screen and on a phone."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.support import free_port
+
+pytestmark = pytest.mark.browser
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SHOTS = os.environ.get("SCREENSHOTS")
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1200, "height": 800}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1200, "height": 800}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+
+
+class Site:
+    """`bus dev` on a port and folder of its own."""
+
+    def __init__(self, folder: Path, *apps: str) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        command = [sys.executable, "-m", "bus", "dev", *apps, "--port", str(port), "--folder", str(folder)]
+        environ = {name: value for name, value in os.environ.items() if name != "BUS_REDIS_URL"}
+        self.process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+        functions = 1 if apps else 0
+        until = time.monotonic() + 30
+        while len(self.get("/v1/functions") or []) < functions or self.get("/v1/functions") is None:
+            assert self.process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    def get(self, path: str) -> list[dict[str, Any]] | None:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+                return json.load(answer)["data"]
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def publish(self, *kinds: str) -> None:
+        body = json.dumps([{"name": "order/paid", "data": {"kind": kind, "order": 1042}} for kind in kinds])
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body.encode()), timeout=5).close()
+
+    def run(self, status: str) -> str:
+        until = time.monotonic() + 20
+        while True:
+            found = self.get(f"/v1/runs?status={status}") or []
+            if found:
+                return str(found[0]["id"])
+            assert time.monotonic() < until, f"no run is {status}"
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(40) == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("NOT RUN: no Chromium on this machine (apt install chromium)")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"],
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Generator[Site]:
+    made = Site(tmp_path, "tests.browser.app:app")
+    yield made
+    made.close()
+
+
+def look(browser: Browser, url: str, name: str, *, looks: tuple[str, ...] = ("light", "dark", "phone")) -> None:
+    """Open a page in each look: nothing may be wrong on its console, nothing wider than the screen."""
+    for kind in looks:
+        context = browser.new_context(**LOOKS[kind])
+        page = context.new_page()
+        wrong: list[str] = []
+        page.on("console", lambda message, wrong=wrong: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
+        page.goto(url)
+        page.wait_for_load_state("networkidle") if kind == "light" else None
+        assert not wrong, wrong
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{name} on {kind} is {wide} px too wide"
+        if SHOTS:
+            Path(SHOTS).mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=f"{SHOTS}/{name}-{kind}.png", full_page=True)
+        context.close()
+
+
+def open_page(browser: Browser, url: str) -> Page:
+    page = browser.new_context(**LOOKS["light"]).new_page()
+    page.goto(url)
+    return page
+
+
+def test_an_empty_bus_says_what_to_do(browser: Browser, tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    try:
+        look(browser, site.url, "empty")
+        page = open_page(browser, site.url)
+        assert "Nothing has run yet" in page.inner_text("main")
+    finally:
+        site.close()
+
+
+def test_runs_in_every_state_are_shown_on_every_screen(browser: Browser, site: Site) -> None:
+    look(browser, site.url, "no-runs")
+    site.publish("plain", "fail", "wait")
+    completed, failed, waiting = site.run("completed"), site.run("failed"), site.run("waiting")
+    look(browser, site.url, "three-runs")
+    look(browser, f"{site.url}/runs/{completed}", "completed")
+    look(browser, f"{site.url}/runs/{failed}", "failed")
+    look(browser, f"{site.url}/runs/{waiting}", "parked")
+    page = open_page(browser, f"{site.url}/runs/{failed}")
+    assert "the address <b>does not exist</b>" in page.inner_text("main")
+    page = open_page(browser, f"{site.url}/runs/{waiting}")
+    assert "cooling-off-period" in page.inner_text("main")
+    assert "due in 13 d" in page.inner_text("main")
+
+
+def test_a_payload_of_a_mebibyte_is_shown_cut(browser: Browser, site: Site) -> None:
+    site.publish("big")
+    run = site.run("completed")
+    look(browser, f"{site.url}/runs/{run}", "big")
+    assert "1,048,587 bytes" in open_page(browser, f"{site.url}/runs/{run}").inner_text("main")
+
+
+def test_a_page_follows_a_run_to_its_end_and_keeps_open_what_the_reader_opened(browser: Browser, site: Site) -> None:
+    site.publish("retry", "slow")
+    retrying = site.run("waiting")
+    look(browser, f"{site.url}/runs/{retrying}", "retrying")
+    run = site.run("running")
+    page = open_page(browser, f"{site.url}/runs/{run}")
+    page.wait_for_selector(".status.running")
+    page.wait_for_selector("details")
+    page.locator("details").first.evaluate("element => { element.open = true; }")
+    page.wait_for_selector(".status.completed", timeout=10_000)
+    assert page.locator("details").first.evaluate("element => element.open")
+    assert page.get_attribute("#main", "data-live") == "no"
+
+
+def test_the_page_says_so_when_the_site_is_gone_and_comes_back(browser: Browser, tmp_path: Path) -> None:
+    site = Site(tmp_path, "tests.browser.app:app")
+    page = open_page(browser, site.url)
+    site.close()
+    page.wait_for_selector("#stale:not([hidden])", timeout=10_000)
