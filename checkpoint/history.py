@@ -54,6 +54,7 @@ class StepView(msgspec.Struct, omit_defaults=True):
     kind: str
     state: str
     started: int
+    since: int = 0
     attempts: int = 1
     ended: int | None = None
     due: int | None = None
@@ -200,16 +201,33 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
     views: list[tuple[int, int, StepView]] = []
     for i in range(0, len(finished), 2):
         memo: Memo = memo_of(finished[i + 1])
-        state = "failed" if memo.error else "completed"
-        view = StepView(finished[i].decode(), memo.kind, state, memo.started, memo.attempts, memo.ended, None,
-                        None if memo.error else memo.data, memo.error)  # fmt: skip
-        views.append((memo.started, memo.n, view))
+        view = StepView(
+            finished[i].decode(),
+            memo.kind,
+            "failed" if memo.error else "completed",
+            memo.started,
+            since=memo.since or memo.started,
+            attempts=memo.attempts,
+            ended=memo.ended,
+            data=None if memo.error else memo.data,
+            error=memo.error,
+        )
+        views.append((view.since, memo.n, view))
     for i in range(0, len(opened), 2):
         noted: Open = open_of(opened[i + 1])
         state = "running" if noted.due is None else "retrying" if noted.kind == "run" else "waiting"
         attempts = noted.attempt if state == "retrying" else noted.attempt + 1
-        views.append((noted.since, 1 << 30, StepView(opened[i].decode(), noted.kind, state, noted.since, attempts,
-                                                     None, noted.due, None, noted.error)))  # fmt: skip
+        view = StepView(
+            opened[i].decode(),
+            noted.kind,
+            state,
+            noted.since,
+            since=noted.since,
+            attempts=attempts,
+            due=noted.due,
+            error=noted.error,
+        )
+        views.append((noted.since, 1 << 30, view))
     return [view for _, _, view in sorted(views, key=lambda row: row[:2])]
 
 

@@ -43,11 +43,13 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 
 class Memo(msgspec.Struct, frozen=True):
-    """A finished step. `n` is its place in the order in which steps finished; `error` stands in place of `data`."""
+    """A finished step. `n` is its place in the order in which steps finished; `started` and `ended` are its last
+    attempt's, `since` its first one's when there were several; `error` stands in place of `data`."""
 
     n: int
     kind: str
     attempts: int = 1
+    since: int = 0
     started: int = 0
     ended: int = 0
     data: Raw = Raw(b"null")

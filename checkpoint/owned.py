@@ -9,15 +9,15 @@ from bus.wire import keys
 Word = Literal["mine", "there", "full", "wake", "over", "lost", "absent"]
 
 
-class Owned(msgspec.Struct, frozen=True):
-    """A run, the turn a worker has of it, and the fence that proves it."""
+class Owned(msgspec.Struct):
+    """A run, the turn a worker has of it, and the fence that proves it; `prefix` is the one key its scripts take."""
 
     slug: str
     run: str
     turn: int
     fence: str
+    prefix: tuple[str] = ("",)
 
-    @property
-    def prefix(self) -> list[str]:
-        """The one key its scripts take."""
-        return [keys.function(self.slug)]
+    def __post_init__(self) -> None:
+        """Make the key once: every script of the turn takes it."""
+        self.prefix = (keys.function(self.slug),)

@@ -32,10 +32,17 @@ async def save(
     error: Failure | None = None,
     attempts: int = 1,
     took_ms: int = 0,
+    since: int | None = None,
     opened: bool = False,
     known: int = 0,
 ) -> Saved:
-    """Record what a step returned (`data`, JSON) or raised; waits until Redis answers."""
+    """Record what a step returned (`data`, JSON) or raised; waits until Redis answers.
+
+    `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms).
+    """
+    middle = f'"kind":"{kind}","attempts":{attempts}'
+    if since is not None:
+        middle += f',"since":{since}'
     result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
     reply = await wire.lasting_script(
         "run_save",
@@ -44,7 +51,7 @@ async def save(
         owned.fence,
         owned.turn,
         step,
-        f'"kind":"{kind}","attempts":{attempts}',
+        middle,
         took_ms,
         result,
         1 if opened else 0,
@@ -62,11 +69,12 @@ async def save(
 
 
 class Noted(msgspec.Struct):
-    """What open answers: the word, when the step is due and the server's clock, both ms."""
+    """What open answers: the word, when the step is due, the server's clock, and when the step began, all ms."""
 
     word: Word
     due: int = 0
     now: int = 0
+    since: int = 0
 
 
 async def note_open(
@@ -78,30 +86,31 @@ async def note_open(
     due: str,
     attempt: int = 0,
     error: Failure | None = None,
+    took_ms: int = 0,
 ) -> Noted:
     """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands."""
-    reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error))
+    reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error, took_ms))
     reached("open.replied")
     word = cast("Word", reply[0].decode())
-    return Noted(word, int(reply[1] or 0), int(reply[2])) if word == "mine" else Noted(word)
+    return Noted(word, int(reply[1] or 0), int(reply[2]), int(reply[3])) if word == "mine" else Noted(word)
 
 
-def tell_open(wire: Wire, owned: Owned, step: str, attempt: int) -> None:
+def tell_open(wire: Wire, owned: Owned, step: str, attempt: int, took_ms: int) -> None:
     """Send, without waiting, that a body takes long: what the page shows; a lost one costs nothing."""
-    keys, *arguments = _open(owned, step, "run", "", attempt, None)
+    keys, *arguments = _open(owned, step, "run", "", attempt, None, took_ms)
     script = wire.scripts["run_open"]
     future = wire.call("EVALSHA", script.sha, 1, keys[0], wire.now, *arguments)
     future.add_done_callback(lambda told: told.cancelled() or told.exception())
 
 
 def _open(
-    owned: Owned, step: str, kind: str, due: str, attempt: int, error: Failure | None
-) -> tuple[list[str], *tuple[Any, ...]]:
+    owned: Owned, step: str, kind: str, due: str, attempt: int, error: Failure | None, took_ms: int
+) -> tuple[tuple[str], *tuple[Any, ...]]:
     record = f'"kind":"{kind}","attempt":{attempt}'.encode()
     if error is not None:
         record += b',"error":' + codec.encode(error)
     keep = "keep" if kind != "run" else "replace"
-    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record)
+    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, took_ms)
 
 
 def news_of(flat: list[bytes]) -> dict[str, Memo]:

@@ -104,6 +104,7 @@ class Turn:
         self._activity = 0
         self._parked: dict[str, _Wait] = {}
         self._requests: dict[str, asyncio.Future[Memo]] = {}
+        self._main: asyncio.Task[Any] | None = None
         self._settle = Settle(self._loop, self._decide)
         self._parking = False
         self.parting: Parting | None = None
@@ -119,7 +120,8 @@ class Turn:
                 f"step '{base}' is called inside the body of another step; call it beside, in the function"
             )
         used = self._used.get(base)
-        task = asyncio.current_task()
+        # One task is the common case, and asking the loop which it is costs as much as all the rest here.
+        task = self._main if len(self._tasks) == 1 else asyncio.current_task()
         frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (the author's line)
         if used is None:
             if not base or len(base) > MAX_STEP_ID:
@@ -206,7 +208,7 @@ class Turn:
         for step, (started, attempt, told) in self._bodies.items():
             if not told and now - started >= OPEN_AFTER_S:
                 self._bodies[step] = (started, attempt, True)
-                tell_open(self.wire, self.owned, step, attempt)
+                tell_open(self.wire, self.owned, step, attempt, round((now - started) * 1_000))
 
     def in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run sync code in the worker's threads; the slot is kept until it has ended, whatever becomes of the turn."""
@@ -272,6 +274,7 @@ class Turn:
             error=error,
             attempts=attempts,
             took_ms=took_ms,
+            since=self.open[step].since if attempts > 1 and step in self.open else None,
             opened=opened,
             known=self.known,
         )
@@ -307,9 +310,13 @@ class Turn:
         took_ms = max(0, self.server_now() - noted.since) if noted else 0
         return await self.save(step, "sleep", data=b"null", took_ms=took_ms, opened=True)
 
-    async def note(self, step: str, kind: str, *, due: str, attempt: int = 0, error: Failure | None = None) -> Noted:
+    async def note(
+        self, step: str, kind: str, *, due: str, attempt: int = 0, error: Failure | None = None, took_ms: int = 0
+    ) -> Noted:
         """Note a wait or a failed attempt; TurnOver when we may not."""
-        noted = await note_open(self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error)
+        noted = await note_open(
+            self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error, took_ms=took_ms
+        )
         if self.over:
             raise TurnOver
         if noted.word != "mine":
@@ -317,7 +324,7 @@ class Turn:
             raise TurnOver
         self._silent = False
         self._server_offset = noted.now - time.monotonic() * 1_000
-        self.open[step] = Open(since=noted.now, kind=kind, due=noted.due, attempt=attempt, error=error)
+        self.open[step] = Open(since=noted.since, kind=kind, due=noted.due, attempt=attempt, error=error)
         return noted
 
     def _refused(self, word: str) -> None:
@@ -423,6 +430,7 @@ class Turn:
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Count a task as the run's: looked at before parking, cancelled at the end."""
+        self._main = self._main or task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if self.over:

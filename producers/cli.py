@@ -10,6 +10,8 @@ import typer
 from bus import settings
 from bus.bus import Bus, NewEvent
 from bus.errors import ConfigError, EventInvalid
+from bus.wire.outcomes import Outcome, outcomes
+from bus.wire.streams import Stored
 from bus.wire.wire import Wire
 
 
@@ -17,24 +19,37 @@ def send(
     name: Annotated[str, typer.Argument(help="The event's name, for example order/paid.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help="Its data.")] = None,
     id: Annotated[str | None, typer.Option(help="Your own id: sent twice within 24 h, it is stored once.")] = None,
+    wait: Annotated[float, typer.Option(help="Wait this many seconds for the ends of the runs it makes.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Publish an event: bus send order/paid '{"cents": 995}', or bus send order/paid cents=995 gift=true."""
+    """Publish an event: bus send order/paid '{"cents": 995}', or bus send order/paid cents=995 gift=true.
+
+    With --wait the exit code is 1 when a run has failed, and 2 when one has not ended in time.
+    """
     data = _data(words or [])
-    stored = asyncio.run(_send(NewEvent(name, data, id)))
+    stored, ends = asyncio.run(_send(NewEvent(name, data, id), wait))
     if as_json:
-        sys.stdout.write(json.dumps({"id": stored.id, "entry": stored.entry, "duplicate": stored.duplicate}) + "\n")
+        told = {"id": stored.id, "entry": stored.entry, "duplicate": stored.duplicate}
+        runs = [{"run": end.run, "function": end.slug, "status": end.status} for end in ends]
+        sys.stdout.write(json.dumps({**told, "runs": runs} if wait else told) + "\n")
     else:
         sys.stdout.write(f"{stored.id}{'  (was there already)' if stored.duplicate else ''}\n")
+        for end in ends:
+            sys.stdout.write(f"  {end.run}  {end.slug}  {end.status}\n")
+    if any(not end.has_ended for end in ends):
+        raise typer.Exit(2)
+    if any(end.status == "failed" for end in ends):
+        raise typer.Exit(1)
 
 
-async def _send(event: NewEvent) -> Any:
+async def _send(event: NewEvent, wait: float) -> tuple[Stored, list[Outcome]]:
     configured, _ = settings.read()
     sender = Bus("cli")
     wire = Wire(configured, "bus-send")
     sender.connect(wire)
     try:
-        return (await sender.publish([event]))[0]
+        stored = (await sender.publish([event]))[0]
+        return stored, await outcomes(wire, str(event.event), stored.entry, wait) if wait else []
     finally:
         await wire.close()
 

@@ -56,7 +56,10 @@ class Index(msgspec.Struct, frozen=True):
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """A step in the waterfall: where its bar begins and how wide it is, in thousandths of the run."""
+    """A step in the waterfall: where its bar begins and how wide it is, in thousandths of the run.
+
+    `waited` is how wide what came before the last attempt is: earlier attempts and the waits between them.
+    """
 
     id: str
     kind: str
@@ -64,6 +67,7 @@ class Bar(msgspec.Struct, frozen=True):
     attempts: int
     left: float
     width: float
+    waited: float
     took: str
     note: str
     result: Text | None
@@ -149,13 +153,12 @@ def _took(run: Run, now: int) -> str:
 
 def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
     """Return one run: its event, its steps as a waterfall, its output or error."""
-    begin = min([run.started or run.queued, *(step.started for step in steps)])
+    begin = min([run.started or run.queued, *(step.since for step in steps)])
     finish = max(run.ended or now, begin + 1)
     if run.ended is None:
         # A wait of days must not press all that has happened into one pixel: what is to come gets a third at most.
-        finish = max(
-            finish, min(max((step.due or 0 for step in steps), default=0), round(finish + (finish - begin) / 2))
-        )
+        latest = max((step.due or 0 for step in steps), default=0)
+        finish = max(finish, min(latest, round(finish + (finish - begin) / 2)))
     event = _event(run.event)
     error = run.error
     return RunPage(
@@ -197,8 +200,9 @@ def _event(raw: Raw | None) -> _Event:
 def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
     scale = 1_000 / (finish - begin)
     until = step.ended or step.due or now
-    left = min(1_000 - _LEAST_BAR, (step.started - begin) * scale)
-    width = max(_LEAST_BAR, min(1_000 - left, (until - step.started) * scale))
+    left = min(1_000 - _LEAST_BAR, (step.since - begin) * scale)
+    waited = (step.started - step.since) * scale
+    width = max(_LEAST_BAR, min(1_000 - left - waited, (until - step.started) * scale))
     note = ""
     if step.due is not None:
         note = f"{'tries again' if step.state == 'retrying' else 'due'} in {in_words(max(0, step.due - now))}"
@@ -211,6 +215,7 @@ def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
         attempts=step.attempts,
         left=round(left, 1),
         width=round(width, 1),
+        waited=round(waited, 1),
         took=in_words(step.ended - step.started) if step.ended is not None else "",
         note=note,
         result=shown(step.data) if step.kind != "sleep" else None,

@@ -4,9 +4,11 @@ Names are percent-encoded, so a name can hold no `{`, `}` or `:` and never moves
 the event's name and the function's slug: a script touches one tag, so a busy bus spreads over a cluster by itself.
 """
 
+from functools import cache
 from urllib.parse import quote
 
 
+@cache
 def _coded(name: str) -> str:
     return quote(name, safe="/")
 

@@ -171,5 +171,5 @@ async def _failed(
                 turn.function.slug, turn.owned.run, step, attempt, f"{failure.name}: {failure.message}", delay
             )
         )
-    noted = await turn.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure)
+    noted = await turn.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure, took_ms=took_ms)
     return _Again(noted.due, noted.now)

@@ -215,10 +215,18 @@ async def test_a_rolled_back_run_is_lost_or_absent_never_over(wire: Wire) -> Non
 
 async def test_a_run_holds_a_thousand_steps_and_no_more(wire: Wire) -> None:
     await begin(wire)
-    await wire.call("HSET", keys.run(SLUG, RUN), "steps", MAX_STEPS)
+    for n in range(MAX_STEPS):
+        await wire.call("HSET", keys.steps(SLUG, RUN), f"s{n}", f'{{"n":{n + 1},"kind":"run"}}')
     answer = await save(wire, owned(), "one", "run", data=b"1")
     assert (answer.word, answer.full) == ("full", "steps")
-    assert await wire.call("EXISTS", keys.steps(SLUG, RUN)) == 0
+    assert await wire.call("HLEN", keys.steps(SLUG, RUN)) == MAX_STEPS
+
+
+async def test_a_run_holds_32_mebibytes_of_big_results_and_no_more(wire: Wire) -> None:
+    await begin(wire)
+    big = b'"' + b"x" * (4 * 1024 * 1024 - 10) + b'"'
+    words = [(await save(wire, owned(), f"s{n}", "run", data=big)).word for n in range(9)]
+    assert words == ["mine"] * 8 + ["full"]
 
 
 async def test_payloads_pass_through_scripts_unharmed(wire: Wire) -> None:

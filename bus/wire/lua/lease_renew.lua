@@ -17,6 +17,6 @@ if ARGV[4] == '0' and (tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0)) < 
   redis.call('ZREM', KEYS[1], ARGV[2])
   return 0
 end
-redis.call('ZADD', KEYS[1], whole(now + ARGV[3]), ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', whole(now - 3600000))
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)
 return 1

@@ -12,8 +12,9 @@ ARGV[5]  step id
 ARGV[6]  `keep` what is noted already, or `replace` it
 ARGV[7]  due: `+<ms from now>`, `<ms since 1970>`, or empty
 ARGV[8]  the record's end: `"kind":"sleep"`
+ARGV[9]  how long ago the step began, ms, if it was not noted before
 
-Returns {'mine', due, now}, {'over'}, {'lost'} or {'absent'} ]]
+Returns {'mine', due, now, since}, {'over'}, {'lost'} or {'absent'} ]]
 -- flags: allow-oom
 -- uses: clock status fence
 local fn, run = KEYS[1], ARGV[2]
@@ -23,17 +24,16 @@ if word ~= 'mine' then
   return { word }
 end
 local now, open = server_now(ARGV[1]), fn .. 'open:' .. run
-if ARGV[6] == 'keep' then
-  local noted = redis.call('HGET', open, ARGV[5])
-  local due = noted and string.match(noted, '^{"since":%d+,"due":(%d+)')
-  if due then
-    return { 'mine', due, whole(now) }
-  end
+local noted = redis.call('HGET', open, ARGV[5]) or ''
+local since = string.match(noted, '^{"since":(%d+)') or now - ARGV[9]
+local first_due = string.match(noted, '^{"since":%d+,"due":(%d+)')
+if ARGV[6] == 'keep' and first_due then
+  return { 'mine', first_due, now, since }
 end
 local due, told = '', ''
 if ARGV[7] ~= '' then
-  due = string.sub(ARGV[7], 1, 1) == '+' and whole(now + tonumber(ARGV[7])) or ARGV[7]
+  due = string.sub(ARGV[7], 1, 1) == '+' and now + tonumber(ARGV[7]) or ARGV[7]
   told = ',"due":' .. due
 end
-redis.call('HSET', open, ARGV[5], '{"since":' .. whole(now) .. told .. ',' .. ARGV[8] .. '}')
-return { 'mine', due, whole(now) }
+redis.call('HSET', open, ARGV[5], '{"since":' .. since .. told .. ',' .. ARGV[8] .. '}')
+return { 'mine', due, now, since }

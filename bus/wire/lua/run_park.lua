@@ -33,4 +33,4 @@ if ARGV[7] ~= '' then
 end
 redis.call('ZADD', fn .. 'timers', due, run .. ':' .. turn)
 move(fn, run, 'running', 'waiting', h[5])
-return { 'mine', whole(math.max(0, due - now)) }
+return { 'mine', math.max(0, due - now) }

@@ -13,20 +13,23 @@ Returns gone, there, or the status the run had: waiting, running or queued ]]
 -- uses: clock status index queue
 local fn, run = KEYS[1], ARGV[2]
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'turn', 'steps', 'size', 'queued')
+local h = redis.call('HMGET', key, 'status', 'turn', 'queued')
 if not h[1] or ENDED[h[1]] then
   return 'gone'
 end
-local n, now = (tonumber(h[3]) or 0) + 1, whole(server_now(ARGV[1]))
+local n, now = redis.call('HLEN', fn .. 'steps:' .. run) + 1, server_now(ARGV[1])
 local memo = '{"n":' .. n .. ',' .. ARGV[4] .. ',"started":' .. now .. ',"ended":' .. now .. ',' .. ARGV[5] .. '}'
 if redis.call('HSETNX', fn .. 'steps:' .. run, ARGV[3], memo) == 0 then
   return 'there'
 end
 redis.call('HDEL', fn .. 'open:' .. run, ARGV[3])
-redis.call('HSET', key, 'steps', n, 'size', (tonumber(h[4]) or 0) + #ARGV[5], 'wake', n)
+redis.call('HSET', key, 'wake', n)
+if #ARGV[5] > 1024 then
+  redis.call('HINCRBY', key, 'size', #ARGV[5])
+end
 if h[1] == 'waiting' then
   redis.call('ZREM', fn .. 'timers', run .. ':' .. h[2])
   redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h[2], 'resolved'))
-  move(fn, run, 'waiting', 'queued', h[5])
+  move(fn, run, 'waiting', 'queued', h[3])
 end
 return h[1]

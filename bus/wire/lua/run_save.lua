@@ -22,33 +22,36 @@ Returns {'mine', n, cancel, news}, {'there', memo}, {'full', which}, {'over'}, {
 -- uses: clock status fence news
 local fn, run = KEYS[1], ARGV[2]
 local key, steps = fn .. 'run:' .. run, fn .. 'steps:' .. run
-local h = redis.call('HMGET', key, 'status', 'fence', 'turn', 'steps', 'size', 'wake', 'cancel', 'crashes', 'attempt')
+local h = redis.call('HMGET', key, 'status', 'fence', 'turn', 'size', 'wake', 'cancel', 'crashes', 'attempt')
 local word = owner(h[1], h[2], h[3], ARGV[3], ARGV[4])
 if word ~= 'mine' then
   return { word }
 end
-local n, size = (tonumber(h[4]) or 0) + 1, (tonumber(h[5]) or 0) + #ARGV[8]
+local n = redis.call('HLEN', steps) + 1 -- memos are never removed, so their number is the next one's place
 if n > tonumber(ARGV[11]) then
   return { 'full', 'steps' }
 end
-if size > tonumber(ARGV[12]) then
+-- Only what is big is counted: a thousand results under 1 kB are far from the limit, and the most common ones.
+local big = #ARGV[8] > 1024 and #ARGV[8] or 0
+if big > 0 and (tonumber(h[4]) or 0) + big > tonumber(ARGV[12]) then
   return { 'full', 'size' }
 end
 local now = server_now(ARGV[1])
-local memo = '{"n":' .. n .. ',' .. ARGV[6] .. ',"started":' .. whole(now - ARGV[7]) .. ',"ended":' .. whole(now) .. ',' .. ARGV[8] .. '}'
+local memo = '{"n":' .. n .. ',' .. ARGV[6] .. ',"started":' .. now - ARGV[7] .. ',"ended":' .. now .. ',' .. ARGV[8] .. '}'
 if redis.call('HSETNX', steps, ARGV[5], memo) == 0 then
   return { 'there', redis.call('HGET', steps, ARGV[5]) }
 end
-if (h[8] and h[8] ~= '0') or (h[9] and h[9] ~= '0') then
-  redis.call('HSET', key, 'steps', n, 'size', size, 'crashes', '0', 'attempt', '0')
-else
-  redis.call('HSET', key, 'steps', n, 'size', size)
+if big > 0 then
+  redis.call('HINCRBY', key, 'size', big)
+end
+if (h[7] and h[7] ~= '0') or (h[8] and h[8] ~= '0') then
+  redis.call('HSET', key, 'crashes', '0', 'attempt', '0')
 end
 if ARGV[9] == '1' then
   redis.call('HDEL', fn .. 'open:' .. run, ARGV[5])
 end
 local found = {}
-if h[6] and tonumber(h[6]) > tonumber(ARGV[10]) then
+if h[5] and tonumber(h[5]) > tonumber(ARGV[10]) then
   found = news(fn, run, tonumber(ARGV[10]))
 end
-return { 'mine', n, h[7] or '', found }
+return { 'mine', n, h[6] or '', found }

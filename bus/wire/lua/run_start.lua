@@ -21,9 +21,9 @@ local code, keep, suspects, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber
 local function created(key, a)
   redis.call('HSET', key, 'format', '1', 'status', 'running', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '1',
     'entry', ARGV[a + 2], 'fence', ARGV[a + 5], 'worker', ARGV[a + 4], 'code', code, 'queued', ARGV[a + 8],
-    'started', whole(now))
+    'started', now)
   move(fn, ARGV[a], nil, 'running', ARGV[a + 8])
-  return { 'go', '1', whole(now) }
+  return { 'go', '1', now }
 end
 
 local function refused(run, a)
@@ -82,9 +82,9 @@ for a = 6, #ARGV, 9 do
         suspects = suspects - 1
       end
       redis.call('HSET', key, 'status', 'running', 'fence', ARGV[a + 5], 'worker', ARGV[a + 4], 'entry', ARGV[a + 2],
-        'started', run[11] or whole(now))
+        'started', run[11] or now)
       move(fn, ARGV[a], run[1], 'running', run[7])
-      answer = { 'go', run[2], whole(now), run[8] or '0', count, run[9] or '0', run[10],
+      answer = { 'go', run[2], now, run[8] or '0', count, run[9] or '0', run[10],
         redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), redis.call('HGETALL', fn .. 'open:' .. ARGV[a]) }
     end
   end

@@ -10,7 +10,7 @@ Returns {turns added, members looked at, ms until the next is due or -1} ]]
 -- uses: clock index queue
 local fn, now = KEYS[1], server_now(ARGV[1])
 local timers = fn .. 'timers'
-local due = redis.call('ZRANGEBYSCORE', timers, '-inf', whole(now), 'LIMIT', 0, ARGV[2])
+local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, ARGV[2])
 local added = 0
 for _, member in ipairs(due) do
   local run, turn = string.match(member, '^(.+):(%d+)$')
@@ -24,4 +24,4 @@ for _, member in ipairs(due) do
   redis.call('ZREM', timers, member)
 end
 local next = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
-return { added, #due, next[2] and whole(math.max(0, next[2] - now)) or -1 }
+return { added, #due, next[2] and math.max(0, next[2] - now) or -1 }

@@ -1,0 +1,183 @@
+"""The commands, as a person types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from bus.wire import keys
+from tests.support import ValkeyProcess, WorkerProcess, free_port
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, **environ: str) -> str:
+    given = {**os.environ, **environ} | ({"BUS_REDIS_URL": url} if url else {})
+    done = subprocess.run(
+        [sys.executable, "-m", "bus", *words], env=given, cwd=cwd, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_command_teaches_itself() -> None:
+    told = bus("--help")
+    for command in ("dev", "serve", "worker", "send", "runs", "run"):
+        assert command in told
+        assert "Usage" in bus(command, "--help")
+
+
+def test_an_event_is_sent_waited_for_and_its_run_looked_at(url: str, tmp_path: Path) -> None:
+    app = "tests.chaos.app:app"
+    environ = {"CHAOS_JOURNAL": str(tmp_path / "journal"), "CHAOS_STEP": "0.01"}
+    (tmp_path / "journal").touch()
+    assert "no runs yet" in bus("runs", url=url)
+    with WorkerProcess(app, url, log=tmp_path / "log", environ=environ) as worker:
+        worker.wait_ready()
+        sent = json.loads(bus("send", "chaos/five", "n=3", "gift=true", "who=ada", "--wait", "20", "--json", url=url))
+        assert [run["status"] for run in sent["runs"]] == ["completed"]
+        run = sent["runs"][0]["run"]
+        assert "completed" in bus("runs", url=url)
+        shown = json.loads(bus("run", run, "--json", url=url))
+        assert shown["run"]["event"]["data"] == {"n": 3, "gift": True, "who": "ada"}
+        assert [step["id"] for step in shown["steps"]] == ["s0", "s1", "s2", "s3", "s4"]
+        assert "s4" in bus("run", run, url=url)
+        worker.signal(signal.SIGTERM)
+        assert worker.process.wait(10) == 0
+
+
+def test_what_makes_no_sense_is_told_in_one_line_with_the_way_out(url: str, tmp_path: Path) -> None:
+    assert "no run 'nope'" in bus("run", "nope", url=url, code=1)
+    assert "status 'asleep' is none" in bus("runs", "--status", "asleep", url=url, code=1)
+    assert "neither a JSON object nor key=value" in bus("send", "a", "oops", url=url, code=1)
+    assert "reserved" in bus("send", "bus/x", url=url, code=1)
+    assert "not module:attribute" in bus("worker", "nonsense", url=url, code=1)
+    assert "no module 'nowhere'" in bus("worker", "nowhere:app", url=url, code=1)
+    assert "did you mean tests.chaos.app:app?" in bus("worker", "tests.chaos.app:five", url=url, code=1)
+    assert "a package of Stepstream's own" in bus("worker", "web:app", url=url, code=1)
+    assert "BUS_LEASE" in bus("runs", url=url, code=1, BUS_LEASE="0.1")
+    assert "did you mean BUS_LEASE" in bus("runs", url=url, BUS_LEASES="3")
+    assert "no login" in bus("serve", "--host", "0.0.0.0", url=url, code=1)
+    (tmp_path / "empty.py").write_text("from bus import Bus\napp = Bus('empty')\n")
+    assert "no function is declared" in bus("worker", "empty:app", url=url, code=1, cwd=tmp_path)
+
+
+class Dev:
+    """`bus dev` in a folder of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        environ = {name: value for name, value in os.environ.items() if name != "BUS_REDIS_URL"}
+        (folder / "shop.py").write_text(SHOP)
+        self.log = (folder / "log").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bus", "dev", "shop:app", "--port", str(port)],
+            cwd=folder,
+            env=environ,
+            stderr=self.log,
+        )
+
+    def get(self, path: str) -> dict:
+        until = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+                    return json.load(answer)
+            except OSError:
+                assert time.monotonic() < until
+                assert self.process.poll() is None
+                time.sleep(0.05)
+
+    def until(self, path: str, look) -> dict:
+        until = time.monotonic() + 20
+        while not look(found := self.get(path)):
+            assert time.monotonic() < until, found
+            time.sleep(0.05)
+        return found
+
+    def publish(self, name: str) -> None:
+        urllib.request.urlopen(f"{self.url}/e/x", json.dumps({"name": name}).encode(), timeout=5).close()
+
+
+SHOP = """
+from bus import Bus
+
+app = Bus("shop")
+
+
+@app.function("greet", on="hello")
+async def greet(ctx, step):
+    await step.sleep("nap", 0.5)
+    return "version one"
+"""
+
+
+def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(tmp_path: Path) -> None:
+    port = free_port()
+    dev = Dev(tmp_path, port)
+    dev.until("/v1/functions", lambda found: found["data"])
+    dev.publish("hello")
+    dev.until("/v1/runs", lambda found: found["data"] and found["data"][0]["status"] == "waiting")
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.process.wait(15) == 0
+    assert not (tmp_path / ".bus" / "server.json").exists()
+
+    again = Dev(tmp_path, port)
+    run = again.until("/v1/runs", lambda found: found["data"] and found["data"][0]["status"] == "completed")["data"][0]
+    assert run["output"] == "version one"
+    time.sleep(1.0)  # the watcher is up once the worker is; a change before that would be part of the start
+    (tmp_path / "shop.py").write_text(SHOP.replace("version one", "version two"))
+
+    def second(found: dict) -> bool:
+        again.publish("hello")
+        return any(run.get("output") == "version two" for run in found["data"])
+
+    again.until("/v1/runs", second)
+    taken = bus("dev", "--port", str(port), code=1, cwd=tmp_path)
+    assert f"cannot listen on 127.0.0.1:{port}" in taken
+    assert "--port" in taken
+    again.process.send_signal(signal.SIGTERM)
+    assert again.process.wait(15) == 0
+
+
+def test_a_worker_waits_for_redis_and_goes_on_when_it_comes(tmp_path: Path) -> None:
+    server = ValkeyProcess(tmp_path)
+    environ = {"CHAOS_JOURNAL": str(tmp_path / "journal")}
+    with WorkerProcess("tests.chaos.app:app", server.url, log=tmp_path / "log", environ=environ) as worker:
+        time.sleep(0.8)
+        assert worker.process.poll() is None
+        with server:
+            worker.wait_ready()
+
+
+def test_a_worker_that_never_met_redis_still_ends_when_told(tmp_path: Path) -> None:
+    environ = {"CHAOS_JOURNAL": str(tmp_path / "journal")}
+    url = f"redis://127.0.0.1:{free_port()}"
+    with WorkerProcess("tests.chaos.app:app", url, log=tmp_path / "log", environ=environ) as worker:
+        time.sleep(1.5)
+        worker.signal(signal.SIGTERM)
+        assert worker.process.wait(5) == 0
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_several_processes_work_and_drain_together(url: str, tmp_path: Path, processes: int) -> None:
+    import redis
+
+    given = {**os.environ, "BUS_REDIS_URL": url, "CHAOS_JOURNAL": str(tmp_path / "journal")}
+    command = [sys.executable, "-m", "bus", "worker", "tests.chaos.app:app", "--processes", str(processes)]
+    with redis.Redis.from_url(url) as store, (tmp_path / "log").open("w") as log:
+        running = subprocess.Popen(command, env=given, cwd=ROOT, stderr=log)
+        until = time.monotonic() + 20
+        while store.zcard(keys.workers()) < processes:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(15) == 0
+        assert store.zcard(keys.workers()) == 0
