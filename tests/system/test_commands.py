@@ -7,14 +7,23 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import redis
 
 from bus.wire import keys
 from tests.support import ValkeyProcess, WorkerProcess, free_port
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """One server is enough here: commands start slowly, and no script is met for the first time."""
+    with ValkeyProcess(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey.url
 
 
 def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, **environ: str) -> str:
@@ -76,13 +85,9 @@ class Dev:
         self.url = f"http://127.0.0.1:{port}"
         environ = {name: value for name, value in os.environ.items() if name != "BUS_REDIS_URL"}
         (folder / "shop.py").write_text(SHOP)
-        self.log = (folder / "log").open("a")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bus", "dev", "shop:app", "--port", str(port)],
-            cwd=folder,
-            env=environ,
-            stderr=self.log,
-        )
+        with (folder / "log").open("a") as log:
+            command = [sys.executable, "-m", "bus", "dev", "shop:app", "--port", str(port)]
+            self.process = subprocess.Popen(command, cwd=folder, env=environ, stderr=log)
 
     def get(self, path: str) -> dict:
         until = time.monotonic() + 30
@@ -166,16 +171,13 @@ def test_a_worker_that_never_met_redis_still_ends_when_told(tmp_path: Path) -> N
         assert worker.process.wait(5) == 0
 
 
-@pytest.mark.parametrize("processes", [2])
-def test_several_processes_work_and_drain_together(url: str, tmp_path: Path, processes: int) -> None:
-    import redis
-
+def test_several_processes_work_and_drain_together(url: str, tmp_path: Path) -> None:
     given = {**os.environ, "BUS_REDIS_URL": url, "CHAOS_JOURNAL": str(tmp_path / "journal")}
-    command = [sys.executable, "-m", "bus", "worker", "tests.chaos.app:app", "--processes", str(processes)]
+    command = [sys.executable, "-m", "bus", "worker", "tests.chaos.app:app", "--processes", "2"]
     with redis.Redis.from_url(url) as store, (tmp_path / "log").open("w") as log:
         running = subprocess.Popen(command, env=given, cwd=ROOT, stderr=log)
         until = time.monotonic() + 20
-        while store.zcard(keys.workers()) < processes:
+        while store.zcard(keys.workers()) < 2:
             assert time.monotonic() < until
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)
