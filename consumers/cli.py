@@ -31,6 +31,7 @@ def worker(
     concurrency: Annotated[int, typer.Option(min=1, help="Turns it runs at once: its slots.")] = 100,
     processes: Annotated[int, typer.Option(min=1, help="Worker processes, each with that many slots.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown BUS_… variables.")] = False,
+    while_stdin: Annotated[bool, typer.Option("--while-stdin", hidden=True)] = False,
 ) -> None:
     """Run an application's functions until SIGTERM or Ctrl-C, then finish what is in hand. A second ends at once."""
     if processes > 1:
@@ -41,10 +42,10 @@ def worker(
         sys.stderr.write(f"bus: {warning}\n")
     buses = [load(app) for app in apps]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(buses, configured, concurrency))
+        runner.run(_work(buses, configured, concurrency, while_stdin=while_stdin))
 
 
-async def _work(buses: list[Bus], configured: Settings, concurrency: int) -> None:
+async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, while_stdin: bool) -> None:
     signals = Signals()
     log.listen(signals, debug=configured.log_level == "debug")
     works = Worker(*buses, settings=configured, concurrency=concurrency, signals=signals)
@@ -60,6 +61,8 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int) -> Non
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop)
+    if while_stdin:  # bus dev holds the other end: when it dies, however it dies, so do we
+        loop.add_reader(sys.stdin.fileno(), works.stop)
     running = asyncio.create_task(works.run())
     ready = asyncio.create_task(works.ready.wait())
     await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)

@@ -102,10 +102,20 @@ class Executor:
             return
         lets_suspect = not self._suspect_runs
         self._suspect_runs = True
-        answers = await start(self._wire, function, asked, 1 if lets_suspect else 0)
-        reached("start.replied")
-        if lets_suspect:
-            self._suspect_runs = any(answer.word == "go" and answer.crashes >= 2 for answer in answers)
+        suspect_starts = False
+        try:
+            answers = await start(self._wire, function, asked, 1 if lets_suspect else 0)
+            reached("start.replied")
+            suspect_starts = any(answer.word == "go" and answer.crashes >= 2 for answer in answers)
+        except Exception:
+            # Redis refuses for good (a key of another type, a missing right): let go; they are taken up again later.
+            for delivery in wanted:
+                delivery.source.drop(delivery)
+                self._free_slot()
+            raise
+        finally:
+            if lets_suspect:
+                self._suspect_runs = suspect_starts
         for delivery, event, one, answer in zip(wanted, events, asked, answers, strict=True):
             if answer.word == "go":
                 self._go(function, delivery, event, one, answer)
@@ -141,6 +151,9 @@ class Executor:
     def _go(
         self, function: Function, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started
     ) -> None:
+        if delivery.consumer != delivery.source.lease.consumer:  # the lease was lost while start was under way
+            self._free_slot()
+            return
         if answer.event is not None:
             try:
                 event = codec.decode_as(answer.event, RawEvent)
@@ -175,7 +188,11 @@ class Executor:
             )
         turn.cancel_tasks()
         self._leave(turn)  # the slot is free when the body ends; its end follows while the entry is still in hand
-        word = await self._record(turn, outcome)
+        try:
+            word = await self._record(turn, outcome)
+        except Exception:
+            turn.delivery.source.drop(turn.delivery)
+            raise
         if word in ("mine", "over"):
             self.acks.add(turn.delivery, "end.acked")
         else:

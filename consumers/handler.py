@@ -53,6 +53,8 @@ async def call(turn: Turn, event: RawEvent, state: object) -> Outcome:
             return Left()
         error = RuntimeError("the function was cancelled from inside: something it awaited was cancelled")
         return Left() if turn.over else _raised(turn, error)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker
         return Left() if turn.over else _raised(turn, error)
     finally:

@@ -6,7 +6,8 @@ Sleeps until the earliest due it knows of: its own parks tell it, others' are se
 import asyncio
 import time
 
-from bus.errors import StoreUnavailable
+from bus.errors import BusError, StoreUnavailable
+from bus.observe.signals import Signals
 from bus.wire.wire import Wire
 from checkpoint.resolve import fire_timers
 
@@ -16,8 +17,9 @@ _LOOK_EVERY_S = 1.0
 class Timers:
     """The timers of one function."""
 
-    def __init__(self, wire: Wire, slug: str) -> None:
+    def __init__(self, wire: Wire, slug: str, signals: Signals) -> None:
         self._wire = wire
+        self._signals = signals
         self._slug = slug
         self._stopping = False
         self._next = 0.0
@@ -52,6 +54,9 @@ class Timers:
         try:
             fired = await fire_timers(self._wire, self._slug)
         except StoreUnavailable:
+            return _LOOK_EVERY_S
+        except BusError as error:
+            self._signals.notice("firing timers failed", function=self._slug, error=str(error))
             return _LOOK_EVERY_S
         if fired.more:
             return 0.0

@@ -75,7 +75,7 @@ class Worker:
                     executor = Executor(wire, self.signals, self._capacity, self.name, state, self._parked)
                     stack.callback(executor.close)
                     for function in bus.functions.values():
-                        await self._add(wire, leases, executor, function)
+                        await self._unless_stopped(self._add(wire, leases, executor, function))
                     self._executors.append(executor)
                 leases.start()
                 await self._work()
@@ -98,7 +98,7 @@ class Worker:
     async def _add(self, wire: Wire, leases: Leases, executor: Executor, function: Function) -> None:
         since = await register(wire, function)
         slug = function.slug
-        self._timers[slug] = Timers(wire, slug)
+        self._timers[slug] = Timers(wire, slug, self.signals)
         sources = [
             Source(
                 function,
@@ -135,7 +135,10 @@ class Worker:
         while True:
             await asyncio.sleep(self.settings.sweep_ms / 1_000)
             for claimer in self._claimers:
-                await claimer.sweep()
+                try:
+                    await claimer.sweep()
+                except BusError as error:
+                    self.signals.notice("looking for what others left failed", error=str(error))
 
     def _parked(self, function: Function, due_in_ms: int) -> None:
         self._timers[function.slug].expect(due_in_ms)

@@ -20,7 +20,16 @@ class WorkerChild:
     """The worker process of `bus dev`."""
 
     def __init__(self, apps: Sequence[str], concurrency: int, environ: dict[str, str]) -> None:
-        self._command = [sys.executable, "-m", "bus", "worker", *apps, "--concurrency", str(concurrency)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "bus",
+            "worker",
+            *apps,
+            "--concurrency",
+            str(concurrency),
+            "--while-stdin",
+        ]
         self._environ = environ
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
@@ -34,7 +43,7 @@ class WorkerChild:
                 changes.clear()
                 # A session of its own: Ctrl-C must not reach it before we have told it to drain.
                 self._process = await asyncio.create_subprocess_exec(
-                    *self._command, env=self._environ, start_new_session=True
+                    *self._command, env=self._environ, start_new_session=True, stdin=asyncio.subprocess.PIPE
                 )
                 ended = tasks.create_task(self._process.wait())
                 changed = tasks.create_task(changes.wait())

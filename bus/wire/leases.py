@@ -22,6 +22,7 @@ from bus.wire.scripts import all_scripts
 _log = structlog.get_logger("lease")
 # CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not (reliability S3).
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BEAT_S = 1.0
 
 
 def _boot() -> float:
@@ -131,7 +132,7 @@ class Leases:
 
     def _turn(self) -> None:
         self._turned = time.monotonic()
-        self._beat = self._loop.call_later(0.25, self._turn)
+        self._beat = self._loop.call_later(_BEAT_S, self._turn)
 
     def _renew_forever(self) -> None:
         client: Any = connection.threaded(self._settings.redis_url, max(0.2, self._settings.lease_ms / 3_000))
@@ -145,7 +146,7 @@ class Leases:
 
     def _stalled(self) -> bool:
         still = time.monotonic() - self._turned
-        if still < 1.0:
+        if still < 2 * _BEAT_S:
             self._warned = False
         elif not self._warned:
             self._warned = True

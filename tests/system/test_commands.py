@@ -183,3 +183,24 @@ def test_several_processes_work_and_drain_together(url: str, tmp_path: Path) -> 
         running.send_signal(signal.SIGTERM)
         assert running.wait(15) == 0
         assert store.zcard(keys.workers()) == 0
+
+
+def test_a_killed_dev_takes_its_worker_along_and_the_next_one_finds_its_data(tmp_path: Path) -> None:
+    port = free_port()
+    dev = Dev(tmp_path, port)
+    dev.until("/v1/functions", lambda found: found["data"])
+    note = json.loads((tmp_path / ".bus" / "server.json").read_text())
+    dev.process.kill()
+    dev.process.wait()
+    with redis.Redis(port=note["port"]) as store:
+        until = time.monotonic() + 20
+        while store.zcard(keys.workers()):
+            assert time.monotonic() < until, "the worker lives on without its parent"
+            time.sleep(0.05)
+        again = Dev(tmp_path, port)
+        again.until("/v1/functions", lambda found: found["data"])
+        again.publish("hello")
+        again.until("/v1/runs", lambda found: found["data"] and found["data"][0]["status"] == "completed")
+        again.process.send_signal(signal.SIGTERM)
+        assert again.process.wait(15) == 0
+        store.shutdown(nosave=True)

@@ -573,3 +573,29 @@ async def test_a_thousand_events_on_few_slots_all_complete(lab: Lab) -> None:
     await lab.app.publish([NewEvent("a", {"n": n}) for n in range(1000)])
     assert {run.status for run in await lab.ended(1000, within=20)} == {"completed"}
     await lab.idle()
+
+
+async def test_a_function_that_redis_refuses_for_good_stops_no_other(lab: Lab) -> None:
+    """A key of another type in its way: told, taken up again and again, and the slots are not used up."""
+    for name in ("broken", "sound"):
+
+        @lab.app.function(name, on="a")
+        async def f(ctx, step):
+            return 1
+
+    await lab.work(concurrency=3)
+    await lab.wire.call("SET", keys.runs("test-broken", "running"), "no zset", "EX", 60)
+    for _ in range(10):
+        await lab.send("a")
+
+    async def look() -> bool:
+        return await lab.wire.call("ZCARD", keys.runs("test-sound", "completed")) == 10
+
+    await eventually(look, "the sound function's runs are completed")
+    assert any("WRONGTYPE" in str(notice.fields.get("error")) for notice in lab.notices)
+    await lab.wire.call("DEL", keys.runs("test-broken", "running"))
+
+    async def mended() -> bool:
+        return await lab.wire.call("ZCARD", keys.runs("test-broken", "completed")) == 10
+
+    await eventually(mended, "and the broken one's, once the key is gone")
