@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from bus import codec, settings
 from bus.clock import now_ms
@@ -69,11 +69,13 @@ def runs(
     if not found:
         sys.stdout.write("no runs yet; publish an event: bus send NAME key=value\n")
         return
-    table = Table("run", "function", "status", "queued", "took", box=None, pad_edge=False)
+    table = Table(
+        Column("run", no_wrap=True, min_width=26), "function", "status", "queued", "took", box=None, pad_edge=False
+    )
     for run in found:
         colour = _COLOURS.get(run.status, "default")
         table.add_row(run.id, run.function, f"[{colour}]{run.status}[/]", _when(run.queued), _took(run))
-    Console().print(table)
+    _console().print(table)
 
 
 def run(
@@ -99,7 +101,7 @@ def run(
 
 
 def _show(found: Run, its_steps: list[StepView]) -> None:
-    console = Console()
+    console = _console()
     colour = _COLOURS.get(found.status, "default")
     console.print(f"{found.id}  {found.function}  [{colour}]{found.status}[/]  {_took(found)}", highlight=False)
     table = Table("step", "state", "attempts", "took", "error", box=None, pad_edge=False)
@@ -116,6 +118,11 @@ def _show(found: Run, its_steps: list[StepView]) -> None:
         console.print(f"[red]{escape(_plain(found.error.name))}[/]: {escape(_plain(found.error.message))}")
     elif found.output is not None:
         console.print(codec.pretty(bytes(found.output)), markup=False)
+
+
+def _console() -> Console:
+    """As wide as the terminal; a pipe is not cut at 80 columns."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def _plain(text: str) -> str:

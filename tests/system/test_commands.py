@@ -53,7 +53,9 @@ def test_an_event_is_sent_waited_for_and_its_run_looked_at(url: str, tmp_path: P
         sent = json.loads(bus("send", "chaos/five", "n=3", "gift=true", "who=ada", "--wait", "20", "--json", url=url))
         assert [run["status"] for run in sent["runs"]] == ["completed"]
         run = sent["runs"][0]["run"]
-        assert "completed" in bus("runs", url=url)
+        listed = bus("runs", url=url)
+        assert run in listed
+        assert "completed" in listed
         shown = json.loads(bus("run", run, "--json", url=url))
         assert shown["run"]["event"]["data"] == {"n": 3, "gift": True, "who": "ada"}
         assert [step["id"] for step in shown["steps"]] == ["s0", "s1", "s2", "s3", "s4"]
