@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check chaos browser bench docs clean
+.PHONY: demo test check chaos browser mutations bench docs clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -30,6 +30,9 @@ chaos: $(STAMP)  ## the tests that kill processes
 browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+mutations: $(STAMP)  ## break each rule in turn; the tests must notice
+	@$(BIN)/python -m tests.mutations
 
 bench: $(STAMP)  ## prints one table: this engine beside the raw floor of the same server
 	@$(BIN)/python -m bench.spine

@@ -599,3 +599,39 @@ async def test_a_function_that_redis_refuses_for_good_stops_no_other(lab: Lab) -
         return await lab.wire.call("ZCARD", keys.runs("test-broken", "completed")) == 10
 
     await eventually(mended, "and the broken one's, once the key is gone")
+
+
+async def test_entries_of_two_streams_with_one_id_are_two_runs(lab: Lab) -> None:
+    """Streams give equal ids in one millisecond: the run id names the stream (why A1)."""
+
+    @lab.app.function("f", on=["a", "b"])
+    async def f(ctx, step):
+        return ctx.event.name
+
+    await lab.work()
+    soon = f"{int(time.time() * 1000) + 1000}-7"
+    for name in ("a", "b"):
+        await lab.wire.call("XADD", keys.events(name), soon, "data", "{}")
+    assert {bytes(run.output or b"") for run in await lab.ended(2)} == {b'"a"', b'"b"'}
+
+
+async def test_an_entry_whose_delivery_never_arrived_is_taken_up_by_the_living_worker(lab: Lab) -> None:
+    """The reply of a read was lost on the wire: the lease holds, so nobody else would ever claim it (why B1)."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx, step):
+        return 1
+
+    worker = await lab.work()
+    consumer = next(source for source in worker._sources if not source.is_queue).lease.consumer
+    # While the worker's own reader is blocked, the test reads in its name: the worker never sees this entry.
+    await lab.wire.call("XADD", keys.events("other"), "*", "x", "y")
+    await lab.wire.call("XGROUP", "SETID", keys.events("a"), "test-f", "0")
+    multi = [("MULTI",), ("XADD", keys.events("a"), "*", "data", "{}"),
+             ("XREADGROUP", "GROUP", "test-f", consumer, "STREAMS", keys.events("a"), ">"), ("EXEC",)]  # fmt: skip
+    await asyncio.gather(*(lab.wire.call(*command) for command in multi))
+    run = await lab.one()
+    assert run.status == "completed"
+    assert run.crashes == 0
+    assert any("never arrived" in notice.event for notice in lab.notices)
+    await lab.idle()

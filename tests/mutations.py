@@ -1,0 +1,110 @@
+"""`make mutations`: break one rule at a time in a copy of the code; the tests named beside it must fail.
+
+A suite that passes with a rule removed does not test the rule. Prints a table; exit code 1 when a mutant lives.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parent.parent
+LUA = "bus/wire/lua/"
+SCRIPTS = ["tests/redis/test_scripts.py"]
+RUNS = ["tests/system/test_runs.py"]
+CONSTRUCTS = ["tests/system/test_constructs.py"]
+FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
+
+
+class Mutant(NamedTuple):
+    """What is broken, where, and which tests must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: list[str]
+
+
+MUTANTS = [
+    Mutant("no fence", LUA + "fragments/fence.lua", "and fence == my_fence and turn == my_turn", "", SCRIPTS),
+    Mutant("acknowledged before it is saved", "consumers/executor.py",
+           "        self.turns.add(turn)\n", "        self.turns.add(turn)\n        self.acks.add(delivery)\n", FAILPOINTS),
+    Mutant("no dedupe", LUA + "event_publish.lua", "if there then", "if false then", SCRIPTS),
+    Mutant("start without memos", LUA + "run_start.lua", "redis.call('HGETALL', fn .. 'steps:' .. ARGV[a])", "{}", SCRIPTS),
+    Mutant("the entry's turn is ignored", LUA + "run_start.lua", "if given < turn then", "if false then", SCRIPTS),
+    Mutant("park ignores wake", LUA + "run_park.lua", "if h[4] and", "if false and", SCRIPTS),
+    Mutant("lost on its own retry", LUA + "fragments/fence.lua", "or tonumber(turn) > tonumber(my_turn)", "", SCRIPTS),
+    Mutant("run id without the event's name", "consumers/executor.py",
+           'run_id(function.slug, "event", entry, ms)', 'run_id(function.slug, "event", delivery.id, ms)', RUNS),
+    Mutant("claim without a look at the lease", LUA + "entries_claim.lua",
+           "consumer ~= me and (tonumber(redis.call('ZSCORE', workers, consumer) or 0)) < now", "consumer ~= me", SCRIPTS),
+    Mutant("renewal creates", LUA + "lease_renew.lua", "if ARGV[4] == '0' and", "if false and", SCRIPTS),
+    Mutant("memo order is ignored", "consumers/turn.py",
+           "step = min(waiting, key=lambda step: self.memos[step].n)", "step = next(iter(waiting))", CONSTRUCTS),
+    Mutant("memos are handed out all at once", "consumers/turn.py",
+           "            waiting.pop(step).set_result(self.memos[step])\n            self._settle.touch()\n",
+           "            for name, future in waiting.items():\n                future.set_result(self.memos[name])\n            del step\n",
+           CONSTRUCTS),
+    Mutant("no look for own strangers", "consumers/claimer.py",
+           "        if not strangers:\n            return", "        if True:\n            return", RUNS),
+    Mutant("crashes counted by deliveries", LUA + "run_start.lua",
+           "ARGV[a + 3] ~= '' and ARGV[a + 3] == run[4] and run[1] == 'running'", "ARGV[a + 3] ~= ''", SCRIPTS),
+    Mutant("HSET for HSETNX", LUA + "run_save.lua",
+           "redis.call('HSETNX', steps, ARGV[5], memo) == 0", "redis.call('HSET', steps, ARGV[5], memo) == 9", SCRIPTS),
+    Mutant("a parked handler may act", "consumers/turn.py",
+           '        """Refuse every further step and cancel what the run has left running."""\n        self.over = True\n',
+           '        """Refuse every further step and cancel what the run has left running."""\n', RUNS + CONSTRUCTS),
+    Mutant("a wait begins anew on replay", LUA + "run_open.lua", "if ARGV[6] == 'keep' and first_due then", "if false then", SCRIPTS),
+    Mutant("a rolled-back run is over", LUA + "fragments/fence.lua", "return 'lost'", "return 'over'", SCRIPTS),
+]  # fmt: skip
+
+
+def killed(mutant: Mutant) -> tuple[bool, str]:
+    """Return whether the tests failed with the mutation in place, and their last line."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "tree"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", ".bus", "__pycache__", "*.egg-info"))
+        target = copy / mutant.file
+        text = target.read_text()
+        if text.count(mutant.old) != 1:
+            raise SystemExit(
+                f"mutation '{mutant.name}': its place in {mutant.file} has changed; mend tests/mutations.py"
+            )
+        target.write_text(text.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *mutant.tests]
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=400, check=False)
+        told = [
+            line
+            for line in done.stdout.splitlines()
+            if line.startswith("FAILED") or " passed" in line or " failed" in line
+        ]
+        return done.returncode == 1, told[0] if told else done.stdout[-200:]
+
+
+def main() -> int:
+    """Try every mutation, or those whose name holds a word given on the command line."""
+    wanted = [mutant for mutant in MUTANTS if all(word in mutant.name for word in sys.argv[1:])]
+    table = Table("mutation", "killed", "by", "s", box=None, pad_edge=False)
+    alive = 0
+    console = Console(width=160)
+    for mutant in wanted:
+        began = time.monotonic()
+        is_killed, told = killed(mutant)
+        alive += not is_killed
+        by = told.partition("::")[2].partition(" - ")[0] or told
+        table.add_row(mutant.name, "yes" if is_killed else "[red]NO[/]", by[:90], f"{time.monotonic() - began:.0f}")
+        console.print(f"{mutant.name}: {'killed' if is_killed else 'ALIVE'}", highlight=False)
+    console.print(table)
+    console.print(f"{len(wanted) - alive} of {len(wanted)} mutations killed")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
