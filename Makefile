@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check chaos browser mutations bench docs clean
+.PHONY: demo test check chaos browser storm mutations bench docs clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -30,6 +30,9 @@ chaos: $(STAMP)  ## the tests that kill processes
 browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+storm: $(STAMP)  ## 10,000 runs under hundreds of kills; CHAOS_SEED=n repeats one
+	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py
 
 mutations: $(STAMP)  ## break each rule in turn; the tests must notice
 	@$(BIN)/python -m tests.mutations

@@ -1,0 +1,43 @@
+"""What runs in the storm: three steps each, one after the other or side by side, with and without durable sleeps."""
+
+import asyncio
+import json
+import os
+import random
+import time
+
+from bus import Bus
+
+app = Bus("storm")
+_journal = -1
+
+
+def note(run: str, step: str, what: str) -> None:
+    """Write one line, whole or not at all."""
+    global _journal
+    if _journal < 0:
+        _journal = os.open(os.environ["CHAOS_JOURNAL"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    line = json.dumps({"run": run, "step": step, "what": what, "pid": os.getpid(), "at": time.time() * 1000})
+    os.write(_journal, line.encode() + b"\n")
+
+
+@app.function("three", on="storm/three")
+async def three(ctx, step):
+    """n decides the shape: n % 3 = 0 sleeps between steps, 1 runs them side by side with a sleep, 2 does neither."""
+    shape = ctx.event.data["n"] % 3
+    run = ctx.run_id
+
+    async def body(name: str) -> str:
+        note(run, name, "body")
+        await asyncio.sleep(random.uniform(0.002, 0.02))
+        return f"{run}:{name}"
+
+    if shape == 1:
+        napped = [step.sleep("nap", 0.1)] if ctx.event.data["n"] % 2 else []
+        found = (await asyncio.gather(*(step.run(name, body, name) for name in "abc"), *napped))[:3]
+    else:
+        found = [await step.run("a", body, "a")]
+        if shape == 0:
+            await step.sleep("nap", 0.05 + ctx.event.data["n"] % 5 / 20)
+        found += [await step.run("b", body, "b"), await step.run("c", body, "c")]
+    return found
