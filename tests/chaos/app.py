@@ -82,3 +82,18 @@ async def poison(ctx, step):
         os._exit(7)
 
     await step.run("poison", body)
+
+
+@app.function("crowd", on="chaos/crowd")
+async def crowd(ctx, step):
+    """Half a second of work; the one whose event says so takes its whole process along."""
+
+    async def body() -> str:
+        note(ctx.run_id, "work")
+        await asyncio.sleep(0.25)
+        if ctx.event.data.get("poison"):
+            os._exit(7)
+        await asyncio.sleep(0.25)
+        return "worked"
+
+    return await step.run("work", body)

@@ -325,3 +325,23 @@ def test_an_event_whose_publisher_died_before_it_knew_is_stored_once(arena: Aren
     assert died.returncode == 9
     assert "was there already" in again.stdout
     assert arena.store.xlen(keys.events("chaos/x")) == 1
+
+
+def test_one_crasher_among_thirty_runs_fails_alone(arena: Arena) -> None:
+    """From its second crash on a run is a suspect, and starts only while no other suspect runs (prototype §1.2: 29 of 29
+    innocents were declared poison without that)."""
+    arena.worker(lease="0.6")
+    arena.send("chaos/crowd", 29)
+    arena.send("chaos/crowd", data='{"poison": 1}')
+    until = time.monotonic() + 60
+    while not arena.ended("crowd", 30):
+        assert time.monotonic() < until, Counter(run.get("status") for run in arena.runs("crowd").values())
+        if arena.workers[-1].process.poll() is not None:
+            arena.worker(lease="0.6", ready=False)
+        time.sleep(0.05)
+    runs = arena.runs("crowd")
+    assert Counter(run["status"] for run in runs.values()) == {"completed": 29, "failed": 1}
+    failed = next(run for run in runs.values() if run["status"] == "failed")
+    assert "worker_crash" in failed["error"]
+    assert "poison" in failed["event"]
+    print(f"29 of 30 completed, the crasher failed after {len(arena.workers) - 1} crashes")
