@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check chaos browser storm mutations bench docs clean
+.PHONY: demo test check chaos browser model storm mutations bench docs clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -33,6 +33,9 @@ browser: $(STAMP)  ## the tests that drive Chromium
 
 storm: $(STAMP)  ## 10,000 runs under hundreds of kills; CHAOS_SEED=n repeats one
 	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py
+
+model: $(STAMP)  ## 10,000 interleavings of the scripts against a model of the design
+	@MODEL_EXAMPLES=$${MODEL_EXAMPLES:-10000} $(BIN)/python -m pytest tests/redis/test_model.py -k valkey
 
 mutations: $(STAMP)  ## break each rule in turn; the tests must notice
 	@$(BIN)/python -m tests.mutations

@@ -39,7 +39,7 @@ async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = N
 class Pace:
     """Spaces the connection attempts of a process after one has failed."""
 
-    def __init__(self, least_gap: float = 0.12) -> None:
+    def __init__(self, least_gap: float = 0.2) -> None:
         self._least_gap = least_gap
         self._next = 0.0
         self._tries = 0

@@ -1,0 +1,369 @@
+"""The life of a run against a model of DESIGN §6: any interleaving of two workers, redeliveries, lost replies, lost leases,
+timers, values from outside, cancels, and a server that goes back in time.
+
+The model below is docs/state-machine.md in Python. After each call the answer and the whole state in Redis must be the
+model's. MODEL_EXAMPLES=10000 (make model) tries more.
+"""
+
+import copy
+import os
+import uuid
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from bus.wire import keys
+from bus.wire.scripts import all_scripts
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
+RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+EVENT = "a|1-0"
+STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
+ENDED = {"completed", "failed", "cancelled", "skipped"}
+workers = st.sampled_from(["A.0", "B.0"])
+step_ids = st.sampled_from(["a", "b", "c"])
+picks = st.integers(0, 1_000)
+
+
+class Model:
+    """One run, as the design has it."""
+
+    def __init__(self) -> None:
+        self.run: dict[str, Any] | None = None
+        self.memos: dict[str, int] = {}
+        self.open: dict[str, int | None] = {}
+        self.timers: dict[int, int] = {}
+        self.queue: list[tuple[str, int]] = []
+
+    def owner(self, handle: dict[str, Any]) -> str:
+        if self.run is None:
+            return "absent"
+        if self.run["status"] in ENDED or self.run["turn"] > handle["turn"]:
+            return "over"
+        mine = (
+            self.run["status"] == "running"
+            and self.run["fence"] == handle["fence"]
+            and self.run["turn"] == handle["turn"]
+        )
+        return "mine" if mine else "lost"
+
+    def start(self, entry: str, turn: int, owner: str, me: str, fence: str, suspects: int) -> tuple[str, int]:
+        run = self.run
+        if run is None:
+            if entry != EVENT:
+                return "gone", 0
+            self.run = {
+                "status": "running",
+                "turn": 1,
+                "entry": entry,
+                "fence": fence,
+                "worker": me,
+                "crashes": 0,
+                "wake": 0,
+                "cancel": False,
+            }
+            return "go", 1
+        if run["status"] in ENDED:
+            return "ended", 0
+        if run["cancel"]:
+            self.end("cancelled")
+            return "cancelled", 0
+        if turn < run["turn"]:
+            return "stale", 0
+        if turn == run["turn"] and run["status"] != "waiting" and run["entry"] != entry:
+            return "elsewhere", 0
+        if owner and owner == run["worker"] and run["status"] == "running":
+            run["crashes"] += 1
+            run["worker"] = ""
+        if run["crashes"] >= 5:
+            self.end("failed")
+            return "crashed", 0
+        if run["crashes"] >= 2 and suspects < 1:
+            return "suspect", 0
+        run.update(status="running", fence=fence, worker=me, entry=entry)
+        return "go", run["turn"]
+
+    def end(self, status: str) -> None:
+        assert self.run is not None
+        self.run.update(status=status, entry="")
+        self.open = {}
+
+    def wake_up(self, entry: str) -> None:
+        assert self.run is not None
+        self.queue.append((entry, self.run["turn"]))
+        self.run.update(status="queued", entry=entry)
+
+
+class Spine(RuleBasedStateMachine):
+    """Calls the scripts on a real server, and the model beside."""
+
+    url = ""
+
+    @initialize()
+    def begin(self) -> None:
+        self.client = redis.Redis.from_url(self.url, decode_responses=True)
+        self.slug = f"m-{uuid.uuid4().hex[:12]}"
+        self.model = Model()
+        self.handles: list[dict[str, Any]] = []
+        self.entries: list[tuple[str, int]] = [(EVENT, 1), ("queue|9-9", 2)]
+        self.seen: dict[str, tuple[int, str]] = {}
+        self.now = 1_000_000
+        self.fences = 0
+        self.saved: tuple[Model, dict[str, bytes], dict[str, tuple[int, str]]] | None = None
+
+    def teardown(self) -> None:
+        if hasattr(self, "client"):
+            for key in self.client.keys(f"bus:fn:{{{self.slug}}}:*"):
+                self.client.delete(key)
+            self.client.close()
+
+    def script(self, name: str, *arguments: Any) -> Any:
+        script = all_scripts()[name]
+        try:
+            return self.client.evalsha(script.sha, 1, keys.function(self.slug), self.now, *arguments)
+        except redis.exceptions.NoScriptError:
+            return self.client.eval(script.text, 1, keys.function(self.slug), self.now, *arguments)
+
+    def handle(self, pick: int) -> dict[str, Any]:
+        return self.handles[pick % len(self.handles)]
+
+    # -- what workers do ---------------------------------------------------------------------------------------------
+
+    @rule(pick=picks, me=workers, owner=st.sampled_from(["", "A.0", "B.0"]), suspects=st.integers(0, 1))
+    def start(self, pick: int, me: str, owner: str, suspects: int) -> None:
+        """Any entry there ever was is delivered to any worker: first, again, or claimed from the other."""
+        entry, turn = self.entries[pick % len(self.entries)]
+        self.fences += 1
+        fence = f"f{self.fences}"
+        event = '{"id":"e"}' if entry == EVENT else ""
+        owner = "" if owner == me else owner
+        answer = self.script(
+            "run_start", "code", 60_000, suspects, 5, RUN, turn, entry, owner, me, fence, event, "event", 1
+        )[0]
+        word, its_turn = self.model.start(entry, turn, owner, me, fence, suspects)
+        assert answer[0] == word
+        if word == "go":
+            assert int(answer[1]) == its_turn
+            if len(answer) > 3:
+                assert set(answer[7][::2]) == set(self.model.memos), "start answers with all memos"
+            known = max(self.model.memos.values(), default=0)
+            self.handles.append({"fence": fence, "turn": its_turn, "known": known})
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, step=step_ids, value=st.integers(0, 9), hears=st.booleans())
+    def save(self, pick: int, step: str, value: int, hears: bool) -> None:
+        """A worker, living or not, saves a step; with `hears` it learns what came from outside."""
+        handle = self.handle(pick)
+        answer = self.script(
+            "run_save",
+            RUN,
+            handle["fence"],
+            handle["turn"],
+            step,
+            '"kind":"run"',
+            0,
+            f'"data":{value}',
+            1,
+            handle["known"],
+            1000,
+            10**8,
+        )
+        word = self.model.owner(handle)
+        if word == "mine" and step in self.model.memos:
+            word = "there"
+        assert answer[0] == word
+        if word == "mine":
+            n = len(self.model.memos) + 1
+            assert answer[1] == n
+            assert self.model.run is not None
+            news = self.model.run["wake"] > handle["known"]
+            self.model.memos[step] = n
+            self.model.open.pop(step, None)
+            self.model.run["crashes"] = 0
+            assert {name for name, m in self.model.memos.items() if m > handle["known"]} == set(
+                answer[3][::2]
+            ) or not news
+            assert bool(answer[3]) == news
+            if hears:
+                handle["known"] = n
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, step=step_ids, delay=st.integers(0, 500))
+    def note(self, pick: int, step: str, delay: int) -> None:
+        """A sleep is noted; noted again it keeps its due."""
+        handle = self.handle(pick)
+        answer = self.script(
+            "run_open", RUN, handle["fence"], handle["turn"], step, "keep", f"+{delay}", '"kind":"sleep"', 0
+        )
+        word = self.model.owner(handle)
+        assert answer[0] == word
+        if word == "mine":
+            due = self.model.open.setdefault(step, self.now + delay)
+            assert int(answer[1]) == due
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, delay=st.integers(0, 500), failed=st.booleans())
+    def park(self, pick: int, delay: int, failed: bool) -> None:
+        """A turn ends; its repeat after a lost reply is `over`."""
+        handle = self.handle(pick)
+        extra = (1, '{"name":"E","message":""}') if failed else ("", "")
+        answer = self.script("run_park", RUN, handle["fence"], handle["turn"], handle["known"], f"+{delay}", *extra)
+        word = self.model.owner(handle)
+        run = self.model.run
+        if word == "mine" and run is not None and run["wake"] > handle["known"] and not failed:
+            assert answer[0] == "wake"
+            assert set(answer[1][::2]) == {name for name, n in self.model.memos.items() if n > handle["known"]}
+            handle["known"] = max(self.model.memos.values())
+            return
+        assert answer[0] == word
+        if word == "mine" and run is not None:
+            run.update(status="waiting", turn=run["turn"] + 1, entry="")
+            self.model.timers[run["turn"]] = self.now + delay
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=picks, status=st.sampled_from(["completed", "failed"]))
+    def end(self, pick: int, status: str) -> None:
+        """A turn ends the run, once."""
+        handle = self.handle(pick)
+        answer = self.script("run_end", RUN, handle["fence"], handle["turn"], status, "output", "1", 60_000)
+        word = self.model.owner(handle)
+        assert answer == word
+        if word == "mine":
+            self.model.end(status)
+
+    # -- what comes from outside -------------------------------------------------------------------------------------
+
+    @rule(step=step_ids)
+    def resolve(self, step: str) -> None:
+        """A value for a step."""
+        answer = self.script("run_resolve", RUN, step, '"kind":"event"', '"data":7')
+        run = self.model.run
+        if run is None or run["status"] in ENDED:
+            assert answer == "gone"
+        elif step in self.model.memos:
+            assert answer == "there"
+        else:
+            assert answer == run["status"]
+            self.model.memos[step] = run["wake"] = len(self.model.memos) + 1
+            self.model.open.pop(step, None)
+            if run["status"] == "waiting":
+                self.model.timers.pop(run["turn"], None)
+                self._queued()
+
+    @rule(ms=st.integers(0, 600))
+    def time_passes(self, ms: int) -> None:
+        """The clock goes on, and the timers are fired by somebody."""
+        self.now += ms
+        added, looked_at, _ = self.script("timers_due", 100)
+        due = [turn for turn, at in self.model.timers.items() if at <= self.now]
+        run = self.model.run
+        wakes = [turn for turn in due if run is not None and run["status"] == "waiting" and run["turn"] == turn]
+        assert (added, looked_at) == (len(wakes), len(due))
+        for turn in due:
+            del self.model.timers[turn]
+        if wakes:
+            self._queued()
+
+    def _queued(self) -> None:
+        entry = self.client.hget(keys.run(self.slug, RUN), "entry") or ""
+        assert entry.startswith("queue|")
+        self.model.wake_up(entry)
+        self.entries.append(self.model.queue[-1])
+
+    @rule()
+    def cancel(self) -> None:
+        """Somebody asks for the run's end."""
+        if self.model.run is not None and self.model.run["status"] not in ENDED:
+            self.client.hset(keys.run(self.slug, RUN), "cancel", '{"name":"cancelled","message":""}')
+            self.model.run["cancel"] = True
+
+    @rule()
+    def snapshot(self) -> None:
+        """What a replica has."""
+        dumps = {key: self._dump(key) for key in self.client.keys(f"bus:fn:{{{self.slug}}}:*")}
+        self.saved = (copy.deepcopy(self.model), dumps, dict(self.seen))
+
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    def failover(self) -> None:
+        """The replica takes over: the run goes back in time, workers and their handles do not."""
+        assert self.saved is not None
+        model, dumps, seen = self.saved
+        for key in self.client.keys(f"bus:fn:{{{self.slug}}}:*"):
+            self.client.delete(key)
+        with redis.Redis.from_url(self.url) as raw:
+            for key, dump in dumps.items():
+                raw.restore(key, 0, dump)
+        self.model = copy.deepcopy(model)
+        self.seen = dict(seen)
+
+    def _dump(self, key: str) -> bytes:
+        with redis.Redis.from_url(self.url) as raw:
+            return raw.dump(key)
+
+    # -- what must always hold ---------------------------------------------------------------------------------------
+
+    @invariant()
+    def redis_is_as_the_model_says(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        run, stored = self.model.run, self.client.hgetall(keys.run(self.slug, RUN))
+        if run is None:
+            assert not stored
+            return
+        for field in ("status", "entry", "fence"):
+            assert stored[field] == run[field], field
+        assert (int(stored["turn"]), int(stored.get("crashes", 0)), int(stored.get("wake", 0))) == (
+            run["turn"],
+            run["crashes"],
+            run["wake"],
+        )
+        for status in STATUSES:
+            assert (self.client.zscore(keys.runs(self.slug, status), RUN) is not None) == (status == run["status"]), (
+                status
+            )
+        timers = {
+            int(member.rpartition(":")[2]): int(at)
+            for member, at in self.client.zrange(keys.timers(self.slug), 0, -1, withscores=True)
+        }
+        assert timers == self.model.timers
+        assert self.client.hgetall(keys.open_steps(self.slug, RUN)).keys() == self.model.open.keys()
+
+    @invariant()
+    def a_memo_never_changes(self) -> None:
+        """I4, I5: one result a step, numbered without gaps, the same for ever (in one history of the server)."""
+        if not hasattr(self, "model"):
+            return
+        memos = self.client.hgetall(keys.steps(self.slug, RUN))
+        assert memos.keys() == self.model.memos.keys()
+        assert sorted(self.model.memos.values()) == list(range(1, len(memos) + 1))
+        for step, memo in memos.items():
+            assert memo.startswith(f'{{"n":{self.model.memos[step]},')
+            kept = self.seen.setdefault(step, (self.model.memos[step], memo))
+            assert kept[1] == memo, "a memo has changed"
+
+
+@pytest.mark.filterwarnings("default")
+def test_any_interleaving_answers_and_writes_what_the_model_says(url: str) -> None:
+    Spine.url = url
+    run_state_machine_as_test(
+        Spine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
