@@ -6,6 +6,7 @@ others. One watchdog per connection bounds every wait.
 """
 
 import asyncio
+import contextvars
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -80,7 +81,8 @@ class Pipe(asyncio.Protocol):
             if self.closed:
                 self._fail(StoreUnavailable("the connection is closed"))
             elif self._opening is None:
-                self._opening = self._loop.create_task(self._open())
+                # In a context of its own: a run whose tick this is must not own the task, and cancel it at its end.
+                self._opening = self._loop.create_task(self._open(), context=contextvars.Context())
             return
         if not self._waiting:
             self._heard = time.monotonic()

@@ -15,6 +15,7 @@ from bus.wire import connection, keys
 from bus.wire.retry import patiently
 from bus.wire.streams import Publisher
 from bus.wire.wire import Wire
+from consumers import quiet
 from tests.support import ValkeyProcess, free_port
 
 
@@ -144,3 +145,24 @@ async def test_tls_by_url_verifies_the_server(tmp_path) -> None:
     finally:
         server.terminate()
         server.wait(10)
+
+
+async def test_opening_a_connection_belongs_to_no_run(settings: Settings) -> None:
+    """A run whose tick happens to open the connection must not count that task as its own, and cancel it at its end."""
+    adopted: list[object] = []
+
+    class Turn:
+        def adopt(self, task: object) -> None:
+            adopted.append(task)
+
+    loop = asyncio.get_running_loop()
+    quiet.install(loop)
+    token = quiet.current.set(Turn())
+    wire = Wire(settings, "test")
+    try:
+        assert await wire.call("PING") == b"PONG"
+    finally:
+        quiet.current.reset(token)
+        loop.set_task_factory(None)
+        await wire.close()
+    assert adopted == []
