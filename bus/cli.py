@@ -28,7 +28,10 @@ def application() -> typer.Typer:
 def main() -> None:
     """Run a command; an error of ours is one line and exit code 1, never a traceback."""
     try:
-        failpoints.arm(settings.read()[0].failpoint)
+        configured, warnings = settings.read()
+        for warning in warnings:
+            sys.stderr.write(f"bus: {warning}\n")
+        failpoints.arm(configured.failpoint)
         application()()
     except BusError as error:
         sys.stderr.write(f"bus: {error}\n")

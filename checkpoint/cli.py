@@ -33,10 +33,7 @@ def with_wire(work: Callable[[Wire], Awaitable[R]]) -> R:
     """Do something with a connection to Redis, then close it."""
 
     async def doing() -> R:
-        configured, warnings = settings.read()
-        for warning in warnings:
-            sys.stderr.write(f"bus: {warning}\n")
-        wire = Wire(configured, "bus-cli")
+        wire = Wire(settings.read()[0], "bus-cli")
         try:
             return await work(wire)
         finally:

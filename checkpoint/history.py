@@ -13,14 +13,13 @@ from bus import codec
 from bus.errors import ConfigError
 from bus.ids import run_id, ulid_ms
 from bus.wire import keys
+from bus.wire.outcomes import ENDED
 from bus.wire.registry import Registered, functions
 from bus.wire.streams import fields_of
 from bus.wire.wire import Wire
 from checkpoint.memo import Failure, Memo, Open, memo_of, open_of
 
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
-ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
-PATIENCE_S = 2.0
 
 
 class Run(msgspec.Struct, omit_defaults=True):

@@ -5,7 +5,7 @@ import time
 from bus.errors import GroupMissing, StoreUnavailable
 from bus.failpoints import reached
 from bus.observe.signals import Signals
-from bus.wire.streams import claim, pending, take
+from bus.wire.streams import RELEASED, claim, pending, take
 from bus.wire.wire import Wire
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
@@ -63,7 +63,7 @@ class Claimer:
         reached("claim.replied")
         deliveries: list[Delivery] = []
         for entry, owner, fields in claimed:
-            deliveries += source.receive([(entry, fields)], me, "" if owner.startswith("@") else owner)
+            deliveries += source.receive([(entry, fields)], me, "" if owner == RELEASED else owner)
         self._signals.notice(
             "took over what a worker left",
             function=source.function.slug,

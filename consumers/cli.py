@@ -36,10 +36,8 @@ def worker(
     """Run an application's functions until SIGTERM or Ctrl-C, then finish what is in hand. A second ends at once."""
     if processes > 1:
         raise typer.Exit(_several(apps, concurrency, processes))
-    configured, warnings = settings.read(strict=strict)
+    configured, _ = settings.read(strict=strict)
     log.configure(configured)
-    for warning in warnings:
-        sys.stderr.write(f"bus: {warning}\n")
     buses = [load(app) for app in apps]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(buses, configured, concurrency, while_stdin=while_stdin))

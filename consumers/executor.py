@@ -19,6 +19,7 @@ from bus.failpoints import reached
 from bus.function import Function
 from bus.ids import entry_ms, run_id, token
 from bus.observe.signals import AttemptFailed, RunEnded, RunParked, RunStarted, Signals
+from bus.trigger import Trigger
 from bus.wire.leases import consumer_worker
 from bus.wire.streams import is_pending_for, release
 from bus.wire.wire import Wire
@@ -84,14 +85,9 @@ class Executor:
         asked: list[Asked] = []
         wanted: list[Delivery] = []
         for delivery in deliveries:
-            event = None if delivery.source.is_queue else _event_of(delivery)
             trigger = delivery.source.trigger
-            if (
-                trigger is not None
-                and trigger.condition is not None
-                and event is not None
-                and not _is_true(trigger.condition, event)
-            ):
+            event = None if trigger is None else _event_of(delivery, trigger)
+            if trigger is not None and event is not None and not _is_wanted(trigger, event):
                 self.acks.add(delivery)
                 self._free_slot()
                 continue
@@ -343,11 +339,9 @@ class Executor:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _event_of(delivery: Delivery) -> RawEvent:
+def _event_of(delivery: Delivery, trigger: Trigger) -> RawEvent:
     """Return the event of a stream entry; what somebody added by hand may lack all but its data."""
     fields = delivery.fields
-    trigger = delivery.source.trigger
-    assert trigger is not None
     name = fields.get(b"name")
     event_id = fields.get(b"id")
     ts = fields.get(b"ts", b"")
@@ -361,8 +355,9 @@ def _event_of(delivery: Delivery) -> RawEvent:
     )
 
 
-def _is_true(condition: Any, event: RawEvent) -> bool:
+def _is_wanted(trigger: Trigger, event: RawEvent) -> bool:
+    """Whether the trigger has no condition, or it is true; data that is no JSON makes it false."""
     try:
-        return condition.matches(event.plain())
+        return trigger.condition is None or trigger.condition.matches(event.plain())
     except msgspec.MsgspecError:
         return False

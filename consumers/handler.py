@@ -29,7 +29,7 @@ class Raised(msgspec.Struct, frozen=True):
 
 
 class Left(msgspec.Struct, frozen=True):
-    """The turn ended under the handler (`turn.parting` says how)."""
+    """The turn ended under the handler; whoever ended it has told the executor how."""
 
 
 Outcome = Returned | Raised | Left
@@ -51,8 +51,7 @@ async def call(turn: Turn, event: RawEvent, state: object) -> Outcome:
             task.uncancel()
             turn.part("abandoned")
             return Left()
-        error = RuntimeError("the function was cancelled from inside: something it awaited was cancelled")
-        return Left() if turn.over else _raised(turn, error)
+        return _raised(turn, RuntimeError("the function was cancelled from inside: something it awaited was cancelled"))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker

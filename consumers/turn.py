@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from bus.errors import NonRetriable
 from bus.function import Function
 from bus.observe.signals import RunParked, Signals, StepSaved
 from bus.wire.wire import Wire
 from checkpoint.memo import Failure, Memo, Open
-from checkpoint.owned import Owned
+from checkpoint.owned import Owned, Word
 from checkpoint.park import park
 from checkpoint.save import Noted, Saved, note_open, save, tell_open
 from checkpoint.start import Started
@@ -85,20 +85,19 @@ class Turn:
         self.memos = started.memos
         self.open = started.open
         self.known = max((memo.n for memo in started.memos.values()), default=0)
-        self.began = time.monotonic()
         self._threads_running = 0
         self._when_threads_end: Callable[[], None] | None = None
         self.over = False
         self._threads = threads
         self._on_parting = on_parting
         self._loop = asyncio.get_running_loop()
-        self._server_offset = started.now - self.began * 1_000
+        self._server_offset = started.now - time.monotonic() * 1_000
         self._to_replay = len(started.memos)
         self._fresh: set[str] = set()
         self._silent = bool(started.memos or started.open)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._used: dict[str, _Used] = {}
-        self._called: dict[str, str] = {}
+        self._called: set[str] = set()
         self._bodies: dict[str, tuple[float, int, bool]] = {}
         self._work = 0
         self._activity = 0
@@ -107,7 +106,6 @@ class Turn:
         self._main: asyncio.Task[Any] | None = None
         self._settle = Settle(self._loop, self._decide)
         self._parking = False
-        self.parting: Parting | None = None
 
     # -- entering a step --------------------------------------------------------------------------------------------
 
@@ -136,19 +134,19 @@ class Turn:
         else:
             step = f"{base}:{used.count}"
             used.count += 1
-        self._called[step] = base
+        self._called.add(step)
         return step
 
     def awaited(self, step: str) -> None:
         """The step's coroutine has begun."""
         if self.over:
             raise TurnOver
-        self._called.pop(step, None)
+        self._called.discard(step)
         self._activity += 1
 
     def never_awaited(self) -> list[str]:
         """Return steps that were called and whose coroutine nobody awaited."""
-        return list(self._called)
+        return sorted(self._called)
 
     # -- replaying --------------------------------------------------------------------------------------------------
 
@@ -327,8 +325,9 @@ class Turn:
         self.open[step] = Open(since=noted.since, kind=kind, due=noted.due, attempt=attempt, error=error)
         return noted
 
-    def _refused(self, word: str) -> None:
-        self.part("over" if word == "over" else "absent" if word == "absent" else "lost")
+    def _refused(self, word: Word) -> None:
+        """A fenced script said over, lost or absent: the turn parts with that word."""
+        self.part(cast("Parting", word))
 
     def _hear(self, news: dict[str, Memo]) -> None:
         """Memos came from outside while the turn lives: hand them to who waits, in order."""
@@ -444,7 +443,6 @@ class Turn:
         """End the turn other than by its handler: nothing is recorded from now on, its tasks are cancelled."""
         if self.over:
             return
-        self.parting = parting
         self.cancel_tasks()
         self._on_parting(self, parting, due_in_ms)
 

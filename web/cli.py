@@ -81,8 +81,6 @@ def _dev(
 
 
 def _settings(environ: dict[str, str] | None = None) -> Settings:
-    configured, warnings = settings.read(environ)
+    configured, _ = settings.read(environ)
     log.configure(configured)
-    for warning in warnings:
-        sys.stderr.write(f"bus: {warning}\n")
     return configured

@@ -10,7 +10,9 @@ from bus.wire import keys
 from bus.wire.registry import functions
 from bus.wire.wire import Wire
 
-_ENDED = frozenset({b"completed", b"failed", b"cancelled", b"skipped"})
+ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
+"""The statuses a run never leaves."""
+
 _LOOK_EVERY_S = 0.1
 
 
@@ -31,9 +33,9 @@ async def outcomes(wire: Wire, name: str, entry: str, seconds: float) -> list[Ou
     until = time.monotonic() + seconds
     while True:
         found = await wire.loads(*(("HGET", keys.run(slug, run), "status") for slug, run in runs)) if runs else []
-        if all(status in _ENDED for status in found) or time.monotonic() >= until:
+        statuses = [(status or b"queued").decode() for status in found]
+        if all(status in ENDED for status in statuses) or time.monotonic() >= until:
             return [
-                Outcome(run, slug, (status or b"queued").decode(), status in _ENDED)
-                for (slug, run), status in zip(runs, found, strict=True)
+                Outcome(run, slug, status, status in ENDED) for (slug, run), status in zip(runs, statuses, strict=True)
             ]
         await asyncio.sleep(_LOOK_EVERY_S)
