@@ -1,0 +1,253 @@
+"""Fitness: is this Redis fit to hold what must not be lost? `bus doctor` looks at all, a worker at what INFO tells.
+
+What makes one unfit is what loses or stops work for certain: a version without what the scripts need, a policy that
+evicts keys, a replica, a missing right. What may lose a second's work or wastes memory is advice.
+"""
+
+import re
+import statistics
+import time
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from bus.clock import now_ms
+from bus.durations import in_words
+from bus.errors import BusError, ConfigError, StoreUnavailable
+from bus.wire import keys
+from bus.wire.wire import Wire
+
+REDIS_FLOOR, VALKEY_FLOOR = (7, 0), (7, 2)
+LISTPACK_VALUE = 1_024
+_FULL = 0.85
+_SKEW_MS = 1_000
+_SLOW_MS = 5.0
+
+Verdict = Literal["fit", "advice", "unfit"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at: what was found, the verdict, and what to do when it is not `fit`."""
+
+    check: str
+    found: str
+    verdict: Verdict = "fit"
+    do: str = ""
+
+
+async def at_boot(wire: Wire) -> list[Finding]:
+    """Look at what INFO tells: one round trip."""
+    info = await _info(wire)
+    return [_version(info), _role(info), _cluster(info), _eviction(info), _persistence(info, None)]
+
+
+def refuse(findings: list[Finding]) -> list[Finding]:
+    """Raise ConfigError for what no waiting mends; return the others that are not fit, to be told of.
+
+    A replica may be promoted and a disk freed while a worker waits (reliability T24, T39).
+    """
+    others = [finding for finding in findings if finding.verdict != "fit"]
+    fatal = [one for one in others if one.verdict == "unfit" and one.check in {"version", "cluster", "eviction"}]
+    if fatal:
+        told = "; ".join(f"{finding.check}: {finding.found}: {finding.do}" for finding in fatal)
+        raise ConfigError(f"this Redis is not fit for Stepstream: {told} (bus doctor tells more)")
+    return others
+
+
+async def examine(wire: Wire) -> list[Finding]:
+    """Look at everything; StoreUnavailable when the server does not answer."""
+    info = await _info(wire)
+    return [
+        _version(info),
+        _role(info),
+        _cluster(info),
+        _eviction(info),
+        _memory(info),
+        _persistence(info, await _config(wire, "appendfsync")),
+        await _listpack(wire),
+        await _clock(wire),
+        await _round_trip(wire),
+        await _rights(wire),
+        _access(wire.settings.redis_url),
+    ]
+
+
+async def _info(wire: Wire) -> dict[str, str]:
+    raw: bytes = await wire.call("INFO")
+    return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
+
+
+async def _config(wire: Wire, name: str) -> str | None:
+    """Return a setting; None where this user may not ask, or a hosted server has no CONFIG."""
+    try:
+        reply = await wire.call("CONFIG", "GET", name)
+    except StoreUnavailable:
+        raise
+    except BusError:
+        return None
+    return reply[1].decode() if reply else None
+
+
+def _version(info: dict[str, str]) -> Finding:
+    valkey = info.get("valkey_version")
+    text = valkey or info.get("redis_version", "0")
+    name, floor = ("Valkey", VALKEY_FLOOR) if valkey else ("Redis", REDIS_FLOOR)
+    numbers = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+    if numbers < floor:
+        return Finding("version", f"{name} {text}", "unfit", "use Redis 7.0 or newer, or Valkey 7.2 or newer")
+    return Finding("version", f"{name} {text}")
+
+
+def _role(info: dict[str, str]) -> Finding:
+    role = info.get("role", "?")
+    if role != "master":
+        return Finding("role", role, "unfit", "point BUS_REDIS_URL at the primary: a replica takes no writes")
+    replicas = int(info.get("connected_slaves", "0"))
+    return Finding("role", f"primary, {replicas} replica{'' if replicas == 1 else 's'}")
+
+
+def _cluster(info: dict[str, str]) -> Finding:
+    if info.get("cluster_enabled") == "1":
+        return Finding("cluster", "on", "unfit", "a cluster is not supported yet: use a single primary")
+    return Finding("cluster", "off")
+
+
+def _eviction(info: dict[str, str]) -> Finding:
+    policy = info.get("maxmemory_policy", "?")
+    if policy == "noeviction":
+        return Finding("eviction", policy)
+    do = "CONFIG SET maxmemory-policy noeviction: evicted keys are lost runs"
+    if info.get("maxmemory", "0") == "0":
+        return Finding("eviction", f"{policy}, no maxmemory", "advice", do)
+    return Finding("eviction", policy, "unfit", do)
+
+
+def _memory(info: dict[str, str]) -> Finding:
+    used, most = int(info.get("used_memory", "0")), int(info.get("maxmemory", "0"))
+    if most and used > _FULL * most:
+        return Finding(
+            "memory", f"{used / most:.0%} of maxmemory", "advice", "raise maxmemory, or keep runs shorter (BUS_KEEP)"
+        )
+    told = f"{used / 2**20:,.0f} MiB" + (f", {used / most:.0%} of maxmemory" if most else ", no maxmemory")
+    return Finding("memory", told)
+
+
+def _persistence(info: dict[str, str], fsync: str | None) -> Finding:
+    failed = [
+        field for field in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+        if info.get(field, "ok") != "ok"
+    ]  # fmt: skip
+    if failed:
+        return Finding("persistence", f"{failed[0]} is not ok", "unfit", "look at the server's log and its disk")
+    if info.get("aof_enabled") != "1":
+        return Finding(
+            "persistence", "no append-only file", "advice",
+            "CONFIG SET appendonly yes: without it a restart loses what came after the last snapshot",
+        )  # fmt: skip
+    if fsync == "no":
+        return Finding(
+            "persistence", "append-only, fsync left to the system", "advice", "CONFIG SET appendfsync everysec"
+        )
+    loses = {"everysec": ", a power loss costs up to 2 s", "always": ", nothing is lost"}.get(fsync or "", "")
+    return Finding("persistence", f"append-only{f', fsync {fsync}' if fsync else ''}{loses}")
+
+
+async def _listpack(wire: Wire) -> Finding:
+    name = "hash-max-listpack-value"
+    value = await _config(wire, name)
+    if value is None:
+        return Finding(
+            name, "not ours to read", "advice", f"set it to {LISTPACK_VALUE}: a finished run then takes a third less"
+        )
+    if int(value) < LISTPACK_VALUE:
+        return Finding(
+            name, value, "advice", f"CONFIG SET {name} {LISTPACK_VALUE}: a finished run then takes a third less memory"
+        )
+    return Finding(name, value)
+
+
+async def _clock(wire: Wire) -> Finding:
+    before = now_ms()
+    seconds, micros = await wire.call("TIME")
+    here = (before + now_ms()) / 2
+    skew = round(int(seconds) * 1_000 + int(micros) / 1_000 - here)
+    if abs(skew) > _SKEW_MS:
+        told = f"{in_words(abs(skew))} {'ahead of' if skew > 0 else 'behind'} this machine"
+        return Finding("clock", told, "advice", "set both by NTP: due times are the server's, event times the sender's")
+    return Finding("clock", f"{skew:+d} ms")
+
+
+async def _round_trip(wire: Wire) -> Finding:
+    took: list[float] = []
+    for _ in range(20):
+        began = time.perf_counter()
+        await wire.call("PING")
+        took.append((time.perf_counter() - began) * 1_000)
+    median = statistics.median(took)
+    if median > _SLOW_MS:
+        return Finding(
+            "round trip", f"{median:.1f} ms", "advice", "each step waits for one: put workers near the server"
+        )
+    return Finding("round trip", f"{median:.2f} ms")
+
+
+async def _rights(wire: Wire) -> Finding:
+    """Do once, on keys of a function that is none, all that workers do."""
+    slug = name = "@doctor"
+    stream, run, index = keys.events(name), keys.run(slug, "doctor"), keys.runs(slug, "completed")
+    commands: list[tuple[str | int, ...]] = [
+        ("XGROUP", "CREATE", stream, slug, "$", "MKSTREAM"),
+        ("XADD", stream, "*", "data", "{}"),
+        ("XREADGROUP", "GROUP", slug, "doctor", "COUNT", 1, "STREAMS", stream, ">"),
+        ("XPENDING", stream, slug, "-", "+", 1),
+        ("XAUTOCLAIM", stream, slug, "doctor", 0, "0", "COUNT", 1),
+        ("XRANGE", stream, "-", "+", "COUNT", 1),
+        ("XTRIM", stream, "MAXLEN", 0),
+        ("HSET", run, "format", 1),
+        ("HGETALL", run),
+        ("PEXPIRE", run, 60_000),
+        ("ZADD", index, 1, "doctor"),
+        ("ZRANGE", index, 0, -1),
+        ("CLIENT", "ID"),
+        ("CLIENT", "UNBLOCK", 0),
+        *(("SCRIPT", "LOAD", script.text) for script in wire.scripts.values()),
+        ("EVALSHA", wire.scripts["entries_take"].sha, 1, stream, "", slug, "doctor"),
+    ]
+    try:
+        refused = await _refused(wire, commands)
+        await wire.call("DEL", stream, run, index)
+    except StoreUnavailable as error:
+        if error.state not in {"READONLY", "OOM", "MISCONF", "NOREPLICAS"}:
+            raise
+        return Finding("rights", f"not tried: the server answers {error.state}", "advice", "mend that first")
+    if refused:
+        return Finding(
+            "rights", f"refused: {'; '.join(refused)}", "unfit", "give this user the rights of docs/operations"
+        )
+    return Finding("rights", "all that workers need")
+
+
+async def _refused(wire: Wire, commands: list[tuple[str | int, ...]]) -> list[str]:
+    refused: list[str] = []
+    for command in commands:
+        try:
+            await wire.call(*command)
+        except StoreUnavailable:
+            raise
+        except BusError as error:
+            refused.append(f"{command[0]} {error}")
+    return refused
+
+
+def _access(url: str) -> Finding:
+    parts = urlsplit(url)
+    if parts.scheme in {"unix", "rediss"} or parts.hostname in {None, "127.0.0.1", "localhost", "::1"}:
+        return Finding("access", "this machine" if parts.scheme != "rediss" else "TLS")
+    if not parts.password:
+        return Finding(
+            "access", f"{parts.hostname}, no password", "advice", "set a password or an ACL user, and use rediss://"
+        )
+    return Finding(
+        "access", f"{parts.hostname}, a password, no TLS", "advice", "use rediss:// beyond a private network"
+    )

@@ -1,0 +1,134 @@
+"""`bus doctor`: what makes a server unfit, what is advice, and what a worker does about it when it starts."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+import redis
+
+from bus import Bus
+from bus.errors import ConfigError
+from bus.settings import Settings
+from bus.wire import keys
+from bus.wire.fitness import Finding, examine, refuse
+from bus.wire.wire import Wire
+from consumers import Worker
+from tests.support import ValkeyProcess
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[ValkeyProcess]:
+    """A server of its own: the tests change its settings."""
+    with ValkeyProcess(tmp_path, appendonly="yes") as made:
+        yield made
+
+
+async def look(url: str) -> dict[str, Finding]:
+    wire = Wire(Settings(redis_url=url), "doctor")
+    try:
+        return {finding.check: finding for finding in await examine(wire)}
+    finally:
+        await wire.close()
+
+
+async def test_a_server_set_up_as_advised_is_fit_in_everything_and_nothing_is_left_on_it(server: ValkeyProcess) -> None:
+    found = await look(server.url)
+    assert {finding.verdict for finding in found.values()} == {"fit"}, found
+    with redis.Redis.from_url(server.url) as store:
+        assert store.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "check", "verdict", "do"),
+    [
+        ({"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}, "eviction", "unfit", "noeviction"),
+        ({"maxmemory-policy": "volatile-ttl"}, "eviction", "advice", "noeviction"),
+        ({"maxmemory": "1mb"}, "memory", "advice", "BUS_KEEP"),
+        ({"appendonly": "no"}, "persistence", "advice", "appendonly yes"),
+        ({"appendfsync": "no"}, "persistence", "advice", "everysec"),
+        ({"hash-max-listpack-value": "64"}, "hash-max-listpack-value", "advice", "1024"),
+    ],
+)
+async def test_what_is_wrong_is_told_with_what_to_do(
+    server: ValkeyProcess, settings: dict[str, str], check: str, verdict: str, do: str
+) -> None:
+    with redis.Redis.from_url(server.url) as store:
+        for name, value in settings.items():
+            store.config_set(name, value)
+    found = (await look(server.url))[check]
+    assert found.verdict == verdict
+    assert do in found.do
+
+
+async def test_a_replica_is_unfit(server: ValkeyProcess) -> None:
+    with redis.Redis.from_url(server.url) as store:
+        store.replicaof("127.0.0.1", "1")
+    found = await look(server.url)
+    assert found["role"].verdict == "unfit"
+    assert refuse(list({"role": found["role"]}.values())) == [found["role"]], "a worker waits for its promotion"
+
+
+async def test_a_right_that_is_missing_is_named_with_its_command(server: ValkeyProcess) -> None:
+    with redis.Redis.from_url(server.url) as store:
+        store.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["bus:*"],
+                          categories=["+@all"], commands=["-xautoclaim", "-xgroup"])  # fmt: skip
+    found = await look(server.url.replace("redis://", "redis://app:pw@"))
+    assert found["rights"].verdict == "unfit"
+    assert "XGROUP" in found["rights"].found
+
+
+async def test_the_rights_that_operations_md_gives_are_enough(server: ValkeyProcess) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs/operations.md").read_text()
+    rule = next(line for line in page.splitlines() if line.startswith("ACL SETUSER stepstream"))
+    with redis.Redis.from_url(server.url) as store:
+        store.execute_command(*rule.replace("<password>", "pw").split())
+    url = server.url.replace("redis://", "redis://stepstream:pw@")
+    found = await look(url)
+    assert found["rights"].verdict == "fit", found["rights"].found
+    app = Bus("rights")
+
+    @app.function("f", on="a")
+    async def f(ctx, step):
+        await step.sleep("nap", 0.01)
+
+    from consumers.worker import running
+
+    async with running(Worker(app, settings=Settings(redis_url=url))):
+        await app.send("a", {})
+        with redis.Redis.from_url(server.url) as store:
+            from tests.support import eventually
+
+            async def ended() -> bool:
+                return store.zcard(keys.runs("rights-f", "completed")) == 1
+
+            await eventually(ended, "a run of a user with these rights alone")
+
+
+async def test_a_worker_refuses_a_server_that_evicts(server: ValkeyProcess) -> None:
+    with redis.Redis.from_url(server.url) as store:
+        store.config_set("maxmemory", "100mb")
+        store.config_set("maxmemory-policy", "allkeys-lru")
+    app = Bus("evicted")
+
+    @app.function("f", on="a")
+    async def f(ctx, step):
+        return None
+
+    with pytest.raises(ConfigError, match="noeviction"):
+        await Worker(app, settings=Settings(redis_url=server.url)).run()
+
+
+def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(server: ValkeyProcess) -> None:
+    command = [sys.executable, "-m", "bus", "doctor"]
+    environ = {"BUS_REDIS_URL": server.url, "PATH": "/usr/bin:/bin"}
+    table = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert "eviction" in table.stdout
+    with redis.Redis.from_url(server.url) as store:
+        store.config_set("maxmemory", "100mb")
+        store.config_set("maxmemory-policy", "allkeys-lru")
+    told = subprocess.run([*command, "--json"], env=environ, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert {one["check"]: one["verdict"] for one in json.loads(told.stdout)}["eviction"] == "unfit"
