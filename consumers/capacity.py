@@ -3,16 +3,36 @@
 import asyncio
 from collections import deque
 
+BEAT_S = 0.1
+_AHEAD_S = 0.005
+
 
 class Capacity:
-    """`total` slots; `free` of them left."""
+    """`total` slots; `free` of them left; `waiting` entries in hand have none yet."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.free = total
+        self.waiting = 0
+        self._ahead = 0
+        self._given_back = 0
         self._first: deque[asyncio.Future[None]] = deque()
         self._then: deque[asyncio.Future[None]] = deque()
         self._empty: list[asyncio.Future[None]] = []
+
+    @property
+    def room(self) -> int:
+        """How many more entries may be read: for the free slots, and for those that will be free within 5 ms.
+
+        Short bodies would otherwise leave their slot empty while the next entry is on its way; where bodies take long,
+        nothing is read ahead, and entries are left to workers that have a slot.
+        """
+        return self.free + self._ahead - self.waiting
+
+    def beat(self, *, busy: bool) -> None:
+        """Called every 100 ms while there is work, and once with busy=False when there is none left."""
+        self._ahead = min(self.total // 4, int(self._given_back * _AHEAD_S / BEAT_S)) if busy else 0
+        self._given_back = 0
 
     def take(self) -> bool:
         """Take a slot, if one is free."""
@@ -24,6 +44,7 @@ class Capacity:
     def give_back(self) -> None:
         """Give a slot back and wake one who waits for it."""
         self.free += 1
+        self._given_back += 1
         for waiting in (self._first, self._then):
             while waiting:
                 future = waiting.popleft()
@@ -38,11 +59,11 @@ class Capacity:
 
     def share(self) -> int:
         """Return how many entries one read may bring: a quarter of the slots, so that reads and bodies overlap."""
-        return max(1, min(self.free, self.total // 4))
+        return max(1, min(self.room, self.total // 4))
 
-    async def wait_free(self, *, first: bool) -> None:
-        """Wait until a slot is free; `first` goes before the others."""
-        while self.free <= 0:
+    async def wait_room(self, *, first: bool) -> None:
+        """Wait until there is room for an entry; `first` goes before the others."""
+        while self.room <= 0:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             (self._first if first else self._then).append(future)
             await future

@@ -1,0 +1,222 @@
+"""Starter: entries in hand get a slot, and start says which of their runs may have their code run."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from bus import codec
+from bus.event import RawEvent
+from bus.failpoints import reached
+from bus.function import Function
+from bus.ids import entry_ms, run_id, token
+from bus.observe.signals import RunEnded, Signals
+from bus.trigger import Trigger
+from bus.wire.leases import consumer_worker
+from bus.wire.streams import event_of
+from bus.wire.wire import Wire
+from checkpoint.start import Asked, Started, start
+from consumers.acks import Acks
+from consumers.capacity import Capacity
+from consumers.delivery import Delivery
+from consumers.heard import Heard
+from consumers.line import Line
+
+FAILED = "the engine failed at a run; it is taken up again"
+
+Go = Callable[[Delivery, RawEvent | None, Asked, Started], None]
+
+
+class Starter:
+    """What one executor has in hand and does not run yet. `go` is called with each run that may."""
+
+    def __init__(
+        self, wire: Wire, signals: Signals, capacity: Capacity, acks: Acks, heard: Heard, worker: str, go: Go
+    ) -> None:
+        self._wire = wire
+        self._signals = signals
+        self._capacity = capacity
+        self._acks = acks
+        self._heard = heard
+        self._worker = worker
+        self._go = go
+        self._line = Line(asyncio.get_running_loop(), capacity, self._start)
+        self._starting: set[Any] = set()
+        self._suspects: deque[Delivery] = deque()
+        self._suspect_runs = False
+
+    def __bool__(self) -> bool:
+        """Whether anything waits to start."""
+        return bool(self._starting or self._line or self._suspects)
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Start the runs of entries of one source, as far as there are slots: those are taken at once."""
+        ready: list[Delivery] = []
+        for delivery in deliveries:
+            if self._capacity.take():
+                ready.append(delivery)
+            else:
+                self._line.add(delivery)
+        if ready:
+            self._start(ready)
+
+    def _start(self, deliveries: Sequence[Delivery]) -> None:
+        """Ask for the runs of entries of one source, each of which has a slot."""
+        function = deliveries[0].source.function
+        wanted: list[Delivery] = []
+        events: list[RawEvent | None] = []
+        asked: list[Asked] = []
+        for delivery in deliveries:
+            triggers = delivery.source.triggers
+            try:
+                event = event_of(delivery.source.name, delivery.id, delivery.fields) if triggers else None
+                if event is not None and not any(_is_wanted(trigger, event) for trigger in triggers):
+                    self._acks.add(delivery)
+                    self.free_slot()
+                    continue
+                asked.append(self._ask(function, delivery, event))
+            except ValueError as error:
+                # Added by hand: no run can have made it, and nothing can come of it, ever.
+                self._signals.notice(
+                    "an entry makes no sense; it is dropped",
+                    stream=delivery.source.stream,
+                    entry=delivery.id,
+                    error=str(error),
+                )
+                self._acks.add(delivery)
+                self.free_slot()
+                continue
+            wanted.append(delivery)
+            events.append(event)
+        if not asked:
+            return
+        lets_suspect = not self._suspect_runs
+        self._suspect_runs = True
+
+        def then(answers: list[Started], error: BaseException | None) -> None:
+            if lets_suspect:
+                self._suspect_runs = any(answer.word == "go" and answer.crashes >= 2 for answer in answers)
+            self._starting.discard(then)
+            self._started(function, wanted, events, asked, answers, error)
+
+        self._starting.add(then)
+        start(self._wire, function, asked, 1 if lets_suspect else 0, self._heard.statuses(function), then)
+
+    def _started(
+        self,
+        function: Function,
+        deliveries: Sequence[Delivery],
+        events: Sequence[RawEvent | None],
+        asked: Sequence[Asked],
+        answers: Sequence[Started],
+        error: BaseException | None,
+    ) -> None:
+        if error is not None:
+            # Redis refuses for good (a missing right): let go; they are taken up again later.
+            for delivery in deliveries:
+                self._let_go(delivery, repr(error))
+            return
+        reached("start.replied")
+        for delivery, event, one, answer in zip(deliveries, events, asked, answers, strict=True):
+            try:
+                self._answered(function, delivery, event, one, answer)
+            except Exception as failure:  # noqa: BLE001 - one bad entry must not take its read along
+                self._let_go(delivery, repr(failure))
+        self._next_suspect()
+
+    def _answered(
+        self, function: Function, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started
+    ) -> None:
+        if answer.word == "go":
+            self._go(delivery, event, asked, answer)
+        elif answer.word == "suspect":
+            self._suspects.append(delivery)
+            self.free_slot()
+        elif answer.word == "error":
+            self._let_go(delivery, answer.why)
+        else:
+            self._not_started(function, delivery, asked, answer)
+
+    def _let_go(self, delivery: Delivery, why: str) -> None:
+        delivery.source.drop(delivery)
+        self.free_slot()
+        self._signals.notice(FAILED, stream=delivery.source.stream, entry=delivery.id, error=why)
+
+    def _ask(self, function: Function, delivery: Delivery, event: RawEvent | None) -> Asked:
+        entry = delivery.source.entry_name(delivery.id)
+        owner = delivery.owner
+        if owner and consumer_worker(owner) == self._worker:
+            owner = ""  # our own earlier name did not crash: this process lives
+        ms = entry_ms(delivery.id)
+        if event is None:
+            fields = delivery.fields
+            run = fields.get(b"run", b"").decode()
+            turn = int(fields.get(b"turn", b"1"))
+            source, begins = fields.get(b"source", b"").decode(), fields.get(b"event", b"")
+            parent = fields.get(b"parent", b"").decode()
+            return Asked(run, turn, entry, owner, delivery.consumer, token(), begins, source, ms, parent)
+        run = run_id(function.slug, "event", entry, ms)
+        return Asked(
+            run,
+            1,
+            entry,
+            owner,
+            delivery.consumer,
+            token(),
+            codec.encode(event),
+            "event",
+            ms,
+            "",
+            event.ts if event.ts > ms else 0,
+        )
+
+    def _not_started(self, function: Function, delivery: Delivery, asked: Asked, answer: Started) -> None:
+        self._acks.add(delivery)
+        self.free_slot()
+        if answer.word == "crashed" and self._signals.run_ended:
+            self._signals.run_ended.send(
+                RunEnded(function.slug, asked.run, "failed", "worker_crash: the worker died each time it ran this")
+            )
+        elif answer.word == "gone":
+            self._signals.notice("a turn was due of a run that is gone", function=function.slug, run=asked.run)
+
+    # -- slots and suspects -----------------------------------------------------------------------------------------
+
+    def free_slot(self) -> None:
+        """Give a slot back; an entry that waits in line gets it."""
+        self._capacity.give_back()
+        self._line.slot_freed()
+
+    def suspect_left(self) -> None:
+        """The suspect that ran has left: the next may be tried."""
+        self._suspect_runs = False
+        self._next_suspect()
+
+    def _next_suspect(self) -> None:
+        if self._suspects and not self._suspect_runs and self._capacity.take():
+            delivery = self._suspects.popleft()
+            delivery.owner = ""
+            self._start([delivery])
+
+    def beat(self) -> list[Delivery]:
+        """Called every 100 ms: return the entries that have waited too long for a slot; they are no longer in line."""
+        self._next_suspect()
+        return self._line.overdue(time.monotonic())
+
+    def take_out(self, is_meant: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out, of the entries that do not run yet, those for which `is_meant` is true."""
+        out = self._line.take_out(is_meant)
+        suspects = [delivery for delivery in self._suspects if is_meant(delivery)]
+        self._suspects = deque(delivery for delivery in self._suspects if not is_meant(delivery))
+        return out + suspects
+
+
+def _is_wanted(trigger: Trigger, event: RawEvent) -> bool:
+    """Whether the trigger has no condition, or it is true; data that is no JSON makes it false."""
+    try:
+        return trigger.condition is None or trigger.condition.matches(event.plain())
+    except msgspec.MsgspecError:
+        return False
