@@ -1,0 +1,56 @@
+"""Names: which streams a function reads. Those of a wildcard appear when an event of that name is published first.
+
+A publisher writes a name to `bus:event-names` before its first event, and the group begins where the trigger was
+registered, so nothing is missed between two looks (why B11).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from bus.errors import BusError
+from bus.function import Function
+from bus.observe.signals import Signals
+from bus.wire import keys
+from bus.wire.retry import patiently
+from bus.wire.wire import Wire
+
+LOOK_EVERY_S = 1.0
+
+
+class Names:
+    """The event names of one function; `open_name` begins to read one."""
+
+    def __init__(self, wire: Wire, function: Function, open_name: Callable[[str], Awaitable[None]]) -> None:
+        self._wire = wire
+        self._function = function
+        self._open_name = open_name
+        self._open: set[str] = set()
+        self._seen = 0
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether new names may come."""
+        return any(trigger.is_pattern for trigger in self._function.triggers)
+
+    async def look(self) -> None:
+        """Open the names that are not open yet."""
+        names = [trigger.name for trigger in self._function.triggers if not trigger.is_pattern]
+        if self.has_patterns:
+            published = await patiently(lambda: self._wire.call("ZRANGE", keys.event_names(), 0, -1))
+            names += [raw.decode() for raw in published if self._function.triggers_of(raw.decode())]
+        for name in names:
+            if name not in self._open:
+                await self._open_name(name)
+                self._open.add(name)
+
+    async def watch(self, signals: Signals) -> None:
+        """Look once a second whether there are more names than before; runs until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                count = await self._wire.call("ZCARD", keys.event_names())
+                if count != self._seen:
+                    await self.look()
+                    self._seen = count
+            except BusError as error:
+                signals.notice("looking for new event names failed", function=self._function.slug, error=str(error))

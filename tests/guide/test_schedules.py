@@ -1,0 +1,205 @@
+"""Schedules, wildcards, events of a time to come: the shortest example of each, and what a clock change does."""
+
+import asyncio
+import json
+import time
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bus import Bus, ConfigError, Context, Cron, NewEvent, On, Step
+from bus.observe.signals import Signals
+from bus.wire import keys
+from bus.wire.wire import Wire
+from producers.cron import tick
+from tests.support import Lab, eventually
+
+SLUG = "test-f"
+
+
+async def queued(wire: Wire) -> list[dict[str, Any]]:
+    rows = await wire.call("XRANGE", keys.queue(SLUG), "-", "+")
+    found = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in rows]
+    return [json.loads(fields[b"event"])["data"] for fields in found]
+
+
+async def at(wire: Wire, cron: Cron, moment: str, tz: str = "UTC") -> int:
+    wire.now = str(round(datetime.fromisoformat(moment).replace(tzinfo=ZoneInfo(tz)).timestamp() * 1000))
+    return await tick(wire, SLUG, cron, Signals())
+
+
+async def test_cron(lab: Lab) -> None:
+    @lab.app.function("nightly", on=Cron("* * * * *", tz="Europe/Paris", catch_up=True))
+    async def nightly(ctx: Context[dict], step: Step) -> str:
+        return ctx.event.data["cron"]
+
+    minute = int(time.time()) // 60 * 60_000
+    await lab.wire.call("HSET", keys.cron("test-nightly"), "cron * * * * * Europe/Paris", minute - 120_000)
+    await lab.work()
+    run = await lab.one()
+    assert json.loads(bytes(run.output or b"")) == "* * * * *"
+    assert (run.source, run.queued // 1000 * 1000 >= minute) == ("cron", True)
+    await lab.idle()
+
+
+async def test_a_new_schedule_begins_now_and_each_tick_is_queued_once(wire: Wire) -> None:
+    cron = Cron("0 4 * * *")
+    assert await at(wire, cron, "2026-05-01T04:00:10") == 24 * 3_600_000 - 10_000
+    assert await queued(wire) == []
+    for _ in range(3):
+        await at(wire, cron, "2026-05-02T04:00:01")
+    assert [one["scheduledAt"] for one in await queued(wire)] == ["2026-05-02T04:00:00Z"]
+
+
+async def test_a_late_tick_runs_within_its_grace_and_of_several_only_the_latest(wire: Wire) -> None:
+    cron = Cron("0 * * * *")
+    await at(wire, cron, "2026-05-01T00:30:00")
+    await at(wire, cron, "2026-05-01T05:29:00")
+    assert [one["scheduledAt"] for one in await queued(wire)] == ["2026-05-01T05:00:00Z"]
+    await at(wire, cron, "2026-05-01T06:31:00")
+    assert len(await queued(wire)) == 1, "later than half its period: skipped"
+    await at(wire, cron, "2026-05-01T06:32:00")
+    assert len(await queued(wire)) == 1, "and not looked at again"
+
+
+async def test_catch_up_lifts_the_bound_for_the_latest(wire: Wire) -> None:
+    cron = Cron("0 4 * * *", catch_up=True)
+    await at(wire, cron, "2026-05-01T05:00:00")
+    await at(wire, cron, "2026-05-05T23:00:00")
+    assert [one["scheduledAt"] for one in await queued(wire)] == ["2026-05-05T04:00:00Z"]
+
+
+async def test_many_schedulers_double_and_miss_none(wire: Wire) -> None:
+    cron = Cron("* * * * *")
+    start = 1_777_600_800_000
+    wire.now = str(start)
+    await tick(wire, SLUG, cron, Signals())
+    for n in range(1, 251):
+        wire.now = str(start + n * 60_000 + 200)
+        await asyncio.gather(*(tick(wire, SLUG, cron, Signals()) for _ in range(4)))
+    ticks = [one["scheduledAt"] for one in await queued(wire)]
+    assert len(ticks) == len(set(ticks)) == 250
+
+
+@pytest.mark.parametrize(
+    ("expression", "before", "ticks"),
+    [
+        ("30 2 * * *", "2026-03-28T12:00", ["2026-03-29T03:00+02:00", "2026-03-30T02:30+02:00"]),  # the gap
+        ("30 2 * * *", "2026-10-24T12:00", ["2026-10-25T02:30+02:00", "2026-10-26T02:30+01:00"]),  # the fold: once
+        (
+            "0 * * * *",
+            "2026-10-25T01:30",
+            ["2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00", "2026-10-25T03:00+01:00"],
+        ),
+    ],
+)
+def test_clock_changes(expression: str, before: str, ticks: list[str]) -> None:
+    cron = Cron(expression, tz="Europe/Paris")
+    ms = round(datetime.fromisoformat(before).replace(tzinfo=ZoneInfo("Europe/Paris")).timestamp() * 1000)
+    for expected in ticks:
+        ms = cron.next_after(ms)
+        wanted = round(datetime.fromisoformat(expected).timestamp() * 1000)
+        assert ms == wanted
+        assert cron.last_before(ms) == ms
+        assert cron.last_before(ms + 1_000) == ms
+
+
+@pytest.mark.parametrize(
+    ("cron", "told"),
+    [
+        (Cron("0 0 30 2 *"), "it is never due"),
+        (Cron("61 * * * *"), "out of range"),
+        (Cron("* * * *"), "has not five fields"),
+        (Cron("@hourly"), "has not five fields"),
+        (Cron("0 4 * * *", tz="Europe/Pariss"), "did you mean Europe/Paris"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_fails_when_declared(cron: Cron, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as refused:
+        Bus("a").function("f", on=cron)
+    assert "function 'f'" in str(refused.value)
+
+
+async def test_wildcards_also_of_streams_that_appear_later(lab: Lab) -> None:
+    @lab.app.function("all", on=["shop/*", On("shop/user.*")])
+    async def every(ctx: Context[dict], step: Step) -> str:
+        return ctx.event.name
+
+    @lab.app.function("users", on="shop/user.*")
+    async def users(ctx: Context[dict], step: Step) -> str:
+        return ctx.event.name
+
+    await lab.send("shop/early")
+    await lab.work()
+    for name in ("shop/paid", "shop/user.made", "shop/user.gone", "other/x"):
+        await lab.send(name)
+    runs = await lab.ended(5)
+    by_function = sorted((run.function, json.loads(bytes(run.output or b""))) for run in runs)
+    assert by_function == [
+        ("test-all", "shop/paid"),
+        ("test-all", "shop/user.gone"),
+        ("test-all", "shop/user.made"),
+        ("test-users", "shop/user.gone"),
+        ("test-users", "shop/user.made"),
+    ]
+    await lab.idle()
+
+
+@pytest.mark.parametrize("name", ["*", "shop*", "sh*op/x", "shop/*x", "a/*/b"])
+def test_a_wildcard_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="a wildcard stands at the end"):
+        Bus("a").function("f", on=name)
+
+
+async def test_from_start_takes_what_is_there_already(lab: Lab) -> None:
+    await lab.send("a", {"n": 1})
+    await lab.send("a", {"n": 2})
+
+    @lab.app.function("late", on=On("a", from_="start"))
+    async def late(ctx: Context[dict], step: Step) -> int:
+        return ctx.event.data["n"]
+
+    @lab.app.function("later", on="a")
+    async def later(ctx: Context[dict], step: Step) -> int:
+        return ctx.event.data["n"]
+
+    await lab.work()
+    assert {(run.function, bytes(run.output or b"")) for run in await lab.ended(2)} == {
+        ("test-late", b"1"), ("test-late", b"2"),
+    }  # fmt: skip
+
+
+async def test_an_event_of_a_time_to_come_runs_then(lab: Lab) -> None:
+    ran: list[float] = []
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        ran.append(time.time() * 1000)
+
+    await lab.work()
+    due = int(time.time() * 1000) + 1_600
+    await lab.app.send(NewEvent("a", {}, ts=due))
+    await lab.status(await lab.first(), "waiting")
+    await lab.one()
+    assert len(ran) == 1
+    assert ran[0] >= due
+    await lab.idle()
+
+
+async def test_several_triggers(lab: Lab) -> None:
+    @lab.app.function("f", on=["a", On("b", if_="event.data.n > 3"), Cron("0 4 * * *")])
+    async def f(ctx: Context[dict], step: Step) -> str:
+        return ctx.event.name
+
+    await lab.work()
+    await lab.send("a")
+    await lab.send("b", {"n": 1})
+    await lab.send("b", {"n": 5})
+    assert sorted(json.loads(bytes(run.output or b"")) for run in await lab.ended(2)) == ["a", "b"]
+
+    async def remembered() -> bool:
+        return await lab.wire.call("HEXISTS", keys.cron(SLUG), "cron 0 4 * * *")
+
+    await eventually(remembered, "the schedule has begun")
