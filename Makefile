@@ -24,15 +24,16 @@ check: $(STAMP)  ## format, lint, types
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 
-chaos: $(STAMP)  ## the tests that kill processes
-	@$(BIN)/python -m pytest -m chaos $(ARGS)
+TIMES ?= 20
+chaos: $(STAMP)  ## the tests that kill processes; each fault TIMES times, CHAOS_SEED=n repeats one
+	@CHAOS_TIMES=$(TIMES) $(BIN)/python -m pytest -m chaos $(ARGS)
 
 browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	@$(BIN)/python -m pytest -m browser $(ARGS)
 
 storm: $(STAMP)  ## 10,000 runs under hundreds of kills; CHAOS_SEED=n repeats one
-	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py
+	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py tests/chaos/test_poison.py
 
 model: $(STAMP)  ## 10,000 interleavings of the scripts against a model of the design
 	@MODEL_EXAMPLES=$${MODEL_EXAMPLES:-10000} $(BIN)/python -m pytest tests/redis/test_model.py -k valkey
@@ -40,8 +41,9 @@ model: $(STAMP)  ## 10,000 interleavings of the scripts against a model of the d
 mutations: $(STAMP)  ## break each rule in turn; the tests must notice
 	@$(BIN)/python -m tests.mutations
 
-bench: $(STAMP)  ## prints one table: this engine beside the raw floor of the same server
+bench: $(STAMP)  ## this engine beside the raw floor of the same server, and what a finished run keeps
 	@$(BIN)/python -m bench.spine
+	@$(BIN)/python -m bench.memory
 
 docs: $(STAMP)  ## docs/keys.md from bus/wire/keys.py
 	@$(BIN)/python -m docs.make_keys

@@ -6,6 +6,7 @@ import create_app` makes the site.
 
 from bus.bus import Bus, NewEvent
 from bus.context import Context
+from bus.cron import Cron
 from bus.errors import (
     BusError,
     ConfigError,
@@ -26,6 +27,7 @@ __all__ = [
     "BusError",
     "ConfigError",
     "Context",
+    "Cron",
     "Event",
     "EventData",
     "EventInvalid",

@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, overload
 
-import msgspec
-
 from bus import codec, settings
 from bus.errors import ConfigError, EventInvalid
-from bus.event import MAX_EVENTS, EventData, Outgoing, check_id, check_name, check_size, check_ts
+from bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, check_id, check_name, check_size, check_ts
 from bus.function import Function, Handler
 from bus.function import check_id as check_function_id
 from bus.ids import ulid
@@ -19,16 +17,6 @@ from bus.wire.streams import Publisher, Stored
 from bus.wire.wire import Wire
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
-
-
-class NewEvent(msgspec.Struct, frozen=True):
-    """An event to send, when it needs more than its data: a name without a type, an id of its own, a time."""
-
-    event: str | EventData
-    data: Mapping[str, Any] | None = None
-    id: str | None = None
-    ts: int | None = None
-    v: str | None = None
 
 
 class Bus:
@@ -48,22 +36,35 @@ class Bus:
         self,
         id: str,
         *,
-        on: Declared | list[Declared],
+        on: Declared | list[Declared] | None = None,
         retries: int | Retry = 4,
+        on_failure: Handler | None = None,
         name: str = "",
     ) -> Callable[[Handler], Function]:
         """Declare a function: `@app.function("greet", on=Hello)` above `async def greet(ctx, step)`.
 
-        `on` is an event type, a name, `On(…, if_=…)`, or a list of them. `retries` is a count (attempts = retries + 1)
-        or a Retry. Raises ConfigError, naming the function, the option and the way out.
+        `on` is an event type, a name (or `shop/*`), `On(…, if_=…)`, `Cron("0 4 * * *", tz=…)`, or a list of them;
+        without it the function is only invoked. `retries` is a count (attempts = retries + 1) or a Retry. `on_failure`
+        is a handler of the same form, a function of its own (`<id>-failure`, retries 1) that runs when one has failed:
+        its event is `bus/function.failed`, with the error and the event. Raises ConfigError, naming the function, the
+        option and the way out.
         """
         if id in self.functions:
             raise ConfigError(f"bus '{self.id}' has two functions '{id}'; give one of them another id")
-        triggers = checked(on, id)
+        if on_failure is not None and f"{id}-failure" in self.functions:
+            raise ConfigError(f"function '{id}' has on_failure, and '{id}-failure' is a function already; rename that")
+        triggers, crons = checked(on, id)
         retry = retries if isinstance(retries, Retry) else Retry(retries)
 
         def declare(handler: Handler) -> Function:
-            made = Function(self.id, id, handler=handler, triggers=triggers, retry=retry, name=name)
+            failure = None
+            if on_failure is not None:
+                told = f"{name or id} (failure)"
+                failure = Function(self.id, f"{id}-failure", handler=on_failure, triggers=(), retry=Retry(1), name=told)
+                self.functions[failure.id] = failure
+            made = Function(
+                self.id, id, handler=handler, triggers=triggers, retry=retry, name=name, crons=crons, failure=failure
+            )
             self.functions[id] = made
             return made
 
@@ -101,13 +102,13 @@ class Bus:
         """Publish as `send` does, and return ids, stream entries and which were there already."""
         if not 1 <= len(events) <= MAX_EVENTS:
             raise EventInvalid(f"{len(events)} events; send 1 to {MAX_EVENTS} at once", status=413)
-        outgoing: list[Outgoing] = []
+        checked_events: list[Outgoing] = []
         for position, event in enumerate(events):
             try:
-                outgoing.append(_outgoing(event if isinstance(event, NewEvent) else NewEvent(event)))
+                checked_events.append(outgoing(event if isinstance(event, NewEvent) else NewEvent(event)))
             except EventInvalid as error:
                 raise error.at(position) if len(events) > 1 else error from None
-        return await self._connected().publish(outgoing)
+        return await self._connected().publish(checked_events)
 
     async def close(self) -> None:
         """Close the connections that `send` opened."""
@@ -130,7 +131,8 @@ class Bus:
         self._publisher = Publisher(wire)
 
 
-def _outgoing(new: NewEvent) -> Outgoing:
+def outgoing(new: NewEvent) -> Outgoing:
+    """Return an event as it is stored, checked; EventInvalid says what is wrong."""
     value: Any
     if isinstance(new.event, EventData):
         if not new.event.event_name:

@@ -5,6 +5,8 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from bus import codec
+from bus.errors import NonRetriable
 from bus.event import Event
 
 T = TypeVar("T")
@@ -25,7 +27,7 @@ class Context(Generic[T]):
     `ctx.logger.info(…)`, do not keep it in a variable.
     """
 
-    __slots__ = ("_logger", "_replaying", "attempt", "event", "events", "function", "run_id", "state")
+    __slots__ = ("_logger", "_replaying", "_tell_progress", "attempt", "event", "events", "function", "run_id", "state")
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Context(Generic[T]):
         attempt: int,
         state: Any,
         replaying: Callable[[], bool],
+        tell_progress: Callable[[bytes], None],
     ) -> None:
         self.event = event
         self.events: list[Event[T]] = [event]
@@ -44,7 +47,14 @@ class Context(Generic[T]):
         self.attempt = attempt
         self.state = state
         self._replaying = replaying
+        self._tell_progress = tell_progress
         self._logger: Any = None
+
+    def progress(self, percent: float, **fields: Any) -> None:
+        """Show how far the run is: 0 to 100, and what else you like (`processed=40`). At most ten times a second."""
+        if not 0 <= percent <= 100:
+            raise NonRetriable(f"progress must be 0 to 100, got {percent}")
+        self._tell_progress(codec.encode({"percent": percent, **fields}))
 
     @property
     def logger(self) -> Any:

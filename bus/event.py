@@ -5,6 +5,7 @@ until a function's type decodes it.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar, dataclass_transform
 
 import msgspec
@@ -86,6 +87,16 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     def plain(self) -> dict[str, Any]:
         """Return the event as plain values: what expressions see as `event`."""
         return {"id": self.id, "name": self.name, "data": codec.decode(self.data), "ts": self.ts, "v": self.v}
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    """An event to send, when it needs more than its data: a name without a type, an id of its own, a time."""
+
+    event: str | EventData
+    data: Mapping[str, Any] | None = None
+    id: str | None = None
+    ts: int | None = None
+    v: str | None = None
 
 
 class Outgoing(msgspec.Struct, frozen=True):

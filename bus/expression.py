@@ -16,28 +16,32 @@ from bus.errors import ConfigError
 
 _TOKEN = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)""")
 _ROOTS = frozenset({"event"})
+_WITH_ASYNC = frozenset({"event", "async"})
 _ENVELOPE = ("id", "name", "data", "ts", "v")
 
 
 class Expression:
     """A compiled CEL expression; `text` is what the author wrote."""
 
-    def __init__(self, text: str, where: str) -> None:
-        """Compile it; ConfigError names `where` it was declared."""
+    def __init__(self, text: str, where: str, *, of_two: bool = False) -> None:
+        """Compile it; ConfigError names `where` it was declared. `of_two` events: `event`, and `async` that came."""
         self.text = text
         self._where = where
         try:
             self._program = cel.compile(text)
         except ValueError as error:
             raise ConfigError(f"{where}: {text!r} is not an expression: {str(error).splitlines()[0]}") from None
-        unknown = set(self._program.variables()) - _ROOTS
+        roots = _WITH_ASYNC if of_two else _ROOTS
+        unknown = set(self._program.variables()) - roots
         if unknown:
-            raise ConfigError(f"{where}: {text!r} names {min(unknown)!r}; an expression knows only `event`")
+            known = " and ".join(f"`{root}`" for root in sorted(roots, reverse=True))
+            raise ConfigError(f"{where}: {text!r} names {min(unknown)!r}; an expression here knows only {known}")
 
-    def matches(self, event: Mapping[str, Any]) -> bool:
-        """Return whether it is true of an event; an expression that errors is false."""
+    def matches(self, event: Mapping[str, Any], came: Mapping[str, Any] | None = None) -> bool:
+        """Return whether it is true of an event, and of the one that `came`; an expression that errors is false."""
         try:
-            return self._program.execute({"event": dict(event)}) is True
+            values = {"event": dict(event)} if came is None else {"event": dict(event), "async": dict(came)}
+            return self._program.execute(values) is True
         except Exception:  # noqa: BLE001 - the library raises KeyError, TypeError, ValueError and RuntimeError for data
             return False
 

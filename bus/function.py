@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bus.context import Context
+from bus.cron import Cron
 from bus.errors import ConfigError
 from bus.retry import Retry
 from bus.step import Step
@@ -37,6 +38,8 @@ class Function:
         triggers: tuple[Trigger, ...],
         retry: Retry,
         name: str,
+        crons: tuple[Cron, ...] = (),
+        failure: "Function | None" = None,
     ) -> None:
         check_id("function", id)
         if not inspect.iscoroutinefunction(handler):
@@ -52,13 +55,20 @@ class Function:
         self.name = name or id
         self.handler = handler
         self.triggers = triggers
+        self.crons = crons
         self.retry = retry
         self.code = _code(handler)
+        self.failure = failure
+        """What runs when a run of this one has failed: `on_failure`."""
         self._kinds = {trigger.name: trigger.kind for trigger in triggers}
 
     def kind_of(self, event_name: str) -> type[Any] | None:
         """Return the payload type declared for an event's name, if any."""
         return self._kinds.get(event_name)
+
+    def triggers_of(self, event_name: str) -> tuple[Trigger, ...]:
+        """Return the triggers that are for events of a name, the exact one first."""
+        return tuple(sorted((t for t in self.triggers if t.covers(event_name)), key=lambda t: t.is_pattern))
 
     def __repr__(self) -> str:
         return f"<Function {self.slug}>"

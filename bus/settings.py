@@ -31,6 +31,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a command may go without an answer."""
     keep_ms: int = 7 * 86_400_000
     """How long an ended run is kept."""
+    keep_runs: int = 100_000
+    """How many ended runs of a function are kept: of failed ones, and of the others."""
+    keep_events_ms: int = 3 * 86_400_000
+    """How long events are kept, unless a function has not done with them."""
     dedupe_ms: int = 86_400_000
     """How long a caller's event id is remembered."""
     event_keys: tuple[str, ...] = ()
@@ -75,6 +79,8 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_STALL": ("stall_ms", float),
     "BUS_TIMEOUT": ("timeout_ms", float),
     "BUS_KEEP": ("keep_ms", float),
+    "BUS_KEEP_RUNS": ("keep_runs", int),
+    "BUS_KEEP_EVENTS": ("keep_events_ms", float),
     "BUS_DEDUPE": ("dedupe_ms", float),
     "BUS_EVENT_KEYS": ("event_keys", tuple),
     "BUS_LOG_FORMAT": ("log_format", str),
@@ -94,6 +100,10 @@ def _value(variable: str, text: str, kind: type) -> Any:
         except ValueError:
             duration = text
         return milliseconds(duration, variable)
+    if kind is int:
+        if not text.isdecimal():
+            raise ConfigError(f"{variable} must be a whole number, got {text!r}")
+        return int(text)
     if kind is tuple:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     return text

@@ -1,13 +1,37 @@
 """Step: the contract a function's body sees. The replaying implementation lives in consumers/steps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
+import msgspec
+
+from bus import codec
+from bus.event import Event, EventData, NewEvent
 from bus.retry import Retry
 
 R = TypeVar("R")
+E = TypeVar("E", bound=EventData)
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """The answer to a durable HTTP request: its status, its headers (lower case), its body as text."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    def json(self) -> Any:
+        """Return the body's value."""
+        return codec.decode(self.body)
+
+
+class Callee(Protocol):
+    """What can be invoked: a declared function."""
+
+    slug: str
+    handler: Callable[..., Any]
 
 
 class Step(ABC):
@@ -59,3 +83,90 @@ class Step(ABC):
     @abstractmethod
     def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:
         """Wait durably until an aware datetime; one that has passed does not wait."""
+
+    @overload
+    @abstractmethod
+    def wait_for_event(
+        self,
+        id: str,
+        event: type[E],
+        *,
+        match: str | None = None,
+        if_: str | None = None,
+        timeout: float | str | timedelta | None = None,
+    ) -> Coroutine[Any, Any, Event[E] | None]: ...
+    @overload
+    @abstractmethod
+    def wait_for_event(
+        self,
+        id: str,
+        event: str,
+        *,
+        match: str | None = None,
+        if_: str | None = None,
+        timeout: float | str | timedelta | None = None,
+    ) -> Coroutine[Any, Any, Event[Any] | None]: ...
+    @abstractmethod
+    def wait_for_event(
+        self,
+        id: str,
+        event: str | type[EventData],
+        *,
+        match: str | None = None,
+        if_: str | None = None,
+        timeout: float | str | timedelta | None = None,
+    ) -> Coroutine[Any, Any, Event[Any] | None]:
+        """Wait for an event; None when `timeout` (at most and by default 366 days) is over first.
+
+        `match="data.orderId"`: it has there what the run's own event has. `if_`: CEL over `event`, the run's own, and
+        `async`, the one that comes. Neither: the next of that name. One that came since the run began, and that no
+        other wait of the run has taken, is found too. One event answers every run that waits for it.
+        """
+
+    @abstractmethod
+    def wait_for_signal(
+        self, id: str, signal: str, *, timeout: float | str | timedelta | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Wait for a signal and return its data; None when `timeout` is over first.
+
+        One run at a time waits for a name: a second one's step fails with `signal_conflict`.
+        """
+
+    @abstractmethod
+    def send_signal(self, id: str, signal: str, data: Any = None) -> Coroutine[Any, Any, bool]:
+        """Hand data to the run that waits for a signal; return whether one did."""
+
+    @abstractmethod
+    def invoke(
+        self,
+        id: str,
+        function: Callee | str,
+        data: Any = None,
+        *,
+        timeout: float | str | timedelta | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Call another function (or a slug, of any bus) with an object as its event's data; return what it returns.
+
+        StepFailed with its error when it fails, or `timeout`, which does not cancel it.
+        """
+
+    @abstractmethod
+    def send_event(
+        self, id: str, event: str | EventData | NewEvent | Sequence[EventData | NewEvent], data: Any = None
+    ) -> Coroutine[Any, Any, list[str]]:
+        """Publish one event or several from the run, once however often it is tried; return their ids."""
+
+    @abstractmethod
+    def fetch(
+        self,
+        id: str,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        data: bytes | str | None = None,
+        timeout: float | str | timedelta = 30,
+        retries: int | Retry | None = None,
+    ) -> Coroutine[Any, Any, Fetched]:
+        """Send an HTTP request as a step. No answer, 5xx and 429 are tried again; any other status is returned."""

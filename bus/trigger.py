@@ -1,19 +1,28 @@
 """Triggers: what starts a function. A value; the worker reads the streams they name."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from bus.cron import Cron
 from bus.errors import ConfigError, EventInvalid
 from bus.event import EventData, check_name
 from bus.expression import Expression
 
+SYSTEM = frozenset({"bus/function.failed", "bus/function.finished", "bus/function.cancelled"})
+"""Reserved names that functions may be triggered by: ends of runs, of any bus on this Redis."""
+
 
 class On(msgspec.Struct, frozen=True):
-    """Start on an event, by type or by name, where `if_` (CEL over `event`) is true."""
+    """Start on an event, by type or by name, where `if_` (CEL over `event`) is true.
+
+    A name may end in `/*` or `.*`: any event that begins so. `from_="start"`: also on the events that are in the stream
+    already when the trigger is declared first.
+    """
 
     event: str | type[EventData]
     if_: str | None = None
+    from_: Literal["now", "start"] = "now"
 
 
 class Trigger(msgspec.Struct, frozen=True):
@@ -22,6 +31,16 @@ class Trigger(msgspec.Struct, frozen=True):
     name: str
     kind: type[Any] | None = None
     condition: Expression | None = None
+    from_start: bool = False
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it is for all events whose names begin alike."""
+        return self.name.endswith("*")
+
+    def covers(self, event: str) -> bool:
+        """Whether it is for events of a name."""
+        return covers(self.name, event)
 
     @property
     def words(self) -> str:
@@ -29,24 +48,43 @@ class Trigger(msgspec.Struct, frozen=True):
         return f"{self.name} if {self.condition.text}" if self.condition else self.name
 
 
-Declared = str | type[EventData] | On
+Declared = str | type[EventData] | On | Cron
 
 
-def checked(declared: Declared | list[Declared], function: str) -> tuple[Trigger, ...]:
-    """Return the triggers of an `on=`; ConfigError names the function and the way out."""
-    several = declared if isinstance(declared, list) else [declared]
-    if not 1 <= len(several) <= 10:
-        raise ConfigError(f"function '{function}' has {len(several)} triggers; give 1 to 10")
+def covers(pattern: str, event: str) -> bool:
+    """Whether a trigger's name, or its pattern, is for events of a name."""
+    return event.startswith(pattern[:-1]) and len(event) >= len(pattern) if pattern.endswith("*") else pattern == event
+
+
+def checked(declared: Declared | list[Declared] | None, function: str) -> tuple[tuple[Trigger, ...], tuple[Cron, ...]]:
+    """Return the triggers and the schedules of an `on=`; ConfigError names the function and the way out."""
+    if declared is None:
+        return (), ()
+    every = declared if isinstance(declared, list) else [declared]
+    crons = tuple(one for one in every if isinstance(one, Cron))
+    for cron in crons:
+        cron.check(f"function '{function}'")
+    if len({cron.words for cron in crons}) < len(crons):
+        raise ConfigError(f"function '{function}' has one schedule twice; remove one")
+    if not 1 <= len(every) <= 10:
+        raise ConfigError(f"function '{function}' has {len(every)} triggers; give 1 to 10")
+    return _events([one for one in every if not isinstance(one, Cron)], function), crons
+
+
+def _events(several: list[str | type[EventData] | On], function: str) -> tuple[Trigger, ...]:
     triggers: list[Trigger] = []
     for one in several:
         on = one if isinstance(one, On) else On(one)
         name, kind = (on.event, None) if isinstance(on.event, str) else (on.event.event_name, on.event)
         if not name:
             raise ConfigError(f"function '{function}': class {on.event!r} has no event name; declare it with name='…'")
-        if "*" in name:
-            raise ConfigError(f"function '{function}': wildcard trigger {name!r} is not supported yet; name each event")
+        if "*" in name[:-1] or (name.endswith("*") and name[-2:-1] not in ("/", ".")):
+            raise ConfigError(
+                f"function '{function}': {name!r}: a wildcard stands at the end, after '/' or '.', as in 'shop/*'"
+            )
         try:
-            check_name(name)
+            if name not in SYSTEM:
+                check_name(name.removesuffix("*"))
         except EventInvalid as error:
             raise ConfigError(f"function '{function}': event name {name!r} {error.reason}") from None
         condition = Expression(on.if_, f"function '{function}', if_") if on.if_ is not None else None
@@ -56,5 +94,5 @@ def checked(declared: Declared | list[Declared], function: str) -> tuple[Trigger
             raise ConfigError(
                 f"function '{function}' has two triggers for '{name}'; remove one, or join their conditions"
             )
-        triggers.append(Trigger(name, kind, condition))
+        triggers.append(Trigger(name, kind, condition, on.from_ == "start"))
     return tuple(triggers)

@@ -1,4 +1,4 @@
-"""`bus runs` and `bus run ID`."""
+"""`bus runs`, `bus run ID`, `bus cancel`, `bus rerun`, `bus functions` and `bus doctor`."""
 
 import asyncio
 import sys
@@ -15,9 +15,14 @@ from bus import codec, settings
 from bus.clock import now_ms
 from bus.durations import in_words
 from bus.errors import ConfigError
-from bus.wire.registry import functions
+from bus.wire.fitness import examine
+from bus.wire.registry import Registered
+from bus.wire.registry import functions as registered
 from bus.wire.wire import Wire
-from checkpoint.history import STATUSES, Run, StepView, find, list_runs, steps, wait_for_end
+from checkpoint.cancel import cancel as cancel_run
+from checkpoint.forget import forget
+from checkpoint.history import STATUSES, Run, StepView, counts, find, list_runs, steps, wait_for_end
+from checkpoint.rerun import rerun as rerun_run
 
 R = TypeVar("R")
 _COLOURS = {
@@ -53,7 +58,7 @@ def runs(
         raise ConfigError(f"status {status!r} is none; there are {', '.join(STATUSES)}")
 
     async def look(wire: Wire) -> list[Run]:
-        slugs = [known.slug for known in await functions(wire)]
+        slugs = [known.slug for known in await registered(wire)]
         if function is not None and function not in slugs:
             raise ConfigError(f"function {function!r} is not registered; there are {', '.join(slugs) or 'none'}")
         page = await list_runs(wire, [function] if function else slugs, [status] if status else STATUSES, limit=limit)
@@ -94,6 +99,76 @@ def run(
     else:
         _show(found, its_steps)
     if found.status == "failed":
+        raise typer.Exit(1)
+
+
+def cancel(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+) -> None:
+    """Cancel a run. One that waits or is queued ends at once; one that runs is ended by its worker within seconds."""
+    word = with_wire(lambda wire: cancel_run(wire, run_id, "cancelled with bus cancel"))
+    if word == "gone":
+        raise ConfigError(f"no run {run_id!r}: it never was, or its time to be kept is over")
+    if word == "ended":
+        raise ConfigError(f"run {run_id} has ended already")
+    told = "cancelled" if word == "cancelled" else "it runs; its worker has been asked to end it"
+    sys.stdout.write(f"{run_id}  {told}\n")
+
+
+def rerun(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+    from_step: Annotated[str, typer.Option("--from", help="Keep the results of the steps before this one.")] = "",
+) -> None:
+    """Run again, for the same event: a new run, whose id is printed."""
+    sys.stdout.write(with_wire(lambda wire: rerun_run(wire, run_id, from_step)) + "\n")
+
+
+def functions(
+    action: Annotated[str | None, typer.Argument(metavar="[forget", help="forget: this function is no more.")] = None,
+    slug: Annotated[str | None, typer.Argument(metavar="SLUG]", help="Its slug.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the registered functions with their runs; or forget one, so that it holds back no event any more."""
+    if action is not None and (action != "forget" or slug is None):
+        raise ConfigError("write: bus functions, or: bus functions forget SLUG")
+    if slug is not None:
+        dropped = with_wire(lambda wire: forget(wire, slug))
+        sys.stdout.write(f"{slug} is forgotten; groups dropped: {', '.join(dropped) or 'none'}\n")
+        return
+
+    async def look(wire: Wire) -> tuple[list[Registered], dict[str, dict[str, int]]]:
+        known = await registered(wire)
+        return known, await counts(wire, [function.slug for function in known])
+
+    known, how_many = with_wire(look)
+    if as_json:
+        sys.stdout.write(
+            codec.encode([{"slug": f.slug, "on": f.on, "runs": how_many[f.slug]} for f in known]).decode() + "\n"
+        )
+        return
+    if not known:
+        sys.stdout.write("no functions yet; a worker registers them: bus worker APP\n")
+        return
+    table = Table("function", "on", "running", "waiting", "completed", "failed", box=None, pad_edge=False)
+    for function in known:
+        runs = how_many[function.slug]
+        numbers = (runs["running"] + runs["queued"], runs["waiting"], runs["completed"], runs["failed"])
+        table.add_row(function.slug, escape(", ".join(function.on)), *(str(number) for number in numbers))
+    _console().print(table)
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not."""
+    findings = with_wire(examine)
+    if as_json:
+        sys.stdout.write(codec.encode(findings).decode() + "\n")
+    else:
+        table = Table("", "check", "found", "what to do", box=None, pad_edge=False)
+        for finding in findings:
+            mark = {"fit": "[green]fit[/]", "advice": "[yellow]advice[/]", "unfit": "[red]unfit[/]"}[finding.verdict]
+            table.add_row(mark, finding.check, escape(_plain(finding.found)), escape(finding.do))
+        _console().print(table)
+    if any(finding.verdict == "unfit" for finding in findings):
         raise typer.Exit(1)
 
 

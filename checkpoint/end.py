@@ -1,33 +1,42 @@
-"""End: record how a run ended, once."""
+"""End: record how a run ended, once. Runs of a function that end in one tick share a call."""
 
-from typing import Literal, cast
+import asyncio
+from typing import Any, Literal
 
 from bus import codec
-from bus.failpoints import reached
 from bus.wire.wire import Wire
 from checkpoint.memo import Failure
-from checkpoint.owned import Owned, Word
+from checkpoint.owned import Owned
+
+Leaves = Literal["", "steps", "open", "steps open"]
+"""Which keys a run has beside its own, as far as the caller, who has seen them all made, can tell."""
 
 
-async def end(
+def end(
     wire: Wire,
     owned: Owned,
     status: Literal["completed", "failed", "cancelled"],
     *,
     output: bytes = b"null",
     error: Failure | None = None,
-) -> Word:
-    """Record an end; waits until Redis answers. `over` may be the repeat of this very call."""
-    word = await wire.lasting_script(
+    leaves: Leaves = "steps open",
+    heard: str = "",
+) -> asyncio.Future[Any]:
+    """Record an end; the future has the word (bytes). `over` may be the repeat of this very call.
+
+    `heard` holds the statuses that somebody beside the run's caller is to be told of (checkpoint/ends.py).
+    """
+    return wire.together(
         "run_end",
         owned.prefix,
-        owned.run,
-        owned.fence,
-        owned.turn,
-        status,
-        "output" if error is None else "error",
-        output if error is None else codec.encode(error),
-        wire.settings.keep_ms,
+        (wire.settings.keep_ms, heard),
+        (
+            owned.run,
+            owned.fence,
+            owned.turn,
+            status,
+            "output" if error is None else "error",
+            output if error is None else codec.encode(error),
+            leaves,
+        ),
     )
-    reached("end.replied")
-    return cast("Word", word.decode())

@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec import Raw
 from bus import codec
 from bus.errors import ConfigError
 from bus.ids import run_id, ulid_ms
+from bus.trigger import covers
 from bus.wire import keys
 from bus.wire.outcomes import ENDED
 from bus.wire.registry import Registered, functions
@@ -39,6 +41,9 @@ class Run(msgspec.Struct, omit_defaults=True):
     error: Failure | None = None
     worker: str = ""
     code: str = ""
+    source: str = "event"
+    parent: str = ""
+    progress: Raw | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -57,6 +62,7 @@ class StepView(msgspec.Struct, omit_defaults=True):
     attempts: int = 1
     ended: int | None = None
     due: int | None = None
+    what: Raw | None = None
     data: Raw | None = None
     error: Failure | None = None
 
@@ -163,6 +169,9 @@ def _run(run: str, slug: str, flat: Sequence[bytes]) -> Run:
         error=codec.decode_as(error, Failure) if error else None,
         worker=fields.get("worker", b"").decode(),
         code=fields.get("code", b"").decode(),
+        source=fields.get("source", b"event").decode(),
+        parent=fields.get("parent", b"").decode(),
+        progress=_json(fields.get("progress")),
     )
 
 
@@ -183,7 +192,13 @@ async def find(wire: Wire, run: str) -> Run | None:
 
 async def _unstarted(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
     """Run ids are derived from name, entry and function: look at the entries of that millisecond."""
-    pairs = [(function, name) for function in known for name in function.events]
+    published = [name.decode() for name in await wire.load("ZRANGE", keys.event_names(), 0, 999)]
+    pairs = [
+        (function, name)
+        for function in known
+        for pattern in function.events
+        for name in (filter(partial(covers, pattern), published) if pattern.endswith("*") else [pattern])
+    ]
     if not pairs:
         return None
     replies = await wire.loads(*(("XRANGE", keys.events(name), ms, ms, "COUNT", 1_000) for _, name in pairs))
@@ -224,6 +239,7 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
             since=noted.since,
             attempts=attempts,
             due=noted.due,
+            what=None if bytes(noted.what) == b"null" else noted.what,
             error=noted.error,
         )
         views.append((noted.since, 1 << 30, view))

@@ -22,6 +22,10 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     stack: str = ""
 
+    def told(self) -> str:
+        """Return it as a line of a log tells it."""
+        return f"{self.name}: {self.message}"
+
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Return what is stored of an exception; a group tells all its leaves."""
@@ -44,7 +48,8 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 class Memo(msgspec.Struct, frozen=True):
     """A finished step. `n` is its place in the order in which steps finished; `started` and `ended` are its last
-    attempt's, `since` its first one's when there were several; `error` stands in place of `data`."""
+    attempt's, `since` its first one's when there were several; `error` stands in place of `data`; `entry` is the stream
+    entry of an event it waited for."""
 
     n: int
     kind: str
@@ -52,6 +57,7 @@ class Memo(msgspec.Struct, frozen=True):
     since: int = 0
     started: int = 0
     ended: int = 0
+    entry: str = ""
     data: Raw = Raw(b"null")
     error: Failure | None = None
 
@@ -63,13 +69,18 @@ class Memo(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A step that is not finished: since when, until when it waits (server ms), and the error of its last attempt."""
+    """A step that is not finished: since when, until when it waits (server ms), and the error of its last attempt.
+
+    `what` it waits for, as JSON for people; `armed` once whoever brings it has been told.
+    """
 
     since: int
     kind: str
     due: int | None = None
     attempt: int = 0
     error: Failure | None = None
+    what: Raw = Raw(b"null")
+    armed: bool = False
 
 
 def memo_of(raw: bytes) -> Memo:

@@ -6,7 +6,7 @@ import msgspec
 
 from bus.wire import keys
 
-Word = Literal["mine", "there", "full", "wake", "over", "lost", "absent"]
+Word = Literal["mine", "there", "full", "wake", "cancel", "over", "lost", "absent"]
 
 
 class Owned(msgspec.Struct):

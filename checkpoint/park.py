@@ -18,6 +18,7 @@ class Parked(msgspec.Struct):
     word: Word
     due_in_ms: int = 0
     news: dict[str, Memo] = {}
+    cancel: Failure | None = None
 
 
 async def park(
@@ -48,4 +49,6 @@ async def park(
     word = cast("Word", reply[0].decode())
     if word == "mine":
         return Parked(word, due_in_ms=int(reply[1]))
+    if word == "cancel":
+        return Parked(word, cancel=codec.decode_as(reply[1], Failure))
     return Parked(word, news=news_of(reply[1]) if word == "wake" else {})

@@ -4,20 +4,25 @@ from typing import Literal, cast
 
 import msgspec
 
+from bus import codec
 from bus.failpoints import reached
 from bus.wire import keys
 from bus.wire.wire import Wire
+from checkpoint.memo import Failure
 
 AT_ONCE = 100
 
 
 async def resolve(
-    wire: Wire, slug: str, run: str, step: str, kind: str, data: bytes
+    wire: Wire, slug: str, run: str, step: str, kind: str, data: bytes, *, error: Failure | None = None, entry: str = ""
 ) -> Literal["gone", "there", "waiting", "running", "queued"]:
-    """Store a step's memo and see to it that the run hears of it; the answer is the status the run had."""
-    word = await wire.lasting_script(
-        "run_resolve", [keys.function(slug)], run, step, f'"kind":"{kind}"', b'"data":' + data
-    )
+    """Store a step's memo and see to it that the run hears of it; the answer is the status the run had.
+
+    `entry` is the stream entry an event came from: a later wait of the run does not take it again.
+    """
+    middle = f'"kind":"{kind}"' + (f',"entry":{codec.encode(entry).decode()}' if entry else "")
+    result = b'"data":' + data if error is None else b'"error":' + codec.encode(error)
+    word = await wire.lasting_script("run_resolve", [keys.function(slug)], run, step, middle, result)
     return cast("Literal['gone', 'there', 'waiting', 'running', 'queued']", word.decode())
 
 

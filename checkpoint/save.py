@@ -16,7 +16,7 @@ class Saved(msgspec.Struct):
 
     word: Word
     n: int = 0
-    cancel: bool = False
+    cancel: Failure | None = None
     news: dict[str, Memo] = {}
     memo: Memo | None = None
     full: str = ""
@@ -35,34 +35,34 @@ async def save(
     since: int | None = None,
     opened: bool = False,
     known: int = 0,
+    entry: str = "",
 ) -> Saved:
     """Record what a step returned (`data`, JSON) or raised; waits until Redis answers.
 
-    `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms).
+    `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms), `entry` the
+    stream entry of an event that was waited for.
     """
     middle = f'"kind":"{kind}","attempts":{attempts}'
     if since is not None:
         middle += f',"since":{since}'
+    if entry:
+        middle += f',"entry":{codec.encode(entry).decode()}'
     result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
-    reply = await wire.lasting_script(
+    reply = await wire.together(
         "run_save",
         owned.prefix,
-        owned.run,
-        owned.fence,
-        owned.turn,
-        step,
-        middle,
-        took_ms,
-        result,
-        1 if opened else 0,
-        known,
-        MAX_STEPS,
-        MAX_STATE_BYTES,
+        (MAX_STEPS, MAX_STATE_BYTES),
+        (owned.run, owned.fence, owned.turn, step, middle, took_ms, result, 1 if opened else 0, known),
     )
     reached("save.replied")
     word = cast("Word", reply[0].decode())
     if word == "mine":
-        return Saved(word, n=int(reply[1]), cancel=bool(reply[2]), news=news_of(reply[3]))
+        return Saved(
+            word,
+            n=int(reply[1]),
+            cancel=codec.decode_as(reply[2], Failure) if reply[2] else None,
+            news=news_of(reply[3]),
+        )
     if word == "there":
         return Saved(word, memo=memo_of(reply[1]))
     return Saved(word, full=reply[1].decode() if word == "full" else "")
@@ -87,9 +87,13 @@ async def note_open(
     attempt: int = 0,
     error: Failure | None = None,
     took_ms: int = 0,
+    what: bytes = b"",
 ) -> Noted:
-    """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands."""
-    reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error, took_ms))
+    """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands.
+
+    `what` it waits for is JSON, for people.
+    """
+    reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error, took_ms, what))
     reached("open.replied")
     word = cast("Word", reply[0].decode())
     return Noted(word, int(reply[1] or 0), int(reply[2]), int(reply[3])) if word == "mine" else Noted(word)
@@ -103,13 +107,42 @@ def tell_open(wire: Wire, owned: Owned, step: str, attempt: int, took_ms: int) -
     future.add_done_callback(lambda told: told.cancelled() or told.exception())
 
 
+def tell_progress(wire: Wire, owned: Owned, progress: bytes) -> None:
+    """Send, without waiting, how far a run is (JSON): what the page shows; a lost one costs nothing."""
+    script = wire.scripts["run_progress"]
+    arguments = (owned.run, owned.fence, owned.turn, progress)
+    future = wire.call("EVALSHA", script.sha, 1, owned.prefix[0], wire.now, *arguments)
+    future.add_done_callback(lambda told: told.cancelled() or told.exception())
+
+
+def tell_armed(wire: Wire, owned: Owned, step: str, kind: str, due: int, what: bytes) -> None:
+    """Send, without waiting, that whoever brings what a step waits for has been told; a lost one is told again."""
+    keys, *arguments = _open(owned, step, kind, str(due), 0, None, 0, what, armed=True)
+    script = wire.scripts["run_open"]
+    future = wire.call("EVALSHA", script.sha, 1, keys[0], wire.now, *arguments)
+    future.add_done_callback(lambda told: told.cancelled() or told.exception())
+
+
 def _open(
-    owned: Owned, step: str, kind: str, due: str, attempt: int, error: Failure | None, took_ms: int
+    owned: Owned,
+    step: str,
+    kind: str,
+    due: str,
+    attempt: int,
+    error: Failure | None,
+    took_ms: int,
+    what: bytes = b"",
+    *,
+    armed: bool = False,
 ) -> tuple[tuple[str], *tuple[Any, ...]]:
     record = f'"kind":"{kind}","attempt":{attempt}'.encode()
     if error is not None:
         record += b',"error":' + codec.encode(error)
-    keep = "keep" if kind != "run" else "replace"
+    if what:
+        record += b',"what":' + what
+    if armed:
+        record += b',"armed":true'
+    keep = "keep" if kind != "run" and not armed else "replace"
     return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, took_ms)
 
 

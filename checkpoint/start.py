@@ -1,6 +1,6 @@
 """Start: which delivered entries may have their runs' code run, and from where. One script per function and read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,8 @@ class Asked(msgspec.Struct):
 
     `owner` is the consumer it was claimed from (empty: not claimed, or from oneself or @released, which is no crash).
     `event` is the event as JSON, empty for a queue entry of a run that has begun. `fence` is new for this delivery.
+    `parent` (`<slug>|<run>|<step>`) is the step that waits for the run's end.
+    A run `not_before` (server ms) waits on a timer first.
     """
 
     run: str
@@ -29,10 +31,15 @@ class Asked(msgspec.Struct):
     event: bytes
     source: str
     queued: int
+    parent: str = ""
+    not_before: int = 0
 
 
 class Started(msgspec.Struct):
-    """What start answers. `word` is `go`, or why nothing is run (docs/state-machine.md)."""
+    """What start answers. `word` is `go`, or why nothing is run (docs/state-machine.md).
+
+    `resumed` when the run has begun before; `error` when Redis refused this run's keys, with what it said in `why`.
+    """
 
     word: str
     turn: int = 1
@@ -43,29 +50,47 @@ class Started(msgspec.Struct):
     event: bytes | None = None
     memos: dict[str, Memo] = {}
     open: dict[str, Open] = {}
+    resumed: bool = False
+    why: str = ""
 
 
-async def start(wire: Wire, function: Function, asked: Sequence[Asked], suspects: int) -> list[Started]:
-    """Start runs; waits until Redis answers. At most `suspects` runs that have crashed twice are let through."""
-    flat: list[str | bytes | int] = []
+def start(
+    wire: Wire,
+    function: Function,
+    asked: Sequence[Asked],
+    suspects: int,
+    heard: str,
+    then: Callable[[list[Started], BaseException | None], None],
+) -> None:
+    """Start runs and call `then` when Redis has answered, however long that takes: with the answers, or an error.
+
+    At most `suspects` runs that have crashed twice are let through.
+    """
+    flat: list[str | bytes | int] = [function.code, wire.settings.keep_ms, suspects, MAX_CRASHES, heard]
     for one in asked:
         flat += (
-            one.run, one.turn, one.entry, one.owner, one.consumer, one.fence, one.event, one.source, one.queued
+            one.run, one.turn, one.entry, one.owner, one.consumer, one.fence, one.event, one.source, one.queued,
+            one.parent, one.not_before,
         )  # fmt: skip
-    replies = await wire.lasting_script(
-        "run_start",
-        [keys.function(function.slug)],
-        function.code,
-        wire.settings.keep_ms,
-        suspects,
-        MAX_CRASHES,
-        *flat,
-    )
-    return [_started(reply) for reply in replies]
+
+    def answered(replies: Any, error: BaseException | None) -> None:
+        then([] if error is not None else [_started(reply) for reply in replies], error)
+
+    wire.lasting_script_then(answered, "run_start", (keys.function(function.slug),), flat)
 
 
 def _started(reply: Sequence[Any]) -> Started:
+    """Return an answer; one whose memos cannot be read is that run's error alone."""
+    try:
+        return _read(reply)
+    except (ValueError, UnicodeDecodeError) as error:
+        return Started("error", why=str(error))
+
+
+def _read(reply: Sequence[Any]) -> Started:
     word = reply[0].decode()
+    if word == "error":
+        return Started(word, why=reply[1].decode(errors="replace"))
     if word != "go":
         return Started(word)
     if len(reply) == 3:
@@ -73,6 +98,7 @@ def _started(reply: Sequence[Any]) -> Started:
     memos, opened = reply[7], reply[8]
     return Started(
         word,
+        resumed=True,
         turn=int(reply[1]),
         now=int(reply[2]),
         attempt=int(reply[3]),

@@ -1,12 +1,24 @@
 """Acks: acknowledgements of a loop tick share one command per stream, in a later write than the end they follow."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Protocol
 
 from bus.failpoints import reached
-from bus.wire.streams import acknowledge, acknowledge_turns
+from bus.wire.streams import acknowledge, acknowledge_turns, release
 from bus.wire.wire import Wire
 from consumers.delivery import Delivery, Source
 from consumers.quiet import outside
+
+
+class Taker(Protocol):
+    """Who does what is read: the executor runs runs, the courier carries what others wait for."""
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Take entries of one source."""
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give entries of one source back."""
 
 
 class Acks:
@@ -40,11 +52,20 @@ class Acks:
 
     async def _tell(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
         ids = [delivery.id for delivery, _ in deliveries]
-        if source.is_queue:
-            await acknowledge_turns(self._wire, source.function.slug, ids)
+        if source.is_deleted_when_done:
+            await acknowledge_turns(self._wire, source.stream, source.group, ids)
         else:
             await acknowledge(self._wire, source.stream, source.group, ids)
         for delivery, failpoint in deliveries:
             source.drop(delivery)
             if failpoint:
                 reached(failpoint)
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give entries of one source back for any worker to claim."""
+        source = deliveries[0].source
+        for delivery in deliveries:
+            source.drop(delivery)
+        ids = [delivery.id for delivery in deliveries]
+        await release(self._wire, source.stream, source.group, deliveries[0].consumer, ids)
+        reached("release.replied")

@@ -7,9 +7,9 @@ from bus.failpoints import reached
 from bus.observe.signals import Signals
 from bus.wire.streams import RELEASED, claim, pending, take
 from bus.wire.wire import Wire
+from consumers.acks import Taker
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
-from consumers.executor import Executor
 from consumers.reader import Reader
 
 MOST = 100
@@ -19,17 +19,18 @@ STRANGERS_EVERY_S = 5.0
 class Claimer:
     """Sweeps one source."""
 
-    def __init__(self, wire: Wire, reader: Reader, capacity: Capacity, executor: Executor, signals: Signals) -> None:
+    def __init__(self, wire: Wire, reader: Reader, capacity: Capacity, taker: Taker, signals: Signals) -> None:
         self._wire = wire
+        self.source = reader.source
         self._reader = reader
         self._capacity = capacity
-        self._executor = executor
+        self._taker = taker
         self._signals = signals
         self._looked = time.monotonic()
 
     async def sweep(self) -> None:
         """Look once; called every sweep interval."""
-        source = self._reader.source
+        source = self.source
         if not source.lease.begun or self._capacity.free <= 0:
             return
         try:
@@ -43,7 +44,7 @@ class Claimer:
             return  # the reader tells of it, and makes the group again
 
     async def _claim(self) -> None:
-        source = self._reader.source
+        source = self.source
         lease_ms = self._wire.settings.lease_ms
         if not source.lease.may_judge(lease_ms):
             return
@@ -66,16 +67,16 @@ class Claimer:
             deliveries += source.receive([(entry, fields)], me, "" if owner == RELEASED else owner)
         self._signals.notice(
             "took over what a worker left",
-            function=source.function.slug,
+            group=source.group,
             entries=len(claimed),
             workers=sorted({owner for _, owner, _ in claimed}),
         )
         if deliveries:
-            self._executor.begin(deliveries)
+            self._taker.begin(deliveries)
 
     async def _take_strangers(self) -> None:
         """Entries pending for this living worker whose reply was lost: nobody else would ever claim them (why B1)."""
-        source = self._reader.source
+        source = self.source
         me = source.lease.consumer
         idle = min(5_000, self._wire.settings.lease_ms // 2)
         # In-hand entries are pending too: ask for enough to see past them.
@@ -89,4 +90,4 @@ class Claimer:
             self._signals.notice(
                 "took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream
             )
-            self._executor.begin(deliveries)
+            self._taker.begin(deliveries)

@@ -1,4 +1,4 @@
-"""`bus worker`."""
+"""`bus worker` and `bus invoke`."""
 
 import asyncio
 import gc
@@ -12,14 +12,19 @@ from typing import Annotated
 import typer
 import uvloop
 
-from bus import settings
+from bus import codec, settings
 from bus.bus import Bus
 from bus.errors import BusError
 from bus.loading import load
 from bus.observe import log
 from bus.observe.signals import Signals
 from bus.settings import Settings
+from bus.wire.wire import Wire
+from checkpoint.cli import with_wire
+from checkpoint.history import Run, wait_for_end
+from checkpoint.invoke import invoke as invoked
 from consumers.worker import Worker
+from producers.cli import data_of
 
 _GC_THRESHOLD = 20_000
 
@@ -99,3 +104,31 @@ def _several(apps: list[str], concurrency: int, processes: int) -> int:
                 sys.stderr.write(f"a worker process ended with {child.returncode}; it is started again\n")
                 children[place] = subprocess.Popen(command)
     return max(abs(child.returncode or 0) for child in children)
+
+
+def invoke(
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="The function: <bus id>-<function id>.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help="Its data.")] = None,
+    wait: Annotated[float, typer.Option(help="Wait this many seconds for its end, and print what it returns.")] = 0.0,
+) -> None:
+    """Run a function by its slug, without an event: bus invoke shop-refund orderId=o1 --wait 10.
+
+    With --wait the exit code is 1 when the run has failed, and 2 when it has not ended in time.
+    """
+    data = data_of(words or [])
+
+    async def begun(wire: Wire) -> tuple[str, Run | None]:
+        run = await invoked(wire, slug, data)
+        return run, await wait_for_end(wire, run, wait) if wait else None
+
+    run, found = with_wire(begun)
+    sys.stdout.write(f"{run}{f'  {found.status}' if found else ''}\n")
+    if not wait:
+        return
+    if found is None or not found.has_ended:
+        raise typer.Exit(2)
+    if found.error is not None:
+        sys.stderr.write(f"{found.error.told()}\n")
+    elif found.output is not None:
+        sys.stdout.write(codec.pretty(bytes(found.output)) + "\n")
+    raise typer.Exit(0 if found.status == "completed" else 1)

@@ -1,11 +1,15 @@
-"""Delivery: one stream entry in hand; Source: one stream a function reads, under a lease."""
+"""Delivery: one stream entry in hand; Source: one stream a worker reads for one group, under a lease."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 from bus.function import Function
 from bus.trigger import Trigger
 from bus.wire.leases import Lease
 from bus.wire.streams import Fields
+
+Kind = Literal["queue", "events", "ends", "waits"]
+"""What a source brings: due turns, events that begin runs, ends to be told, events that runs may wait for."""
 
 
 class Delivery:
@@ -23,27 +27,46 @@ class Delivery:
 
 
 class Source:
-    """A stream, the group that reads it, and what is in hand. `trigger` is None for the function's queue."""
+    """A stream, the group that reads it, and what is in hand.
+
+    `name` is the event's name, or `queue` or `ends`; `function` is None where events are read for whoever waits.
+    """
 
     def __init__(
-        self, function: Function, stream: str, workers_key: str, lease: Lease, trigger: Trigger | None
+        self,
+        kind: Kind,
+        name: str,
+        stream: str,
+        group: str,
+        workers_key: str,
+        lease: Lease,
+        function: Function | None,
+        triggers: tuple[Trigger, ...] = (),
     ) -> None:
-        self.function = function
+        self.kind: Kind = kind
+        self.name = name
         self.stream = stream
+        self.group = group
         self.workers_key = workers_key
-        self.group = function.slug
         self.lease = lease
-        self.trigger = trigger
+        self._function = function
+        self.triggers = triggers
         self.in_hand: dict[str, Delivery] = {}
 
     @property
-    def is_queue(self) -> bool:
-        """Whether this is the function's queue of due turns."""
-        return self.trigger is None
+    def function(self) -> Function:
+        """The function it is read for."""
+        assert self._function is not None
+        return self._function
+
+    @property
+    def is_deleted_when_done(self) -> bool:
+        """Whether an entry has one reader only, and goes when that has acknowledged it."""
+        return self.kind in ("queue", "ends")
 
     def entry_name(self, entry: str) -> str:
         """Return how a run names an entry: `<event name or queue>|<id>`."""
-        return f"{self.trigger.name if self.trigger else 'queue'}|{entry}"
+        return f"{self.name}|{entry}"
 
     def receive(self, rows: Iterable[tuple[str, Fields]], consumer: str, owner: str = "") -> list[Delivery]:
         """Take entries in hand; those that are there already, or came to a name that lost its lease, are left."""

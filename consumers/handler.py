@@ -7,7 +7,6 @@ import msgspec
 from bus import codec
 from bus.context import Context
 from bus.errors import EventInvalid, NonRetriable, RetryAfter, StepFailed
-from bus.event import RawEvent
 from bus.retry import asked_delay_ms
 from checkpoint.memo import Failure, leaves
 from consumers import quiet
@@ -35,14 +34,16 @@ class Left(msgspec.Struct, frozen=True):
 Outcome = Returned | Raised | Left
 
 
-async def call(turn: Turn, event: RawEvent, state: object) -> Outcome:
+async def call(turn: Turn, state: object) -> Outcome:
     """Call the handler once, in the current task, whatever it does; never raises."""
-    task = asyncio.current_task()
+    task = turn.main
     assert task is not None
+    if turn.over:  # given up before it began
+        return Left()
     token = quiet.current.set(turn)
-    turn.adopt(task)
+    turn.tasks.add(task)
     try:
-        return await _call(turn, event, state)
+        return await _call(turn, state)
     except asyncio.CancelledError:
         if turn.over:
             task.uncancel()
@@ -58,10 +59,11 @@ async def call(turn: Turn, event: RawEvent, state: object) -> Outcome:
         return Left() if turn.over else _raised(turn, error)
     finally:
         quiet.current.reset(token)
-        turn.disown(task)
+        turn.tasks.discard(task)  # the handler has ended; its task goes on with the engine's work
 
 
-async def _call(turn: Turn, event: RawEvent, state: object) -> Outcome:
+async def _call(turn: Turn, state: object) -> Outcome:
+    event = turn.event
     try:
         typed = event.typed(turn.function.kind_of(event.name))
     except (EventInvalid, msgspec.DecodeError) as error:
@@ -74,6 +76,7 @@ async def _call(turn: Turn, event: RawEvent, state: object) -> Outcome:
         attempt=turn.attempt,
         state=state,
         replaying=turn.replaying,
+        tell_progress=turn.tell_progress,
     )
     if turn.open:
         await _save_due_sleeps(turn)

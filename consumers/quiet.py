@@ -42,7 +42,7 @@ _KNOWN = {
 
 def outside(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """Start the engine's own work: a task that belongs to no run, wherever it is started from."""
-    return loop.create_task(work, context=contextvars.Context())
+    return asyncio.Task(work, loop=loop, context=contextvars.Context())
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:

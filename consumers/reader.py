@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from bus.errors import BusError, GroupMissing, StoreUnavailable
 from bus.failpoints import reached
@@ -10,9 +11,9 @@ from bus.wire.pipeline import Pipe
 from bus.wire.retry import pause
 from bus.wire.streams import ensure_group, fields_of
 from bus.wire.wire import Wire
+from consumers.acks import Taker
 from consumers.capacity import Capacity
 from consumers.delivery import Source
-from consumers.executor import Executor
 
 BLOCK_MS = 2_000
 
@@ -25,18 +26,20 @@ class Reader:
         wire: Wire,
         source: Source,
         capacity: Capacity,
-        executor: Executor,
+        taker: Taker,
         signals: Signals,
         since_ms: int,
+        when_gone: Callable[[], Awaitable[object]],
     ) -> None:
         self.source = source
         self.broke = False
         """Whether a read failed since the claimer last looked for entries that never arrived."""
         self._wire = wire
         self._capacity = capacity
-        self._executor = executor
+        self._taker = taker
         self._signals = signals
         self._since_ms = since_ms
+        self._when_gone = when_gone
         self._stopping = False
         self._pipe: Pipe | None = None
         self._client_id: int | None = None
@@ -47,7 +50,7 @@ class Reader:
         tries, full = 0, False
         try:
             while not self._stopping:
-                await self._capacity.wait_free(first=self.source.is_queue)
+                await self._capacity.wait_room(first=self.source.kind == "queue")
                 while not self.source.lease.begun and not self._stopping:
                     await self.source.lease.renewed()
                 if self._stopping:
@@ -56,8 +59,12 @@ class Reader:
                     full = await self._read(self._pipe, full=full)
                     tries = 0
                 except GroupMissing:
+                    if self.source.kind == "waits":  # nobody waits any more
+                        await self._when_gone()
+                        return
                     # Flushed, or failed over to before the group: made again where its trigger was registered.
                     self._signals.notice("a consumer group is gone; was Redis wiped?", stream=self.source.stream)
+                    await self._when_gone()
                     await ensure_group(self._wire, self.source.stream, self.source.group, self._since_ms)
                 except StoreUnavailable as error:
                     self.broke = True
@@ -90,9 +97,9 @@ class Reader:
         if not deliveries:
             return False
         if self._stopping:
-            await self._executor.release(deliveries)
+            await self._taker.release(deliveries)
         else:
-            self._executor.begin(deliveries)
+            self._taker.begin(deliveries)
         return len(rows) >= count
 
     async def stop(self) -> None:

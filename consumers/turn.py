@@ -6,66 +6,92 @@ From then on every `step.…` raises TurnOver and runs nothing.
 """
 
 import asyncio
-import contextvars
-import sys
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
+from msgspec import Raw
+
 from bus.errors import NonRetriable
+from bus.event import RawEvent
 from bus.function import Function
-from bus.observe.signals import RunParked, Signals, StepSaved
+from bus.observe.signals import Signals, StepSaved
+from bus.wire.streams import Publisher
 from bus.wire.wire import Wire
+from checkpoint.end import Leaves
 from checkpoint.memo import Failure, Memo, Open
 from checkpoint.owned import Owned, Word
-from checkpoint.park import park
-from checkpoint.save import Noted, Saved, note_open, save, tell_open
+from checkpoint.save import Noted, Saved, note_open, save, tell_armed, tell_open, tell_progress
 from checkpoint.start import Started
-from consumers import quiet
 from consumers.delivery import Delivery
 from consumers.interrupts import TurnOver
-from consumers.settle import Settle
+from consumers.progress import Progress
+from consumers.rest import Rest
+from consumers.stepids import StepIds
 
-Parting = Literal["parked", "over", "lost", "absent", "abandoned"]
-"""How a turn ended, if not by its handler: parked and over are acknowledged, lost and absent looked at again."""
+Parting = Literal["parked", "cancelled", "over", "lost", "absent", "abandoned"]
+"""How a turn ended, if not by its handler.
 
-UNKNOWN_WAIT_S = 0.25
+Parked and over are acknowledged, a cancelled run is ended, lost and absent are looked at again.
+"""
+
 OPEN_AFTER_S = 0.1
 LINGER_S = 1.0
-MAX_STEP_ID = 256
-
-in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("in_body", default=False)
 
 
-class _Wait:
-    """A parked step: when it is due, and who waits for it."""
+class Errands:
+    """What turns of one worker ask of it beside running: to publish, and to read who they wait for."""
 
-    __slots__ = ("due_ms", "future")
+    __slots__ = ("expect_event", "publisher")
 
-    def __init__(self, due_ms: int, future: "asyncio.Future[Memo | None]") -> None:
-        self.due_ms = due_ms
-        self.future = future
-
-
-class _Used:
-    """Who used a step id first, where, and how often."""
-
-    __slots__ = ("count", "file", "line", "task")
-
-    def __init__(self, task: Any, file: str, line: int) -> None:
-        self.task = task
-        self.file = file
-        self.line = line
-        self.count = 1
+    def __init__(self, publisher: Publisher, expect_event: Callable[[str], None]) -> None:
+        self.publisher = publisher
+        self.expect_event = expect_event
 
 
 class Turn:
     """One turn of one run in this worker."""
 
+    __slots__ = (
+        "_bodies",
+
+        "_errands",
+        "_fresh",
+        "_has_open",
+        "_has_steps",
+        "_loop",
+        "_on_parting", "_progress",
+        "_rest",
+        "_server_offset",
+        "_silent",
+        "_threads",
+        "_threads_running",
+        "_to_replay",
+
+        "_when_threads_end",
+        "activity",
+        "attempt", "begun", "cancelled",
+        "delivery",
+        "event",
+        "function", "ids",
+        "is_suspect",
+        "known",
+        "main",
+        "memos",
+        "open",
+        "over",
+        "owned",
+        "signals",
+        "tasks",
+        "wire",
+        "work",
+    )  # fmt: skip
+
     def __init__(
         self,
+        loop: asyncio.AbstractEventLoop,
         wire: Wire,
         signals: Signals,
         threads: ThreadPoolExecutor,
@@ -73,80 +99,68 @@ class Turn:
         delivery: Delivery,
         owned: Owned,
         started: Started,
+        event: RawEvent,
+        errands: Errands,
         on_parting: "Callable[[Turn, Parting, int], None]",
     ) -> None:
         self.wire = wire
         self.signals = signals
         self.function = function
         self.delivery = delivery
+        self.event = event
+        self._errands = errands
         self.owned = owned
         self.attempt = started.attempt
         self.is_suspect = started.crashes >= 2
         self.memos = started.memos
         self.open = started.open
-        self.known = max((memo.n for memo in started.memos.values()), default=0)
+        self.known = max(memo.n for memo in started.memos.values()) if started.memos else 0
         self._threads_running = 0
         self._when_threads_end: Callable[[], None] | None = None
         self.over = False
         self._threads = threads
         self._on_parting = on_parting
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._server_offset = started.now - time.monotonic() * 1_000
         self._to_replay = len(started.memos)
         self._fresh: set[str] = set()
         self._silent = bool(started.memos or started.open)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._used: dict[str, _Used] = {}
-        self._called: set[str] = set()
+        self._has_steps = self._has_open = started.resumed
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.ids = StepIds()
         self._bodies: dict[str, tuple[float, int, bool]] = {}
-        self._work = 0
-        self._activity = 0
-        self._parked: dict[str, _Wait] = {}
-        self._requests: dict[str, asyncio.Future[Memo]] = {}
-        self._main: asyncio.Task[Any] | None = None
-        self._settle = Settle(self._loop, self._decide)
-        self._parking = False
+        self.work = 0
+        """Bodies, saves and notes under way."""
+        self.activity = 0
+        """Grows with whatever a step of the run does: how rest is told from work."""
+        self.main: asyncio.Task[Any] | None = None
+        """The task the handler runs in."""
+        self._rest: Rest | None = None
+        self.begun = time.monotonic()
+        self.cancelled: Failure | None = None
+        self._progress: Progress | None = None
 
     # -- entering a step --------------------------------------------------------------------------------------------
 
     def enter(self, base: str) -> str:
-        """Return the id of a step at its call: the readable id, repeats numbered (`id:1`, the SDK's own rule)."""
+        """Return the id of a step at its call; called by the author's line two frames up."""
         if self.over:
             raise TurnOver
-        if in_body.get():
-            raise NonRetriable(
-                f"step '{base}' is called inside the body of another step; call it beside, in the function"
-            )
-        used = self._used.get(base)
         # One task is the common case, and asking the loop which it is costs as much as all the rest here.
-        task = self._main if len(self._tasks) == 1 else asyncio.current_task()
-        frame = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (the author's line)
-        if used is None:
-            if not base or len(base) > MAX_STEP_ID:
-                raise NonRetriable(f"step id {base[:40]!r} must have 1 to {MAX_STEP_ID} characters")
-            self._used[base] = _Used(task, frame.f_code.co_filename, frame.f_lineno)
-            step = base
-        elif used.task is not task:
-            raise NonRetriable(
-                f"step id '{base}' is used by two tasks of one run ({used.file}:{used.line} and "
-                f"{frame.f_code.co_filename}:{frame.f_lineno}); give each its own id"
-            )
-        else:
-            step = f"{base}:{used.count}"
-            used.count += 1
-        self._called.add(step)
-        return step
+        return self.ids.of(base, self.main if len(self.tasks) == 1 else asyncio.current_task())
 
     def awaited(self, step: str) -> None:
         """The step's coroutine has begun."""
         if self.over:
             raise TurnOver
-        self._called.discard(step)
-        self._activity += 1
+        self.ids.awaited(step)
+        self.activity += 1
 
-    def never_awaited(self) -> list[str]:
-        """Return steps that were called and whose coroutine nobody awaited."""
-        return sorted(self._called)
+    def leaves(self) -> Leaves:
+        """Which keys the run may have beside its own: a new run without a step has none to let expire."""
+        if self._has_open:
+            return "steps open"
+        return "steps" if self._has_steps else ""
 
     # -- replaying --------------------------------------------------------------------------------------------------
 
@@ -158,10 +172,7 @@ class Turn:
         """Return the step's memo when its turn has come, in order of `n`; None when there is none."""
         if step not in self.memos:
             return None
-        future: asyncio.Future[Memo] = self._loop.create_future()
-        self._requests[step] = future
-        self._settle.touch()
-        memo = await future
+        memo = await self.rest().handed_out(step)
         self._to_replay -= 1
         if step in self._fresh or (self._to_replay == 0 and not self.open):
             self._silent = False
@@ -173,15 +184,15 @@ class Turn:
         """A body, a save or a note is under way: the turn cannot park."""
         if self.over:
             raise TurnOver
-        self._work += 1
-        self._activity += 1
+        self.work += 1
+        self.activity += 1
 
     def end_work(self) -> None:
         """It has ended."""
-        self._work -= 1
-        self._activity += 1
-        if self._parked or self._requests:
-            self._settle.touch()
+        self.work -= 1
+        self.activity += 1
+        if self._rest is not None:
+            self._rest.touch()
 
     @contextmanager
     def at_work(self) -> Generator[None]:
@@ -206,7 +217,18 @@ class Turn:
         for step, (started, attempt, told) in self._bodies.items():
             if not told and now - started >= OPEN_AFTER_S:
                 self._bodies[step] = (started, attempt, True)
+                self._has_open = True
                 tell_open(self.wire, self.owned, step, attempt, round((now - started) * 1_000))
+
+    def tell_progress(self, progress: bytes) -> None:
+        """Show how far the run is."""
+        if self._progress is None:
+            self._progress = Progress(self._loop, self._send_progress)
+        self._progress.tell(progress)
+
+    def _send_progress(self, progress: bytes) -> None:
+        if not self.over:
+            tell_progress(self.wire, self.owned, progress)
 
     def in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run sync code in the worker's threads; the slot is kept until it has ended, whatever becomes of the turn."""
@@ -261,8 +283,10 @@ class Turn:
         attempts: int = 1,
         took_ms: int = 0,
         opened: bool = False,
+        entry: str = "",
     ) -> Memo | None:
         """Record a memo. None when it is ours; the memo that stands when there was one. TurnOver when we may not."""
+        self._has_steps = True
         saved = await save(
             self.wire,
             self.owned,
@@ -275,14 +299,18 @@ class Turn:
             since=self.open[step].since if attempts > 1 and step in self.open else None,
             opened=opened,
             known=self.known,
+            entry=entry,
         )
         if self.over:
             raise TurnOver
         if saved.word == "mine":
             self.attempt = 0
             self.known = max(self.known, saved.n)
+            if saved.cancel is not None:
+                self.cancel(saved.cancel)
+                raise TurnOver
             if saved.news:
-                self._hear({name: memo for name, memo in saved.news.items() if name != step})
+                self.hear({name: memo for name, memo in saved.news.items() if name != step})
             if self.signals.step_saved:
                 self.signals.step_saved.send(StepSaved(self.function.slug, self.owned.run, step, took_ms))
             return None
@@ -291,7 +319,7 @@ class Turn:
             return saved.memo
         if saved.word == "full":
             raise NonRetriable(_full(saved))
-        self._refused(saved.word)
+        self.refused(saved.word)
         raise TurnOver
 
     async def record_sleep(self, step: str) -> None:
@@ -309,135 +337,114 @@ class Turn:
         return await self.save(step, "sleep", data=b"null", took_ms=took_ms, opened=True)
 
     async def note(
-        self, step: str, kind: str, *, due: str, attempt: int = 0, error: Failure | None = None, took_ms: int = 0
+        self,
+        step: str,
+        kind: str,
+        *,
+        due: str,
+        attempt: int = 0,
+        error: Failure | None = None,
+        took_ms: int = 0,
+        what: bytes = b"",
     ) -> Noted:
         """Note a wait or a failed attempt; TurnOver when we may not."""
+        self._has_open = True
         noted = await note_open(
-            self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error, took_ms=took_ms
+            self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error, took_ms=took_ms, what=what
         )
         if self.over:
             raise TurnOver
         if noted.word != "mine":
-            self._refused(noted.word)
+            self.refused(noted.word)
             raise TurnOver
         self._silent = False
         self._server_offset = noted.now - time.monotonic() * 1_000
         self.open[step] = Open(since=noted.since, kind=kind, due=noted.due, attempt=attempt, error=error)
         return noted
 
-    def _refused(self, word: Word) -> None:
+    async def noted(self, step: str, kind: str, due: str, what: bytes = b"") -> Noted:
+        """Note a wait, or return how an earlier turn noted it: its first due stands."""
+        known = self.open.get(step)
+        if known is not None and known.due is not None:
+            return Noted("mine", known.due, self.server_now(), known.since)
+        with self.at_work():
+            return await self.note(step, kind, due=due, what=what)
+
+    def is_armed(self, step: str) -> bool:
+        """Whether whoever brings what a step waits for has been told, in this turn or an earlier one."""
+        noted = self.open.get(step)
+        return noted is not None and noted.armed
+
+    def armed(self, step: str, kind: str, due: int, what: bytes) -> None:
+        """They have been told now: the next turn need not do it again."""
+        noted = self.open[step]
+        self.open[step] = Open(since=noted.since, kind=kind, due=due, armed=True)
+        tell_armed(self.wire, self.owned, step, kind, due, what)
+
+    def keep(self, step: str, kind: str, data: bytes | None, error: Failure | None, entry: str = "") -> Memo:
+        """Return a memo this turn has just recorded, known from now on like one that was loaded."""
+        memo = Memo(self.known, kind, data=Raw(data or b"null"), error=error, entry=entry)
+        self.memos[step] = memo
+        return memo
+
+    def publisher(self) -> Publisher:
+        """Return what publishes events for this worker."""
+        return self._errands.publisher
+
+    def expect_event(self, name: str) -> None:
+        """This worker is to read an event's stream for who waits."""
+        self._errands.expect_event(name)
+
+    def refused(self, word: Word) -> None:
         """A fenced script said over, lost or absent: the turn parts with that word."""
         self.part(cast("Parting", word))
 
-    def _hear(self, news: dict[str, Memo]) -> None:
+    def hear(self, news: dict[str, Memo]) -> None:
         """Memos came from outside while the turn lives: hand them to who waits, in order."""
         for step, memo in sorted(news.items(), key=lambda item: item[1].n):
             self.memos[step] = memo
             self.known = max(self.known, memo.n)
-            wait = self._parked.get(step)
-            if wait is not None and not wait.future.done():
-                wait.future.set_result(memo)
+            if self._rest is not None:
+                self._rest.arrived(step, memo)
 
-    # -- waiting and parking ----------------------------------------------------------------------------------------
+    # -- resting ----------------------------------------------------------------------------------------------------
+
+    def rest(self) -> Rest:
+        """What becomes of the run when it comes to rest; made for the runs that wait or replay."""
+        if self._rest is None:
+            self._rest = Rest(self, self._loop)
+        return self._rest
 
     async def wait_until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
         """Park a step. Returns None when its due comes while the turn lives, its memo when that comes first."""
         if self.over:
             raise TurnOver
-        future: asyncio.Future[Memo | None] = self._loop.create_future()
-        self._parked[step] = _Wait(due_ms, future)
-        alarm = self._loop.call_later(
-            max(0.0, (due_ms - now_ms) / 1_000), self._fall_due, future, context=contextvars.Context()
-        )
-        self._activity += 1
-        self._settle.touch()
+        self.activity += 1
         try:
-            memo = await future
+            memo = await self.rest().until(step, due_ms, now_ms)
         finally:
-            alarm.cancel()
-            self._parked.pop(step, None)
-            self._activity += 1
+            self.activity += 1
         if self.over:
             raise TurnOver
         return memo
-
-    def _fall_due(self, future: "asyncio.Future[Memo | None]") -> None:
-        # While park is under way the timer is the server's to fire: two turns of one run must not begin.
-        if not self._parking and not future.done():
-            future.set_result(None)
-
-    def _decide(self) -> None:
-        """At rest: hand out the next memo in order of `n`, or look whether the turn can end."""
-        if self.over or self._parking:
-            return
-        waiting = {step: future for step, future in self._requests.items() if not future.done()}
-        self._requests = waiting
-        if waiting:
-            step = min(waiting, key=lambda step: self.memos[step].n)
-            waiting.pop(step).set_result(self.memos[step])
-            self._settle.touch()
-        elif self._parked and self._work == 0:
-            self._look()
-
-    def _look(self) -> None:
-        try:
-            unknown = quiet.unknown_waits(
-                self._tasks, lambda future: any(w.future is future for w in self._parked.values())
-            )
-        except quiet.Busy:
-            self._loop.call_later(0.001, self._settle.touch, context=contextvars.Context())
-            return
-        if unknown:
-            self._loop.call_later(
-                UNKNOWN_WAIT_S, self._look_again, self._activity, unknown, context=contextvars.Context()
-            )
-        else:
-            self._begin_park()
-
-    def _look_again(self, activity: int, unknown: list[str]) -> None:
-        if self.over or self._parking or self._activity != activity or self._work or not self._parked:
-            return
-        self.signals.notice(
-            "a run waits beside something that is not a step: it is cut off now and begins again after the wait",
-            function=self.function.slug,
-            run=self.owned.run,
-            at=unknown,
-        )
-        self._begin_park()
-
-    def _begin_park(self) -> None:
-        self._parking = True
-        due = min(wait.due_ms for wait in self._parked.values())
-        self._park_task = quiet.outside(self._loop, self._park(due))
-
-    async def _park(self, due_ms: int) -> None:
-        parked = await park(self.wire, self.owned, known=self.known, due=str(due_ms))
-        if self.over:
-            return
-        if parked.word == "wake":
-            self._parking = False
-            self._hear(parked.news)
-            self._settle.touch()
-        elif parked.word == "mine":
-            if self.signals.run_parked:
-                self.signals.run_parked.send(RunParked(self.function.slug, self.owned.run, parked.due_in_ms))
-            self.part("parked", parked.due_in_ms)
-        else:
-            self._refused(parked.word)
 
     # -- coming to an end -------------------------------------------------------------------------------------------
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Count a task as the run's: looked at before parking, cancelled at the end."""
-        self._main = self._main or task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         if self.over:
             task.cancel()
 
-    def disown(self, task: asyncio.Task[Any]) -> None:
-        """The handler has ended; its task goes on with the engine's work."""
-        self._tasks.discard(task)
+    def cancel(self, why: Failure | None) -> None:
+        """The run is cancelled: its async bodies stop here, what a thread still does is dropped."""
+        self.cancelled = why or Failure("cancelled", "asked for while it ran")
+        self.part("cancelled")
+
+    def parked(self, due_in_ms: int) -> None:
+        """The turn is parked, and recorded as such."""
+        self.part("parked", due_in_ms)
 
     def part(self, parting: Parting, due_in_ms: int = 0) -> None:
         """End the turn other than by its handler: nothing is recorded from now on, its tasks are cancelled."""
@@ -449,13 +456,13 @@ class Turn:
     def cancel_tasks(self) -> None:
         """Refuse every further step and cancel what the run has left running."""
         self.over = True
-        for task in tuple(self._tasks):
+        for task in tuple(self.tasks):
             if not task.done():
                 task.cancel()
 
     async def gone(self) -> list[str]:
         """Wait until the run's tasks have ended, at most a second; return where those stand that have not."""
-        tasks = {task for task in self._tasks if not task.done()}
+        tasks = {task for task in self.tasks if not task.done()}
         if tasks:
             _, alive = await asyncio.wait(tasks, timeout=LINGER_S)
             return [str(task.get_coro()) for task in alive]

@@ -6,28 +6,41 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from bus.bus import Bus
+from bus.clock import now_ms
 from bus.errors import BusError, ConfigError, StoreUnavailable
 from bus.function import Function
 from bus.observe.signals import Signals
 from bus.settings import Settings, read
 from bus.wire import keys
+from bus.wire.fitness import at_boot, refuse
 from bus.wire.leases import Lease, Leases
 from bus.wire.registry import check_format, register
-from bus.wire.streams import ensure_group
+from bus.wire.retry import patiently
+from bus.wire.streams import Publisher, ensure_group
 from bus.wire.wire import Wire
+from checkpoint.waits import GROUP as WAITS
 from consumers import quiet
+from consumers.acks import Taker
 from consumers.capacity import Capacity
 from consumers.claimer import Claimer
+from consumers.courier import Courier
 from consumers.delivery import Delivery, Source
 from consumers.executor import Executor
+from consumers.heard import Heard
+from consumers.names import Names
 from consumers.reader import Reader
+from consumers.sweep import Sweep
+from consumers.ticker import Ticker
 from consumers.timers import Timers
+from consumers.turn import Errands
 
 
 class Worker:
@@ -56,6 +69,12 @@ class Worker:
         self._claimers: list[Claimer] = []
         self._timers: dict[str, Timers] = {}
         self._executors: list[Executor] = []
+        self._takers: dict[Source, Taker] = {}
+        self._tickers: list[Ticker] = []
+        self._names: list[Names] = []
+        self._courier: Courier
+        self._wire: Wire
+        self._loops: TaskGroup | None = None
 
     def stop(self) -> None:
         """Read no more, finish or park what is in hand within BUS_DRAIN, give the rest back, and return from run()."""
@@ -64,15 +83,22 @@ class Worker:
     async def run(self) -> None:
         """Work until stop(). Enters each bus's lifespan once; waits for Redis as long as it takes."""
         quiet.install(asyncio.get_running_loop())
-        wire = Wire(self.settings, self.name)
+        wire = self._wire = Wire(self.settings, self.name)
         leases = Leases(self.settings, self.name, self._lease_lost)
         try:
             async with contextlib.AsyncExitStack() as stack:
+                await self._unless_stopped(self._examine(wire))
                 await self._unless_stopped(check_format(wire))
+                heard = Heard()
+                self._courier = Courier(wire, self.signals, heard, partial(self._open_waits, wire, leases))
+                errands = Errands(Publisher(wire), self._courier.expect)
+                await self._unless_stopped(patiently(lambda: heard.look(wire)))
                 for bus in self._buses:
                     bus.connect(wire)
                     state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
-                    executor = Executor(wire, self.signals, self._capacity, self.name, state, self._parked)
+                    executor = Executor(
+                        wire, self.signals, self._capacity, heard, errands, self.name, state, self._parked
+                    )
                     stack.callback(executor.close)
                     for function in bus.functions.values():
                         await self._unless_stopped(self._add(wire, leases, executor, function))
@@ -83,6 +109,16 @@ class Worker:
             await leases.stop()
             await self._leave(wire)
             await wire.close()
+
+    async def _examine(self, wire: Wire) -> None:
+        """Refuse a server that would lose work, tell of what may."""
+        try:
+            findings = await patiently(lambda: at_boot(wire))
+        except BusError as error:  # this user may not ask
+            self.signals.notice("whether this Redis is fit could not be seen", error=str(error))
+            return
+        for finding in refuse(findings):
+            self.signals.notice(f"{finding.check}: {finding.found}", do=finding.do)
 
     async def _unless_stopped(self, work: Any) -> None:
         """Do what waits for Redis, or give it up when told to stop."""
@@ -99,33 +135,94 @@ class Worker:
         since = await register(wire, function)
         slug = function.slug
         self._timers[slug] = Timers(wire, slug, self.signals)
-        sources = [
-            Source(
-                function,
-                keys.queue(slug),
-                keys.function_workers(slug),
-                leases.add(keys.function_workers(slug)),
-                None,
-            )
-        ]
-        for trigger in function.triggers:
-            workers = keys.events_workers(trigger.name)
-            sources.append(Source(function, keys.events(trigger.name), workers, leases.add(workers), trigger))
-        for source in sources:
-            start_ms = since[source.trigger.name] if source.trigger else 0
-            await ensure_group(wire, source.stream, source.group, start_ms)
-            reader = Reader(wire, source, self._capacity, executor, self.signals, start_ms)
-            self._readers.append(reader)
-            self._claimers.append(Claimer(wire, reader, self._capacity, executor, self.signals))
-        self._sources += sources
+        workers = keys.function_workers(slug)
+        lease = leases.add(workers)
+        again = partial(register, wire, function)
+        queue = Source("queue", "queue", keys.queue(slug), slug, workers, lease, function)
+        await self._serve(wire, queue, executor, self._capacity, 0, again)
+        ends = Source("ends", "ends", keys.ends(slug), slug, workers, lease, function)
+        await self._serve(wire, ends, self._courier, self._courier.capacity, 0, again)
+        for cron in function.crons:
+            self._tickers.append(Ticker(wire, slug, cron, self.signals))
+        names = Names(wire, function, partial(self._open_events, wire, leases, executor, function, since, again))
+        await names.look()
+        if names.has_patterns:
+            self._names.append(names)
+
+    async def _open_events(
+        self,
+        wire: Wire,
+        leases: Leases,
+        executor: Executor,
+        function: Function,
+        since: dict[str, int],
+        when_gone: Callable[[], Awaitable[object]],
+        name: str,
+    ) -> None:
+        """Read the events of a name for a function, from when the first of its triggers was registered."""
+        triggers = function.triggers_of(name)
+        start_ms = 0 if any(trigger.from_start for trigger in triggers) else min(since[one.name] for one in triggers)
+        workers = keys.events_workers(name)
+        lease = leases.add(workers)
+        source = Source("events", name, keys.events(name), function.slug, workers, lease, function, triggers)
+        await self._serve(wire, source, executor, self._capacity, start_ms, when_gone)
+
+    async def _open_waits(self, wire: Wire, leases: Leases, name: str) -> None:
+        """Read, with the other couriers, the events that runs wait for."""
+        workers = keys.events_workers(name)
+        waits = Source("waits", name, keys.events(name), WAITS, workers, leases.add(workers), None)
+        await self._serve(
+            wire, waits, self._courier, self._courier.capacity, now_ms(), partial(self._close_waits, waits)
+        )
+
+    async def _close_waits(self, source: Source) -> None:
+        """Nobody waits for an event any more: it is opened again when somebody does."""
+        self._sources.remove(source)
+        self._readers = [reader for reader in self._readers if reader.source is not source]
+        self._claimers = [claimer for claimer in self._claimers if claimer.source is not source]
+        self._courier.closed(source.name)
+
+    def _reads(self) -> dict[str, list[str]]:
+        """Return the event names this worker reads, and for which groups."""
+        names: dict[str, list[str]] = {}
+        for source in self._sources:
+            if source.kind in ("events", "waits"):
+                names.setdefault(source.name, []).append(source.group)
+        return names
+
+    async def _serve(
+        self,
+        wire: Wire,
+        source: Source,
+        taker: Taker,
+        capacity: Capacity,
+        since_ms: int,
+        when_gone: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Read a source, and take up what is left of it; at once when the worker is at work."""
+        await ensure_group(wire, source.stream, source.group, since_ms)
+        reader = Reader(wire, source, capacity, taker, self.signals, since_ms, when_gone)
+        self._sources.append(source)
+        self._takers[source] = taker
+        self._readers.append(reader)
+        self._claimers.append(Claimer(wire, reader, capacity, taker, self.signals))
+        if self._loops is not None:
+            self._loops.start_soon(reader.run)
 
     async def _work(self) -> None:
         async with anyio.create_task_group() as loops:
-            for reader in self._readers:
+            self._loops = loops
+            for reader in tuple(self._readers):
                 loops.start_soon(reader.run)
             for timers in self._timers.values():
                 loops.start_soon(timers.run)
             loops.start_soon(self._sweep)
+            loops.start_soon(self._courier.watch)
+            loops.start_soon(Sweep(self._wire, self.signals, sorted(self._timers), self._reads).run)
+            for ticker in self._tickers:
+                loops.start_soon(ticker.run)
+            for names in self._names:
+                loops.start_soon(names.watch, self.signals)
             self.ready.set()
             await self._stop.wait()
             await self._drain()
@@ -134,7 +231,7 @@ class Worker:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self.settings.sweep_ms / 1_000)
-            for claimer in self._claimers:
+            for claimer in tuple(self._claimers):
                 try:
                     await claimer.sweep()
                 except BusError as error:
@@ -168,9 +265,13 @@ class Worker:
             timers.stop()
         await asyncio.gather(*(reader.stop() for reader in self._readers))
         with anyio.move_on_after(max(0.0, until - time.monotonic())):
+            for executor in self._executors:
+                with contextlib.suppress(StoreUnavailable):  # then the lease will end, and others claim
+                    await executor.release_waiting()
             await self._capacity.wait_idle()
             for executor in self._executors:
                 await executor.settled()
+            await self._courier.settled()
         with anyio.move_on_after(3.0):
             for source in self._sources:
                 left = list(source.in_hand.values())
@@ -178,7 +279,7 @@ class Worker:
                     for executor in self._executors:
                         executor.abandon(lambda delivery, source=source: delivery.source is source)
                     try:
-                        await self._executors[0].release(left)
+                        await self._takers[source].release(left)
                     except StoreUnavailable:
                         continue  # the lease will end, and others claim
             for executor in self._executors:

@@ -13,6 +13,7 @@ import io
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -77,6 +78,18 @@ class Studio:
         """Take one credit and mark the generation completed, in one act; return the credits left."""
         return int(await self._finalize(keys=[credits_key(user), f"plushify:generation:{generation}"], args=[url]))
 
+    async def failed(self, generation: str, why: str) -> None:
+        """Mark a generation failed, and why."""
+        await self.redis.hset(f"plushify:generation:{generation}", mapping={"status": "failed", "error": why})
+
+    def discard(self, generation: str) -> list[str]:
+        """Delete the blobs a generation has; return their names."""
+        folder = self.blob(generation)
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        for path in found:
+            path.unlink()
+        return [path.name for path in found]
+
 
 def credits_key(user: str) -> str:
     """Where a user's credits are."""
@@ -96,7 +109,19 @@ async def studio() -> AsyncGenerator[Studio]:
 app = Bus("plushify", lifespan=studio)
 
 
-@app.function("generate-plushie", on=GenerateRequested, retries=Retry(3, backoff=Exponential("1s", 2, "1m")))
+async def give_up(ctx: Context[dict[str, Any]], step: Step) -> list[str]:
+    """A generation has failed: say so, and delete the blobs that exist. No credit was taken, so none is given back."""
+    generation = str(ctx.event.data["event"]["data"]["generationId"])
+    await step.run("mark-failed", ctx.state.failed, generation, ctx.event.data["error"]["message"])
+    return await step.run("delete-blobs", ctx.state.discard, generation)
+
+
+@app.function(
+    "generate-plushie",
+    on=GenerateRequested,
+    retries=Retry(3, backoff=Exponential("1s", 2, "1m")),
+    on_failure=give_up,
+)
 async def generate_plushie(ctx: Context[GenerateRequested], step: Step) -> dict[str, object]:
     """Five steps; each is done once, whatever happens between them."""
     request, at = ctx.event.data, ctx.state

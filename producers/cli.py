@@ -26,7 +26,7 @@ def send(
 
     With --wait the exit code is 1 when a run has failed, and 2 when one has not ended in time.
     """
-    data = _data(words or [])
+    data = data_of(words or [])
     stored, ends = asyncio.run(_send(NewEvent(name, data, id), wait))
     if as_json:
         told = {"id": stored.id, "entry": stored.entry, "duplicate": stored.duplicate}
@@ -54,7 +54,8 @@ async def _send(event: NewEvent, wait: float) -> tuple[Stored, list[Outcome]]:
         await wire.close()
 
 
-def _data(words: list[str]) -> dict[str, Any]:
+def data_of(words: list[str]) -> dict[str, Any]:
+    """Return the object that words of a command line give: JSON objects and key=value."""
     data: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")

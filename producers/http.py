@@ -20,7 +20,9 @@ BODY_WITHIN_S = 30.0
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-class _Refused(BusError):
+class Refused(BusError):
+    """A request that is not served; `status` is its HTTP status."""
+
     def __init__(self, status: int, message: str) -> None:
         self.status = status
         super().__init__(message)
@@ -32,11 +34,11 @@ def routes(publisher: Callable[[], Publisher], settings: Settings) -> list[Route
     async def publish(request: Request) -> Response:
         try:
             _check_key(request.path_params["key"], settings)
-            _check_origin(request)
-            body = await _body(request)
+            check_origin(request)
+            body = await read_body(request)
             events = _events(body, request)
             stored = await publisher().publish(events, patience=settings.timeout_ms / 1_000)
-        except _Refused as error:
+        except Refused as error:
             return _answer(error.status, [], str(error))
         except EventInvalid as error:
             return _answer(error.status, [], str(error), field=error.field, event=error.position)
@@ -77,22 +79,23 @@ def _check_key(key: str, settings: Settings) -> None:
     # As bytes: compare_digest raises TypeError for text that is not ASCII (reliability C 4).
     given = key.encode()
     if settings.event_keys and not any(hmac.compare_digest(given, known.encode()) for known in settings.event_keys):
-        raise _Refused(401, "Event key not found")
+        raise Refused(401, "Event key not found")
 
 
-def _check_origin(request: Request) -> None:
+def check_origin(request: Request) -> None:
     """Refuse pages of other sites: a browser sends text/plain anywhere without asking (reliability C 33)."""
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc != request.headers.get("host", ""):
-        raise _Refused(403, f"Origin {origin[:200]!r} may not publish here")
+        raise Refused(403, f"Origin {origin[:200]!r} may not act here")
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """Return the whole body; Refused when it is compressed, over 16 MiB, or does not arrive within 30 s."""
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise _Refused(415, "compressed bodies are not read; send plain JSON")
+        raise Refused(415, "compressed bodies are not read; send plain JSON")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > MAX_BODY_BYTES:
-        raise _Refused(413, f"the body is {length} bytes; at most {MAX_BODY_BYTES}")
+        raise Refused(413, f"the body is {length} bytes; at most {MAX_BODY_BYTES}")
     chunks: list[bytes] = []
     size = 0
     try:
@@ -100,10 +103,10 @@ async def _body(request: Request) -> bytes:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > MAX_BODY_BYTES:
-                    raise _Refused(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
+                    raise Refused(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
                 chunks.append(chunk)
     except TimeoutError:
-        raise _Refused(408, f"the body did not arrive within {BODY_WITHIN_S:.0f} s") from None
+        raise Refused(408, f"the body did not arrive within {BODY_WITHIN_S:.0f} s") from None
     return b"".join(chunks)
 
 
@@ -114,5 +117,5 @@ def _events(body: bytes, request: Request) -> list[Outgoing]:
         # Plain `curl -d` says it is a form: so a form is only what says so and is no JSON either.
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in _FORMS and "not JSON" in str(error):
-            raise _Refused(415, f"{kind} is not read; send JSON") from None
+            raise Refused(415, f"{kind} is not read; send JSON") from None
         raise

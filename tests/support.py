@@ -39,7 +39,7 @@ class ValkeyProcess:
 
     def __init__(self, folder: Path, *options: str, appendonly: str = "no") -> None:
         self.folder = folder
-        self._options = options
+        self.options = options
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._appendonly = appendonly
@@ -49,7 +49,7 @@ class ValkeyProcess:
         command = [
             str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder), "--save", "",
             "--appendonly", self._appendonly, "--appendfsync", "everysec", "--hash-max-listpack-value", "1024",
-            *self._options,
+            *self.options,
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20
@@ -100,11 +100,15 @@ class Lab:
     async def work(self, *, concurrency: int = 20, app: Bus | None = None) -> Worker:
         """Start a worker; it is stopped at the end of the test."""
         signals = Signals()
-        signals.noticed.listen(self.notices.append)
+        signals.noticed.listen(self._noticed)
         worker = Worker(app or self.app, settings=self.settings, concurrency=concurrency, signals=signals)
         await self._stack.enter_async_context(running(worker))
         self.app.connect(self.wire)
         return worker
+
+    def _noticed(self, notice: Noticed) -> None:
+        if not notice.event.startswith("persistence"):  # the test servers keep nothing, and are told so
+            self.notices.append(notice)
 
     async def send(self, name: str, data: dict[str, Any] | None = None, *, id: str | None = None) -> Stored:
         from bus.bus import NewEvent
@@ -123,6 +127,25 @@ class Lab:
             return found if len(found) == count and all(run.has_ended for run in found) else None
 
         return await eventually(look, f"{count} ended runs", within) or []
+
+    async def some(self, count: int = 1, function: str = "") -> list[Run]:
+        """Wait until there are as many runs."""
+
+        async def look() -> list[Run] | None:
+            found = [run for run in await self.runs() if run.function == function or not function]
+            return found if len(found) >= count else None
+
+        return await eventually(look, f"{count} runs") or []
+
+    async def first(self, function: str = "") -> str:
+        """Wait for a run; return its id."""
+        return (await self.some(1, function))[0].id
+
+    async def output(self) -> Any:
+        """Wait for the one run to complete; return what it returned."""
+        run = await self.one()
+        assert run.status == "completed", run.error
+        return json.loads(bytes(run.output or b"null"))
 
     async def one(self, within: float = 10.0) -> Run:
         return (await self.ended(1, within))[0]
@@ -156,7 +179,11 @@ class Lab:
 
         async def look() -> bool:
             for function in self.app.functions.values():
-                streams = [keys.queue(function.slug), *(keys.events(t.name) for t in function.triggers)]
+                streams = [
+                    keys.queue(function.slug),
+                    keys.ends(function.slug),
+                    *(keys.events(t.name) for t in function.triggers if not t.is_pattern),
+                ]
                 for stream in streams:
                     if (await self.wire.call("XPENDING", stream, function.slug))[0]:
                         return False

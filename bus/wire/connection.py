@@ -62,7 +62,7 @@ async def opened(url: str, patience: float, name: str) -> asyncio.StreamWriter:
         driver_info=None,
     )
     try:
-        await connection.connect()
+        await _connect(connection)
     except redis.AuthenticationError as error:
         raise ConfigError(f"Redis at {without_password(url)} refuses the password: {error}") from None
     except redis.BusyLoadingError as error:
@@ -76,6 +76,19 @@ async def opened(url: str, patience: float, name: str) -> asyncio.StreamWriter:
     # redis-py's part is done: it must not close what we go on with.
     connection._reader = connection._writer = None  # noqa: SLF001
     return writer
+
+
+async def _connect(connection: Any) -> None:
+    try:
+        await connection.connect()
+    except BaseException:
+        # Cancelled between its connecting and its greeting, redis-py leaves the socket open; uvloop's close() would
+        # wait for it for ever.
+        writer: asyncio.StreamWriter | None = connection._writer  # noqa: SLF001
+        if writer is not None:
+            writer.transport.abort()
+            connection._reader = connection._writer = None  # noqa: SLF001
+        raise
 
 
 def threaded(url: str, timeout: float) -> "redis.Redis":

@@ -53,6 +53,26 @@ def events_workers(name: str) -> str:
     return f"{events(name)}:workers"
 
 
+def waits(name: str) -> str:
+    """zset · `<path>=<value>|<slug>|<run>|<step>|<deadline>`: waits for an event by equal value. Courier removes."""
+    return f"{events(name)}:waits"
+
+
+def waits_if(name: str) -> str:
+    """hash · `<slug>|<run>|<step>|<deadline>` → its expression: who waits for an event by one. Courier removes."""
+    return f"{events(name)}:waits:if"
+
+
+def waited() -> str:
+    """zset · event name → the latest deadline of a wait for it, ms: which streams couriers read. Courier removes."""
+    return "bus:waits"
+
+
+def signal(name: str) -> str:
+    """string · a signal's name → `<slug>|<run>|<step>`: the one run that waits for it. Expires with its deadline."""
+    return f"bus:signal:{{{_coded(name)}}}"
+
+
 def function(slug: str) -> str:
     """Return the prefix of all keys of one function: scripts take it as a key and build the others from it."""
     return f"bus:fn:{{{_coded(slug)}}}:"
@@ -83,6 +103,16 @@ def open_steps(slug: str, run_id: str) -> str:
     return f"{function(slug)}open:{run_id}"
 
 
+def ends(slug: str) -> str:
+    """stream · ends that someone waits for: a caller, on_failure, functions on bus/function.…; deleted when told."""
+    return f"{function(slug)}ends"
+
+
+def cron(slug: str) -> str:
+    """hash · schedule → its last tick that was dealt with, ms. Written when a tick is queued. Permanent."""
+    return f"{function(slug)}cron"
+
+
 def timers(slug: str) -> str:
     """zset · `<run>:<turn>` → when the run's earliest open step is due, server ms. Written by park."""
     return f"{function(slug)}timers"
@@ -94,9 +124,10 @@ def runs(slug: str, status: str) -> str:
 
 
 ALL = (
-    (meta, ()), (functions, ()), (triggers, ()), (event_names, ()), (workers, ()),
-    (events, ("E",)), (seen, ("E", "<id>")), (events_workers, ("E",)),
+    (meta, ()), (functions, ()), (triggers, ()), (event_names, ()), (workers, ()), (waited, ()),
+    (events, ("E",)), (seen, ("E", "<id>")), (events_workers, ("E",)), (waits, ("E",)), (waits_if, ("E",)),
+    (signal, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
-    (timers, ("F",)), (runs, ("F", "<status>")), (function_workers, ("F",)),
+    (ends, ("F",)), (cron, ("F",)), (timers, ("F",)), (runs, ("F", "<status>")), (function_workers, ("F",)),
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""

@@ -30,21 +30,18 @@ def _boot() -> float:
 
 
 class Lease:
-    """A worker's lease in one slot. `consumer` is its name there: a new one after each loss."""
+    """A worker's lease in one slot. Its name there is a new one after each loss."""
 
     def __init__(self, workers_key: str, worker: str) -> None:
         self.workers_key = workers_key
         self._worker = worker
         self.generation = 0
+        self.consumer = f"{worker}.0"
+        """The consumer's name in this slot's groups."""
         self.begun = False
         self._fresh_until = 0.0
         self._since: float | None = None
         self._renewed: list[asyncio.Future[None]] = []
-
-    @property
-    def consumer(self) -> str:
-        """The consumer's name in this slot's groups."""
-        return f"{self._worker}.{self.generation}"
 
     def is_fresh(self) -> bool:
         """Return whether the lease is surely in force, by the local clock alone."""
@@ -76,6 +73,7 @@ class Lease:
         self.begun = False
         self._since = None
         self.generation += 1
+        self.consumer = f"{self._worker}.{self.generation}"
 
     def tell(self) -> None:
         """Wake who waits for renewed(); in the loop's thread."""

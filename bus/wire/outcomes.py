@@ -6,6 +6,7 @@ import time
 import msgspec
 
 from bus.ids import entry_ms, run_id
+from bus.trigger import covers
 from bus.wire import keys
 from bus.wire.registry import functions
 from bus.wire.wire import Wire
@@ -28,7 +29,7 @@ class Outcome(msgspec.Struct, frozen=True):
 async def outcomes(wire: Wire, name: str, entry: str, seconds: float) -> list[Outcome]:
     """Return the runs that registered functions make of an event, when all have ended or after `seconds`."""
     ms = entry_ms(entry)
-    slugs = [function.slug for function in await functions(wire) if name in function.events]
+    slugs = [function.slug for function in await functions(wire) if any(covers(one, name) for one in function.events)]
     runs = [(slug, run_id(slug, "event", f"{name}|{entry}", ms)) for slug in slugs]
     until = time.monotonic() + seconds
     while True:

@@ -49,7 +49,7 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         id=function.id,
         name=function.name,
         slug=function.slug,
-        on=tuple(trigger.words for trigger in function.triggers),
+        on=tuple(one.words for one in (*function.triggers, *function.crons)),
         events=tuple(trigger.name for trigger in function.triggers),
         retries=function.retry.retries,
         code=function.code,
@@ -68,6 +68,12 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         await patiently(lambda field=field: wire.call("HSETNX", keys.triggers(), field, now_ms()))
         since[trigger.name] = int(await patiently(lambda field=field: wire.call("HGET", keys.triggers(), field)))
     return since
+
+
+async def trigger_names(wire: Wire) -> set[str]:
+    """Return every event name that is a trigger of some function."""
+    fields: list[bytes] = await wire.call("HKEYS", keys.triggers())
+    return {field.decode().partition(" ")[2] for field in fields}
 
 
 async def functions(wire: Wire, patience: float | None = 2.0) -> list[Registered]:

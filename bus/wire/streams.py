@@ -7,8 +7,9 @@ import msgspec
 
 from bus.clock import now_ms
 from bus.errors import BusError, GroupMissing, ScriptMissing, StoreUnavailable
-from bus.event import Outgoing
+from bus.event import Outgoing, RawEvent
 from bus.failpoints import reached
+from bus.ids import entry_ms
 from bus.wire import keys
 from bus.wire.pipeline import Argument
 from bus.wire.retry import patiently
@@ -142,9 +143,9 @@ async def acknowledge(wire: Wire, stream: str, group: str, ids: Iterable[str]) -
     await patiently(lambda: wire.call("XACK", stream, group, *ids))
 
 
-async def acknowledge_turns(wire: Wire, slug: str, ids: Iterable[str]) -> None:
-    """Acknowledge and delete entries of a function's queue, in one script, so that the stream never grows."""
-    await wire.lasting_script("turns_acknowledge", [keys.queue(slug)], slug, *ids)
+async def acknowledge_turns(wire: Wire, stream: str, group: str, ids: Iterable[str]) -> None:
+    """Acknowledge and delete entries that have one reader only, in one script, so that the stream never grows."""
+    await wire.lasting_script("turns_acknowledge", [stream], group, *ids)
 
 
 async def is_pending_for(wire: Wire, stream: str, group: str, entry: str, consumer: str) -> bool:
@@ -179,6 +180,21 @@ async def take(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str])
 async def release(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str]) -> None:
     """Give entries back, for others to claim at once."""
     await wire.lasting_script("entries_release", [stream], group, me, *ids, patience=2.0)
+
+
+def event_of(name: str, entry: str, fields: Fields) -> RawEvent:
+    """Return the event of a stream entry; what somebody added by hand may lack all but its data."""
+    given = fields.get(b"name")
+    event_id = fields.get(b"id")
+    ts = fields.get(b"ts", b"")
+    version = fields.get(b"v")
+    return RawEvent(
+        id=event_id.decode() if event_id else entry,
+        name=given.decode() if given else name,
+        data=msgspec.Raw(fields.get(b"data", b"{}")),
+        ts=int(ts) if ts.isdigit() else entry_ms(entry),
+        v=version.decode() if version else None,
+    )
 
 
 def fields_of(flat: Sequence[bytes]) -> Fields:

@@ -1,13 +1,16 @@
 """Wire: one process's way to Redis. Two connections for commands (small, and big loads), more for blocking reads."""
 
 import asyncio
+import contextvars
 from collections.abc import Sequence
+from functools import partial
 
 from bus.errors import ScriptMissing, StoreUnavailable
 from bus.settings import Settings
 from bus.wire.pipeline import Argument, Pipe, Reply
 from bus.wire.retry import Pace, patiently
 from bus.wire.scripts import all_scripts
+from bus.wire.together import Then, Together
 
 
 class Wire:
@@ -22,8 +25,13 @@ class Wire:
         self.now = ""
         self.scripts = all_scripts()
         self._pace = Pace()
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.Context()
+        self._repeating: set[asyncio.Task[None]] = set()
         self._main = self.pipe(loads_scripts=True)
         self._loads = self.pipe(loads_scripts=True)
+        self.together = Together(self.lasting_script_then).call
+        """together(script, key, common, arguments): lasting_script, shared with others of this tick."""
 
     def pipe(self, *, loads_scripts: bool = False, extra_timeout: float = 0.0) -> Pipe:
         """Return a new connection; `extra_timeout` (s) for one that blocks on purpose."""
@@ -39,12 +47,15 @@ class Wire:
         """Send one command; StoreUnavailable when its outcome is unknown."""
         return self._main.call(*command)
 
+    def _send(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
+        return self._main.call("EVALSHA", self.scripts[name].sha, len(keys), *keys, self.now, *arguments)
+
     async def script(self, name: str, keys: Sequence[str], *arguments: Argument) -> Reply:
         """Run a script once; a server that does not have it is sent the whole text."""
-        script = self.scripts[name]
         try:
-            return await self._main.call("EVALSHA", script.sha, len(keys), *keys, self.now, *arguments)
+            return await self._send(name, keys, arguments)
         except ScriptMissing:
+            script = self.scripts[name]
             return await self._main.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
 
     async def lasting_script(
@@ -52,9 +63,39 @@ class Wire:
     ) -> Reply:
         """Run a script until the server answers; for scripts whose repetition is harmless (all that take a fence)."""
         try:
-            return await self._main.call("EVALSHA", self.scripts[name].sha, len(keys), *keys, self.now, *arguments)
+            return await self._send(name, keys, arguments)
         except (ScriptMissing, StoreUnavailable):
             return await patiently(lambda: self.script(name, keys, *arguments), patience)
+
+    def lasting_script_then(self, then: Then, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+        """Do as lasting_script, then call `then` with the reply, or None and the error; no task while all goes well."""
+        sent = self._send(name, keys, arguments)
+        sent.add_done_callback(partial(self._answered, then, name, keys, arguments), context=self._context)
+
+    def _answered(
+        self,
+        then: Then,
+        name: str,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        sent: asyncio.Future[Reply],
+    ) -> None:
+        error = sent.exception()
+        if isinstance(error, ScriptMissing | StoreUnavailable):
+            work = self._repeat(then, name, keys, arguments)
+            task = self._loop.create_task(work, context=contextvars.Context())
+            self._repeating.add(task)
+            task.add_done_callback(self._repeating.discard)
+        else:
+            then(None if error else sent.result(), error)
+
+    async def _repeat(self, then: Then, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+        try:
+            reply = await self.lasting_script(name, keys, *arguments)
+        except Exception as error:  # noqa: BLE001 - handed to who asked
+            then(None, error)
+        else:
+            then(reply, None)
 
     async def load(self, *command: Argument, patience: float | None = None) -> Reply:
         """Send a read whose answer may be big on the second connection, so it delays no small one."""
@@ -68,6 +109,8 @@ class Wire:
         return asyncio.gather(*(self._loads.call(*command) for command in commands))
 
     async def close(self) -> None:
-        """Close both connections."""
+        """Close both connections; what is still being repeated is given up."""
+        for task in tuple(self._repeating):
+            task.cancel()
         await self._main.close()
         await self._loads.close()

@@ -1,14 +1,20 @@
 """TurnStep: the Step a handler gets. It takes id and place at the call, and hands the work to the kind's own file."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from bus.durations import milliseconds, moment_ms
+from bus.event import EventData, NewEvent
 from bus.retry import Retry
-from bus.step import Step
+from bus.step import Callee, Fetched, Step
+from checkpoint.signals import send_signal
+from consumers.steps.fetch import fetch
+from consumers.steps.invoke import invoke
 from consumers.steps.run import run_step
+from consumers.steps.send import send_event
 from consumers.steps.sleep import sleep_step
+from consumers.steps.wait import LONGEST_MS, wait_for_event, wait_for_signal
 from consumers.turn import Turn
 
 
@@ -40,3 +46,71 @@ class TurnStep(Step):
     def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:
         """Number the step, then wait when awaited."""
         return sleep_step(self._turn, self._turn.enter(id), str(moment_ms(moment, f"step '{id}' sleep_until")))
+
+    def wait_for_event(
+        self,
+        id: str,
+        event: str | type[EventData],
+        *,
+        match: str | None = None,
+        if_: str | None = None,
+        timeout: float | str | timedelta | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Number the step, then wait when awaited."""
+        step = self._turn.enter(id)
+        return wait_for_event(self._turn, step, event, match, if_, _within(step, timeout))
+
+    def wait_for_signal(
+        self, id: str, signal: str, *, timeout: float | str | timedelta | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Number the step, then wait when awaited."""
+        step = self._turn.enter(id)
+        return wait_for_signal(self._turn, step, signal, _within(step, timeout))
+
+    def send_signal(self, id: str, signal: str, data: Any = None) -> Coroutine[Any, Any, bool]:
+        """Number the step, then send when awaited."""
+        wire = self._turn.wire
+
+        async def sent() -> bool:
+            return await send_signal(wire, signal, data) is not None
+
+        return run_step(self._turn, self._turn.enter(id), sent, (), None, None)
+
+    def invoke(
+        self, id: str, function: Callee | str, data: Any = None, *, timeout: float | str | timedelta | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Number the step, then call when awaited."""
+        step = self._turn.enter(id)
+        return invoke(self._turn, step, function, data, _within(step, timeout))
+
+    def send_event(
+        self, id: str, event: str | EventData | NewEvent | Sequence[EventData | NewEvent], data: Any = None
+    ) -> Coroutine[Any, Any, list[str]]:
+        """Number the step, then publish when awaited."""
+        if isinstance(event, str):
+            events: Sequence[EventData | NewEvent] = [NewEvent(event, data)]
+        else:
+            events = [event] if isinstance(event, EventData | NewEvent) else event
+        return send_event(self._turn, self._turn.enter(id), events)
+
+    def fetch(
+        self,
+        id: str,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        data: bytes | str | None = None,
+        timeout: float | str | timedelta = 30,
+        retries: int | Retry | None = None,
+    ) -> Coroutine[Any, Any, Fetched]:
+        """Number the step, then ask when awaited."""
+        step = self._turn.enter(id)
+        limit = milliseconds(timeout, f"step '{step}' timeout") / 1_000
+        return run_step(self._turn, step, fetch, (method, url, headers, json, data, limit), None, retries)
+
+
+def _within(step: str, timeout: float | str | timedelta | None) -> int:
+    """Return a wait's timeout in ms; 366 days when none is given."""
+    return LONGEST_MS if timeout is None else min(LONGEST_MS, milliseconds(timeout, f"step '{step}' timeout"))

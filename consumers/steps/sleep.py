@@ -8,14 +8,8 @@ async def sleep_step(turn: Turn, step: str, due: str) -> None:
     turn.awaited(step)
     if await turn.replayed(step) is not None:
         return
-    noted = turn.open.get(step)
-    if noted is None or noted.due is None:
-        with turn.at_work():
-            answer = await turn.note(step, "sleep", due=due)
-        due_ms, now_ms = answer.due, answer.now
-    else:
-        due_ms, now_ms = noted.due, turn.server_now()
-    memo = await turn.wait_until(step, due_ms, now_ms)
+    noted = await turn.noted(step, "sleep", due)
+    memo = await turn.wait_until(step, noted.due, noted.now)
     if memo is None:
         with turn.at_work():
             await turn.save_sleep(step)

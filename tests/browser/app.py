@@ -7,6 +7,12 @@ from bus import Bus, NonRetriable, Retry
 app = Bus("shop")
 
 
+@app.function("insure")
+async def insure(ctx, step):
+    """Take its time."""
+    await step.sleep("ask-the-insurer", "2h")
+
+
 @app.function("ship-order", on="order/paid", retries=Retry(3, backoff=3))
 async def ship_order(ctx, step):
     """Complete, fail, or wait, as the event asks."""
@@ -30,6 +36,13 @@ async def ship_order(ctx, step):
     label = await step.run("print-label", flaky)
     if kind == "wait":
         await step.sleep("cooling-off-period", "14d")
+    if kind == "ask":
+        ctx.progress(60, parcels=3)
+        asked = await asyncio.gather(
+            step.wait_for_event("customs", "order/cleared", match="data.order", timeout="3d"),
+            step.invoke("insure", insure, {"order": ctx.event.data["order"]}, timeout="1h"),
+        )
+        return [bool(one) for one in asked]
     if kind == "slow":
         await step.run("pack", work, 3)
     if kind == "big":

@@ -141,6 +141,31 @@ def test_runs_in_every_state_are_shown_on_every_screen(browser: Any, site: Site)
     assert "due in 13 d" in page.inner_text("main")
 
 
+def test_a_run_that_waits_for_others_says_for_whom_and_its_buttons_act(browser: Any, site: Site) -> None:
+    site.publish("ask")
+    parent = next(iter(until_runs(site, "waiting", "shop-ship-order")))
+    until_runs(site, "waiting", "shop-insure")
+    look(browser, f"{site.url}/runs/{parent}", "asking")
+    page = open_page(browser, f"{site.url}/runs/{parent}")
+    told = page.inner_text("main")
+    assert "waits for order/cleared with the same data.order" in told
+    assert "waits for shop-insure" in told
+    assert "60 %" in told
+    page.get_by_role("button", name="Cancel").click()
+    page.wait_for_selector("h1 .status.cancelled")
+    page.get_by_role("button", name="Run again").click()
+    page.wait_for_selector("text=Runs again")
+    assert parent in page.inner_text("main")
+
+
+def until_runs(site: Site, status: str, function: str) -> list[str]:
+    until = time.monotonic() + 20
+    while not (found := site.get(f"/v1/runs?status={status}&function={function}")):
+        assert time.monotonic() < until, f"no run of {function} is {status}"
+        time.sleep(0.05)
+    return [str(run["id"]) for run in found]
+
+
 def test_a_payload_of_a_mebibyte_is_shown_cut(browser: Any, site: Site) -> None:
     site.publish("big")
     run = site.run("completed")

@@ -5,7 +5,7 @@ import json
 import os
 import time
 
-from bus import Bus, Retry
+from bus import Bus, Cron, Retry
 
 app = Bus("chaos")
 SECONDS = float(os.environ.get("CHAOS_STEP", "0.2"))
@@ -51,6 +51,31 @@ async def mixed(ctx, step):
     await step.sleep("nap", 0.2)
     both = await asyncio.gather(step.run("flaky", flaky), step.run("beside", body, "beside"))
     return [first, *both]
+
+
+@app.function("ticked", on=Cron("* * * * *", catch_up=True))
+async def ticked(ctx, step):
+    return ctx.event.id
+
+
+@app.function("child")
+async def child(ctx, step):
+    await step.sleep("nap", 0.1)
+    return "child"
+
+
+@app.function("cross", on="chaos/cross")
+async def cross(ctx, step):
+    """All that crosses slots: events out, an event back, a call."""
+
+    async def body(name: str) -> str:
+        note(ctx.run_id, name)
+        return name
+
+    ids = await step.send_event("tell", "chaos/reply", {"to": ctx.run_id})
+    reply = await step.wait_for_event("reply", "chaos/reply", if_=f"async.data.to == '{ctx.run_id}'", timeout=30)
+    called, _ = await asyncio.gather(step.invoke("call", child), step.run("beside", body, "beside"))
+    return [len(ids), reply.data["to"] == ctx.run_id, called]
 
 
 @app.function("blocking", on="chaos/blocking")

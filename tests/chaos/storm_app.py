@@ -41,3 +41,18 @@ async def three(ctx, step):
             await step.sleep("nap", 0.05 + ctx.event.data["n"] % 5 / 20)
         found += [await step.run("b", body, "b"), await step.run("c", body, "c")]
     return found
+
+
+@app.function("crowd", on="storm/crowd")
+async def crowd(ctx, step):
+    """A tenth of a second of work; one whose event says so takes its whole process along, every time."""
+
+    async def body() -> str:
+        note(ctx.run_id, "work", "body")
+        await asyncio.sleep(0.05)
+        if ctx.event.data.get("poison"):
+            os._exit(7)
+        await asyncio.sleep(0.05)
+        return "worked"
+
+    return await step.run("work", body)

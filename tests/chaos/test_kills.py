@@ -19,6 +19,7 @@ from tests.support import ValkeyProcess, WorkerProcess, journal
 
 pytestmark = pytest.mark.chaos
 ENDED = {"completed", "failed", "cancelled"}
+TIMES = int(os.environ.get("CHAOS_TIMES", "1"))
 
 
 class Arena:
@@ -224,19 +225,52 @@ def test_a_killed_server_loses_no_event_answered_and_no_saved_step(lasting: Aren
     print(f"3 server kills under load: {len(answered)} events, all runs ended {took:.1f} s after the last start")
 
 
-IN_A_RUN = sorted(NAMES - {"publish.sent", "claim.replied", "release.replied"})
+ACROSS = ["send.stored", "courier.told", "open.replied", "park.acked", "end.replied"]
+IN_A_RUN = sorted(
+    NAMES - {"publish.sent", "claim.replied", "release.replied", "send.stored", "courier.told", "cron.ticked"}
+)
 
 
+@pytest.mark.parametrize("times", range(TIMES))
 @pytest.mark.parametrize("name", IN_A_RUN)
-def test_a_run_ends_right_when_its_worker_dies_at(arena: Arena, name: str) -> None:
-    dying = arena.worker(lease="0.6", BUS_FAILPOINT=f"{name}:1")
-    arena.send("chaos/mixed")
+def test_a_run_ends_right_when_its_worker_dies_at(arena: Arena, name: str, times: int) -> None:
+    """Each failpoint; in its first passing, and in a later one when it is repeated (CHAOS_TIMES=20: make chaos)."""
+    dying = arena.worker(lease="0.6", BUS_FAILPOINT=f"{name}:{1 + times % 2}")
+    arena.send("chaos/mixed", 1 + times % 2)
     arena.until(lambda: dying.process.poll() is not None, f"the worker dies at {name}")
     assert dying.process.returncode == 9
     arena.worker(lease="0.6")
-    arena.until(lambda: arena.ended("mixed", 1), "the run ended")
-    arena.check("mixed", 1, extra=1)
+    arena.until(lambda: arena.ended("mixed", 1 + times % 2), "the run ended")
+    arena.check("mixed", 1 + times % 2, extra=1 + times % 2)
     arena.idle("mixed")
+
+
+@pytest.mark.parametrize("times", range(TIMES))
+@pytest.mark.parametrize("name", ACROSS)
+def test_what_crosses_slots_arrives_once_when_its_worker_dies_at(arena: Arena, name: str, times: int) -> None:
+    """A sent event is stored once, a call makes one child, a reply answers one wait, wherever the worker died."""
+    dying = arena.worker(lease="0.6", BUS_FAILPOINT=f"{name}:{1 + times % 2}")
+    arena.send("chaos/cross", 1 + times % 2)
+    arena.until(lambda: dying.process.poll() is not None, f"the worker dies at {name}")
+    arena.worker(lease="0.6")
+    count = 1 + times % 2
+    arena.until(lambda: arena.ended("cross", count) and arena.ended("child", count), "the runs ended")
+    assert {run["output"] for run in arena.runs("cross").values()} == {'[1,true,"child"]'}
+    assert arena.store.xlen(keys.events("chaos/reply")) == count
+    arena.idle("cross")
+    arena.until(lambda: arena.store.xlen(keys.ends("chaos-child")) == 0, "the end is told, and gone")
+
+
+def test_a_tick_is_run_once_when_the_worker_that_queued_it_dies(arena: Arena) -> None:
+    minute = int(time.time()) // 60 * 60_000
+    arena.store.hset(keys.cron("chaos-ticked"), "cron * * * * *", minute - 60_000)
+    dying = arena.worker(lease="0.6", BUS_FAILPOINT="cron.ticked:1")
+    arena.until(lambda: dying.process.poll() == 9, "the worker dies at cron.ticked")
+    for _ in range(2):
+        arena.worker(lease="0.6")
+    arena.until(lambda: len(arena.runs("ticked")) >= 1 and arena.ended("ticked", len(arena.runs("ticked"))), "it ran")
+    outputs = [run["output"] for run in arena.runs("ticked").values()]
+    assert len(outputs) == len(set(outputs))
 
 
 def test_a_run_ends_right_when_the_claimer_dies_too(arena: Arena) -> None:

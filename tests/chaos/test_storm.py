@@ -50,6 +50,7 @@ class Storm:
         )  # fmt: skip
         self.workers = [self.spawn() for _ in range(WORKERS)]
         self.stopped: dict[int, float] = {}
+        self.resumed: list[tuple[int, float]] = []
 
     def spawn(self) -> int:
         assert self.hive.stdin is not None
@@ -70,7 +71,7 @@ class Storm:
         now = time.monotonic()
         for pid, until in list(self.stopped.items()):
             if now >= until:
-                self.signal(pid, signal.SIGCONT)
+                self.go_on(pid)
                 del self.stopped[pid]
         what = self.random.random()
         place = self.random.randrange(WORKERS)
@@ -92,7 +93,16 @@ class Storm:
 
     def calm(self) -> None:
         for pid in self.stopped:
-            self.signal(pid, signal.SIGCONT)
+            self.go_on(pid)
+
+    def go_on(self, pid: int) -> None:
+        self.resumed.append((pid, time.time() * 1000))
+        self.signal(pid, signal.SIGCONT)
+
+    def is_stray(self, pid: int, at: float) -> bool:
+        """A worker stopped between its look at the lease and its body's first line goes on with that line: one body a
+        stop, whose result is refused (reliability S2, I6)."""
+        return any(pid == one and 0 <= at - since < 100 for one, since in self.resumed)
 
     def close(self) -> None:
         for pid in self.workers:
@@ -161,10 +171,10 @@ def _check(store: "redis.Redis", storm: Storm, entries: int, sent: int) -> None:
     assert len(runs) == len(set(runs)) == entries, f"{len(runs)} runs of {entries} entries"
     for status in ("running", "queued", "waiting", "failed"):
         assert store.zcard(keys.runs(SLUG, status)) == 0, status
-    starts: dict[tuple[str, str], list[float]] = {}
+    starts: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for line in journal(storm.journal):
-        starts.setdefault((line["run"], line["step"]), []).append(line["at"])
-    again = steps = 0
+        starts.setdefault((line["run"], line["step"]), []).append((line["pid"], line["at"]))
+    again = steps = strays = 0
     for run in runs:
         kept = store.hgetall(keys.run(SLUG, run))
         assert kept["status"] == "completed"
@@ -176,8 +186,12 @@ def _check(store: "redis.Redis", storm: Storm, entries: int, sent: int) -> None:
         for name in "abc":
             steps += 1
             began = starts[run, name]
-            assert not [at for at in began if at > memos[name]["ended"] + 1], f"{run} {name} ran again after its memo"
+            late = [(pid, at) for pid, at in began if at > memos[name]["ended"] + 1]
+            strays += len(late)
+            assert all(storm.is_stray(*one) for one in late), f"{run} {name} ran again after its memo"
             again += len(began) - 1
     assert store.zcard(keys.timers(SLUG)) == 0
     assert store.xlen(keys.queue(SLUG)) == 0
+    assert strays <= len(storm.resumed)
+    print(f"{strays} stray bodies of {len(storm.resumed)} workers that went on")
     print(f"bodies {steps + again} for {steps} steps (+{100 * again / steps:.1f} %)")

@@ -166,3 +166,26 @@ async def test_opening_a_connection_belongs_to_no_run(settings: Settings) -> Non
         loop.set_task_factory(None)
         await wire.close()
     assert adopted == []
+
+
+async def test_opening_that_is_cancelled_before_the_servers_greeting_leaves_no_socket_open() -> None:
+    """uvloop's close() waits for an open socket for ever: a worker that was stopped as it started hung at its end."""
+    gone = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1_000):
+            greeted.set()
+        gone.set()
+        writer.close()
+
+    greeted = asyncio.Event()
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    opening = asyncio.ensure_future(connection.opened(f"redis://:pw@127.0.0.1:{port}/0", 5.0, "x"))
+    await asyncio.wait_for(greeted.wait(), 5)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError) as held:  # what is held here holds the frames, and redis-py's connection
+        await opening
+    await asyncio.wait_for(gone.wait(), 5)
+    assert held.value is not None
+    server.close()

@@ -1,10 +1,12 @@
 """Every cell of docs/state-machine.md's tables: what each script answers, and what it leaves alone."""
 
+import asyncio
 import json
 
 import pytest
 
 from bus.bus import Bus
+from bus.errors import BusError
 from bus.event import Outgoing
 from bus.wire import keys
 from bus.wire.streams import Publisher, claim, ensure_group, fields_of, pending, release, take
@@ -15,7 +17,7 @@ from checkpoint.owned import Owned
 from checkpoint.park import park
 from checkpoint.resolve import fire_timers, resolve
 from checkpoint.save import note_open, save
-from checkpoint.start import Asked, start
+from checkpoint.start import Asked, Started, start
 
 SLUG = "shop-f"
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -36,7 +38,17 @@ def asked(**changes) -> Asked:
 
 
 async def begin(wire: Wire, suspects: int = 1, **changes):
-    return (await start(wire, function, [asked(**changes)], suspects))[0]
+    return (await started(wire, [asked(**changes)], suspects))[0]
+
+
+async def started(wire: Wire, several: list[Asked], suspects: int = 1) -> list[Started]:
+    answered: asyncio.Future[list[Started]] = asyncio.get_running_loop().create_future()
+
+    def then(answers: list[Started], error: BaseException | None) -> None:
+        answered.set_exception(error) if error else answered.set_result(answers)
+
+    start(wire, function, several, suspects, "", then)
+    return await answered
 
 
 def owned(fence: str = "f1", turn: int = 1) -> Owned:
@@ -194,7 +206,7 @@ async def test_a_zombies_save_changes_no_key(wire: Wire) -> None:
     assert (await save(wire, owned("f1"), "one", "run", data=b"1")).word == "lost"
     assert (await note_open(wire, owned("f1"), "one", "sleep", due="+5")).word == "lost"
     assert (await park(wire, owned("f1"), known=0, due="+5")).word == "lost"
-    assert await end(wire, owned("f1"), "completed") == "lost"
+    assert await end(wire, owned("f1"), "completed") == b"lost"
     assert await dump(wire) == before
 
 
@@ -210,7 +222,7 @@ async def test_a_rolled_back_run_is_lost_or_absent_never_over(wire: Wire) -> Non
     assert (await save(wire, owned(), "one", "run", data=b"1")).word == "absent"
     await begin(wire)
     assert (await save(wire, owned("f9", turn=2), "one", "run", data=b"1")).word == "lost"
-    assert await end(wire, owned("f1", turn=2), "completed") == "lost"
+    assert await end(wire, owned("f1", turn=2), "completed") == b"lost"
 
 
 async def test_a_run_holds_a_thousand_steps_and_no_more(wire: Wire) -> None:
@@ -331,8 +343,8 @@ async def test_an_ended_run_expires_with_its_steps_and_leaves_nothing_open(wire:
     await begin(wire)
     await save(wire, owned(), "one", "run", data=b"1")
     await note_open(wire, owned(), "two", "run", due="")
-    assert await end(wire, owned(), "failed", error=Failure("E", "no")) == "mine"
-    assert await end(wire, owned(), "completed", output=b"1") == "over"
+    assert await end(wire, owned(), "failed", error=Failure("E", "no")) == b"mine"
+    assert await end(wire, owned(), "completed", output=b"1") == b"over"
     assert await wire.call("PTTL", keys.run(SLUG, RUN)) > 0
     assert await wire.call("PTTL", keys.steps(SLUG, RUN)) > 0
     assert await wire.call("EXISTS", keys.open_steps(SLUG, RUN)) == 0
@@ -442,3 +454,53 @@ async def test_a_slug_has_one_owner(wire: Wire) -> None:
     await register(wire, Bus("a-b").function("c", on="x")(_handler))
     with pytest.raises(ConfigError, match="belongs to bus 'a-b'"):
         await register(wire, Bus("a").function("b-c", on="x")(_handler))
+
+
+# -- many runs in one call -------------------------------------------------------------------------------------------
+
+
+async def test_a_run_whose_keys_redis_refuses_stops_no_other_of_its_call(wire: Wire) -> None:
+    """Starts, saves and ends of a tick share a call: each has an answer of its own."""
+    ids = [f"01ARZ3NDEKTSV4RRFFQ69G5F{n:02}" for n in range(3)]
+    await wire.call("SET", keys.run(SLUG, ids[1]), "no hash")
+    answers = await started(wire, [asked(run=run) for run in ids])
+    assert [answer.word for answer in answers] == ["go", "error", "go"]
+    assert "WRONGTYPE" in answers[1].why
+
+    await wire.call("SET", keys.steps(SLUG, ids[0]), "no hash")
+    saves = [save(wire, Owned(SLUG, run, 1, "f1"), "one", "run", data=b"1") for run in ids]
+    saved = await asyncio.gather(*saves, return_exceptions=True)
+    assert [isinstance(one, BusError) for one in saved] == [True, True, False]
+
+    ends = [end(wire, Owned(SLUG, run, 1, "f1"), "completed") for run in ids]
+    ended = await asyncio.gather(*ends, return_exceptions=True)
+    assert [isinstance(one, BusError) for one in ended] == [False, True, False]
+    assert set(await wire.call("ZRANGE", keys.runs(SLUG, "completed"), 0, -1)) == {ids[0].encode(), ids[2].encode()}
+    assert await wire.call("ZCARD", keys.runs(SLUG, "running")) == 0
+
+
+async def test_steps_of_one_run_saved_in_one_tick_have_places_one_after_the_other(wire: Wire) -> None:
+    await begin(wire)
+    saved = await asyncio.gather(*(save(wire, owned(), f"s{n}", "run", data=b"1") for n in range(120)))
+    assert [one.n for one in saved] == list(range(1, 121))
+
+
+async def test_a_saves_caller_that_is_cancelled_takes_no_others_answer(wire: Wire) -> None:
+    await begin(wire)
+    first = asyncio.ensure_future(save(wire, owned(), "one", "run", data=b"1"))
+    second = asyncio.ensure_future(save(wire, owned(), "two", "run", data=b"2"))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).n == 2
+
+
+async def test_calls_that_share_a_write_outlive_forgotten_scripts_and_a_cut_connection(wire: Wire) -> None:
+    await begin(wire)
+    await wire.call("SCRIPT", "FLUSH")
+    saved = await asyncio.gather(*(save(wire, owned(), f"s{n}", "run", data=b"1") for n in range(3)))
+    assert [one.word for one in saved] == ["mine"] * 3
+    me = await wire.call("CLIENT", "ID")
+    killed = wire.call("CLIENT", "KILL", "ID", me, "SKIPME", "no")
+    again = await asyncio.gather(*(save(wire, owned(), f"t{n}", "run", data=b"1") for n in range(3)))
+    assert {one.word for one in again} <= {"mine", "there"}
+    await asyncio.gather(killed, return_exceptions=True)

@@ -34,8 +34,13 @@ async def test_plushify_makes_plushies_takes_a_credit_each_and_refuses_what_is_n
 ) -> None:
     events = demo.requests()
     await plushify.app.publish([NewEvent(event["name"], event["data"], event["id"]) for event in events])
-    runs = await lab.ended(8, within=15)
+    runs = await lab.ended(9, within=15)
     by_event = {msgspec.json.decode(run.event)["id"]: run for run in runs}
+    failure = next(run for run in runs if run.function == "plushify-generate-plushie-failure")
+    broken = events[6]["data"]["generationId"]
+    assert msgspec.json.decode(failure.output) == ["original.png"], "the blob that existed is deleted"
+    assert await studio.hget(f"plushify:generation:{broken}", "status") == b"failed"
+    assert list((tmp_path / "blobs" / broken).iterdir()) == []
     statuses = [by_event[event["id"]].status for event in events]
     assert statuses == ["completed"] * 6 + ["failed", "completed"]
     steps = await lab.steps(by_event[events[2]["id"]])

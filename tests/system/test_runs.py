@@ -601,6 +601,21 @@ async def test_a_function_that_redis_refuses_for_good_stops_no_other(lab: Lab) -
     await eventually(mended, "and the broken one's, once the key is gone")
 
 
+async def test_an_entry_added_by_hand_that_makes_no_sense_is_told_and_stops_nobody(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx, step):
+        return 1
+
+    await lab.work(concurrency=2)
+    for turn in ("abc", "", "\xff"):
+        await lab.wire.call("XADD", keys.queue("test-f"), "*", "run", "x", "turn", turn)
+    for _ in range(5):
+        await lab.send("a")
+    assert {run.status for run in await lab.ended(5)} == {"completed"}
+    assert sum("makes no sense" in notice.event for notice in lab.notices) == 3
+    await lab.idle()
+
+
 async def test_entries_of_two_streams_with_one_id_are_two_runs(lab: Lab) -> None:
     """Streams give equal ids in one millisecond: the run id names the stream (why A1)."""
 
@@ -623,7 +638,7 @@ async def test_an_entry_whose_delivery_never_arrived_is_taken_up_by_the_living_w
         return 1
 
     worker = await lab.work()
-    consumer = next(source for source in worker._sources if not source.is_queue).lease.consumer
+    consumer = next(source for source in worker._sources if source.kind == "events").lease.consumer
     # While the worker's own reader is blocked, the test reads in its name: the worker never sees this entry.
     await lab.wire.call("XADD", keys.events("other"), "*", "x", "y")
     await lab.wire.call("XGROUP", "SETID", keys.events("a"), "test-f", "0")

@@ -6,6 +6,7 @@ const stale = document.getElementById("stale");
 
 async function refresh() {
   if (document.hidden || main.dataset.live !== "yes") return;
+  if (main.querySelector(":active")) return; // a button that is pressed must still be there when it is let go
   if (getSelection() && !getSelection().isCollapsed) return;
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(5000) });

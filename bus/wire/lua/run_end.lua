@@ -1,27 +1,43 @@
---[[ run_end: record how a run ended, once.
+--[[ run_end: record how runs ended, each once.
 
 Why a script: the owner check and the end are one act, so a zombie cannot end a run that its successor goes on with.
+Runs that end in one tick share a call: the index is told of all of them at once.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, runs:<status> are built from it
 ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  run
-ARGV[3]  fence
-ARGV[4]  turn
-ARGV[5]  completed, failed or cancelled
-ARGV[6]  output or error
-ARGV[7]  its JSON
-ARGV[8]  how long the run is kept, ms
+ARGV[2]  how long a run is kept, ms
+ARGV[3]  statuses that someone hears of
+then for each run seven: run, fence, turn, completed or failed or cancelled, output or error, its JSON, which other
+keys it may have (`finish`)
 
-Returns mine, over, lost or absent ]]
+Returns for each run mine, over, lost or absent, or {'error', why} ]]
 -- flags: allow-oom
--- uses: clock status fence index finish
-local fn, run = KEYS[1], ARGV[2]
-local h = redis.call('HMGET', fn .. 'run:' .. run, 'status', 'fence', 'turn', 'queued', 'error')
-local word = owner(h[1], h[2], h[3], ARGV[3], ARGV[4])
-if word == 'mine' then
-  if h[5] and ARGV[6] == 'output' then
-    redis.call('HDEL', fn .. 'run:' .. run, 'error')
+-- uses: clock status fence each finish tell
+local fn, now = KEYS[1], server_now(ARGV[1])
+local left, ended = {}, {}
+
+local answers = each(4, 7, function(a)
+  local run, status = ARGV[a], ARGV[a + 3]
+  local h = redis.call('HMGET', fn .. 'run:' .. run, 'status', 'fence', 'turn', 'queued', 'error', 'parent')
+  local word = owner(h[1], h[2], h[3], ARGV[a + 1], ARGV[a + 2])
+  if word == 'mine' then
+    if h[5] and ARGV[a + 4] == 'output' then
+      redis.call('HDEL', fn .. 'run:' .. run, 'error')
+    end
+    finish(fn, run, status, now, ARGV[2], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6])
+    tell(fn, run, status, h[6], ARGV[3])
+    left[#left + 1] = run
+    ended[status] = ended[status] or {}
+    table.insert(ended[status], h[4])
+    table.insert(ended[status], run)
   end
-  finish(fn, run, 'running', ARGV[5], h[4], server_now(ARGV[1]), ARGV[8], ARGV[6], ARGV[7])
+  return word
+end)
+
+if #left > 0 then
+  redis.call('ZREM', fn .. 'runs:running', unpack(left))
 end
-return word
+for status, members in pairs(ended) do
+  redis.call('ZADD', fn .. 'runs:' .. status, unpack(members))
+end
+return answers

@@ -12,15 +12,18 @@ ARGV[6]  due: `+<ms from now>` or `<ms since 1970>`
 ARGV[7]  attempt of the code between steps, or empty
 ARGV[8]  its error as JSON, or empty
 
-Returns {'mine', ms until due}, {'wake', news}, {'over'}, {'lost'} or {'absent'} ]]
+Returns {'mine', ms until due}, {'wake', news}, {'cancel', why}, {'over'}, {'lost'} or {'absent'} ]]
 -- flags: allow-oom
 -- uses: clock status fence index news
 local fn, run = KEYS[1], ARGV[2]
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'fence', 'turn', 'wake', 'queued')
+local h = redis.call('HMGET', key, 'status', 'fence', 'turn', 'wake', 'queued', 'cancel')
 local word = owner(h[1], h[2], h[3], ARGV[3], ARGV[4])
 if word ~= 'mine' then
   return { word }
+end
+if h[6] then
+  return { 'cancel', h[6] }
 end
 if h[4] and tonumber(h[4]) > tonumber(ARGV[5]) and ARGV[7] == '' then
   return { 'wake', news(fn, run, tonumber(ARGV[5])) }

@@ -3,26 +3,47 @@
 Why a script: the decision and the new fence must be one act, or two workers that hold entries of one run would both
 run it. No user code runs before its answer. docs/state-machine.md has the table.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, runs:<status> are built from it
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  the function's code version
 ARGV[3]  how long an ended run is kept, ms
 ARGV[4]  how many suspects (2 crashes or more) this worker may start now
 ARGV[5]  crashes that end a run
-then for each entry nine: run, entry's turn, entry, consumer it was claimed from or empty, my consumer, fence,
-event JSON or empty, source, queued ms
+ARGV[6]  statuses that someone hears of
+then for each entry eleven: run, entry's turn, entry, consumer it was claimed from or empty, my consumer, fence,
+event JSON or empty, source, queued ms, parent (`<slug>|<run>|<step>`) or empty, not before (ms) or 0
 
 Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', turn, now, attempt, crashes, wake, event,
-memos, open} for one that has begun before ]]
--- uses: clock status index finish
+memos, open} for one that has begun before, or {'error', why} ]]
+-- uses: clock status index each finish tell
 local fn, now = KEYS[1], server_now(ARGV[1])
 local code, keep, suspects, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local new = {} -- of the index `running`, told of all new runs at once
+
+-- An event of a time to come: its run waits on a timer, in turn 2, so that its entry is stale from then on.
+local function delayed(key, a)
+  redis.call('HSET', key, 'format', '1', 'status', 'waiting', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '2',
+    'entry', '', 'code', code, 'queued', ARGV[a + 8])
+  redis.call('ZADD', fn .. 'timers', ARGV[a + 10], ARGV[a] .. ':2')
+  move(fn, ARGV[a], nil, 'waiting', ARGV[a + 8])
+  return { 'later' }
+end
 
 local function created(key, a)
+  if tonumber(ARGV[a + 10]) > now + 1000 then
+    return delayed(key, a)
+  end
   redis.call('HSET', key, 'format', '1', 'status', 'running', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '1',
     'entry', ARGV[a + 2], 'fence', ARGV[a + 5], 'worker', ARGV[a + 4], 'code', code, 'queued', ARGV[a + 8],
     'started', now)
-  move(fn, ARGV[a], nil, 'running', ARGV[a + 8])
+  if ARGV[a + 9] ~= '' then
+    redis.call('HSET', key, 'parent', ARGV[a + 9])
+  end
+  new[#new + 1] = ARGV[a + 8]
+  new[#new + 1] = ARGV[a]
+  if string.sub(ARGV[a + 7], 1, 5) == 'rerun' then -- from a step on: it brings the memos before it
+    return { 'go', '1', now, '0', 0, '0', ARGV[a + 6], redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), {} }
+  end
   return { 'go', '1', now }
 end
 
@@ -33,7 +54,9 @@ local function refused(run, a)
     return 'ended'
   end
   if run[6] and run[6] ~= '' then
-    finish(fn, ARGV[a], status, 'cancelled', run[7], now, keep, 'error', run[6])
+    finish(fn, ARGV[a], 'cancelled', now, keep, 'error', run[6], 'steps open')
+    move(fn, ARGV[a], status, 'cancelled', run[7])
+    tell(fn, ARGV[a], 'cancelled', run[12], ARGV[6])
     return 'cancelled'
   end
   if given < turn then
@@ -54,40 +77,39 @@ local function crashes(key, run, a)
   return count
 end
 
-local answers = {}
-for a = 6, #ARGV, 9 do
+local function resumed(key, run, a)
+  local count = crashes(key, run, a)
+  if count >= most then
+    finish(fn, ARGV[a], 'failed', now, keep, 'error', '{"name":"worker_crash","message":"the worker process died ' .. count
+      .. ' times in a row while it ran this"}', 'steps open')
+    move(fn, ARGV[a], run[1], 'failed', run[7])
+    tell(fn, ARGV[a], 'failed', run[12], ARGV[6])
+    return { 'crashed' }
+  end
+  if count >= 2 then
+    if suspects < 1 then
+      return { 'suspect' }
+    end
+    suspects = suspects - 1
+  end
+  redis.call('HSET', key, 'status', 'running', 'fence', ARGV[a + 5], 'worker', ARGV[a + 4], 'entry', ARGV[a + 2],
+    'started', run[11] or now)
+  move(fn, ARGV[a], run[1], 'running', run[7])
+  return { 'go', run[2], now, run[8] or '0', count, run[9] or '0', run[10],
+    redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), redis.call('HGETALL', fn .. 'open:' .. ARGV[a]) }
+end
+
+local answers = each(7, 11, function(a)
   local key = fn .. 'run:' .. ARGV[a]
   local run = redis.call('HMGET', key, 'status', 'turn', 'entry', 'worker', 'crashes', 'cancel', 'queued', 'attempt',
-    'wake', 'event', 'started')
-  local word, answer = nil, nil
-  if not run[1] then
-    if ARGV[a + 6] == '' then
-      word = 'gone'
-    else
-      answer = created(key, a)
-    end
-  else
-    word = refused(run, a)
+    'wake', 'event', 'started', 'parent')
+  if run[1] then
+    local word = refused(run, a)
+    return word and { word } or resumed(key, run, a)
   end
-  if run[1] and not word then
-    local count = crashes(key, run, a)
-    if count >= most then
-      finish(fn, ARGV[a], run[1], 'failed', run[7], now, keep, 'error',
-        '{"name":"worker_crash","message":"the worker process died ' .. count .. ' times in a row while it ran this"}')
-      word = 'crashed'
-    elseif count >= 2 and suspects < 1 then
-      word = 'suspect'
-    else
-      if count >= 2 then
-        suspects = suspects - 1
-      end
-      redis.call('HSET', key, 'status', 'running', 'fence', ARGV[a + 5], 'worker', ARGV[a + 4], 'entry', ARGV[a + 2],
-        'started', run[11] or now)
-      move(fn, ARGV[a], run[1], 'running', run[7])
-      answer = { 'go', run[2], now, run[8] or '0', count, run[9] or '0', run[10],
-        redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), redis.call('HGETALL', fn .. 'open:' .. ARGV[a]) }
-    end
-  end
-  answers[#answers + 1] = answer or { word }
+  return ARGV[a + 6] == '' and { 'gone' } or created(key, a)
+end)
+if #new > 0 then
+  redis.call('ZADD', fn .. 'runs:running', unpack(new))
 end
 return answers

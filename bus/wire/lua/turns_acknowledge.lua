@@ -1,6 +1,7 @@
---[[ turns_acknowledge: acknowledge queue entries and delete them, so that the stream holds only what is due or in hand.
+--[[ turns_acknowledge: acknowledge entries that have one reader only and delete them, so that the stream holds
+only what is due or in hand.
 
-KEYS[1]  bus:fn:{<fn>}:queue  stream
+KEYS[1]  bus:fn:{<fn>}:queue or bus:fn:{<fn>}:ends  stream
 ARGV[1]  now, which this script does not need
 ARGV[2]  group
 then the entry ids

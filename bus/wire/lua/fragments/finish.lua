@@ -1,9 +1,14 @@
--- finish: write a run's end: status, output or error, index, and when its three keys expire.
-local function finish(fn, run, from, to, queued, now, keep, field, value)
+-- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index.
+-- `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or neither.
+local function finish(fn, run, to, now, keep, field, value, leaves)
   local key = fn .. 'run:' .. run
-  redis.call('HSET', key, 'status', to, 'ended', now, 'entry', '', field, value)
+  redis.call('HSET', key, 'status', to, 'ended', now, field, value)
+  redis.call('HDEL', key, 'entry', 'fence', 'worker') -- who held it: nobody asks, and runs are kept by the million
   redis.call('PEXPIRE', key, keep)
-  redis.call('PEXPIRE', fn .. 'steps:' .. run, keep)
-  redis.call('DEL', fn .. 'open:' .. run)
-  move(fn, run, from, to, queued)
+  if string.find(leaves, 'steps', 1, true) then
+    redis.call('PEXPIRE', fn .. 'steps:' .. run, keep)
+  end
+  if string.find(leaves, 'open', 1, true) then
+    redis.call('DEL', fn .. 'open:' .. run)
+  end
 end

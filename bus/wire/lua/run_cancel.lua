@@ -1,0 +1,40 @@
+--[[ run_cancel: end a run that waits or is queued; ask the worker of one that runs to end it.
+
+Why a script: whether the run is in hand and what is done about it are one act, so no turn begins in between.
+
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, timers, ends, runs:<status> are built from it
+ARGV[1]  now, ms, or empty for the server's clock
+ARGV[2]  how long an ended run is kept, ms
+ARGV[3]  run
+ARGV[4]  why: an error as JSON
+ARGV[5]  1 when its entry stands and nobody has started it yet: it is written, so that it never starts
+ARGV[6]  its event as JSON, then
+
+Returns cancelled, asked, ended or gone ]]
+-- flags: allow-oom
+-- uses: clock status index finish tell
+local fn, run, now = KEYS[1], ARGV[3], server_now(ARGV[1])
+local key = fn .. 'run:' .. run
+local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'parent')
+if not h[1] then
+  if ARGV[5] ~= '1' then
+    return 'gone'
+  end
+  redis.call('HSET', key, 'format', '1', 'source', 'event', 'turn', '1', 'queued', now, 'event', ARGV[6])
+  finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], '')
+  move(fn, run, nil, 'cancelled', now)
+  return 'cancelled'
+end
+if ENDED[h[1]] then
+  return 'ended'
+end
+if h[1] == 'running' then
+  redis.call('HSETNX', key, 'cancel', ARGV[4])
+  return 'asked'
+end
+redis.call('ZREM', fn .. 'timers', run .. ':' .. h[2])
+finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps open')
+move(fn, run, h[1], 'cancelled', h[3])
+-- Nobody is asked here who hears of it: the courier finds out, and drops what nobody does.
+tell(fn, run, 'cancelled', h[4], 'cancelled')
+return 'cancelled'

@@ -1,0 +1,18 @@
+--[[ wait_paths: which paths do waits by equal value look at? From one to the next, however many waits share one.
+
+KEYS[1]  bus:events:{<event>}:waits  zset  `<path>=<value>|…`
+ARGV[1]  now, which this script does not need
+ARGV[2]  most paths
+
+Returns the paths ]]
+local paths, from = {}, '-'
+while #paths < tonumber(ARGV[2]) do
+  local first = redis.call('ZRANGEBYLEX', KEYS[1], from, '+', 'LIMIT', 0, 1)[1]
+  if not first then
+    break
+  end
+  local path = string.match(first, '^([^=]*)=')
+  paths[#paths + 1] = path
+  from = '(' .. path .. '>' -- the letter after `=`
+end
+return paths

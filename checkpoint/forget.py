@@ -1,0 +1,32 @@
+"""Forget: a function that is no more. Its groups are dropped, so they hold back no event; its runs expire in time."""
+
+from bus.errors import BusError, ConfigError
+from bus.wire import keys
+from bus.wire.registry import functions
+from bus.wire.wire import Wire
+
+
+async def forget(wire: Wire, slug: str) -> list[str]:
+    """Forget a function; return the event names whose groups were dropped. ConfigError while a worker reads for it."""
+    known = {function.slug: function for function in await functions(wire)}
+    if slug not in known:
+        raise ConfigError(f"function {slug!r} is not registered; there are {', '.join(known) or 'none'}")
+    seconds, _ = await wire.call("TIME")
+    alive = await wire.call("ZCOUNT", keys.function_workers(slug), int(seconds) * 1_000, "+inf")
+    if alive:
+        raise ConfigError(f"function '{slug}' has {alive} worker(s) at work; stop them first")
+    fields: list[bytes] = await wire.call("HKEYS", keys.triggers())
+    names = [name.decode() for name in await wire.call("ZRANGE", keys.event_names(), 0, -1)]
+    dropped: list[str] = []
+    for name in names:
+        try:
+            if await wire.call("XGROUP", "DESTROY", keys.events(name), slug):
+                dropped.append(name)
+        except BusError:  # no such stream
+            continue
+    own = [field for field in fields if field.decode().startswith(f"{slug} ")]
+    if own:
+        await wire.call("HDEL", keys.triggers(), *own)
+    await wire.call("DEL", keys.queue(slug), keys.ends(slug), keys.cron(slug), keys.function_workers(slug))
+    await wire.call("HDEL", keys.functions(), slug)
+    return dropped

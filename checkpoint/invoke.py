@@ -1,0 +1,29 @@
+"""Invoke: begin a run of a function by its slug, from outside any run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Raw
+
+from bus import codec
+from bus.clock import now_ms
+from bus.errors import ConfigError
+from bus.event import RawEvent
+from bus.ids import run_id, ulid
+from bus.wire import keys
+from bus.wire.wire import Wire
+from checkpoint.begin import begin
+
+INVOKED = "bus/function.invoked"
+
+
+async def invoke(wire: Wire, slug: str, data: Mapping[str, Any]) -> str:
+    """Begin a run; return its id. ConfigError when no such function is registered."""
+    if not await wire.load("HEXISTS", keys.functions(), slug, patience=2.0):
+        known = sorted(name.decode() for name in await wire.load("HKEYS", keys.functions(), patience=2.0))
+        raise ConfigError(f"function {slug[:100]!r} is not registered; there are {', '.join(known) or 'none'}")
+    now = now_ms()
+    run = run_id(slug, "invoke", ulid(), now)
+    event = RawEvent(id=run, name=INVOKED, data=Raw(codec.encode(dict(data))), ts=now)
+    await begin(wire, slug, run, "invoke", event, patience=10.0)
+    return run

@@ -1,0 +1,25 @@
+"""Look: what has come from outside for turns that are in hand."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from bus import codec
+from bus.wire import keys
+from bus.wire.wire import Wire
+from checkpoint.memo import Failure, Memo
+from checkpoint.save import news_of
+
+
+class Seen(msgspec.Struct):
+    """What a turn should hear of: that it is cancelled, and why; memos it does not know."""
+
+    cancel: Failure | None
+    news: dict[str, Memo]
+
+
+async def look(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[Seen]:
+    """Look for turns of a function, each a run and the highest `n` it knows."""
+    flat = [part for turn in turns for part in turn]
+    replies = await wire.script("runs_look", [keys.function(slug)], *flat)
+    return [Seen(codec.decode_as(why, Failure) if why else None, news_of(news)) for why, news in replies]

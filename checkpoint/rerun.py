@@ -1,0 +1,44 @@
+"""Rerun: a new run for an old one's event; whole, or from a step on with the memos before it."""
+
+from msgspec import Raw
+
+from bus import codec
+from bus.clock import now_ms
+from bus.errors import ConfigError
+from bus.event import RawEvent
+from bus.ids import run_id, ulid
+from bus.wire import keys
+from bus.wire.wire import Wire
+from checkpoint.begin import begin
+from checkpoint.history import find
+
+_KEPT_MS = 86_400_000
+
+
+async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
+    """Begin a new run; return its id. ConfigError when there is no such run or step, or it has no event.
+
+    `from_step` keeps the memos that came before that step's. One `request` (an id of the caller's) makes one run.
+    """
+    found = await find(wire, run)
+    if found is None:
+        raise ConfigError(f"no run {run!r}: it never was, or its time to be kept is over")
+    event = _event(found.event)
+    if event is None:
+        raise ConfigError(f"run {run} has no event yet; it has not begun")
+    new = run_id(found.function, "rerun", f"{run}|{request or ulid()}", now_ms())
+    if from_step:
+        copied = await wire.lasting_script(
+            "run_copy", [keys.function(found.function)], run, new, from_step, _KEPT_MS, patience=10.0
+        )
+        if int(copied) < 0:
+            raise ConfigError(f"run {run} has no finished step {from_step!r} to begin again at")
+    await begin(wire, found.function, new, f"rerun {run}", event, patience=10.0)
+    return new
+
+
+def _event(raw: Raw | None) -> RawEvent | None:
+    try:
+        return codec.decode_as(raw, RawEvent) if raw is not None else None
+    except ValueError:
+        return None

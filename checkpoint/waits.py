@@ -1,0 +1,134 @@
+"""Waits: which runs wait for which event, kept in the event's own slot; and events looked up that came before.
+
+A wait has one word: `<slug>|<run>|<step>|<deadline>`, each part percent-encoded; by equal value it is preceded by
+`<path>=<value>|`. A long value is its hash.
+"""
+
+import hashlib
+from collections.abc import AsyncGenerator
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from bus import codec
+from bus.event import RawEvent
+from bus.wire import keys
+from bus.wire.retry import patiently
+from bus.wire.streams import event_of, fields_of
+from bus.wire.wire import Wire
+
+GROUP = "@waits"
+MOST_BY_EXPRESSION = 1_000
+MOST_PATHS = 100
+LOOK_BACK = 10_000
+_PAGE = 500
+_LONGEST_VALUE = 200
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """A step of a run that waits for an event until `deadline`, server ms.
+
+    `path` and `value` (its JSON) are for a wait by equal value; `if_` for one by expression.
+    """
+
+    name: str
+    slug: str
+    run: str
+    step: str
+    deadline: int
+    path: str = ""
+    value: bytes = b""
+    if_: str = ""
+
+    @property
+    def word(self) -> str:
+        """The wait as it is stored."""
+        parts = "|".join(quote(part, safe="") for part in (self.slug, self.run, self.step, str(self.deadline)))
+        return parts if self.if_ else f"{prefix(self.path, self.value)}|{parts}"
+
+
+def prefix(path: str, value: bytes) -> str:
+    """Return how the words of all waits for a value at a path begin."""
+    text = value.decode()
+    if len(text) > _LONGEST_VALUE or "|" in text:
+        text = hashlib.sha256(value).hexdigest()
+    return f"{path}={text}"
+
+
+def wait_of(name: str, word: str, if_: str = "") -> Wait:
+    """Return a wait from how it is stored."""
+    slug, run, step, deadline = (unquote(part) for part in word.split("|")[-4:])
+    return Wait(name, slug, run, step, int(deadline), if_=if_)
+
+
+def value_at(path: str, event: object) -> bytes | None:
+    """Return what an event (its plain values) has at `data.a.b`, as JSON; None when there is nothing or null."""
+    for part in path.split("."):
+        if not isinstance(event, dict) or part not in event:
+            return None
+        event = event[part]  # pyright: ignore[reportUnknownVariableType]
+    return None if event is None else codec.encode(event)  # pyright: ignore[reportUnknownArgumentType]
+
+
+async def arm(wire: Wire, wait: Wait) -> str | None:
+    """Let a wait be found by the events that come; return up to which entry to look back, None: there is no place."""
+    await patiently(lambda: wire.call("ZADD", keys.waited(), "GT", wait.deadline, wait.name))
+    expression = codec.encode({"if": wait.if_}) if wait.if_ else b""
+    names = [keys.events(wait.name), keys.waits(wait.name), keys.waits_if(wait.name)]
+    reply = await wire.lasting_script("wait_add", names, GROUP, wait.word, expression, MOST_BY_EXPRESSION)
+    return reply[1].decode() if reply[0] == b"armed" else None
+
+
+async def disarm(wire: Wire, wait: Wait) -> None:
+    """Forget a wait; one that is left is removed by the first courier that is told its run is gone."""
+    if wait.if_:
+        await wire.call("HDEL", keys.waits_if(wait.name), wait.word)
+    else:
+        await wire.call("ZREM", keys.waits(wait.name), wait.word)
+
+
+async def end_waits(wire: Wire, name: str) -> bool:
+    """Forget waits that are over; when none is left, let the group go, and say so."""
+    names = [keys.events(name), keys.waits(name), keys.waits_if(name)]
+    return bool(await wire.script("waits_end", names, GROUP, 1_000))
+
+
+async def names_waited_for(wire: Wire, now: int) -> list[str]:
+    """Return the event names somebody waits for; those whose deadlines are all over are forgotten."""
+    await wire.call("ZREMRANGEBYSCORE", keys.waited(), "-inf", f"({now}")
+    return [name.decode() for name in await wire.call("ZRANGE", keys.waited(), 0, -1)]
+
+
+async def by_value(wire: Wire, name: str, event: dict[str, object]) -> list[Wait]:
+    """Return the waits by equal value that an event answers."""
+    paths: list[bytes] = await wire.lasting_script("wait_paths", [keys.waits(name)], MOST_PATHS)
+    found: list[Wait] = []
+    for path in (raw.decode() for raw in paths):
+        value = b"" if not path else value_at(path, event)
+        if value is None:
+            continue
+        begins = prefix(path, value)
+        words = await wire.load("ZRANGEBYLEX", keys.waits(name), f"[{begins}|", f"({begins}}}")
+        for word in words:
+            waits = wait_of(name, word.decode())
+            found.append(msgspec.structs.replace(waits, path=path, value=value))
+    return found
+
+
+async def by_expression(wire: Wire, name: str) -> list[Wait]:
+    """Return all waits by expression for a name."""
+    flat = fields_of(await wire.load("HGETALL", keys.waits_if(name)))
+    return [wait_of(name, word.decode(), codec.decode(raw)["if"]) for word, raw in flat.items()]
+
+
+async def look_back(wire: Wire, name: str, since: int, until: str) -> AsyncGenerator[tuple[str, RawEvent]]:
+    """Yield events of a name from `since` (ms) up to the entry `until`, oldest first, at most 10,000."""
+    start, looked_at = str(since), 0
+    while looked_at < LOOK_BACK:
+        rows = await wire.load("XRANGE", keys.events(name), start, until, "COUNT", _PAGE)
+        for entry, flat in rows:
+            yield entry.decode(), event_of(name, entry.decode(), fields_of(flat or ()))
+        looked_at += len(rows)
+        if len(rows) < _PAGE:
+            return
+        start = f"({rows[-1][0].decode()}"

@@ -1,0 +1,194 @@
+"""Courier: carries what crosses from one slot to another: ends to who waits for them, events to the runs they answer.
+
+Every worker has one. It reads the streams `ends` of its functions, and group `@waits` of the events somebody waits for.
+Each target is told separately, and an entry is acknowledged when all have answered: telling again changes nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import msgspec
+
+from bus import codec
+from bus.errors import BusError, ConfigError
+from bus.event import Outgoing, RawEvent
+from bus.expression import Expression
+from bus.failpoints import reached
+from bus.ids import entry_ms, run_id
+from bus.observe.signals import Signals
+from bus.wire import keys
+from bus.wire.retry import patiently
+from bus.wire.streams import Publisher, event_of
+from bus.wire.wire import Wire
+from checkpoint.begin import begin
+from checkpoint.ends import FAILED, LISTENED, Ended, load_end
+from checkpoint.memo import Failure
+from checkpoint.resolve import resolve
+from checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
+from consumers.acks import Acks
+from consumers.capacity import Capacity
+from consumers.delivery import Delivery
+from consumers.heard import Heard
+from consumers.quiet import outside
+
+AT_ONCE = 50
+LOOK_EVERY_S = 1.0
+
+
+class Courier:
+    """Takes what is read of `ends` and `@waits`; `open_waits` makes this worker read a name's."""
+
+    def __init__(
+        self, wire: Wire, signals: Signals, heard: Heard, open_waits: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self.acks = Acks(wire)
+        self.capacity = Capacity(AT_ONCE)
+        self._wire = wire
+        self._signals = signals
+        self._heard = heard
+        self._open_waits = open_waits
+        self._publisher = Publisher(wire)
+        self._loop = asyncio.get_running_loop()
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._names: set[str] = set()
+        self._expected = asyncio.Event()
+
+    # -- what to read -----------------------------------------------------------------------------------------------
+
+    def expect(self, name: str) -> None:
+        """A run of this worker waits for an event: read its stream from now on."""
+        if name not in self._names:
+            self._expected.set()
+
+    def closed(self, name: str) -> None:
+        """Nobody waits for an event any more, and its stream is read no longer."""
+        self._names.discard(name)
+
+    async def watch(self) -> None:
+        """Look once a second which events are waited for, and who hears of ends; runs until cancelled."""
+        while True:
+            try:
+                await self._heard.look(self._wire)
+                seconds, micros = await self._wire.call("TIME")
+                now = int(seconds) * 1_000 + int(micros) // 1_000
+                for name in await names_waited_for(self._wire, now):
+                    if name not in self._names:
+                        self._names.add(name)
+                        await self._open_waits(name)
+            except BusError as error:
+                self._signals.notice("looking for waits failed", error=str(error))
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._expected.wait()
+            except TimeoutError:
+                continue
+            self._expected.clear()
+
+    # -- carrying ---------------------------------------------------------------------------------------------------
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Carry what entries of one source bring."""
+        for delivery in deliveries:
+            has_slot = self.capacity.take()
+            task = outside(self._loop, self._carry(delivery))
+            self._carrying.add(task)
+            task.add_done_callback(partial(self._carried, has_slot))
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give entries back."""
+        await self.acks.release(deliveries)
+
+    async def settled(self) -> None:
+        """Wait until all that was taken is carried and acknowledged."""
+        while self._carrying:
+            await asyncio.wait(tuple(self._carrying))
+        await self.acks.settled()
+
+    def _carried(self, has_slot: bool, task: asyncio.Task[None]) -> None:
+        self._carrying.discard(task)
+        if has_slot:
+            self.capacity.give_back()
+
+    async def _carry(self, delivery: Delivery) -> None:
+        try:
+            if delivery.source.kind == "ends":
+                await self._tell_end(delivery)
+            else:
+                await self._offer(delivery)
+        except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
+            delivery.source.drop(delivery)
+            self._signals.notice("carrying failed; it is tried again", stream=delivery.source.stream, error=repr(error))
+            return
+        reached("courier.told")
+        self.acks.add(delivery)
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+
+    async def _tell_end(self, delivery: Delivery) -> None:
+        function = delivery.source.function
+        ended = await load_end(self._wire, function.slug, delivery.fields.get(b"run", b"").decode())
+        if ended is None:
+            return
+        told: list[Awaitable[Any]] = []
+        if ended.parent:
+            told.append(self._tell_caller(ended))
+        if ended.status == "failed" and function.failure is not None:
+            run = run_id(function.failure.slug, "failure", ended.run, ended.ended)
+            told.append(begin(self._wire, function.failure.slug, run, "failure", ended.told(FAILED)))
+        if not ended.made_by_an_end():
+            told += [
+                self._publish(ended.told(name)) for name in self._heard.names if ended.status in LISTENED[name].split()
+            ]
+        await asyncio.gather(*told)
+
+    async def _tell_caller(self, ended: Ended) -> None:
+        slug, run, step = ended.parent.split("|", 2)
+        error = ended.error
+        if ended.status != "completed" and error is None:
+            error = Failure(ended.status, f"the invoked run was {ended.status}")
+        data = bytes(ended.output) if ended.output is not None else b"null"
+        await resolve(self._wire, slug, run, step, "invoke", data, error=error)
+
+    async def _publish(self, event: RawEvent) -> None:
+        outgoing = Outgoing(event.id, event.name, bytes(event.data), own_id=True, ts=event.ts)
+        await patiently(lambda: self._publisher.publish([outgoing]))
+
+    # -- waits ------------------------------------------------------------------------------------------------------
+
+    async def _offer(self, delivery: Delivery) -> None:
+        name = delivery.source.name
+        event = event_of(name, delivery.id, delivery.fields)
+        try:
+            plain = event.plain()
+        except msgspec.MsgspecError:  # added by hand, no JSON: nobody can wait for it
+            return
+        waits = await by_value(self._wire, name, plain)
+        waits += [wait for wait in await by_expression(self._wire, name) if await self._is_meant(wait, plain)]
+        encoded = codec.encode(event)
+        await asyncio.gather(*(self._answer(wait, delivery.id, encoded) for wait in waits))
+
+    async def _is_meant(self, wait: Wait, came: dict[str, Any]) -> bool:
+        try:
+            expression = _compiled(wait.if_)
+        except ConfigError:
+            return False
+        raw = await self._wire.load("HGET", keys.run(wait.slug, wait.run), "event")
+        try:
+            return raw is not None and expression.matches(codec.decode(raw), came)
+        except msgspec.MsgspecError:
+            return False
+
+    async def _answer(self, wait: Wait, entry: str, event: bytes) -> None:
+        if entry_ms(entry) > wait.deadline:
+            await disarm(self._wire, wait)
+            return
+        own = f"{wait.name}|{entry}"
+        await resolve(self._wire, wait.slug, wait.run, wait.step, "event", event, entry=own)
+        await disarm(self._wire, wait)
+
+
+@lru_cache(maxsize=1_024)
+def _compiled(text: str) -> Expression:
+    return Expression(text, "a wait's if_", of_two=True)

@@ -1,0 +1,170 @@
+"""Rest: what becomes of a run that has come to rest: the next memo is handed out, or the turn parks.
+
+Memos are handed out one at a time in order of `n`, letting the loop settle between two, so a replay sees steps finish
+in the order in which they did (why A8). When every task of the run awaits a parked step, the turn ends (why A9).
+"""
+
+import asyncio
+import contextvars
+from typing import Any, Protocol
+
+from bus.function import Function
+from bus.observe.signals import RunParked, Signals
+from bus.wire.wire import Wire
+from checkpoint.memo import Failure, Memo
+from checkpoint.owned import Owned, Word
+from checkpoint.park import park
+from consumers import quiet
+from consumers.settle import Settle
+
+UNKNOWN_WAIT_S = 0.25
+
+
+class Host(Protocol):
+    """The turn that rests."""
+
+    wire: Wire
+    signals: Signals
+    function: Function
+    owned: Owned
+    memos: dict[str, Memo]
+    tasks: set[asyncio.Task[Any]]
+    known: int
+    over: bool
+    work: int
+    activity: int
+
+    def hear(self, news: dict[str, Memo]) -> None:
+        """Take memos that came from outside."""
+
+    def refused(self, word: Word) -> None:
+        """Park was told over, lost or absent."""
+
+    def cancel(self, why: Failure | None) -> None:
+        """The run is cancelled."""
+
+    def parked(self, due_in_ms: int) -> None:
+        """Park was recorded."""
+
+
+class _Wait:
+    """A parked step: when it is due, and who waits for it."""
+
+    __slots__ = ("due_ms", "future")
+
+    def __init__(self, due_ms: int, future: "asyncio.Future[Memo | None]") -> None:
+        self.due_ms = due_ms
+        self.future = future
+
+
+class Rest:
+    """The parked steps and the awaited memos of one turn."""
+
+    def __init__(self, turn: Host, loop: asyncio.AbstractEventLoop) -> None:
+        self._turn = turn
+        self._loop = loop
+        self._settle = Settle(loop, self._decide)
+        self._parked: dict[str, _Wait] = {}
+        self._requests: dict[str, asyncio.Future[Memo]] = {}
+        self._parking: asyncio.Task[None] | None = None
+
+    def touch(self) -> None:
+        """Something happened in the run."""
+        if self._parked or self._requests:
+            self._settle.touch()
+
+    async def handed_out(self, step: str) -> Memo:
+        """Wait for the turn of a memo that is there."""
+        future: asyncio.Future[Memo] = self._loop.create_future()
+        self._requests[step] = future
+        self._settle.touch()
+        return await future
+
+    def arrived(self, step: str, memo: Memo) -> None:
+        """The memo of a parked step has come."""
+        wait = self._parked.get(step)
+        if wait is not None and not wait.future.done():
+            wait.future.set_result(memo)
+
+    async def until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
+        """Park a step. Returns None when its due comes while the turn lives, its memo when that comes first."""
+        future: asyncio.Future[Memo | None] = self._loop.create_future()
+        self._parked[step] = _Wait(due_ms, future)
+        alarm = self._loop.call_later(
+            max(0.0, (due_ms - now_ms) / 1_000), self._fall_due, future, context=contextvars.Context()
+        )
+        self._settle.touch()
+        try:
+            return await future
+        finally:
+            alarm.cancel()
+            self._parked.pop(step, None)
+
+    def _fall_due(self, future: "asyncio.Future[Memo | None]") -> None:
+        # While park is under way the timer is the server's to fire: two turns of one run must not begin.
+        if self._parking is None and not future.done():
+            future.set_result(None)
+
+    def _decide(self) -> None:
+        """At rest: hand out the next memo in order of `n`, or look whether the turn can end."""
+        turn = self._turn
+        if turn.over or self._parking is not None:
+            return
+        waiting = {step: future for step, future in self._requests.items() if not future.done()}
+        self._requests = waiting
+        if waiting:
+            step = min(waiting, key=lambda step: turn.memos[step].n)
+            waiting.pop(step).set_result(turn.memos[step])
+            self._settle.touch()
+        elif self._parked and turn.work == 0:
+            self._look()
+
+    def _look(self) -> None:
+        turn = self._turn
+        try:
+            unknown = quiet.unknown_waits(
+                turn.tasks, lambda future: any(wait.future is future for wait in self._parked.values())
+            )
+        except quiet.Busy:
+            self._loop.call_later(0.001, self._settle.touch, context=contextvars.Context())
+            return
+        if unknown:
+            self._loop.call_later(
+                UNKNOWN_WAIT_S, self._look_again, turn.activity, unknown, context=contextvars.Context()
+            )
+        else:
+            self._begin_park()
+
+    def _look_again(self, activity: int, unknown: list[str]) -> None:
+        turn = self._turn
+        if turn.over or self._parking is not None or turn.activity != activity or turn.work or not self._parked:
+            return
+        turn.signals.notice(
+            "a run waits beside something that is not a step: it is cut off now and begins again after the wait",
+            function=turn.function.slug,
+            run=turn.owned.run,
+            at=unknown,
+        )
+        self._begin_park()
+
+    def _begin_park(self) -> None:
+        due = min(wait.due_ms for wait in self._parked.values())
+        self._parking = quiet.outside(self._loop, self._park(due))
+
+    async def _park(self, due_ms: int) -> None:
+        turn = self._turn
+        parked = await park(turn.wire, turn.owned, known=turn.known, due=str(due_ms))
+        if turn.over:
+            return
+        if parked.word == "wake":
+            self._parking = None
+            turn.hear(parked.news)
+            self._settle.touch()
+        elif parked.word == "cancel":
+            turn.cancel(parked.cancel)
+        elif parked.word == "mine":
+            if turn.signals.run_parked:
+                turn.signals.run_parked.send(RunParked(turn.function.slug, turn.owned.run, parked.due_in_ms))
+            turn.parked(parked.due_in_ms)
+        else:
+            turn.refused(parked.word)

@@ -1,0 +1,62 @@
+"""Invoke: call another function and wait for its end. The child is a run of its own, with its own retries."""
+
+from typing import Any
+
+from msgspec import Raw
+
+from bus import codec
+from bus.errors import NonRetriable, StepFailed
+from bus.event import RawEvent
+from bus.ids import run_id
+from bus.step import Callee
+from bus.wire import keys
+from checkpoint.begin import begin
+from checkpoint.invoke import INVOKED
+from checkpoint.memo import Failure, Memo
+from consumers.turn import Turn
+
+
+async def invoke(turn: Turn, step: str, function: Callee | str, data: Any, timeout_ms: int) -> Any:
+    """Return what the function returned. StepFailed with its error, or `timeout`: the child is not cancelled then."""
+    turn.awaited(step)
+    memo = await turn.replayed(step)
+    if memo is None:
+        slug = function if isinstance(function, str) else function.slug
+        memo = await _call(turn, step, slug, _payload(step, data), timeout_ms)
+    if memo.error is not None:
+        raise StepFailed(step, memo.error.name, memo.error.message, memo.error.stack)
+    wanted = Any if isinstance(function, str) else codec.return_type(function.handler)
+    return codec.decode_as(memo.data, wanted)
+
+
+def _payload(step: str, data: Any) -> bytes:
+    try:
+        encoded = codec.encode({} if data is None else data)
+    except TypeError as error:
+        raise NonRetriable(f"step '{step}': its data is not JSON: {error}") from None
+    if not encoded.startswith(b"{"):
+        raise NonRetriable(f"step '{step}': its data must be an object, got {type(data).__name__}")
+    return encoded
+
+
+async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) -> Memo:
+    owned = turn.owned
+    if step not in turn.open:
+        with turn.at_work():
+            if not await turn.wire.load("HEXISTS", keys.functions(), slug):
+                known = sorted(name.decode() for name in await turn.wire.load("HKEYS", keys.functions()))
+                raise NonRetriable(f"step '{step}': no function '{slug}' is registered; there are {', '.join(known)}")
+    noted = await turn.noted(step, "invoke", f"+{timeout_ms}", codec.encode({"function": slug}))
+    child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)
+    if not turn.is_armed(step):
+        with turn.at_work():
+            event = RawEvent(id=child, name=INVOKED, data=Raw(data), ts=noted.since)
+            await begin(turn.wire, slug, child, "invoke", event, parent=f"{owned.slug}|{owned.run}|{step}")
+        turn.armed(step, "invoke", noted.due, codec.encode({"function": slug, "run": child}))
+    memo = await turn.wait_until(step, noted.due, noted.now)
+    if memo is not None:
+        return memo
+    with turn.at_work():
+        late = Failure("timeout", f"run {child} of '{slug}' has not ended in time; it goes on")
+        stands = await turn.save(step, "invoke", error=late, opened=True)
+        return stands or turn.keep(step, "invoke", None, late)

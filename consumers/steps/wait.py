@@ -1,0 +1,176 @@
+"""Wait: for an event, or for a signal, durably.
+
+The wait is noted, then armed in the event's own slot, then the run looks back: an event that came after the run began
+and before the wait was there is not missed (why A12, A14). A timeout decides nothing by itself: it looks once more, up
+to its deadline, before it says None (why A13).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bus import codec
+from bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
+from bus.event import EventData, RawEvent
+from bus.expression import Expression
+from bus.ids import entry_ms, ulid_ms
+from checkpoint.memo import Failure, Memo
+from checkpoint.signals import await_signal, check_signal
+from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back, value_at
+from consumers.turn import Turn
+
+LONGEST_MS = 366 * 86_400_000
+_PATH = re.compile(r"(data|id|name|v)(\.[A-Za-z0-9_]+)*")
+
+
+async def wait_for_event(
+    turn: Turn, step: str, event: str | type[EventData], match: str | None, if_: str | None, timeout_ms: int
+) -> Any:
+    """Return the event that answers, as Event[T]; None when none has come in time."""
+    turn.awaited(step)
+    name, kind = (event, None) if isinstance(event, str) else (event.event_name, event)
+    memo = await turn.replayed(step)
+    if memo is None:
+        wanted = _wanted(turn, step, name, match, if_)
+        what = codec.encode({"event": name} | ({"match": match} if match else {}) | ({"if": if_} if if_ else {}))
+        memo = await _wait(turn, step, name, wanted, what, timeout_ms)
+    if memo.error is not None:
+        raise StepFailed(step, memo.error.name, memo.error.message)
+    if bytes(memo.data) == b"null":
+        return None
+    try:
+        return codec.decode_as(memo.data, RawEvent).typed(kind)
+    except EventInvalid as error:
+        raise StepFailed(step, "event_invalid", str(error)) from None
+
+
+class _Wanted:
+    """What answers a wait: as it is stored, and as the run itself looks for it in what came before."""
+
+    def __init__(self, path: str, value: bytes, if_: str, answers: Callable[[Mapping[str, Any]], bool]) -> None:
+        self.path = path
+        self.value = value
+        self.if_ = if_
+        self.answers = answers
+
+
+def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None) -> _Wanted:
+    if not name or "*" in name:
+        raise NonRetriable(f"step '{step}' waits for {name!r}: give one event's whole name")
+    if match is not None and if_ is not None:
+        raise NonRetriable(f"step '{step}' has match and if_; give one of them")
+    own = turn.event.plain()
+    if if_ is not None:
+        try:
+            expression = Expression(if_, f"step '{step}', if_", of_two=True)
+        except ConfigError as error:
+            raise NonRetriable(str(error)) from None
+        return _Wanted("", b"", if_, lambda came: expression.matches(own, came))
+    if match is None:
+        return _Wanted("", b"", "", lambda _: True)
+    if not _PATH.fullmatch(match):
+        raise NonRetriable(f"step '{step}': match {match!r} is no path; write for example match='data.orderId'")
+    value = value_at(match, own)
+    if value is None:
+        raise NonRetriable(
+            f"step '{step}': match '{match}', but the run's own event has nothing there, so none would ever be equal"
+        )
+    return _Wanted(match, value, "", lambda came: value_at(match, came) == value)
+
+
+async def _wait(turn: Turn, step: str, name: str, wanted: _Wanted, what: bytes, timeout_ms: int) -> Memo:
+    noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
+    due = noted.due
+    owned = turn.owned
+    wait = Wait(name, owned.slug, owned.run, step, due, wanted.path, wanted.value, wanted.if_)
+    if not turn.is_armed(step):
+        with turn.at_work():
+            until = await arm(turn.wire, wait)
+            if until is None:
+                full = Failure("waits_full", f"{MOST_BY_EXPRESSION} runs wait for '{name}' by expression; use match")
+                return await _recorded(turn, step, error=full)
+            turn.expect_event(name)
+            found = await _came(turn, wait, wanted, until)
+            if found is not None:
+                return await _take(turn, step, wait, found)
+        turn.armed(step, "event", due, what)
+    memo = await turn.wait_until(step, due, noted.now)
+    if memo is not None:
+        return memo
+    with turn.at_work():
+        found = await _came(turn, wait, wanted, f"{due}-{2**64 - 1}")
+        return await _take(turn, step, wait, found)
+
+
+async def _came(turn: Turn, wait: Wait, wanted: _Wanted, until: str) -> tuple[str, RawEvent] | None:
+    """Return the earliest event that answers and that no other wait of this run has taken."""
+    taken = {memo.entry for memo in turn.memos.values() if memo.entry}
+    since = ulid_ms(turn.owned.run) or 0
+    async for entry, event in look_back(turn.wire, wait.name, since, until):
+        own = event.id == turn.event.id and event.name == turn.event.name
+        if own or f"{wait.name}|{entry}" in taken or entry_ms(entry) > wait.deadline:
+            continue
+        try:
+            if wanted.answers(event.plain()):
+                return entry, event
+        except ValueError:  # added by hand, no JSON
+            continue
+    return None
+
+
+async def _take(turn: Turn, step: str, wait: Wait, found: tuple[str, RawEvent] | None) -> Memo:
+    """Record what was found, or that nothing was; what a courier has recorded meanwhile stands."""
+    if found is None:
+        memo = await _recorded(turn, step, data=b"null")
+    else:
+        entry, event = found
+        memo = await _recorded(turn, step, data=codec.encode(event), entry=f"{wait.name}|{entry}")
+    await disarm(turn.wire, wait)
+    return memo
+
+
+async def _recorded(
+    turn: Turn,
+    step: str,
+    *,
+    data: bytes | None = None,
+    error: Failure | None = None,
+    entry: str = "",
+    kind: str = "event",
+) -> Memo:
+    stands = await turn.save(step, kind, data=data, error=error, opened=True, entry=entry)
+    return stands or turn.keep(step, kind, data, error, entry)
+
+
+async def wait_for_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Any:
+    """Return what was sent; None when nothing was in time. StepFailed when another run waits for the name."""
+    turn.awaited(step)
+    memo = await turn.replayed(step)
+    if memo is None:
+        try:
+            check_signal(name)
+        except EventInvalid as error:
+            raise NonRetriable(f"step '{step}': {error}") from None
+        memo = await _wait_signal(turn, step, name, timeout_ms)
+    if memo.error is not None:
+        raise StepFailed(step, memo.error.name, memo.error.message)
+    return codec.decode(memo.data)
+
+
+async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Memo:
+    what = codec.encode({"signal": name})
+    noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
+    due, now = noted.due, noted.now
+    if not turn.is_armed(step):
+        with turn.at_work():
+            waiter = f"{turn.owned.slug}|{turn.owned.run}|{step}"
+            other = await await_signal(turn.wire, name, waiter, due - now)
+            if other is not None:
+                error = Failure("signal_conflict", f"run {other.split('|')[1]} waits for signal '{name}' already")
+                return await _recorded(turn, step, error=error, kind="signal")
+        turn.armed(step, "signal", due, what)
+    memo = await turn.wait_until(step, due, now)
+    if memo is not None:
+        return memo
+    with turn.at_work():
+        return await _recorded(turn, step, data=b"null", kind="signal")

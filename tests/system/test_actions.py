@@ -1,0 +1,164 @@
+"""Acting over HTTP and from the command line: cancel, rerun, signal, invoke; never by GET, never for another site."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+import redis
+from starlette.testclient import TestClient
+
+from bus.bus import Bus
+from bus.settings import Settings
+from bus.wire import keys
+from consumers.worker import Worker, running
+from web import create_app
+
+
+@pytest.fixture
+def http(settings: Settings) -> Generator[TestClient]:
+    """The site, and a worker in a thread of its own."""
+    ended, begun = threading.Event(), threading.Event()
+    app = Bus("t")
+
+    @app.function("nap", on="nap")
+    async def nap(ctx, step):
+        await step.run("first", lambda: 1)
+        ctx.progress(40, processed=7)
+        await step.sleep("nap", "1h")
+
+    @app.function("listen", on="listen")
+    async def listen(ctx, step):
+        return await step.wait_for_signal("word", "open <b>", timeout="1h")
+
+    @app.function("double")
+    async def double(ctx, step):
+        return ctx.event.data["n"] * 2
+
+    async def work() -> None:
+        async with running(Worker(app, settings=settings)):
+            begun.set()
+            while not ended.is_set():
+                await asyncio.sleep(0.01)
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    assert begun.wait(10)
+    with TestClient(create_app(configured=settings)) as client:
+        yield client
+    ended.set()
+    thread.join(10)
+
+
+def waiting(http: TestClient, event: str) -> str:
+    """Publish an event; return its run's id once the run waits."""
+    http.post("/e/k", json={"name": event})
+    return until(lambda: next((run["id"] for run in http.get("/v1/runs?status=waiting").json()["data"]), ""))
+
+
+def until(look: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 10
+    while not (seen := look()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return seen
+
+
+def test_delete_cancels_a_run_once(http: TestClient) -> None:
+    run = waiting(http, "nap")
+    assert http.delete(f"/v1/runs/{run}").json() == {"data": {"id": run, "status": "cancelled"}}
+    assert http.get(f"/v1/runs/{run}").json()["data"]["status"] == "cancelled"
+    assert http.delete(f"/v1/runs/{run}").status_code == 409
+    assert http.delete("/v1/runs/01ARZ3NDEKTSV4RRFFQ69G5FAV").status_code == 404
+
+
+def test_rerun_from_a_step(http: TestClient) -> None:
+    run = waiting(http, "nap")
+    answer = http.post(f"/v1/runs/{run}/rerun", json={"from": "first", "request": "r1"})
+    new = answer.json()["data"]["id"]
+    until(lambda: http.get(f"/v1/runs/{new}").json().get("data", {}).get("status") == "waiting")
+    assert http.get(f"/v1/runs/{new}").json()["data"]["source"] == f"rerun {run}"
+    refused = http.post(f"/v1/runs/{run}/rerun", json={"from": "nope"})
+    assert (refused.status_code, "no finished step 'nope'" in refused.json()["error"]) == (400, True)
+    assert http.post(f"/v1/runs/{run}/rerun", content=b"[1]").status_code == 400
+    assert http.post(f"/v1/runs/{run}/rerun", json={"form": 1}).status_code == 400
+
+
+def test_a_signal_reaches_the_run_that_waits_or_nobody(http: TestClient) -> None:
+    run = waiting(http, "listen")
+    sent = http.post("/v1/signals", json={"signal": "open <b>", "data": {"n": 1}})
+    assert sent.json() == {"data": {"run_id": run}}
+    assert http.get(f"/v1/runs/{run}?wait=5").json()["data"]["output"] == {"n": 1}
+    assert http.post("/v1/signals", json={"signal": "open <b>"}).status_code == 404
+    assert http.post("/v1/signals", json={"signal": 7}).status_code == 400
+
+
+def test_invoke_runs_a_function_by_its_slug(http: TestClient) -> None:
+    run = http.post("/invoke/t-double", json={"data": {"n": 21}}).json()["data"]["id"]
+    until(lambda: http.get(f"/v1/runs/{run}").status_code == 200)
+    assert http.get(f"/v1/runs/{run}?wait=5").json()["data"]["output"] == 42
+    assert http.post("/invoke/nobody", json={}).status_code == 404
+    assert http.post("/invoke/t-double", json={"data": [1]}).status_code == 400
+
+
+def test_actions_are_refused_to_get_and_to_pages_of_other_sites(http: TestClient) -> None:
+    run = waiting(http, "nap")
+    for path in (f"/runs/{run}/cancel", f"/runs/{run}/rerun"):
+        assert http.get(path).status_code == 405
+        assert http.post(path, headers={"origin": "https://evil.example"}).status_code == 403
+    for path in (f"/v1/runs/{run}/rerun", "/v1/signals", "/invoke/t-double"):
+        assert http.post(path, json={}, headers={"origin": "https://evil.example"}).status_code == 403
+    assert http.delete(f"/v1/runs/{run}", headers={"origin": "https://evil.example"}).status_code == 403
+    assert http.get(f"/v1/runs/{run}").json()["data"]["status"] == "waiting"
+
+
+def test_the_page_shows_progress_and_what_is_waited_for_and_its_buttons_act(http: TestClient) -> None:
+    run = waiting(http, "nap")
+    page = http.get(f"/runs/{run}").text
+    assert "40 %" in page
+    assert "processed 7" in page
+    assert http.post(f"/runs/{run}/cancel", follow_redirects=False).headers["location"] == f"/runs/{run}"
+    assert "Cancel</button>" not in http.get(f"/runs/{run}").text
+    again = http.post(f"/runs/{run}/rerun", follow_redirects=False).headers["location"]
+    until(lambda: http.get(f"/v1{again}").status_code == 200)
+    until(lambda: f"/runs/{run}" in http.get(again).text)
+    listener = waiting_for_signal(http)
+    assert "waits for signal open &lt;b&gt;" in http.get(f"/runs/{listener}").text
+
+
+def waiting_for_signal(http: TestClient) -> str:
+    http.post("/e/k", json={"name": "listen"})
+    return until(
+        lambda: next(
+            (r["id"] for r in http.get("/v1/runs?status=waiting&function=t-listen").json()["data"]),
+            "",
+        )
+    )
+
+
+def test_the_commands(http: TestClient, settings: Settings) -> None:
+    run = waiting(http, "nap")
+
+    def bus(*words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "bus", *words], env={**os.environ, "BUS_REDIS_URL": settings.redis_url},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    again = bus("rerun", run, "--from", "first")
+    assert (again.returncode, len(again.stdout.strip())) == (0, 26)
+    assert bus("cancel", run).stdout == f"{run}  cancelled\n"
+    assert "has ended already" in bus("cancel", run).stderr
+    doubled = bus("invoke", "t-double", "n=4", "--wait", "10")
+    assert (doubled.returncode, doubled.stdout.split()[1:]) == (0, ["completed", "8"])
+    failed = bus("invoke", "t-double", "m=4", "--wait", "0.2")
+    assert failed.returncode == 2
+    assert "there are t-double, t-listen, t-nap" in bus("invoke", "nobody").stderr
+    assert "no run 'nope'" in bus("rerun", "nope").stderr
+    with redis.Redis.from_url(settings.redis_url) as store:
+        until(lambda: store.zcard(keys.runs("t-nap", "waiting")) == 1)
