@@ -93,10 +93,9 @@ class Pipe(asyncio.Protocol):
 
     async def _open(self) -> None:
         try:
-            await self._pace.turn()
-            stream = await connection.opened(self._url, self._timeout, self._name)
+            async with self._pace.attempt():
+                stream = await connection.opened(self._url, self._timeout, self._name)
         except StoreUnavailable as error:
-            self._pace.failed()
             self._opening = None
             self._fail(error)
             return
@@ -108,7 +107,6 @@ class Pipe(asyncio.Protocol):
             if isinstance(error, Exception):
                 return
             raise
-        self._pace.succeeded()
         self._opening = None
         self._stream = stream  # kept alive: a stream that is dropped closes its transport
         self._reader = hiredis.Reader()

@@ -1,9 +1,10 @@
 """Living through a server that is away: full jitter, and at most ten connection attempts a second in a process."""
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from bus.errors import StoreUnavailable
@@ -37,28 +38,27 @@ async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = N
 
 
 class Pace:
-    """Spaces the connection attempts of a process after one has failed."""
+    """Spaces the connection attempts of a process: one at a time, and with pauses after one has failed.
+
+    When a server dies all connections of a process break in one moment; each would try at once (reliability T26).
+    """
 
     def __init__(self, least_gap: float = 0.2) -> None:
         self._least_gap = least_gap
+        self._attempt = asyncio.Lock()
         self._next = 0.0
         self._tries = 0
 
-    async def turn(self) -> None:
-        """Wait for the next attempt's turn; at once while all goes well."""
-        now = time.monotonic()
-        if self._tries == 0 and now >= self._next:
-            return
-        at = max(now, self._next)
-        self._next = at + self._least_gap
-        await asyncio.sleep(at - now)
-
-    def failed(self) -> None:
-        """An attempt failed: the following ones wait."""
-        self._tries += 1
-        self._next = max(self._next, time.monotonic() + pause(self._tries))
-
-    def succeeded(self) -> None:
-        """An attempt succeeded."""
-        self._tries = 0
-        self._next = 0.0
+    @contextlib.asynccontextmanager
+    async def attempt(self) -> AsyncGenerator[None]:
+        """Wait for the turn of an attempt, which is what happens inside; StoreUnavailable there is its failure."""
+        async with self._attempt:
+            await asyncio.sleep(self._next - time.monotonic())
+            try:
+                yield
+            except StoreUnavailable:
+                self._tries += 1
+                self._next = time.monotonic() + max(self._least_gap, pause(self._tries))
+                raise
+            self._tries = 0
+            self._next = 0.0

@@ -19,6 +19,8 @@ from tests.support import WorkerProcess, journal
 
 pytestmark = pytest.mark.chaos
 TICKS = os.sysconf("SC_CLK_TCK")
+AWAY_S = 5.0 if int(os.environ.get("CHAOS_TIMES", "1")) == 1 else 60.0
+"""How long a server is gone: make chaos waits a minute (reliability F14)."""
 QUIET_SHARE = 0.10
 """Of a core, while Redis is away; reliability I25 wants 5 %, and a busy test machine doubles what is counted."""
 
@@ -128,11 +130,13 @@ def test_clients_killed_at_random_lose_nothing(arena: Arena) -> None:
 
 def test_a_server_that_is_gone_is_asked_for_at_most_ten_times_a_second(arena: Arena) -> None:
     worker = arena.worker(lease="2")
+    rss = rss_mb(worker)
     arena.server.kill()
+    quiet_during(worker, AWAY_S)  # refused at once
     knocks: list[float] = []
     with socket.create_server(("127.0.0.1", arena.server.port)) as door:
         door.settimeout(0.1)
-        until = time.monotonic() + 5.0
+        until = time.monotonic() + AWAY_S
         cpu = cpu_s(worker)
         while time.monotonic() < until:
             try:
@@ -141,11 +145,12 @@ def test_a_server_that_is_gone_is_asked_for_at_most_ten_times_a_second(arena: Ar
                 guest.close()
             except TimeoutError:
                 continue
-        assert (cpu_s(worker) - cpu) / 5.0 < 2 * QUIET_SHARE, (
+        assert (cpu_s(worker) - cpu) / AWAY_S < 2 * QUIET_SHARE, (
             "each knock is answered and cut here, which costs both sides"
         )
-    assert 3 <= len(knocks) <= 50, f"{len(knocks)} connections in 5 s"
-    print(f"{len(knocks) / 5:.1f} connections a second while the server was gone")
+    assert 3 <= len(knocks) <= 10 * AWAY_S, f"{len(knocks)} connections in {AWAY_S:.0f} s"
+    assert rss_mb(worker) - rss < 10
+    print(f"{len(knocks) / AWAY_S:.1f} connections a second while the server was gone")
     arena.server.start()
     arena.until(lambda: arena.store.zcard(keys.workers()) == 1, "the worker is back")
     _republish(arena)
@@ -156,7 +161,7 @@ def test_a_server_that_hangs_is_waited_for(arena: Arena) -> None:
     assert arena.server.process is not None
     arena.server.process.send_signal(signal.SIGSTOP)
     time.sleep(1.0)
-    quiet_during(worker, 5.0)
+    quiet_during(worker, AWAY_S)
     arena.server.process.send_signal(signal.SIGCONT)
     _republish(arena)
 
