@@ -17,6 +17,7 @@ from bus.errors import (
     StoreUnavailable,
 )
 from bus.event import Event, EventData
+from bus.flow import CancelOn, Timeouts
 from bus.function import Function
 from bus.retry import Exponential, Retry
 from bus.step import Step
@@ -25,6 +26,7 @@ from bus.trigger import On
 __all__ = [
     "Bus",
     "BusError",
+    "CancelOn",
     "ConfigError",
     "Context",
     "Cron",
@@ -41,4 +43,5 @@ __all__ = [
     "Step",
     "StepFailed",
     "StoreUnavailable",
+    "Timeouts",
 ]

@@ -8,6 +8,7 @@ from typing import Any, overload
 from bus import codec, settings
 from bus.errors import ConfigError, EventInvalid
 from bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, check_id, check_name, check_size, check_ts
+from bus.flow import CancelDeclared, Timeouts, checked_cancel_on
 from bus.function import Function, Handler
 from bus.function import check_id as check_function_id
 from bus.ids import ulid
@@ -39,6 +40,8 @@ class Bus:
         on: Declared | list[Declared] | None = None,
         retries: int | Retry = 4,
         on_failure: Handler | None = None,
+        cancel_on: CancelDeclared | list[CancelDeclared] | None = None,
+        timeouts: Timeouts | None = None,
         name: str = "",
     ) -> Callable[[Handler], Function]:
         """Declare a function: `@app.function("greet", on=Hello)` above `async def greet(ctx, step)`.
@@ -46,8 +49,9 @@ class Bus:
         `on` is an event type, a name (or `shop/*`), `On(…, if_=…)`, `Cron("0 4 * * *", tz=…)`, or a list of them;
         without it the function is only invoked. `retries` is a count (attempts = retries + 1) or a Retry. `on_failure`
         is a handler of the same form, a function of its own (`<id>-failure`, retries 1) that runs when one has failed:
-        its event is `bus/function.failed`, with the error and the event. Raises ConfigError, naming the function, the
-        option and the way out.
+        its event is `bus/function.failed`, with the error and the event. `cancel_on` is an event, a CancelOn or a list
+        of them: when it comes, the runs it belongs to are cancelled. `timeouts` bounds how long a run may take. Raises
+        ConfigError, naming the function, the option and the way out.
         """
         if id in self.functions:
             raise ConfigError(f"bus '{self.id}' has two functions '{id}'; give one of them another id")
@@ -55,6 +59,11 @@ class Bus:
             raise ConfigError(f"function '{id}' has on_failure, and '{id}-failure' is a function already; rename that")
         triggers, crons = checked(on, id)
         retry = retries if isinstance(retries, Retry) else Retry(retries)
+        where = f"function '{id}'"
+        kinds = tuple(trigger.kind for trigger in triggers if trigger.kind is not None)
+        cancels = checked_cancel_on(cancel_on, where, kinds)
+        if timeouts is not None:
+            timeouts.check(where)
 
         def declare(handler: Handler) -> Function:
             failure = None
@@ -63,8 +72,9 @@ class Bus:
                 failure = Function(self.id, f"{id}-failure", handler=on_failure, triggers=(), retry=Retry(1), name=told)
                 self.functions[failure.id] = failure
             made = Function(
-                self.id, id, handler=handler, triggers=triggers, retry=retry, name=name, crons=crons, failure=failure
-            )
+                self.id, id, handler=handler, triggers=triggers, retry=retry, name=name, crons=crons, failure=failure,
+                timeouts=timeouts, cancel_on=cancels,
+            )  # fmt: skip
             self.functions[id] = made
             return made
 

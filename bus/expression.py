@@ -45,11 +45,11 @@ class Expression:
         except Exception:  # noqa: BLE001 - the library raises KeyError, TypeError, ValueError and RuntimeError for data
             return False
 
-    def check(self, kind: type[Any]) -> None:
-        """Refuse a path that events of `kind` cannot have."""
+    def check(self, kind: type[Any], root: str = "event") -> None:
+        """Refuse a path that events of `kind`, which `root` stands for, cannot have."""
         for literal, path in _TOKEN.findall(self.text):
             parts = path.split(".")
-            if literal or parts[0] != "event" or len(parts) < 2:
+            if literal or parts[0] != root or len(parts) < 2:
                 continue
             self._one_of(parts[1], _ENVELOPE)
             if parts[1] == "data" and len(parts) > 2:

@@ -9,6 +9,7 @@ from typing import Any
 from bus.context import Context
 from bus.cron import Cron
 from bus.errors import ConfigError
+from bus.flow import CancelOn, Timeouts
 from bus.retry import Retry
 from bus.step import Step
 from bus.trigger import Trigger
@@ -40,6 +41,8 @@ class Function:
         name: str,
         crons: tuple[Cron, ...] = (),
         failure: "Function | None" = None,
+        timeouts: Timeouts | None = None,
+        cancel_on: tuple[CancelOn, ...] = (),
     ) -> None:
         check_id("function", id)
         if not inspect.iscoroutinefunction(handler):
@@ -60,6 +63,8 @@ class Function:
         self.code = _code(handler)
         self.failure = failure
         """What runs when a run of this one has failed: `on_failure`."""
+        self.timeouts = timeouts or Timeouts()
+        self.cancel_on = cancel_on
         self._kinds = {trigger.name: trigger.kind for trigger in triggers}
 
     def kind_of(self, event_name: str) -> type[Any] | None:

@@ -19,11 +19,12 @@ async def forget(wire: Wire, slug: str) -> list[str]:
     names = [name.decode() for name in await wire.call("ZRANGE", keys.event_names(), 0, -1)]
     dropped: list[str] = []
     for name in names:
-        try:
-            if await wire.call("XGROUP", "DESTROY", keys.events(name), slug):
-                dropped.append(name)
-        except BusError:  # no such stream
-            continue
+        for group in (slug, f"{slug}@cancel"):
+            try:
+                if await wire.call("XGROUP", "DESTROY", keys.events(name), group):
+                    dropped.append(name)
+            except BusError:  # no such stream
+                continue
     own = [field for field in fields if field.decode().startswith(f"{slug} ")]
     if own:
         await wire.call("HDEL", keys.triggers(), *own)

@@ -209,6 +209,15 @@ async def _unstarted(wire: Wire, known: Sequence[Registered], run: str, ms: int)
     return None
 
 
+async def event_json(wire: Wire, slug: str, run: str) -> dict[str, Any] | None:
+    """Return a run's own event as plain values; None when the run is gone or its event makes no sense."""
+    raw = await wire.load("HGET", keys.run(slug, run), "event")
+    try:
+        return codec.decode_as(raw, dict[str, Any]) if raw is not None else None
+    except msgspec.MsgspecError:
+        return None
+
+
 async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
     """Return a run's steps, finished and open, in the order in which they began."""
     finished, opened = await wire.loads(("HGETALL", keys.steps(slug, run)), ("HGETALL", keys.open_steps(slug, run)))

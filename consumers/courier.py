@@ -18,16 +18,17 @@ from bus.expression import Expression
 from bus.failpoints import reached
 from bus.ids import entry_ms, run_id
 from bus.observe.signals import Signals
-from bus.wire import keys
 from bus.wire.retry import patiently
 from bus.wire.streams import Publisher, event_of
 from bus.wire.wire import Wire
 from checkpoint.begin import begin
 from checkpoint.ends import FAILED, LISTENED, Ended, load_end
+from checkpoint.history import event_json
 from checkpoint.memo import Failure
 from checkpoint.resolve import resolve
 from checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
 from consumers.acks import Acks
+from consumers.cancels import Cancels
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
 from consumers.heard import Heard
@@ -38,16 +39,22 @@ LOOK_EVERY_S = 1.0
 
 
 class Courier:
-    """Takes what is read of `ends` and `@waits`; `open_waits` makes this worker read a name's."""
+    """Takes what is read of `ends`, `@waits` and `@cancel`; `open_waits` makes this worker read a name's."""
 
     def __init__(
-        self, wire: Wire, signals: Signals, heard: Heard, open_waits: Callable[[str], Awaitable[None]]
+        self,
+        wire: Wire,
+        signals: Signals,
+        heard: Heard,
+        cancels: Cancels,
+        open_waits: Callable[[str], Awaitable[None]],
     ) -> None:
         self.acks = Acks(wire)
         self.capacity = Capacity(AT_ONCE)
         self._wire = wire
         self._signals = signals
         self._heard = heard
+        self._cancels = cancels
         self._open_waits = open_waits
         self._publisher = Publisher(wire)
         self._loop = asyncio.get_running_loop()
@@ -115,6 +122,8 @@ class Courier:
         try:
             if delivery.source.kind == "ends":
                 await self._tell_end(delivery)
+            elif delivery.source.kind == "cancels":
+                await self._cancels.offer(delivery)
             else:
                 await self._offer(delivery)
         except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
@@ -174,11 +183,8 @@ class Courier:
             expression = _compiled(wait.if_)
         except ConfigError:
             return False
-        raw = await self._wire.load("HGET", keys.run(wait.slug, wait.run), "event")
-        try:
-            return raw is not None and expression.matches(codec.decode(raw), came)
-        except msgspec.MsgspecError:
-            return False
+        own = await event_json(self._wire, wait.slug, wait.run)
+        return own is not None and expression.matches(own, came)
 
     async def _answer(self, wait: Wait, entry: str, event: bytes) -> None:
         if entry_ms(entry) > wait.deadline:

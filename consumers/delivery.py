@@ -8,8 +8,8 @@ from bus.trigger import Trigger
 from bus.wire.leases import Lease
 from bus.wire.streams import Fields
 
-Kind = Literal["queue", "events", "ends", "waits"]
-"""What a source brings: due turns, events that begin runs, ends to be told, events that runs may wait for."""
+Kind = Literal["queue", "events", "ends", "waits", "cancels"]
+"""What a source brings: due turns, events that begin runs, ends to be told, events that answer waits or cancel runs."""
 
 
 class Delivery:

@@ -29,6 +29,7 @@ from checkpoint.owned import Owned
 from checkpoint.park import park
 from checkpoint.start import Asked, Started
 from consumers.acks import Acks
+from consumers.cancels import Cancels
 from consumers.capacity import BEAT_S, Capacity
 from consumers.delivery import Delivery, Source
 from consumers.handler import Left, Raised, Returned, call
@@ -50,6 +51,7 @@ class Executor:
         capacity: Capacity,
         heard: Heard,
         errands: Errands,
+        cancels: Cancels,
         worker: str,
         state: Any,
         on_parked: Callable[[Function, int], None],
@@ -61,11 +63,12 @@ class Executor:
         self._capacity = capacity
         self._heard = heard
         self._errands = errands
+        self._cancels = cancels
         self._state = state
         self._on_parked = on_parked
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(capacity.total, thread_name_prefix="bus-step")
-        self._starter = Starter(wire, signals, capacity, self.acks, heard, worker, self._go)
+        self._starter = Starter(wire, signals, capacity, self.acks, heard, worker, self._go, self._made)
         self._beating = False
         self._looked = 0.0
         self._background: set[asyncio.Task[Any]] = set()
@@ -110,10 +113,16 @@ class Executor:
             self._errands,
             self._parted,
         )
+        if answer.expires:
+            turn.expire_in(answer.expires - answer.now)
         self.turns.add(turn)
         if self._signals.run_started:
             self._signals.run_started.send(RunStarted(function.slug, asked.run, answer.turn))
         turn.main = outside(self._loop, self._drive(turn))
+
+    def _made(self, function: Function, run: str, event: RawEvent) -> None:
+        """A run has just been made: has what cancels it come already?"""
+        self._background_task(self._cancels.look_back(function, run, event))
 
     # -- driving ----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from bus.wire.leases import consumer_worker
 from bus.wire.streams import event_of
 from bus.wire.wire import Wire
 from checkpoint.start import Asked, Started, start
+from consumers import cancels
 from consumers.acks import Acks
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
@@ -27,14 +28,23 @@ from consumers.line import Line
 
 FAILED = "the engine failed at a run; it is taken up again"
 
+Made = Callable[[Function, str, RawEvent], None]
 Go = Callable[[Delivery, RawEvent | None, Asked, Started], None]
 
 
 class Starter:
-    """What one executor has in hand and does not run yet. `go` is called with each run that may."""
+    """What one executor has in hand and does not run yet. `go` is called with each that may, `made` with new runs."""
 
     def __init__(
-        self, wire: Wire, signals: Signals, capacity: Capacity, acks: Acks, heard: Heard, worker: str, go: Go
+        self,
+        wire: Wire,
+        signals: Signals,
+        capacity: Capacity,
+        acks: Acks,
+        heard: Heard,
+        worker: str,
+        go: Go,
+        made: Made,
     ) -> None:
         self._wire = wire
         self._signals = signals
@@ -43,6 +53,7 @@ class Starter:
         self._heard = heard
         self._worker = worker
         self._go = go
+        self._made = made
         self._line = Line(asyncio.get_running_loop(), capacity, self._start)
         self._starting: set[Any] = set()
         self._suspects: deque[Delivery] = deque()
@@ -130,6 +141,8 @@ class Starter:
     def _answered(
         self, function: Function, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started
     ) -> None:
+        if function.cancel_on and (answer.word == "later" or (answer.word == "go" and not answer.resumed)):
+            self._made(function, asked.run, event or codec.decode_as(asked.event, RawEvent))
         if answer.word == "go":
             self._go(delivery, event, asked, answer)
         elif answer.word == "suspect":
@@ -157,7 +170,12 @@ class Starter:
             turn = int(fields.get(b"turn", b"1"))
             source, begins = fields.get(b"source", b"").decode(), fields.get(b"event", b"")
             parent = fields.get(b"parent", b"").decode()
-            return Asked(run, turn, entry, owner, delivery.consumer, token(), begins, source, ms, parent)
+            indexed = ""
+            if begins and function.cancel_on:
+                indexed = cancels.words(function, codec.decode_as(begins, RawEvent), run, ms)
+            return Asked(
+                run, turn, entry, owner, delivery.consumer, token(), begins, source, ms, parent, cancels=indexed
+            )
         run = run_id(function.slug, "event", entry, ms)
         return Asked(
             run,
@@ -171,6 +189,7 @@ class Starter:
             ms,
             "",
             event.ts if event.ts > ms else 0,
+            cancels.words(function, event, run, ms),
         )
 
     def _not_started(self, function: Function, delivery: Delivery, asked: Asked, answer: Started) -> None:

@@ -6,6 +6,7 @@ From then on every `step.…` raises TurnOver and runs nothing.
 """
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,26 +57,29 @@ class Turn:
 
     __slots__ = (
         "_bodies",
-
         "_errands",
+        "_expiry",
         "_fresh",
         "_has_open",
         "_has_steps",
         "_loop",
-        "_on_parting", "_progress",
+        "_on_parting",
+        "_progress",
         "_rest",
         "_server_offset",
         "_silent",
         "_threads",
         "_threads_running",
         "_to_replay",
-
         "_when_threads_end",
         "activity",
-        "attempt", "begun", "cancelled",
+        "attempt",
+        "begun",
+        "cancelled",
         "delivery",
         "event",
-        "function", "ids",
+        "function",
+        "ids",
         "is_suspect",
         "known",
         "main",
@@ -139,6 +143,7 @@ class Turn:
         self.begun = time.monotonic()
         self.cancelled: Failure | None = None
         self._progress: Progress | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     # -- entering a step --------------------------------------------------------------------------------------------
 
@@ -442,6 +447,11 @@ class Turn:
         self.cancelled = why or Failure("cancelled", "asked for while it ran")
         self.part("cancelled")
 
+    def expire_in(self, ms: int) -> None:
+        """The run must have ended by then, or it is cancelled."""
+        why = Failure("timeout", "the run did not finish in time")
+        self._expiry = self._loop.call_later(max(0, ms) / 1_000, self.cancel, why, context=contextvars.Context())
+
     def parked(self, due_in_ms: int) -> None:
         """The turn is parked, and recorded as such."""
         self.part("parked", due_in_ms)
@@ -456,6 +466,8 @@ class Turn:
     def cancel_tasks(self) -> None:
         """Refuse every further step and cancel what the run has left running."""
         self.over = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         for task in tuple(self.tasks):
             if not task.done():
                 task.cancel()

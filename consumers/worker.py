@@ -29,6 +29,7 @@ from bus.wire.wire import Wire
 from checkpoint.waits import GROUP as WAITS
 from consumers import quiet
 from consumers.acks import Taker
+from consumers.cancels import Cancels, group
 from consumers.capacity import Capacity
 from consumers.claimer import Claimer
 from consumers.courier import Courier
@@ -90,14 +91,15 @@ class Worker:
                 await self._unless_stopped(self._examine(wire))
                 await self._unless_stopped(check_format(wire))
                 heard = Heard()
-                self._courier = Courier(wire, self.signals, heard, partial(self._open_waits, wire, leases))
+                cancels = Cancels(wire, self.signals)
+                self._courier = Courier(wire, self.signals, heard, cancels, partial(self._open_waits, wire, leases))
                 errands = Errands(Publisher(wire), self._courier.expect)
                 await self._unless_stopped(patiently(lambda: heard.look(wire)))
                 for bus in self._buses:
                     bus.connect(wire)
                     state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
                     executor = Executor(
-                        wire, self.signals, self._capacity, heard, errands, self.name, state, self._parked
+                        wire, self.signals, self._capacity, heard, errands, cancels, self.name, state, self._parked
                     )
                     stack.callback(executor.close)
                     for function in bus.functions.values():
@@ -142,6 +144,8 @@ class Worker:
         await self._serve(wire, queue, executor, self._capacity, 0, again)
         ends = Source("ends", "ends", keys.ends(slug), slug, workers, lease, function)
         await self._serve(wire, ends, self._courier, self._courier.capacity, 0, again)
+        for name in dict.fromkeys(one.name for one in function.cancel_on):
+            await self._open_cancels(wire, leases, function, name)
         for cron in function.crons:
             self._tickers.append(Ticker(wire, slug, cron, self.signals))
         names = Names(wire, function, partial(self._open_events, wire, leases, executor, function, since, again))
@@ -175,6 +179,15 @@ class Worker:
             wire, waits, self._courier, self._courier.capacity, now_ms(), partial(self._close_waits, waits)
         )
 
+    async def _open_cancels(self, wire: Wire, leases: Leases, function: Function, name: str) -> None:
+        """Read the events that cancel runs of a function."""
+        workers = keys.events_workers(name)
+        source = Source(
+            "cancels", name, keys.events(name), group(function.slug), workers, leases.add(workers), function
+        )
+        again = partial(register, wire, function)
+        await self._serve(wire, source, self._courier, self._courier.capacity, now_ms(), again)
+
     async def _close_waits(self, source: Source) -> None:
         """Nobody waits for an event any more: it is opened again when somebody does."""
         self._sources.remove(source)
@@ -186,7 +199,7 @@ class Worker:
         """Return the event names this worker reads, and for which groups."""
         names: dict[str, list[str]] = {}
         for source in self._sources:
-            if source.kind in ("events", "waits"):
+            if source.kind in ("events", "waits", "cancels"):
                 names.setdefault(source.name, []).append(source.group)
         return names
 

@@ -11,7 +11,7 @@ FLOORS = [{"bus"}, {"checkpoint", "producers"}, {"consumers"}, {"web"}]
 """Low to high. checkpoint and producers share a floor and do not know each other."""
 INNER = [
     {"errors", "ids", "clock", "failpoints"}, {"durations", "codec"}, {"settings", "retry", "expression", "cron"}, {"event"},
-    {"step", "context", "trigger"}, {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
+    {"step", "context", "trigger", "flow"}, {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     {"__init__", "__main__"},
 ]  # fmt: skip
 FENCES = {

@@ -113,6 +113,11 @@ def cron(slug: str) -> str:
     return f"{function(slug)}cron"
 
 
+def cancels(slug: str) -> str:
+    """zset · `<event>|<path>=<value>|<run>|<deadline>`: runs that an event cancels. Written by start, removed by end."""
+    return f"{function(slug)}cancels"
+
+
 def timers(slug: str) -> str:
     """zset · `<run>:<turn>` → when the run's earliest open step is due, server ms. Written by park."""
     return f"{function(slug)}timers"
@@ -128,6 +133,7 @@ ALL = (
     (events, ("E",)), (seen, ("E", "<id>")), (events_workers, ("E",)), (waits, ("E",)), (waits_if, ("E",)),
     (signal, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
-    (ends, ("F",)), (cron, ("F",)), (timers, ("F",)), (runs, ("F", "<status>")), (function_workers, ("F",)),
+    (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
+    (runs, ("F", "<status>")), (function_workers, ("F",)),
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""

@@ -5,7 +5,6 @@ and before the wait was there is not missed (why A12, A14). A timeout decides no
 to its deadline, before it says None (why A13).
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from bus import codec
 from bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
 from bus.event import EventData, RawEvent
 from bus.expression import Expression
+from bus.flow import PATH
 from bus.ids import entry_ms, ulid_ms
 from checkpoint.memo import Failure, Memo
 from checkpoint.signals import await_signal, check_signal
@@ -20,7 +20,6 @@ from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back, v
 from consumers.turn import Turn
 
 LONGEST_MS = 366 * 86_400_000
-_PATH = re.compile(r"(data|id|name|v)(\.[A-Za-z0-9_]+)*")
 
 
 async def wait_for_event(
@@ -68,7 +67,7 @@ def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None
         return _Wanted("", b"", if_, lambda came: expression.matches(own, came))
     if match is None:
         return _Wanted("", b"", "", lambda _: True)
-    if not _PATH.fullmatch(match):
+    if not PATH.fullmatch(match):
         raise NonRetriable(f"step '{step}': match {match!r} is no path; write for example match='data.orderId'")
     value = value_at(match, own)
     if value is None:

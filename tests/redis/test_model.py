@@ -149,7 +149,26 @@ class Spine(RuleBasedStateMachine):
         event = '{"id":"e"}' if entry == EVENT else ""
         owner = "" if owner == me else owner
         answer = self.script(
-            "run_start", "code", 60_000, suspects, 5, "", RUN, turn, entry, owner, me, fence, event, "event", 1, "", 0
+            "run_start",
+            "code",
+            60_000,
+            suspects,
+            5,
+            "",
+            0,
+            0,
+            RUN,
+            turn,
+            entry,
+            owner,
+            me,
+            fence,
+            event,
+            "event",
+            1,
+            "",
+            0,
+            "",
         )[0]
         word, its_turn = self.model.start(entry, turn, owner, me, fence, suspects)
         assert answer[0] == word

@@ -2,7 +2,7 @@
 
 Why a script: whether the run is in hand and what is done about it are one act, so no turn begins in between.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, timers, ends, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, timers, ends, cancels, runs:<status> are built from it
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  how long an ended run is kept, ms
 ARGV[3]  run
@@ -15,7 +15,7 @@ Returns cancelled, asked, ended or gone ]]
 -- uses: clock status index finish tell
 local fn, run, now = KEYS[1], ARGV[3], server_now(ARGV[1])
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'parent')
+local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'parent', 'cancels')
 if not h[1] then
   if ARGV[5] ~= '1' then
     return 'gone'
@@ -33,7 +33,7 @@ if h[1] == 'running' then
   return 'asked'
 end
 redis.call('ZREM', fn .. 'timers', run .. ':' .. h[2])
-finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps open')
+finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps open', h[5])
 move(fn, run, h[1], 'cancelled', h[3])
 -- Nobody is asked here who hears of it: the courier finds out, and drops what nobody does.
 tell(fn, run, 'cancelled', h[4], 'cancelled')

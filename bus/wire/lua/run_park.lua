@@ -17,7 +17,7 @@ Returns {'mine', ms until due}, {'wake', news}, {'cancel', why}, {'over'}, {'los
 -- uses: clock status fence index news
 local fn, run = KEYS[1], ARGV[2]
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'fence', 'turn', 'wake', 'queued', 'cancel')
+local h = redis.call('HMGET', key, 'status', 'fence', 'turn', 'wake', 'queued', 'cancel', 'expires')
 local word = owner(h[1], h[2], h[3], ARGV[3], ARGV[4])
 if word ~= 'mine' then
   return { word }
@@ -30,6 +30,9 @@ if h[4] and tonumber(h[4]) > tonumber(ARGV[5]) and ARGV[7] == '' then
 end
 local now, turn = server_now(ARGV[1]), h[3] + 1
 local due = string.sub(ARGV[6], 1, 1) == '+' and now + tonumber(ARGV[6]) or tonumber(ARGV[6])
+if h[7] then -- a run that may not take longer is looked at again then
+  due = math.min(due, tonumber(h[7]))
+end
 redis.call('HSET', key, 'status', 'waiting', 'turn', turn, 'entry', '')
 if ARGV[7] ~= '' then
   redis.call('HSET', key, 'attempt', ARGV[7], 'error', ARGV[8])

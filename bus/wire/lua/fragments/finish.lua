@@ -1,6 +1,7 @@
 -- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index.
--- `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or neither.
-local function finish(fn, run, to, now, keep, field, value, leaves)
+-- `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or neither. `cancels` holds
+-- the run's words in the index of what cancels it, a line each.
+local function finish(fn, run, to, now, keep, field, value, leaves, cancels)
   local key = fn .. 'run:' .. run
   redis.call('HSET', key, 'status', to, 'ended', now, field, value)
   redis.call('HDEL', key, 'entry', 'fence', 'worker') -- who held it: nobody asks, and runs are kept by the million
@@ -10,5 +11,10 @@ local function finish(fn, run, to, now, keep, field, value, leaves)
   end
   if string.find(leaves, 'open', 1, true) then
     redis.call('DEL', fn .. 'open:' .. run)
+  end
+  if cancels then
+    for word in string.gmatch(cancels, '[^\n]+') do
+      redis.call('ZREM', fn .. 'cancels', word)
+    end
   end
 end

@@ -1,0 +1,134 @@
+"""Cancels: events that cancel the runs they belong to (`cancel_on`).
+
+What cancels a run is kept in an index of its function, written by the very start that makes the run and removed by its
+end. An event that came before that start, but after the run's own, is looked up by the worker that started it.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from bus.errors import BusError
+from bus.event import RawEvent
+from bus.expression import Expression
+from bus.flow import CancelOn
+from bus.function import Function
+from bus.ids import entry_ms, run_id, ulid_ms
+from bus.observe.signals import Signals
+from bus.wire import keys
+from bus.wire.streams import event_of
+from bus.wire.wire import Wire
+from checkpoint.cancel import cancel_of
+from checkpoint.history import event_json
+from checkpoint.waits import look_back, prefix, value_at
+from consumers.delivery import Delivery
+
+ANY = "*"
+
+
+def group(slug: str) -> str:
+    """Return the group that reads a function's cancelling events; its own group may be triggered by the same name."""
+    return f"{slug}@cancel"
+
+
+def words(function: Function, event: RawEvent, run: str, queued: int) -> str:
+    """Return a run's words in the index, a line each."""
+    if not function.cancel_on:
+        return ""
+    try:
+        own = event.plain()
+    except msgspec.MsgspecError:
+        return ""
+    found: list[str] = []
+    for one in function.cancel_on:
+        begins = _begins(one, own)
+        if begins is not None:
+            found.append(f"{begins}|{run}|{queued + one.timeout_ms}")
+    return "\n".join(found)
+
+
+def _begins(one: CancelOn, event: Mapping[str, Any]) -> str | None:
+    """Return how the words begin of runs that an event may cancel; None when it has nothing at the path."""
+    name = quote(one.name, safe="/")
+    if one.if_ is not None:
+        return f"{name}|{ANY}"
+    if one.match is None:
+        return f"{name}|{prefix('', b'')}"
+    value = value_at(one.match, event)
+    return None if value is None else f"{name}|{prefix(one.match, value)}"
+
+
+class Cancels:
+    """Finds the runs of this worker's functions that an event cancels, and the events that cancel a new run."""
+
+    def __init__(self, wire: Wire, signals: Signals) -> None:
+        self._wire = wire
+        self._signals = signals
+
+    async def offer(self, delivery: Delivery) -> None:
+        """Cancel the runs that a delivered event belongs to."""
+        function, name = delivery.source.function, delivery.source.name
+        event = event_of(name, delivery.id, delivery.fields)
+        try:
+            came = event.plain()
+        except msgspec.MsgspecError:
+            return
+        for one in function.cancel_on:
+            begins = _begins(one, came) if one.name == name else None
+            if begins is None:
+                continue
+            index = keys.cancels(function.slug)
+            for word in await self._wire.load("ZRANGEBYLEX", index, f"[{begins}|", f"({begins}}}"):
+                run, deadline = word.decode().rsplit("|", 2)[1:]
+                if _is_about(function, run, name, delivery.id, int(deadline)) and await self._holds(
+                    function, one, run, came
+                ):
+                    await self._cancel(function, run, event)
+
+    async def _holds(self, function: Function, one: CancelOn, run: str, came: Mapping[str, Any]) -> bool:
+        if one.if_ is None:
+            return True
+        own = await event_json(self._wire, function.slug, run)
+        return own is not None and _compiled(one.if_).matches(own, came)
+
+    async def look_back(self, function: Function, run: str, own: RawEvent) -> None:
+        """Cancel a run that has just been made if an event has come since its own that cancels it."""
+        try:
+            plain = own.plain()
+            for one in function.cancel_on:
+                async for entry, event in look_back(self._wire, one.name, ulid_ms(run) or 0, "+"):
+                    if _is_about(function, run, one.name, entry, 2**53) and _answers(one, plain, event):
+                        await self._cancel(function, run, event)
+                        return
+        except (BusError, msgspec.MsgspecError) as error:
+            self._signals.notice("looking for what cancels a new run failed", run=run, error=str(error))
+
+    async def _cancel(self, function: Function, run: str, event: RawEvent) -> None:
+        await cancel_of(self._wire, function.slug, run, f"cancelled by event {event.name} ({event.id})")
+
+
+def _is_about(function: Function, run: str, name: str, entry: str, deadline: int) -> bool:
+    """Whether an event came after the run's own, in time, and is not the one that made it."""
+    ms = entry_ms(entry)
+    made = run_id(function.slug, "event", f"{name}|{entry}", ms)
+    return made != run and (ulid_ms(run) or 0) <= ms <= deadline
+
+
+def _answers(one: CancelOn, own: Mapping[str, Any], event: RawEvent) -> bool:
+    try:
+        came = event.plain()
+    except msgspec.MsgspecError:
+        return False
+    if one.if_ is not None:
+        return _compiled(one.if_).matches(own, came)
+    return one.match is None or (
+        value_at(one.match, own) is not None and value_at(one.match, own) == value_at(one.match, came)
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _compiled(text: str) -> Expression:
+    return Expression(text, "cancel_on if_", of_two=True)
