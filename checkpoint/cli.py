@@ -1,4 +1,4 @@
-"""`bus runs`, `bus run ID`, `bus cancel`, `bus rerun`, `bus functions` and `bus doctor`."""
+"""`bus runs`, `bus run ID`, `bus cancel`, `bus rerun`, `bus functions`, `bus check` and `bus doctor`."""
 
 import asyncio
 import sys
@@ -20,6 +20,7 @@ from bus.wire.registry import Registered
 from bus.wire.registry import functions as registered
 from bus.wire.wire import Wire
 from checkpoint.cancel import cancel as cancel_run
+from checkpoint.check import Unheld, active, repair, unheld
 from checkpoint.forget import forget
 from checkpoint.history import STATUSES, Run, StepView, counts, find, list_runs, steps, wait_for_end
 from checkpoint.rerun import rerun as rerun_run
@@ -169,6 +170,37 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             table.add_row(mark, finding.check, escape(_plain(finding.found)), escape(finding.do))
         _console().print(table)
     if any(finding.verdict == "unfit" for finding in findings):
+        raise typer.Exit(1)
+
+
+def check(
+    mend: Annotated[bool, typer.Option("--repair", help="Give the runs that have no holder a new one.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look twice, one lease apart, whether every run that has not ended has a holder. Exit code 1 if one has none."""
+
+    async def look(wire: Wire) -> tuple[int, list[Unheld], int]:
+        count = 0
+        first: list[tuple[str, Unheld]] = []
+        for function in await registered(wire):
+            async for page in active(wire, function.slug):
+                count += len(page)
+                first += [(function.slug, one) for one in await unheld(wire, function.slug, page)]
+        if first:
+            await asyncio.sleep(wire.settings.lease_ms / 1_000)
+        found = [one for slug, one in first if one in await unheld(wire, slug, [one.run])]
+        return count, found, sum([await repair(wire, one) for one in found]) if mend else 0
+
+    count, found, mended = with_wire(look)
+    if as_json:
+        told = [{"run": one.run, "function": one.slug, "found": one.words} for one in found]
+        sys.stdout.write(codec.encode({"active": count, "unheld": told, "repaired": mended}).decode() + "\n")
+    else:
+        for one in found:
+            sys.stdout.write(f"{one.run}  {one.slug}  {one.words}\n")
+        repaired = f"; {mended} repaired" if mend else "; bus check --repair mends that" if found else ""
+        sys.stdout.write(f"{count} runs have not ended, {len(found)} of them have no holder{repaired}\n")
+    if len(found) > mended:
         raise typer.Exit(1)
 
 

@@ -245,7 +245,7 @@ class Executor:
         if turn not in self.turns:
             return
         self.turns.discard(turn)
-        turn.when_threads_end(self._starter.free_slot)
+        turn.bodies.when_threads_end(self._starter.free_slot)
         if turn.is_suspect:
             self._starter.suspect_left()
 
@@ -254,7 +254,7 @@ class Executor:
     def _beat(self) -> None:
         now = time.monotonic()
         for turn in tuple(self.turns):
-            turn.tell_slow_bodies(now)
+            turn.bodies.tell_slow(now)
         if now - self._looked >= LOOK_EVERY_S:
             self._looked = now
             self._background_task(self._look(now))

@@ -26,6 +26,7 @@ from checkpoint.memo import Failure, Memo, Open
 from checkpoint.owned import Owned, Word
 from checkpoint.save import Noted, Saved, note_open, save, tell_armed, tell_open, tell_progress
 from checkpoint.start import Started
+from consumers.bodies import Bodies
 from consumers.delivery import Delivery
 from consumers.interrupts import TurnOver
 from consumers.progress import Progress
@@ -38,7 +39,6 @@ Parting = Literal["parked", "cancelled", "over", "lost", "absent", "abandoned"]
 Parked and over are acknowledged, a cancelled run is ended, lost and absent are looked at again.
 """
 
-OPEN_AFTER_S = 0.1
 LINGER_S = 1.0
 
 
@@ -56,7 +56,6 @@ class Turn:
     """One turn of one run in this worker."""
 
     __slots__ = (
-        "_bodies",
         "_errands",
         "_expiry",
         "_fresh",
@@ -68,13 +67,11 @@ class Turn:
         "_rest",
         "_server_offset",
         "_silent",
-        "_threads",
-        "_threads_running",
         "_to_replay",
-        "_when_threads_end",
         "activity",
         "attempt",
         "begun",
+        "bodies",
         "cancelled",
         "delivery",
         "event",
@@ -119,10 +116,7 @@ class Turn:
         self.memos = started.memos
         self.open = started.open
         self.known = max(memo.n for memo in started.memos.values()) if started.memos else 0
-        self._threads_running = 0
-        self._when_threads_end: Callable[[], None] | None = None
         self.over = False
-        self._threads = threads
         self._on_parting = on_parting
         self._loop = loop
         self._server_offset = started.now - time.monotonic() * 1_000
@@ -132,7 +126,7 @@ class Turn:
         self._has_steps = self._has_open = started.resumed
         self.tasks: set[asyncio.Task[Any]] = set()
         self.ids = StepIds()
-        self._bodies: dict[str, tuple[float, int, bool]] = {}
+        self.bodies = Bodies(loop, threads, self._tell_slow)
         self.work = 0
         """Bodies, saves and notes under way."""
         self.activity = 0
@@ -183,6 +177,10 @@ class Turn:
             self._silent = False
         return memo
 
+    def speak_up(self) -> None:
+        """Something new begins: the handler's log lines are written from now on."""
+        self._silent = False
+
     # -- working ----------------------------------------------------------------------------------------------------
 
     def begin_work(self) -> None:
@@ -208,23 +206,6 @@ class Turn:
         finally:
             self.end_work()
 
-    def body_begins(self, step: str, started: float, attempt: int) -> None:
-        """A body runs from now on; once it has for 100 ms the page is told."""
-        self._silent = False
-        self._bodies[step] = (started, attempt, False)
-
-    def body_ends(self, step: str) -> bool:
-        """It has ended; return whether the page was told."""
-        return self._bodies.pop(step, (0.0, 0, False))[2]
-
-    def tell_slow_bodies(self, now: float) -> None:
-        """Note bodies that have run 100 ms as open, without waiting for the answer."""
-        for step, (started, attempt, told) in self._bodies.items():
-            if not told and now - started >= OPEN_AFTER_S:
-                self._bodies[step] = (started, attempt, True)
-                self._has_open = True
-                tell_open(self.wire, self.owned, step, attempt, round((now - started) * 1_000))
-
     def tell_progress(self, progress: bytes) -> None:
         """Show how far the run is."""
         if self._progress is None:
@@ -235,26 +216,9 @@ class Turn:
         if not self.over:
             tell_progress(self.wire, self.owned, progress)
 
-    def in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Run sync code in the worker's threads; the slot is kept until it has ended, whatever becomes of the turn."""
-        self._threads_running += 1
-        future = self._loop.run_in_executor(self._threads, work, *args)
-        future.add_done_callback(self._thread_ended)
-        return future
-
-    def _thread_ended(self, future: asyncio.Future[Any]) -> None:
-        self._threads_running -= 1
-        if not future.cancelled():
-            future.exception()
-        if self._threads_running == 0 and self._when_threads_end is not None:
-            self._when_threads_end()
-
-    def when_threads_end(self, then: Callable[[], None]) -> None:
-        """Call `then` once no thread of this turn runs any more; at once when there is none."""
-        if self._threads_running == 0:
-            then()
-        else:
-            self._when_threads_end = then
+    def _tell_slow(self, step: str, attempt: int, ms: int) -> None:
+        self._has_open = True
+        tell_open(self.wire, self.owned, step, attempt, ms)
 
     def lease_is_fresh(self) -> bool:
         """Whether the entry in hand is surely still ours; no network."""

@@ -38,6 +38,7 @@ from consumers.executor import Executor
 from consumers.heard import Heard
 from consumers.names import Names
 from consumers.reader import Reader
+from consumers.repair import Repair
 from consumers.sweep import Sweep
 from consumers.ticker import Ticker
 from consumers.timers import Timers
@@ -232,6 +233,7 @@ class Worker:
             loops.start_soon(self._sweep)
             loops.start_soon(self._courier.watch)
             loops.start_soon(Sweep(self._wire, self.signals, sorted(self._timers), self._reads).run)
+            loops.start_soon(Repair(self._wire, self.signals, sorted(self._timers)).run)
             for ticker in self._tickers:
                 loops.start_soon(ticker.run)
             for names in self._names:

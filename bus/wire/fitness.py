@@ -73,6 +73,12 @@ async def examine(wire: Wire) -> list[Finding]:
     ]
 
 
+async def server_id(wire: Wire) -> str:
+    """Return what names this server in this life of its: another after a restart or a failover."""
+    info = await _info(wire)
+    return f"{info.get('run_id', '')} {info.get('master_replid', '')}"
+
+
 async def _info(wire: Wire) -> dict[str, str]:
     raw: bytes = await wire.call("INFO")
     return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)

@@ -114,7 +114,7 @@ def cron(slug: str) -> str:
 
 
 def cancels(slug: str) -> str:
-    """zset · `<event>|<path>=<value>|<run>|<deadline>`: runs that an event cancels. Written by start, removed by end."""
+    """zset · `<event>|<path>=<value>|<run>|<deadline>`: runs an event cancels. Written by start, removed by end."""
     return f"{function(slug)}cancels"
 
 

@@ -80,14 +80,15 @@ async def _attempt(
     try:
         if not turn.lease_is_fresh():
             await turn.lease_renewed()
-        turn.body_begins(step, started, attempt)
+        turn.speak_up()
+        turn.bodies.begins(step, started, attempt)
         try:
             result = await _body(turn, target, args, timeout)
             data, value = _through_json(step, result, wanted)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
             return await _failed(turn, step, error, retry, attempt, _ms(started))
         finally:
-            opened = turn.body_ends(step)
+            opened = turn.bodies.ends(step)
         reached("body.ended")
         stands = await turn.save(
             step, "run", data=data, attempts=attempt + 1, took_ms=_ms(started), opened=opened or attempt > 0
@@ -110,7 +111,7 @@ async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], t
             async with _limit(timeout):
                 return await target(*args)
         context = contextvars.copy_context()
-        future = turn.in_thread(context.run, target, *args)
+        future = turn.bodies.in_thread(context.run, target, *args)
         if timeout is None:
             result = await future
         else:

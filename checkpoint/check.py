@@ -1,0 +1,82 @@
+"""Check: does every run that has not ended have a holder? One without is lost in silence (why A17): it gets a new one.
+
+A failover may take a holder away: the timer, the queue entry or the pending entry is on a server that forgot it. A
+second holder does no harm (docs/state-machine.md), a missing one is fatal; so what seems to have none at two looks, one
+lease apart, is repaired.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from bus.errors import BusError
+from bus.wire import keys
+from bus.wire.wire import Wire
+
+ACTIVE = ("waiting", "queued", "running")
+PAGE = 100
+
+
+class Unheld(msgspec.Struct, frozen=True):
+    """A run without a holder, as it was seen."""
+
+    slug: str
+    run: str
+    status: str
+    turn: str
+    entry: str
+
+    @property
+    def words(self) -> str:
+        """What is wrong."""
+        if self.status == "waiting":
+            return "waits, and has no timer"
+        return f"is {self.status}, and its entry {self.entry or '(none)'} is neither in the queue nor pending"
+
+
+async def unheld(wire: Wire, slug: str, runs: Sequence[str]) -> list[Unheld]:
+    """Return those of a function's runs that nobody seems to hold: one look."""
+    if not runs:
+        return []
+    rows = await wire.script("runs_unheld", [keys.function(slug)], *runs)
+    seen = [Unheld(slug, *(part.decode() for part in row)) for row in rows]
+    return [one for one in seen if not await _is_pending(wire, one)]
+
+
+async def _is_pending(wire: Wire, one: Unheld) -> bool:
+    """Whether the event entry a run names is in hand or is still to be delivered."""
+    name, _, entry = one.entry.rpartition("|")
+    if not name or name == "queue" or one.status == "waiting":
+        return False
+    stream = keys.events(name)
+    try:
+        if await wire.call("XPENDING", stream, one.slug, entry, entry, 1):
+            return True
+        groups = await wire.call("XINFO", "GROUPS", stream)
+    except BusError:  # no such stream or group
+        return False
+    for flat in groups:
+        group = dict(zip(flat[::2], flat[1::2], strict=True))
+        if group[b"name"].decode() == one.slug:
+            return _place(group[b"last-delivered-id"].decode()) < _place(entry)
+    return False
+
+
+def _place(entry: str) -> tuple[int, int]:
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number or 0)
+
+
+async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:
+    """Yield the runs of a function that have not ended, a page at a time, oldest first."""
+    for status in ACTIVE:
+        start = 0
+        while page := await wire.load("ZRANGE", keys.runs(slug, status), start, start + PAGE - 1):
+            yield [run.decode() for run in page]
+            start += len(page)
+
+
+async def repair(wire: Wire, one: Unheld) -> bool:
+    """Give a run a new holder; False when it has moved on since it was seen."""
+    arguments = (one.run, one.status, one.turn, one.entry)
+    return bool(await wire.script("run_repair", [keys.function(one.slug)], *arguments))

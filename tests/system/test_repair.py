@@ -1,0 +1,124 @@
+"""A run whose holder is gone (a failover forgot it) is seen twice, one lease apart, and goes on."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from bus import Context, Step
+from bus.settings import Settings
+from bus.wire import keys
+from checkpoint.check import unheld
+from consumers.repair import Repair
+from tests.support import Lab, eventually
+
+SLUG = "test-f"
+
+
+async def _lose(lab: Lab, what: str, run: str) -> None:
+    """Take the run's holder away, as a server does that has forgotten it."""
+    call = lab.wire.call
+    if what == "timer":
+        await call("DEL", keys.timers(SLUG))
+    elif what == "queue entry":
+        await call("HSET", keys.run(SLUG, run), "status", "queued", "entry", "queue|1-1")
+        await call("DEL", keys.timers(SLUG))
+        await call("ZREM", keys.runs(SLUG, "waiting"), run)
+        await call("ZADD", keys.runs(SLUG, "queued"), 1, run)
+    else:
+        await call("HSET", keys.run(SLUG, run), "status", "running", "turn", "1", "entry", "a|1-1", "fence", "x")
+        await call("DEL", keys.timers(SLUG))
+        await call("ZREM", keys.runs(SLUG, "waiting"), run)
+        await call("ZADD", keys.runs(SLUG, "running"), 1, run)
+
+
+@pytest.mark.parametrize("what", ["timer", "queue entry", "pending entry"])
+async def test_a_run_that_lost_its(lab: Lab, what: str) -> None:
+    slept: list[str] = []
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> str:
+        slept.append(await step.run("first", lambda: "once"))
+        await step.sleep("nap", 0.3)
+        return "done"
+
+    worker = await lab.work()
+    await lab.send("a")
+    run = await lab.first()
+    await lab.status(run, "waiting")
+    await _lose(lab, what, run)
+    assert len(await unheld(lab.wire, SLUG, [run])) == 1
+    await Repair(lab.wire, worker.signals, [SLUG]).everything()
+    assert await lab.output() == "done"
+    assert any("had no holder" in notice.event for notice in lab.notices)
+    steps = await lab.steps((await lab.runs())[0])
+    assert steps["first"].attempts == 1
+    await lab.idle()
+
+
+async def test_runs_that_have_a_holder_are_left_alone(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        if ctx.event.data["n"] % 2:
+            await step.sleep("nap", "1h")
+        else:
+            import asyncio
+
+            await asyncio.sleep(2.5)
+
+    worker = await lab.work()
+    for n in range(6):
+        await lab.send("a", {"n": n})
+    await lab.some(6)
+    await lab.wire.call("ZADD", keys.runs(SLUG, "running"), 1, "01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    repair = Repair(lab.wire, worker.signals, [SLUG])
+    await repair.everything()
+    for _ in range(4):
+        await repair.next_page()
+    assert not any("had no holder" in notice.event for notice in lab.notices)
+    assert await lab.wire.call("ZSCORE", keys.runs(SLUG, "running"), "01ARZ3NDEKTSV4RRFFQ69G5FAV") is None
+
+
+def bus_check(settings: Settings, *words: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bus", "check", *words],
+        capture_output=True, text=True, check=False, timeout=30,
+        env={**os.environ, "BUS_REDIS_URL": settings.redis_url, "BUS_LEASE": "1"},
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+async def test_bus_check_tells_and_repairs(lab: Lab) -> None:
+    import anyio.to_thread
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> str:
+        await step.sleep("nap", "1h")
+        return "done"
+
+    await lab.work()
+    await lab.send("a")
+    run = await lab.first()
+    await lab.status(run, "waiting")
+
+    async def check(*words: str) -> Any:
+        return await anyio.to_thread.run_sync(bus_check, lab.settings, *words)
+
+    assert await check() == (0, "1 runs have not ended, 0 of them have no holder\n")
+    await _lose(lab, "timer", run)
+    code, told = await check()
+    assert code == 1
+    assert f"{run}  {SLUG}  waits, and has no timer" in told
+    code, told = await check("--repair", "--json")
+    assert code == 0
+    assert json.loads(told) == {
+        "active": 1, "unheld": [{"run": run, "function": SLUG, "found": "waits, and has no timer"}], "repaired": 1,
+    }  # fmt: skip
+
+    async def parked_again() -> bool:
+        return await lab.wire.call("ZCARD", keys.timers(SLUG)) == 1
+
+    await eventually(parked_again, "it waits again")
