@@ -1,4 +1,4 @@
-"""Bodies: what runs of a turn's steps right now, on the loop and in threads. A thread cannot be stopped, only waited for."""
+"""Bodies: what runs of a turn's steps right now, on the loop and in threads. A thread can only be waited for."""
 
 import asyncio
 from collections.abc import Callable

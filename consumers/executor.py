@@ -39,6 +39,8 @@ from consumers.starter import FAILED, Starter
 from consumers.turn import Errands, Parting, Turn
 
 LOOK_EVERY_S = 1.0
+CHANGED_AGAIN_MS = 60_000
+"""How often a run whose code has changed is tried: it goes on within a minute of the deploy that mends it."""
 
 
 class Executor:
@@ -142,7 +144,7 @@ class Executor:
         turn.cancel_tasks()
         self._leave(turn)  # the slot is free when the body ends; its end follows while the entry is still in hand
         if isinstance(outcome, Raised) and outcome.delay_ms is not None:
-            self._background_task(self._try_later(turn, outcome.failure, outcome.delay_ms))
+            self._background_task(self._try_later(turn, outcome.failure, outcome.delay_ms, turn.attempt + 1))
         else:
             self._end(turn, outcome)
 
@@ -181,17 +183,17 @@ class Executor:
         else:
             self._background_task(self._look_again(turn.delivery))
 
-    async def _try_later(self, turn: Turn, failure: Failure, delay_ms: int) -> None:
+    async def _try_later(self, turn: Turn, failure: Failure, delay_ms: int, attempt: int) -> None:
         try:
             parked = await park(
-                self._wire, turn.owned, known=turn.known, due=f"+{delay_ms}", attempt=turn.attempt + 1, error=failure
+                self._wire, turn.owned, known=turn.known, due=f"+{delay_ms}", attempt=attempt, error=failure
             )
         except Exception:
             turn.delivery.source.drop(turn.delivery)
             raise
         if parked.word == "mine":
             slug, run = turn.owned.slug, turn.owned.run
-            if self._signals.attempt_failed:
+            if self._signals.attempt_failed and attempt > turn.attempt:
                 self._signals.attempt_failed.send(AttemptFailed(slug, run, "", turn.attempt, failure.told(), delay_ms))
             if self._signals.run_parked:
                 self._signals.run_parked.send(RunParked(slug, run, parked.due_in_ms))
@@ -224,10 +226,26 @@ class Executor:
         elif parting == "abandoned":
             turn.delivery.source.drop(turn.delivery)
         self._leave(turn)
+        if parting == "changed":
+            await self._wait_for_deploy(turn)
         if turn.cancelled is not None and parting == "cancelled":
             self._end(turn, turn.cancelled)
         if parting in ("lost", "absent"):
             await self._look_again(turn.delivery)
+
+    async def _wait_for_deploy(self, turn: Turn) -> None:
+        """The function does not call what the run has begun: nothing new was done, and no attempt is used up."""
+        steps = ", ".join(sorted(turn.uncalled))
+        slug, run = turn.owned.slug, turn.owned.run
+        self._signals.notice(
+            "the code has changed under a run; it waits for a deploy", function=slug, run=run, steps=steps
+        )
+        failure = Failure(
+            "code_changed",
+            f"the function as it is now does not call {steps}, which this run has begun; it waits for a version "
+            "that does (docs/living-with-code-changes.md)",
+        )
+        await self._try_later(turn, failure, CHANGED_AGAIN_MS, turn.attempt)
 
     async def _look_again(self, delivery: Delivery) -> None:
         """A write was refused: is the entry still pending for us? Then the run starts again with what is known."""

@@ -83,6 +83,9 @@ async def _call(turn: Turn, state: object) -> Outcome:
     result = await turn.function.handler(context, TurnStep(turn))
     if turn.over:  # it swallowed the interrupt: nothing it says counts
         return Left()
+    if turn.uncalled:
+        turn.changed()
+        return Left()
     try:
         output = codec.encode(result)
     except TypeError as error:

@@ -33,6 +33,7 @@ class Host(Protocol):
     over: bool
     work: int
     activity: int
+    uncalled: set[str]
 
     def hear(self, news: dict[str, Memo]) -> None:
         """Take memos that came from outside."""
@@ -45,6 +46,9 @@ class Host(Protocol):
 
     def parked(self, due_in_ms: int) -> None:
         """Park was recorded."""
+
+    def changed(self) -> None:
+        """The code is not what the run was begun with."""
 
 
 class _Wait:
@@ -66,11 +70,13 @@ class Rest:
         self._settle = Settle(loop, self._decide)
         self._parked: dict[str, _Wait] = {}
         self._requests: dict[str, asyncio.Future[Memo]] = {}
+        self._held: list[asyncio.Future[None]] = []
+        self._holds = True
         self._parking: asyncio.Task[None] | None = None
 
     def touch(self) -> None:
         """Something happened in the run."""
-        if self._parked or self._requests:
+        if self._parked or self._requests or self._held:
             self._settle.touch()
 
     async def handed_out(self, step: str) -> Memo:
@@ -79,6 +85,15 @@ class Rest:
         self._requests[step] = future
         self._settle.touch()
         return await future
+
+    async def held_back(self) -> None:
+        """Hold a new step back until the handler has called everything that earlier turns have begun."""
+        if not self._holds:
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._held.append(future)
+        self._settle.touch()
+        await future
 
     def arrived(self, step: str, memo: Memo) -> None:
         """The memo of a parked step has come."""
@@ -116,15 +131,21 @@ class Rest:
             step = min(waiting, key=lambda step: turn.memos[step].n)
             waiting.pop(step).set_result(turn.memos[step])
             self._settle.touch()
-        elif self._parked and turn.work == 0:
+        elif self._held and not turn.uncalled:
+            self._let_go()
+        elif (self._parked or self._held) and turn.work == 0:
             self._look()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, []
+        for future in held:
+            if not future.done():
+                future.set_result(None)
 
     def _look(self) -> None:
         turn = self._turn
         try:
-            unknown = quiet.unknown_waits(
-                turn.tasks, lambda future: any(wait.future is future for wait in self._parked.values())
-            )
+            unknown = quiet.unknown_waits(turn.tasks, self._is_ours)
         except quiet.Busy:
             self._loop.call_later(0.001, self._settle.touch, context=contextvars.Context())
             return
@@ -132,12 +153,23 @@ class Rest:
             self._loop.call_later(
                 UNKNOWN_WAIT_S, self._look_again, turn.activity, unknown, context=contextvars.Context()
             )
+        elif turn.uncalled:
+            turn.changed()
         else:
             self._begin_park()
 
+    def _is_ours(self, future: object) -> bool:
+        return any(wait.future is future for wait in self._parked.values()) or any(one is future for one in self._held)
+
     def _look_again(self, activity: int, unknown: list[str]) -> None:
         turn = self._turn
-        if turn.over or self._parking is not None or turn.activity != activity or turn.work or not self._parked:
+        if turn.over or self._parking is not None or turn.activity != activity or turn.work:
+            return
+        if self._held:  # what earlier turns have begun may be called after something that is not a step
+            self._holds = False
+            self._let_go()
+            return
+        if not self._parked:
             return
         turn.signals.notice(
             "a run waits beside something that is not a step: it is cut off now and begins again after the wait",

@@ -33,10 +33,11 @@ from consumers.progress import Progress
 from consumers.rest import Rest
 from consumers.stepids import StepIds
 
-Parting = Literal["parked", "cancelled", "over", "lost", "absent", "abandoned"]
+Parting = Literal["parked", "changed", "cancelled", "over", "lost", "absent", "abandoned"]
 """How a turn ended, if not by its handler.
 
-Parked and over are acknowledged, a cancelled run is ended, lost and absent are looked at again.
+Parked and over are acknowledged, a cancelled run is ended, lost and absent are looked at again. Changed: the code is
+not what the run was begun with; it waits for the next deploy.
 """
 
 LINGER_S = 1.0
@@ -86,6 +87,7 @@ class Turn:
         "owned",
         "signals",
         "tasks",
+        "uncalled",
         "wire",
         "work",
     )  # fmt: skip
@@ -121,6 +123,8 @@ class Turn:
         self._loop = loop
         self._server_offset = started.now - time.monotonic() * 1_000
         self._to_replay = len(started.memos)
+        self.uncalled: set[str] = {*started.memos, *started.open}
+        """Steps that earlier turns have begun and the handler has not called yet in this one."""
         self._fresh: set[str] = set()
         self._silent = bool(started.memos or started.open)
         self._has_steps = self._has_open = started.resumed
@@ -146,7 +150,10 @@ class Turn:
         if self.over:
             raise TurnOver
         # One task is the common case, and asking the loop which it is costs as much as all the rest here.
-        return self.ids.of(base, self.main if len(self.tasks) == 1 else asyncio.current_task())
+        step = self.ids.of(base, self.main if len(self.tasks) == 1 else asyncio.current_task())
+        if self.uncalled:
+            self.uncalled.discard(step)
+        return step
 
     def awaited(self, step: str) -> None:
         """The step's coroutine has begun."""
@@ -168,8 +175,16 @@ class Turn:
         return self._silent
 
     async def replayed(self, step: str) -> Memo | None:
-        """Return the step's memo when its turn has come, in order of `n`; None when there is none."""
+        """Return the step's memo when its turn has come, in order of `n`; None when there is none.
+
+        A step that is new is held back until the handler has called all that earlier turns have begun: if it never
+        does, the code has changed, and nothing new may be done (reliability S7).
+        """
         if step not in self.memos:
+            if self.uncalled and step not in self.open:
+                await self.rest().held_back()
+                if self.over:
+                    raise TurnOver
             return None
         memo = await self.rest().handed_out(step)
         self._to_replay -= 1
@@ -415,6 +430,10 @@ class Turn:
         """The run must have ended by then, or it is cancelled."""
         why = Failure("timeout", "the run did not finish in time")
         self._expiry = self._loop.call_later(max(0, ms) / 1_000, self.cancel, why, context=contextvars.Context())
+
+    def changed(self) -> None:
+        """The handler is done, or can do nothing new, and has not called what earlier turns have begun."""
+        self.part("changed")
 
     def parked(self, due_in_ms: int) -> None:
         """The turn is parked, and recorded as such."""
