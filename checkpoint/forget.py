@@ -11,8 +11,7 @@ async def forget(wire: Wire, slug: str) -> list[str]:
     known = {function.slug: function for function in await functions(wire)}
     if slug not in known:
         raise ConfigError(f"function {slug!r} is not registered; there are {', '.join(known) or 'none'}")
-    seconds, _ = await wire.call("TIME")
-    alive = await wire.call("ZCOUNT", keys.function_workers(slug), int(seconds) * 1_000, "+inf")
+    alive = await wire.call("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
     if alive:
         raise ConfigError(f"function '{slug}' has {alive} worker(s) at work; stop them first")
     fields: list[bytes] = await wire.call("HKEYS", keys.triggers())

@@ -78,12 +78,10 @@ class Courier:
         while True:
             try:
                 await self._heard.look(self._wire)
-                seconds, micros = await self._wire.call("TIME")
-                now = int(seconds) * 1_000 + int(micros) // 1_000
-                for name in await names_waited_for(self._wire, now):
+                for name in await names_waited_for(self._wire, await self._wire.moment()):
                     if name not in self._names:
-                        self._names.add(name)
                         await self._open_waits(name)
+                        self._names.add(name)
             except BusError as error:
                 self._signals.notice("looking for waits failed", error=str(error))
             try:

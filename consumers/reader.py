@@ -16,6 +16,7 @@ from consumers.capacity import Capacity
 from consumers.delivery import Source
 
 BLOCK_MS = 2_000
+_FAKE_PAUSE_S = 0.005
 
 
 class Reader:
@@ -90,6 +91,8 @@ class Reader:
             "XREADGROUP", "GROUP", self.source.group, consumer, *how, "STREAMS", self.source.stream, ">"
         )
         if not reply:
+            if self._wire.settings.is_fake:  # it does not block
+                await asyncio.sleep(_FAKE_PAUSE_S)
             return False
         rows = [(entry.decode(), fields_of(fields or ())) for entry, fields in reply[0][1]]
         reached("read.replied")

@@ -9,7 +9,6 @@ from bus.observe.signals import Signals
 from bus.wire.wire import Wire
 from checkpoint.retention import AT_ONCE, TRIM_AT_ONCE, forget_workers, tidy_runs, trim_events
 from checkpoint.waits import GROUP, end_waits
-from producers.cron import server_ms
 
 EVERY_S = 60.0
 _FIRST_S = 5.0
@@ -53,7 +52,7 @@ class Sweep:
             self._tell(name, holder)
             if GROUP in groups:
                 await end_waits(self._wire, name)
-        await forget_workers(self._wire, await server_ms(self._wire))
+        await forget_workers(self._wire, await self._wire.clock())
 
     def _tell(self, name: str, holder: str) -> None:
         """Say once which group keeps old events from being dropped: a function without a worker, mostly."""

@@ -21,11 +21,15 @@ class Ticker:
         self._cron = cron
         self._signals = signals
 
+    async def once(self) -> float:
+        """Queue what is due; return seconds until the next tick."""
+        return await tick(self._wire, self._slug, self._cron, self._signals) / 1_000
+
     async def run(self) -> None:
         """Tick until cancelled."""
         while True:
             try:
-                wait = await tick(self._wire, self._slug, self._cron, self._signals) / 1_000
+                wait = await self.once()
             except StoreUnavailable:
                 wait = _AGAIN_S
             except BusError as error:

@@ -46,9 +46,12 @@ LINGER_S = 1.0
 class Errands:
     """What turns of one worker ask of it beside running: to publish, and to read who they wait for."""
 
-    __slots__ = ("expect_event", "publisher")
+    __slots__ = ("expect_event", "publisher", "stubs")
 
-    def __init__(self, publisher: Publisher, expect_event: Callable[[str], None]) -> None:
+    def __init__(
+        self, publisher: Publisher, expect_event: Callable[[str], None], stubs: dict[str, Callable[..., Any]]
+    ) -> None:
+        self.stubs = stubs
         self.publisher = publisher
         self.expect_event = expect_event
 
@@ -374,6 +377,11 @@ class Turn:
     def publisher(self) -> Publisher:
         """Return what publishes events for this worker."""
         return self._errands.publisher
+
+    def stubbed(self, step: str, target: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a step's body, or what a test has put in its place."""
+        stubs = self._errands.stubs
+        return stubs.get(step, target) if stubs else target
 
     def expect_event(self, name: str) -> None:
         """This worker is to read an event's stream for who waits."""

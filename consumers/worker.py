@@ -14,7 +14,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bus.bus import Bus
-from bus.clock import now_ms
 from bus.errors import BusError, ConfigError, StoreUnavailable
 from bus.function import Function
 from bus.observe.signals import Signals
@@ -54,7 +53,10 @@ class Worker:
         settings: Settings | None = None,
         concurrency: int = 100,
         signals: Signals | None = None,
+        now_ms: int | None = None,
+        stubs: dict[str, Callable[..., Any]] | None = None,
     ) -> None:
+        """Make a worker. For tests (Harness): `now_ms` is a clock that stands still, `stubs` replace steps' bodies."""
         if not buses or not any(bus.functions for bus in buses):
             raise ConfigError("there is nothing to work on: no function is declared on the given bus")
         if concurrency < 1:
@@ -63,6 +65,8 @@ class Worker:
         self.signals = signals or Signals()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()
+        self._now = "" if now_ms is None else str(now_ms)
+        self._stubs = {} if stubs is None else stubs
         self._buses = buses
         self._capacity = Capacity(concurrency)
         self._stop = asyncio.Event()
@@ -82,10 +86,19 @@ class Worker:
         """Read no more, finish or park what is in hand within BUS_DRAIN, give the rest back, and return from run()."""
         self._stop.set()
 
+    async def jump(self, now_ms: int) -> None:
+        """Move the clock of a worker that was given one; timers and schedules that are due then, fire."""
+        self._now = self._wire.now = str(now_ms)
+        for timers in self._timers.values():
+            timers.expect(0)
+        for ticker in self._tickers:
+            await ticker.once()
+
     async def run(self) -> None:
         """Work until stop(). Enters each bus's lifespan once; waits for Redis as long as it takes."""
         quiet.install(asyncio.get_running_loop())
         wire = self._wire = Wire(self.settings, self.name)
+        wire.now = self._now
         leases = Leases(self.settings, self.name, self._lease_lost)
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -94,7 +107,7 @@ class Worker:
                 heard = Heard()
                 cancels = Cancels(wire, self.signals)
                 self._courier = Courier(wire, self.signals, heard, cancels, partial(self._open_waits, wire, leases))
-                errands = Errands(Publisher(wire), self._courier.expect)
+                errands = Errands(Publisher(wire), self._courier.expect, self._stubs)
                 await self._unless_stopped(patiently(lambda: heard.look(wire)))
                 for bus in self._buses:
                     bus.connect(wire)
@@ -177,7 +190,7 @@ class Worker:
         workers = keys.events_workers(name)
         waits = Source("waits", name, keys.events(name), WAITS, workers, leases.add(workers), None)
         await self._serve(
-            wire, waits, self._courier, self._courier.capacity, now_ms(), partial(self._close_waits, waits)
+            wire, waits, self._courier, self._courier.capacity, await wire.clock(), partial(self._close_waits, waits)
         )
 
     async def _open_cancels(self, wire: Wire, leases: Leases, function: Function, name: str) -> None:
@@ -187,7 +200,8 @@ class Worker:
             "cancels", name, keys.events(name), group(function.slug), workers, leases.add(workers), function
         )
         again = partial(register, wire, function)
-        await self._serve(wire, source, self._courier, self._courier.capacity, now_ms(), again)
+        since = await patiently(wire.clock)
+        await self._serve(wire, source, self._courier, self._courier.capacity, since, again)
 
     async def _close_waits(self, source: Source) -> None:
         """Nobody waits for an event any more: it is opened again when somebody does."""

@@ -17,17 +17,9 @@ from bus.wire.wire import Wire
 TICK = "bus/cron.tick"
 
 
-async def server_ms(wire: Wire) -> int:
-    """Return the moment scripts act at, Unix ms."""
-    if wire.now:
-        return int(wire.now)
-    seconds, micros = await wire.call("TIME")
-    return int(seconds) * 1_000 + int(micros) // 1_000
-
-
 async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals) -> int:
     """Queue the run of the schedule's latest tick if nobody has; return ms until the next one."""
-    now = await server_ms(wire)
+    now = await wire.moment()
     await wire.call("HSETNX", keys.cron(slug), cron.words, now)
     last: Any = await wire.call("HGET", keys.cron(slug), cron.words)
     due = cron.last_before(now)

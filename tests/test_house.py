@@ -24,6 +24,8 @@ FENCES = {
     "cel": ("bus/expression.py",),
     "croniter": ("bus/cron.py",),
     "watchfiles": ("web/dev.py",),
+    "fakeredis": ("consumers/fake.py",),
+    "pytest": ("consumers/pytest_plugin.py",),
     "jinja2": ("web/pages.py",),
     "typer": ("bus/cli.py", "checkpoint/cli.py", "producers/cli.py", "consumers/cli.py", "web/cli.py"),
 }

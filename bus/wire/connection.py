@@ -4,6 +4,7 @@ redis-py's own retries are off: it retries by default, and so publishes twice (r
 """
 
 import asyncio
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ AWAY = frozenset({
 
 def translated(text: str) -> Exception:
     """Return our error for a reply that is an error."""
+    text = re.sub(r"^ERR (?=[A-Z]+ )", "", text)  # fakeredis puts ERR before Redis's own word
     word = text.partition(" ")[0]
     if word in AWAY:
         return StoreUnavailable(f"Redis cannot serve now: {text}", state=word)

@@ -134,7 +134,7 @@ class Leases:
 
     def _renew_forever(self) -> None:
         client: Any = connection.threaded(self._settings.redis_url, max(0.2, self._settings.lease_ms / 3_000))
-        script = all_scripts()["lease_renew"].text
+        script = all_scripts(plain=self._settings.is_fake)["lease_renew"].text
         while not self._stopping:
             self._wake.clear()
             if not self._stalled():

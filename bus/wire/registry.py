@@ -1,11 +1,8 @@
 """Registry: which functions there are, since when each of their triggers is, which events have names, who works."""
 
-from typing import Any
-
 import msgspec
 
 from bus import codec
-from bus.clock import now_ms
 from bus.errors import ConfigError
 from bus.function import Function
 from bus.wire import keys
@@ -63,9 +60,10 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
             f"rename bus '{function.bus_id}' or the function"
         )
     since: dict[str, int] = {}
+    now = await patiently(wire.clock)
     for trigger in function.triggers:
         field = f"{function.slug} {trigger.name}"
-        await patiently(lambda field=field: wire.call("HSETNX", keys.triggers(), field, now_ms()))
+        await patiently(lambda field=field: wire.call("HSETNX", keys.triggers(), field, now))
         since[trigger.name] = int(await patiently(lambda field=field: wire.call("HGET", keys.triggers(), field)))
     return since
 
@@ -85,6 +83,5 @@ async def functions(wire: Wire, patience: float | None = 2.0) -> list[Registered
 
 async def workers(wire: Wire) -> list[str]:
     """Return the workers whose lease is in force."""
-    now: Any = await patiently(lambda: wire.call("TIME"), 2.0)
-    ms = int(now[0]) * 1_000
-    return [name.decode() for name in await wire.load("ZRANGEBYSCORE", keys.workers(), ms, "+inf", patience=2.0)]
+    now = await patiently(wire.clock, 2.0)
+    return [name.decode() for name in await wire.load("ZRANGEBYSCORE", keys.workers(), now, "+inf", patience=2.0)]

@@ -26,8 +26,8 @@ class Script:
 
 
 @cache
-def all_scripts() -> dict[str, Script]:
-    """Return every script by name."""
+def all_scripts(*, plain: bool = False) -> dict[str, Script]:
+    """Return every script by name; `plain` without the `#!lua` line, which fakeredis does not know."""
     folder = files("bus.wire") / "lua"
     fragments = {
         path.name.removesuffix(".lua"): path.read_text()
@@ -44,5 +44,6 @@ def all_scripts() -> dict[str, Script]:
         joined = "\n".join([*(fragments[name] for name in names), text])
         name = path.name.removesuffix(".lua")
         flags = _FLAGS.search(text)
-        scripts[name] = Script(name, f"#!lua flags={flags[1]}\n{joined}" if flags else f"#!lua\n{joined}")
+        head = f"#!lua flags={flags[1]}\n" if flags else "#!lua\n"
+        scripts[name] = Script(name, joined if plain else head + joined)
     return scripts

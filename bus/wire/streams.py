@@ -63,7 +63,7 @@ class Publisher:
                 if failure is not None:
                     continue
                 try:
-                    started = started or await self._clock(patience)
+                    started = started or await patiently(self._wire.clock, patience)
                     stored.append(await self._again(event, started, patience))
                 except StoreUnavailable:
                     failure = error
@@ -93,10 +93,6 @@ class Publisher:
         stream, seen = keys.events(event.name), keys.seen(event.name, event.id)
         dedupe = self._wire.settings.dedupe_ms
         return self._wire.call("EVALSHA", script.sha, 2, stream, seen, self._wire.now, dedupe, *fields)
-
-    async def _clock(self, patience: float) -> int:
-        seconds, _ = await patiently(lambda: self._wire.call("TIME"), patience)
-        return int(seconds) * 1_000
 
     async def _again(self, event: Outgoing, since: int, patience: float) -> Stored:
         fields = _fields(event)
@@ -130,9 +126,10 @@ def _fields(event: Outgoing) -> list[Argument]:
 
 
 async def ensure_group(wire: Wire, stream: str, group: str, start_ms: int) -> None:
-    """Make a consumer group that sees entries from `start_ms` on; one that exists is left alone."""
+    """Make a consumer group that sees entries from `start_ms` (server's clock) on; one that exists is left alone."""
+    before = f"{start_ms - 1}-{2**64 - 1}" if start_ms else "0"  # the first entry of that very ms is seen, too
     try:
-        await patiently(lambda: wire.call("XGROUP", "CREATE", stream, group, f"{start_ms}-0", "MKSTREAM"))
+        await patiently(lambda: wire.call("XGROUP", "CREATE", stream, group, before, "MKSTREAM"))
     except BusError as error:
         if not str(error).startswith("BUSYGROUP"):
             raise

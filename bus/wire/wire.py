@@ -23,7 +23,7 @@ class Wire:
         self.settings = settings
         self.name = name
         self.now = ""
-        self.scripts = all_scripts()
+        self.scripts = all_scripts(plain=settings.is_fake)
         self._pace = Pace()
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.Context()
@@ -42,6 +42,15 @@ class Wire:
             pace=self._pace,
             prelude=[("SCRIPT", "LOAD", script.text) for script in self.scripts.values()] if loads_scripts else (),
         )
+
+    async def clock(self) -> int:
+        """Return the server's clock, Unix ms: the one that stream entries are named by."""
+        seconds, micros = await self.call("TIME")
+        return int(seconds) * 1_000 + int(micros) // 1_000
+
+    async def moment(self) -> int:
+        """Return the moment scripts act at, Unix ms."""
+        return int(self.now) if self.now else await self.clock()
 
     def call(self, *command: Argument) -> asyncio.Future[Reply]:
         """Send one command; StoreUnavailable when its outcome is unknown."""

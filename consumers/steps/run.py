@@ -30,6 +30,7 @@ async def run_step(
 ) -> Any:
     """Return the step's result: from its memo, or by running its body until it succeeds or its attempts are used up."""
     turn.awaited(step)
+    target = turn.stubbed(step, target)
     wanted = codec.return_type(target)
     memo = await turn.replayed(step)
     if memo is not None:

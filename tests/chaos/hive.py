@@ -1,5 +1,7 @@
 """Forks workers of an application that is loaded already: a kill costs milliseconds, not a second of start-up.
 
+With the word `schedulers` what it forks only ticks, by a clock that stands in Redis.
+
 Reads "spawn" from standard input, answers the new worker's pid; ends, with all its workers, when standard input does.
 """
 
@@ -11,10 +13,16 @@ import sys
 
 import uvloop
 
+from bus.cron import Cron
 from bus.observe import log
+from bus.observe.signals import Signals
 from bus.settings import read
+from bus.wire.wire import Wire
 from consumers import Worker
+from producers.cron import tick
 from tests.chaos.storm_app import app
+
+CLOCK = "storm:clock"
 
 
 def work() -> None:
@@ -23,6 +31,23 @@ def work() -> None:
     os.close(0)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Worker(app, settings=read()[0], concurrency=20).run())
+
+
+async def _schedule() -> None:
+    wire = Wire(read()[0], "scheduler")
+    while True:
+        now = await wire.call("GET", CLOCK)
+        if now is not None:
+            wire.now = now.decode()
+            await tick(wire, "storm-ticked", Cron("* * * * *"), Signals())
+        await asyncio.sleep(0.001)
+
+
+def schedule() -> None:
+    """Be a scheduler until killed."""
+    os.close(0)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_schedule())
 
 
 def main() -> None:
@@ -35,7 +60,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             try:
-                work()
+                schedule() if "schedulers" in sys.argv else work()
             finally:
                 os._exit(0)
         print(pid, flush=True)

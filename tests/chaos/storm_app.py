@@ -43,6 +43,21 @@ async def three(ctx, step):
     return found
 
 
+@app.function("triple", on="storm/triple")
+async def triple(ctx, step):
+    """Waits for an event that comes about when its time is over."""
+    event = await step.wait_for_event("w", "storm/answer", match="data.n", timeout=ctx.event.data["timeout"])
+    return None if event is None else event.data["n"]
+
+
+@app.function("race", on="storm/race")
+async def race(ctx, step):
+    """A step, a wait, a step: cancelled and run again meanwhile."""
+    await step.run("one", asyncio.sleep, random.uniform(0, 0.01))
+    await step.sleep("nap", 0.02)
+    return await step.run("two", lambda: ctx.run_id)
+
+
 @app.function("crowd", on="storm/crowd")
 async def crowd(ctx, step):
     """A tenth of a second of work; one whose event says so takes its whole process along, every time."""

@@ -30,7 +30,7 @@ LEASE_S = 0.6
 class Storm:
     """Kills and stops by a seeded plan, and counts what it did."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *words: str) -> None:
         self.random = random.Random(SEED)
         self.server = ValkeyProcess(folder, appendonly="yes")
         self.server.start()
@@ -45,7 +45,7 @@ class Storm:
         }
         self.log = (folder / "hive.log").open("w")
         self.hive = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.hive"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "tests.chaos.hive", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=environ, stderr=self.log, cwd=Path(__file__).parent.parent.parent,
         )  # fmt: skip
         self.workers = [self.spawn() for _ in range(WORKERS)]

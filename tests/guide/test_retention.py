@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -130,3 +131,19 @@ def test_bus_functions_lists_and_refuses_what_it_does_not_know(url: str) -> None
     assert "no functions yet" in bus().stdout
     assert "is not registered" in bus("forget", "x").stderr
     assert "write: bus functions" in bus("drop").stderr
+
+
+async def test_a_group_that_has_done_with_all_holds_nothing_back(lab: Lab) -> None:
+    """An event name that has been quiet for longer than events are kept: nobody needs its old events."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        return None
+
+    await lab.work()
+    await lab.send("a")
+    await lab.one()
+    await lab.idle()
+    lab.wire.now = str(int(time.time() * 1000) + 4 * 86_400_000)
+    dropped, holder = await trim_events(lab.wire, "a", ["test-f"])
+    assert (dropped >= 0, holder) == (True, "")

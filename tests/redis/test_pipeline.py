@@ -13,7 +13,7 @@ from bus.event import Outgoing
 from bus.settings import Settings
 from bus.wire import connection, keys
 from bus.wire.retry import patiently
-from bus.wire.streams import Publisher
+from bus.wire.streams import Publisher, ensure_group
 from bus.wire.wire import Wire
 from consumers import quiet
 from tests.support import ValkeyProcess, free_port
@@ -189,3 +189,12 @@ async def test_opening_that_is_cancelled_before_the_servers_greeting_leaves_no_s
     await asyncio.wait_for(gone.wait(), 5)
     assert held.value is not None
     server.close()
+
+
+async def test_a_group_sees_the_first_entry_of_the_millisecond_it_begins_in(wire: Wire) -> None:
+    """An event published within a millisecond of its function's registration was missed."""
+    await wire.call("XADD", "bus:events:{a}", "4999-7", "data", "{}")
+    await wire.call("XADD", "bus:events:{a}", "5000-0", "data", "{}")
+    await ensure_group(wire, "bus:events:{a}", "g", 5_000)
+    reply = await wire.call("XREADGROUP", "GROUP", "g", "c", "STREAMS", "bus:events:{a}", ">")
+    assert [entry for entry, _ in reply[0][1]] == [b"5000-0"]

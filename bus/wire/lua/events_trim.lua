@@ -25,6 +25,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
   return { 0, '' }
 end
 local floor = string.format('%d-0', server_now(ARGV[1]) - ARGV[2])
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local there, holder = {}, ''
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local row = {}
@@ -33,10 +34,13 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
   there[row['name']] = true
   local needs = row['last-delivered-id']
+  if last and not before(needs, last[1]) then
+    needs = nil -- it has been given all there is
+  end
   if row['pending'] > 0 then
     needs = redis.call('XPENDING', KEYS[1], row['name'])[2]
   end
-  if before(needs, floor) then
+  if needs and before(needs, floor) then
     floor, holder = needs, row['name']
   end
 end

@@ -1,0 +1,153 @@
+"""Testing your own functions: the shortest example of each thing the harness does, on fakeredis and on a real server."""
+
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+
+from bus import Bus, ConfigError, Context, Cron, EventData, NonRetriable, Retry, Step
+from consumers import Harness
+from tests.support import ValkeyProcess
+
+
+class OrderPaid(EventData, name="order/paid", rename="camel"):
+    order_id: str
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    with ValkeyProcess(tmp_path_factory.mktemp("harness")) as process:
+        yield process.url
+
+
+@pytest.fixture(params=["fakeredis", "a real server"])
+def harness(request: pytest.FixtureRequest, valkey: str) -> Callable[..., Harness]:
+    """As the plugin's fixture, on both."""
+    if request.param == "fakeredis":
+        return Harness
+    return partial(Harness, url=valkey, flush=True)
+
+
+async def test_time_stands_still_until_it_is_moved(harness: Callable[..., Harness]) -> None:
+    app = Bus("shop")
+
+    @app.function("ship", on=OrderPaid)
+    async def ship(ctx: Context[OrderPaid], step: Step) -> str:
+        await step.sleep("cool-down", "7d")
+        return f"shipped {ctx.event.data.order_id}"
+
+    async with harness(app) as bus:
+        await bus.send(OrderPaid("o1"))
+        await bus.advance("6d")
+        assert (await bus.run()).status == "waiting"
+        await bus.advance("1d")
+        assert await bus.output() == "shipped o1"
+
+
+async def test_steps_are_stubbed_by_their_id(harness: Callable[..., Harness]) -> None:
+    app = Bus("shop")
+
+    def charge(order: str) -> str:
+        raise AssertionError("a test must not charge")
+
+    @app.function("ship", on=OrderPaid, retries=Retry(2, backoff=60))
+    async def ship(ctx: Context[OrderPaid], step: Step) -> list[str]:
+        receipt = await step.run("charge", charge, ctx.event.data.order_id)
+        return [receipt, await step.run("label", lambda: "label")]
+
+    async with harness(app) as bus:
+        bus.stub("charge", call=lambda order: f"receipt of {order}")
+        await bus.send(OrderPaid("o1"))
+        assert await bus.output() == ["receipt of o1", "label"]
+        assert list(await bus.steps()) == ["charge", "label"]
+
+    async with harness(app) as bus:
+        bus.stub("charge", raises=ConnectionError("bank is closed"))
+        await bus.send(OrderPaid("o2"))
+        step = (await bus.steps())["charge"]
+        assert (step.state, step.attempts) == ("retrying", 1)
+        await bus.finish()
+        run = await bus.run()
+        assert (run.status, run.error and run.error.message) == ("failed", "step 'charge': bank is closed")
+
+
+async def test_waits_events_and_signals(harness: Callable[..., Harness]) -> None:
+    app = Bus("shop")
+
+    @app.function("ship", on=OrderPaid)
+    async def ship(ctx: Context[OrderPaid], step: Step) -> list[object]:
+        back = await step.wait_for_event("back", "order/returned", match="data.orderId", timeout="14d")
+        word = await step.wait_for_signal("word", "go", timeout="1d")
+        await step.send_event("tell", "order/done", {"n": 1})
+        return [back and back.data["why"], word]
+
+    async with harness(app) as bus:
+        await bus.send(OrderPaid("o1"))
+        await bus.advance("13d")
+        await bus.send("order/returned", {"orderId": "o1", "why": "too small"})
+        assert await bus.signal("go", 7)
+        assert await bus.output() == ["too small", 7]
+        assert [event.data for event in await bus.events("order/done")] == [{"n": 1}]
+
+    async with harness(app) as bus:
+        await bus.send(OrderPaid("o1"))
+        await bus.advance("15d")
+        assert await bus.output() == [None, None]
+
+
+async def test_schedules(harness: Callable[..., Harness]) -> None:
+    app = Bus("shop")
+
+    @app.function("nightly", on=Cron("0 4 * * *", tz="Europe/Paris"))
+    async def nightly(ctx: Context[dict], step: Step) -> str:
+        return ctx.event.data["scheduledAt"]
+
+    async with harness(app, at=datetime(2026, 7, 1, 12, tzinfo=UTC)) as bus:
+        await bus.advance("2d")
+        outputs = [await bus.output(run.id) for run in await bus.runs()]
+        assert outputs == ["2026-07-02T02:00:00Z", "2026-07-03T02:00:00Z"]
+
+
+async def test_calls_ends_cancel_and_rerun(harness: Callable[..., Harness]) -> None:
+    app = Bus("shop")
+
+    async def sorry(ctx: Context[dict], step: Step) -> str:
+        return ctx.event.data["error"]["message"]
+
+    @app.function("child", on_failure=sorry)
+    async def child(ctx: Context[dict], step: Step) -> int:
+        if ctx.event.data["n"] < 0:
+            raise NonRetriable("below zero")
+        await step.sleep("nap", "1h")
+        return ctx.event.data["n"] + 1
+
+    async with harness(app) as bus:
+        run = await bus.invoke(child, {"n": 1})
+        await bus.finish()
+        assert await bus.output(run) == 2
+        again = await bus.rerun(run)
+        await bus.cancel(again)
+        assert (await bus.run(again)).status == "cancelled"
+        await bus.invoke("shop-child", {"n": -1})
+        assert await bus.output((await bus.runs("shop-child-failure"))[0].id) == "below zero"
+
+
+async def test_an_application_is_not_mixed_with_another(url: str) -> None:
+    app = Bus("shop")
+
+    @app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        return None
+
+    async with Harness(app, url=url) as bus:
+        await bus.send("a")
+        with pytest.raises(AssertionError, match="there is no run x"):
+            await bus.run("x")
+    with pytest.raises(ConfigError, match="holds an application already"):
+        async with Harness(app, url=url):
+            pass
+
+
+def test_the_plugin_is_found(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.pluginmanager.hasplugin("stepstream")
