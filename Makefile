@@ -45,8 +45,9 @@ bench: $(STAMP)  ## this engine beside the raw floor of the same server, and wha
 	@$(BIN)/python -m bench.spine
 	@$(BIN)/python -m bench.memory
 
-docs: $(STAMP)  ## docs/keys.md from bus/wire/keys.py
+docs: $(STAMP)  ## docs/keys.md from bus/wire/keys.py, docs/guide.md from tests/guide
 	@$(BIN)/python -m docs.make_keys
+	@$(BIN)/python -m docs.make_guide
 
 clean:
 	rm -rf .venv .bus build *.egg-info

@@ -1,0 +1,90 @@
+"""Make docs/guide.md: each feature with its shortest example, quoted from tests/guide, which run on real servers.
+
+With --check, say whether the page is up to date.
+"""
+
+import ast
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE = Path(__file__).parent / "guide.md"
+
+PARTS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
+    ("Wait for an event", "The run is parked until an event has at that path what its own has; None when the time is over.",
+     "test_waiting.py", "test_wait_for_event_with_the_same_value", ("order",)),
+    ("… by expression", "`event` is the run's own, `async` the one that comes.",
+     "test_waiting.py", "test_wait_for_event_by_expression", ("order",)),
+    ("Wait for a signal, and send one", "A value for the one run that waits for a name.",
+     "test_waiting.py", "test_signals", ("order", "speak")),
+    ("Call another function", "It is a run of its own, with its own retries; its error is the step's.",
+     "test_waiting.py", "test_invoke_another_function", ("score", "order")),
+    ("Publish from a run", "Once, however often the step is tried.",
+     "test_waiting.py", "test_send_events_from_a_run_without_duplicates", ("order",)),
+    ("An HTTP request that is tried again", "No answer, 5xx and 429 are tried again; any other status is returned.",
+     "test_ends.py", "test_fetch_is_a_step", ("order",)),
+    ("Side by side", "Steps of every kind wait at once.",
+     "test_waiting.py", "test_steps_of_every_kind_side_by_side", ("order",)),
+    ("Show progress", "A bar on the run's page.", "test_ends.py", "test_progress_is_on_the_run", ("order",)),
+    ("On a schedule", "Once, however many workers there are.", "test_schedules.py", "test_cron", ("nightly",)),
+    ("Several triggers", "Names, conditions, schedules.", "test_schedules.py", "test_several_triggers", ("f",)),
+    ("Wildcards", "Also for names that are published later for the first time.",
+     "test_schedules.py", "test_wildcards_also_of_streams_that_appear_later", ("every",)),
+    ("What is in the stream already", "A new function usually begins now.",
+     "test_schedules.py", "test_from_start_takes_what_is_there_already", ("late",)),
+    ("When a run has failed", "`ctx.event.data` has the error and the event.",
+     "test_ends.py", "test_on_failure_runs_when_a_run_has_failed", ("refund", "order")),
+    ("Hear of every end", "Of the functions of any bus on this Redis.",
+     "test_ends.py", "test_functions_may_listen_to_ends_and_are_not_told_of_their_own", ("finished", "failed")),
+    ("Cancel by an event", "The runs it belongs to; async bodies stop.",
+     "test_cancel_on.py", "test_an_event_cancels_the_run_it_belongs_to", ("order",)),
+    ("Bound how long a run takes", "From its event to its first code, and from there to its end.",
+     "test_cancel_on.py", "test_a_run_that_takes_longer_than_its_timeout_is_cancelled", ("nap", "quick")),
+    ("Test your functions", "A clock that stands still until it is moved. In your tests: the fixture `harness`.",
+     "test_harness.py", "test_time_stands_still_until_it_is_moved", ()),
+    ("Replace a step's body in a test", "By its id; what it returns, raises or calls instead.",
+     "test_harness.py", "test_steps_are_stubbed_by_their_id", ()),
+]  # fmt: skip
+
+
+def quoted(file: str, test: str, inner: tuple[str, ...]) -> str:
+    """Return the source of functions declared in a test; with none named, the test itself."""
+    text = (ROOT / "tests/guide" / file).read_text()
+    lines = text.splitlines()
+    found = next(
+        node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.AsyncFunctionDef) and node.name == test
+    )
+    nodes = [node for node in found.body if isinstance(node, ast.AsyncFunctionDef) and node.name in inner]
+    assert len(nodes) == len(inner), f"{test} has not {inner}"
+    parts: list[str] = []
+    for node in nodes or [found]:
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        parts.append(textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno])).replace("@lab.app.", "@app."))
+    return "\n\n".join(parts)
+
+
+def page() -> str:
+    """Return the page."""
+    head = [
+        "# Guide",
+        "",
+        "Each feature with its shortest example. Made by `make docs` from `tests/guide`, which run on real servers: what stands",
+        "here works. `app` is a `Bus`; `Ordered` and `Approved` are `EventData` with an `order_id`. First read [concepts](concepts.md).",
+        "",
+    ]
+    for title, text, file, test, inner in PARTS:
+        head += [f"## {title}", text, "", "```python", quoted(file, test, inner), "```", ""]
+    return "\n".join(head)
+
+
+def main() -> int:
+    """Write the page, or compare it."""
+    if "--check" in sys.argv:
+        return 0 if PAGE.read_text() == page() else 1
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
