@@ -17,19 +17,22 @@ from bus.errors import (
     StoreUnavailable,
 )
 from bus.event import Event, EventData
-from bus.flow import CancelOn, Timeouts
+from bus.flow import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
 from bus.function import Function
 from bus.retry import Exponential, Retry
 from bus.step import Step
 from bus.trigger import On
 
 __all__ = [
+    "Batch",
     "Bus",
     "BusError",
     "CancelOn",
+    "Concurrency",
     "ConfigError",
     "Context",
     "Cron",
+    "Debounce",
     "Event",
     "EventData",
     "EventInvalid",
@@ -38,10 +41,13 @@ __all__ = [
     "NewEvent",
     "NonRetriable",
     "On",
+    "RateLimit",
     "Retry",
     "RetryAfter",
+    "Singleton",
     "Step",
     "StepFailed",
     "StoreUnavailable",
+    "Throttle",
     "Timeouts",
 ]

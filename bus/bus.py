@@ -8,7 +8,18 @@ from typing import Any, overload
 from bus import codec, settings
 from bus.errors import ConfigError, EventInvalid
 from bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, check_id, check_name, check_size, check_ts
-from bus.flow import CancelDeclared, Timeouts, checked_cancel_on
+from bus.flow import (
+    Batch,
+    CancelDeclared,
+    Concurrency,
+    Debounce,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Timeouts,
+    checked_cancel_on,
+    checked_flow,
+)
 from bus.function import Function, Handler
 from bus.function import check_id as check_function_id
 from bus.ids import ulid
@@ -42,6 +53,14 @@ class Bus:
         on_failure: Handler | None = None,
         cancel_on: CancelDeclared | list[CancelDeclared] | None = None,
         timeouts: Timeouts | None = None,
+        concurrency: int | Concurrency | list[Concurrency] | None = None,
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        debounce: Debounce | None = None,
+        batch: Batch | None = None,
+        singleton: Singleton | None = None,
+        priority: str | None = None,
+        idempotency: str | None = None,
         name: str = "",
     ) -> Callable[[Handler], Function]:
         """Declare a function: `@app.function("greet", on=Hello)` above `async def greet(ctx, step)`.
@@ -50,8 +69,12 @@ class Bus:
         without it the function is only invoked. `retries` is a count (attempts = retries + 1) or a Retry. `on_failure`
         is a handler of the same form, a function of its own (`<id>-failure`, retries 1) that runs when one has failed:
         its event is `bus/function.failed`, with the error and the event. `cancel_on` is an event, a CancelOn or a list
-        of them: when it comes, the runs it belongs to are cancelled. `timeouts` bounds how long a run may take. Raises
-        ConfigError, naming the function, the option and the way out.
+        of them: when it comes, the runs it belongs to are cancelled. `timeouts` bounds how long a run may take.
+
+        `concurrency`, `throttle`, `rate_limit`, `debounce`, `batch` and `singleton` are limits (bus/flow.py);
+        `priority` (seconds before others) and `idempotency` (what runs once in 24 h) are CEL over `event`.
+
+        Raises ConfigError, naming the function, the option, its value and the way out.
         """
         if id in self.functions:
             raise ConfigError(f"bus '{self.id}' has two functions '{id}'; give one of them another id")
@@ -64,6 +87,22 @@ class Bus:
         cancels = checked_cancel_on(cancel_on, where, kinds)
         if timeouts is not None:
             timeouts.check(where)
+        flow = checked_flow(
+            concurrency=concurrency,
+            idempotency=idempotency,
+            rate_limit=rate_limit,
+            where=where,
+            kinds=kinds,
+            others={
+                "throttle": throttle,
+                "debounce": debounce,
+                "batch": batch,
+                "singleton": singleton,
+                "priority": priority,
+            },
+        )
+        if batch is not None and cancels:
+            raise ConfigError(f"{where} has batch and cancel_on; they do not go together, remove one")
 
         def declare(handler: Handler) -> Function:
             failure = None
@@ -73,7 +112,7 @@ class Bus:
                 self.functions[failure.id] = failure
             made = Function(
                 self.id, id, handler=handler, triggers=triggers, retry=retry, name=name, crons=crons, failure=failure,
-                timeouts=timeouts, cancel_on=cancels,
+                timeouts=timeouts, cancel_on=cancels, flow=flow,
             )  # fmt: skip
             self.functions[id] = made
             return made

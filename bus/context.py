@@ -22,9 +22,9 @@ _silent: Any = structlog.wrap_logger(None, processors=[_drop])
 class Context(Generic[T]):
     """The event, the run, and the worker's state.
 
-    `attempt` counts failed tries of the code between steps: 0, and 0 again after each newly saved step. `state` is the
-    value of the bus's lifespan. `logger` is bound to the run, and silent while memos are replayed: write
-    `ctx.logger.info(…)`, do not keep it in a variable.
+    `events` are all events of a batch; of another run, its one. `attempt` counts failed tries of the code between
+    steps: 0, and 0 again after each newly saved step. `state` is the value of the bus's lifespan. `logger` is bound to
+    the run, and silent while memos are replayed: write `ctx.logger.info(…)`, do not keep it in a variable.
     """
 
     __slots__ = ("_logger", "_replaying", "_tell_progress", "attempt", "event", "events", "function", "run_id", "state")
@@ -39,9 +39,10 @@ class Context(Generic[T]):
         state: Any,
         replaying: Callable[[], bool],
         tell_progress: Callable[[bytes], None],
+        events: list[Event[T]] | None = None,
     ) -> None:
         self.event = event
-        self.events: list[Event[T]] = [event]
+        self.events = events or [event]
         self.run_id = run_id
         self.function = function
         self.attempt = attempt

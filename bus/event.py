@@ -74,6 +74,12 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Raw
     ts: int
     v: str | None = None
+    batch: "list[RawEvent] | None" = None
+    """All events of a batch, of which this is the first."""
+
+    def several(self) -> list["RawEvent"]:
+        """Return the events of a batch; of another, itself."""
+        return self.batch or [self]
 
     def typed(self, kind: type[Any] | None) -> Event[Any]:
         """Return the event with its data as `kind` (None: plain values); EventInvalid with the path if it fits not."""

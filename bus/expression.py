@@ -45,6 +45,13 @@ class Expression:
         except Exception:  # noqa: BLE001 - the library raises KeyError, TypeError, ValueError and RuntimeError for data
             return False
 
+    def value(self, event: Mapping[str, Any]) -> Any:
+        """Return what it is of an event; an expression that errors (a missing field) is None."""
+        try:
+            return self._program.execute({"event": dict(event)})
+        except Exception:  # noqa: BLE001 - as above
+            return None
+
     def check(self, kind: type[Any], root: str = "event") -> None:
         """Refuse a path that events of `kind`, which `root` stands for, cannot have."""
         for literal, path in _TOKEN.findall(self.text):

@@ -9,7 +9,7 @@ from typing import Any
 from bus.context import Context
 from bus.cron import Cron
 from bus.errors import ConfigError
-from bus.flow import CancelOn, Timeouts
+from bus.flow import CancelOn, Flow, Timeouts
 from bus.retry import Retry
 from bus.step import Step
 from bus.trigger import Trigger
@@ -43,6 +43,7 @@ class Function:
         failure: "Function | None" = None,
         timeouts: Timeouts | None = None,
         cancel_on: tuple[CancelOn, ...] = (),
+        flow: Flow | None = None,
     ) -> None:
         check_id("function", id)
         if not inspect.iscoroutinefunction(handler):
@@ -65,6 +66,7 @@ class Function:
         """What runs when a run of this one has failed: `on_failure`."""
         self.timeouts = timeouts or Timeouts()
         self.cancel_on = cancel_on
+        self.flow = flow or Flow()
         self._kinds = {trigger.name: trigger.kind for trigger in triggers}
 
     def kind_of(self, event_name: str) -> type[Any] | None:

@@ -6,7 +6,7 @@ import msgspec
 
 from bus.cron import Cron
 from bus.errors import ConfigError, EventInvalid
-from bus.event import EventData, check_name
+from bus.event import EventData, RawEvent, check_name
 from bus.expression import Expression
 
 SYSTEM = frozenset({"bus/function.failed", "bus/function.finished", "bus/function.cancelled"})
@@ -54,6 +54,14 @@ Declared = str | type[EventData] | On | Cron
 def covers(pattern: str, event: str) -> bool:
     """Whether a trigger's name, or its pattern, is for events of a name."""
     return event.startswith(pattern[:-1]) and len(event) >= len(pattern) if pattern.endswith("*") else pattern == event
+
+
+def is_wanted(trigger: Trigger, event: RawEvent) -> bool:
+    """Whether a trigger has no condition, or it is true; data that is no JSON makes it false."""
+    try:
+        return trigger.condition is None or trigger.condition.matches(event.plain())
+    except msgspec.MsgspecError:
+        return False
 
 
 def checked(declared: Declared | list[Declared] | None, function: str) -> tuple[tuple[Trigger, ...], tuple[Cron, ...]]:

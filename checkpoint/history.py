@@ -44,6 +44,10 @@ class Run(msgspec.Struct, omit_defaults=True):
     source: str = "event"
     parent: str = ""
     progress: Raw | None = None
+    why: str = ""
+    """Why it was skipped: rate_limit, singleton, debounced or batched."""
+    by: str = ""
+    """The run it is part of, or that kept it out."""
 
     @property
     def has_ended(self) -> bool:
@@ -172,6 +176,8 @@ def _run(run: str, slug: str, flat: Sequence[bytes]) -> Run:
         source=fields.get("source", b"event").decode(),
         parent=fields.get("parent", b"").decode(),
         progress=_json(fields.get("progress")),
+        why=fields.get("why", b"").decode(),
+        by=fields.get("by", b"").decode(),
     )
 
 

@@ -57,6 +57,7 @@ class Executor:
         worker: str,
         state: Any,
         on_parked: Callable[[Function, int], None],
+        on_freed: Callable[[Function], None],
     ) -> None:
         self.acks = Acks(wire)
         self.turns: set[Turn] = set()
@@ -68,6 +69,7 @@ class Executor:
         self._cancels = cancels
         self._state = state
         self._on_parked = on_parked
+        self._on_freed = on_freed
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(capacity.total, thread_name_prefix="bus-step")
         self._starter = Starter(wire, signals, capacity, self.acks, heard, worker, self._go, self._made)
@@ -178,6 +180,7 @@ class Executor:
                 self._signals.run_ended.send(RunEnded(slug, run, "cancelled", outcome.told()))
             else:
                 self._signals.run_ended.send(RunEnded(slug, run, "failed", outcome.failure.told()))
+        self._on_freed(turn.function)
         if word in (b"mine", b"over"):
             self.acks.add(turn.delivery, "end.acked")
         else:
@@ -198,6 +201,7 @@ class Executor:
             if self._signals.run_parked:
                 self._signals.run_parked.send(RunParked(slug, run, parked.due_in_ms))
             self._on_parked(turn.function, parked.due_in_ms)
+            self._on_freed(turn.function)
         if parked.word == "cancel":
             self._end(turn, parked.cancel or Failure("cancelled", ""))
         elif parked.word in ("mine", "over"):
@@ -210,6 +214,7 @@ class Executor:
     def _parted(self, turn: Turn, parting: Parting, due_in_ms: int) -> None:
         if parting == "parked":
             self._on_parked(turn.function, due_in_ms)
+            self._on_freed(turn.function)
         self._background_task(self._part(turn, parting))
 
     async def _part(self, turn: Turn, parting: Parting) -> None:

@@ -65,12 +65,13 @@ async def call(turn: Turn, state: object) -> Outcome:
 async def _call(turn: Turn, state: object) -> Outcome:
     event = turn.event
     try:
-        typed = event.typed(turn.function.kind_of(event.name))
+        several = [one.typed(turn.function.kind_of(one.name)) for one in event.several()]
     except (EventInvalid, msgspec.DecodeError) as error:
         # Trying again cannot mend the event: no retry.
         return Raised(Failure("event_invalid", str(error)), None)
     context = Context(
-        event=typed,
+        event=several[0],
+        events=several,
         run_id=turn.owned.run,
         function=turn.function.slug,
         attempt=turn.attempt,

@@ -6,15 +6,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from bus import codec
 from bus.event import RawEvent
 from bus.failpoints import reached
 from bus.function import Function
 from bus.ids import entry_ms, run_id, token
 from bus.observe.signals import RunEnded, Signals
-from bus.trigger import Trigger
+from bus.trigger import is_wanted
 from bus.wire.leases import consumer_worker
 from bus.wire.streams import event_of
 from bus.wire.wire import Wire
@@ -84,7 +82,7 @@ class Starter:
             triggers = delivery.source.triggers
             try:
                 event = event_of(delivery.source.name, delivery.id, delivery.fields) if triggers else None
-                if event is not None and not any(_is_wanted(trigger, event) for trigger in triggers):
+                if event is not None and not any(is_wanted(trigger, event) for trigger in triggers):
                     self._acks.add(delivery)
                     self.free_slot()
                     continue
@@ -231,11 +229,3 @@ class Starter:
         suspects = [delivery for delivery in self._suspects if is_meant(delivery)]
         self._suspects = deque(delivery for delivery in self._suspects if not is_meant(delivery))
         return out + suspects
-
-
-def _is_wanted(trigger: Trigger, event: RawEvent) -> bool:
-    """Whether the trigger has no condition, or it is true; data that is no JSON makes it false."""
-    try:
-        return trigger.condition is None or trigger.condition.matches(event.plain())
-    except msgspec.MsgspecError:
-        return False

@@ -35,7 +35,9 @@ from consumers.courier import Courier
 from consumers.delivery import Delivery, Source
 from consumers.executor import Executor
 from consumers.heard import Heard
+from consumers.intake import Intake
 from consumers.names import Names
+from consumers.popper import Popper
 from consumers.reader import Reader
 from consumers.repair import Repair
 from consumers.sweep import Sweep
@@ -78,6 +80,8 @@ class Worker:
         self._takers: dict[Source, Taker] = {}
         self._tickers: list[Ticker] = []
         self._names: list[Names] = []
+        self._intakes: list[Intake] = []
+        self._poppers: dict[str, Popper] = {}
         self._courier: Courier
         self._wire: Wire
         self._loops: TaskGroup | None = None
@@ -113,11 +117,27 @@ class Worker:
                     bus.connect(wire)
                     state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
                     executor = Executor(
-                        wire, self.signals, self._capacity, heard, errands, cancels, self.name, state, self._parked
+                        wire,
+                        self.signals,
+                        self._capacity,
+                        heard,
+                        errands,
+                        cancels,
+                        self.name,
+                        state,
+                        self._parked,
+                        self._freed,
                     )
                     stack.callback(executor.close)
                     for function in bus.functions.values():
-                        await self._unless_stopped(self._add(wire, leases, executor, function))
+                        intake = (
+                            Intake(
+                                wire, self.signals, function, executor, executor.acks, heard, cancels, self._capacity
+                            )
+                            if function.flow.is_regulated
+                            else None
+                        )
+                        await self._unless_stopped(self._add(wire, leases, executor, function, intake))
                     self._executors.append(executor)
                 leases.start()
                 await self._work()
@@ -147,7 +167,9 @@ class Worker:
             raise StoreUnavailable("stopped before Redis answered")
         await doing
 
-    async def _add(self, wire: Wire, leases: Leases, executor: Executor, function: Function) -> None:
+    async def _add(
+        self, wire: Wire, leases: Leases, executor: Executor, function: Function, intake: Intake | None
+    ) -> None:
         since = await register(wire, function)
         slug = function.slug
         self._timers[slug] = Timers(wire, slug, self.signals)
@@ -155,14 +177,23 @@ class Worker:
         lease = leases.add(workers)
         again = partial(register, wire, function)
         queue = Source("queue", "queue", keys.queue(slug), slug, workers, lease, function)
-        await self._serve(wire, queue, executor, self._capacity, 0, again)
+        await self._serve(wire, queue, intake or executor, self._capacity, 0, again)
+        # A function that has no limits any more may have runs in line.
+        popper = self._poppers[slug] = Popper(
+            wire, queue, self._capacity, intake or executor, self.signals, self._timers[slug].expect
+        )
+        if intake is not None:
+            intake.popper = popper
+            self._intakes.append(intake)
         ends = Source("ends", "ends", keys.ends(slug), slug, workers, lease, function)
         await self._serve(wire, ends, self._courier, self._courier.capacity, 0, again)
         for name in dict.fromkeys(one.name for one in function.cancel_on):
             await self._open_cancels(wire, leases, function, name)
         for cron in function.crons:
             self._tickers.append(Ticker(wire, slug, cron, self.signals))
-        names = Names(wire, function, partial(self._open_events, wire, leases, executor, function, since, again))
+        names = Names(
+            wire, function, partial(self._open_events, wire, leases, intake or executor, function, since, again)
+        )
         await names.look()
         if names.has_patterns:
             self._names.append(names)
@@ -171,7 +202,7 @@ class Worker:
         self,
         wire: Wire,
         leases: Leases,
-        executor: Executor,
+        taker: Executor | Intake,
         function: Function,
         since: dict[str, int],
         when_gone: Callable[[], Awaitable[object]],
@@ -183,7 +214,8 @@ class Worker:
         workers = keys.events_workers(name)
         lease = leases.add(workers)
         source = Source("events", name, keys.events(name), function.slug, workers, lease, function, triggers)
-        await self._serve(wire, source, executor, self._capacity, start_ms, when_gone)
+        capacity = taker.capacity if isinstance(taker, Intake) else self._capacity
+        await self._serve(wire, source, taker, capacity, start_ms, when_gone)
 
     async def _open_waits(self, wire: Wire, leases: Leases, name: str) -> None:
         """Read, with the other couriers, the events that runs wait for."""
@@ -244,6 +276,8 @@ class Worker:
                 loops.start_soon(reader.run)
             for timers in self._timers.values():
                 loops.start_soon(timers.run)
+            for popper in self._poppers.values():
+                loops.start_soon(popper.run)
             loops.start_soon(self._sweep)
             loops.start_soon(self._courier.watch)
             loops.start_soon(Sweep(self._wire, self.signals, sorted(self._timers), self._reads).run)
@@ -269,6 +303,9 @@ class Worker:
     def _parked(self, function: Function, due_in_ms: int) -> None:
         self._timers[function.slug].expect(due_in_ms)
 
+    def _freed(self, function: Function) -> None:
+        self._poppers[function.slug].look()
+
     def _lease_lost(self, lease: Lease, consumer: str) -> None:
         """Everything in hand under that name is another's by now: give it up without a word."""
 
@@ -292,7 +329,12 @@ class Worker:
         until = time.monotonic() + self.settings.drain_ms / 1_000
         for timers in self._timers.values():
             timers.stop()
+        for popper in self._poppers.values():
+            popper.stop()
         await asyncio.gather(*(reader.stop() for reader in self._readers))
+        for intake in self._intakes:
+            with anyio.move_on_after(max(0.0, until - time.monotonic())):
+                await intake.settled()
         with anyio.move_on_after(max(0.0, until - time.monotonic())):
             for executor in self._executors:
                 with contextlib.suppress(StoreUnavailable):  # then the lease will end, and others claim

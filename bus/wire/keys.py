@@ -119,8 +119,43 @@ def cancels(slug: str) -> str:
 
 
 def timers(slug: str) -> str:
-    """zset · `<run>:<turn>` → when the run's earliest open step is due, server ms. Written by park."""
+    """zset · `<run>:<turn>`, `buffer|<key>` or `limit|<key>` → when it is due, ms. Written by park, admit, pop."""
     return f"{function(slug)}timers"
+
+
+def backlog(slug: str, hold: str) -> str:
+    """zset · run → queued ms less priority: runs that wait for this limit. Written by admit and timers; pop removes."""
+    return f"{function(slug)}backlog:{hold}"
+
+
+def ready(slug: str) -> str:
+    """zset · limit → its first run's place in line: the backlogs that pop may try. Written by admit, end, park, pop."""
+    return f"{function(slug)}ready"
+
+
+def lines(slug: str) -> str:
+    """zset · limit → how many runs wait for it. Written with the backlogs."""
+    return f"{function(slug)}lines"
+
+
+def places(slug: str, hold: str) -> str:
+    """zset · run → since when it holds a place of this limit, ms. Written by pop; park and end give it back."""
+    return f"{function(slug)}places:{hold}"
+
+
+def buffer(slug: str, key: str) -> str:
+    """hash · events that will be one run (debounce `d:`, batch `b:`): run, first, event or e:1 …. Until its timer."""
+    return f"{function(slug)}buffer:{key}"
+
+
+def rate(slug: str, key: str) -> str:
+    """string · when a throttle or rate limit would be empty again, ms (GCRA). Expires then."""
+    return f"{function(slug)}rate:{key}"
+
+
+def single(slug: str, key: str) -> str:
+    """string · the run that holds a singleton; free once that run has ended. Written by admit. Expires after a year."""
+    return f"{function(slug)}single:{key}"
 
 
 def runs(slug: str, status: str) -> str:
@@ -134,6 +169,8 @@ ALL = (
     (signal, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
     (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
+    (backlog, ("F", "<id>")), (ready, ("F",)), (lines, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),
+    (rate, ("F", "<id>")), (single, ("F", "<id>")),
     (runs, ("F", "<status>")), (function_workers, ("F",)),
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""

@@ -24,6 +24,7 @@ class Registered(msgspec.Struct, frozen=True):
     events: tuple[str, ...]
     retries: int
     code: str
+    flow: tuple[str, ...] = ()
 
 
 async def check_format(wire: Wire, patience: float | None = None) -> None:
@@ -50,6 +51,7 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         events=tuple(trigger.name for trigger in function.triggers),
         retries=function.retry.retries,
         code=function.code,
+        flow=function.flow.words,
     )
     owner = await wire.lasting_script(
         "function_register", [keys.functions()], function.slug, function.bus_id, codec.encode(declared)

@@ -2,7 +2,7 @@
 
 Why a script: whether the run is in hand and what is done about it are one act, so no turn begins in between.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, timers, ends, cancels, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, timers, ends, cancels, backlog:<key> and others are built
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  how long an ended run is kept, ms
 ARGV[3]  run
@@ -12,10 +12,10 @@ ARGV[6]  its event as JSON, then
 
 Returns cancelled, asked, ended or gone ]]
 -- flags: allow-oom
--- uses: clock status index finish tell
+-- uses: clock status index places withdraw finish tell
 local fn, run, now = KEYS[1], ARGV[3], server_now(ARGV[1])
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'parent', 'cancels')
+local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'parent', 'cancels', 'holds', 'entry')
 if not h[1] then
   if ARGV[5] ~= '1' then
     return 'gone'
@@ -32,8 +32,8 @@ if h[1] == 'running' then
   redis.call('HSETNX', key, 'cancel', ARGV[4])
   return 'asked'
 end
-redis.call('ZREM', fn .. 'timers', run .. ':' .. h[2])
-finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps open', h[5])
+withdraw(fn, run, h[2], h[7])
+finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps open', h[5], h[6])
 move(fn, run, h[1], 'cancelled', h[3])
 -- Nobody is asked here who hears of it: the courier finds out, and drops what nobody does.
 tell(fn, run, 'cancelled', h[4], 'cancelled')

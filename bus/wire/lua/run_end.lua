@@ -3,7 +3,7 @@
 Why a script: the owner check and the end are one act, so a zombie cannot end a run that its successor goes on with.
 Runs that end in one tick share a call: the index is told of all of them at once.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, cancels, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, cancels, places:<key>, ready, runs:<status> are built from it
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  how long a run is kept, ms
 ARGV[3]  statuses that someone hears of
@@ -12,20 +12,20 @@ keys it may have (`finish`)
 
 Returns for each run mine, over, lost or absent, or {'error', why} ]]
 -- flags: allow-oom
--- uses: clock status fence each finish tell
+-- uses: clock status fence each places finish tell
 local fn, now = KEYS[1], server_now(ARGV[1])
 local left, ended = {}, {}
 
 local answers = each(4, 7, function(a)
   local run, status = ARGV[a], ARGV[a + 3]
   local h = redis.call('HMGET', fn .. 'run:' .. run, 'status', 'fence', 'turn', 'queued', 'error', 'parent',
-    'cancels')
+    'cancels', 'holds')
   local word = owner(h[1], h[2], h[3], ARGV[a + 1], ARGV[a + 2])
   if word == 'mine' then
     if h[5] and ARGV[a + 4] == 'output' then
       redis.call('HDEL', fn .. 'run:' .. run, 'error')
     end
-    finish(fn, run, status, now, ARGV[2], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], h[7])
+    finish(fn, run, status, now, ARGV[2], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], h[7], h[8])
     tell(fn, run, status, h[6], ARGV[3])
     left[#left + 1] = run
     ended[status] = ended[status] or {}

@@ -2,7 +2,7 @@
 
 Why a script: turn, status and timer change together, or not at all because a value has come since the caller looked.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, timers, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, timers, places:<key>, ready, runs:<status> are built from it
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  run
 ARGV[3]  fence
@@ -14,10 +14,10 @@ ARGV[8]  its error as JSON, or empty
 
 Returns {'mine', ms until due}, {'wake', news}, {'cancel', why}, {'over'}, {'lost'} or {'absent'} ]]
 -- flags: allow-oom
--- uses: clock status fence index news
+-- uses: clock status fence index news places
 local fn, run = KEYS[1], ARGV[2]
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'fence', 'turn', 'wake', 'queued', 'cancel', 'expires')
+local h = redis.call('HMGET', key, 'status', 'fence', 'turn', 'wake', 'queued', 'cancel', 'expires', 'holds')
 local word = owner(h[1], h[2], h[3], ARGV[3], ARGV[4])
 if word ~= 'mine' then
   return { word }
@@ -38,5 +38,8 @@ if ARGV[7] ~= '' then
   redis.call('HSET', key, 'attempt', ARGV[7], 'error', ARGV[8])
 end
 redis.call('ZADD', fn .. 'timers', due, run .. ':' .. turn)
+if h[8] then
+  give_back(fn, run, h[8])
+end
 move(fn, run, 'running', 'waiting', h[5])
 return { 'mine', math.max(0, due - now) }

@@ -10,13 +10,13 @@ ARGV[4]  turn, as it was seen
 ARGV[5]  entry, as it was seen
 
 Returns 1 when it was repaired ]]
--- uses: index queue
+-- uses: index places queue
 local fn, run = KEYS[1], ARGV[2]
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'turn', 'entry', 'queued')
+local h = redis.call('HMGET', key, 'status', 'turn', 'entry', 'queued', 'holds', 'rank')
 if h[1] ~= ARGV[3] or h[2] ~= ARGV[4] or (h[3] or '') ~= ARGV[5] then
   return 0
 end
-redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h[2], 'repair'))
+redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h[2], 'repair', h[5], h[6]))
 move(fn, run, h[1], 'queued', h[4] or 0)
 return 1

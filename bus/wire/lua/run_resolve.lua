@@ -10,10 +10,10 @@ ARGV[4]  the memo's middle: `"kind":"event"`
 ARGV[5]  the memo's end: `"data":…` or `"error":…`
 
 Returns gone, there, or the status the run had: waiting, running or queued ]]
--- uses: clock status index queue
+-- uses: clock status index places queue
 local fn, run = KEYS[1], ARGV[2]
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'turn', 'queued')
+local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank')
 if not h[1] or ENDED[h[1]] then
   return 'gone'
 end
@@ -29,7 +29,7 @@ if #ARGV[5] > 1024 then
 end
 if h[1] == 'waiting' then
   redis.call('ZREM', fn .. 'timers', run .. ':' .. h[2])
-  redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h[2], 'resolved'))
+  redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h[2], 'resolved', h[4], h[5]))
   move(fn, run, 'waiting', 'queued', h[3])
 end
 return h[1]

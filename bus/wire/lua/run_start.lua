@@ -3,7 +3,7 @@
 Why a script: the decision and the new fence must be one act, or two workers that hold entries of one run would both
 run it. No user code runs before its answer. docs/state-machine.md has the table.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, cancels, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, cancels, places:<key>, ready and others are built
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  the function's code version
 ARGV[3]  how long an ended run is kept, ms
@@ -18,25 +18,16 @@ index of what cancels it (a line each)
 
 Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', turn, now, attempt, crashes, wake, event,
 memos, open, must end by (ms, or 0)} for one that has begun before, or {'error', why} ]]
--- uses: clock status index each finish tell
+-- uses: clock status index each cancels places finish tell
 local fn, now = KEYS[1], server_now(ARGV[1])
 local code, keep, suspects, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local start_within, finish_within = tonumber(ARGV[7]), tonumber(ARGV[8])
 local new = {} -- of the index `running`, told of all new runs at once
 
-local function indexed(key, a)
-  if ARGV[a + 11] ~= '' then
-    redis.call('HSET', key, 'cancels', ARGV[a + 11])
-    for word in string.gmatch(ARGV[a + 11], '[^\n]+') do
-      redis.call('ZADD', fn .. 'cancels', 0, word)
-    end
-  end
-end
-
 -- A run that did not start, or finish, in time.
-local function late(a, status, queued, parent, cancels, what, within)
+local function late(a, status, queued, parent, cancels, holds, what, within)
   finish(fn, ARGV[a], 'cancelled', now, keep, 'error', '{"name":"timeout","message":"the run did not ' .. what
-    .. ' within ' .. within / 1000 .. ' s"}', 'steps open', cancels)
+    .. ' within ' .. within / 1000 .. ' s"}', 'steps open', cancels, holds)
   move(fn, ARGV[a], status, 'cancelled', queued)
   tell(fn, ARGV[a], 'cancelled', parent, ARGV[6])
   return { 'cancelled' }
@@ -46,7 +37,7 @@ end
 local function delayed(key, a)
   redis.call('HSET', key, 'format', '1', 'status', 'waiting', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '2',
     'entry', '', 'code', code, 'queued', ARGV[a + 8])
-  indexed(key, a)
+  index_cancels(fn, key, ARGV[a + 11])
   redis.call('ZADD', fn .. 'timers', ARGV[a + 10], ARGV[a] .. ':2')
   move(fn, ARGV[a], nil, 'waiting', ARGV[a + 8])
   return { 'later' }
@@ -63,12 +54,12 @@ local function created(key, a)
     redis.call('HSET', key, 'parent', ARGV[a + 9])
   end
   if start_within > 0 and now - ARGV[a + 8] > start_within then
-    return late(a, nil, ARGV[a + 8], ARGV[a + 9], nil, 'start', start_within)
+    return late(a, nil, ARGV[a + 8], ARGV[a + 9], nil, nil, 'start', start_within)
   end
   if finish_within > 0 then
     redis.call('HSET', key, 'expires', now + finish_within)
   end
-  indexed(key, a)
+  index_cancels(fn, key, ARGV[a + 11])
   new[#new + 1] = ARGV[a + 8]
   new[#new + 1] = ARGV[a]
   if string.sub(ARGV[a + 7], 1, 5) == 'rerun' then -- from a step on: it brings the memos before it
@@ -85,7 +76,7 @@ local function refused(run, a)
     return 'ended'
   end
   if run[6] and run[6] ~= '' then
-    finish(fn, ARGV[a], 'cancelled', now, keep, 'error', run[6], 'steps open', run[14])
+    finish(fn, ARGV[a], 'cancelled', now, keep, 'error', run[6], 'steps open', run[14], run[15])
     move(fn, ARGV[a], status, 'cancelled', run[7])
     tell(fn, ARGV[a], 'cancelled', run[12], ARGV[6])
     return 'cancelled'
@@ -110,12 +101,15 @@ end
 
 local function resumed(key, run, a)
   if run[13] and tonumber(run[13]) <= now then
-    return late(a, run[1], run[7], run[12], run[14], 'finish', run[13] - (run[11] or run[7]))
+    return late(a, run[1], run[7], run[12], run[14], run[15], 'finish', run[13] - (run[11] or run[7]))
+  end
+  if run[15] and not run[11] and run[2] == '1' and start_within > 0 and now - run[7] > start_within then
+    return late(a, run[1], run[7], run[12], run[14], run[15], 'start', start_within)
   end
   local count = crashes(key, run, a)
   if count >= most then
     finish(fn, ARGV[a], 'failed', now, keep, 'error', '{"name":"worker_crash","message":"the worker process died ' .. count
-      .. ' times in a row while it ran this"}', 'steps open', run[14])
+      .. ' times in a row while it ran this"}', 'steps open', run[14], run[15])
     move(fn, ARGV[a], run[1], 'failed', run[7])
     tell(fn, ARGV[a], 'failed', run[12], ARGV[6])
     return { 'crashed' }
@@ -141,7 +135,7 @@ end
 local answers = each(9, 12, function(a)
   local key = fn .. 'run:' .. ARGV[a]
   local run = redis.call('HMGET', key, 'status', 'turn', 'entry', 'worker', 'crashes', 'cancel', 'queued', 'attempt',
-    'wake', 'event', 'started', 'parent', 'expires', 'cancels')
+    'wake', 'event', 'started', 'parent', 'expires', 'cancels', 'holds')
   if run[1] then
     local word = refused(run, a)
     return word and { word } or resumed(key, run, a)

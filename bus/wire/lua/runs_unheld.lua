@@ -1,7 +1,7 @@
 --[[ runs_unheld: which of these runs does nobody hold in this slot? A run that waits needs its timer, one that is queued or
-running the queue entry that it names.
+running the queue entry or the line that it names.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, backlog:<key>, runs:<status> are built from it
 ARGV[1]  now, which this script does not need
 then the runs
 
@@ -21,7 +21,9 @@ for i = 2, #ARGV do
     held = redis.call('ZSCORE', fn .. 'timers', run .. ':' .. h[2])
   elseif status == 'queued' or status == 'running' then
     local id = string.match(entry, '^queue|(.+)$')
-    held = id and #redis.call('XRANGE', fn .. 'queue', id, id) > 0
+    local hold = string.match(entry, '^backlog|(.+)$')
+    held = (id and #redis.call('XRANGE', fn .. 'queue', id, id) > 0)
+      or (hold and redis.call('ZSCORE', fn .. 'backlog:' .. hold, run))
   end
   if not held then
     unheld[#unheld + 1] = { run, status, h[2], entry }

@@ -2,24 +2,34 @@
 
 Why a script: the entry, the run's status and the timer's removal are one act, so no crash loses or doubles a turn.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, buffer:<key>, backlog:<key> and others are built
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  most members to look at
 
 Returns {turns added, members looked at, ms until the next is due or -1} ]]
--- uses: clock index queue
+-- uses: clock index places queue buffer
 local fn, now = KEYS[1], server_now(ARGV[1])
 local timers = fn .. 'timers'
 local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, ARGV[2])
 local added = 0
 for _, member in ipairs(due) do
-  local run, turn = string.match(member, '^(.+):(%d+)$')
-  local key = fn .. 'run:' .. run
-  local h = redis.call('HMGET', key, 'status', 'turn', 'queued')
-  if h[1] == 'waiting' and h[2] == turn then
-    redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, turn, 'timer'))
-    move(fn, run, 'waiting', 'queued', h[3])
+  local kind, name = string.match(member, '^(%l+)|(.+)$')
+  if kind == 'buffer' then -- debounce or batch: its time is over
+    release(fn, name)
     added = added + 1
+  elseif kind == 'limit' then -- throttle: the first in line may be tried again
+    ready(fn, name)
+    ring(fn, 'throttle')
+    added = added + 1
+  else
+    local run, turn = string.match(member, '^(.+):(%d+)$')
+    local key = fn .. 'run:' .. run
+    local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank')
+    if h[1] == 'waiting' and h[2] == turn then
+      redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, turn, 'timer', h[4], h[5]))
+      move(fn, run, 'waiting', 'queued', h[3])
+      added = added + 1
+    end
   end
   redis.call('ZREM', timers, member)
 end

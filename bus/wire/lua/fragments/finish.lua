@@ -1,7 +1,7 @@
 -- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index.
 -- `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or neither. `cancels` holds
--- the run's words in the index of what cancels it, a line each.
-local function finish(fn, run, to, now, keep, field, value, leaves, cancels)
+-- the run's words in the index of what cancels it, `holds` the limits it may have a place of, a line each.
+local function finish(fn, run, to, now, keep, field, value, leaves, cancels, holds)
   local key = fn .. 'run:' .. run
   redis.call('HSET', key, 'status', to, 'ended', now, field, value)
   redis.call('HDEL', key, 'entry', 'fence', 'worker') -- who held it: nobody asks, and runs are kept by the million
@@ -16,5 +16,8 @@ local function finish(fn, run, to, now, keep, field, value, leaves, cancels)
     for word in string.gmatch(cancels, '[^\n]+') do
       redis.call('ZREM', fn .. 'cancels', word)
     end
+  end
+  if holds then
+    give_back(fn, run, holds)
   end
 end

@@ -1,4 +1,18 @@
--- queue: add a turn that is due now; what `entry` is set to names it.
-local function enqueue(fn, run, turn, why)
+-- queue: wake a worker that is idle: an entry without a run, where nothing else does.
+local function ring(fn, why)
+  if redis.call('XLEN', fn .. 'queue') == 0 then
+    redis.call('XADD', fn .. 'queue', '*', 'bell', why)
+  end
+end
+
+-- Let a turn be due now; returns what `entry` is set to. A run with `holds` stands in line for its places instead.
+local function enqueue(fn, run, turn, why, holds, rank)
+  if holds then
+    local hold = first_hold(holds)
+    local entry = stand_in_line(fn, run, hold, rank)
+    ready(fn, hold)
+    ring(fn, why)
+    return entry
+  end
   return 'queue|' .. redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', turn, 'why', why)
 end

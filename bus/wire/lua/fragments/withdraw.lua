@@ -1,0 +1,9 @@
+-- withdraw: a run that is to end and is not in hand leaves what holds it: its timer, or its place in a line.
+local function withdraw(fn, run, turn, entry)
+  redis.call('ZREM', fn .. 'timers', run .. ':' .. turn)
+  local hold = entry and string.match(entry, '^backlog|(.+)$')
+  if hold then
+    leave_line(fn, run, hold)
+    ready(fn, hold)
+  end
+end

@@ -1,0 +1,174 @@
+"""Intake: where events of functions with limits are decided on before they may run.
+
+Entries are read whether there are slots or not, recorded as runs with a verdict, and acknowledged; the runs wait in
+line (Popper). The queue of such a function brings turns that have their places, new runs (a call, a schedule, a buffer
+whose time is over), and bells that only wake.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bus import codec
+from bus.event import RawEvent
+from bus.function import Function
+from bus.ids import entry_ms, run_id
+from bus.observe.signals import Signals
+from bus.trigger import is_wanted
+from bus.wire import keys
+from bus.wire.streams import event_of
+from bus.wire.wire import Wire
+from checkpoint.admit import Applicant, admit
+from consumers import cancels, rules
+from consumers.acks import Acks
+from consumers.cancels import Cancels
+from consumers.capacity import Capacity
+from consumers.delivery import Delivery
+from consumers.executor import Executor
+from consumers.heard import Heard
+from consumers.popper import Popper
+from consumers.quiet import outside
+
+AT_ONCE = 200
+TOGETHER = 50
+
+
+class Intake:
+    """The intake of one function."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        signals: Signals,
+        function: Function,
+        executor: Executor,
+        acks: Acks,
+        heard: Heard,
+        made: Cancels,
+        slots: Capacity,
+    ) -> None:
+        self.capacity = Capacity(AT_ONCE)
+        self.popper: Popper
+        self._wire = wire
+        self._signals = signals
+        self._function = function
+        self._executor = executor
+        self._acks = acks
+        self._heard = heard
+        self._cancels = made
+        self._slots = slots
+        self._loop = asyncio.get_running_loop()
+        self._working: set[asyncio.Task[Any]] = set()
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Take what was read: new runs are decided on, turns that have their places begin."""
+        turns: list[Delivery] = []
+        new: list[Delivery] = []
+        for delivery in deliveries:
+            if delivery.source.kind == "queue" and b"run" not in delivery.fields:
+                self._acks.add(delivery)  # a bell
+                self.popper.look()
+            elif delivery.source.kind == "queue" and b"event" not in delivery.fields:
+                turns.append(delivery)
+            else:
+                new.append(delivery)
+        if turns:
+            self._executor.begin(turns)
+        for start in range(0, len(new), TOGETHER):
+            part = new[start : start + TOGETHER]
+            taken = sum(self.capacity.take() for _ in part)
+            task = outside(self._loop, self._admit(part, taken))
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give entries of one source back."""
+        await self._executor.release(deliveries)
+
+    async def settled(self) -> None:
+        """Wait until all that was taken is decided on and acknowledged."""
+        while self._working:
+            await asyncio.wait(tuple(self._working))
+
+    async def _admit(self, deliveries: Sequence[Delivery], slots: int) -> None:
+        try:
+            wanted: list[tuple[Delivery, Applicant, RawEvent]] = []
+            for delivery in deliveries:
+                try:
+                    found = self._applicant(delivery)
+                except ValueError as error:  # added by hand: nothing can come of it, ever
+                    stream, entry = delivery.source.stream, delivery.id
+                    self._signals.notice(
+                        "an entry makes no sense; it is dropped", stream=stream, entry=entry, error=str(error)
+                    )
+                    found = None
+                if found is None:
+                    self._acks.add(delivery)
+                else:
+                    wanted.append((delivery, *found))
+            if wanted:
+                await self._decide(wanted)
+        except Exception as error:  # noqa: BLE001 - the loop's top: they stay pending and are taken up again
+            for delivery in deliveries:
+                delivery.source.drop(delivery)
+            self._signals.notice(
+                "the intake failed; it is tried again", function=self._function.slug, error=repr(error)
+            )
+        finally:
+            for _ in range(slots):
+                self.capacity.give_back()
+
+    async def _decide(self, wanted: Sequence[tuple[Delivery, Applicant, RawEvent]]) -> None:
+        function = self._function
+        verdicts = await admit(self._wire, function, self._heard.statuses(function), [one for _, one, _ in wanted])
+        for (delivery, applicant, event), verdict in zip(wanted, verdicts, strict=True):
+            if verdict.word == "error":
+                delivery.source.drop(delivery)
+                self._signals.notice("the intake failed; it is tried again", run=applicant.run, error=verdict.why)
+                continue
+            self._acks.add(delivery)
+            if verdict.word == "later" and function.cancel_on:
+                await self._cancels.look_back(function, applicant.run, event)
+        if self._slots.room > 0:
+            self.popper.look()
+        else:  # this worker is full; perhaps another is not
+            self._wire.call("XADD", keys.queue(function.slug), "*", "bell", "admitted").add_done_callback(_heard_or_not)
+
+    def _applicant(self, delivery: Delivery) -> tuple[Applicant, RawEvent] | None:
+        """Return what a delivered entry applies for; None when no trigger wants it."""
+        function, source, ms = self._function, delivery.source, entry_ms(delivery.id)
+        if source.triggers:
+            event = event_of(source.name, delivery.id, delivery.fields)
+            if not any(is_wanted(trigger, event) for trigger in source.triggers):
+                return None
+            entry = source.entry_name(delivery.id)
+            run, kind, parent = run_id(function.slug, "event", entry, ms), "event", ""
+            not_before = event.ts if event.ts > ms else 0
+        else:
+            fields = delivery.fields
+            event = codec.decode_as(fields[b"event"], RawEvent)
+            run, kind = fields[b"run"].decode(), fields.get(b"source", b"").decode()
+            parent, entry, not_before = fields.get(b"parent", b"").decode(), fields[b"run"].decode(), 0
+        applicant = Applicant(
+            run=run,
+            event=bytes(delivery.fields[b"event"]) if not source.triggers else codec.encode(event),
+            source=kind,
+            queued=ms,
+            parent=parent,
+            cancels=cancels.words(function, event, run, ms),
+            not_before=not_before,
+            ts=event.ts,
+        )
+        try:
+            plain = event.plain()
+        except msgspec.MsgspecError:  # no JSON: the run is made, and ends with that error
+            plain = {"id": event.id, "name": event.name, "data": None, "ts": event.ts}
+        rules.apply(function, applicant, plain, entry)
+        return applicant, event
+
+
+def _heard_or_not(rung: "asyncio.Future[Any]") -> None:
+    if not rung.cancelled():
+        rung.exception()

@@ -1,0 +1,83 @@
+"""Rules: what a function's limits say of one event: keys evaluated, verdicts left to Redis (runs_admit, runs_pop)."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+from bus import codec
+from bus.expression import Expression
+from bus.flow import MOST_PRIORITY_S, Flow
+from bus.function import Function
+from bus.ids import run_id
+from checkpoint.admit import Applicant
+
+_LONGEST_KEY = 200
+_RULED = frozenset({"event", "cron", "invoke"})
+"""What rate limit, debounce, batch and singleton look at; what is run again, or was in a buffer, has passed them."""
+
+
+def apply(function: Function, applicant: Applicant, event: Mapping[str, Any], entry: str) -> None:
+    """Fill in what the limits of a function say of an event (`entry` names it: `<event name>|<id>`)."""
+    flow = function.flow
+    applicant.holds = "\n".join(_holds(flow, event))
+    applicant.rank = applicant.queued - 1_000 * _priority(flow, event)
+    if applicant.source not in _RULED:
+        applicant.single = _single(flow, event) if applicant.source == "debounce" else ""
+        return
+    if flow.batch is not None and applicant.source == "event":
+        if flow.batch.if_ is None or compiled(flow.batch.if_).value(event) is True:
+            _buffer(function, applicant, f"b:{_key(flow.batch.key, event)}", "batch", entry)
+        return
+    if flow.rate_limit is not None and _value(flow.rate_limit.key, event) is not False:
+        applicant.rate = f"r:{_key(flow.rate_limit.key, event)}"
+    if flow.debounce is not None and applicant.source == "event":
+        _buffer(function, applicant, f"d:{_key(flow.debounce.key, event)}", "debounce", entry)
+        return
+    applicant.single = _single(flow, event)
+
+
+def _buffer(function: Function, applicant: Applicant, key: str, source: str, entry: str) -> None:
+    applicant.buffer = key
+    applicant.buffer_run = run_id(function.slug, source, entry, applicant.queued)
+
+
+def _holds(flow: Flow, event: Mapping[str, Any]) -> list[str]:
+    holds = [f"c{n}:{_key(one.key, event)}" for n, one in enumerate(flow.concurrency)]
+    return [*holds, f"t:{_key(flow.throttle.key, event)}"] if flow.throttle is not None else holds
+
+
+def _single(flow: Flow, event: Mapping[str, Any]) -> str:
+    if flow.singleton is None or _value(flow.singleton.key, event) is False:
+        return ""
+    return f"s:{_key(flow.singleton.key, event)}"
+
+
+def _priority(flow: Flow, event: Mapping[str, Any]) -> int:
+    value = _value(flow.priority, event) if flow.priority is not None else 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return 0
+    return int(max(-MOST_PRIORITY_S, min(MOST_PRIORITY_S, value)))
+
+
+def _value(key: str | None, event: Mapping[str, Any]) -> Any:
+    return "" if key is None else compiled(key).value(event)
+
+
+def _key(key: str | None, event: Mapping[str, Any]) -> str:
+    """Return a key's value as a part of a Redis key: text as it is, the rest as JSON, what is long as its hash."""
+    value = _value(key, event)
+    if not isinstance(value, str):
+        try:
+            value = codec.encode(value).decode()
+        except TypeError:
+            value = repr(value)
+    coded = quote(value, safe="/")
+    return coded if len(coded) <= _LONGEST_KEY else hashlib.sha256(value.encode()).hexdigest()
+
+
+@lru_cache(maxsize=1_024)
+def compiled(text: str) -> Expression:
+    """Return an expression that was checked when its function was declared."""
+    return Expression(text, "a limit's key")
