@@ -1,9 +1,10 @@
 """The functions the benchmarks run."""
 
 import asyncio
+import os
 import time
 
-from bus import Bus, Context, Step
+from bus import Batch, Bus, Concurrency, Context, Step, Throttle
 
 app = Bus("bench")
 
@@ -40,3 +41,33 @@ async def wait(ctx: Context[dict[str, int]], step: Step) -> None:
 async def latency(ctx: Context[dict[str, float]], step: Step) -> float:
     """Tell how many ms lie between app.send and the handler's first line; the monotonic clock is the machine's."""
     return (time.monotonic() - ctx.event.data["sent"]) * 1_000
+
+
+@app.function("keyed", on="bench/keyed", concurrency=Concurrency(5, key="event.data.user"))
+async def keyed(ctx: Context[dict[str, str]], step: Step) -> None:
+    """Do nothing, five at once for each customer."""
+
+
+@app.function("keyed_slow", on="bench/keyed_slow", concurrency=Concurrency(5, key="event.data.user"))
+async def keyed_slow(ctx: Context[dict[str, str]], step: Step) -> None:
+    """Take 20 ms, five at once for each customer."""
+    await asyncio.sleep(0.02)
+
+
+@app.function("throttled", on="bench/throttled", throttle=Throttle(1_000_000, "1s"))
+async def throttled(ctx: Context[dict[str, str]], step: Step) -> None:
+    """Do nothing, at a rate that is never reached."""
+
+
+@app.function("batched", on="bench/batched", batch=Batch(50, "60s"))
+async def batched(ctx: Context[dict[str, str]], step: Step) -> None:
+    """Do nothing, for 50 events at once."""
+
+
+# While lines are filled its first rule lets nobody start.
+_shut = [Throttle(1, "366d")] if os.environ.get("BENCH_DEEP_LIMIT") == "0" else [None]
+
+
+@app.function("deep", on="bench/deep", concurrency=Concurrency(1, key="event.data.user"), throttle=_shut[0])
+async def deep(ctx: Context[dict[str, str]], step: Step) -> None:
+    """Do nothing, one at a time for each customer."""

@@ -43,11 +43,12 @@ class Bench:
         """Add a row of the table."""
         self.rows.append((what, f"{rate:,.0f}/s", f"{rate / floor:.2f} ×" if floor else "", more))
 
-    async def worker(self) -> asyncio.subprocess.Process:
+    async def worker(self, *environ: str) -> asyncio.subprocess.Process:
         """Start a worker and wait until it works."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bus", "worker", "bench.app:app",
-            env={**os.environ, "BUS_REDIS_URL": self.url}, stderr=subprocess.PIPE,
+            env={**os.environ, "BUS_REDIS_URL": self.url, **dict(one.split("=", 1) for one in environ)},
+            stderr=subprocess.PIPE,
         )  # fmt: skip
         assert process.stderr is not None
         while b" works on " not in await process.stderr.readline():

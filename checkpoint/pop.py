@@ -1,11 +1,15 @@
 """Pop: the best of the runs that wait for a place get theirs, and are read by the caller in the same act."""
 
+from functools import partial
+
 import msgspec
 
 from bus.function import Function
+from bus.ids import token
 from bus.wire import keys
 from bus.wire.streams import Fields, fields_of
 from bus.wire.wire import Wire
+from checkpoint.start import Asked, Started
 
 
 class Popped(msgspec.Struct):
@@ -14,13 +18,17 @@ class Popped(msgspec.Struct):
     taken: int
     entries: list[tuple[str, Fields]]
     next_ms: int | None
+    started: dict[str, tuple[Asked, Started]]
+    """By entry: runs that are new were started in the same act."""
 
 
 async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Popped:
     """Take the best `most` that may have their places now."""
     throttle, limits = function.flow.throttle, [one.limit for one in function.flow.concurrency]
     first, second = [*limits, "", ""][:2]
-    taken, rows, soonest = await wire.script(
+    starts = not (function.timeouts.start_ms or function.timeouts.finish_ms)
+    fences = [token() for _ in range(most)] if starts else []
+    taken, rows, soonest, started, now = await wire.script(
         "runs_pop",
         [keys.function(function.slug)],
         function.slug,
@@ -30,6 +38,28 @@ async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Poppe
         throttle.more if throttle else 0,
         first,
         second,
+        *fences,
     )
     entries = [(entry.decode(), fields_of(flat or ())) for entry, flat in rows]
-    return Popped(int(taken), entries, int(soonest) if int(soonest) >= 0 else None)
+    return Popped(
+        int(taken),
+        entries,
+        int(soonest) if int(soonest) >= 0 else None,
+        dict(map(partial(_started, consumer, int(now)), started)),
+    )
+
+
+def _started(consumer: str, now: int, row: list[bytes]) -> tuple[str, tuple[Asked, Started]]:
+    entry, run, fence, event, queued, source, turn = row
+    asked = Asked(
+        run=run.decode(),
+        turn=int(turn),
+        entry=f"queue|{entry.decode()}",
+        owner="",
+        consumer=consumer,
+        fence=fence.decode(),
+        event=event,
+        source=source.decode(),
+        queued=int(queued),
+    )
+    return entry.decode(), (asked, Started("go", int(turn), now))

@@ -84,6 +84,14 @@ class Executor:
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         """Start the runs of entries of one source, as far as there are slots; the others wait in line."""
         self._starter.begin(deliveries)
+        self._begin_beating()
+
+    def begin_started(self, delivery: Delivery, asked: Asked, started: Started) -> None:
+        """Let a run's code run that was started as it was read."""
+        self._starter.begin_started(delivery, asked, started)
+        self._begin_beating()
+
+    def _begin_beating(self) -> None:
         if not self._beating:
             self._beating = True
             self._loop.call_later(BEAT_S, self._beat)

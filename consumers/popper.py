@@ -10,6 +10,7 @@ from checkpoint.pop import pop
 from consumers.acks import Taker
 from consumers.capacity import Capacity
 from consumers.delivery import Source
+from consumers.executor import Executor
 from consumers.quiet import outside
 
 LOOK_EVERY_S = 1.0
@@ -24,6 +25,7 @@ class Popper:
         wire: Wire,
         queue: Source,
         capacity: Capacity,
+        executor: Executor,
         taker: Taker,
         signals: Signals,
         expect: Callable[[int], None],
@@ -31,6 +33,7 @@ class Popper:
         self._wire = wire
         self._queue = queue
         self._capacity = capacity
+        self._executor = executor
         self._taker = taker
         self._signals = signals
         self._expect = expect
@@ -63,8 +66,12 @@ class Popper:
                     consumer, most = self._queue.lease.consumer, min(room, AT_ONCE)
                     popped = await pop(self._wire, self._queue.function, consumer, most)
                     deliveries = self._queue.receive(popped.entries, consumer)
-                    if deliveries:
-                        self._taker.begin(deliveries)
+                    due = [delivery for delivery in deliveries if delivery.id not in popped.started]
+                    for delivery in deliveries:
+                        if delivery.id in popped.started:
+                            self._executor.begin_started(delivery, *popped.started[delivery.id])
+                    if due:
+                        self._taker.begin(due)
                     if popped.next_ms is not None:
                         self._expect(popped.next_ms)
                     if popped.taken < most:

@@ -72,6 +72,13 @@ class Starter:
         if ready:
             self._start(ready)
 
+    def begin_started(self, delivery: Delivery, asked: Asked, started: Started) -> None:
+        """Let a run's code run that was started as it was read; without a slot it waits, and is started again."""
+        if self._capacity.take():
+            self._go(delivery, None, asked, started)
+        else:
+            self._line.add(delivery)
+
     def _start(self, deliveries: Sequence[Delivery]) -> None:
         """Ask for the runs of entries of one source, each of which has a slot."""
         function = deliveries[0].source.function

@@ -180,7 +180,7 @@ class Worker:
         await self._serve(wire, queue, intake or executor, self._capacity, 0, again)
         # A function that has no limits any more may have runs in line.
         popper = self._poppers[slug] = Popper(
-            wire, queue, self._capacity, intake or executor, self.signals, self._timers[slug].expect
+            wire, queue, self._capacity, executor, intake or executor, self.signals, self._timers[slug].expect
         )
         if intake is not None:
             intake.popper = popper

@@ -133,9 +133,9 @@ def ready(slug: str) -> str:
     return f"{function(slug)}ready"
 
 
-def lines(slug: str) -> str:
-    """zset · limit → how many runs wait for it. Written with the backlogs."""
-    return f"{function(slug)}lines"
+def full(slug: str) -> str:
+    """zset · limit → when its first run was refused last, ms. Written by pop; the sweep removes what nobody waits for."""
+    return f"{function(slug)}full"
 
 
 def places(slug: str, hold: str) -> str:
@@ -169,7 +169,7 @@ ALL = (
     (signal, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
     (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
-    (backlog, ("F", "<id>")), (ready, ("F",)), (lines, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),
+    (backlog, ("F", "<id>")), (ready, ("F",)), (full, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),
     (rate, ("F", "<id>")), (single, ("F", "<id>")),
     (runs, ("F", "<status>")), (function_workers, ("F",)),
 )  # fmt: skip

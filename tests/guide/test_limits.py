@@ -57,7 +57,7 @@ async def nothing_is_held(lab: Lab) -> None:
     async def look() -> bool:
         found = await lab.wire.call("KEYS", f"bus:fn:{{{SLUG}}}:*")
         return not [
-            k for k in found if any(part in k.decode() for part in (":places:", ":backlog:", ":ready", ":lines"))
+            k for k in found if any(part in k.decode() for part in (":places:", ":backlog:", ":ready"))
         ]
 
     await eventually(look, "no place is held, no run is in line")
@@ -386,7 +386,7 @@ async def test_a_run_in_line_is_cancelled_and_leaves_it(lab: Lab) -> None:
     await eventually(one_cancelled, "the event cancels the one in line")
     queued = next(run for run in await lab.runs() if run.status == "queued")
     assert await cancel(lab.wire, queued.id, "by hand") == "cancelled"
-    assert await lab.wire.call("ZSCORE", keys.lines(SLUG), "c0:") == b"1"
+    assert await lab.wire.call("ZCARD", keys.backlog(SLUG, "c0:")) == 1
     gate.set()
     assert Counter(run.status for run in await lab.ended(4)) == {"completed": 2, "cancelled": 2}
     await nothing_is_held(lab)

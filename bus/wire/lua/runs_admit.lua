@@ -99,9 +99,7 @@ local function created(a)
     redis.call('ZADD', fn .. 'timers', ARGV[a + 6], run .. ':2')
     redis.call('ZADD', fn .. 'runs:waiting', ARGV[a + 3], run)
   else
-    local hold = first_hold(holds)
-    entry = stand_in_line(fn, run, hold, ARGV[a + 8])
-    ready(fn, hold)
+    entry = stand_in_line(fn, run, first_hold(holds), ARGV[a + 8])
     added[#added + 1] = ARGV[a + 3]
     added[#added + 1] = run
   end

@@ -1,8 +1,9 @@
 --[[ runs_pop: take the best of the runs that wait for a place, give them their places, and read them as one's own.
 
 Why a script: the place, the queue entry and its delivery are one act: no crash leaves a place with a run that nobody has.
+A run that is new is started in the same act.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, ready, lines, backlog:<key>, places:<key>, rate:<key> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, ready, full, backlog:<key>, places:<key>, rate:<key> are built from it
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  group
 ARGV[3]  my consumer
@@ -11,17 +12,20 @@ ARGV[5]  throttle: ms between two
 ARGV[6]  throttle: how many more at once
 ARGV[7]  most runs that hold a place of the first concurrency, or empty: no limit
 ARGV[8]  the same of the second
+then a fence for each run that may be started here; none: they are only read
 
-Returns {how many got their places, what was read: {entry id, fields} for each, ms until a throttle lets the next go or -1} ]]
+Returns {how many got their places, what was read: {entry id, fields} for each, ms until a throttle lets the next go or -1,
+what was started: {entry id, run, fence, event, queued ms, source, turn} for each, now} ]]
 -- uses: clock places gcra
 local fn, now, most = KEYS[1], server_now(ARGV[1]), tonumber(ARGV[4])
 local gap, more, soonest = tonumber(ARGV[5]), tonumber(ARGV[6]), -1
+local started, index = {}, {}
 
 -- Returns the first of a run's holds that is not to be had now.
-local function refused(run, holds, started)
+local function refused(run, holds, before)
   for hold in string.gmatch(holds, '[^\n]+') do
     if string.sub(hold, 1, 1) == 't' then
-      local wait = gap > 0 and not started and must_wait(fn .. 'rate:' .. hold, now, gap, more)
+      local wait = gap > 0 and not before and must_wait(fn .. 'rate:' .. hold, now, gap, more)
       if wait then
         redis.call('ZADD', fn .. 'timers', now + wait, 'limit|' .. hold)
         soonest = soonest < 0 and wait or math.min(soonest, wait)
@@ -36,54 +40,82 @@ local function refused(run, holds, started)
   end
 end
 
-local function take(run, holds, started)
+local function take(run, holds, before)
   for hold in string.gmatch(holds, '[^\n]+') do
     if string.sub(hold, 1, 1) == 'c' then
       redis.call('ZADD', fn .. 'places:' .. hold, now, run)
-    elseif gap > 0 and not started then
+    elseif gap > 0 and not before then
       went(fn .. 'rate:' .. hold, now, gap)
     end
   end
 end
 
-local taken, looked = 0, 0
-while taken < most and looked < 3 * most + 10 do
-  looked = looked + 1
-  local hold = redis.call('ZRANGE', fn .. 'ready', 0, 0)[1]
-  if not hold then
-    break
-  end
-  local first = redis.call('ZRANGE', fn .. 'backlog:' .. hold, 0, 0, 'WITHSCORES')
-  local run = first[1]
-  local key = run and fn .. 'run:' .. run
-  local h = run and redis.call('HMGET', key, 'status', 'entry', 'turn', 'holds', 'started')
-  if not run then
-    redis.call('ZREM', fn .. 'ready', hold)
-  elseif h[1] ~= 'queued' or h[2] ~= 'backlog|' .. hold then
-    leave_line(fn, run, hold)
-    ready(fn, hold)
+local function queued(run, key, h)
+  local id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place')
+  local fence = ARGV[9 + #started]
+  if fence and not h[5] and string.sub(h[7], 1, 5) ~= 'rerun' then
+    redis.call('HSET', key, 'entry', 'queue|' .. id, 'status', 'running', 'fence', fence, 'worker', ARGV[3], 'started', now)
+    started[#started + 1] = { id, run, fence, h[6], h[8], h[7], h[3] }
+    index[#index + 1] = h[8]
+    index[#index + 1] = run
   else
-    local full = refused(run, h[4], h[5])
-    if full then
-      if full ~= hold then
-        leave_line(fn, run, hold)
-        ready(fn, hold)
-        redis.call('HSET', key, 'entry', stand_in_line(fn, run, full, first[2]))
-      end
-      redis.call('ZREM', fn .. 'ready', full) -- until a place is given back, or its time has come
-    else
-      take(run, h[4], h[5])
-      leave_line(fn, run, hold)
-      ready(fn, hold)
-      local id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place')
-      redis.call('HSET', key, 'entry', 'queue|' .. id)
-      taken = taken + 1
-    end
+    redis.call('HSET', key, 'entry', 'queue|' .. id)
   end
 end
+
+-- Returns whether the first of a line got its place.
+local function tried(hold)
+  local line = redis.call('ZRANGE', fn .. 'backlog:' .. hold, 0, 1, 'WITHSCORES')
+  local run = line[1]
+  if not run then
+    leave_line(fn, '', hold)
+    return false
+  end
+  local key = fn .. 'run:' .. run
+  local h = redis.call('HMGET', key, 'status', 'entry', 'turn', 'holds', 'started', 'event', 'source', 'queued')
+  if h[1] ~= 'queued' or h[2] ~= 'backlog|' .. hold then
+    leave_line(fn, run, hold, line[3], line[4])
+    return false
+  end
+  local full = refused(run, h[4], h[5])
+  if full then
+    if full ~= hold then
+      leave_line(fn, run, hold, line[3], line[4])
+      redis.call('HSET', key, 'entry', stand_in_line(fn, run, full, line[2]))
+    end
+    redis.call('ZREM', fn .. 'ready', full) -- until a place is given back, or its time has come
+    redis.call('ZADD', fn .. 'full', now, full)
+    return false
+  end
+  take(run, h[4], h[5])
+  leave_line(fn, run, hold, line[3], line[4])
+  queued(run, key, h)
+  return true
+end
+
+local taken, looked = 0, 0
+while taken < most and looked < 3 * most + 10 do
+  -- One of each line in a round: that is fair, and the lines' order is that of their first.
+  local holds = redis.call('ZRANGE', fn .. 'ready', 0, most - taken - 1)
+  if #holds == 0 then
+    break
+  end
+  for _, hold in ipairs(holds) do
+    looked = looked + 1
+    taken = taken + (tried(hold) and 1 or 0)
+  end
+end
+if #index > 0 then
+  redis.call('ZADD', fn .. 'runs:running', unpack(index))
+  local runs = {}
+  for i = 2, #index, 2 do
+    runs[#runs + 1] = index[i]
+  end
+  redis.call('ZREM', fn .. 'runs:queued', unpack(runs))
+end
 if taken == 0 then
-  return { 0, {}, soonest }
+  return { 0, {}, soonest, {}, now }
 end
 -- What else is due in the queue comes along: it is older.
 local read = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', taken + 20, 'STREAMS', fn .. 'queue', '>')
-return { taken, read and read[1][2] or {}, soonest }
+return { taken, read and read[1][2] or {}, soonest, started, now }

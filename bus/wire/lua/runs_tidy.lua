@@ -1,6 +1,6 @@
---[[ runs_tidy: forget the oldest ended runs above the count, and index members that outlived their run.
+--[[ runs_tidy: forget the oldest ended runs above the count, and index members that outlived their run, limits nobody waits for.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, full, runs:<status> are built from it
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  most runs that are kept: of completed, cancelled and skipped together, and of failed
 ARGV[3]  a run is not forgotten within this long after its end, ms
@@ -33,6 +33,11 @@ local function tidy(statuses)
   end
 end
 
+for _, hold in ipairs(redis.call('ZRANGE', fn .. 'full', 0, look - 1)) do
+  if redis.call('EXISTS', fn .. 'backlog:' .. hold) == 0 then
+    redis.call('ZREM', fn .. 'full', hold)
+  end
+end
 tidy({ 'completed', 'cancelled', 'skipped' })
 tidy({ 'failed' })
 return gone

@@ -9,8 +9,9 @@ then the entry ids
 Returns how many were pending ]]
 -- flags: allow-oom
 local done = 0
-for i = 3, #ARGV do
-  done = done + redis.call('XACK', KEYS[1], ARGV[2], ARGV[i])
-  redis.call('XDEL', KEYS[1], ARGV[i])
+for from = 3, #ARGV, 1000 do
+  local last = math.min(#ARGV, from + 999)
+  done = done + redis.call('XACK', KEYS[1], ARGV[2], unpack(ARGV, from, last))
+  redis.call('XDEL', KEYS[1], unpack(ARGV, from, last))
 end
 return done

@@ -1,29 +1,27 @@
 -- places: limits that runs hold or wait for. `holds` are a run's, a line each: `c0:<value>` (concurrency), `t:<value>`
--- (throttle). A run that waits is in the backlog of one of them; `ready` lists the backlogs whose first may be tried,
--- `lines` how many wait in each.
-local function ready(fn, hold)
-  local first = redis.call('ZRANGE', fn .. 'backlog:' .. hold, 0, 0, 'WITHSCORES')
-  if first[1] then
-    redis.call('ZADD', fn .. 'ready', first[2], hold)
+-- (throttle). A run that waits is in the backlog of one of them. `ready` lists the backlogs whose first may be tried,
+-- `full` those whose first was refused; one too many in either costs a look.
+local function stand_in_line(fn, run, hold, rank)
+  redis.call('ZADD', fn .. 'backlog:' .. hold, rank, run)
+  redis.call('ZADD', fn .. 'ready', 'LT', rank, hold)
+  return 'backlog|' .. hold -- what the run's `entry` is to name
+end
+
+-- The run was the first of its line; `next` is who comes then, and its rank, if any.
+local function leave_line(fn, run, hold, next, rank)
+  redis.call('ZREM', fn .. 'backlog:' .. hold, run)
+  if next then
+    redis.call('ZADD', fn .. 'ready', rank, hold)
   else
     redis.call('ZREM', fn .. 'ready', hold)
   end
 end
 
-local function leave_line(fn, run, hold)
-  if redis.call('ZREM', fn .. 'backlog:' .. hold, run) == 1 then
-    if tonumber(redis.call('ZINCRBY', fn .. 'lines', -1, hold)) <= 0 then
-      redis.call('ZREM', fn .. 'lines', hold)
-    end
+local function ready(fn, hold)
+  local first = redis.call('ZRANGE', fn .. 'backlog:' .. hold, 0, 0, 'WITHSCORES')
+  if first[1] then
+    redis.call('ZADD', fn .. 'ready', first[2], hold)
   end
-end
-
--- Returns what the run's `entry` is to name.
-local function stand_in_line(fn, run, hold, rank)
-  if redis.call('ZADD', fn .. 'backlog:' .. hold, rank, run) == 1 then
-    redis.call('ZINCRBY', fn .. 'lines', 1, hold)
-  end
-  return 'backlog|' .. hold
 end
 
 local function first_hold(holds)

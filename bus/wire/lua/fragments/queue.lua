@@ -8,9 +8,7 @@ end
 -- Let a turn be due now; returns what `entry` is set to. A run with `holds` stands in line for its places instead.
 local function enqueue(fn, run, turn, why, holds, rank)
   if holds then
-    local hold = first_hold(holds)
-    local entry = stand_in_line(fn, run, hold, rank)
-    ready(fn, hold)
+    local entry = stand_in_line(fn, run, first_hold(holds), rank)
     ring(fn, why)
     return entry
   end

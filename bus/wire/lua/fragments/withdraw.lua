@@ -3,7 +3,8 @@ local function withdraw(fn, run, turn, entry)
   redis.call('ZREM', fn .. 'timers', run .. ':' .. turn)
   local hold = entry and string.match(entry, '^backlog|(.+)$')
   if hold then
-    leave_line(fn, run, hold)
-    ready(fn, hold)
+    redis.call('ZREM', fn .. 'backlog:' .. hold, run)
+    local first = redis.call('ZRANGE', fn .. 'backlog:' .. hold, 0, 0, 'WITHSCORES')
+    leave_line(fn, run, hold, first[1], first[2])
   end
 end
