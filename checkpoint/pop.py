@@ -26,7 +26,8 @@ async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Poppe
     """Take the best `most` that may have their places now."""
     throttle, limits = function.flow.throttle, [one.limit for one in function.flow.concurrency]
     first, second = [*limits, "", ""][:2]
-    starts = not (function.timeouts.start_ms or function.timeouts.finish_ms)
+    is_shared = any(one.shared for one in function.flow.concurrency)
+    starts = not (is_shared or function.timeouts.start_ms or function.timeouts.finish_ms)
     fences = [token() for _ in range(most)] if starts else []
     taken, rows, soonest, started, now = await wire.script(
         "runs_pop",

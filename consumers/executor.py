@@ -58,6 +58,7 @@ class Executor:
         state: Any,
         on_parked: Callable[[Function, int], None],
         on_freed: Callable[[Function], None],
+        on_left: Callable[[Turn], None],
     ) -> None:
         self.acks = Acks(wire)
         self.turns: set[Turn] = set()
@@ -70,6 +71,7 @@ class Executor:
         self._state = state
         self._on_parked = on_parked
         self._on_freed = on_freed
+        self._on_left = on_left
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(capacity.total, thread_name_prefix="bus-step")
         self._starter = Starter(wire, signals, capacity, self.acks, heard, worker, self._go, self._made)
@@ -276,6 +278,7 @@ class Executor:
         if turn not in self.turns:
             return
         self.turns.discard(turn)
+        self._on_left(turn)
         turn.bodies.when_threads_end(self._starter.free_slot)
         if turn.is_suspect:
             self._starter.suspect_left()

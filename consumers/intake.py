@@ -6,7 +6,7 @@ whose time is over), and bells that only wake.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +22,6 @@ from bus.wire.streams import event_of
 from bus.wire.wire import Wire
 from checkpoint.admit import Applicant, admit
 from consumers import cancels, rules
-from consumers.acks import Acks
 from consumers.cancels import Cancels
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
@@ -30,6 +29,7 @@ from consumers.executor import Executor
 from consumers.heard import Heard
 from consumers.popper import Popper
 from consumers.quiet import outside
+from consumers.shared import Shared
 
 AT_ONCE = 200
 TOGETHER = 50
@@ -44,9 +44,9 @@ class Intake:
         signals: Signals,
         function: Function,
         executor: Executor,
-        acks: Acks,
         heard: Heard,
         made: Cancels,
+        shared: Shared,
         slots: Capacity,
     ) -> None:
         self.capacity = Capacity(AT_ONCE)
@@ -55,9 +55,10 @@ class Intake:
         self._signals = signals
         self._function = function
         self._executor = executor
-        self._acks = acks
+        self._acks = executor.acks
         self._heard = heard
         self._cancels = made
+        self._shared = shared if any(one.shared for one in function.flow.concurrency) else None
         self._slots = slots
         self._loop = asyncio.get_running_loop()
         self._working: set[asyncio.Task[Any]] = set()
@@ -74,14 +75,30 @@ class Intake:
                 turns.append(delivery)
             else:
                 new.append(delivery)
-        if turns:
+        if turns and self._shared is not None:
+            self._work(self._begin_shared(self._shared, turns))
+        elif turns:
             self._executor.begin(turns)
         for start in range(0, len(new), TOGETHER):
             part = new[start : start + TOGETHER]
             taken = sum(self.capacity.take() for _ in part)
-            task = outside(self._loop, self._admit(part, taken))
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            self._work(self._admit(part, taken))
+
+    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+        task = outside(self._loop, work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _begin_shared(self, shared: Shared, turns: Sequence[Delivery]) -> None:
+        try:
+            ready = await shared.admitted(self._function, turns, self._acks)
+        except Exception as error:  # noqa: BLE001 - the loop's top: they stay pending and are taken up again
+            for delivery in turns:
+                delivery.source.drop(delivery)
+            self._signals.notice("asking for shared places failed", function=self._function.slug, error=repr(error))
+            return
+        if ready:
+            self._executor.begin(ready)
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give entries of one source back."""

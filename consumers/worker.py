@@ -40,6 +40,7 @@ from consumers.names import Names
 from consumers.popper import Popper
 from consumers.reader import Reader
 from consumers.repair import Repair
+from consumers.shared import Shared
 from consumers.sweep import Sweep
 from consumers.ticker import Ticker
 from consumers.timers import Timers
@@ -83,6 +84,7 @@ class Worker:
         self._intakes: list[Intake] = []
         self._poppers: dict[str, Popper] = {}
         self._courier: Courier
+        self._shared: Shared
         self._wire: Wire
         self._loops: TaskGroup | None = None
 
@@ -110,6 +112,7 @@ class Worker:
                 await self._unless_stopped(check_format(wire))
                 heard = Heard()
                 cancels = Cancels(wire, self.signals)
+                self._shared = Shared(wire, self.signals)
                 self._courier = Courier(wire, self.signals, heard, cancels, partial(self._open_waits, wire, leases))
                 errands = Errands(Publisher(wire), self._courier.expect, self._stubs)
                 await self._unless_stopped(patiently(lambda: heard.look(wire)))
@@ -127,16 +130,15 @@ class Worker:
                         state,
                         self._parked,
                         self._freed,
+                        self._shared.left,
                     )
                     stack.callback(executor.close)
                     for function in bus.functions.values():
-                        intake = (
-                            Intake(
-                                wire, self.signals, function, executor, executor.acks, heard, cancels, self._capacity
+                        intake = None
+                        if function.flow.is_regulated:
+                            intake = Intake(
+                                wire, self.signals, function, executor, heard, cancels, self._shared, self._capacity
                             )
-                            if function.flow.is_regulated
-                            else None
-                        )
                         await self._unless_stopped(self._add(wire, leases, executor, function, intake))
                     self._executors.append(executor)
                 leases.start()
@@ -278,6 +280,7 @@ class Worker:
                 loops.start_soon(timers.run)
             for popper in self._poppers.values():
                 loops.start_soon(popper.run)
+            loops.start_soon(self._shared.run)
             loops.start_soon(self._sweep)
             loops.start_soon(self._courier.watch)
             loops.start_soon(Sweep(self._wire, self.signals, sorted(self._timers), self._reads).run)

@@ -73,6 +73,16 @@ def signal(name: str) -> str:
     return f"bus:signal:{{{_coded(name)}}}"
 
 
+def limit(name: str) -> str:
+    """zset · `<slug>|<run>` → end of its lease, ms: holders of a limit that functions share, `<name>=<key's value>`."""
+    return f"bus:limit:{{{_coded(name)}}}"
+
+
+def limit_waiting(name: str) -> str:
+    """set · `<slug>|<limit>`: the lines to be tried when a place of a shared limit is given back."""
+    return f"{limit(name)}:waiting"
+
+
 def function(slug: str) -> str:
     """Return the prefix of all keys of one function: scripts take it as a key and build the others from it."""
     return f"bus:fn:{{{_coded(slug)}}}:"
@@ -134,7 +144,7 @@ def ready(slug: str) -> str:
 
 
 def full(slug: str) -> str:
-    """zset · limit → when its first run was refused last, ms. Written by pop; the sweep removes what nobody waits for."""
+    """zset · limit → when its first run was refused last, ms. Written by pop; removed by the sweep."""
     return f"{function(slug)}full"
 
 
@@ -166,7 +176,7 @@ def runs(slug: str, status: str) -> str:
 ALL = (
     (meta, ()), (functions, ()), (triggers, ()), (event_names, ()), (workers, ()), (waited, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (events_workers, ("E",)), (waits, ("E",)), (waits_if, ("E",)),
-    (signal, ("<id>",)),
+    (signal, ("<id>",)), (limit, ("<id>",)), (limit_waiting, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
     (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
     (backlog, ("F", "<id>")), (ready, ("F",)), (full, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),

@@ -56,9 +56,7 @@ async def nothing_is_held(lab: Lab) -> None:
 
     async def look() -> bool:
         found = await lab.wire.call("KEYS", f"bus:fn:{{{SLUG}}}:*")
-        return not [
-            k for k in found if any(part in k.decode() for part in (":places:", ":backlog:", ":ready"))
-        ]
+        return not [k for k in found if any(part in k.decode() for part in (":places:", ":backlog:", ":ready"))]
 
     await eventually(look, "no place is held, no run is in line")
     await lab.idle()
@@ -505,3 +503,30 @@ def test_limits_that_make_no_sense_fail_when_declared(options: dict, told: str) 
     with pytest.raises(ConfigError, match=told) as refused:
         Bus("a").function("f", on=Asked, **options)
     assert "function 'f'" in str(refused.value)
+
+
+async def test_a_limit_that_two_functions_share(lab: Lab) -> None:
+    watched = Watched()
+
+    @lab.app.function("f", on=Asked, concurrency=Concurrency(2, key="event.data.userId", shared="gpu"))
+    async def f(ctx: Context[Asked], step: Step) -> None:
+        await step.run("work", watched.work, ctx.event.data.user_id, ctx.event.data.n, 0.03)
+
+    @lab.app.function(
+        "g", on=Asked, concurrency=[Concurrency(5), Concurrency(2, key="event.data.userId", shared="gpu")]
+    )
+    async def g(ctx: Context[Asked], step: Step) -> None:
+        await step.sleep("nap", 0.02)
+        await step.run("work", watched.work, ctx.event.data.user_id, ctx.event.data.n, 0.03)
+
+    await lab.work()
+    await lab.work()
+    await lab.app.send([Asked(user, n) for n in range(8) for user in ("ann", "ben")])
+    await lab.ended(32, within=15)
+    assert watched.most == {"ann": 2, "ben": 2}
+    await nothing_is_held(lab)
+
+    async def given_back() -> bool:
+        return not await lab.wire.call("ZCARD", keys.limit("gpu=ann"))
+
+    await eventually(given_back, "no shared place is held")

@@ -51,8 +51,13 @@ local function take(run, holds, before)
 end
 
 local function queued(run, key, h)
-  local id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place')
   local fence = ARGV[9 + #started]
+  local id
+  if fence then
+    id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place')
+  else -- limits that are shared with others are still to be asked
+    id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place', 'holds', h[4])
+  end
   if fence and not h[5] and string.sub(h[7], 1, 5) ~= 'rerun' then
     redis.call('HSET', key, 'entry', 'queue|' .. id, 'status', 'running', 'fence', fence, 'worker', ARGV[3], 'started', now)
     started[#started + 1] = { id, run, fence, h[6], h[8], h[7], h[3] }
@@ -72,12 +77,14 @@ local function tried(hold)
     return false
   end
   local key = fn .. 'run:' .. run
-  local h = redis.call('HMGET', key, 'status', 'entry', 'turn', 'holds', 'started', 'event', 'source', 'queued')
+  local h = redis.call('HMGET', key, 'status', 'entry', 'turn', 'holds', 'started', 'event', 'source', 'queued',
+    'passed')
   if h[1] ~= 'queued' or h[2] ~= 'backlog|' .. hold then
     leave_line(fn, run, hold, line[3], line[4])
     return false
   end
-  local full = refused(run, h[4], h[5])
+  local before = h[5] or h[9]
+  local full = refused(run, h[4], before)
   if full then
     if full ~= hold then
       leave_line(fn, run, hold, line[3], line[4])
@@ -87,7 +94,7 @@ local function tried(hold)
     redis.call('ZADD', fn .. 'full', now, full)
     return false
   end
-  take(run, h[4], h[5])
+  take(run, h[4], before)
   leave_line(fn, run, hold, line[3], line[4])
   queued(run, key, h)
   return true

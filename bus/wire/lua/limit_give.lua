@@ -1,0 +1,12 @@
+--[[ limit_give: a run gives back its place of a limit that several functions share.
+
+KEYS[1]  bus:limit:{<limit>}  zset  holder -> end of its lease, server ms
+KEYS[2]  bus:limit:{<limit>}:waiting  set  who is to be told
+ARGV[1]  now, which this script does not need
+ARGV[2]  the run, as `<slug>|<run>`
+
+Returns the lines that wait, as `<slug>|<hold>`: each is to be tried ]]
+redis.call('ZREM', KEYS[1], ARGV[2])
+local waiting = redis.call('SMEMBERS', KEYS[2])
+redis.call('DEL', KEYS[2])
+return waiting
