@@ -37,7 +37,7 @@ MUTANTS = [
     Mutant("acknowledged before it is saved", "consumers/executor.py",
            "        self.turns.add(turn)\n", "        self.turns.add(turn)\n        self.acks.add(delivery)\n", FAILPOINTS),
     Mutant("no dedupe", LUA + "event_publish.lua", "if there then", "if false then", SCRIPTS),
-    Mutant("start without memos", LUA + "run_start.lua", "redis.call('HGETALL', fn .. 'steps:' .. ARGV[a])", "{}", SCRIPTS),
+    Mutant("start without memos", LUA + "run_start.lua", "redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), redis.call('HGETALL'", "{}, redis.call('HGETALL'", SCRIPTS),
     Mutant("the entry's turn is ignored", LUA + "run_start.lua", "if given < turn then", "if false then", SCRIPTS),
     Mutant("park ignores wake", LUA + "run_park.lua", "if h[4] and", "if false and", SCRIPTS),
     Mutant("lost on its own retry", LUA + "fragments/fence.lua", "or tonumber(turn) > tonumber(my_turn)", "", SCRIPTS),
@@ -70,6 +70,14 @@ MUTANTS = [
            '        """Refuse every further step and cancel what the run has left running."""\n        self.over = True\n',
            '        """Refuse every further step and cancel what the run has left running."""\n', RUNS + CONSTRUCTS),
     Mutant("a wait begins anew on replay", LUA + "run_open.lua", "if ARGV[6] == 'keep' and first_due then", "if false then", SCRIPTS),
+    Mutant("a verdict is not recorded", LUA + "runs_admit.lua", "    return { 'there' }\n", "", ["tests/redis/test_admit.py"]),
+    Mutant("a place is not given back at park", LUA + "run_park.lua", "if h[8] then", "if false then",
+           ["tests/guide/test_limits.py", "-k", "sleeps_holds_no_place"]),
+    Mutant("a counter in place of holders", LUA + "fragments/places.lua",
+           "redis.call('ZREM', fn .. 'places:' .. hold, run) == 1", "#redis.call('ZPOPMIN', fn .. 'places:' .. hold) > 0",
+           ["tests/guide/test_limits.py", "-k", "cancelled_and_leaves"]),
+    Mutant("no look at what the handler calls", "consumers/turn.py", "            if self.uncalled and step not in self.open:\n", "            if False:\n",
+           ["tests/system/test_code_changes.py"]),
     Mutant("a rolled-back run is over", LUA + "fragments/fence.lua", "return 'lost'", "return 'over'", SCRIPTS),
 ]  # fmt: skip
 

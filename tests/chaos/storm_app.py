@@ -6,7 +6,7 @@ import os
 import random
 import time
 
-from bus import Bus
+from bus import Bus, Concurrency
 
 app = Bus("storm")
 _journal = -1
@@ -56,6 +56,33 @@ async def race(ctx, step):
     await step.run("one", asyncio.sleep, random.uniform(0, 0.01))
     await step.sleep("nap", 0.02)
     return await step.run("two", lambda: ctx.run_id)
+
+
+@app.function("limited", on="storm/limited", concurrency=Concurrency(3))
+async def limited(ctx, step):
+    """Three at once; half of them sleep between, which gives their place back."""
+
+    async def body(name: str) -> str:
+        note(ctx.run_id, name, "body")
+        await asyncio.sleep(random.uniform(0.005, 0.02))
+        return name
+
+    first = await step.run("a", body, "a")
+    if ctx.event.data["n"] % 2:
+        await step.sleep("nap", 0.05)
+    return [first, await step.run("b", body, "b")]
+
+
+@app.function("shared", on="storm/shared", concurrency=Concurrency(3, shared="three"))
+async def shared(ctx, step):
+    """Shares its limit with the next."""
+    return await step.run("a", asyncio.sleep, random.uniform(0.005, 0.02))
+
+
+@app.function("sharing", on="storm/shared", concurrency=Concurrency(3, shared="three"))
+async def sharing(ctx, step):
+    """Shares its limit with the one before."""
+    return await step.run("a", asyncio.sleep, random.uniform(0.005, 0.02))
 
 
 @app.function("crowd", on="storm/crowd")

@@ -30,7 +30,7 @@ LEASE_S = 0.6
 class Storm:
     """Kills and stops by a seeded plan, and counts what it did."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, workers: int = WORKERS) -> None:
         self.random = random.Random(SEED)
         self.server = ValkeyProcess(folder, appendonly="yes")
         self.server.start()
@@ -48,7 +48,7 @@ class Storm:
             [sys.executable, "-m", "tests.chaos.hive", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=environ, stderr=self.log, cwd=Path(__file__).parent.parent.parent,
         )  # fmt: skip
-        self.workers = [self.spawn() for _ in range(WORKERS)]
+        self.workers = [self.spawn() for _ in range(workers)]
         self.stopped: dict[int, float] = {}
         self.resumed: list[tuple[int, float]] = []
 
@@ -74,7 +74,7 @@ class Storm:
                 self.go_on(pid)
                 del self.stopped[pid]
         what = self.random.random()
-        place = self.random.randrange(WORKERS)
+        place = self.random.randrange(len(self.workers))
         victim = self.workers[place]
         if self.strikes % 15 == 0:
             self.server.kill()

@@ -385,6 +385,7 @@ async def test_a_run_in_line_is_cancelled_and_leaves_it(lab: Lab) -> None:
     queued = next(run for run in await lab.runs() if run.status == "queued")
     assert await cancel(lab.wire, queued.id, "by hand") == "cancelled"
     assert await lab.wire.call("ZCARD", keys.backlog(SLUG, "c0:")) == 1
+    assert await lab.wire.call("ZCARD", keys.places(SLUG, "c0:")) == 1, "the one that runs has its place still"
     gate.set()
     assert Counter(run.status for run in await lab.ended(4)) == {"completed": 2, "cancelled": 2}
     await nothing_is_held(lab)

@@ -1,0 +1,128 @@
+"""Limits under kills and stops (F27): never above, full again within a lease, nothing leaked.
+
+Ten workers, limit 3, the places looked at every 5 ms: for a minute with make storm, six seconds in CI.
+"""
+
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+import redis
+
+from bus.wire import keys
+from tests.chaos.test_storm import LEASE_S, SCALE, SEED, Storm
+
+pytestmark = pytest.mark.chaos
+LIMIT = 3
+SECONDS = 6 * SCALE
+
+
+@pytest.fixture
+def storm(tmp_path: Path) -> Generator[Storm]:
+    made = Storm(tmp_path, workers=10)
+    with redis.Redis.from_url(made.server.url) as store:
+        while store.zcard(keys.workers()) < 10:
+            time.sleep(0.02)
+    yield made
+    made.close()
+
+
+def disturb(storm: Storm) -> None:
+    """Kill a worker, or stop one past its lease."""
+    now = time.monotonic()
+    for pid, until in list(storm.stopped.items()):
+        if now >= until:
+            storm.go_on(pid)
+            del storm.stopped[pid]
+    place = storm.random.randrange(len(storm.workers))
+    victim = storm.workers[place]
+    if storm.random.random() < 0.7:
+        storm.signal(victim, signal.SIGKILL)
+        storm.stopped.pop(victim, None)
+        storm.workers[place] = storm.spawn()
+        storm.done["kill"] += 1
+    elif victim not in storm.stopped and len(storm.stopped) < 3:
+        storm.signal(victim, signal.SIGSTOP)
+        storm.stopped[victim] = now + storm.random.uniform(1.2, 2.0) * LEASE_S
+        storm.done["stop"] += 1
+
+
+def ended(store: "redis.Redis", *slugs: str) -> int:
+    return sum(
+        store.zcard(keys.runs(slug, status)) for slug in slugs for status in ("completed", "failed", "cancelled")
+    )
+
+
+def sampled(storm: Storm, store: "redis.Redis", name: str, places: str) -> tuple["Counter[int]", int]:
+    """Publish while workers are disturbed; return how often how many places were held, and how many were published."""
+    seen: Counter[int] = Counter()
+    sent, began = 0, time.monotonic()
+    next_strike = began + 0.2
+    while (now := time.monotonic()) - began < SECONDS:
+        if store.zcard(keys.runs("storm-limited", "queued")) + store.zcard(keys.runs("storm-shared", "queued")) < 40:
+            for _ in range(20):
+                store.xadd(keys.events(name), {"name": name, "data": json.dumps({"n": sent})})
+                sent += 1
+        seen[store.zcard(places)] += 1
+        if now > next_strike:
+            next_strike = now + storm.random.uniform(0.05, 0.25)
+            disturb(storm)
+        time.sleep(0.005)
+    storm.calm()
+    return seen, sent
+
+
+def test_a_limit_of_three_is_never_exceeded_and_nothing_leaks(storm: Storm) -> None:
+    print(f"seed {SEED}")
+    store = redis.Redis.from_url(storm.server.url, decode_responses=True)
+    slug, places = "storm-limited", keys.places("storm-limited", "c0:")
+    seen, sent = sampled(storm, store, "storm/limited", places)
+    assert max(seen) == LIMIT
+    # All die: the places are those of runs that are pending, and are in use again within a lease and a look.
+    for place, pid in enumerate(storm.workers):
+        storm.signal(pid, signal.SIGKILL)
+        storm.workers[place] = storm.spawn()
+    died, done = time.monotonic(), ended(store, slug)
+    while ended(store, slug) < done + 2 * LIMIT:
+        assert time.monotonic() - died < 4 * LEASE_S + 2, "runs go on again"
+        time.sleep(0.005)
+    full_again = time.monotonic() - died
+    until = time.monotonic() + 60 + SECONDS
+    while ended(store, slug) < sent:
+        assert time.monotonic() < until, f"{ended(store, slug)} of {sent}"
+        assert store.zcard(places) <= LIMIT
+        time.sleep(0.01)
+    assert store.exists(places) == 0, "no place is held by a run that has ended"
+    assert store.exists(keys.backlog(slug, "c0:")) == 0
+    assert store.zcard(keys.runs(slug, "completed")) == sent
+    assert storm.done["kill"] >= 3 * SECONDS
+    assert storm.done["stop"] >= SECONDS / 3
+    print(
+        f"{sent} runs, {storm.done['kill']} kills, {storm.done['stop']} stops in {SECONDS:.0f} s: places held {dict(seen)}; "
+        f"all workers killed: going on after {full_again:.1f} s"
+    )
+    store.close()
+
+
+def test_a_shared_limit_of_three_is_never_exceeded(storm: Storm) -> None:
+    print(f"seed {SEED}")
+    store = redis.Redis.from_url(storm.server.url, decode_responses=True)
+    slugs = ("storm-shared", "storm-sharing")
+    seen, sent = sampled(storm, store, "storm/shared", keys.limit("three="))
+    assert max(seen) == LIMIT
+    until = time.monotonic() + 60 + SECONDS
+    while ended(store, *slugs) < 2 * sent:
+        assert time.monotonic() < until, f"{ended(store, *slugs)} of {2 * sent}"
+        time.sleep(0.01)
+    while store.zcard(keys.limit("three=")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    for slug in slugs:
+        assert store.exists(keys.places(slug, "c0:"), keys.backlog(slug, "c0:")) == 0
+        assert store.zcard(keys.runs(slug, "completed")) == sent
+    print(f"{2 * sent} runs, {storm.done['kill']} kills, {storm.done['stop']} stops: places held {dict(seen)}")
+    store.close()
