@@ -23,6 +23,7 @@ from checkpoint.cancel import cancel as cancel_run
 from checkpoint.check import Unheld, active, repair, unheld
 from checkpoint.forget import forget
 from checkpoint.history import STATUSES, Run, StepView, counts, find, list_runs, steps, wait_for_end
+from checkpoint.lines import Lines, lines
 from checkpoint.rerun import rerun as rerun_run
 
 R = TypeVar("R")
@@ -125,16 +126,24 @@ def rerun(
 
 
 def functions(
-    action: Annotated[str | None, typer.Argument(metavar="[forget", help="forget: this function is no more.")] = None,
-    slug: Annotated[str | None, typer.Argument(metavar="SLUG]", help="Its slug.")] = None,
+    action: Annotated[
+        str | None, typer.Argument(metavar="[forget] [SLUG]", help="One function; forget: it is no more.")
+    ] = None,
+    slug: Annotated[str | None, typer.Argument(metavar="", help="")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the registered functions with their runs; or forget one, so that it holds back no event any more."""
-    if action is not None and (action != "forget" or slug is None):
-        raise ConfigError("write: bus functions, or: bus functions forget SLUG")
+    """List the registered functions with their runs; or show one, with who waits for its limits; or forget one.
+
+    A function that is forgotten holds back no event any more.
+    """
+    if (action == "forget") != (slug is not None):
+        raise ConfigError("write: bus functions, bus functions SLUG, or bus functions forget SLUG")
     if slug is not None:
         dropped = with_wire(lambda wire: forget(wire, slug))
         sys.stdout.write(f"{slug} is forgotten; groups dropped: {', '.join(dropped) or 'none'}\n")
+        return
+    if action is not None:
+        _show_function(action, as_json=as_json)
         return
 
     async def look(wire: Wire) -> tuple[list[Registered], dict[str, dict[str, int]]]:
@@ -156,6 +165,34 @@ def functions(
         numbers = (runs["running"] + runs["queued"], runs["waiting"], runs["completed"], runs["failed"])
         table.add_row(function.slug, escape(", ".join(function.on)), *(str(number) for number in numbers))
     _console().print(table)
+
+
+def _show_function(slug: str, *, as_json: bool) -> None:
+    async def look(wire: Wire) -> tuple[Registered, dict[str, int], Lines]:
+        known = {function.slug: function for function in await registered(wire)}
+        if slug not in known:
+            raise ConfigError(f"function {slug!r} is not registered; there are {', '.join(known) or 'none'}")
+        return known[slug], (await counts(wire, [slug]))[slug], await lines(wire, slug)
+
+    function, runs, found = with_wire(look)
+    if as_json:
+        told = {"slug": slug, "on": function.on, "limits": function.flow, "runs": runs}
+        sys.stdout.write(codec.encode({**told, "lines": found.lines, "buffers": found.buffers}).decode() + "\n")
+        return
+    console = _console()
+    console.print(f"{slug}  on {', '.join(function.on) or 'being invoked'}", markup=False, highlight=False)
+    for limit in function.flow:
+        console.print(f"  limit: {limit}", markup=False, highlight=False)
+    console.print("  " + ", ".join(f"{count} {status}" for status, count in runs.items() if count) or "  no runs yet")
+    if found.lines:
+        table = Table("in line for", "waiting", "running", box=None, pad_edge=False)
+        for line in found.lines:
+            table.add_row(escape(_plain(line.key)), str(line.waiting), str(line.running))
+        console.print(table)
+    for held in found.buffers:
+        console.print(
+            f"  buffer {held.key}: {held.events} event(s), due {_when(held.due)}", markup=False, highlight=False
+        )
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:

@@ -20,7 +20,7 @@ import msgspec
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from redis.asyncio import Redis
 
-from bus import Bus, Context, EventData, Exponential, NonRetriable, Retry, Step
+from bus import Bus, Concurrency, Context, EventData, Exponential, NonRetriable, Retry, Step
 from bus.settings import read
 
 BLOBS = Path(os.environ.get("PLUSHIFY_BLOBS", ".bus/plushify"))
@@ -121,6 +121,7 @@ async def give_up(ctx: Context[dict[str, Any]], step: Step) -> list[str]:
     on=GenerateRequested,
     retries=Retry(3, backoff=Exponential("1s", 2, "1m")),
     on_failure=give_up,
+    concurrency=Concurrency(5, key="event.data.userId"),  # five of a user's at once, the rest in line
 )
 async def generate_plushie(ctx: Context[GenerateRequested], step: Step) -> dict[str, object]:
     """Five steps; each is done once, whatever happens between them."""

@@ -13,6 +13,7 @@ from bus.errors import ConfigError
 from bus.wire.registry import functions
 from bus.wire.wire import Wire
 from checkpoint.history import STATUSES, counts, find, list_runs, steps, wait_for_end
+from checkpoint.lines import lines
 
 MOST = 1_000
 LONGEST_WAIT_MS = 300_000
@@ -84,9 +85,20 @@ async def _functions(request: Request) -> Response:
     return _json({"data": rows})
 
 
+async def _function(request: Request) -> Response:
+    wire, slug = _wire(request), request.path_params["id"]
+    known = next((function for function in await functions(wire) if function.slug == slug), None)
+    if known is None:
+        raise HTTPException(404, f"function {slug[:100]!r} is not registered")
+    runs, found = await counts(wire, [slug]), await lines(wire, slug)
+    told = {**codec.decode(codec.encode(known)), "runs": runs[slug]}
+    return _json({"data": {**told, "lines": found.lines, "keys_in_line": found.keys, "buffers": found.buffers}})
+
+
 routes = [
     Route("/v1/runs", _runs),
     Route("/v1/runs/{id}", _run),
     Route("/v1/runs/{id}/steps", _steps),
     Route("/v1/functions", _functions),
+    Route("/v1/functions/{id:path}", _function),
 ]

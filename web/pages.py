@@ -10,8 +10,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from bus.clock import now_ms
+from bus.wire import keys
 from bus.wire.registry import functions, workers
 from checkpoint.history import counts, find, list_runs, steps
+from checkpoint.lines import lines
 from web import views
 
 LATEST = 50
@@ -51,9 +53,20 @@ async def _run(request: Request) -> Response:
     return _page("run.html", page=view, live=view.live)
 
 
+async def _function(request: Request) -> Response:
+    wire, slug = request.app.state.wire, request.path_params["slug"]
+    known = next((function for function in await functions(wire) if function.slug == slug), None)
+    if known is None:
+        raise HTTPException(404, f"There is no function {slug[:100]}.")
+    how_many, page = await counts(wire, [slug]), await list_runs(wire, [slug], limit=LATEST)
+    at_work = await wire.load("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
+    view = views.function_page(known, how_many[slug], await lines(wire, slug), at_work, page.runs, now_ms())
+    return _page("function.html", page=view, live=view.live)
+
+
 def failure(status: int, message: str) -> Response:
     """Return a page that says what is wrong."""
     return _page("failure.html", status, message=message, code=status, live=status == 503)
 
 
-routes = [Route("/", _index), Route("/runs/{id}", _run)]
+routes = [Route("/", _index), Route("/runs/{id}", _run), Route("/functions/{slug:path}", _function)]

@@ -10,6 +10,7 @@ from bus import codec
 from bus.durations import in_words
 from bus.wire.registry import Registered
 from checkpoint.history import Run, StepView
+from checkpoint.lines import Held, Line, Lines
 
 SHOWN_CHARS = 16_384
 """How much of a payload a page shows; the rest is in the API."""
@@ -45,6 +46,24 @@ class RunRow(msgspec.Struct, frozen=True):
     status: str
     queued: str
     took: str
+    why: str = ""
+
+
+class FunctionPage(msgspec.Struct, frozen=True):
+    """The page `/functions/{slug}`."""
+
+    slug: str
+    name: str
+    on: tuple[str, ...]
+    limits: tuple[str, ...]
+    retries: int
+    counts: tuple[tuple[str, int], ...]
+    workers: int
+    lines: tuple[Line, ...]
+    more_lines: int
+    buffers: tuple[str, ...]
+    runs: tuple[RunRow, ...]
+    live: bool
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -102,6 +121,8 @@ class RunPage(msgspec.Struct, frozen=True):
     source: str
     parent: str
     rerun_of: str
+    why: str
+    by: str
 
 
 def shown(raw: Raw | str | None) -> Text | None:
@@ -148,8 +169,42 @@ def index(
         )
         for function in functions
     )
-    listed = tuple(RunRow(run.id, run.function, run.status, when(run.queued)[:-4], _took(run, now)) for run in runs)
-    return Index(rows, listed, workers, live=True)
+    return Index(rows, _listed(runs, now), workers, live=True)
+
+
+def _listed(runs: Sequence[Run], now: int) -> tuple[RunRow, ...]:
+    return tuple(
+        RunRow(run.id, run.function, run.status, when(run.queued)[:-4], _took(run, now), run.why) for run in runs
+    )
+
+
+def function_page(
+    function: Registered, counts: dict[str, int], found: Lines, workers: int, runs: Sequence[Run], now: int
+) -> FunctionPage:
+    """Return one function: its limits, who waits for them, its latest runs."""
+    return FunctionPage(
+        slug=function.slug,
+        name=function.name,
+        on=function.on,
+        limits=function.flow,
+        retries=function.retries,
+        counts=tuple((status, count) for status, count in counts.items() if count),
+        workers=workers,
+        lines=tuple(found.lines),
+        more_lines=found.keys - len(found.lines),
+        buffers=tuple(_buffer(held, now) for held in found.buffers),
+        runs=_listed(runs, now),
+        live=True,
+    )
+
+
+def _buffer(held: Held, now: int) -> str:
+    kind, _, key = held.key.partition(":")
+    when_due = f"in {in_words(max(0, held.due - now))}"
+    named = f" for {key}" if key else ""
+    if kind == "b":
+        return f"a batch of {held.events}{named} runs {when_due}, or when it is full"
+    return f"an event{named} is held back and runs {when_due}, if none comes"
 
 
 def _took(run: Run, now: int) -> str:
@@ -194,6 +249,8 @@ def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
         source=run.source.partition(" ")[0],
         parent=run.parent.split("|")[1] if run.parent.count("|") >= 2 else "",
         rerun_of=run.source.partition(" ")[2],
+        why=run.why.replace("_", " "),
+        by=run.by,
     )
 
 

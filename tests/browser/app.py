@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bus import Bus, NonRetriable, Retry
+from bus import Bus, Concurrency, NonRetriable, Retry, Throttle
 
 app = Bus("shop")
 
@@ -11,6 +11,17 @@ app = Bus("shop")
 async def insure(ctx, step):
     """Take its time."""
     await step.sleep("ask-the-insurer", "2h")
+
+
+@app.function(
+    "resize-image",
+    on="image/uploaded",
+    concurrency=Concurrency(2, key="event.data.user"),
+    throttle=Throttle(100, "1m", burst=20),
+)
+async def resize_image(ctx, step):
+    """Take its time, two at once for each user."""
+    await step.run("resize", asyncio.sleep, 8)
 
 
 @app.function("ship-order", on="order/paid", retries=Retry(3, backoff=3))

@@ -53,8 +53,16 @@ class Site:
         except (urllib.error.URLError, OSError):
             return None
 
+    def one(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            return json.load(answer)["data"]
+
     def publish(self, *kinds: str) -> None:
         body = json.dumps([{"name": "order/paid", "data": {"kind": kind, "order": 1042}} for kind in kinds])
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body.encode()), timeout=5).close()
+
+    def send(self, name: str, *several: dict[str, Any]) -> None:
+        body = json.dumps([{"name": name, "data": data} for data in several])
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body.encode()), timeout=5).close()
 
     def run(self, status: str) -> str:
@@ -192,3 +200,20 @@ def test_the_page_says_so_when_the_site_is_gone_and_comes_back(browser: Any, tmp
     page = open_page(browser, site.url)
     site.close()
     page.wait_for_selector("#stale:not([hidden])", timeout=10_000)
+
+
+def test_a_functions_page_shows_its_limits_and_who_waits_for_them(browser: Any, site: Site) -> None:
+    look(browser, f"{site.url}/functions/shop-resize-image", "function-idle")
+    site.send("image/uploaded", *({"user": user, "n": n} for n in range(6) for user in ("ann", "ben<b>", "cy")))
+    until = time.monotonic() + 10
+    while sum(line["waiting"] for line in site.one("/v1/functions/shop-resize-image")["lines"]) != 12:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    look(browser, f"{site.url}/functions/shop-resize-image", "function")
+    told = open_page(browser, f"{site.url}/functions/shop-resize-image").inner_text("main")
+    assert "2 at a time per event.data.user" in told
+    assert "c0:ann" in told
+    assert "c0:ben%3Cb%3E" in told
+    page = open_page(browser, site.url)
+    page.get_by_role("link", name="resize-image").click()
+    page.wait_for_selector("text=In line")
