@@ -33,7 +33,7 @@ browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pytest -m browser $(ARGS)
 
 storm: $(STAMP)  ## 10,000 runs under hundreds of kills; CHAOS_SEED=n repeats one
-	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py tests/chaos/test_poison.py tests/chaos/test_races.py
+	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py tests/chaos/test_poison.py tests/chaos/test_races.py tests/chaos/test_limits.py
 
 model: $(STAMP)  ## 10,000 interleavings of the scripts against a model of the design
 	@MODEL_EXAMPLES=$${MODEL_EXAMPLES:-10000} $(BIN)/python -m pytest tests/redis/test_model.py -k valkey
@@ -43,6 +43,7 @@ mutations: $(STAMP)  ## break each rule in turn; the tests must notice
 
 bench: $(STAMP)  ## this engine beside the raw floor of the same server, and what a finished run keeps
 	@$(BIN)/python -m bench.spine
+	@$(BIN)/python -m bench.limits
 	@$(BIN)/python -m bench.memory
 
 docs: $(STAMP)  ## docs/keys.md from bus/wire/keys.py, docs/guide.md from tests/guide

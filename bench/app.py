@@ -64,10 +64,8 @@ async def batched(ctx: Context[dict[str, str]], step: Step) -> None:
     """Do nothing, for 50 events at once."""
 
 
-# While lines are filled its first rule lets nobody start.
-_shut = [Throttle(1, "366d")] if os.environ.get("BENCH_DEEP_LIMIT") == "0" else [None]
-
-
-@app.function("deep", on="bench/deep", concurrency=Concurrency(1, key="event.data.user"), throttle=_shut[0])
+@app.function("deep", on="bench/deep", concurrency=Concurrency(1, key="event.data.user"))
 async def deep(ctx: Context[dict[str, str]], step: Step) -> None:
-    """Do nothing, one at a time for each customer."""
+    """Do nothing, one at a time for each customer; while lines are filled, for as long as the worker lives."""
+    if "BENCH_FILLS_LINES" in os.environ:
+        await asyncio.sleep(3600)

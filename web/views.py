@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Raw
@@ -49,6 +50,15 @@ class RunRow(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+class LineRow(msgspec.Struct, frozen=True):
+    """Runs that wait for one limit: its key's value, the limit in words."""
+
+    key: str
+    rule: str
+    waiting: int
+    running: int
+
+
 class FunctionPage(msgspec.Struct, frozen=True):
     """The page `/functions/{slug}`."""
 
@@ -59,7 +69,7 @@ class FunctionPage(msgspec.Struct, frozen=True):
     retries: int
     counts: tuple[tuple[str, int], ...]
     workers: int
-    lines: tuple[Line, ...]
+    lines: tuple[LineRow, ...]
     more_lines: int
     buffers: tuple[str, ...]
     runs: tuple[RunRow, ...]
@@ -190,7 +200,7 @@ def function_page(
         retries=function.retries,
         counts=tuple((status, count) for status, count in counts.items() if count),
         workers=workers,
-        lines=tuple(found.lines),
+        lines=tuple(_line(line, function.flow) for line in found.lines),
         more_lines=found.keys - len(found.lines),
         buffers=tuple(_buffer(held, now) for held in found.buffers),
         runs=_listed(runs, now),
@@ -198,10 +208,20 @@ def function_page(
     )
 
 
+def _line(line: Line, limits: Sequence[str]) -> LineRow:
+    """Return a line with its limit in words and its key as the event has it."""
+    kind, _, value = line.key.partition(":")
+    if kind == "t":
+        rule = next((words for words in limits if " starts in " in words), "")
+    else:
+        rule = limits[int(kind[1])] if kind[1:2].isdecimal() and int(kind[1]) < len(limits) else ""
+    return LineRow(unquote(value), rule, line.waiting, line.running)
+
+
 def _buffer(held: Held, now: int) -> str:
     kind, _, key = held.key.partition(":")
     when_due = f"in {in_words(max(0, held.due - now))}"
-    named = f" for {key}" if key else ""
+    named = f" for {unquote(key)}" if key else ""
     if kind == "b":
         return f"a batch of {held.events}{named} runs {when_due}, or when it is full"
     return f"an event{named} is held back and runs {when_due}, if none comes"

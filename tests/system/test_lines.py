@@ -61,7 +61,8 @@ async def test_backlogs_per_key_are_on_the_page_in_the_api_and_in_the_command(la
             assert told["flow"] == ["2 at a time per event.data.userId", "at most 60 in 1m"]
             page = (await http.get("/functions/test-f", headers={"accept": "text/html"})).text
             assert "2 at a time per event.data.userId" in page
-            assert '<td class="mono">c0:%3Cann%3E</td><td class="n wait">3</td>' in page
+            assert "&lt;ann&gt;<small" in page
+            assert '<td class="wide">2 at a time per event.data.userId</td><td class="n wait">3</td>' in page
             assert "rate_limit" in page
             batch = (await http.get("/functions/test-b", headers={"accept": "text/html"})).text
             assert "a batch of 2 runs in" in batch
