@@ -181,12 +181,13 @@ class Worker:
         queue = Source("queue", "queue", keys.queue(slug), slug, workers, lease, function)
         await self._serve(wire, queue, intake or executor, self._capacity, 0, again)
         # A function that has no limits any more may have runs in line.
-        popper = self._poppers[slug] = Popper(
-            wire, queue, self._capacity, executor, intake or executor, self.signals, self._timers[slug].expect
-        )
-        if intake is not None:
-            intake.popper = popper
-            self._intakes.append(intake)
+        if intake is not None or await patiently(lambda: wire.call("EXISTS", keys.ready(slug), keys.full(slug))):
+            expect = self._timers[slug].expect
+            popper = Popper(wire, queue, self._capacity, executor, intake or executor, self.signals, expect)
+            self._poppers[slug] = popper
+            if intake is not None:
+                intake.popper = popper
+                self._intakes.append(intake)
         ends = Source("ends", "ends", keys.ends(slug), slug, workers, lease, function)
         await self._serve(wire, ends, self._courier, self._courier.capacity, 0, again)
         for name in dict.fromkeys(one.name for one in function.cancel_on):
@@ -307,7 +308,9 @@ class Worker:
         self._timers[function.slug].expect(due_in_ms)
 
     def _freed(self, function: Function) -> None:
-        self._poppers[function.slug].look()
+        popper = self._poppers.get(function.slug)
+        if popper is not None:
+            popper.look()
 
     def _lease_lost(self, lease: Lease, consumer: str) -> None:
         """Everything in hand under that name is another's by now: give it up without a word."""
