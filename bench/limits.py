@@ -4,23 +4,18 @@ Keyed: concurrency 5 for each of 1,000 customers. Throttle: one that never refus
 events. Deep: 100,000 customers with ten runs each in line, of which the first 20,000 are worked off.
 """
 
-import argparse
 import asyncio
-import tempfile
 import time
-from pathlib import Path
 
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from bench.app import app
-from bench.spine import Bench
+from bench.spine import Bench, on_own_server
 from bus.bus import NewEvent
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.wire import Wire
-from web.embedded import embedded
 
 console = Console()
 CUSTOMERS = 1_000
@@ -130,15 +125,5 @@ async def measure(url: str, scale: float) -> None:
     )
 
 
-def main() -> None:
-    """Start a server of our own and measure on it."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--scale", type=float, default=1.0, help="how many times 20,000 events")
-    options = arguments.parse_args()
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure(url, options.scale))
-
-
 if __name__ == "__main__":
-    main()
+    on_own_server(measure, __doc__)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -207,9 +208,9 @@ def _print(bench: Bench, low: tuple[float, float], ours: tuple[float, float], in
     console.print(f"{server} {version}, append-only everysec; Python {sys.version.split()[0]}, {os.cpu_count()} cores")
 
 
-def main() -> None:
-    """Start a server of our own and measure on it."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+def on_own_server(measure: Callable[[str, float], Coroutine[Any, Any, None]], about: str | None) -> None:
+    """Start a server of our own and measure on it, as the command line says."""
+    arguments = argparse.ArgumentParser(description=about)
     arguments.add_argument("--scale", type=float, default=1.0, help="how many times 20,000 events")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
@@ -218,4 +219,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    on_own_server(measure, __doc__)

@@ -8,7 +8,7 @@ import os
 NAMES = frozenset({
     "publish.sent", "read.replied", "claim.replied", "start.replied", "body.ended", "save.replied", "open.replied",
     "park.replied", "park.acked", "end.replied", "end.acked", "timers.fired", "release.replied",
-    "send.stored", "courier.told", "cron.ticked",
+    "send.stored", "courier.told", "cron.ticked", "admit.replied", "pop.replied",
 })  # fmt: skip
 
 _armed: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from bus.durations import milliseconds
+from bus.failpoints import reached
 from bus.function import Function
 from bus.wire import keys
 from bus.wire.wire import Wire
@@ -65,4 +66,5 @@ async def admit(wire: Wire, function: Function, heard: str, applicants: Sequence
             one.rate, one.single, one.buffer, one.buffer_run, one.ts,
         )  # fmt: skip
     replies = await wire.lasting_script("runs_admit", [keys.function(function.slug)], *flat)
+    reached("admit.replied")
     return [Verdict(*(part.decode(errors="replace") for part in reply[:2])) for reply in replies]

@@ -4,6 +4,7 @@ from functools import partial
 
 import msgspec
 
+from bus.failpoints import reached
 from bus.function import Function
 from bus.ids import token
 from bus.wire import keys
@@ -41,6 +42,8 @@ async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Poppe
         second,
         *fences,
     )
+    if taken:
+        reached("pop.replied")
     entries = [(entry.decode(), fields_of(flat or ())) for entry, flat in rows]
     return Popped(
         int(taken),

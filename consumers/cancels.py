@@ -100,7 +100,8 @@ class Cancels:
             plain = own.plain()
             for one in function.cancel_on:
                 async for entry, event in look_back(self._wire, one.name, ulid_ms(run) or 0, "+"):
-                    if _is_about(function, run, one.name, entry, 2**53) and _answers(one, plain, event):
+                    is_another = event.id != own.id and _is_about(function, run, one.name, entry, 2**53)
+                    if is_another and _answers(one, plain, event):
                         await self._cancel(function, run, event)
                         return
         except (BusError, msgspec.MsgspecError) as error:

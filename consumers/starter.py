@@ -87,6 +87,10 @@ class Starter:
         asked: list[Asked] = []
         for delivery in deliveries:
             triggers = delivery.source.triggers
+            if not triggers and b"bell" in delivery.fields:  # rung for a function that had limits once
+                self._acks.add(delivery)
+                self.free_slot()
+                continue
             try:
                 event = event_of(delivery.source.name, delivery.id, delivery.fields) if triggers else None
                 if event is not None and not any(is_wanted(trigger, event) for trigger in triggers):

@@ -5,7 +5,7 @@ import json
 import os
 import time
 
-from bus import Bus, Cron, Retry
+from bus import Bus, Concurrency, Cron, Retry
 
 app = Bus("chaos")
 SECONDS = float(os.environ.get("CHAOS_STEP", "0.2"))
@@ -51,6 +51,19 @@ async def mixed(ctx, step):
     await step.sleep("nap", 0.2)
     both = await asyncio.gather(step.run("flaky", flaky), step.run("beside", body, "beside"))
     return [first, *both]
+
+
+@app.function("lined", on="chaos/lined", concurrency=Concurrency(1, key="event.data.key"))
+async def lined(ctx, step):
+    """One at a time, with a nap that gives the place back."""
+
+    async def body(name: str) -> str:
+        note(ctx.run_id, name)
+        return name
+
+    first = await step.run("first", body, "first")
+    await step.sleep("nap", 0.1)
+    return [first, await step.run("last", body, "last")]
 
 
 @app.function("ticked", on=Cron("* * * * *", catch_up=True))

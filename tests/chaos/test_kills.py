@@ -227,7 +227,17 @@ def test_a_killed_server_loses_no_event_answered_and_no_saved_step(lasting: Aren
 
 ACROSS = ["send.stored", "courier.told", "open.replied", "park.acked", "end.replied"]
 IN_A_RUN = sorted(
-    NAMES - {"publish.sent", "claim.replied", "release.replied", "send.stored", "courier.told", "cron.ticked"}
+    NAMES
+    - {
+        "publish.sent",
+        "claim.replied",
+        "release.replied",
+        "send.stored",
+        "courier.told",
+        "cron.ticked",
+        "admit.replied",
+        "pop.replied",
+    }
 )
 
 
@@ -259,6 +269,34 @@ def test_what_crosses_slots_arrives_once_when_its_worker_dies_at(arena: Arena, n
     assert arena.store.xlen(keys.events("chaos/reply")) == count
     arena.idle("cross")
     arena.until(lambda: arena.store.xlen(keys.ends("chaos-child")) == 0, "the end is told, and gone")
+
+
+IN_LINE = [
+    "read.replied",
+    "admit.replied",
+    "pop.replied",
+    "save.replied",
+    "park.replied",
+    "timers.fired",
+    "end.replied",
+    "end.acked",
+]
+
+
+@pytest.mark.parametrize("times", range(TIMES))
+@pytest.mark.parametrize("name", IN_LINE)
+def test_a_run_in_line_ends_right_and_leaves_no_place_when_its_worker_dies_at(
+    arena: Arena, name: str, times: int
+) -> None:
+    dying = arena.worker(lease="0.6", BUS_FAILPOINT=f"{name}:{1 + times % 2}")
+    arena.send("chaos/lined", 3, data='{"key": "k"}')
+    arena.until(lambda: dying.process.poll() is not None, f"the worker dies at {name}")
+    assert dying.process.returncode == 9
+    arena.worker(lease="0.6")
+    arena.until(lambda: arena.ended("lined", 3), "the runs ended")
+    arena.check("lined", 3, extra=1)
+    arena.idle("lined")
+    assert arena.store.exists(keys.places("chaos-lined", "c0:k"), keys.backlog("chaos-lined", "c0:k")) == 0
 
 
 def test_a_tick_is_run_once_when_the_worker_that_queued_it_dies(arena: Arena) -> None:

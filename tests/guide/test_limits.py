@@ -21,6 +21,7 @@ from bus import (
     RateLimit,
     Singleton,
     Step,
+    StepFailed,
     Throttle,
 )
 from bus.wire import keys
@@ -363,6 +364,26 @@ async def test_calls_and_schedules_pass_the_limits_too(lab: Lab) -> None:
     runs = await lab.ended(5)
     assert [json.loads(bytes(run.output or b"")) for run in runs if run.function == "test-caller"] == [[1, 1, 1, 1]]
     assert watched.most["x"] == 1
+
+
+async def test_a_caller_is_told_that_its_call_was_dropped(lab: Lab) -> None:
+    @lab.app.function("f", rate_limit=RateLimit(1, "1h"))
+    async def f(ctx: Context[dict], step: Step) -> int:
+        return 1
+
+    @lab.app.function("caller", on="a")
+    async def caller(ctx: Context[dict], step: Step) -> list[Any]:
+        first = await step.invoke("first", f)
+        try:
+            await step.invoke("second", f)
+        except StepFailed as error:
+            return [first, error.name]
+        return []
+
+    await lab.work()
+    await lab.send("a")
+    runs = await lab.ended(3)
+    assert [json.loads(bytes(run.output or b"")) for run in runs if run.function == "test-caller"] == [[1, "skipped"]]
 
 
 async def test_a_run_in_line_is_cancelled_and_leaves_it(lab: Lab) -> None:
