@@ -1,7 +1,7 @@
 """What limits cost, and whom a burst delays: `make bench`'s table of limits, all in one run beside the plain path.
 
 Keyed: concurrency 5 for each of 1,000 customers. Throttle: one that never refuses. Batch: 50 events a run, counted in
-events. Deep: 100,000 customers with ten runs each in line, of which the first 20,000 are worked off.
+events. Deep: 100,000 customers with ten runs each in line, of which the first 40,000 are worked off.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ async def measure(url: str, scale: float) -> None:
     wire = Wire(Settings(redis_url=url), "bench")
     bench = Bench(wire, url)
     app.connect(wire)
-    n = int(20_000 * scale)
+    n = int(40_000 * scale)
     registered = await bench.worker()
     registered.terminate()
     await registered.wait()

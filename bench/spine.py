@@ -211,7 +211,7 @@ def _print(bench: Bench, low: tuple[float, float], ours: tuple[float, float], in
 def on_own_server(measure: Callable[[str, float], Coroutine[Any, Any, None]], about: str | None) -> None:
     """Start a server of our own and measure on it, as the command line says."""
     arguments = argparse.ArgumentParser(description=about)
-    arguments.add_argument("--scale", type=float, default=1.0, help="how many times 20,000 events")
+    arguments.add_argument("--scale", type=float, default=1.0, help="how many times as many events")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -13,7 +13,7 @@ keys it may have (`finish`)
 Returns for each run mine, over, lost or absent, or {'error', why} ]]
 -- flags: allow-oom
 -- uses: clock status fence each places finish tell
-local fn, now = KEYS[1], server_now(ARGV[1])
+local fn, now = KEYS[1], as_text(server_now(ARGV[1]))
 local left, ended = {}, {}
 
 local answers = each(4, 7, function(a)

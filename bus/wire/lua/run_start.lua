@@ -20,6 +20,7 @@ Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', tur
 memos, open, must end by (ms, or 0)} for one that has begun before, or {'error', why} ]]
 -- uses: clock status index each cancels places finish tell
 local fn, now = KEYS[1], server_now(ARGV[1])
+local at = as_text(now)
 local code, keep, suspects, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local start_within, finish_within = tonumber(ARGV[7]), tonumber(ARGV[8])
 local new = {} -- of the index `running`, told of all new runs at once
@@ -49,7 +50,7 @@ local function created(key, a)
   end
   redis.call('HSET', key, 'format', '1', 'status', 'running', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '1',
     'entry', ARGV[a + 2], 'fence', ARGV[a + 5], 'worker', ARGV[a + 4], 'code', code, 'queued', ARGV[a + 8],
-    'started', now)
+    'started', at)
   if ARGV[a + 9] ~= '' then
     redis.call('HSET', key, 'parent', ARGV[a + 9])
   end
@@ -66,7 +67,7 @@ local function created(key, a)
     return { 'go', '1', now, '0', 0, '0', ARGV[a + 6], redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), {},
       finish_within > 0 and now + finish_within or 0 }
   end
-  return { 'go', '1', now }
+  return { 'go', '1', at }
 end
 
 local function refused(run, a)

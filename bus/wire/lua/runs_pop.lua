@@ -19,11 +19,11 @@ what was started: {entry id, run, fence, event, queued ms, source, turn} for eac
 -- uses: clock places gcra
 local fn, now, most = KEYS[1], server_now(ARGV[1]), tonumber(ARGV[4])
 local gap, more, soonest = tonumber(ARGV[5]), tonumber(ARGV[6]), -1
-local started, index = {}, {}
+local at, started, index = as_text(now), {}, {}
 
 -- Returns the first of a run's holds that is not to be had now.
 local function refused(run, holds, before)
-  for hold in string.gmatch(holds, '[^\n]+') do
+  for _, hold in ipairs(holds) do
     if string.sub(hold, 1, 1) == 't' then
       local wait = gap > 0 and not before and must_wait(fn .. 'rate:' .. hold, now, gap, more)
       if wait then
@@ -41,9 +41,9 @@ local function refused(run, holds, before)
 end
 
 local function take(run, holds, before)
-  for hold in string.gmatch(holds, '[^\n]+') do
+  for _, hold in ipairs(holds) do
     if string.sub(hold, 1, 1) == 'c' then
-      redis.call('ZADD', fn .. 'places:' .. hold, now, run)
+      redis.call('ZADD', fn .. 'places:' .. hold, at, run)
     elseif gap > 0 and not before then
       went(fn .. 'rate:' .. hold, now, gap)
     end
@@ -59,7 +59,7 @@ local function queued(run, key, h)
     id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place', 'holds', h[4])
   end
   if fence and not h[5] and string.sub(h[7], 1, 5) ~= 'rerun' then
-    redis.call('HSET', key, 'entry', 'queue|' .. id, 'status', 'running', 'fence', fence, 'worker', ARGV[3], 'started', now)
+    redis.call('HSET', key, 'entry', 'queue|' .. id, 'status', 'running', 'fence', fence, 'worker', ARGV[3], 'started', at)
     started[#started + 1] = { id, run, fence, h[6], h[8], h[7], h[3] }
     index[#index + 1] = h[8]
     index[#index + 1] = run
@@ -83,8 +83,11 @@ local function tried(hold)
     leave_line(fn, run, hold, line[3], line[4])
     return false
   end
-  local before = h[5] or h[9]
-  local full = refused(run, h[4], before)
+  local before, holds = h[5] or h[9], {}
+  for one in string.gmatch(h[4], '[^\n]+') do
+    holds[#holds + 1] = one
+  end
+  local full = refused(run, holds, before)
   if full then
     if full ~= hold then
       leave_line(fn, run, hold, line[3], line[4])
@@ -94,7 +97,7 @@ local function tried(hold)
     redis.call('ZADD', fn .. 'full', now, full)
     return false
   end
-  take(run, h[4], before)
+  take(run, holds, before)
   leave_line(fn, run, hold, line[3], line[4])
   queued(run, key, h)
   return true
