@@ -7,5 +7,6 @@ ARGV[2]  the limit
 Returns 1 ]]
 -- uses: places queue
 ready(KEYS[1], ARGV[2])
+tell_ready(KEYS[1])
 ring(KEYS[1], 'shared')
 return 1

@@ -35,6 +35,7 @@ end
 withdraw(fn, run, h[2], h[7])
 finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps open', h[5], h[6])
 move(fn, run, h[1], 'cancelled', h[3])
+tell_ready(fn)
 -- Nobody is asked here who hears of it: the courier finds out, and drops what nobody does.
 tell(fn, run, 'cancelled', h[4], 'cancelled')
 return 'cancelled'

@@ -35,6 +35,7 @@ local answers = each(4, 7, function(a)
   return word
 end)
 
+tell_ready(fn)
 if #left > 0 then
   redis.call('ZREM', fn .. 'runs:running', unpack(left))
 end

@@ -40,6 +40,7 @@ end
 redis.call('ZADD', fn .. 'timers', due, run .. ':' .. turn)
 if h[8] then
   give_back(fn, run, h[8])
+  tell_ready(fn)
 end
 move(fn, run, 'running', 'waiting', h[5])
 return { 'mine', math.max(0, due - now) }

@@ -143,6 +143,7 @@ local answers = each(9, 12, function(a)
   end
   return ARGV[a + 6] == '' and { 'gone' } or created(key, a)
 end)
+tell_ready(fn)
 if #new > 0 then
   redis.call('ZADD', fn .. 'runs:running', unpack(new))
 end

@@ -16,4 +16,5 @@ if h[1] ~= 'queued' or h[2] ~= ARGV[3] then
 end
 give_back(fn, run, h[3])
 redis.call('HSET', key, 'passed', '1', 'entry', stand_in_line(fn, run, ARGV[4], h[4]))
+tell_ready(fn)
 return 1

@@ -135,6 +135,7 @@ local answers = each(13, 14, function(a)
   end
   return buffer == 'd' and merged(a) or created(a)
 end)
+tell_ready(fn)
 if #added > 0 then
   redis.call('ZADD', fn .. 'runs:queued', unpack(added))
 end

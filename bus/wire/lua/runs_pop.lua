@@ -91,9 +91,10 @@ local function tried(hold)
   if full then
     if full ~= hold then
       leave_line(fn, run, hold, line[3], line[4])
-      redis.call('HSET', key, 'entry', stand_in_line(fn, run, full, line[2]))
+      redis.call('ZADD', fn .. 'backlog:' .. full, line[2], run)
+      redis.call('HSET', key, 'entry', 'backlog|' .. full)
     end
-    redis.call('ZREM', fn .. 'ready', full) -- until a place is given back, or its time has come
+    gone[#gone + 1] = full -- until a place is given back, or its time has come
     redis.call('ZADD', fn .. 'full', now, full)
     return false
   end
@@ -114,6 +115,7 @@ while taken < most and looked < 3 * most + 10 do
     looked = looked + 1
     taken = taken + (tried(hold) and 1 or 0)
   end
+  tell_ready(fn)
 end
 if #index > 0 then
   redis.call('ZADD', fn .. 'runs:running', unpack(index))

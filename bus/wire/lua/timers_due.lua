@@ -19,6 +19,7 @@ for _, member in ipairs(due) do
     added = added + 1
   elseif kind == 'limit' then -- throttle: the first in line may be tried again
     ready(fn, name)
+    tell_ready(fn)
     ring(fn, 'throttle')
     added = added + 1
   else

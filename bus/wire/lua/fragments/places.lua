@@ -1,9 +1,13 @@
 -- places: limits that runs hold or wait for. `holds` are a run's, a line each: `c0:<value>` (concurrency), `t:<value>`
 -- (throttle). A run that waits is in the backlog of one of them. `ready` lists the backlogs whose first may be tried,
--- `full` those whose first was refused; one too many in either costs a look.
+-- `full` those whose first was refused; one too many in either costs a look. A script tells `ready` of all lines at once, at
+-- its end: tell_ready.
+local exact, lower, gone = {}, {}, {}
+
 local function stand_in_line(fn, run, hold, rank)
   redis.call('ZADD', fn .. 'backlog:' .. hold, rank, run)
-  redis.call('ZADD', fn .. 'ready', 'LT', rank, hold)
+  lower[#lower + 1] = rank
+  lower[#lower + 1] = hold
   return 'backlog|' .. hold -- what the run's `entry` is to name
 end
 
@@ -11,17 +15,32 @@ end
 local function leave_line(fn, run, hold, next, rank)
   redis.call('ZREM', fn .. 'backlog:' .. hold, run)
   if next then
-    redis.call('ZADD', fn .. 'ready', rank, hold)
+    exact[#exact + 1] = rank
+    exact[#exact + 1] = hold
   else
-    redis.call('ZREM', fn .. 'ready', hold)
+    gone[#gone + 1] = hold
   end
 end
 
 local function ready(fn, hold)
   local first = redis.call('ZRANGE', fn .. 'backlog:' .. hold, 0, 0, 'WITHSCORES')
   if first[1] then
-    redis.call('ZADD', fn .. 'ready', first[2], hold)
+    exact[#exact + 1] = first[2]
+    exact[#exact + 1] = hold
   end
+end
+
+local function tell_ready(fn)
+  if #exact > 0 then
+    redis.call('ZADD', fn .. 'ready', unpack(exact))
+  end
+  if #gone > 0 then
+    redis.call('ZREM', fn .. 'ready', unpack(gone))
+  end
+  if #lower > 0 then
+    redis.call('ZADD', fn .. 'ready', 'LT', unpack(lower))
+  end
+  exact, lower, gone = {}, {}, {}
 end
 
 local function first_hold(holds)
@@ -30,7 +49,7 @@ end
 
 local function give_back(fn, run, holds)
   for hold in string.gmatch(holds, '[^\n]+') do
-    if string.sub(hold, 1, 1) == 'c' and redis.call('ZREM', fn .. 'places:' .. hold, run) == 1 then
+    if string.byte(hold) == 99 and redis.call('ZREM', fn .. 'places:' .. hold, run) == 1 then -- c…
       ready(fn, hold)
     end
   end

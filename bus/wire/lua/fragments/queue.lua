@@ -9,6 +9,7 @@ end
 local function enqueue(fn, run, turn, why, holds, rank)
   if holds then
     local entry = stand_in_line(fn, run, first_hold(holds), rank)
+    tell_ready(fn)
     ring(fn, why)
     return entry
   end
