@@ -128,6 +128,18 @@ def test_clients_killed_at_random_lose_nothing(arena: Arena) -> None:
     arena.idle("five")
 
 
+def test_a_server_that_pauses_its_clients_past_their_timeout_loses_and_doubles_nothing(arena: Arena) -> None:
+    """CLIENT PAUSE for longer than a command may take: its outcome is unknown, and repeating it is harmless (F13)."""
+    arena.worker(lease="4", step="0.05", BUS_TIMEOUT="0.5")
+    for pause_ms in (700, 1_500):
+        arena.send("chaos/five", 5)
+        time.sleep(0.1)
+        arena.store.client_pause(pause_ms)
+    arena.until(lambda: arena.ended("five", 10), "the runs ended")
+    arena.check("five", 10, extra=0)
+    arena.idle("five")
+
+
 def test_a_server_that_is_gone_is_asked_for_at_most_ten_times_a_second(arena: Arena) -> None:
     worker = arena.worker(lease="2")
     rss = rss_mb(worker)
