@@ -269,12 +269,13 @@ class Harness:
     async def _busy(self) -> str:
         """Return what is not at rest, in words; empty when all is."""
         for slug in self._slugs():
-            for status in ("running", "queued"):
-                if count := await self._wire.call("ZCARD", keys.runs(slug, status)):
-                    return f"{count} runs of {slug} are {status}"
+            if count := await self._wire.call("ZCARD", keys.runs(slug, "running")):
+                return f"{count} runs of {slug} are running"
             for stream in (keys.queue(slug), keys.ends(slug)):
                 if await self._wire.call("XLEN", stream):
                     return f"{stream} has entries"
+            if await self._wire.call("ZCARD", keys.ready(slug)):  # who waits for a limit that is full is at rest
+                return f"runs of {slug} are about to start"
         names: Sequence[bytes] = await self._wire.call("ZRANGE", keys.event_names(), 0, -1)
         for name in names:
             stream = keys.events(name.decode())

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from bus import Bus, ConfigError, Context, Cron, EventData, NonRetriable, Retry, Step
+from bus import Batch, Bus, ConfigError, Context, Cron, EventData, NonRetriable, Retry, Step, Throttle
 from consumers import Harness
 from tests.support import ValkeyProcess
 
@@ -151,3 +151,28 @@ async def test_an_application_is_not_mixed_with_another(url: str) -> None:
 
 def test_the_plugin_is_found(pytestconfig: pytest.Config) -> None:
     assert pytestconfig.pluginmanager.hasplugin("stepstream")
+
+
+async def test_limits_by_the_clock(harness: Callable[..., Harness]) -> None:
+    app = Bus("shop")
+
+    @app.function("f", on="a", throttle=Throttle(2, "1h"))
+    async def f(ctx: Context[dict], step: Step) -> int:
+        await step.sleep("nap", "1m")
+        return ctx.event.data["n"]
+
+    @app.function("counted", on="b", batch=Batch(2, "1h"))
+    async def counted(ctx: Context[dict], step: Step) -> int:
+        return len(ctx.events)
+
+    async with harness(app) as bus:
+        for n in range(3):
+            await bus.send("a", {"n": n})
+            await bus.send("b", {"n": n})
+        assert sorted(run.status for run in await bus.runs(f)) == ["queued", "waiting", "waiting"]
+        await bus.advance("29m")
+        assert sorted(run.status for run in await bus.runs(f)) == ["completed", "completed", "queued"]
+        await bus.advance("2h")
+        assert sorted([await bus.output(run.id) for run in await bus.runs(f)]) == [0, 1, 2]
+        done = [run for run in await bus.runs(counted) if run.status == "completed"]
+        assert [await bus.output(run.id) for run in done] == [2, 1]
