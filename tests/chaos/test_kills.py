@@ -288,7 +288,8 @@ IN_LINE = [
 def test_a_run_in_line_ends_right_and_leaves_no_place_when_its_worker_dies_at(
     arena: Arena, name: str, times: int
 ) -> None:
-    dying = arena.worker(lease="0.6", BUS_FAILPOINT=f"{name}:{1 + times % 2}")
+    passing = 1 if name == "timers.fired" else 1 + times % 2  # naps that end in one moment are fired in one passing
+    dying = arena.worker(lease="0.6", BUS_FAILPOINT=f"{name}:{passing}")
     arena.send("chaos/lined", 3, data='{"key": "k"}')
     arena.until(lambda: dying.process.poll() is not None, f"the worker dies at {name}")
     assert dying.process.returncode == 9
