@@ -130,7 +130,9 @@ def test_bus_functions_lists_and_refuses_what_it_does_not_know(url: str) -> None
 
     assert "no functions yet" in bus().stdout
     assert "is not registered" in bus("forget", "x").stderr
-    assert "write: bus functions" in bus("drop").stderr
+    assert "function 'drop' is not registered" in bus("drop").stderr
+    for words in (("forget",), ("drop", "x")):
+        assert "write: bus functions, bus functions SLUG, or bus functions forget SLUG" in bus(*words).stderr
 
 
 async def test_a_group_that_has_done_with_all_holds_nothing_back(lab: Lab) -> None:
