@@ -52,7 +52,8 @@ def run_id(slug: str, source: str, cause: str, ms: int) -> str:
 
     `source` is what kind of thing made it (`event`), `cause` names it (`<event name>|<entry id>`), `ms` is its time.
     """
-    return _encode(ms, hashlib.sha256(f"{slug}\0{source}\0{cause}".encode()).digest())
+    # SHA-1 because Redis has it: run_arrive.lua makes the same id (docs/decisions/0008). It need only spread.
+    return _encode(ms, hashlib.sha1(f"{slug}\0{source}\0{cause}".encode(), usedforsecurity=False).digest())
 
 
 def entry_ms(entry_id: str) -> int:

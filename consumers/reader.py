@@ -12,6 +12,7 @@ from bus.wire.retry import pause
 from bus.wire.streams import ensure_group, fields_of
 from bus.wire.wire import Wire
 from consumers.acks import Taker
+from consumers.arrivals import Arrivals
 from consumers.capacity import Capacity
 from consumers.delivery import Source
 
@@ -20,7 +21,10 @@ _FAKE_PAUSE_S = 0.005
 
 
 class Reader:
-    """An idle reader blocks with COUNT 1; a full read is followed at once by one with its share of the free slots."""
+    """An idle reader blocks with COUNT 1; a full read is followed at once by one with its share of the free slots.
+
+    With `arrivals`, what a blocked read brings is started in the same round trip.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Reader:
         signals: Signals,
         since_ms: int,
         when_gone: Callable[[], Awaitable[object]],
+        arrivals: Arrivals | None = None,
     ) -> None:
         self.source = source
         self.broke = False
@@ -41,6 +46,8 @@ class Reader:
         self._signals = signals
         self._since_ms = since_ms
         self._when_gone = when_gone
+        self._arrivals = arrivals
+        self._newest = "0-0"
         self._stopping = False
         self._pipe: Pipe | None = None
         self._client_id: int | None = None
@@ -87,20 +94,26 @@ class Reader:
         consumer = self.source.lease.consumer
         count = self._capacity.share() if full else 1
         how = ("COUNT", count) if full else ("COUNT", count, "BLOCK", BLOCK_MS)
-        reply = await pipe.call(
+        reading = pipe.call(
             "XREADGROUP", "GROUP", self.source.group, consumer, *how, "STREAMS", self.source.stream, ">"
         )
+        arriving = self._arrivals.send(pipe, self._newest) if self._arrivals and not full else None
+        reply = await reading
         if not reply:
             if self._wire.settings.is_fake:  # it does not block
                 await asyncio.sleep(_FAKE_PAUSE_S)
             return False
         rows = [(entry.decode(), fields_of(fields or ())) for entry, fields in reply[0][1]]
         reached("read.replied")
+        self._newest = rows[-1][0]
         deliveries = self.source.receive(rows, consumer)
         if not deliveries:
             return False
+        started = await arriving.run_of(deliveries[0].id) if arriving else None
         if self._stopping:
             await self._taker.release(deliveries)
+        elif started and self._arrivals:
+            self._arrivals.begin(deliveries[0], *started)
         else:
             self._taker.begin(deliveries)
         return len(rows) >= count

@@ -28,6 +28,7 @@ from bus.wire.wire import Wire
 from checkpoint.waits import GROUP as WAITS
 from consumers import quiet
 from consumers.acks import Taker
+from consumers.arrivals import Arrivals
 from consumers.cancels import Cancels, group
 from consumers.capacity import Capacity
 from consumers.claimer import Claimer
@@ -264,7 +265,15 @@ class Worker:
     ) -> None:
         """Read a source, and take up what is left of it; at once when the worker is at work."""
         await ensure_group(wire, source.stream, source.group, since_ms)
-        reader = Reader(wire, source, capacity, taker, self.signals, since_ms, when_gone)
+        arrivals = None
+        if (
+            isinstance(taker, Executor)
+            and source.kind == "events"
+            and Arrivals.are_for(source)
+            and not wire.settings.is_fake
+        ):
+            arrivals = Arrivals(wire, source, taker.begin_started)
+        reader = Reader(wire, source, capacity, taker, self.signals, since_ms, when_gone, arrivals)
         self._sources.append(source)
         self._takers[source] = taker
         self._readers.append(reader)

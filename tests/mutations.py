@@ -17,6 +17,7 @@ from rich.table import Table
 ROOT = Path(__file__).parent.parent
 LUA = "bus/wire/lua/"
 SCRIPTS = ["tests/redis/test_scripts.py"]
+ARRIVE = ["tests/redis/test_arrive.py"]
 RUNS = ["tests/system/test_runs.py"]
 CONSTRUCTS = ["tests/system/test_constructs.py"]
 FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
@@ -56,6 +57,8 @@ MUTANTS = [
            "        if not strangers:\n            return", "        if True:\n            return", RUNS),
     Mutant("crashes counted by deliveries", LUA + "run_start.lua",
            "ARGV[a + 3] ~= '' and ARGV[a + 3] == run[4] and run[1] == 'running'", "ARGV[a + 3] ~= ''", SCRIPTS),
+    Mutant("a run that exists arrives again", LUA + "run_arrive.lua", "if redis.call('EXISTS', key) == 1 then", "if false then", ARRIVE),
+    Mutant("arrival without a look at the lease", LUA + "run_arrive.lua", "or 0) < now then", "or 0) < 0 then", ARRIVE),
     Mutant("HSET for HSETNX", LUA + "run_save.lua",
            "redis.call('HSETNX', steps, step, memo) == 0", "redis.call('HSET', steps, step, memo) == 9", SCRIPTS),
     Mutant("look-back from the last taken", "consumers/steps/wait.py",

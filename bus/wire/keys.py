@@ -1,7 +1,8 @@
 """Every Redis key: its name, type, writer and expiry. docs/keys.md is made from the docstrings below.
 
 Names are percent-encoded, so a name can hold no `{`, `}` or `:` and never moves a key to another slot. Hash tags are
-the event's name and the function's slug: a script touches one tag, so a busy bus spreads over a cluster by itself.
+the event's name and the function's slug: a script touches one tag, so a busy bus spreads over a cluster by itself
+(but run_arrive, which start stands in for).
 """
 
 from functools import cache

@@ -118,7 +118,7 @@ class Pipe(asyncio.Protocol):
             transport.write(b"".join(_pack(command) for command in self._prelude))
             for _ in self._prelude:
                 ignored: asyncio.Future[Reply] = self._loop.create_future()
-                ignored.add_done_callback(_retrieved)
+                ignored.add_done_callback(retrieved)
                 self._waiting.append(ignored)
         self._heard = time.monotonic()
         self._watch()
@@ -192,6 +192,7 @@ def _settle(future: asyncio.Future[Reply], error: BaseException) -> None:
         future.set_exception(error)
 
 
-def _retrieved(future: asyncio.Future[Reply]) -> None:
+def retrieved(future: asyncio.Future[Reply]) -> None:
+    """Look at what came of a call that nobody waits for, so that asyncio does not complain of it."""
     if not future.cancelled():
         future.exception()

@@ -7,7 +7,7 @@ from functools import partial
 
 from bus.errors import ScriptMissing, StoreUnavailable
 from bus.settings import Settings
-from bus.wire.pipeline import Argument, Pipe, Reply
+from bus.wire.pipeline import Argument, Pipe, Reply, retrieved
 from bus.wire.retry import Pace, patiently
 from bus.wire.scripts import all_scripts
 from bus.wire.together import Then, Together
@@ -105,6 +105,10 @@ class Wire:
             then(None, error)
         else:
             then(reply, None)
+
+    def load_script(self, name: str) -> None:
+        """Give a server that has forgotten it a script that is only ever called by its SHA-1; unheard, if need be."""
+        self._main.call("SCRIPT", "LOAD", self.scripts[name].text).add_done_callback(retrieved)
 
     async def load(self, *command: Argument, patience: float | None = None) -> Reply:
         """Send a read whose answer may be big on the second connection, so it delays no small one."""

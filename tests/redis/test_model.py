@@ -23,11 +23,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from bus.ids import run_id
 from bus.wire import keys
 from bus.wire.scripts import all_scripts
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
-RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 EVENT = "a|1-0"
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
 ENDED = {"completed", "failed", "cancelled", "skipped"}
@@ -114,6 +114,11 @@ class Spine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.client = redis.Redis.from_url(self.url, decode_responses=True)
         self.slug = f"m-{uuid.uuid4().hex[:12]}"
+        self.run = run_id(self.slug, "event", EVENT, 1)
+        self.stream, self.leases = keys.events("a"), keys.events_workers("a")
+        self.client.delete(self.stream, self.leases)
+        self.client.xadd(self.stream, {"id": "e", "name": "a", "data": "{}"}, id="1-0")
+        self.client.xgroup_create(self.stream, self.slug, "0")
         self.model = Model()
         self.handles: list[dict[str, Any]] = []
         self.entries: list[tuple[str, int]] = [(EVENT, 1), ("queue|9-9", 2)]
@@ -126,14 +131,16 @@ class Spine(RuleBasedStateMachine):
         if hasattr(self, "client"):
             for key in self.client.keys(f"bus:fn:{{{self.slug}}}:*"):
                 self.client.delete(key)
+            self.client.delete(self.stream, self.leases)
             self.client.close()
 
-    def script(self, name: str, *arguments: Any) -> Any:
+    def script(self, name: str, *arguments: Any, more_keys: tuple[str, ...] = ()) -> Any:
         script = all_scripts()[name]
+        names = (keys.function(self.slug), *more_keys)
         try:
-            return self.client.evalsha(script.sha, 1, keys.function(self.slug), self.now, *arguments)
+            return self.client.evalsha(script.sha, len(names), *names, self.now, *arguments)
         except redis.exceptions.NoScriptError:
-            return self.client.eval(script.text, 1, keys.function(self.slug), self.now, *arguments)
+            return self.client.eval(script.text, len(names), *names, self.now, *arguments)
 
     def handle(self, pick: int) -> dict[str, Any]:
         return self.handles[pick % len(self.handles)]
@@ -157,7 +164,7 @@ class Spine(RuleBasedStateMachine):
             "",
             0,
             0,
-            RUN,
+            self.run,
             turn,
             entry,
             owner,
@@ -179,6 +186,23 @@ class Spine(RuleBasedStateMachine):
             known = max(self.model.memos.values(), default=0)
             self.handles.append({"fence": fence, "turn": its_turn, "known": known})
 
+    @rule(me=workers, leased=st.booleans())
+    def arrive(self, me: str, leased: bool) -> None:
+        """The event is read by an idle worker, now or once more, whose start is behind the read."""
+        self.fences += 1
+        fence = f"f{self.fences}"
+        self.client.xgroup_setid(self.stream, self.slug, "0")
+        self.client.xreadgroup(self.slug, me, {self.stream: ">"}, count=1)
+        self.client.zadd(self.leases, {me: self.now + (1 if leased else -1)})
+        arguments = (self.slug, me, "0-0", "a", fence, "code")
+        answer = self.script("run_arrive", *arguments, more_keys=(self.stream, self.leases))
+        if not leased or self.model.run is not None:
+            assert answer == []
+            return
+        assert answer[:3] == ["1-0", self.run, '{"id":"e","name":"a","data":{},"ts":1}']
+        assert self.model.start(EVENT, 1, "", me, fence, 0) == ("go", 1)
+        self.handles.append({"fence": fence, "turn": 1, "known": 0})
+
     @precondition(lambda self: self.handles)
     @rule(pick=picks, step=step_ids, value=st.integers(0, 9), hears=st.booleans())
     def save(self, pick: int, step: str, value: int, hears: bool) -> None:
@@ -188,7 +212,7 @@ class Spine(RuleBasedStateMachine):
             "run_save",
             1000,
             10**8,
-            RUN,
+            self.run,
             handle["fence"],
             handle["turn"],
             step,
@@ -223,7 +247,7 @@ class Spine(RuleBasedStateMachine):
         """A sleep is noted; noted again it keeps its due."""
         handle = self.handle(pick)
         answer = self.script(
-            "run_open", RUN, handle["fence"], handle["turn"], step, "keep", f"+{delay}", '"kind":"sleep"', 0
+            "run_open", self.run, handle["fence"], handle["turn"], step, "keep", f"+{delay}", '"kind":"sleep"', 0
         )
         word = self.model.owner(handle)
         assert answer[0] == word
@@ -237,7 +261,9 @@ class Spine(RuleBasedStateMachine):
         """A turn ends; its repeat after a lost reply is `over`."""
         handle = self.handle(pick)
         extra = (1, '{"name":"E","message":""}') if failed else ("", "")
-        answer = self.script("run_park", RUN, handle["fence"], handle["turn"], handle["known"], f"+{delay}", *extra)
+        answer = self.script(
+            "run_park", self.run, handle["fence"], handle["turn"], handle["known"], f"+{delay}", *extra
+        )
         word = self.model.owner(handle)
         run = self.model.run
         if word == "mine" and run is not None and run["cancel"]:
@@ -259,7 +285,7 @@ class Spine(RuleBasedStateMachine):
         """A turn ends the run, once."""
         handle = self.handle(pick)
         answer = self.script(
-            "run_end", 60_000, "", RUN, handle["fence"], handle["turn"], status, "output", "1", "steps open"
+            "run_end", 60_000, "", self.run, handle["fence"], handle["turn"], status, "output", "1", "steps open"
         )[0]
         word = self.model.owner(handle)
         assert answer == word
@@ -271,7 +297,7 @@ class Spine(RuleBasedStateMachine):
     @rule(step=step_ids)
     def resolve(self, step: str) -> None:
         """A value for a step."""
-        answer = self.script("run_resolve", RUN, step, '"kind":"event"', '"data":7')
+        answer = self.script("run_resolve", self.run, step, '"kind":"event"', '"data":7')
         run = self.model.run
         if run is None or run["status"] in ENDED:
             assert answer == "gone"
@@ -300,7 +326,7 @@ class Spine(RuleBasedStateMachine):
             self._queued()
 
     def _queued(self) -> None:
-        entry = self.client.hget(keys.run(self.slug, RUN), "entry") or ""
+        entry = self.client.hget(keys.run(self.slug, self.run), "entry") or ""
         assert entry.startswith("queue|")
         self.model.wake_up(entry)
         self.entries.append(self.model.queue[-1])
@@ -308,7 +334,7 @@ class Spine(RuleBasedStateMachine):
     @rule()
     def cancel(self) -> None:
         """Somebody cancels: what waits or is queued ends at once, what runs is asked."""
-        answer = self.script("run_cancel", 60_000, RUN, '{"name":"cancelled","message":""}', 0, "null")
+        answer = self.script("run_cancel", 60_000, self.run, '{"name":"cancelled","message":""}', 0, "null")
         run = self.model.run
         if run is None:
             assert answer == "gone"
@@ -352,7 +378,7 @@ class Spine(RuleBasedStateMachine):
     def redis_is_as_the_model_says(self) -> None:
         if not hasattr(self, "model"):
             return
-        run, stored = self.model.run, self.client.hgetall(keys.run(self.slug, RUN))
+        run, stored = self.model.run, self.client.hgetall(keys.run(self.slug, self.run))
         if run is None:
             assert not stored
             return
@@ -365,22 +391,22 @@ class Spine(RuleBasedStateMachine):
             run["wake"],
         )
         for status in STATUSES:
-            assert (self.client.zscore(keys.runs(self.slug, status), RUN) is not None) == (status == run["status"]), (
-                status
-            )
+            assert (self.client.zscore(keys.runs(self.slug, status), self.run) is not None) == (
+                status == run["status"]
+            ), status
         timers = {
             int(member.rpartition(":")[2]): int(at)
             for member, at in self.client.zrange(keys.timers(self.slug), 0, -1, withscores=True)
         }
         assert timers == self.model.timers
-        assert self.client.hgetall(keys.open_steps(self.slug, RUN)).keys() == self.model.open.keys()
+        assert self.client.hgetall(keys.open_steps(self.slug, self.run)).keys() == self.model.open.keys()
 
     @invariant()
     def a_memo_never_changes(self) -> None:
         """I4, I5: one result a step, numbered without gaps, the same for ever (in one history of the server)."""
         if not hasattr(self, "model"):
             return
-        memos = self.client.hgetall(keys.steps(self.slug, RUN))
+        memos = self.client.hgetall(keys.steps(self.slug, self.run))
         assert memos.keys() == self.model.memos.keys()
         assert sorted(self.model.memos.values()) == list(range(1, len(memos) + 1))
         for step, memo in memos.items():

@@ -15,7 +15,12 @@ import structlog
 
 from bus import Bus, Context, EventData, NonRetriable, On, Retry, RetryAfter, Step, StepFailed
 from bus.wire import keys
+from consumers import starter
 from tests.support import Lab, eventually
+
+
+def _one() -> int:
+    return 1
 
 
 class Paid(EventData, name="order/paid", rename="camel"):
@@ -650,3 +655,25 @@ async def test_an_entry_whose_delivery_never_arrived_is_taken_up_by_the_living_w
     assert run.crashes == 0
     assert any("never arrived" in notice.event for notice in lab.notices)
     await lab.idle()
+
+
+async def test_an_idle_worker_starts_a_run_in_the_trip_that_brings_its_event(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second round trip lies between an event and its function's first line (docs/decisions/0008)."""
+
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Context[Any], step: Step) -> Any:
+        return [ctx.event.id, ctx.event.name, ctx.event.data, await step.run("one", _one)]
+
+    await lab.work()
+    await lab.idle()
+
+    def asked(*_: Any) -> None:
+        raise AssertionError("start was asked")
+
+    monkeypatch.setattr(starter, "start", asked)
+    stored = await lab.send("a", {"n": 1})
+    assert await lab.output() == [stored.id, "a", {"n": 1}, 1]
+    await lab.idle()
+    assert not lab.notices

@@ -18,7 +18,7 @@ index of what cancels it (a line each)
 
 Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', turn, now, attempt, crashes, wake, event,
 memos, open, must end by (ms, or 0)} for one that has begun before, or {'error', why} ]]
--- uses: clock status index each cancels places finish tell
+-- uses: clock status index each cancels places finish tell begin
 local fn, now = KEYS[1], server_now(ARGV[1])
 local at = as_text(now)
 local code, keep, suspects, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -48,9 +48,7 @@ local function created(key, a)
   if tonumber(ARGV[a + 10]) > now + 1000 then
     return delayed(key, a)
   end
-  redis.call('HSET', key, 'format', '1', 'status', 'running', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '1',
-    'entry', ARGV[a + 2], 'fence', ARGV[a + 5], 'worker', ARGV[a + 4], 'code', code, 'queued', ARGV[a + 8],
-    'started', at)
+  begin_run(key, ARGV[a + 7], ARGV[a + 6], ARGV[a + 2], ARGV[a + 5], ARGV[a + 4], code, ARGV[a + 8], at)
   if ARGV[a + 9] ~= '' then
     redis.call('HSET', key, 'parent', ARGV[a + 9])
   end

@@ -1,0 +1,86 @@
+--[[ run_arrive: what a read has just brought to an idle worker is started before the worker hears of it.
+
+Sent behind a blocked read on the same connection, so the server runs it when that read has its entry: one round trip
+between an event and its function's first line, not two. It starts new runs of plain events only; all else is left to
+run_start, which is asked for every entry that has no answer here. A run it makes is the one run_start would make.
+
+Why a script: as run_start.
+
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run> and runs:running are built from it
+KEYS[2]  bus:events:{<event>}  stream
+KEYS[3]  bus:events:{<event>}:workers  zset  consumer -> end of its lease
+ARGV[1]  now, ms, or empty for the server's clock
+ARGV[2]  the function's slug, which is its group
+ARGV[3]  my consumer
+ARGV[4]  the newest entry this reader has had, or 0-0
+ARGV[5]  the event's name, as runs name their entry
+ARGV[6]  fence
+ARGV[7]  the function's code version
+
+Returns {entry id, run, event JSON, now}, or nothing ]]
+-- uses: clock begin
+local fn, stream, now = KEYS[1], KEYS[2], server_now(ARGV[1])
+local slug, consumer = ARGV[2], ARGV[3]
+local LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+
+local function base32(number, length)
+  local letters = {}
+  for place = length, 1, -1 do
+    local value = number % 32
+    letters[place] = string.sub(LETTERS, value + 1, value + 1)
+    number = (number - value) / 32
+  end
+  return table.concat(letters)
+end
+
+-- bus/ids.py: run_id
+local function run_id(cause, ms)
+  local hash = redis.sha1hex(slug .. '\0event\0' .. cause)
+  return base32(ms, 10) .. base32(tonumber(string.sub(hash, 1, 10), 16), 8)
+    .. base32(tonumber(string.sub(hash, 11, 20), 16), 8)
+end
+
+-- Text that stands in JSON as it is.
+local function is_plain(text)
+  return text and not string.find(text, '["\\%c\127-\255]')
+end
+
+-- bus/wire/streams.py: event_of. Nothing for what has another form than Publisher's, or a time to come.
+local function event_json(row, ms)
+  local has = {}
+  for i = 1, #row, 2 do
+    has[row[i]] = row[i + 1]
+  end
+  local ts = has.ts or string.format('%d', ms)
+  if not (is_plain(has.id) and is_plain(has.name) and has.data and is_plain(has.v or ''))
+    or not string.find(ts, '^[1-9]%d*$') or tonumber(ts) > ms then
+    return nil
+  end
+  return '{"id":"' .. has.id .. '","name":"' .. has.name .. '","data":' .. has.data .. ',"ts":' .. ts
+    .. (has.v and ',"v":"' .. has.v .. '"' or '') .. '}'
+end
+
+-- A worker whose lease has run out was stopped meanwhile: what it begins is claimed, and counts as a crash.
+if tonumber(redis.call('ZSCORE', KEYS[3], consumer) or 0) < now then
+  return {}
+end
+local pending = redis.call('XPENDING', stream, slug, '(' .. ARGV[4], '+', 1, consumer)[1]
+if not pending or pending[4] > 1 then -- nothing came, or an older one that was claimed is in front
+  return {}
+end
+local id = pending[1]
+local ms = tonumber(string.match(id, '^%d+'))
+local row = redis.call('XRANGE', stream, id, id)[1]
+local event = row and event_json(row[2], ms)
+if not event then
+  return {}
+end
+local run = run_id(ARGV[5] .. '|' .. id, ms)
+local key = fn .. 'run:' .. run
+if redis.call('EXISTS', key) == 1 then
+  return {}
+end
+local at = as_text(now)
+begin_run(key, 'event', event, ARGV[5] .. '|' .. id, ARGV[6], consumer, ARGV[7], as_text(ms), at)
+redis.call('ZADD', fn .. 'runs:running', ms, run)
+return { id, run, event, at }
