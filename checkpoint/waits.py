@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from bus import codec
+from bus.answer import value_at
 from bus.event import RawEvent
 from bus.wire import keys
 from bus.wire.retry import patiently
@@ -59,15 +60,6 @@ def wait_of(name: str, word: str, if_: str = "") -> Wait:
     """Return a wait from how it is stored."""
     slug, run, step, deadline = (unquote(part) for part in word.split("|")[-4:])
     return Wait(name, slug, run, step, int(deadline), if_=if_)
-
-
-def value_at(path: str, event: object) -> bytes | None:
-    """Return what an event (its plain values) has at `data.a.b`, as JSON; None when there is nothing or null."""
-    for part in path.split("."):
-        if not isinstance(event, dict) or part not in event:
-            return None
-        event = event[part]  # pyright: ignore[reportUnknownVariableType]
-    return None if event is None else codec.encode(event)  # pyright: ignore[reportUnknownArgumentType]
 
 
 async def arm(wire: Wire, wait: Wait) -> str | None:

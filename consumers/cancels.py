@@ -5,15 +5,14 @@ end. An event that came before that start, but after the run's own, is looked up
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from bus.answer import answers, value_at
 from bus.errors import BusError
 from bus.event import RawEvent
-from bus.expression import Expression
 from bus.flow import CancelOn
 from bus.function import Function
 from bus.ids import entry_ms, run_id, ulid_ms
@@ -23,7 +22,7 @@ from bus.wire.streams import event_of
 from bus.wire.wire import Wire
 from checkpoint.cancel import cancel_of
 from checkpoint.history import event_json
-from checkpoint.waits import look_back, prefix, value_at
+from checkpoint.waits import look_back, prefix
 from consumers.delivery import Delivery
 
 ANY = "*"
@@ -92,7 +91,7 @@ class Cancels:
         if one.if_ is None:
             return True
         own = await event_json(self._wire, function.slug, run)
-        return own is not None and _compiled(one.if_).matches(own, came)
+        return own is not None and answers(own, came, None, one.if_)
 
     async def look_back(self, function: Function, run: str, own: RawEvent) -> None:
         """Cancel a run that has just been made if an event has come since its own that cancels it."""
@@ -123,13 +122,4 @@ def _answers(one: CancelOn, own: Mapping[str, Any], event: RawEvent) -> bool:
         came = event.plain()
     except msgspec.MsgspecError:
         return False
-    if one.if_ is not None:
-        return _compiled(one.if_).matches(own, came)
-    return one.match is None or (
-        value_at(one.match, own) is not None and value_at(one.match, own) == value_at(one.match, came)
-    )
-
-
-@lru_cache(maxsize=1_024)
-def _compiled(text: str) -> Expression:
-    return Expression(text, "cancel_on if_", of_two=True)
+    return answers(own, came, one.match, one.if_)

@@ -6,15 +6,15 @@ Each target is told separately, and an entry is acknowledged when all have answe
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from bus import codec
+from bus.answer import answers
 from bus.errors import BusError, ConfigError
 from bus.event import Outgoing, RawEvent
-from bus.expression import Expression
 from bus.failpoints import reached
 from bus.ids import entry_ms, run_id
 from bus.observe.signals import Signals
@@ -177,12 +177,11 @@ class Courier:
         await asyncio.gather(*(self._answer(wait, delivery.id, encoded) for wait in waits))
 
     async def _is_meant(self, wait: Wait, came: dict[str, Any]) -> bool:
+        own = await event_json(self._wire, wait.slug, wait.run)
         try:
-            expression = _compiled(wait.if_)
+            return own is not None and answers(own, came, None, wait.if_)
         except ConfigError:
             return False
-        own = await event_json(self._wire, wait.slug, wait.run)
-        return own is not None and expression.matches(own, came)
 
     async def _answer(self, wait: Wait, entry: str, event: bytes) -> None:
         if entry_ms(entry) > wait.deadline:
@@ -191,8 +190,3 @@ class Courier:
         own = f"{wait.name}|{entry}"
         await resolve(self._wire, wait.slug, wait.run, wait.step, "event", event, entry=own)
         await disarm(self._wire, wait)
-
-
-@lru_cache(maxsize=1_024)
-def _compiled(text: str) -> Expression:
-    return Expression(text, "a wait's if_", of_two=True)

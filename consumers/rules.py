@@ -2,18 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from bus import codec
-from bus.expression import Expression
+from bus.expression import compiled
 from bus.flow import MOST_PRIORITY_S, Flow
 from bus.function import Function
 from bus.ids import run_id
 from checkpoint.admit import Applicant
 
 _LONGEST_KEY = 200
+_WHERE = "a limit"  # each was checked when its function was declared
 _RULED = frozenset({"event", "cron", "invoke"})
 """What rate limit, debounce, batch and singleton look at; what is run again, or was in a buffer, has passed them."""
 
@@ -27,7 +27,7 @@ def apply(function: Function, applicant: Applicant, event: Mapping[str, Any], en
         applicant.single = _single(flow, event) if applicant.source == "debounce" else ""
         return
     if flow.batch is not None and applicant.source == "event":
-        if flow.batch.if_ is None or compiled(flow.batch.if_).value(event) is True:
+        if flow.batch.if_ is None or compiled(flow.batch.if_, _WHERE).value(event) is True:
             _buffer(function, applicant, f"b:{_key(flow.batch.key, event)}", "batch", entry)
         return
     if flow.rate_limit is not None and _value(flow.rate_limit.key, event) is not False:
@@ -62,7 +62,7 @@ def _priority(flow: Flow, event: Mapping[str, Any]) -> int:
 
 
 def _value(key: str | None, event: Mapping[str, Any]) -> Any:
-    return "" if key is None else compiled(key).value(event)
+    return "" if key is None else compiled(key, _WHERE).value(event)
 
 
 def _key(key: str | None, event: Mapping[str, Any]) -> str:
@@ -75,9 +75,3 @@ def _key(key: str | None, event: Mapping[str, Any]) -> str:
             value = repr(value)
     coded = quote(value, safe="/")
     return coded if len(coded) <= _LONGEST_KEY else hashlib.sha256(value.encode()).hexdigest()
-
-
-@lru_cache(maxsize=1_024)
-def compiled(text: str) -> Expression:
-    """Return an expression that was checked when its function was declared."""
-    return Expression(text, "a limit's key")

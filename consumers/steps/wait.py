@@ -5,18 +5,18 @@ and before the wait was there is not missed (why A12, A14). A timeout decides no
 to its deadline, before it says None (why A13).
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus import codec
+from bus.answer import answers, value_at
 from bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
 from bus.event import EventData, RawEvent
-from bus.expression import Expression
+from bus.expression import compiled
 from bus.flow import PATH
 from bus.ids import entry_ms, ulid_ms
 from checkpoint.memo import Failure, Memo
 from checkpoint.signals import await_signal, check_signal
-from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back, value_at
+from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
 from consumers.turn import Turn
 
 LONGEST_MS = 366 * 86_400_000
@@ -30,9 +30,8 @@ async def wait_for_event(
     name, kind = (event, None) if isinstance(event, str) else (event.event_name, event)
     memo = await turn.replayed(step)
     if memo is None:
-        wanted = _wanted(turn, step, name, match, if_)
-        what = codec.encode({"event": name} | ({"match": match} if match else {}) | ({"if": if_} if if_ else {}))
-        memo = await _wait(turn, step, name, wanted, what, timeout_ms)
+        value = _wanted(turn, step, name, match, if_)
+        memo = await _wait(turn, step, name, match or "", if_ or "", value, timeout_ms)
     if memo.error is not None:
         raise StepFailed(step, memo.error.name, memo.error.message)
     if bytes(memo.data) == b"null":
@@ -43,45 +42,35 @@ async def wait_for_event(
         raise StepFailed(step, "event_invalid", str(error)) from None
 
 
-class _Wanted:
-    """What answers a wait: as it is stored, and as the run itself looks for it in what came before."""
-
-    def __init__(self, path: str, value: bytes, if_: str, answers: Callable[[Mapping[str, Any]], bool]) -> None:
-        self.path = path
-        self.value = value
-        self.if_ = if_
-        self.answers = answers
-
-
-def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None) -> _Wanted:
+def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None) -> bytes:
+    """Refuse what could never be answered; return the value that answers have at `match`."""
     if not name or "*" in name:
         raise NonRetriable(f"step '{step}' waits for {name!r}: give one event's whole name")
     if match is not None and if_ is not None:
         raise NonRetriable(f"step '{step}' has match and if_; give one of them")
-    own = turn.event.plain()
     if if_ is not None:
         try:
-            expression = Expression(if_, f"step '{step}', if_", of_two=True)
+            compiled(if_, f"step '{step}', if_", of_two=True)
         except ConfigError as error:
             raise NonRetriable(str(error)) from None
-        return _Wanted("", b"", if_, lambda came: expression.matches(own, came))
     if match is None:
-        return _Wanted("", b"", "", lambda _: True)
+        return b""
     if not PATH.fullmatch(match):
         raise NonRetriable(f"step '{step}': match {match!r} is no path; write for example match='data.orderId'")
-    value = value_at(match, own)
+    value = value_at(match, turn.event.plain())
     if value is None:
         raise NonRetriable(
             f"step '{step}': match '{match}', but the run's own event has nothing there, so none would ever be equal"
         )
-    return _Wanted(match, value, "", lambda came: value_at(match, came) == value)
+    return value
 
 
-async def _wait(turn: Turn, step: str, name: str, wanted: _Wanted, what: bytes, timeout_ms: int) -> Memo:
+async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: bytes, timeout_ms: int) -> Memo:
+    what = codec.encode({"event": name} | ({"match": match} if match else {}) | ({"if": if_} if if_ else {}))
     noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
     due = noted.due
     owned = turn.owned
-    wait = Wait(name, owned.slug, owned.run, step, due, wanted.path, wanted.value, wanted.if_)
+    wait = Wait(name, owned.slug, owned.run, step, due, match, value, if_)
     if not turn.is_armed(step):
         with turn.at_work():
             until = await arm(turn.wire, wait)
@@ -89,7 +78,7 @@ async def _wait(turn: Turn, step: str, name: str, wanted: _Wanted, what: bytes, 
                 full = Failure("waits_full", f"{MOST_BY_EXPRESSION} runs wait for '{name}' by expression; use match")
                 return await _recorded(turn, step, error=full)
             turn.expect_event(name)
-            found = await _came(turn, wait, wanted, until)
+            found = await _came(turn, wait, until)
             if found is not None:
                 return await _take(turn, step, wait, found)
         turn.armed(step, "event", due, what)
@@ -97,20 +86,21 @@ async def _wait(turn: Turn, step: str, name: str, wanted: _Wanted, what: bytes, 
     if memo is not None:
         return memo
     with turn.at_work():
-        found = await _came(turn, wait, wanted, f"{due}-{2**64 - 1}")
+        found = await _came(turn, wait, f"{due}-{2**64 - 1}")
         return await _take(turn, step, wait, found)
 
 
-async def _came(turn: Turn, wait: Wait, wanted: _Wanted, until: str) -> tuple[str, RawEvent] | None:
+async def _came(turn: Turn, wait: Wait, until: str) -> tuple[str, RawEvent] | None:
     """Return the earliest event that answers and that no other wait of this run has taken."""
     taken = {memo.entry for memo in turn.memos.values() if memo.entry}
+    own = turn.event.plain()
     since = ulid_ms(turn.owned.run) or 0
     async for entry, event in look_back(turn.wire, wait.name, since, until):
-        own = event.id == turn.event.id and event.name == turn.event.name
-        if own or f"{wait.name}|{entry}" in taken or entry_ms(entry) > wait.deadline:
+        is_own = event.id == turn.event.id and event.name == turn.event.name
+        if is_own or f"{wait.name}|{entry}" in taken or entry_ms(entry) > wait.deadline:
             continue
         try:
-            if wanted.answers(event.plain()):
+            if answers(own, event.plain(), wait.path, wait.if_):
                 return entry, event
         except ValueError:  # added by hand, no JSON
             continue
