@@ -102,25 +102,18 @@ async def note_open(
 def tell_open(wire: Wire, owned: Owned, step: str, attempt: int, took_ms: int) -> None:
     """Send, without waiting, that a body takes long: what the page shows; a lost one costs nothing."""
     keys, *arguments = _open(owned, step, "run", "", attempt, None, took_ms)
-    script = wire.scripts["run_open"]
-    future = wire.call("EVALSHA", script.sha, 1, keys[0], wire.now, *arguments)
-    future.add_done_callback(lambda told: told.cancelled() or told.exception())
+    wire.tell_script("run_open", keys, *arguments)
 
 
 def tell_progress(wire: Wire, owned: Owned, progress: bytes) -> None:
     """Send, without waiting, how far a run is (JSON): what the page shows; a lost one costs nothing."""
-    script = wire.scripts["run_progress"]
-    arguments = (owned.run, owned.fence, owned.turn, progress)
-    future = wire.call("EVALSHA", script.sha, 1, owned.prefix[0], wire.now, *arguments)
-    future.add_done_callback(lambda told: told.cancelled() or told.exception())
+    wire.tell_script("run_progress", owned.prefix, owned.run, owned.fence, owned.turn, progress)
 
 
 def tell_armed(wire: Wire, owned: Owned, step: str, kind: str, due: int, what: bytes) -> None:
     """Send, without waiting, that whoever brings what a step waits for has been told; a lost one is told again."""
     keys, *arguments = _open(owned, step, kind, str(due), 0, None, 0, what, armed=True)
-    script = wire.scripts["run_open"]
-    future = wire.call("EVALSHA", script.sha, 1, keys[0], wire.now, *arguments)
-    future.add_done_callback(lambda told: told.cancelled() or told.exception())
+    wire.tell_script("run_open", keys, *arguments)
 
 
 def _open(

@@ -151,7 +151,7 @@ class Intake:
         if self._slots.room > 0:
             self.popper.look()
         else:  # this worker is full; perhaps another is not
-            self._wire.call("XADD", keys.queue(function.slug), "*", "bell", "admitted").add_done_callback(_heard_or_not)
+            self._wire.tell("XADD", keys.queue(function.slug), "*", "bell", "admitted")
 
     def _applicant(self, delivery: Delivery) -> tuple[Applicant, RawEvent] | None:
         """Return what a delivered entry applies for; None when no trigger wants it."""
@@ -184,8 +184,3 @@ class Intake:
             plain = {"id": event.id, "name": event.name, "data": None, "ts": event.ts}
         rules.apply(function, applicant, plain, entry)
         return applicant, event
-
-
-def _heard_or_not(rung: "asyncio.Future[Any]") -> None:
-    if not rung.cancelled():
-        rung.exception()

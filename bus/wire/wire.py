@@ -56,6 +56,14 @@ class Wire:
         """Send one command; StoreUnavailable when its outcome is unknown."""
         return self._main.call(*command)
 
+    def tell(self, *command: Argument) -> None:
+        """Send one command without waiting, whatever comes of it: for what may be lost."""
+        self._main.call(*command).add_done_callback(retrieved)
+
+    def tell_script(self, name: str, keys: Sequence[str], *arguments: Argument) -> None:
+        """Run a script without waiting, whatever comes of it."""
+        self._send(name, keys, arguments).add_done_callback(retrieved)
+
     def _send(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
         return self._main.call("EVALSHA", self.scripts[name].sha, len(keys), *keys, self.now, *arguments)
 
@@ -107,8 +115,8 @@ class Wire:
             then(reply, None)
 
     def load_script(self, name: str) -> None:
-        """Give a server that has forgotten it a script that is only ever called by its SHA-1; unheard, if need be."""
-        self._main.call("SCRIPT", "LOAD", self.scripts[name].text).add_done_callback(retrieved)
+        """Give a server that has forgotten it a script that is only ever called by its SHA-1."""
+        self.tell("SCRIPT", "LOAD", self.scripts[name].text)
 
     async def load(self, *command: Argument, patience: float | None = None) -> Reply:
         """Send a read whose answer may be big on the second connection, so it delays no small one."""
