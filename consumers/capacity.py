@@ -29,6 +29,10 @@ class Capacity:
         """
         return self.free + self._ahead - self.waiting
 
+    @property
+    def _is_idle(self) -> bool:
+        return self.free == self.total and not self.waiting
+
     def beat(self, *, busy: bool) -> None:
         """Called every 100 ms while there is work, and once with busy=False when there is none left."""
         self._ahead = min(self.total // 4, int(self._given_back * _AHEAD_S / BEAT_S)) if busy else 0
@@ -41,17 +45,33 @@ class Capacity:
         self.free -= 1
         return True
 
+    def take_waiting(self) -> bool:
+        """Take a slot for one of those that wait, if one is free."""
+        if not self.take():
+            return False
+        self.waiting -= 1
+        return True
+
+    def wait_no_more(self, count: int = 1) -> None:
+        """So many of those that wait want no slot any more."""
+        for _ in range(count):
+            self.waiting -= 1
+            self._wake()
+
     def give_back(self) -> None:
         """Give a slot back and wake one who waits for it."""
         self.free += 1
         self._given_back += 1
+        self._wake()
+
+    def _wake(self) -> None:
         for waiting in (self._first, self._then):
             while waiting:
                 future = waiting.popleft()
                 if not future.done():
                     future.set_result(None)
                     return
-        if self.free == self.total:
+        if self._is_idle:
             for future in self._empty:
                 if not future.done():
                     future.set_result(None)
@@ -69,8 +89,8 @@ class Capacity:
             await future
 
     async def wait_idle(self) -> None:
-        """Wait until every slot is free."""
-        while self.free < self.total:
+        """Wait until every slot is free, and nothing waits for one."""
+        while not self._is_idle:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._empty.append(future)
             await future

@@ -102,7 +102,7 @@ class Executor:
         """A run may have its code run."""
         function = delivery.source.function
         if delivery.consumer != delivery.source.lease.consumer:  # the lease was lost while start was under way
-            self._starter.free_slot()
+            self._starter.not_begun(delivery)
             return
         stored = answer.event or (asked.event if event is None else None)
         if stored is not None:

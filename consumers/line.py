@@ -1,4 +1,4 @@
-"""Line: entries in hand that have no slot yet, oldest first. Those that get none within a second are given back."""
+"""Line: runs that were started and have no slot yet, oldest first. Those that get none in a second are given back."""
 
 import asyncio
 import contextvars
@@ -7,31 +7,30 @@ from collections import deque
 from collections.abc import Callable
 
 from consumers.capacity import Capacity
-from consumers.delivery import Delivery, Source
+from consumers.delivery import Delivery
 
 LONGEST_S = 1.0
 
 
 class Line:
-    """Starts, once a loop tick, as many as there are free slots: those of one source together."""
+    """Begins, once a loop tick, as many as there are free slots."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, capacity: Capacity, start: Callable[[list[Delivery]], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: Capacity) -> None:
         self._loop = loop
         self._capacity = capacity
-        self._start = start
-        self._entries: deque[tuple[float, Delivery]] = deque()
+        self._entries: deque[tuple[float, Delivery, Callable[[], None]]] = deque()
         self._filling = False
         self._context = contextvars.Context()
 
     def __bool__(self) -> bool:
         return bool(self._entries)
 
-    def add(self, delivery: Delivery) -> None:
-        """Let an entry wait."""
-        self._entries.append((time.monotonic(), delivery))
-        self._capacity.waiting += 1
+    def add(self, delivery: Delivery, begin: Callable[[], None]) -> None:
+        """Call `begin` when there is a slot: now, or later."""
+        if not self._entries and self._capacity.take_waiting():
+            begin()
+        else:
+            self._entries.append((time.monotonic(), delivery, begin))
 
     def slot_freed(self) -> None:
         """A slot was given back."""
@@ -41,27 +40,24 @@ class Line:
 
     def _fill(self) -> None:
         self._filling = False
-        ready: dict[Source, list[Delivery]] = {}
-        while self._entries and self._capacity.take():
-            delivery = self._pop()
-            ready.setdefault(delivery.source, []).append(delivery)
-        for deliveries in ready.values():
-            self._start(deliveries)
-
-    def _pop(self) -> Delivery:
-        self._capacity.waiting -= 1
-        return self._entries.popleft()[1]
+        while self._entries and self._capacity.take_waiting():
+            self._entries.popleft()[2]()
 
     def overdue(self, now: float) -> list[Delivery]:
         """Take out those that have waited for a second."""
-        late: list[Delivery] = []
-        while self._entries and now - self._entries[0][0] > LONGEST_S:
-            late.append(self._pop())
-        return late
+        late = 0
+        while late < len(self._entries) and now - self._entries[late][0] > LONGEST_S:
+            late += 1
+        return [self._left() for _ in range(late)]
 
     def take_out(self, is_meant: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out those for which `is_meant` is true."""
-        out = [delivery for _, delivery in self._entries if is_meant(delivery)]
-        self._entries = deque((since, delivery) for since, delivery in self._entries if not is_meant(delivery))
-        self._capacity.waiting -= len(out)
+        others = [entry for entry in self._entries if not is_meant(entry[1])]
+        out = [entry[1] for entry in self._entries if is_meant(entry[1])]
+        self._entries = deque(others)
+        self._capacity.wait_no_more(len(out))
         return out
+
+    def _left(self) -> Delivery:
+        self._capacity.wait_no_more()
+        return self._entries.popleft()[1]

@@ -1,4 +1,7 @@
-"""Starter: entries in hand get a slot, and start says which of their runs may have their code run."""
+"""Starter: start says which runs of entries in hand may have their code run; those that may get a slot each.
+
+Runs are started before they have a slot: when one frees, the next body begins at once, not a round trip later.
+"""
 
 import asyncio
 import time
@@ -52,35 +55,29 @@ class Starter:
         self._worker = worker
         self._go = go
         self._made = made
-        self._line = Line(asyncio.get_running_loop(), capacity, self._start)
+        self._line = Line(asyncio.get_running_loop(), capacity)
         self._starting: set[Any] = set()
         self._suspects: deque[Delivery] = deque()
         self._suspect_runs = False
+        self._suspect: Delivery | None = None
+        """The one that was let through, until it leaves."""
 
     def __bool__(self) -> bool:
         """Whether anything waits to start."""
         return bool(self._starting or self._line or self._suspects)
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """Start the runs of entries of one source, as far as there are slots: those are taken at once."""
-        ready: list[Delivery] = []
-        for delivery in deliveries:
-            if self._capacity.take():
-                ready.append(delivery)
-            else:
-                self._line.add(delivery)
-        if ready:
-            self._start(ready)
+        """Start the runs of entries of one source."""
+        self._capacity.waiting += len(deliveries)
+        self._start(deliveries)
 
     def begin_started(self, delivery: Delivery, asked: Asked, started: Started) -> None:
-        """Let a run's code run that was started as it was read; without a slot it waits, and is started again."""
-        if self._capacity.take():
-            self._go(delivery, None, asked, started)
-        else:
-            self._line.add(delivery)
+        """Let a run's code run that was started as it was read."""
+        self._capacity.waiting += 1
+        self._let_run(delivery, None, asked, started)
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
-        """Ask for the runs of entries of one source, each of which has a slot."""
+        """Ask for the runs of entries of one source."""
         function = deliveries[0].source.function
         wanted: list[Delivery] = []
         events: list[RawEvent | None] = []
@@ -88,14 +85,12 @@ class Starter:
         for delivery in deliveries:
             triggers = delivery.source.triggers
             if not triggers and b"bell" in delivery.fields:  # rung for a function that had limits once
-                self._acks.add(delivery)
-                self.free_slot()
+                self._not_run(delivery)
                 continue
             try:
                 event = event_of(delivery.source.name, delivery.id, delivery.fields) if triggers else None
                 if event is not None and not any(is_wanted(trigger, event) for trigger in triggers):
-                    self._acks.add(delivery)
-                    self.free_slot()
+                    self._not_run(delivery)
                     continue
                 asked.append(self._ask(function, delivery, event))
             except ValueError as error:
@@ -106,8 +101,7 @@ class Starter:
                     entry=delivery.id,
                     error=str(error),
                 )
-                self._acks.add(delivery)
-                self.free_slot()
+                self._not_run(delivery)
                 continue
             wanted.append(delivery)
             events.append(event)
@@ -118,7 +112,13 @@ class Starter:
 
         def then(answers: list[Started], error: BaseException | None) -> None:
             if lets_suspect:
-                self._suspect_runs = any(answer.word == "go" and answer.crashes >= 2 for answer in answers)
+                are = (
+                    one
+                    for one, answer in zip(wanted, answers, strict=False)
+                    if answer.word == "go" and answer.crashes >= 2
+                )
+                self._suspect = next(are, None)
+                self._suspect_runs = self._suspect is not None
             self._starting.discard(then)
             self._started(function, wanted, events, asked, answers, error)
 
@@ -153,18 +153,35 @@ class Starter:
         if function.cancel_on and (answer.word == "later" or (answer.word == "go" and not answer.resumed)):
             self._made(function, asked.run, event or codec.decode_as(asked.event, RawEvent))
         if answer.word == "go":
-            self._go(delivery, event, asked, answer)
+            self._let_run(delivery, event, asked, answer)
         elif answer.word == "suspect":
             self._suspects.append(delivery)
-            self.free_slot()
+            self._capacity.wait_no_more()
         elif answer.word == "error":
             self._let_go(delivery, answer.why)
         else:
             self._not_started(function, delivery, asked, answer)
 
+    def _let_run(self, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started) -> None:
+        def begin() -> None:
+            try:
+                self._go(delivery, event, asked, answer)
+            except Exception as failure:  # noqa: BLE001 - one bad run must not take others along
+                self.not_begun(delivery)
+                self._tell_dropped(delivery, repr(failure))
+
+        self._line.add(delivery, begin)
+
+    def _not_run(self, delivery: Delivery) -> None:
+        self._acks.add(delivery)
+        self._capacity.wait_no_more()
+
     def _let_go(self, delivery: Delivery, why: str) -> None:
+        self._capacity.wait_no_more()
+        self._tell_dropped(delivery, why)
+
+    def _tell_dropped(self, delivery: Delivery, why: str) -> None:
         delivery.source.drop(delivery)
-        self.free_slot()
         self._signals.notice(FAILED, stream=delivery.source.stream, entry=delivery.id, error=why)
 
     def _ask(self, function: Function, delivery: Delivery, event: RawEvent | None) -> Asked:
@@ -202,8 +219,7 @@ class Starter:
         )
 
     def _not_started(self, function: Function, delivery: Delivery, asked: Asked, answer: Started) -> None:
-        self._acks.add(delivery)
-        self.free_slot()
+        self._not_run(delivery)
         if answer.word == "crashed" and self._signals.run_ended:
             self._signals.run_ended.send(
                 RunEnded(function.slug, asked.run, "failed", "worker_crash: the worker died each time it ran this")
@@ -218,25 +234,38 @@ class Starter:
         self._capacity.give_back()
         self._line.slot_freed()
 
+    def not_begun(self, delivery: Delivery) -> None:
+        """A run that had a slot does not begin after all."""
+        self.free_slot()
+        self._left([delivery])
+
     def suspect_left(self) -> None:
         """The suspect that ran has left: the next may be tried."""
-        self._suspect_runs = False
+        self._suspect_runs, self._suspect = False, None
         self._next_suspect()
 
+    def _left(self, deliveries: Sequence[Delivery]) -> None:
+        if self._suspect is not None and self._suspect in deliveries:
+            self.suspect_left()
+
     def _next_suspect(self) -> None:
-        if self._suspects and not self._suspect_runs and self._capacity.take():
+        if self._suspects and not self._suspect_runs and self._capacity.free > 0:
             delivery = self._suspects.popleft()
             delivery.owner = ""
+            self._capacity.waiting += 1
             self._start([delivery])
 
     def beat(self) -> list[Delivery]:
         """Called every 100 ms: return the entries that have waited too long for a slot; they are no longer in line."""
         self._next_suspect()
-        return self._line.overdue(time.monotonic())
+        late = self._line.overdue(time.monotonic())
+        self._left(late)
+        return late
 
     def take_out(self, is_meant: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out, of the entries that do not run yet, those for which `is_meant` is true."""
         out = self._line.take_out(is_meant)
         suspects = [delivery for delivery in self._suspects if is_meant(delivery)]
         self._suspects = deque(delivery for delivery in self._suspects if not is_meant(delivery))
+        self._left(out)
         return out + suspects

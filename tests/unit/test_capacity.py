@@ -1,6 +1,7 @@
 """Capacity and Line: how far a worker reads ahead of its slots."""
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 from consumers.capacity import Capacity
@@ -35,20 +36,41 @@ def test_where_slots_turn_over_fast_as_much_is_read_as_they_free_in_5_ms_and_at_
     assert capacity.room == 0
 
 
-async def test_entries_in_line_start_together_when_slots_free_and_count_as_read() -> None:
+async def test_runs_in_line_begin_as_slots_free_and_count_as_read() -> None:
     capacity = held(3)
-    started: list[list[Delivery]] = []
-    line = Line(asyncio.get_running_loop(), capacity, started.append)
+    begun: list[int] = []
+    line = Line(asyncio.get_running_loop(), capacity)
     source = cast("Any", object())
     entries = [Delivery(source, f"{n}-0", {}, "w.0") for n in range(3)]
-    for entry in entries:
-        line.add(entry)
-    assert capacity.room == -3
+    capacity.waiting += len(entries)
+    for n, entry in enumerate(entries):
+        line.add(entry, partial(begun.append, n))
+    assert (begun, capacity.room) == ([], -3)
     for _ in range(2):
         capacity.give_back()
         line.slot_freed()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert started == [entries[:2]]
+    assert (begun, capacity.waiting) == ([0, 1], 1)
     assert line.take_out(lambda _: True) == entries[2:]
     assert (capacity.room, capacity.waiting) == (0, 0)
+
+
+async def test_a_run_begins_at_once_when_there_is_a_slot_and_nobody_before_it() -> None:
+    capacity = Capacity(1)
+    line = Line(asyncio.get_running_loop(), capacity)
+    begun: list[int] = []
+    capacity.waiting += 2
+    for n in range(2):
+        line.add(cast("Any", object()), partial(begun.append, n))
+    assert (begun, capacity.free, capacity.waiting) == ([0], 0, 1)
+
+
+async def test_a_worker_is_idle_when_no_slot_is_taken_and_nothing_waits_for_one() -> None:
+    capacity = Capacity(1)
+    capacity.waiting += 1
+    idle = asyncio.ensure_future(capacity.wait_idle())
+    await asyncio.sleep(0)
+    assert not idle.done()
+    capacity.wait_no_more()
+    await idle
