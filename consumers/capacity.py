@@ -52,6 +52,10 @@ class Capacity:
         self.waiting -= 1
         return True
 
+    def wait(self, count: int = 1) -> None:
+        """So many entries in hand will want a slot."""
+        self.waiting += count
+
     def wait_no_more(self, count: int = 1) -> None:
         """So many of those that wait want no slot any more."""
         for _ in range(count):

@@ -84,7 +84,7 @@ class Executor:
     # -- beginning --------------------------------------------------------------------------------------------------
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """Start the runs of entries of one source, as far as there are slots; the others wait in line."""
+        """Start the runs of entries of one source; each that may have its code run gets a slot, or waits for one."""
         self._starter.begin(deliveries)
         self._begin_beating()
 

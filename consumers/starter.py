@@ -68,12 +68,12 @@ class Starter:
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         """Start the runs of entries of one source."""
-        self._capacity.waiting += len(deliveries)
+        self._capacity.wait(len(deliveries))
         self._start(deliveries)
 
     def begin_started(self, delivery: Delivery, asked: Asked, started: Started) -> None:
         """Let a run's code run that was started as it was read."""
-        self._capacity.waiting += 1
+        self._capacity.wait()
         self._let_run(delivery, None, asked, started)
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
@@ -252,7 +252,7 @@ class Starter:
         if self._suspects and not self._suspect_runs and self._capacity.free > 0:
             delivery = self._suspects.popleft()
             delivery.owner = ""
-            self._capacity.waiting += 1
+            self._capacity.wait()
             self._start([delivery])
 
     def beat(self) -> list[Delivery]:

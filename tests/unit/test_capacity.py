@@ -42,7 +42,7 @@ async def test_runs_in_line_begin_as_slots_free_and_count_as_read() -> None:
     line = Line(asyncio.get_running_loop(), capacity)
     source = cast("Any", object())
     entries = [Delivery(source, f"{n}-0", {}, "w.0") for n in range(3)]
-    capacity.waiting += len(entries)
+    capacity.wait(len(entries))
     for n, entry in enumerate(entries):
         line.add(entry, partial(begun.append, n))
     assert (begun, capacity.room) == ([], -3)
@@ -60,7 +60,7 @@ async def test_a_run_begins_at_once_when_there_is_a_slot_and_nobody_before_it() 
     capacity = Capacity(1)
     line = Line(asyncio.get_running_loop(), capacity)
     begun: list[int] = []
-    capacity.waiting += 2
+    capacity.wait(2)
     for n in range(2):
         line.add(cast("Any", object()), partial(begun.append, n))
     assert (begun, capacity.free, capacity.waiting) == ([0], 0, 1)
@@ -68,7 +68,7 @@ async def test_a_run_begins_at_once_when_there_is_a_slot_and_nobody_before_it() 
 
 async def test_a_worker_is_idle_when_no_slot_is_taken_and_nothing_waits_for_one() -> None:
     capacity = Capacity(1)
-    capacity.waiting += 1
+    capacity.wait()
     idle = asyncio.ensure_future(capacity.wait_idle())
     await asyncio.sleep(0)
     assert not idle.done()
