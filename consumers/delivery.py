@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Literal
 
+from bus.event import RawEvent
 from bus.function import Function
-from bus.trigger import Trigger
+from bus.trigger import Trigger, is_wanted
 from bus.wire.leases import Lease
-from bus.wire.streams import Fields
+from bus.wire.streams import Fields, event_of
 
 Kind = Literal["queue", "events", "ends", "waits", "cancels"]
 """What a source brings: due turns, events that begin runs, ends to be told, events that answer waits or cancel runs."""
@@ -24,6 +25,11 @@ class Delivery:
         self.consumer = consumer
         self.owner = owner
         """The dead consumer it was claimed from; empty when there is none to blame."""
+
+    def wanted_event(self) -> RawEvent | None:
+        """Return the event it brings, None when no trigger wants that; ValueError for what makes no sense."""
+        event = event_of(self.source.name, self.id, self.fields)
+        return event if any(is_wanted(trigger, event) for trigger in self.source.triggers) else None
 
 
 class Source:

@@ -16,9 +16,7 @@ from bus.event import RawEvent
 from bus.function import Function
 from bus.ids import entry_ms, run_id
 from bus.observe.signals import Signals
-from bus.trigger import is_wanted
 from bus.wire import keys
-from bus.wire.streams import event_of
 from bus.wire.wire import Wire
 from checkpoint.admit import Applicant, admit
 from consumers import cancels, rules
@@ -157,8 +155,8 @@ class Intake:
         """Return what a delivered entry applies for; None when no trigger wants it."""
         function, source, ms = self._function, delivery.source, entry_ms(delivery.id)
         if source.triggers:
-            event = event_of(source.name, delivery.id, delivery.fields)
-            if not any(is_wanted(trigger, event) for trigger in source.triggers):
+            event = delivery.wanted_event()
+            if event is None:
                 return None
             entry = source.entry_name(delivery.id)
             run, kind, parent = run_id(function.slug, "event", entry, ms), "event", ""

@@ -15,9 +15,7 @@ from bus.failpoints import reached
 from bus.function import Function
 from bus.ids import entry_ms, run_id, token
 from bus.observe.signals import RunEnded, Signals
-from bus.trigger import is_wanted
 from bus.wire.leases import consumer_worker
-from bus.wire.streams import event_of
 from bus.wire.wire import Wire
 from checkpoint.start import Asked, Started, start
 from consumers import cancels
@@ -83,13 +81,13 @@ class Starter:
         events: list[RawEvent | None] = []
         asked: list[Asked] = []
         for delivery in deliveries:
-            triggers = delivery.source.triggers
-            if not triggers and b"bell" in delivery.fields:  # rung for a function that had limits once
+            is_event = bool(delivery.source.triggers)
+            if not is_event and b"bell" in delivery.fields:  # rung for a function that had limits once
                 self._not_run(delivery)
                 continue
             try:
-                event = event_of(delivery.source.name, delivery.id, delivery.fields) if triggers else None
-                if event is not None and not any(is_wanted(trigger, event) for trigger in triggers):
+                event = delivery.wanted_event() if is_event else None
+                if is_event and event is None:
                     self._not_run(delivery)
                     continue
                 asked.append(self._ask(function, delivery, event))
