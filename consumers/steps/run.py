@@ -87,20 +87,21 @@ async def _attempt(
             result = await _body(turn, target, args, timeout)
             data, value = _through_json(step, result, wanted)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
-            return await _failed(turn, step, error, retry, attempt, _ms(started))
+            return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
         finally:
             opened = turn.bodies.ends(step)
         reached("body.ended")
         stands = await turn.save(
-            step, "run", data=data, attempts=attempt + 1, took_ms=_ms(started), opened=opened or attempt > 0
+            step, "run", data=data, attempts=attempt + 1, took_ms=_ms(turn, started), opened=opened or attempt > 0
         )
         return (value,) if stands is None else stands
     finally:
         turn.end_work()
 
 
-def _ms(started: float) -> int:
-    return round((time.monotonic() - started) * 1_000)
+def _ms(turn: Turn, started: float) -> int:
+    """Return how long a body took, ms: no time where the clock stands still (Harness)."""
+    return 0 if turn.wire.now else round((time.monotonic() - started) * 1_000)
 
 
 async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ASYNC109

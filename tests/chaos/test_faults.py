@@ -203,7 +203,8 @@ def test_a_server_that_cannot_write_its_disk_is_waited_for(tmp_path: Path) -> No
     arena.server.options = ("--dir", str(away), "--stop-writes-on-bgsave-error", "yes")
     arena.server.start()
     try:
-        worker = arena.worker(lease="1", step="0.3")
+        # The lease cannot be renewed either: it is longer than what is lived through, so nothing is done again.
+        worker = arena.worker(lease="8", step="0.3")
         arena.send("chaos/five", 3)
         arena.until(lambda: len(journal(arena.path)) >= 3, "runs in progress")
         shutil.rmtree(away)

@@ -1,5 +1,6 @@
 """Testing your own functions: the shortest example of each thing the harness does, on fakeredis and on a real server."""
 
+import asyncio
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from functools import partial
@@ -70,6 +71,20 @@ async def test_steps_are_stubbed_by_their_id(harness: Callable[..., Harness]) ->
         await bus.finish()
         run = await bus.run()
         assert (run.status, run.error and run.error.message) == ("failed", "step 'charge': bank is closed")
+
+
+async def test_a_body_takes_no_time_so_steps_stand_in_their_order(harness: Callable[..., Harness]) -> None:
+    app = Bus("shop")
+
+    @app.function("ship", on=OrderPaid)
+    async def ship(ctx: Context[OrderPaid], step: Step) -> None:
+        for name in ("b", "a"):
+            await step.run(name, asyncio.sleep, 0.01 if name == "a" else 0)
+
+    async with harness(app) as bus:
+        await bus.send(OrderPaid("o1"))
+        await bus.finish()
+        assert [(name, step.ended - step.started) for name, step in (await bus.steps()).items()] == [("b", 0), ("a", 0)]
 
 
 async def test_waits_events_and_signals(harness: Callable[..., Harness]) -> None:
