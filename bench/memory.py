@@ -7,6 +7,7 @@ pending entry, which is gone with the acknowledgement.
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 import uvloop
 from rich.console import Console
@@ -16,6 +17,7 @@ from bench.app import app
 from bus.bus import NewEvent
 from bus.settings import Settings
 from bus.wire import keys
+from bus.wire.streams import fields_of
 from bus.wire.wire import Wire
 from consumers.worker import Worker, running
 from web.embedded import embedded
@@ -36,22 +38,32 @@ async def bytes_per_run(url: str, function: str, listpack: int) -> float:
         while await wire.call("ZCARD", keys.runs(f"bench-{function}", "completed")) < RUNS:
             await asyncio.sleep(0.05)
     await wire.call("DEL", keys.events(f"bench/{function}"))
-    before = await _used(wire)
+    before, tables = await _used(wire), await _tables(wire)
     slug = f"bench-{function}"
     index = keys.runs(slug, "completed")
     for run in await wire.call("ZRANGE", index, 0, -1):
         wire.call("DEL", keys.run(slug, run.decode()), keys.steps(slug, run.decode()))
     await wire.call("DEL", index)
-    kept = (before - await _used(wire)) / RUNS
+    kept = (before - await _used(wire) + tables) / RUNS
     await wire.close()
     return kept
 
 
 async def _used(wire: Wire) -> int:
-    """Return the bytes of the data set: what is used, less what connections and buffers take."""
-    info: bytes = await wire.call("INFO", "memory")
-    fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-    return int(fields["used_memory_dataset"])
+    """Return the bytes of the data set: what is used, less what connections, buffers and the tables of keys take."""
+    while True:
+        info: bytes = await wire.call("INFO", "memory")
+        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        if int(fields["lazyfree_pending_objects"]) == 0:  # what was deleted is freed by a thread of the server
+            return int(fields["used_memory_dataset"])
+        await asyncio.sleep(0.01)
+
+
+async def _tables(wire: Wire) -> int:
+    """Return the bytes of the tables of keys and of their expiries."""
+    stats = fields_of(await wire.call("MEMORY", "STATS"))
+    of_db = fields_of(cast("Any", stats[b"db.0"]))
+    return int(of_db[b"overhead.hashtable.main"]) + int(of_db[b"overhead.hashtable.expires"])
 
 
 async def measure(url: str) -> None:
