@@ -24,10 +24,12 @@ from bench.app import app
 from bus.bus import NewEvent
 from bus.settings import Settings
 from bus.wire import keys
+from bus.wire.pipeline import Pipe
 from bus.wire.wire import Wire
 from web.embedded import embedded
 
 BATCH = 1_000
+IN_TURN = 100
 WITHIN_S = 120.0
 console = Console()
 
@@ -103,11 +105,9 @@ async def floor(bench: Bench, count: int) -> tuple[float, float]:
     return added, count / (time.perf_counter() - began)
 
 
-async def floor_latency(bench: Bench, count: int) -> list[float]:
+async def floor_latency(bench: Bench, reader: Pipe, count: int) -> list[float]:
     """Return ms from XADD to the reader's hands, blocked in XREADGROUP, at 100 a second."""
     took: list[float] = []
-    reader = bench.wire.pipe(extra_timeout=5)
-    await bench.wire.call("XGROUP", "CREATE", "floor2", "g", "$", "MKSTREAM")
 
     async def read() -> None:
         while len(took) < count:
@@ -115,23 +115,31 @@ async def floor_latency(bench: Bench, count: int) -> list[float]:
                 "XREADGROUP", "GROUP", "g", "c", "COUNT", 1, "BLOCK", 4000, "STREAMS", "floor2", ">"
             )
             took.append((time.monotonic() - float(reply[0][1][0][1][1])) * 1_000)
-            bench.wire.call("XACK", "floor2", "g", reply[0][1][0][0])
+            bench.wire.tell("XACK", "floor2", "g", reply[0][1][0][0])
 
     reading = asyncio.create_task(read())
     for _ in range(count):
         await asyncio.sleep(0.01)
-        bench.wire.call("XADD", "floor2", "*", "sent", repr(time.monotonic()))
+        bench.wire.tell("XADD", "floor2", "*", "sent", repr(time.monotonic()))
     await reading
-    await reader.close()
     return took
 
 
-async def latency(bench: Bench, count: int) -> list[float]:
-    """Return ms from app.send to the handler's first line, at 100 a second."""
+async def latency(bench: Bench, count: int) -> tuple[list[float], list[float]]:
+    """Return ms of the floor, and ms from app.send to the handler's first line, at 100 a second.
+
+    In turns, a second each: a machine that is slower for a while is slower for both.
+    """
     process = await bench.worker()
-    for _ in range(count):
-        await asyncio.sleep(0.01)
-        await app.send("bench/latency", {"sent": time.monotonic()})
+    reader = bench.wire.pipe(extra_timeout=5)
+    await bench.wire.call("XGROUP", "CREATE", "floor2", "g", "$", "MKSTREAM")
+    low: list[float] = []
+    for sent in range(0, count, IN_TURN):
+        low += await floor_latency(bench, reader, min(IN_TURN, count - sent))
+        for _ in range(min(IN_TURN, count - sent)):
+            await asyncio.sleep(0.01)
+            await app.send("bench/latency", {"sent": time.monotonic()})
+    await reader.close()
     index = keys.runs("bench-latency", "completed")
     while await bench.wire.call("ZCARD", index) < count:
         await asyncio.sleep(0.05)
@@ -141,7 +149,7 @@ async def latency(bench: Bench, count: int) -> list[float]:
     outputs = await asyncio.gather(
         *(bench.wire.call("HGET", keys.run("bench-latency", run.decode()), "output") for run in runs)
     )
-    return [float(output) for output in outputs]
+    return low, [float(output) for output in outputs]
 
 
 def _quantiles(took: list[float]) -> tuple[float, float]:
@@ -185,11 +193,10 @@ async def measure(url: str, scale: float) -> None:
                 await bench.publish(f"bench/{function}", count)
             bench.row(label, await bench.runs(function, count) * steps, both)
         status.update("latency")
-        low = _quantiles(await floor_latency(bench, int(1_000 * scale)))
-        ours = _quantiles(await latency(bench, int(1_000 * scale)))
+        low, ours = await latency(bench, int(2_000 * scale))
     info: bytes = await wire.call("INFO", "server")
     await wire.close()
-    _print(bench, low, ours, info.decode())
+    _print(bench, _quantiles(low), _quantiles(ours), info.decode())
 
 
 def _print(bench: Bench, low: tuple[float, float], ours: tuple[float, float], info: str) -> None:
