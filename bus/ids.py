@@ -61,6 +61,12 @@ def entry_ms(entry_id: str) -> int:
     return int(entry_id.partition("-")[0])
 
 
+def entry_place(entry_id: str) -> tuple[int, int]:
+    """Return the place of a stream entry among the others: what ids are ordered by."""
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number or 0)
+
+
 def _tokens() -> Generator[str]:
     while True:
         pool = os.urandom(9 * 256).hex()  # one system call for many: 72 bits each

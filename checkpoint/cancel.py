@@ -4,8 +4,10 @@ from typing import Literal, cast
 
 from bus import codec
 from bus.wire import keys
+from bus.wire.pipeline import Argument
 from bus.wire.wire import Wire
-from checkpoint.history import find
+from checkpoint.find import find
+from checkpoint.history import Run
 from checkpoint.memo import Failure
 
 Word = Literal["cancelled", "asked", "ended", "gone"]
@@ -16,20 +18,15 @@ async def cancel(wire: Wire, run: str, why: str) -> Word:
     found = await find(wire, run)
     if found is None:
         return "gone"
-    return await cancel_of(wire, found.function, run, why, unstarted=found.event is None and found.status == "queued")
+    is_unstarted = found.status == "queued" and found.started is None
+    return await cancel_of(wire, found.function, run, why, unstarted=found if is_unstarted else None)
 
 
-async def cancel_of(wire: Wire, slug: str, run: str, why: str, *, unstarted: bool = False) -> Word:
-    """Cancel a run of a function; `unstarted` when its entry stands and no worker has started it."""
-    error = codec.encode(Failure("cancelled", why))
-    word = await wire.lasting_script(
-        "run_cancel",
-        [keys.function(slug)],
-        wire.settings.keep_ms,
-        run,
-        error,
-        1 if unstarted else 0,
-        b"null",
-        patience=10.0,
-    )
+async def cancel_of(wire: Wire, slug: str, run: str, why: str, *, unstarted: Run | None = None) -> Word:
+    """Cancel a run of a function; `unstarted` is what is known of it when no worker may have written it yet."""
+    known: list[Argument] = [""]
+    if unstarted is not None:
+        known = [bytes(unstarted.event or b"null"), unstarted.source, unstarted.parent, unstarted.queued]
+    arguments = (wire.settings.keep_ms, run, codec.encode(Failure("cancelled", why)), *known)
+    word = await wire.lasting_script("run_cancel", [keys.function(slug)], *arguments, patience=10.0)
     return cast("Word", word.decode())

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
-from bus.errors import BusError
+from bus.errors import GroupMissing
 from bus.wire import keys
+from bus.wire.streams import stands
 from bus.wire.wire import Wire
 
 ACTIVE = ("waiting", "queued", "running")
@@ -48,23 +49,10 @@ async def _is_pending(wire: Wire, one: Unheld) -> bool:
     name, _, entry = one.entry.rpartition("|")
     if not name or name == "queue" or one.status == "waiting":
         return False
-    stream = keys.events(name)
     try:
-        if await wire.call("XPENDING", stream, one.slug, entry, entry, 1):
-            return True
-        groups = await wire.call("XINFO", "GROUPS", stream)
-    except BusError:  # no such stream or group
+        return await stands(wire, keys.events(name), one.slug, entry)
+    except GroupMissing:
         return False
-    for flat in groups:
-        group = dict(zip(flat[::2], flat[1::2], strict=True))
-        if group[b"name"].decode() == one.slug:
-            return _place(group[b"last-delivered-id"].decode()) < _place(entry)
-    return False
-
-
-def _place(entry: str) -> tuple[int, int]:
-    ms, _, number = entry.partition("-")
-    return int(ms), int(number or 0)
 
 
 async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:

@@ -21,8 +21,9 @@ from bus.wire.registry import functions as registered
 from bus.wire.wire import Wire
 from checkpoint.cancel import cancel as cancel_run
 from checkpoint.check import Unheld, active, repair, unheld
+from checkpoint.find import find, wait_for_end
 from checkpoint.forget import forget
-from checkpoint.history import STATUSES, Run, StepView, counts, find, list_runs, steps, wait_for_end
+from checkpoint.history import STATUSES, Run, StepView, counts, list_runs, steps
 from checkpoint.lines import Lines, lines
 from checkpoint.rerun import rerun as rerun_run
 

@@ -1,10 +1,7 @@
-"""History: runs as people see them: listed, found, waited for. Reads only; skips members that outlived their run."""
+"""History: runs as people see them, and their steps. Reads only; skips members that outlived their run."""
 
-import asyncio
 import heapq
-import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,11 +9,9 @@ from msgspec import Raw
 
 from bus import codec
 from bus.errors import ConfigError
-from bus.ids import run_id, ulid_ms
-from bus.trigger import covers
+from bus.ids import ulid_ms
 from bus.wire import keys
 from bus.wire.outcomes import ENDED
-from bus.wire.registry import Registered, functions
 from bus.wire.streams import fields_of
 from bus.wire.wire import Wire
 from checkpoint.memo import Failure, Memo, Open, memo_of, open_of
@@ -124,7 +119,7 @@ async def list_runs(
         chunk = wanted[at : at + limit]
         at += len(chunk)
         hashes = await wire.loads(*(("HGETALL", keys.run(slug, run)) for _, run, slug in chunk))
-        page += [_run(run, slug, flat) for (_, run, slug), flat in zip(chunk, hashes, strict=True) if flat]
+        page += [run_of(run, slug, flat) for (_, run, slug), flat in zip(chunk, hashes, strict=True) if flat]
     more = len(page) > limit or at < len(wanted)
     page = page[:limit]
     last = page[-1] if page and more else None
@@ -140,7 +135,7 @@ async def counts(wire: Wire, slugs: Sequence[str]) -> dict[str, dict[str, int]]:
     return {slug: {status: next(found) for status in STATUSES} for slug in slugs}
 
 
-def _json(raw: bytes | None) -> Raw | None:
+def stored_json(raw: bytes | None) -> Raw | None:
     """Return stored JSON; what somebody wrote by hand and is none is shown as text."""
     if raw is None:
         return None
@@ -151,7 +146,8 @@ def _json(raw: bytes | None) -> Raw | None:
     return Raw(raw)
 
 
-def _run(run: str, slug: str, flat: Sequence[bytes]) -> Run:
+def run_of(run: str, slug: str, flat: Sequence[bytes]) -> Run:
+    """Return a run from its hash, a flat list of names and values."""
     fields = {name.decode(): value for name, value in fields_of(flat).items()}
 
     def number(name: str) -> int | None:
@@ -168,51 +164,17 @@ def _run(run: str, slug: str, flat: Sequence[bytes]) -> Run:
         turn=number("turn") or 1,
         attempt=number("attempt") or 0,
         crashes=number("crashes") or 0,
-        event=_json(fields.get("event")),
-        output=_json(fields.get("output")),
+        event=stored_json(fields.get("event")),
+        output=stored_json(fields.get("output")),
         error=codec.decode_as(error, Failure) if error else None,
         worker=fields.get("worker", b"").decode(),
         code=fields.get("code", b"").decode(),
         source=fields.get("source", b"event").decode(),
         parent=fields.get("parent", b"").decode(),
-        progress=_json(fields.get("progress")),
+        progress=stored_json(fields.get("progress")),
         why=fields.get("why", b"").decode(),
         by=fields.get("by", b"").decode(),
     )
-
-
-async def find(wire: Wire, run: str) -> Run | None:
-    """Return a run by its id alone; one whose entry stands and that nobody has started yet is `queued`."""
-    ms = ulid_ms(run)
-    if ms is None:
-        return None
-    known = await functions(wire)
-    if not known:
-        return None
-    hashes = await wire.loads(*(("HGETALL", keys.run(function.slug, run)) for function in known))
-    for function, flat in zip(known, hashes, strict=True):
-        if flat:
-            return _run(run, function.slug, flat)
-    return await _unstarted(wire, known, run, ms)
-
-
-async def _unstarted(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
-    """Run ids are derived from name, entry and function: look at the entries of that millisecond."""
-    published = [name.decode() for name in await wire.load("ZRANGE", keys.event_names(), 0, 999)]
-    pairs = [
-        (function, name)
-        for function in known
-        for pattern in function.events
-        for name in (filter(partial(covers, pattern), published) if pattern.endswith("*") else [pattern])
-    ]
-    if not pairs:
-        return None
-    replies = await wire.loads(*(("XRANGE", keys.events(name), ms, ms, "COUNT", 1_000) for _, name in pairs))
-    for (function, name), entries in zip(pairs, replies, strict=True):
-        for entry, _ in entries:
-            if run_id(function.slug, "event", f"{name}|{entry.decode()}", ms) == run:
-                return Run(id=run, function=function.slug, status="queued", queued=ms)
-    return None
 
 
 async def event_json(wire: Wire, slug: str, run: str) -> dict[str, Any] | None:
@@ -259,16 +221,3 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
         )
         views.append((noted.since, 1 << 30, view))
     return [view for _, _, view in sorted(views, key=lambda row: row[:2])]
-
-
-async def wait_for_end(wire: Wire, run: str, seconds: float) -> Run | None:
-    """Return a run when it has ended, or as it is after `seconds`; looks 4 times a second, workers write nothing."""
-    until = time.monotonic() + seconds
-    pause = 0.02
-    while True:
-        found = await find(wire, run)
-        left = until - time.monotonic()
-        if (found is not None and found.has_ended) or left <= 0:
-            return found
-        await asyncio.sleep(min(pause, left))
-        pause = min(0.25, pause * 2)

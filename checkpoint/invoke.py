@@ -6,11 +6,11 @@ from typing import Any
 from msgspec import Raw
 
 from bus import codec
-from bus.clock import now_ms
 from bus.errors import ConfigError
 from bus.event import RawEvent
 from bus.ids import run_id, ulid
 from bus.wire import keys
+from bus.wire.retry import patiently
 from bus.wire.wire import Wire
 from checkpoint.begin import begin
 
@@ -22,7 +22,7 @@ async def invoke(wire: Wire, slug: str, data: Mapping[str, Any]) -> str:
     if not await wire.load("HEXISTS", keys.functions(), slug, patience=2.0):
         known = sorted(name.decode() for name in await wire.load("HKEYS", keys.functions(), patience=2.0))
         raise ConfigError(f"function {slug[:100]!r} is not registered; there are {', '.join(known) or 'none'}")
-    now = now_ms()
+    now = await patiently(wire.clock, 2.0)
     run = run_id(slug, "invoke", ulid(), now)
     event = RawEvent(id=run, name=INVOKED, data=Raw(codec.encode(dict(data))), ts=now)
     await begin(wire, slug, run, "invoke", event, patience=10.0)

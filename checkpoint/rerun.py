@@ -3,14 +3,14 @@
 from msgspec import Raw
 
 from bus import codec
-from bus.clock import now_ms
 from bus.errors import ConfigError
 from bus.event import RawEvent
 from bus.ids import run_id, ulid
 from bus.wire import keys
+from bus.wire.retry import patiently
 from bus.wire.wire import Wire
 from checkpoint.begin import begin
-from checkpoint.history import find
+from checkpoint.find import find
 
 _KEPT_MS = 86_400_000
 
@@ -26,7 +26,7 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
     event = _event(found.event)
     if event is None:
         raise ConfigError(f"run {run} has no event yet; it has not begun")
-    new = run_id(found.function, "rerun", f"{run}|{request or ulid()}", now_ms())
+    new = run_id(found.function, "rerun", f"{run}|{request or ulid()}", await patiently(wire.clock, 2.0))
     if from_step:
         copied = await wire.lasting_script(
             "run_copy", [keys.function(found.function)], run, new, from_step, _KEPT_MS, patience=10.0

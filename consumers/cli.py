@@ -21,7 +21,8 @@ from bus.observe.signals import Signals
 from bus.settings import Settings
 from bus.wire.wire import Wire
 from checkpoint.cli import with_wire
-from checkpoint.history import Run, wait_for_end
+from checkpoint.find import wait_for_end
+from checkpoint.history import Run
 from checkpoint.invoke import invoke as invoked
 from consumers.worker import Worker
 from producers.cli import data_of

@@ -24,13 +24,15 @@ from bus.durations import milliseconds, moment_ms
 from bus.errors import BusError, ConfigError
 from bus.event import Event, EventData, NewEvent
 from bus.function import Function
+from bus.ids import entry_place
 from bus.observe.signals import Noticed, Signals
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.streams import event_of, fields_of
 from bus.wire.wire import Wire
 from checkpoint.cancel import cancel
-from checkpoint.history import Run, StepView, find, list_runs, steps
+from checkpoint.find import find
+from checkpoint.history import Run, StepView, list_runs, steps
 from checkpoint.invoke import invoke
 from checkpoint.rerun import rerun
 from checkpoint.signals import send_signal
@@ -285,15 +287,10 @@ class Harness:
             except BusError:  # not there yet
                 continue
             for flat in groups:
-                group = dict(zip(flat[::2], flat[1::2], strict=True))
-                if group[b"pending"] or _place(group[b"last-delivered-id"]) < _place(last):
+                group = fields_of(flat)
+                if group[b"pending"] or entry_place(group[b"last-delivered-id"].decode()) < entry_place(last.decode()):
                     return f"{name.decode()} has events that {group[b'name'].decode()} has not done with"
         return ""
 
     def _slugs(self) -> list[str]:
         return [function.slug for bus in self._buses for function in bus.functions.values()]
-
-
-def _place(entry: bytes) -> tuple[int, int]:
-    ms, _, number = entry.decode().partition("-")
-    return int(ms), int(number or 0)

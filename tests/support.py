@@ -22,7 +22,8 @@ from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.streams import Stored, fields_of
 from bus.wire.wire import Wire
-from checkpoint.history import Run, StepView, find, list_runs, steps
+from checkpoint.find import find
+from checkpoint.history import Run, StepView, list_runs, steps
 from consumers.worker import Worker, running
 
 R = TypeVar("R")

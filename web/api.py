@@ -12,7 +12,8 @@ from bus.durations import milliseconds
 from bus.errors import ConfigError
 from bus.wire.registry import functions
 from bus.wire.wire import Wire
-from checkpoint.history import STATUSES, counts, find, list_runs, steps, wait_for_end
+from checkpoint.find import find, wait_for_end
+from checkpoint.history import STATUSES, counts, list_runs, steps
 from checkpoint.lines import lines
 
 MOST = 1_000

@@ -12,7 +12,8 @@ from starlette.routing import Route
 from bus.clock import now_ms
 from bus.wire import keys
 from bus.wire.registry import functions, workers
-from checkpoint.history import counts, find, list_runs, steps
+from checkpoint.find import find
+from checkpoint.history import counts, list_runs, steps
 from checkpoint.lines import lines
 from web import views
 

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from bus.clock import now_ms
-from bus.errors import BusError, GroupMissing, ScriptMissing, StoreUnavailable
+from bus.errors import BusError, GroupMissing, ScriptMissing, StoreError, StoreUnavailable
 from bus.event import Outgoing, RawEvent
 from bus.failpoints import reached
-from bus.ids import entry_ms
+from bus.ids import entry_ms, entry_place
 from bus.wire import keys
 from bus.wire.pipeline import Argument
 from bus.wire.retry import patiently
@@ -152,6 +152,24 @@ async def is_pending_for(wire: Wire, stream: str, group: str, entry: str, consum
     except GroupMissing:
         return False
     return bool(found) and found[0][1].decode() == consumer
+
+
+async def stands(wire: Wire, stream: str, group: str, entry: str) -> bool:
+    """Return whether a group has not done with an entry: it is still to be delivered, or pending.
+
+    GroupMissing when there is no such stream or group.
+    """
+    try:
+        groups = [fields_of(flat) for flat in await wire.load("XINFO", "GROUPS", stream)]
+    except StoreError as error:
+        raise GroupMissing(str(error)) if "no such key" in str(error) else error from None
+    delivered = next((found[b"last-delivered-id"] for found in groups if found[b"name"] == group.encode()), None)
+    if delivered is None:
+        raise GroupMissing(f"{stream} has no group {group}")
+    # In this order: an entry that is delivered in between is pending then.
+    if entry_place(delivered.decode()) < entry_place(entry):
+        return True
+    return bool(await wire.load("XPENDING", stream, group, entry, entry, 1))
 
 
 async def pending(wire: Wire, stream: str, group: str, consumer: str, idle_ms: int, count: int) -> list[str]:

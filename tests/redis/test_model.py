@@ -334,7 +334,7 @@ class Spine(RuleBasedStateMachine):
     @rule()
     def cancel(self) -> None:
         """Somebody cancels: what waits or is queued ends at once, what runs is asked."""
-        answer = self.script("run_cancel", 60_000, self.run, '{"name":"cancelled","message":""}', 0, "null")
+        answer = self.script("run_cancel", 60_000, self.run, '{"name":"cancelled","message":""}', "")
         run = self.model.run
         if run is None:
             assert answer == "gone"

@@ -7,8 +7,10 @@ ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  how long an ended run is kept, ms
 ARGV[3]  run
 ARGV[4]  why: an error as JSON
-ARGV[5]  1 when its entry stands and nobody has started it yet: it is written, so that it never starts
-ARGV[6]  its event as JSON, then
+ARGV[5]  its event as JSON when its entry stands and nobody has started it: it is written, so that it never starts; or empty
+ARGV[6]  its source, then
+ARGV[7]  its parent (`<slug>|<run>|<step>`) or empty, then
+ARGV[8]  when it was queued, ms, then
 
 Returns cancelled, asked, ended or gone ]]
 -- flags: allow-oom
@@ -17,12 +19,16 @@ local fn, run, now = KEYS[1], ARGV[3], server_now(ARGV[1])
 local key = fn .. 'run:' .. run
 local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'parent', 'cancels', 'holds', 'entry')
 if not h[1] then
-  if ARGV[5] ~= '1' then
+  if ARGV[5] == '' then
     return 'gone'
   end
-  redis.call('HSET', key, 'format', '1', 'source', 'event', 'turn', '1', 'queued', now, 'event', ARGV[6])
-  finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], '')
-  move(fn, run, nil, 'cancelled', now)
+  redis.call('HSET', key, 'format', '1', 'source', ARGV[6], 'turn', '1', 'queued', ARGV[8], 'event', ARGV[5])
+  if ARGV[7] ~= '' then
+    redis.call('HSET', key, 'parent', ARGV[7])
+  end
+  finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps')
+  move(fn, run, nil, 'cancelled', ARGV[8])
+  tell(fn, run, 'cancelled', ARGV[7], 'cancelled')
   return 'cancelled'
 end
 if ENDED[h[1]] then

@@ -1,0 +1,95 @@
+"""Find: a run by its id alone. One that nobody has started has no hash yet: it is the entry that will begin it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from bus import codec
+from bus.errors import GroupMissing
+from bus.ids import run_id, ulid_ms
+from bus.trigger import covers
+from bus.wire import keys
+from bus.wire.registry import Registered, functions
+from bus.wire.streams import event_of, fields_of, stands
+from bus.wire.wire import Wire
+from checkpoint.history import Run, run_of, stored_json
+
+_ENTRIES = 1_000
+"""How many entries of a stream are looked at: those from the id's own millisecond on, oldest first."""
+
+
+async def find(wire: Wire, run: str) -> Run | None:
+    """Return a run by its id; one whose entry stands and that nobody has started yet is `queued`."""
+    ms = ulid_ms(run)
+    known = await functions(wire) if ms is not None else []
+    if ms is None or not known:
+        return None
+    found = await _begun(wire, known, run)
+    found = found or await _published(wire, known, run, ms) or await _asked_for(wire, known, run, ms)
+    return found or await _begun(wire, known, run)  # it may have begun while we looked at the entries
+
+
+async def _begun(wire: Wire, known: Sequence[Registered], run: str) -> Run | None:
+    hashes = await wire.loads(*(("HGETALL", keys.run(function.slug, run)) for function in known))
+    rows = zip(known, hashes, strict=True)
+    return next((run_of(run, function.slug, flat) for function, flat in rows if flat), None)
+
+
+async def _published(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+    """Look at the events of that millisecond: run ids are derived from name, entry and function."""
+    published = [name.decode() for name in await wire.load("ZRANGE", keys.event_names(), 0, 999)]
+    pairs = [
+        (function.slug, name)
+        for function in known
+        for pattern in function.events
+        for name in (filter(partial(covers, pattern), published) if pattern.endswith("*") else [pattern])
+    ]
+    replies = await wire.loads(*(("XRANGE", keys.events(name), ms, ms, "COUNT", _ENTRIES) for _, name in pairs))
+    for (slug, name), entries in zip(pairs, replies, strict=True):
+        for entry, flat in ((raw.decode(), flat) for raw, flat in entries):
+            if run_id(slug, "event", f"{name}|{entry}", ms) != run:
+                continue
+            if not await _will_begin(wire, keys.events(name), slug, entry):
+                return None
+            event = stored_json(codec.encode(event_of(name, entry, fields_of(flat))))
+            return Run(id=run, function=slug, status="queued", queued=ms, event=event)
+    return None
+
+
+async def _will_begin(wire: Wire, stream: str, slug: str, entry: str) -> bool:
+    try:
+        return await stands(wire, stream, slug, entry)
+    except GroupMissing:  # no worker has read this stream yet
+        return True
+
+
+async def _asked_for(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+    """Look at the queues: an entry that begins a run was added after the time in its id, by the server's clock."""
+    queues = await wire.loads(*(("XRANGE", keys.queue(f.slug), ms, "+", "COUNT", _ENTRIES) for f in known))
+    for function, entries in zip(known, queues, strict=True):
+        for fields in (fields_of(flat) for _, flat in entries):
+            if fields.get(b"run") == run.encode() and b"event" in fields:
+                return Run(
+                    id=run,
+                    function=function.slug,
+                    status="queued",
+                    queued=ms,
+                    event=stored_json(fields[b"event"]),
+                    source=fields.get(b"source", b"").decode(),
+                    parent=fields.get(b"parent", b"").decode(),
+                )
+    return None
+
+
+async def wait_for_end(wire: Wire, run: str, seconds: float) -> Run | None:
+    """Return a run when it has ended, or as it is after `seconds`; looks 4 times a second, workers write nothing."""
+    until = time.monotonic() + seconds
+    pause = 0.02
+    while True:
+        found = await find(wire, run)
+        left = until - time.monotonic()
+        if (found is not None and found.has_ended) or left <= 0:
+            return found
+        await asyncio.sleep(min(pause, left))
+        pause = min(0.25, pause * 2)

@@ -1,0 +1,136 @@
+"""Runs that nobody has started: they have no hash yet, are found by their entry, and can be cancelled."""
+
+import pytest
+
+from bus import Bus, Context, On, Step, StepFailed
+from bus.ids import entry_ms, run_id
+from bus.wire import keys
+from bus.wire.registry import register
+from bus.wire.streams import fields_of
+from checkpoint.cancel import cancel
+from checkpoint.find import find
+from checkpoint.invoke import invoke
+from checkpoint.rerun import rerun
+from consumers.worker import Worker
+from tests.support import Lab, eventually
+
+
+@pytest.fixture
+async def resting(lab: Lab) -> Lab:
+    """A function whose worker has left, so that what comes now stands."""
+
+    @lab.app.function("f", on=On("a", if_="!has(event.data.unwanted)"))
+    async def f(ctx: Context[dict], step: Step) -> str:
+        return "done"
+
+    await rest(lab, await lab.work())
+    return lab
+
+
+async def rest(lab: Lab, worker: Worker) -> None:
+    worker.stop()
+
+    async def gone() -> bool:
+        return await lab.wire.call("ZCARD", keys.workers()) == 0
+
+    await eventually(gone, "the worker has left")
+
+
+async def published(lab: Lab, data: dict | None = None) -> str:
+    entry = (await lab.send("a", data)).entry
+    return run_id("test-f", "event", f"a|{entry}", entry_ms(entry))
+
+
+async def test_a_run_of_an_event_is_queued_until_a_worker_comes(resting: Lab) -> None:
+    run = await published(resting, {"n": 1})
+    found = await find(resting.wire, run)
+    assert found is not None
+    assert (found.status, found.function, found.has_ended) == ("queued", "test-f", False)
+    assert found.event is not None
+    assert b'"data":{"n":1}' in bytes(found.event)
+    await resting.work()
+    await resting.status(run, "completed")
+
+
+async def test_an_invoked_run_and_a_rerun_are_queued_until_a_worker_comes(resting: Lab) -> None:
+    first = await invoke(resting.wire, "test-f", {"n": 1})
+    found = await find(resting.wire, first)
+    assert found is not None
+    assert (found.status, found.function, found.source) == ("queued", "test-f", "invoke")
+    again = await rerun(resting.wire, first)
+    found = await find(resting.wire, again)
+    assert found is not None
+    assert (found.status, found.source) == ("queued", f"rerun {first}")
+    await resting.work()
+    await resting.status(first, "completed")
+    await resting.status(again, "completed")
+
+
+async def test_an_invoked_run_that_nobody_has_started_is_cancelled(resting: Lab) -> None:
+    run = await invoke(resting.wire, "test-f", {"n": 1})
+    assert await cancel(resting.wire, run, "early") == "cancelled"
+    found = await find(resting.wire, run)
+    assert found is not None
+    assert (found.status, found.source) == ("cancelled", "invoke")
+    await resting.work()
+    await resting.idle()
+    assert [(one.id, one.status) for one in await resting.runs()] == [(run, "cancelled")]
+
+
+async def test_who_called_a_run_that_is_cancelled_before_it_starts_is_told(lab: Lab) -> None:
+    other = Bus("other")
+
+    @other.function("f")
+    async def f(ctx: Context[dict], step: Step) -> str:
+        return "done"
+
+    @lab.app.function("caller", on="a")
+    async def caller(ctx: Context[dict], step: Step) -> str:
+        try:
+            return await step.invoke("call", "other-f")
+        except StepFailed as error:
+            return error.name
+
+    await register(lab.wire, f)
+    await lab.work()
+    await lab.send("a")
+    run = await lab.first()
+    await lab.status(run, "waiting")
+    [(_, fields)] = await lab.wire.call("XRANGE", keys.queue("other-f"), "-", "+")
+    called = fields_of(fields)[b"run"].decode()
+    assert await cancel(lab.wire, called, "early") == "cancelled"
+    await lab.work(app=other)
+    assert bytes((await lab.status(run, "completed")).output or b"") == b'"cancelled"'
+
+
+async def test_an_entry_that_came_to_nothing_is_no_run(resting: Lab) -> None:
+    run = await published(resting, {"unwanted": True})
+    await resting.work()
+    await resting.idle()
+
+    async def is_gone() -> bool:
+        return await find(resting.wire, run) is None
+
+    await eventually(is_gone, "no run")
+
+
+async def test_a_run_whose_time_to_be_kept_is_over_is_gone_though_its_event_stands(resting: Lab) -> None:
+    run = await published(resting)
+    await resting.work()
+    await resting.status(run, "completed")
+    await resting.idle()
+    await resting.wire.call("DEL", keys.run("test-f", run))
+    assert await find(resting.wire, run) is None
+    assert await cancel(resting.wire, run, "late") == "gone"
+
+
+async def test_a_registered_function_that_no_worker_has_read_for_has_queued_runs(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None: ...
+
+    lab.app.connect(lab.wire)
+    await register(lab.wire, f)
+    run = await published(lab)
+    found = await find(lab.wire, run)
+    assert found is not None
+    assert found.status == "queued"
