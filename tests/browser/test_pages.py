@@ -166,6 +166,26 @@ def test_a_run_that_waits_for_others_says_for_whom_and_its_buttons_act(browser: 
     assert parent in page.inner_text("main")
 
 
+def test_a_button_pressed_while_the_page_is_fetched_anew_still_acts(browser: Any, site: Site) -> None:
+    site.publish("wait")
+    run = site.run("waiting")
+    page = open_page(browser, f"{site.url}/runs/{run}")
+    fetched: list[Any] = []
+    page.route(f"**/runs/{run}", lambda route: fetched.append(route))
+    until = time.monotonic() + 10
+    while not fetched:
+        assert time.monotonic() < until, "the page does not look again"
+        page.wait_for_timeout(20)
+    page.get_by_role("button", name="Cancel").hover()
+    page.mouse.down()
+    answer = fetched[0].fetch()
+    fetched[0].fulfill(response=answer, body=answer.text().replace("Cancel", "Cancel it"))
+    page.evaluate("fetch('/health').then(answer => answer.text())")  # that answer was read before this one
+    page.unroute(f"**/runs/{run}")
+    page.mouse.up()
+    page.wait_for_selector("h1 .status.cancelled", timeout=10_000)
+
+
 def until_runs(site: Site, status: str, function: str) -> list[str]:
     until = time.monotonic() + 20
     while not (found := site.get(f"/v1/runs?status={status}&function={function}")):
