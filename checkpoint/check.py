@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
-from bus.errors import GroupMissing
 from bus.wire import keys
 from bus.wire.streams import stands
 from bus.wire.wire import Wire
@@ -49,10 +48,7 @@ async def _is_pending(wire: Wire, one: Unheld) -> bool:
     name, _, entry = one.entry.rpartition("|")
     if not name or name == "queue" or one.status == "waiting":
         return False
-    try:
-        return await stands(wire, keys.events(name), one.slug, entry)
-    except GroupMissing:
-        return False
+    return await stands(wire, keys.events(name), one.slug, entry, without_group=False)
 
 
 async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from bus import codec
-from bus.errors import GroupMissing
 from bus.ids import run_id, ulid_ms
 from bus.trigger import covers
 from bus.wire import keys
@@ -50,18 +49,12 @@ async def _published(wire: Wire, known: Sequence[Registered], run: str, ms: int)
         for entry, flat in ((raw.decode(), flat) for raw, flat in entries):
             if run_id(slug, "event", f"{name}|{entry}", ms) != run:
                 continue
-            if not await _will_begin(wire, keys.events(name), slug, entry):
+            # Where there is no group, no worker has read the stream yet: one will, from the first entry on.
+            if not await stands(wire, keys.events(name), slug, entry, without_group=True):
                 return None
             event = stored_json(codec.encode(event_of(name, entry, fields_of(flat))))
             return Run(id=run, function=slug, status="queued", queued=ms, event=event)
     return None
-
-
-async def _will_begin(wire: Wire, stream: str, slug: str, entry: str) -> bool:
-    try:
-        return await stands(wire, stream, slug, entry)
-    except GroupMissing:  # no worker has read this stream yet
-        return True
 
 
 async def _asked_for(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:

@@ -34,6 +34,8 @@ def send(
         sys.stdout.write(json.dumps({**told, "runs": runs} if wait else told) + "\n")
     else:
         sys.stdout.write(f"{stored.id}{'  (was there already)' if stored.duplicate else ''}\n")
+        if wait and not ends:
+            sys.stdout.write("  no function made a run of it\n")
         for end in ends:
             sys.stdout.write(f"  {end.run}  {end.slug}  {end.status}\n")
     if any(not end.has_ended for end in ends):

@@ -9,6 +9,7 @@ from bus.ids import entry_ms, run_id
 from bus.trigger import covers
 from bus.wire import keys
 from bus.wire.registry import functions
+from bus.wire.streams import stands
 from bus.wire.wire import Wire
 
 ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
@@ -27,16 +28,24 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 async def outcomes(wire: Wire, name: str, entry: str, seconds: float) -> list[Outcome]:
-    """Return the runs that registered functions make of an event, when all have ended or after `seconds`."""
-    ms = entry_ms(entry)
+    """Return the runs that functions make of an event, when all have ended or after `seconds`.
+
+    A function that did not want the event (its `if` did not hold) has no run of it.
+    """
     slugs = [function.slug for function in await functions(wire) if any(covers(one, name) for one in function.events)]
-    runs = [(slug, run_id(slug, "event", f"{name}|{entry}", ms)) for slug in slugs]
     until = time.monotonic() + seconds
     while True:
-        found = await wire.loads(*(("HGET", keys.run(slug, run), "status") for slug, run in runs)) if runs else []
-        statuses = [(status or b"queued").decode() for status in found]
-        if all(status in ENDED for status in statuses) or time.monotonic() >= until:
-            return [
-                Outcome(run, slug, status, status in ENDED) for (slug, run), status in zip(runs, statuses, strict=True)
-            ]
+        looks = await asyncio.gather(*(_look(wire, slug, name, entry) for slug in slugs))
+        found = [one for one in looks if one is not None]
+        if all(one.has_ended for one in found) or time.monotonic() >= until:
+            return found
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _look(wire: Wire, slug: str, name: str, entry: str) -> Outcome | None:
+    run = run_id(slug, "event", f"{name}|{entry}", entry_ms(entry))
+    status = await wire.load("HGET", keys.run(slug, run), "status")
+    if status is None and await stands(wire, keys.events(name), slug, entry, without_group=True):
+        return Outcome(run, slug, "queued", has_ended=False)
+    status = status or await wire.load("HGET", keys.run(slug, run), "status")  # begun and done with since we looked
+    return Outcome(run, slug, status.decode(), status.decode() in ENDED) if status is not None else None

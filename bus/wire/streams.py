@@ -154,18 +154,20 @@ async def is_pending_for(wire: Wire, stream: str, group: str, entry: str, consum
     return bool(found) and found[0][1].decode() == consumer
 
 
-async def stands(wire: Wire, stream: str, group: str, entry: str) -> bool:
+async def stands(wire: Wire, stream: str, group: str, entry: str, *, without_group: bool) -> bool:
     """Return whether a group has not done with an entry: it is still to be delivered, or pending.
 
-    GroupMissing when there is no such stream or group.
+    `without_group` is the answer when there is no such stream or group.
     """
     try:
         groups = [fields_of(flat) for flat in await wire.load("XINFO", "GROUPS", stream)]
     except StoreError as error:
-        raise GroupMissing(str(error)) if "no such key" in str(error) else error from None
+        if "no such key" not in str(error):
+            raise
+        groups = []
     delivered = next((found[b"last-delivered-id"] for found in groups if found[b"name"] == group.encode()), None)
     if delivered is None:
-        raise GroupMissing(f"{stream} has no group {group}")
+        return without_group
     # In this order: an entry that is delivered in between is pending then.
     if entry_place(delivered.decode()) < entry_place(entry):
         return True

@@ -5,6 +5,7 @@ import pytest
 from bus import Bus, Context, On, Step, StepFailed
 from bus.ids import entry_ms, run_id
 from bus.wire import keys
+from bus.wire.outcomes import outcomes
 from bus.wire.registry import register
 from bus.wire.streams import fields_of
 from checkpoint.cancel import cancel
@@ -103,15 +104,13 @@ async def test_who_called_a_run_that_is_cancelled_before_it_starts_is_told(lab: 
     assert bytes((await lab.status(run, "completed")).output or b"") == b'"cancelled"'
 
 
-async def test_an_entry_that_came_to_nothing_is_no_run(resting: Lab) -> None:
-    run = await published(resting, {"unwanted": True})
+async def test_an_event_that_no_function_wanted_has_no_run_to_wait_for(resting: Lab) -> None:
+    entry = (await resting.send("a", {"unwanted": True})).entry
+    [queued] = await outcomes(resting.wire, "a", entry, 0)
+    assert (queued.status, queued.has_ended) == ("queued", False)
     await resting.work()
-    await resting.idle()
-
-    async def is_gone() -> bool:
-        return await find(resting.wire, run) is None
-
-    await eventually(is_gone, "no run")
+    assert await outcomes(resting.wire, "a", entry, 60) == []
+    assert await find(resting.wire, queued.run) is None
 
 
 async def test_a_run_whose_time_to_be_kept_is_over_is_gone_though_its_event_stands(resting: Lab) -> None:
