@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from bus.errors import BusError
 from bus.function import Function
 from bus.observe.signals import Signals
@@ -20,25 +22,41 @@ from consumers.quiet import outside
 from consumers.turn import Turn
 
 
+class _Held(msgspec.Struct, frozen=True):
+    """The shared places a run has while its entry is in hand."""
+
+    limits: tuple[str, ...]
+    delivery: Delivery
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the entry has gone without a turn: its run had ended, or is another worker's."""
+        return self.delivery.source.in_hand.get(self.delivery.id) is not self.delivery
+
+
 class Shared:
     """The shared places that the runs of one worker hold."""
 
     def __init__(self, wire: Wire, signals: Signals) -> None:
         self._wire = wire
         self._signals = signals
-        self._held: dict[str, tuple[str, ...]] = {}
+        self._held: dict[str, _Held] = {}
         self._giving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
-        """Renew the leases of all places held; runs until cancelled."""
+        """Renew the leases of all places held; runs until cancelled.
+
+        A place whose entry is no longer in hand is left to its lease: by now another worker may have it for that run.
+        """
         lease_ms = self._wire.settings.lease_ms
         while True:
             await asyncio.sleep(lease_ms / 4_000)
             try:
+                self._held = {holder: held for holder, held in self._held.items() if not held.is_over}
                 if self._held:
                     until = await self._wire.clock() + lease_ms
-                    pairs = [(limit, holder) for holder, limits in self._held.items() for limit in limits]
+                    pairs = [(limit, holder) for holder, held in self._held.items() for limit in held.limits]
                     await asyncio.gather(
                         *(self._wire.call("ZADD", keys.limit(limit), "XX", until, holder) for limit, holder in pairs)
                     )
@@ -71,15 +89,18 @@ class Shared:
                 return True  # it runs already under this entry: start knows
             taken.append(limit)
         if taken:
-            self._held[holder] = tuple(taken)
+            self._held[holder] = _Held(tuple(taken), delivery)
         return True
 
     def left(self, turn: Turn) -> None:
         """A turn has left: its places are given back, if the run is still this worker's."""
         holder = f"{turn.owned.slug}|{turn.owned.run}"
-        limits = self._held.pop(holder, ())
-        if limits and turn.delivery.consumer == turn.delivery.source.lease.consumer:
-            task = outside(self._loop, self._give_all(limits, holder))
+        held = self._held.get(holder)
+        if held is None or held.delivery is not turn.delivery:  # the run's next turn has begun, and has them now
+            return
+        del self._held[holder]
+        if turn.delivery.consumer == turn.delivery.source.lease.consumer:
+            task = outside(self._loop, self._give_all(held.limits, holder))
             self._giving.add(task)
             task.add_done_callback(self._giving.discard)
 

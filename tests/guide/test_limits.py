@@ -552,3 +552,24 @@ async def test_a_limit_that_two_functions_share(lab: Lab) -> None:
         return not await lab.wire.call("ZCARD", keys.limit("gpu=ann"))
 
     await eventually(given_back, "no shared place is held")
+
+
+async def test_a_shared_place_that_was_taken_for_a_run_that_has_ended_comes_free(lab: Lab) -> None:
+    @lab.app.function("f", on=Asked, concurrency=Concurrency(1, key="event.data.userId", shared="gpu"))
+    async def f(ctx: Context[Asked], step: Step) -> None: ...
+
+    await lab.work()
+    await lab.app.send(Asked("ann", 1))
+    run = await lab.one()
+    # A worker that dies after a run's end leaves its entry: the next one asks for a place before start says "ended".
+    await lab.wire.call(
+        "XADD", keys.queue("test-f"), "*", "run", run.id, "turn", "1", "why", "place", "holds", "c0:ann"
+    )
+    await lab.idle()
+
+    async def given_back() -> bool:
+        return not await lab.wire.call("ZCOUNT", keys.limit("gpu=ann"), await lab.wire.clock(), "+inf")
+
+    await eventually(given_back, "no shared place is held")
+    await lab.app.send(Asked("ann", 2))
+    await lab.ended(2)
