@@ -1,7 +1,8 @@
 """What the spine does in a second, beside the raw floor of the same server: `make bench`.
 
-One worker process, the server with its append-only file at everysec, all on one machine: the ratios say more than the
-rates. The floor is XADD → XREADGROUP → XACK on the same pipelined connection, with no state kept.
+One worker process, the server with its append-only file at everysec, the status page open, all on one machine: the
+ratios say more than the rates. The floor is XADD → XREADGROUP → XACK on the same pipelined connection, with no state
+kept.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.app import app
+from bench.page import open_page
 from bus.bus import NewEvent
 from bus.settings import Settings
 from bus.wire import keys
@@ -158,7 +160,12 @@ def _quantiles(took: list[float]) -> tuple[float, float]:
 
 
 async def measure(url: str, scale: float) -> None:
-    """Measure and print."""
+    """Measure and print, with a page open."""
+    async with open_page(url):
+        await _measure(url, scale)
+
+
+async def _measure(url: str, scale: float) -> None:
     wire = Wire(Settings(redis_url=url), "bench")
     bench = Bench(wire, url)
     app.connect(wire)
