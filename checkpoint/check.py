@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from bus.wire import keys
+from bus.wire.bounds import parts
 from bus.wire.streams import stands
 from bus.wire.wire import Wire
 
@@ -36,10 +37,10 @@ class Unheld(msgspec.Struct, frozen=True):
 
 async def unheld(wire: Wire, slug: str, runs: Sequence[str]) -> list[Unheld]:
     """Return those of a function's runs that nobody seems to hold: one look."""
-    if not runs:
-        return []
-    rows = await wire.script("runs_unheld", [keys.function(slug)], *runs)
-    seen = [Unheld(slug, *(part.decode() for part in row)) for row in rows]
+    seen: list[Unheld] = []
+    for part in parts(runs):
+        rows = await wire.script("runs_unheld", [keys.function(slug)], *part)
+        seen += [Unheld(slug, *(word.decode() for word in row)) for row in rows]
     return [one for one in seen if not await _is_pending(wire, one)]
 
 

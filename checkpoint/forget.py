@@ -2,6 +2,7 @@
 
 from bus.errors import BusError, ConfigError
 from bus.wire import keys
+from bus.wire.bounds import parts
 from bus.wire.registry import functions
 from bus.wire.wire import Wire
 
@@ -25,8 +26,8 @@ async def forget(wire: Wire, slug: str) -> list[str]:
             except BusError:  # no such stream
                 continue
     own = [field for field in fields if field.decode().startswith(f"{slug} ")]
-    if own:
-        await wire.call("HDEL", keys.triggers(), *own)
+    for part in parts(own):
+        await wire.call("HDEL", keys.triggers(), *part)
     await wire.call("DEL", keys.queue(slug), keys.ends(slug), keys.cron(slug), keys.function_workers(slug))
     await wire.call("HDEL", keys.functions(), slug)
     return dropped

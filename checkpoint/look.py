@@ -6,6 +6,7 @@ import msgspec
 
 from bus import codec
 from bus.wire import keys
+from bus.wire.bounds import parts
 from bus.wire.wire import Wire
 from checkpoint.memo import Failure, Memo
 from checkpoint.save import news_of
@@ -20,6 +21,9 @@ class Seen(msgspec.Struct):
 
 async def look(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[Seen]:
     """Look for turns of a function, each a run and the highest `n` it knows."""
-    flat = [part for turn in turns for part in turn]
-    replies = await wire.script("runs_look", [keys.function(slug)], *flat)
-    return [Seen(codec.decode_as(why, Failure) if why else None, news_of(news)) for why, news in replies]
+    seen: list[Seen] = []
+    for some in parts(turns, width=2):
+        part = [argument for turn in some for argument in turn]
+        replies = await wire.script("runs_look", [keys.function(slug)], *part)
+        seen += [Seen(codec.decode_as(why, Failure) if why else None, news_of(news)) for why, news in replies]
+    return seen

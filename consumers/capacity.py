@@ -3,6 +3,8 @@
 import asyncio
 from collections import deque
 
+from bus.wire.bounds import MOST_ENTRIES
+
 BEAT_S = 0.1
 _AHEAD_S = 0.005
 
@@ -83,7 +85,7 @@ class Capacity:
 
     def share(self) -> int:
         """Return how many entries one read may bring: a quarter of the slots, so that reads and bodies overlap."""
-        return max(1, min(self.room, self.total // 4))
+        return max(1, min(self.room, self.total // 4, MOST_ENTRIES))
 
     async def wait_room(self, *, first: bool) -> None:
         """Wait until there is room for an entry; `first` goes before the others."""

@@ -81,7 +81,7 @@ class Claimer:
         idle = min(5_000, self._wire.settings.lease_ms // 2)
         # In-hand entries are pending too: ask for enough to see past them.
         ids = await pending(self._wire, source.stream, source.group, me, idle, len(source.in_hand) + MOST)
-        strangers = [entry for entry in ids if entry not in source.in_hand][: max(0, self._capacity.free)]
+        strangers = [entry for entry in ids if entry not in source.in_hand][: max(0, min(MOST, self._capacity.free))]
         if not strangers:
             return
         rows = await take(self._wire, source.stream, source.group, me, strangers)

@@ -153,6 +153,46 @@ def test_scripts_say_what_they_take() -> None:
         assert "cjson" not in body, f"{path.name}: payloads pass through Lua as opaque strings"
 
 
+def test_no_script_unpacks_but_in_chunks() -> None:
+    """Lua hands over 8,000 values at most; which list will be longer one day nobody foresees."""
+    for path in (ROOT / "bus/wire/lua").rglob("*.lua"):
+        assert path.name == "many.lua" or "unpack" not in path.read_text(), f"{path.name}: use many or append"
+
+
+BOUNDED = {
+    "bus.wire.fitness: command": "each is written out there",
+    "bus.wire.streams: fields": "of one event: ten at most",
+    "checkpoint.admit: flat": "the intake decides on 50 at a time",
+    "checkpoint.begin: fields": "of one entry: seven",
+    "checkpoint.cancel: arguments": "of one run: eight",
+    "checkpoint.check: arguments": "of one run: four",
+    "checkpoint.ends: names": "six fields",
+    "checkpoint.pop: fences": "the popper takes 50 at a time",
+    "checkpoint.retention: arguments": "three",
+    "checkpoint.retention: groups": "functions on one name: each has a connection of its own here",
+    "checkpoint.save: _open(owned, step, kind, due, attempt, error, took_ms, what)": "of one step: nine",
+    "checkpoint.save: arguments": "of one step: nine",
+    "consumers.reader: how": "four words",
+    "consumers.shared: arguments": "of one run: four",
+}
+"""Lists in commands that are never long, and why. What may be long goes through bounds.parts, as `part`."""
+
+
+def test_every_command_with_a_list_is_bounded() -> None:
+    sent = {"call", "script", "lasting_script", "load", "tell", "tell_script", "together"}
+    found = {
+        f"{name}: {ast.unparse(argument.value)}"
+        for name, path in modules()
+        if name not in {"bus.wire.wire", "bus.wire.pipeline"}
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in sent
+        for argument in node.args
+        if isinstance(argument, ast.Starred)
+    }
+    unbounded = {one for one in found if not one.endswith(": part")} - set(BOUNDED)
+    assert not unbounded, f"{unbounded}: may it be long? then bounds.parts; else say in BOUNDED why not"
+
+
 def test_python_names_every_script_there_is() -> None:
     names = {path.stem for path in (ROOT / "bus/wire/lua").glob("*.lua")}
     texts = "\n".join(path.read_text() for _, path in modules())

@@ -1,12 +1,14 @@
 """Lua scripts: joined from named fragments, told apart by their SHA-1, loaded first on every connection.
 
-A script begins with its header and, when it needs them, a line `-- uses: fence index`: those files of `fragments/` are
-put before its body, because Lua has no includes. `-- flags: allow-oom` lets it write when memory is full: what a
-worker has done must be recorded, or it is done again (reliability T36). User text is only ever KEYS and ARGV.
+A script begins with its header and, when it needs them, a line `-- uses: fence index`: those files of `fragments/`, and
+those they use themselves, are put before its body once, because Lua has no includes. `-- flags: allow-oom` lets it
+write when memory is full: what a worker has done must be recorded, or it is done again. User text is only ever KEYS
+and ARGV.
 """
 
 import hashlib
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
@@ -39,11 +41,17 @@ def all_scripts(*, plain: bool = False) -> dict[str, Script]:
         if not path.name.endswith(".lua"):
             continue
         text = path.read_text()
-        used = _USES.search(text)
-        names = used[1].split() if used else []
-        joined = "\n".join([*(fragments[name] for name in names), text])
+        joined = "\n".join([*(fragments[name] for name in dict.fromkeys(_used(text, fragments))), text])
         name = path.name.removesuffix(".lua")
         flags = _FLAGS.search(text)
         head = f"#!lua flags={flags[1]}\n" if flags else "#!lua\n"
         scripts[name] = Script(name, joined if plain else head + joined)
     return scripts
+
+
+def _used(text: str, fragments: dict[str, str]) -> Iterator[str]:
+    """Yield the fragments a text needs, each after those it needs itself."""
+    used = _USES.search(text)
+    for name in used[1].split() if used else ():
+        yield from _used(fragments[name], fragments)
+        yield name

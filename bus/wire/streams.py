@@ -1,6 +1,6 @@
 """Streams: append events, read a group's entries, acknowledge, give back, and take up what was forgotten."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from bus.event import Outgoing, RawEvent
 from bus.failpoints import reached
 from bus.ids import entry_ms, entry_place
 from bus.wire import keys
+from bus.wire.bounds import parts
 from bus.wire.pipeline import Argument
 from bus.wire.retry import patiently
 from bus.wire.wire import Wire
@@ -76,10 +77,9 @@ class Publisher:
         """Tell of names before their first event, so that nobody can miss it."""
         if not names:
             return
-        command: list[Argument] = ["ZADD", keys.event_names(), "NX"]
-        for name in sorted(names):
-            command += [self._wire.now or now_ms(), name]
-        await patiently(lambda: self._wire.call(*command), patience)
+        for part in parts(sorted(names), width=2):
+            pairs: list[Argument] = [one for name in part for one in (self._wire.now or now_ms(), name)]
+            await patiently(lambda part=pairs: self._wire.call("ZADD", keys.event_names(), "NX", *part), patience)
         self._known |= names
 
     def _first(self, event: Outgoing) -> Any:
@@ -135,14 +135,16 @@ async def ensure_group(wire: Wire, stream: str, group: str, start_ms: int) -> No
             raise
 
 
-async def acknowledge(wire: Wire, stream: str, group: str, ids: Iterable[str]) -> None:
+async def acknowledge(wire: Wire, stream: str, group: str, ids: Sequence[str]) -> None:
     """Acknowledge entries of an event stream."""
-    await patiently(lambda: wire.call("XACK", stream, group, *ids))
+    for part in parts(ids):
+        await patiently(lambda part=part: wire.call("XACK", stream, group, *part))
 
 
-async def acknowledge_turns(wire: Wire, stream: str, group: str, ids: Iterable[str]) -> None:
+async def acknowledge_turns(wire: Wire, stream: str, group: str, ids: Sequence[str]) -> None:
     """Acknowledge and delete entries that have one reader only, in one script, so that the stream never grows."""
-    await wire.lasting_script("turns_acknowledge", [stream], group, *ids)
+    for part in parts(ids):
+        await wire.lasting_script("turns_acknowledge", [stream], group, *part)
 
 
 async def is_pending_for(wire: Wire, stream: str, group: str, entry: str, consumer: str) -> bool:
@@ -190,13 +192,16 @@ async def claim(
 
 async def take(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str]) -> list[tuple[str, Fields]]:
     """Read again entries that are pending for `me`; those that are another's by now are left out."""
-    rows = await wire.script("entries_take", [stream], group, me, *ids)
+    rows: list[Any] = []
+    for part in parts(ids):
+        rows += await wire.script("entries_take", [stream], group, me, *part)
     return [(entry.decode(), fields_of(fields)) for entry, fields in rows]
 
 
 async def release(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str]) -> None:
     """Give entries back, for others to claim at once."""
-    await wire.lasting_script("entries_release", [stream], group, me, *ids, patience=2.0)
+    for part in parts(ids):
+        await wire.lasting_script("entries_release", [stream], group, me, *part, patience=2.0)
 
 
 def event_of(name: str, entry: str, fields: Fields) -> RawEvent:

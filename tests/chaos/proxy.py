@@ -14,9 +14,13 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-Fault = Literal["reply lost", "request lost", "late", "split", "reset in a reply", "silent"]
+import hiredis
+
+Fault = Literal["reply lost", "request lost", "late", "split", "reset in a reply", "silent", "narrow"]
 FAULTS: tuple[Fault, ...] = ("reply lost", "request lost", "late", "split", "reset in a reply", "silent")
 SILENT_S = 1.5
+MOST_ARGUMENTS = 3_999
+"""What some managed servers take of one command: `narrow` does no harm, and counts the commands that have more."""
 
 
 class Proxy:
@@ -84,11 +88,16 @@ class _Proxying:
 
     def strikes(self, direction: str) -> bool:
         is_its_way = (direction == "up") == (self.fault == "request lost")
-        return self.on and is_its_way and self.random.randrange(self.one_in) == 0
+        return self.on and self.fault != "narrow" and is_its_way and self.random.randrange(self.one_in) == 0
 
     async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, direction: str) -> None:
+        commands = hiredis.Reader()
         try:
             while data := await source.read(65_536):
+                if self.fault == "narrow" and direction == "up":
+                    commands.feed(data)
+                    while command := commands.gets():
+                        self.done += len(command) > MOST_ARGUMENTS
                 if not self.strikes(direction):
                     sink.write(data)
                     await sink.drain()

@@ -7,14 +7,11 @@ ARGV[2]  how long the id is remembered, ms
 then the entry's fields
 
 Returns {'stored' or 'there', entry id} ]]
+-- uses: many
 local there = redis.call('GET', KEYS[2])
 if there then
   return { 'there', there }
 end
-local fields = {}
-for i = 3, #ARGV do
-  fields[#fields + 1] = ARGV[i]
-end
-local entry = redis.call('XADD', KEYS[1], '*', unpack(fields))
+local entry = append(KEYS[1], 3)
 redis.call('SET', KEYS[2], entry, 'PX', ARGV[2])
 return { 'stored', entry }

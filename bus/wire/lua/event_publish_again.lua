@@ -7,6 +7,7 @@ ARGV[3]  event id
 then the entry's fields
 
 Returns {'stored' or 'there', entry id} ]]
+-- uses: many
 local since, left = ARGV[2], 10000
 while left > 0 do
   local page = redis.call('XRANGE', KEYS[1], since, '+', 'COUNT', 500)
@@ -24,8 +25,4 @@ while left > 0 do
   end
   left = left - 500
 end
-local fields = {}
-for i = 4, #ARGV do
-  fields[#fields + 1] = ARGV[i]
-end
-return { 'stored', redis.call('XADD', KEYS[1], '*', unpack(fields)) }
+return { 'stored', append(KEYS[1], 4) }

@@ -36,10 +36,8 @@ local answers = each(4, 7, function(a)
 end)
 
 tell_ready(fn)
-if #left > 0 then
-  redis.call('ZREM', fn .. 'runs:running', unpack(left))
-end
+many(left, 1, 'ZREM', fn .. 'runs:running')
 for status, members in pairs(ended) do
-  redis.call('ZADD', fn .. 'runs:' .. status, unpack(members))
+  many(members, 1, 'ZADD', fn .. 'runs:' .. status)
 end
 return answers

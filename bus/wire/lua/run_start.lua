@@ -142,7 +142,5 @@ local answers = each(9, 12, function(a)
   return ARGV[a + 6] == '' and { 'gone' } or created(key, a)
 end)
 tell_ready(fn)
-if #new > 0 then
-  redis.call('ZADD', fn .. 'runs:running', unpack(new))
-end
+many(new, 1, 'ZADD', fn .. 'runs:running')
 return answers

@@ -136,7 +136,5 @@ local answers = each(13, 14, function(a)
   return buffer == 'd' and merged(a) or created(a)
 end)
 tell_ready(fn)
-if #added > 0 then
-  redis.call('ZADD', fn .. 'runs:queued', unpack(added))
-end
+many(added, 1, 'ZADD', fn .. 'runs:queued')
 return answers

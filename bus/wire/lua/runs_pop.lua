@@ -19,7 +19,7 @@ what was started: {entry id, run, fence, event, queued ms, source, turn} for eac
 -- uses: clock places gcra
 local fn, now, most = KEYS[1], server_now(ARGV[1]), tonumber(ARGV[4])
 local gap, more, soonest = tonumber(ARGV[5]), tonumber(ARGV[6]), -1
-local at, started, index = as_text(now), {}, {}
+local at, started, index, begun = as_text(now), {}, {}, {}
 
 -- Returns the first of a run's holds that is not to be had now.
 local function refused(run, holds, before)
@@ -63,6 +63,7 @@ local function queued(run, key, h)
     started[#started + 1] = { id, run, fence, h[6], h[8], h[7], h[3] }
     index[#index + 1] = h[8]
     index[#index + 1] = run
+    begun[#begun + 1] = run
   else
     redis.call('HSET', key, 'entry', 'queue|' .. id)
   end
@@ -117,14 +118,8 @@ while taken < most and looked < 3 * most + 10 do
   end
   tell_ready(fn)
 end
-if #index > 0 then
-  redis.call('ZADD', fn .. 'runs:running', unpack(index))
-  local runs = {}
-  for i = 2, #index, 2 do
-    runs[#runs + 1] = index[i]
-  end
-  redis.call('ZREM', fn .. 'runs:queued', unpack(runs))
-end
+many(index, 1, 'ZADD', fn .. 'runs:running')
+many(begun, 1, 'ZREM', fn .. 'runs:queued')
 if taken == 0 then
   return { 0, {}, soonest, {}, now }
 end

@@ -8,10 +8,7 @@ then the entry ids
 
 Returns how many were pending ]]
 -- flags: allow-oom
-local done = 0
-for from = 3, #ARGV, 1000 do
-  local last = math.min(#ARGV, from + 999)
-  done = done + redis.call('XACK', KEYS[1], ARGV[2], unpack(ARGV, from, last))
-  redis.call('XDEL', KEYS[1], unpack(ARGV, from, last))
-end
+-- uses: many
+local done = many(ARGV, 3, 'XACK', KEYS[1], ARGV[2])
+many(ARGV, 3, 'XDEL', KEYS[1])
 return done

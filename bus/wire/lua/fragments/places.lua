@@ -2,6 +2,7 @@
 -- (throttle). A run that waits is in the backlog of one of them. `ready` lists the backlogs whose first may be tried,
 -- `full` those whose first was refused; one too many in either costs a look. A script tells `ready` of all lines at once, at
 -- its end: tell_ready.
+-- uses: many
 local exact, lower, gone = {}, {}, {}
 
 local function stand_in_line(fn, run, hold, rank)
@@ -31,15 +32,9 @@ local function ready(fn, hold)
 end
 
 local function tell_ready(fn)
-  if #exact > 0 then
-    redis.call('ZADD', fn .. 'ready', unpack(exact))
-  end
-  if #gone > 0 then
-    redis.call('ZREM', fn .. 'ready', unpack(gone))
-  end
-  if #lower > 0 then
-    redis.call('ZADD', fn .. 'ready', 'LT', unpack(lower))
-  end
+  many(exact, 1, 'ZADD', fn .. 'ready')
+  many(gone, 1, 'ZREM', fn .. 'ready')
+  many(lower, 1, 'ZADD', fn .. 'ready', 'LT')
   exact, lower, gone = {}, {}, {}
 end
 

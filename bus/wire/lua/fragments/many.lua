@@ -1,0 +1,23 @@
+-- many: commands with as many arguments as there are. Lua hands over 8,000 at most, some servers take 3,999 of one command:
+-- so a thousand go at a time. No script unpacks anything elsewhere (tests/test_house.py).
+local AT_A_TIME = 1000
+
+-- `…` is the command and its first arguments; what follows are those of `list` from `first` on, none: nothing is done.
+-- Returns the sum of what the commands answered.
+local function many(list, first, ...)
+  local command, done = { ... }, 0
+  local fixed = #command
+  for from = first, #list, AT_A_TIME do
+    local count = math.min(AT_A_TIME, #list - from + 1)
+    for i = 1, count do
+      command[fixed + i] = list[from + i - 1]
+    end
+    done = done + redis.call(unpack(command, 1, fixed + count))
+  end
+  return done
+end
+
+-- One stream entry of the arguments from `first` on: an event has ten of them at most.
+local function append(stream, first)
+  return redis.call('XADD', stream, '*', unpack(ARGV, first))
+end
