@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, overload
 
-from bus import codec, settings
+from bus import settings
 from bus.errors import ConfigError, EventInvalid
-from bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, check_id, check_name, check_size, check_ts
+from bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, as_data, check_id, check_name, check_ts
 from bus.flow import (
     Batch,
     CancelDeclared,
@@ -196,11 +196,4 @@ def outgoing(new: NewEvent) -> Outgoing:
         check_id(new.id)
     if new.ts is not None:
         check_ts(new.ts)
-    try:
-        data = codec.encode(value)
-    except TypeError as error:
-        raise EventInvalid(f"is not JSON: {error}", field="data") from None
-    if not data.startswith(b"{"):
-        raise EventInvalid(f"must be an object, got {type(value).__name__}", field="data")
-    check_size(data)
-    return Outgoing(new.id or ulid(), name, data, own_id=new.id is not None, ts=new.ts, v=new.v)
+    return Outgoing(new.id or ulid(), name, as_data(value), own_id=new.id is not None, ts=new.ts, v=new.v)

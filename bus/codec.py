@@ -1,33 +1,85 @@
-"""Bytes and values: the only room that imports msgspec.json.
+"""Bytes and values: the only room that imports msgspec.json, and the one encoder of all that is stored or answered.
 
 What a step returns passes through JSON before the function sees it, the first time too, and is converted to the
 callable's return annotation: so a replay never changes a type.
 """
 
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from math import isfinite
+from typing import Any, cast, get_type_hints
 from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import Raw, json
 
-encoder = json.Encoder(decimal_format="string")
+
+class NotJson(TypeError):
+    """A value that JSON cannot hold. `path` says where in it (`scores[2].mean`); empty for the whole or unknown."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"{path}: {reason}" if path else reason)
+
+
+def _plain(value: Any) -> Any:
+    """Return what the encoder does not know as something it does: a float of the author's own class (numpy's, too)."""
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
+
+
+encoder = json.Encoder(decimal_format="string", enc_hook=_plain)
 _any = json.Decoder()
 _decoders: dict[Any, json.Decoder[Any]] = {}
 _returns: "WeakKeyDictionary[Callable[..., Any], Any]" = WeakKeyDictionary()
 
 
 def encode(value: object) -> bytes:
-    """Return a value as JSON; TypeError (with the value's type) for what JSON cannot hold."""
+    """Return a value as JSON; NotJson, a TypeError, for what JSON cannot hold, NaN and the infinities among it."""
     try:
-        return encoder.encode(value)
-    except (OverflowError, ValueError, RecursionError) as error:
-        raise TypeError(str(error)) from error
+        data = encoder.encode(value)
+    except (OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise NotJson(str(error)) from error
+    # The encoder writes null for a number that is none; where no null was written, there was none.
+    if b"null" in data and value is not None:
+        _refuse_unfinite(value)
+    return data
+
+
+def _refuse_unfinite(value: object) -> None:
+    """Refuse NaN and the infinities wherever they stand; the path has the names that JSON would have."""
+    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_looked_into)
+    rest: list[tuple[Any, Any]] = [(plain, None)]
+    while rest:
+        at, way = rest.pop()
+        if isinstance(at, float):
+            if not isfinite(at):
+                raise NotJson(f"must be a finite number, got {at}", _path(way))
+        elif isinstance(at, dict):
+            rest += ((inner, (way, f".{name}")) for name, inner in cast("dict[str, Any]", at).items())
+        elif isinstance(at, list | tuple):
+            rest += ((inner, (way, f"[{n}]")) for n, inner in enumerate(cast("list[Any]", at)))
+
+
+def _looked_into(value: Any) -> Any:
+    return None if isinstance(value, Raw) else _plain(value)  # what is JSON already has passed here, or will be decoded
+
+
+def _path(way: Any) -> str:
+    parts: list[str] = []
+    while way is not None:
+        way, part = way
+        parts.append(part)
+    return "".join(reversed(parts)).removeprefix(".")
 
 
 def decode(raw: bytes | str | Raw) -> Any:
-    """Return the value of a JSON text."""
-    return _any.decode(raw)
+    """Return the value of a JSON text; msgspec.DecodeError when it is none, or nested too deep to be read."""
+    try:
+        return _any.decode(raw)
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from None
 
 
 def decode_as(raw: bytes | str | Raw, wanted: Any) -> Any:
@@ -35,7 +87,16 @@ def decode_as(raw: bytes | str | Raw, wanted: Any) -> Any:
     decoder = _decoders.get(wanted)
     if decoder is None:
         decoder = _decoders[wanted] = json.Decoder(wanted)
-    return decoder.decode(raw)
+    try:
+        return decoder.decode(raw)
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> msgspec.DecodeError:
+    """Return as a DecodeError what the decoder raises beside it, so that readers have one thing to expect."""
+    deep = isinstance(error, RecursionError)
+    return msgspec.DecodeError("JSON is nested too deep to be read" if deep else f"JSON is not UTF-8: {error}")
 
 
 def return_type(target: Callable[..., Any]) -> Any:
@@ -62,8 +123,8 @@ def return_type(target: Callable[..., Any]) -> Any:
 
 
 def pretty(raw: bytes | str) -> str:
-    """Return JSON indented for people; what is no JSON comes back as it is."""
+    """Return JSON indented for people; what is no JSON, or too deep, comes back as it is."""
     try:
         return json.format(raw if isinstance(raw, bytes) else raw.encode(), indent=2).decode()
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return raw if isinstance(raw, str) else raw.decode(errors="replace")

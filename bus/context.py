@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from bus import codec
+from bus.codec import NotJson
 from bus.errors import NonRetriable
 from bus.event import Event
 
@@ -55,7 +56,11 @@ class Context(Generic[T]):
         """Show how far the run is: 0 to 100, and what else you like (`processed=40`). At most ten times a second."""
         if not 0 <= percent <= 100:
             raise NonRetriable(f"progress must be 0 to 100, got {percent}")
-        self._tell_progress(codec.encode({"percent": percent, **fields}))
+        try:
+            told = codec.encode({"percent": percent, **fields})
+        except NotJson as error:
+            raise NonRetriable(f"progress is not JSON: {error}") from None
+        self._tell_progress(told)
 
     @property
     def logger(self) -> Any:

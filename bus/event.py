@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from bus import codec
+from bus.codec import NotJson
 from bus.errors import ConfigError, EventInvalid
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the event with its data as `kind` (None: plain values); EventInvalid with the path if it fits not."""
         try:
             data = codec.decode(self.data) if kind is None else codec.decode_as(self.data, kind)
-        except msgspec.ValidationError as error:
+        except msgspec.DecodeError as error:
             text, _, path = str(error).partition(" - at `$")
             raise EventInvalid(text, field=f"data{path.rstrip('`')}") from None
         return Event(self.id, self.name, data, self.ts, self.v)
@@ -142,6 +143,27 @@ def check_ts(ts: int) -> None:
     """Refuse a time outside 1980 … 2100, in Unix milliseconds."""
     if not EARLIEST_MS <= ts <= LATEST_MS:
         raise EventInvalid(f"must be Unix milliseconds between 1980 and 2100, got {ts}", field="ts")
+
+
+def as_data(value: object) -> bytes:
+    """Return a value as the data of an event: a JSON object of at most 3 MiB; EventInvalid names the field."""
+    data = as_json(value)
+    if not data.startswith(b"{"):
+        raise EventInvalid(f"must be an object, got {type(value).__name__}", field="data")
+    return data
+
+
+def as_json(value: object) -> bytes:
+    """Return a value as JSON of at most 3 MiB; EventInvalid names the field of what JSON cannot hold."""
+    try:
+        data = codec.encode(value)
+    except NotJson as error:
+        if not error.path:
+            raise EventInvalid(f"is not JSON: {error}", field="data") from None
+        path = error.path if error.path.startswith("[") else f".{error.path}"
+        raise EventInvalid(error.reason, field=f"data{path}") from None
+    check_size(data)
+    return data
 
 
 def check_size(data: bytes) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any, cast
 
-from bus import codec
 from bus.errors import EventInvalid
+from bus.event import as_json
 from bus.wire import keys
 from bus.wire.retry import patiently
 from bus.wire.wire import Wire
@@ -32,10 +32,7 @@ async def await_signal(wire: Wire, name: str, waiter: str, for_ms: int) -> str |
 async def send_signal(wire: Wire, name: str, data: Any) -> str | None:
     """Hand data to the run that waits for a signal; return that run's id, None when none waits."""
     check_signal(name)
-    try:
-        encoded = codec.encode(data)
-    except TypeError as error:
-        raise EventInvalid(f"is not JSON: {error}", field="data") from None
+    encoded = as_json(data)
     key = keys.signal(name)
     holder = cast("bytes | None", await patiently(lambda: wire.call("GET", key)))
     if holder is None:

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from bus import codec
+from bus.codec import NotJson
 from bus.context import Context
 from bus.errors import EventInvalid, NonRetriable, RetryAfter, StepFailed
 from bus.retry import asked_delay_ms
@@ -66,7 +67,7 @@ async def _call(turn: Turn, state: object) -> Outcome:
     event = turn.event
     try:
         several = [one.typed(turn.function.kind_of(one.name)) for one in event.several()]
-    except (EventInvalid, msgspec.DecodeError) as error:
+    except EventInvalid as error:
         # Trying again cannot mend the event: no retry.
         return Raised(Failure("event_invalid", str(error)), None)
     context = Context(
@@ -89,7 +90,7 @@ async def _call(turn: Turn, state: object) -> Outcome:
         return Left()
     try:
         output = codec.encode(result)
-    except TypeError as error:
+    except NotJson as error:
         return Raised(Failure("NonRetriable", f"the function's result is not JSON: {error}"), None)
     return Returned(output)
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bus.durations import milliseconds, moment_ms
+from bus.errors import EventInvalid, NonRetriable
 from bus.event import EventData, NewEvent
 from bus.retry import Retry
 from bus.step import Callee, Fetched, Step
@@ -72,7 +73,10 @@ class TurnStep(Step):
         wire = self._turn.wire
 
         async def sent() -> bool:
-            return await send_signal(wire, signal, data) is not None
+            try:
+                return await send_signal(wire, signal, data) is not None
+            except EventInvalid as error:
+                raise NonRetriable(str(error)) from None
 
         return run_step(self._turn, self._turn.enter(id), sent, (), None, None)
 

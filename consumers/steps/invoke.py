@@ -5,8 +5,8 @@ from typing import Any
 from msgspec import Raw
 
 from bus import codec
-from bus.errors import NonRetriable, StepFailed
-from bus.event import RawEvent
+from bus.errors import EventInvalid, NonRetriable, StepFailed
+from bus.event import RawEvent, as_data
 from bus.ids import run_id
 from bus.step import Callee
 from bus.wire import keys
@@ -31,12 +31,9 @@ async def invoke(turn: Turn, step: str, function: Callee | str, data: Any, timeo
 
 def _payload(step: str, data: Any) -> bytes:
     try:
-        encoded = codec.encode({} if data is None else data)
-    except TypeError as error:
-        raise NonRetriable(f"step '{step}': its data is not JSON: {error}") from None
-    if not encoded.startswith(b"{"):
-        raise NonRetriable(f"step '{step}': its data must be an object, got {type(data).__name__}")
-    return encoded
+        return as_data({} if data is None else data)
+    except EventInvalid as error:
+        raise NonRetriable(f"step '{step}': {error}") from None
 
 
 async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) -> Memo:

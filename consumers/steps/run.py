@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bus import codec
+from bus.codec import NotJson
 from bus.errors import NonRetriable, RetryAfter, StepFailed
 from bus.failpoints import reached
 from bus.observe.signals import AttemptFailed
@@ -153,7 +154,7 @@ def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
         return b"null", None
     try:
         data = codec.encode(result)
-    except TypeError as error:
+    except NotJson as error:
         raise NonRetriable(f"the result of step '{step}' is not JSON: {error}") from None
     if len(data) > MAX_RESULT_BYTES:
         raise NonRetriable(
@@ -162,7 +163,7 @@ def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
         )
     try:
         return data, codec.decode_as(data, wanted)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise NonRetriable(f"the result of step '{step}' does not fit its annotation {wanted}: {error}") from None
 
 
