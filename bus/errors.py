@@ -3,10 +3,11 @@
 BusError
 ├── ConfigError           the programmer: a declaration or a setting makes no sense
 ├── EventInvalid          the sender: answered with 4xx, the event and the field
-├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, NOPERM, ERR)
+├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, ERR)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
 ├── StoreUnavailable      the operator: Redis did not answer or cannot serve now; loops wait and try again
+│   └── RightMissing      this user may not, or this server has no such command: waited out until it is given
 └── RunError
     ├── StepFailed        the function body: a step used up its attempts; catchable
     ├── NonRetriable      raised by users: no further attempt
@@ -66,7 +67,8 @@ class ScriptMissing(StoreError):
 class StoreUnavailable(BusError):
     """Redis did not answer, or says it cannot serve now; the outcome of a command in flight is unknown.
 
-    `state` is the server's word (`OOM`, `LOADING`, …), `lost` for a broken connection, `refused` when none opens.
+    `state` is the server's word (`OOM`, `LOADING`, `WRONGPASS`, …), `lost` for a broken connection, `timeout` for one
+    that is silent, `refused` when none opens, `maxclients` or `files` when the server or this process may have no more.
     """
 
     code = "store_unavailable"
@@ -74,6 +76,10 @@ class StoreUnavailable(BusError):
     def __init__(self, message: str, *, state: str = "lost") -> None:
         self.state = state
         super().__init__(message)
+
+
+class RightMissing(StoreUnavailable):
+    """This user may not run a command (NOPERM), or the server does not have it (renamed, too old)."""
 
 
 class RunError(BusError):

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
+from bus.address import address
 from bus.durations import milliseconds
 from bus.errors import ConfigError
 from bus.failpoints import NAMES
 
-# Names that Kubernetes injects for a Service called `bus`: never ours (why B19).
+# Names that Kubernetes injects for a Service called `bus`: never ours.
 _INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
 
 
@@ -20,7 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a process finds Redis and behaves. Defaults stand here and nowhere else."""
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """redis://, rediss:// (TLS) or unix://."""
+    """redis://, rediss:// (TLS) or unix://; bus/address.py knows its parameters."""
     lease_ms: int = 10_000
     """How long what a silent worker has in hand stays its own. At least 500 ms."""
     drain_ms: int = 25_000
@@ -56,12 +57,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"BUS_LOG_FORMAT must be auto, json or text, got {self.log_format!r}")
         if self.log_level not in {"debug", "info", "warning", "error"}:
             raise ConfigError(f"BUS_LOG_LEVEL must be debug, info, warning or error, got {self.log_level!r}")
-        if not re.match(r"(redis|rediss|unix)://", self.redis_url):
-            raise ConfigError(f"BUS_REDIS_URL must begin with redis://, rediss:// or unix://, got {self.redis_url!r}")
+        address(self.redis_url)
         name, _, passing = self.failpoint.partition(":")
         if self.failpoint and (name not in NAMES or not (passing or "1").isdecimal()):
             near = difflib.get_close_matches(name, NAMES, 1)
             raise ConfigError(f"BUS_FAILPOINT {self.failpoint!r} is not a failpoint{_hint(near)}")
+
+    def __repr__(self) -> str:
+        """Show the settings without what is secret: a password, and the keys of POST /e/{key}."""
+        secret = {"redis_url": address(self.redis_url).shown, "event_keys": f"{len(self.event_keys)} keys"}
+        fields = (f"{name}={secret.get(name, getattr(self, name))!r}" for name in self.__struct_fields__)
+        return f"Settings({', '.join(fields)})"
 
     @property
     def renew_ms(self) -> int:

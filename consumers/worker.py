@@ -104,7 +104,7 @@ class Worker:
     async def run(self) -> None:
         """Work until stop(). Enters each bus's lifespan once; waits for Redis as long as it takes."""
         quiet.install(asyncio.get_running_loop())
-        wire = self._wire = Wire(self.settings, self.name)
+        wire = self._wire = Wire(self.settings, self.name, self.signals.notice)
         wire.now = self._now
         leases = Leases(self.settings, self.name, self._lease_lost)
         try:

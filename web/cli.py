@@ -11,10 +11,10 @@ import typer
 import uvloop
 
 from bus import settings
+from bus.address import address
 from bus.loading import load
 from bus.observe import log
 from bus.settings import Settings
-from bus.wire.connection import without_password
 from web.app import LOCAL_HOSTS, create_app
 from web.dev import WorkerChild, run
 from web.embedded import embedded
@@ -38,7 +38,7 @@ def serve(
     buses = [load(app) for app in apps or []]
     bound = check_address(host, port, exposed=expose)
     site = create_app(*buses, configured=configured, hosts=("*",) if expose else LOCAL_HOSTS)
-    sys.stderr.write(f"status page and API: http://{host}:{port}  (Redis: {without_password(configured.redis_url)})\n")
+    sys.stderr.write(f"status page and API: http://{host}:{port}  (Redis: {address(configured.redis_url).shown})\n")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(server(site, configured), [bound], None))
 
@@ -71,7 +71,7 @@ def _dev(
     child = WorkerChild(apps, concurrency, environ) if apps else None
     sys.stderr.write(
         f"Stepstream dev\n  page     http://{host}:{port}\n  publish  curl http://{host}:{port}/e/dev -d "
-        f'\'{{"name": "hello", "data": {{}}}}\'\n  Redis    {without_password(configured.redis_url)}\n'
+        f'\'{{"name": "hello", "data": {{}}}}\'\n  Redis    {address(configured.redis_url).shown}\n'
         f"  stop     Ctrl-C\n"
     )
     sys.stderr.flush()

@@ -1,26 +1,30 @@
 """Opening a connection (URL, TLS, AUTH: redis-py's work), and Redis's errors as ours.
 
-redis-py's own retries are off: it retries by default, and so publishes twice (reliability T19).
+redis-py's own retries are off: it retries by default, and so publishes twice.
 """
 
 import asyncio
+import errno
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio.connection as async_connection
+import redis.connection as thread_connection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bus.errors import ConfigError, GroupMissing, ScriptMissing, StoreError, StoreUnavailable
+from bus.address import Address
+from bus.errors import GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
 
 # Redis says these while it cannot serve: states to live through, told by the first *word* (BUSY is not BUSYGROUP).
 AWAY = frozenset({
     "OOM", "MISCONF", "READONLY", "LOADING", "BUSY", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK",
     "TRYAGAIN", "UNBLOCKED", "NOAUTH",
 })  # fmt: skip
+
+_NO_COMMAND = ("err unknown command", "err unknown subcommand")
 
 
 def translated(text: str) -> Exception:
@@ -29,6 +33,8 @@ def translated(text: str) -> Exception:
     word = text.partition(" ")[0]
     if word in AWAY:
         return StoreUnavailable(f"Redis cannot serve now: {text}", state=word)
+    if word == "NOPERM" or text.lower().startswith(_NO_COMMAND):
+        return RightMissing(f"Redis refuses a command: {text}", state=word)
     if word == "NOSCRIPT":
         return ScriptMissing(text)
     if word == "NOGROUP":
@@ -36,26 +42,18 @@ def translated(text: str) -> Exception:
     return StoreError(text)
 
 
-def without_password(url: str) -> str:
-    """Return a URL that may be shown: the password is replaced."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
-
-
-async def opened(url: str, patience: float, name: str) -> asyncio.StreamWriter:
+async def opened(where: Address, patience: float, name: str) -> asyncio.StreamWriter:
     """Connect, authenticate and select; return the open stream, whose transport may be taken over.
 
-    Raises StoreUnavailable when nothing answers, ConfigError when the URL or the password is wrong.
+    Raises StoreUnavailable: nothing answers, the server lets nobody in, or not with this password, which may change.
     """
-    try:
-        arguments: dict[str, Any] = dict(async_connection.parse_url(url))
-    except ValueError as error:
-        raise ConfigError(f"BUS_REDIS_URL {without_password(url)!r}: {error}") from None
-    kind = arguments.pop("connection_class", async_connection.Connection)
+    kind: Any = {
+        "redis": async_connection.Connection,
+        "rediss": async_connection.SSLConnection,
+        "unix": async_connection.UnixDomainSocketConnection,
+    }[where.kind]
     connection: Any = kind(
-        **arguments,
+        **where.options,
         protocol=2,
         client_name=name,
         socket_timeout=patience,
@@ -65,19 +63,49 @@ async def opened(url: str, patience: float, name: str) -> asyncio.StreamWriter:
     )
     try:
         await _connect(connection)
-    except redis.AuthenticationError as error:
-        raise ConfigError(f"Redis at {without_password(url)} refuses the password: {error}") from None
-    except redis.BusyLoadingError as error:
-        raise StoreUnavailable(f"Redis is loading its data: {error}", state="LOADING") from error
     except (redis.RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(
-            f"no Redis at {without_password(url)}: {error}; start one, or set BUS_REDIS_URL", state="refused"
-        ) from error
+        raise _unavailable(where, error) from None  # its cause may tell what we hide
     # Private, and pinned by tests/redis/test_pipeline.py: after connect() all replies are read, the transport is idle.
     writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
     # redis-py's part is done: it must not close what we go on with.
     connection._reader = connection._writer = None  # noqa: SLF001
     return writer
+
+
+def _unavailable(where: Address, error: Exception) -> StoreUnavailable:
+    """Return why no connection opens, with the way out."""
+    told = where.hide(str(error))
+    if isinstance(error, redis.AuthenticationError):
+        return StoreUnavailable(
+            f"Redis at {where.shown} refuses the user or the password of BUS_REDIS_URL: {told}", state="WRONGPASS"
+        )
+    if isinstance(error, redis.BusyLoadingError):
+        return StoreUnavailable(f"Redis is loading its data: {told}", state="LOADING")
+    if "max number of clients" in told:
+        return StoreUnavailable(
+            f"Redis at {where.shown} takes no more connections ({told}): raise its maxclients, or run fewer processes",
+            state="maxclients",
+        )
+    if isinstance(error, redis.ResponseError):
+        return StoreUnavailable(f"Redis at {where.shown} does not let us in: {told}", state="refused")
+    if _number_of(error) in _NO_FILES:
+        return StoreUnavailable(
+            f"no connection to Redis at {where.shown}: this process may open no more files: raise ulimit -n",
+            state="files",
+        )
+    return StoreUnavailable(f"no Redis at {where.shown}: {told}; start one, or set BUS_REDIS_URL", state="refused")
+
+
+_NO_FILES = {errno.EMFILE, errno.ENFILE}
+
+
+def _number_of(error: BaseException | None) -> int | None:
+    """Return the number of the system's error behind one, or None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
 
 
 async def _connect(connection: Any) -> None:
@@ -93,16 +121,23 @@ async def _connect(connection: Any) -> None:
         raise
 
 
-def threaded(url: str, timeout: float) -> "redis.Redis":
+def threaded(where: Address, timeout: float) -> "redis.Redis":
     """Return a blocking client for a thread of its own: no retries, a finite timeout."""
-    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-        url,
+    kind: Any = {
+        "redis": thread_connection.Connection,
+        "rediss": thread_connection.SSLConnection,
+        "unix": thread_connection.UnixDomainSocketConnection,
+    }[where.kind]
+    pool = thread_connection.ConnectionPool(
+        connection_class=kind,
+        **where.options,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         driver_info=None,
     )
+    return redis.Redis.from_pool(pool)  # and closes it
 
 
 threaded_errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)

@@ -8,14 +8,15 @@ import re
 import statistics
 import time
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
+from bus.address import Address
 from bus.clock import now_ms
 from bus.durations import in_words
-from bus.errors import BusError, ConfigError, StoreUnavailable
+from bus.errors import ConfigError, RightMissing, StoreError, StoreUnavailable
 from bus.wire import keys
+from bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO
 from bus.wire.wire import Wire
 
 REDIS_FLOOR, VALKEY_FLOOR = (7, 0), (7, 2)
@@ -37,7 +38,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def at_boot(wire: Wire) -> list[Finding]:
-    """Look at what INFO tells: one round trip."""
+    """Look at what INFO tells: one round trip. Where it is not ours to ask, HELLO tells a part."""
     info = await _info(wire)
     return [_version(info), _role(info), _cluster(info), _eviction(info), _persistence(info, None)]
 
@@ -69,35 +70,52 @@ async def examine(wire: Wire) -> list[Finding]:
         await _clock(wire),
         await _round_trip(wire),
         await _rights(wire),
-        _access(wire.settings.redis_url),
-    ]
+        *(Finding(right.words, f"refused: {error}", "advice", f"without it {right.without}; {right.acl} gives it")
+          for right, error in wire.rights.missing.items()),
+        _access(wire.where),
+    ]  # fmt: skip
 
 
-async def server_id(wire: Wire) -> str:
-    """Return what names this server in this life of its: another after a restart or a failover."""
+async def server_id(wire: Wire) -> str | None:
+    """Return what names this server in this life of its: another after a restart or a failover; None if not told."""
     info = await _info(wire)
+    if "run_id" not in info and "master_replid" not in info:
+        return None
     return f"{info.get('run_id', '')} {info.get('master_replid', '')}"
 
 
 async def _info(wire: Wire) -> dict[str, str]:
-    raw: bytes = await wire.call("INFO")
-    return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
+    """Return the fields of INFO; where this user may not ask, those of them that HELLO knows."""
+    raw = await wire.ask(INFO)
+    if raw is not None:
+        return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
+    hello = await wire.ask(HELLO)
+    if hello is None:
+        return {}
+    told = {name.decode(): value.decode() for name, value in zip(hello[::2], hello[1::2], strict=True)
+            if isinstance(value, bytes)}  # fmt: skip
+    return {
+        f"{told.get('server', 'redis')}_version": told.get("version", ""),
+        "role": told.get("role", ""),
+        "cluster_enabled": "1" if told.get("mode") == "cluster" else "0",
+    }
 
 
 async def _config(wire: Wire, name: str) -> str | None:
     """Return a setting; None where this user may not ask, or a hosted server has no CONFIG."""
-    try:
-        reply = await wire.call("CONFIG", "GET", name)
-    except StoreUnavailable:
-        raise
-    except BusError:
-        return None
+    reply = await wire.ask(CONFIG_GET, name)
     return reply[1].decode() if reply else None
+
+
+def _unseen(check: str, do: str) -> Finding:
+    return Finding(check, "not told to this user", "advice", do)
 
 
 def _version(info: dict[str, str]) -> Finding:
     valkey = info.get("valkey_version")
-    text = valkey or info.get("redis_version", "0")
+    text = valkey or info.get("redis_version")
+    if not text:
+        return _unseen("version", "make sure that it is Redis 7.0 or newer, or Valkey 7.2 or newer")
     name, floor = ("Valkey", VALKEY_FLOOR) if valkey else ("Redis", REDIS_FLOOR)
     numbers = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
     if numbers < floor:
@@ -106,21 +124,30 @@ def _version(info: dict[str, str]) -> Finding:
 
 
 def _role(info: dict[str, str]) -> Finding:
-    role = info.get("role", "?")
+    role = info.get("role")
+    if not role:
+        return _unseen("role", "make sure that it is a primary")
     if role != "master":
         return Finding("role", role, "unfit", "point BUS_REDIS_URL at the primary: a replica takes no writes")
-    replicas = int(info.get("connected_slaves", "0"))
+    if "connected_slaves" not in info:
+        return Finding("role", "primary")
+    replicas = int(info["connected_slaves"])
     return Finding("role", f"primary, {replicas} replica{'' if replicas == 1 else 's'}")
 
 
 def _cluster(info: dict[str, str]) -> Finding:
-    if info.get("cluster_enabled") == "1":
+    enabled = info.get("cluster_enabled")
+    if enabled is None:
+        return _unseen("cluster", "make sure that it is a single primary")
+    if enabled == "1":
         return Finding("cluster", "on", "unfit", "a cluster is not supported yet: use a single primary")
     return Finding("cluster", "off")
 
 
 def _eviction(info: dict[str, str]) -> Finding:
-    policy = info.get("maxmemory_policy", "?")
+    policy = info.get("maxmemory_policy")
+    if not policy:
+        return _unseen("eviction", "make sure that its maxmemory-policy is noeviction: evicted keys are lost runs")
     if policy == "noeviction":
         return Finding("eviction", policy)
     do = "CONFIG SET maxmemory-policy noeviction: evicted keys are lost runs"
@@ -130,7 +157,9 @@ def _eviction(info: dict[str, str]) -> Finding:
 
 
 def _memory(info: dict[str, str]) -> Finding:
-    used, most = int(info.get("used_memory", "0")), int(info.get("maxmemory", "0"))
+    if "used_memory" not in info:
+        return _unseen("memory", "watch it where the server is operated")
+    used, most = int(info["used_memory"]), int(info.get("maxmemory", "0"))
     if most and used > _FULL * most:
         return Finding(
             "memory", f"{used / most:.0%} of maxmemory", "advice", "raise maxmemory, or keep runs shorter (BUS_KEEP)"
@@ -146,7 +175,9 @@ def _persistence(info: dict[str, str], fsync: str | None) -> Finding:
     ]  # fmt: skip
     if failed:
         return Finding("persistence", f"{failed[0]} is not ok", "unfit", "look at the server's log and its disk")
-    if info.get("aof_enabled") != "1":
+    if "aof_enabled" not in info:
+        return _unseen("persistence", "make sure that it keeps an append-only file")
+    if info["aof_enabled"] != "1":
         return Finding(
             "persistence", "no append-only file", "advice",
             "CONFIG SET appendonly yes: without it a restart loses what came after the last snapshot",
@@ -215,13 +246,13 @@ async def _rights(wire: Wire) -> Finding:
         ("PEXPIRE", run, 60_000),
         ("ZADD", index, 1, "doctor"),
         ("ZRANGE", index, 0, -1),
-        ("CLIENT", "ID"),
-        ("CLIENT", "UNBLOCK", 0),
         *(("SCRIPT", "LOAD", script.text) for script in wire.scripts.values()),
         ("EVALSHA", wire.scripts["entries_take"].sha, 1, stream, "", slug, "doctor"),
     ]
     try:
         refused = await _refused(wire, commands)
+        await wire.ask(CLIENT_ID)
+        await wire.ask(CLIENT_UNBLOCK, 0)
         await wire.call("DEL", stream, run, index)
     except StoreUnavailable as error:
         if error.state not in {"READONLY", "OOM", "MISCONF", "NOREPLICAS"}:
@@ -239,21 +270,15 @@ async def _refused(wire: Wire, commands: list[tuple[str | int, ...]]) -> list[st
     for command in commands:
         try:
             await wire.call(*command)
-        except StoreUnavailable:
-            raise
-        except BusError as error:
+        except (RightMissing, StoreError) as error:
             refused.append(f"{command[0]} {error}")
     return refused
 
 
-def _access(url: str) -> Finding:
-    parts = urlsplit(url)
-    if parts.scheme in {"unix", "rediss"} or parts.hostname in {None, "127.0.0.1", "localhost", "::1"}:
-        return Finding("access", "this machine" if parts.scheme != "rediss" else "TLS")
-    if not parts.password:
-        return Finding(
-            "access", f"{parts.hostname}, no password", "advice", "set a password or an ACL user, and use rediss://"
-        )
-    return Finding(
-        "access", f"{parts.hostname}, a password, no TLS", "advice", "use rediss:// beyond a private network"
-    )
+def _access(where: Address) -> Finding:
+    host = where.options.get("host")
+    if where.kind != "redis" or host in {"127.0.0.1", "localhost", "::1"}:
+        return Finding("access", "TLS" if where.kind == "rediss" else "this machine")
+    if "password" not in where.options:
+        return Finding("access", f"{host}, no password", "advice", "set a password or an ACL user, and use rediss://")
+    return Finding("access", f"{host}, a password, no TLS", "advice", "use rediss:// beyond a private network")

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from bus.address import address
 from bus.settings import Settings
 from bus.wire import connection, keys
 from bus.wire.scripts import all_scripts
@@ -133,7 +134,7 @@ class Leases:
         self._beat = self._loop.call_later(_BEAT_S, self._turn)
 
     def _renew_forever(self) -> None:
-        client: Any = connection.threaded(self._settings.redis_url, max(0.2, self._settings.lease_ms / 3_000))
+        client: Any = connection.threaded(address(self._settings.redis_url), max(0.2, self._settings.lease_ms / 3_000))
         script = all_scripts(plain=self._settings.is_fake)["lease_renew"].text
         while not self._stopping:
             self._wake.clear()

@@ -1,6 +1,6 @@
 """One connection on which all commands of a loop tick leave in one write.
 
-redis-py opens the connection; packing, parsing and matching replies are ours (DESIGN §8): replies come in order, so a
+redis-py opens the connection; packing, parsing and matching replies are ours: replies come in order, so a
 deque of futures matches them. No task per command: a caller gets a future, a cancelled caller does not cancel the
 others. One watchdog per connection bounds every wait.
 """
@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import hiredis
 
+from bus.address import Address
 from bus.errors import StoreUnavailable
 from bus.wire import connection
 from bus.wire.retry import Pace
@@ -31,9 +32,9 @@ class Pipe(asyncio.Protocol):
     """
 
     def __init__(
-        self, url: str, *, timeout: float, name: str, pace: Pace, prelude: Sequence[tuple[Argument, ...]] = ()
+        self, where: Address, *, timeout: float, name: str, pace: Pace, prelude: Sequence[tuple[Argument, ...]] = ()
     ) -> None:
-        self._url = url
+        self._where = where
         self._timeout = timeout
         self._name = name
         self._pace = pace
@@ -94,7 +95,7 @@ class Pipe(asyncio.Protocol):
     async def _open(self) -> None:
         try:
             async with self._pace.attempt():
-                stream = await connection.opened(self._url, self._timeout, self._name)
+                stream = await connection.opened(self._where, self._timeout, self._name)
         except StoreUnavailable as error:
             self._opening = None
             self._fail(error)

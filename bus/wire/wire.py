@@ -5,10 +5,12 @@ import contextvars
 from collections.abc import Sequence
 from functools import partial
 
+from bus.address import address
 from bus.errors import ScriptMissing, StoreUnavailable
 from bus.settings import Settings
 from bus.wire.pipeline import Argument, Pipe, Reply, retrieved
 from bus.wire.retry import Pace, patiently
+from bus.wire.rights import Notice, Right, Rights, silent
 from bus.wire.scripts import all_scripts
 from bus.wire.together import Then, Together
 
@@ -16,11 +18,14 @@ from bus.wire.together import Then, Together
 class Wire:
     """Commands and scripts. Made inside the running loop, closed with it.
 
-    `now` is what scripts take for the server's clock: empty, the server's own; tests may set Unix milliseconds.
+    `notice` hears what an operator should know. `now` is what scripts take for the server's clock: empty, the server's
+    own; tests may set Unix milliseconds.
     """
 
-    def __init__(self, settings: Settings, name: str = "bus") -> None:
+    def __init__(self, settings: Settings, name: str = "bus", notice: Notice = silent) -> None:
         self.settings = settings
+        self.rights = Rights(notice)
+        self.where = address(settings.redis_url)
         self.name = name
         self.now = ""
         self.scripts = all_scripts(plain=settings.is_fake)
@@ -36,7 +41,7 @@ class Wire:
     def pipe(self, *, loads_scripts: bool = False, extra_timeout: float = 0.0) -> Pipe:
         """Return a new connection; `extra_timeout` (s) for one that blocks on purpose."""
         return Pipe(
-            self.settings.redis_url,
+            self.where,
             timeout=self.settings.timeout_ms / 1_000 + extra_timeout,
             name=self.name,
             pace=self._pace,
@@ -55,6 +60,10 @@ class Wire:
     def call(self, *command: Argument) -> asyncio.Future[Reply]:
         """Send one command; StoreUnavailable when its outcome is unknown."""
         return self._main.call(*command)
+
+    async def ask(self, right: Right, *arguments: Argument) -> Reply | None:
+        """Send an optional command; None when it is refused, which is told once."""
+        return await self.rights.ask(self.call, right, *arguments)
 
     def tell(self, *command: Argument) -> None:
         """Send one command without waiting, whatever comes of it: for what may be lost."""

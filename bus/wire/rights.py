@@ -1,0 +1,78 @@
+"""Rights: commands we are better off with and can do without. ACLs and hosted servers take some of them away.
+
+Each that is missing costs one thing, which is told once, with the way out. It is asked for again each time, so a right
+that is given while we run is used from then on.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from bus.errors import RightMissing, StoreError
+from bus.wire.pipeline import Argument, Reply
+
+
+class Notice(Protocol):
+    """How an operator is told something: what happened, in words, and its fields."""
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Tell it."""
+
+
+def silent(event: str, **fields: object) -> None:
+    """Tell nobody."""
+
+
+class Right(msgspec.Struct, frozen=True):
+    """A command, what is given up without it, and how an ACL gives it."""
+
+    command: tuple[str, ...]
+    without: str
+    acl: str
+
+    @property
+    def words(self) -> str:
+        """The command as people write it."""
+        return " ".join(self.command)
+
+
+INFO = Right(
+    ("INFO",),
+    "a broken connection is taken for a restart of the server, and memory, eviction and persistence stay unseen",
+    "+info",
+)
+HELLO = Right(("HELLO",), "version, role and cluster mode stay unseen", "+hello")
+CLIENT_ID = Right(("CLIENT", "ID"), "a stop waits up to 2 s for blocked reads", "+client|id")
+CLIENT_UNBLOCK = Right(("CLIENT", "UNBLOCK"), "a stop waits up to 2 s for blocked reads", "+client|unblock")
+CONFIG_GET = Right(("CONFIG", "GET"), "bus doctor cannot look at fsync and listpack settings", "+config|get")
+
+
+class Rights:
+    """What one process was refused so far."""
+
+    def __init__(self, notice: Notice) -> None:
+        self.missing: dict[Right, str] = {}
+        """The rights that were refused, with the server's words."""
+        self._notice = notice
+
+    async def ask(self, call: Callable[..., Awaitable[Reply]], right: Right, *arguments: Argument) -> Reply | None:
+        """Send an optional command by `call`; None when it is refused. StoreUnavailable when Redis is away."""
+        try:
+            reply = await call(*right.command, *arguments)
+        except (RightMissing, StoreError) as error:
+            self.refused(right, str(error))
+            return None
+        self.missing.pop(right, None)
+        return reply
+
+    def refused(self, right: Right, error: str) -> None:
+        """Tell once that a right is missing."""
+        if right in self.missing:
+            return
+        self.missing[right] = error
+        self._notice(
+            f"{right.words} is refused: {right.without}",
+            error=error,
+            do=f"ACL SETUSER <user> {right.acl}, or live with it",
+        )
