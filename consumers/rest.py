@@ -6,6 +6,7 @@ in the order in which they did (why A8). When every task of the run awaits a par
 
 import asyncio
 import contextvars
+import heapq
 from typing import Any, Protocol
 
 from bus.function import Function
@@ -51,16 +52,6 @@ class Host(Protocol):
         """The code is not what the run was begun with."""
 
 
-class _Wait:
-    """A parked step: when it is due, and who waits for it."""
-
-    __slots__ = ("due_ms", "future")
-
-    def __init__(self, due_ms: int, future: "asyncio.Future[Memo | None]") -> None:
-        self.due_ms = due_ms
-        self.future = future
-
-
 class Rest:
     """The parked steps and the awaited memos of one turn."""
 
@@ -68,9 +59,13 @@ class Rest:
         self._turn = turn
         self._loop = loop
         self._settle = Settle(loop, self._decide)
-        self._parked: dict[str, _Wait] = {}
-        self._requests: dict[str, asyncio.Future[Memo]] = {}
-        self._held: list[asyncio.Future[None]] = []
+        self._parked: dict[str, asyncio.Future[Memo | None]] = {}
+        self._due: dict[asyncio.Future[Any], int] = {}
+        """When each parked step is due, by what it waits on."""
+        self._requests: list[tuple[int, int, asyncio.Future[Memo], Memo]] = []
+        """A heap by `n`, then by who asked first: a run may ask for a thousand memos at once."""
+        self._asked = 0
+        self._held: dict[asyncio.Future[None], None] = {}
         self._holds = True
         self._parking: asyncio.Task[None] | None = None
 
@@ -82,7 +77,9 @@ class Rest:
     async def handed_out(self, step: str) -> Memo:
         """Wait for the turn of a memo that is there."""
         future: asyncio.Future[Memo] = self._loop.create_future()
-        self._requests[step] = future
+        memo = self._turn.memos[step]
+        self._asked += 1
+        heapq.heappush(self._requests, (memo.n, self._asked, future, memo))
         self._settle.touch()
         return await future
 
@@ -91,20 +88,24 @@ class Rest:
         if not self._holds:
             return
         future: asyncio.Future[None] = self._loop.create_future()
-        self._held.append(future)
+        self._held[future] = None
         self._settle.touch()
-        await future
+        try:
+            await future
+        finally:
+            self._held.pop(future, None)
 
     def arrived(self, step: str, memo: Memo) -> None:
         """The memo of a parked step has come."""
-        wait = self._parked.get(step)
-        if wait is not None and not wait.future.done():
-            wait.future.set_result(memo)
+        future = self._parked.get(step)
+        if future is not None and not future.done():
+            future.set_result(memo)
 
     async def until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
         """Park a step. Returns None when its due comes while the turn lives, its memo when that comes first."""
         future: asyncio.Future[Memo | None] = self._loop.create_future()
-        self._parked[step] = _Wait(due_ms, future)
+        self._parked[step] = future
+        self._due[future] = due_ms
         alarm = self._loop.call_later(
             max(0.0, (due_ms - now_ms) / 1_000), self._fall_due, future, context=contextvars.Context()
         )
@@ -114,6 +115,7 @@ class Rest:
         finally:
             alarm.cancel()
             self._parked.pop(step, None)
+            self._due.pop(future, None)
 
     def _fall_due(self, future: "asyncio.Future[Memo | None]") -> None:
         # While park is under way the timer is the server's to fire: two turns of one run must not begin.
@@ -125,11 +127,11 @@ class Rest:
         turn = self._turn
         if turn.over or self._parking is not None:
             return
-        waiting = {step: future for step, future in self._requests.items() if not future.done()}
-        self._requests = waiting
-        if waiting:
-            step = min(waiting, key=lambda step: turn.memos[step].n)
-            waiting.pop(step).set_result(turn.memos[step])
+        while self._requests and self._requests[0][2].done():  # its task was cancelled
+            heapq.heappop(self._requests)
+        if self._requests:
+            _, _, future, memo = heapq.heappop(self._requests)
+            future.set_result(memo)
             self._settle.touch()
         elif self._held and not turn.uncalled:
             self._let_go()
@@ -137,7 +139,7 @@ class Rest:
             self._look()
 
     def _let_go(self) -> None:
-        held, self._held = self._held, []
+        held, self._held = self._held, {}
         for future in held:
             if not future.done():
                 future.set_result(None)
@@ -159,7 +161,7 @@ class Rest:
             self._begin_park()
 
     def _is_ours(self, future: object) -> bool:
-        return any(wait.future is future for wait in self._parked.values()) or any(one is future for one in self._held)
+        return future in self._due or future in self._held
 
     def _look_again(self, activity: int, unknown: list[str]) -> None:
         turn = self._turn
@@ -180,7 +182,7 @@ class Rest:
         self._begin_park()
 
     def _begin_park(self) -> None:
-        due = min(wait.due_ms for wait in self._parked.values())
+        due = min(self._due.values())
         self._parking = quiet.outside(self._loop, self._park(due))
 
     async def _park(self, due_ms: int) -> None:
