@@ -113,3 +113,13 @@ async def test_an_error_in_one_event_does_not_stop_its_neighbours(wire: Wire) ->
     await wire.call("SET", keys.backlog(SLUG, "c0:bad"), "no zset")
     verdicts = await admit(wire, function, "", [applicant(1, holds="c0:bad"), applicant(2, holds="c0:good")])
     assert [one.word for one in verdicts] == ["error", "later"]
+
+
+async def test_several_events_of_a_singleton_in_one_read_leave_one_run_in_the_index(wire: Wire) -> None:
+    """The newer run cancels one that was admitted by the same call, before the index was told of that."""
+    function = declared(singleton=Singleton("cancel"))
+    several = [applicant(n, single="s:") for n in range(1, 61)]
+    assert {one.word for one in await admit(wire, function, "", several)} == {"later"}
+    assert await wire.call("ZRANGE", keys.runs(SLUG, "queued"), 0, -1) == [run_of(60).encode()]
+    assert await wire.call("ZCARD", keys.runs(SLUG, "cancelled")) == 59
+    assert await wire.call("ZRANGE", keys.backlog(SLUG, "-"), 0, -1) == [run_of(60).encode()]

@@ -23,7 +23,7 @@ Returns for each {'later'}, {'merged', run}, {'skipped', why}, {'there'} or {'er
 -- uses: clock status index each cancels places withdraw finish tell gcra buffer
 local fn, now = KEYS[1], server_now(ARGV[1])
 local BATCH_BYTES = 10 * 1024 * 1024
-local added = {} -- of the index `queued`, told of all at once
+local added = {} -- run -> queued ms: of the index `queued`, told of all at once
 
 local function recorded(a, why, by)
   local key = fn .. 'run:' .. ARGV[a]
@@ -81,6 +81,7 @@ local function kept_out(a)
       if h[1] == 'running' then
         redis.call('HSETNX', run, 'cancel', why)
       else
+        added[other] = nil
         withdraw(fn, other, h[2], h[7])
         finish(fn, other, 'cancelled', now, ARGV[4], 'error', why, 'steps open', h[5], h[6])
         move(fn, other, h[1], 'cancelled', h[3])
@@ -100,8 +101,7 @@ local function created(a)
     redis.call('ZADD', fn .. 'runs:waiting', ARGV[a + 3], run)
   else
     entry = stand_in_line(fn, run, first_hold(holds), ARGV[a + 8])
-    added[#added + 1] = ARGV[a + 3]
-    added[#added + 1] = run
+    added[run] = ARGV[a + 3]
   end
   redis.call('HSET', key, 'format', '1', 'status', status, 'source', ARGV[a + 2], 'event', ARGV[a + 1], 'turn', turn, 'entry', entry,
     'code', ARGV[2], 'queued', ARGV[a + 3], 'holds', holds, 'rank', ARGV[a + 8])
@@ -136,5 +136,10 @@ local answers = each(13, 14, function(a)
   return buffer == 'd' and merged(a) or created(a)
 end)
 tell_ready(fn)
-many(added, 1, 'ZADD', fn .. 'runs:queued')
+local index = {}
+for run, queued in pairs(added) do
+  index[#index + 1] = queued
+  index[#index + 1] = run
+end
+many(index, 1, 'ZADD', fn .. 'runs:queued')
 return answers
