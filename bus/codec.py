@@ -74,6 +74,11 @@ def _path(way: Any) -> str:
     return "".join(reversed(parts)).removeprefix(".")
 
 
+def text(raw: bytes) -> str:
+    """Return text; what somebody stored by hand and is no UTF-8 is shown with U+FFFD, and stops nobody."""
+    return raw.decode(errors="replace")
+
+
 def decode(raw: bytes | str | Raw) -> Any:
     """Return the value of a JSON text; msgspec.DecodeError when it is none, or nested too deep to be read."""
     try:

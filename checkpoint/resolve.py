@@ -27,16 +27,19 @@ async def resolve(
 
 
 class Fired(msgspec.Struct):
-    """How many turns were queued, whether more are due, and ms until the next timer (None: there is none)."""
+    """How many turns were queued, whether more are due, ms until the next timer (None: there is none), and members that
+    made no sense and were dropped."""
 
     added: int
     more: bool
     next_ms: int | None
+    dropped: list[str] = []
 
 
 async def fire_timers(wire: Wire, slug: str) -> Fired:
     """Queue the turns whose timer is due, at most a hundred."""
-    added, looked_at, next_ms = await wire.script("timers_due", [keys.function(slug)], AT_ONCE)
+    added, looked_at, next_ms, bad = await wire.script("timers_due", [keys.function(slug)], AT_ONCE)
     if added:
         reached("timers.fired")
-    return Fired(int(added), int(looked_at) == AT_ONCE, int(next_ms) if int(next_ms) >= 0 else None)
+    dropped = [codec.text(member) for member in bad]
+    return Fired(int(added), int(looked_at) == AT_ONCE, int(next_ms) if int(next_ms) >= 0 else None, dropped)

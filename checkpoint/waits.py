@@ -26,6 +26,12 @@ _PAGE = 500
 _LONGEST_VALUE = 200
 
 
+class _Stored(msgspec.Struct, rename={"if_": "if"}):
+    """How the expression of a wait is stored."""
+
+    if_: str
+
+
 class Wait(msgspec.Struct, frozen=True):
     """A step of a run that waits for an event until `deadline`, server ms.
 
@@ -56,16 +62,19 @@ def prefix(path: str, value: bytes) -> str:
     return f"{path}={text}"
 
 
-def wait_of(name: str, word: str, if_: str = "") -> Wait:
-    """Return a wait from how it is stored."""
-    slug, run, step, deadline = (unquote(part) for part in word.split("|")[-4:])
-    return Wait(name, slug, run, step, int(deadline), if_=if_)
+def wait_of(name: str, word: bytes, if_: str = "") -> Wait | None:
+    """Return a wait from how it is stored; None for what was added by hand and is none: the sweep drops it."""
+    try:
+        slug, run, step, deadline = (unquote(part) for part in word.decode().split("|")[-4:])
+        return Wait(name, slug, run, step, int(deadline), if_=if_)
+    except ValueError:
+        return None
 
 
 async def arm(wire: Wire, wait: Wait) -> str | None:
     """Let a wait be found by the events that come; return up to which entry to look back, None: there is no place."""
     await patiently(lambda: wire.call("ZADD", keys.waited(), "GT", wait.deadline, wait.name))
-    expression = codec.encode({"if": wait.if_}) if wait.if_ else b""
+    expression = codec.encode(_Stored(wait.if_)) if wait.if_ else b""
     names = [keys.events(wait.name), keys.waits(wait.name), keys.waits_if(wait.name)]
     reply = await wire.lasting_script("wait_add", names, GROUP, wait.word, expression, MOST_BY_EXPRESSION)
     return reply[1].decode() if reply[0] == b"armed" else None
@@ -88,29 +97,36 @@ async def end_waits(wire: Wire, name: str) -> bool:
 async def names_waited_for(wire: Wire, now: int) -> list[str]:
     """Return the event names somebody waits for; those whose deadlines are all over are forgotten."""
     await wire.call("ZREMRANGEBYSCORE", keys.waited(), "-inf", f"({now}")
-    return [name.decode() for name in await wire.call("ZRANGE", keys.waited(), 0, -1)]
+    return [codec.text(name) for name in await wire.call("ZRANGE", keys.waited(), 0, -1)]
 
 
 async def by_value(wire: Wire, name: str, event: dict[str, object]) -> list[Wait]:
     """Return the waits by equal value that an event answers."""
     paths: list[bytes] = await wire.lasting_script("wait_paths", [keys.waits(name)], MOST_PATHS)
     found: list[Wait] = []
-    for path in (raw.decode() for raw in paths):
+    for path in map(codec.text, paths):
         value = b"" if not path else value_at(path, event)
         if value is None:
             continue
         begins = prefix(path, value)
         words = await wire.load("ZRANGEBYLEX", keys.waits(name), f"[{begins}|", f"({begins}}}")
-        for word in words:
-            waits = wait_of(name, word.decode())
-            found.append(msgspec.structs.replace(waits, path=path, value=value))
+        waits = (wait_of(name, word) for word in words)
+        found += [msgspec.structs.replace(wait, path=path, value=value) for wait in waits if wait is not None]
     return found
 
 
 async def by_expression(wire: Wire, name: str) -> list[Wait]:
     """Return all waits by expression for a name."""
     flat = fields_of(await wire.load("HGETALL", keys.waits_if(name)))
-    return [wait_of(name, word.decode(), codec.decode(raw)["if"]) for word, raw in flat.items()]
+    waits = (wait_of(name, word, _expression(raw)) for word, raw in flat.items())
+    return [wait for wait in waits if wait is not None and wait.if_]
+
+
+def _expression(raw: bytes) -> str:
+    try:
+        return codec.decode_as(raw, _Stored).if_
+    except ValueError:
+        return ""
 
 
 async def look_back(wire: Wire, name: str, since: int, until: str) -> AsyncGenerator[tuple[str, RawEvent]]:

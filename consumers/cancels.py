@@ -81,8 +81,8 @@ class Cancels:
                 continue
             index = keys.cancels(function.slug)
             for word in await self._wire.load("ZRANGEBYLEX", index, f"[{begins}|", f"({begins}}}"):
-                run, deadline = word.decode().rsplit("|", 2)[1:]
-                if _is_about(function, run, name, delivery.id, int(deadline)) and await self._holds(
+                run, deadline = _meant(word)
+                if _is_about(function, run, name, delivery.id, deadline) and await self._holds(
                     function, one, run, came
                 ):
                     await self._cancel(function, run, event)
@@ -108,6 +108,15 @@ class Cancels:
 
     async def _cancel(self, function: Function, run: str, event: RawEvent) -> None:
         await cancel_of(self._wire, function.slug, run, f"cancelled by event {event.name} ({event.id})")
+
+
+def _meant(word: bytes) -> tuple[str, int]:
+    """Return the run a word of the index is about, and until when; one added by hand is about none."""
+    try:
+        run, deadline = word.decode().rsplit("|", 2)[1:]
+        return run, int(deadline)
+    except ValueError:
+        return "", 0
 
 
 def _is_about(function: Function, run: str, name: str, entry: str, deadline: int) -> bool:

@@ -124,6 +124,14 @@ class Courier:
                 await self._cancels.offer(delivery)
             else:
                 await self._offer(delivery)
+        except ValueError as error:
+            # Added by hand: nothing can come of it, ever.
+            self._signals.notice(
+                "an entry makes no sense; it is dropped",
+                stream=delivery.source.stream,
+                entry=delivery.id,
+                error=str(error),
+            )
         except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
             delivery.source.drop(delivery)
             self._signals.notice("carrying failed; it is tried again", stream=delivery.source.stream, error=repr(error))

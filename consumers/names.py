@@ -7,6 +7,7 @@ registered, so nothing is missed between two looks (why B11).
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from bus import codec
 from bus.errors import BusError
 from bus.function import Function
 from bus.observe.signals import Signals
@@ -37,7 +38,7 @@ class Names:
         names = [trigger.name for trigger in self._function.triggers if not trigger.is_pattern]
         if self.has_patterns:
             published = await patiently(lambda: self._wire.call("ZRANGE", keys.event_names(), 0, -1))
-            names += [raw.decode() for raw in published if self._function.triggers_of(raw.decode())]
+            names += [name for name in map(codec.text, published) if self._function.triggers_of(name)]
         for name in names:
             if name not in self._open:
                 await self._open_name(name)

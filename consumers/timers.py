@@ -58,6 +58,8 @@ class Timers:
         except BusError as error:
             self._signals.notice("firing timers failed", function=self._slug, error=str(error))
             return _LOOK_EVERY_S
+        for member in fired.dropped:
+            self._signals.notice("a timer makes no sense; it is dropped", function=self._slug, timer=member)
         if fired.more:
             return 0.0
         if fired.next_ms is None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
+from bus import codec
 from bus.clock import now_ms
 from bus.errors import BusError, GroupMissing, ScriptMissing, StoreError, StoreUnavailable
-from bus.event import Outgoing, RawEvent
+from bus.event import LATEST_MS, Outgoing, RawEvent
 from bus.failpoints import reached
 from bus.ids import entry_ms, entry_place
 from bus.wire import keys
@@ -18,6 +19,8 @@ from bus.wire.wire import Wire
 
 RELEASED = "@released"
 """The consumer that never has a lease: what it has pending is claimed at once."""
+
+_LONGEST_TS = len(str(LATEST_MS))
 
 Fields = dict[bytes, bytes]
 
@@ -205,17 +208,17 @@ async def release(wire: Wire, stream: str, group: str, me: str, ids: Sequence[st
 
 
 def event_of(name: str, entry: str, fields: Fields) -> RawEvent:
-    """Return the event of a stream entry; what somebody added by hand may lack all but its data."""
+    """Return the event of a stream entry, whatever it holds: added by hand, it may lack all but its data."""
     given = fields.get(b"name")
     event_id = fields.get(b"id")
     ts = fields.get(b"ts", b"")
     version = fields.get(b"v")
     return RawEvent(
-        id=event_id.decode() if event_id else entry,
-        name=given.decode() if given else name,
+        id=codec.text(event_id) if event_id else entry,
+        name=codec.text(given) if given else name,
         data=msgspec.Raw(fields.get(b"data", b"{}")),
-        ts=int(ts) if ts.isdigit() else entry_ms(entry),
-        v=version.decode() if version else None,
+        ts=int(ts) if ts.isdigit() and len(ts) <= _LONGEST_TS else entry_ms(entry),
+        v=codec.text(version) if version else None,
     )
 
 

@@ -315,11 +315,11 @@ class Spine(RuleBasedStateMachine):
     def time_passes(self, ms: int) -> None:
         """The clock goes on, and the timers are fired by somebody."""
         self.now += ms
-        added, looked_at, _ = self.script("timers_due", 100)
+        added, looked_at, _, bad = self.script("timers_due", 100)
         due = [turn for turn, at in self.model.timers.items() if at <= self.now]
         run = self.model.run
         wakes = [turn for turn in due if run is not None and run["status"] == "waiting" and run["turn"] == turn]
-        assert (added, looked_at) == (len(wakes), len(due))
+        assert (added, looked_at, bad) == (len(wakes), len(due), [])
         for turn in due:
             del self.model.timers[turn]
         if wakes:

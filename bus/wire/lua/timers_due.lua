@@ -6,13 +6,14 @@ KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, buffer:<key>, backlog
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  most members to look at
 
-Returns {turns added, members looked at, ms until the next is due or -1} ]]
+Returns {turns added, members looked at, ms until the next is due or -1, members that make no sense: they are dropped} ]]
 -- uses: clock index places queue buffer
 local fn, now = KEYS[1], server_now(ARGV[1])
 local timers = fn .. 'timers'
 local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, ARGV[2])
-local added = 0
-for _, member in ipairs(due) do
+local added, bad = 0, {}
+
+local function fire(member)
   local kind, name = string.match(member, '^(%l+)|(.+)$')
   if kind == 'buffer' then -- debounce or batch: its time is over
     release(fn, name)
@@ -24,6 +25,9 @@ for _, member in ipairs(due) do
     added = added + 1
   else
     local run, turn = string.match(member, '^(.+):(%d+)$')
+    if not run then
+      error('no turn')
+    end
     local key = fn .. 'run:' .. run
     local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank')
     if h[1] == 'waiting' and h[2] == turn then
@@ -32,7 +36,13 @@ for _, member in ipairs(due) do
       added = added + 1
     end
   end
+end
+
+for _, member in ipairs(due) do
+  if not pcall(fire, member) then -- added by hand, or its run is no hash: it stops no other
+    bad[#bad + 1] = member
+  end
   redis.call('ZREM', timers, member)
 end
 local next = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
-return { added, #due, next[2] and math.max(0, next[2] - now) or -1 }
+return { added, #due, next[2] and math.max(0, next[2] - now) or -1, bad }

@@ -12,7 +12,11 @@ while #paths < tonumber(ARGV[2]) do
     break
   end
   local path = string.match(first, '^([^=]*)=')
-  paths[#paths + 1] = path
-  from = '(' .. path .. '>' -- the letter after `=`
+  if path then
+    paths[#paths + 1] = path
+    from = '(' .. path .. '>' -- the letter after `=`
+  else -- added by hand: no wait
+    from = '(' .. first
+  end
 end
 return paths
