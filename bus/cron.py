@@ -1,10 +1,12 @@
 """Cron: when a schedule is due, in its time zone. The only room that imports croniter.
 
-Where clocks spring forward, a tick in the gap is due at its end. Where they fall back, a schedule with fixed hours is
-due once, in the first of the two hours; one for every hour is due in both.
+Where local clocks change, the rule is that of Vixie and ISC cron. A schedule whose minute or hour begins with `*`
+follows the clock on the wall: it is due in both of two repeated hours, and not for times in a gap. Any other names
+times of the day: those in a gap are due once, right after it; those in a repeated hour only the first time.
 """
 
-from datetime import UTC, datetime
+from bisect import bisect_left
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
@@ -57,7 +59,7 @@ class Cron(msgspec.Struct, frozen=True):
 
     def last_before(self, ms: int) -> int:
         """Return the last tick at or before a moment, Unix ms."""
-        return self._tick(ms + 1, forward=False)
+        return self._tick(ms, forward=False)
 
     def grace(self, tick: int) -> float:
         """Return how late a tick still runs, ms."""
@@ -66,17 +68,59 @@ class Cron(msgspec.Struct, frozen=True):
         return min(MAX_LATE_MS, (self.next_after(tick) - tick) / 2)
 
     def _tick(self, ms: int, *, forward: bool) -> int:
-        local = datetime.fromtimestamp(ms / 1_000, UTC).astimezone(ZoneInfo(self.tz))
-        times = croniter(self.expression, local)
+        """Return the nearest moment after `ms`, or the nearest before or at it.
+
+        croniter knows times of the day, without a zone. In the first of two repeated hours, times that are behind on
+        the wall are still to come; in the second, times that are ahead have been.
+        """
+        zone = ZoneInfo(self.tz)
+        moment = datetime.fromtimestamp(ms / 1_000, zone)
+        here = moment.replace(second=0, microsecond=0, tzinfo=None, fold=0)
+        starts = [here if forward else here + timedelta(minutes=1)]
+        repeated = _offset(here, zone) - _offset(here, zone, fold=1)
+        if repeated > timedelta(0) and forward != bool(moment.fold):
+            start, end = sorted([ms // 1_000, ms // 1_000 + (1 if forward else -1) * int(repeated.total_seconds())])
+            begins = datetime.fromtimestamp(_change(zone, start, end), zone).replace(tzinfo=None)
+            starts.append(begins - timedelta(minutes=1) if forward else begins + repeated)
+        found = [self._search(start, zone, ms, forward=forward) for start in starts]
+        return min(found) if forward else max(found)
+
+    def _search(self, start: datetime, zone: ZoneInfo, ms: int, *, forward: bool) -> int:
+        times = croniter(self.expression, start.replace(tzinfo=UTC))
         while True:
-            found: datetime = times.get_next(datetime) if forward else times.get_prev(datetime)
-            if not (found.fold and self._has_fixed_hours and self._is_ambiguous(found)):
-                return round(found.timestamp() * 1_000)
+            wall: datetime = times.get_next(datetime) if forward else times.get_prev(datetime)
+            due = [due for due in self._moments(wall.replace(tzinfo=None), zone) if (due > ms) == forward]
+            if due:
+                return min(due) if forward else max(due)
+
+    def _moments(self, wall: datetime, zone: ZoneInfo) -> list[int]:
+        """Return when a time on the wall is due, Unix ms: once, or in both of two repeated hours, or not in a gap."""
+        first, second = (_unix(wall) - _offset(wall, zone, fold).total_seconds() for fold in (0, 1))
+        if first > second:  # in a gap
+            due = [] if self._follows_the_wall else [_change(zone, int(second), int(first))]
+        else:
+            due = [first, second] if first < second and self._follows_the_wall else [first]
+        return [round(moment * 1_000) for moment in due]
 
     @property
-    def _has_fixed_hours(self) -> bool:
-        return not self.expression.split()[1].startswith("*")
+    def _follows_the_wall(self) -> bool:
+        return any(field.startswith("*") for field in self.expression.split()[:2])
 
-    @staticmethod
-    def _is_ambiguous(moment: datetime) -> bool:
-        return moment.replace(fold=0).utcoffset() != moment.replace(fold=1).utcoffset()
+
+def _unix(wall: datetime) -> float:
+    return wall.replace(tzinfo=UTC).timestamp()
+
+
+def _offset(wall: datetime, zone: ZoneInfo, fold: int = 0) -> timedelta:
+    """Return a zone's distance from UTC at a time on its wall; by `fold`, before or after a change around it."""
+    return wall.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta(0)
+
+
+def _change(zone: ZoneInfo, before: int, after: int) -> int:
+    """Return the moment between two at which a zone's clocks change, Unix s."""
+
+    def offset(moment: int) -> timedelta | None:
+        return datetime.fromtimestamp(moment, zone).utcoffset()
+
+    there = offset(after)
+    return before + bisect_left(range(before, after), True, key=lambda moment: offset(moment) == there)

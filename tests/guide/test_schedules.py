@@ -84,20 +84,37 @@ async def test_many_schedulers_double_and_miss_none(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "before", "ticks"),
+    ("expression", "tz", "before", "ticks"),
     [
-        ("30 2 * * *", "2026-03-28T12:00", ["2026-03-29T03:00+02:00", "2026-03-30T02:30+02:00"]),  # the gap
-        ("30 2 * * *", "2026-10-24T12:00", ["2026-10-25T02:30+02:00", "2026-10-26T02:30+01:00"]),  # the fold: once
+        # a time of the day: in the gap right after it, in the repeated hour once
+        ("30 2 * * *", "Europe/Paris", "2026-03-28T12:00", ["2026-03-29T03:00+02:00", "2026-03-30T02:30+02:00"]),
+        ("0,30 2 * * *", "Europe/Paris", "2026-03-28T12:00", ["2026-03-29T03:00+02:00", "2026-03-30T02:00+02:00"]),
+        ("30 2 * * *", "Europe/Paris", "2026-10-24T12:00", ["2026-10-25T02:30+02:00", "2026-10-26T02:30+01:00"]),
+        # the minute or the hour begins with *: what the clock on the wall shows
         (
             "0 * * * *",
+            "Europe/Paris",
             "2026-10-25T01:30",
             ["2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00", "2026-10-25T03:00+01:00"],
         ),
+        (
+            "*/30 1-3 * * *",
+            "Europe/Paris",
+            "2026-10-25T01:45",
+            [
+                f"2026-10-25T{time}"
+                for time in ("02:00+02:00", "02:30+02:00", "02:00+01:00", "02:30+01:00", "03:00+01:00")
+            ],
+        ),
+        ("0 */2 * * *", "Europe/Paris", "2026-03-29T00:00", ["2026-03-29T04:00+02:00", "2026-03-29T06:00+02:00"]),
+        # clocks that change by half an hour
+        ("45 1 * * *", "Australia/Lord_Howe", "2026-04-04T12:00", ["2026-04-05T01:45+11:00", "2026-04-06T01:45+10:30"]),
+        ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00", ["2026-10-04T02:30+11:00", "2026-10-05T02:15+11:00"]),
     ],
 )
-def test_clock_changes(expression: str, before: str, ticks: list[str]) -> None:
-    cron = Cron(expression, tz="Europe/Paris")
-    ms = round(datetime.fromisoformat(before).replace(tzinfo=ZoneInfo("Europe/Paris")).timestamp() * 1000)
+def test_clock_changes(expression: str, tz: str, before: str, ticks: list[str]) -> None:
+    cron = Cron(expression, tz=tz)
+    ms = round(datetime.fromisoformat(before).replace(tzinfo=ZoneInfo(tz)).timestamp() * 1000)
     for expected in ticks:
         ms = cron.next_after(ms)
         wanted = round(datetime.fromisoformat(expected).timestamp() * 1000)
