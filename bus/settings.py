@@ -17,6 +17,10 @@ from bus.failpoints import NAMES
 _INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
 
 
+LEAST_KEEP_MS = 600_000
+"""No run is forgotten within this long after its end."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a process finds Redis and behaves. Defaults stand here and nowhere else."""
 
@@ -51,6 +55,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse what cannot work, naming the variable."""
         if self.lease_ms < 500:
             raise ConfigError(f"BUS_LEASE must be at least 0.5 s, got {self.lease_ms} ms")
+        if self.keep_ms < LEAST_KEEP_MS:
+            raise ConfigError(
+                f"BUS_KEEP must be at least 10 min, got {self.keep_ms} ms: "
+                "for so long the entry of an ended run may be delivered again"
+            )
         if self.timeout_ms < 100:
             raise ConfigError(f"BUS_TIMEOUT must be at least 0.1 s, got {self.timeout_ms} ms")
         if self.log_format not in {"auto", "json", "text"}:

@@ -12,8 +12,6 @@ from bus.wire.wire import Wire
 from checkpoint.begin import begin
 from checkpoint.find import find
 
-_KEPT_MS = 86_400_000
-
 
 async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
     """Begin a new run; return its id. ConfigError when there is no such run or step, or it has no event.
@@ -29,7 +27,7 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
     new = run_id(found.function, "rerun", f"{run}|{request or ulid()}", await patiently(wire.clock, 2.0))
     if from_step:
         copied = await wire.lasting_script(
-            "run_copy", [keys.function(found.function)], run, new, from_step, _KEPT_MS, patience=10.0
+            "run_copy", [keys.function(found.function)], run, new, from_step, patience=10.0
         )
         if int(copied) < 0:
             raise ConfigError(f"run {run} has no finished step {from_step!r} to begin again at")

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from bus.settings import LEAST_KEEP_MS
 from bus.wire import keys
 from bus.wire.wire import Wire
 
 AT_ONCE = 200
 TRIM_AT_ONCE = 10_000
-NOT_WITHIN_MS = 600_000
 
 
 async def trim_events(wire: Wire, name: str, groups: Sequence[str]) -> tuple[int, str]:
@@ -22,7 +22,7 @@ async def trim_events(wire: Wire, name: str, groups: Sequence[str]) -> tuple[int
 
 async def tidy_runs(wire: Wire, slug: str) -> int:
     """Forget the oldest ended runs above BUS_KEEP_RUNS; return how many, at most about 400 a call."""
-    arguments = (wire.settings.keep_runs, NOT_WITHIN_MS, AT_ONCE)
+    arguments = (wire.settings.keep_runs, LEAST_KEEP_MS, AT_ONCE)
     return int(await wire.script("runs_tidy", [keys.function(slug)], *arguments))
 
 

@@ -143,8 +143,12 @@ class Courier:
 
     async def _tell_end(self, delivery: Delivery) -> None:
         function = delivery.source.function
-        ended = await load_end(self._wire, function.slug, delivery.fields.get(b"run", b"").decode())
-        if ended is None:
+        run, caller = (delivery.fields.get(name, b"").decode() for name in (b"run", b"parent"))
+        ended = await load_end(self._wire, function.slug, run)
+        if ended is None:  # its time to be kept was over before anybody read this
+            gone = Failure("gone", f"run {run} has ended; how is no longer known")
+            if caller:
+                await self._resolve_caller(caller, b"null", gone)
             return
         told: list[Awaitable[Any]] = []
         if ended.parent:
@@ -159,11 +163,14 @@ class Courier:
         await asyncio.gather(*told)
 
     async def _tell_caller(self, ended: Ended) -> None:
-        slug, run, step = ended.parent.split("|", 2)
         error = ended.error
         if ended.status != "completed" and error is None:
             error = Failure(ended.status, f"the invoked run was {ended.status}")
         data = bytes(ended.output) if ended.output is not None else b"null"
+        await self._resolve_caller(ended.parent, data, error)
+
+    async def _resolve_caller(self, caller: str, data: bytes, error: Failure | None) -> None:
+        slug, run, step = caller.split("|", 2)
         await resolve(self._wire, slug, run, step, "invoke", data, error=error)
 
     async def _publish(self, event: RawEvent) -> None:

@@ -165,7 +165,7 @@ def rate(slug: str, key: str) -> str:
 
 
 def single(slug: str, key: str) -> str:
-    """string · the run that holds a singleton; free once that run has ended. Written by admit. Expires after a year."""
+    """string · the run that has the name of a singleton. Written by admit; given up in the act that ends the run."""
     return f"{function(slug)}single:{key}"
 
 

@@ -188,6 +188,7 @@ def test_settings_are_read_once_and_names_kubernetes_injects_are_ignored() -> No
     "environ",
     [
         {"BUS_LEASE": "0.1"},
+        {"BUS_KEEP": "9m"},
         {"BUS_REDIS_URL": "http://x"},
         {"BUS_LOG_LEVEL": "loud"},
         {"BUS_FAILPOINT": "nowhere:1"},

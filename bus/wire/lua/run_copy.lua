@@ -1,11 +1,12 @@
 --[[ run_copy: give a run that is to begin the memos of another that come before a step.
 
+They have no time to live: it may be days until a worker begins that run. Its end gives them one.
+
 KEYS[1]  bus:fn:{<fn>}:  prefix  steps:<run> are built from it
 ARGV[1]  now, which this script does not need
 ARGV[2]  the run to copy from
 ARGV[3]  the run to copy to
 ARGV[4]  the step it begins at
-ARGV[5]  how long the copies are kept if that run never begins, ms
 
 Returns how many were copied, or -1 when there is no such step ]]
 local from, to = KEYS[1] .. 'steps:' .. ARGV[2], KEYS[1] .. 'steps:' .. ARGV[3]
@@ -28,8 +29,5 @@ for i = 1, #memos, 2 do
     redis.call('HSETNX', to, memos[i], memos[i + 1])
     copied = copied + 1
   end
-end
-if copied > 0 then
-  redis.call('PEXPIRE', to, ARGV[5])
 end
 return copied

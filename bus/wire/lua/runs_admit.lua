@@ -89,11 +89,14 @@ local function kept_out(a)
       end
     end
   end
-  redis.call('SET', key, ARGV[a], 'PX', 366 * 86400000)
+  redis.call('SET', key, ARGV[a])
 end
 
 local function created(a)
   local run, key, holds = ARGV[a], fn .. 'run:' .. ARGV[a], ARGV[a + 7]
+  if ARGV[a + 10] ~= '' then
+    holds = (holds == '' and '' or holds .. '\n') .. ARGV[a + 10]
+  end
   local status, turn, entry = 'queued', '1', ''
   if tonumber(ARGV[a + 6]) > now + 1000 then
     status, turn = 'waiting', '2'

@@ -86,7 +86,9 @@ local function tried(hold)
   end
   local before, holds = h[5] or h[9], {}
   for one in string.gmatch(h[4], '[^\n]+') do
-    holds[#holds + 1] = one
+    if string.byte(one) ~= 115 then -- s…: it has that name already
+      holds[#holds + 1] = one
+    end
   end
   local full = refused(run, holds, before)
   if full then

@@ -19,5 +19,9 @@ local function finish(fn, run, to, now, keep, field, value, leaves, cancels, hol
   end
   if holds then
     give_back(fn, run, holds)
+    local single = string.match('\n' .. holds, '\n(s:[^\n]*)')
+    if single and redis.call('GET', fn .. 'single:' .. single) == run then
+      redis.call('DEL', fn .. 'single:' .. single)
+    end
   end
 end

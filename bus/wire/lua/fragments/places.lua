@@ -1,5 +1,5 @@
 -- places: limits that runs hold or wait for. `holds` are a run's, a line each: `c0:<value>` (concurrency), `t:<value>`
--- (throttle). A run that waits is in the backlog of one of them. `ready` lists the backlogs whose first may be tried,
+-- (throttle), `s:<value>` (the name of a singleton, which it has until it ends). A run that waits is in the backlog of one of them. `ready` lists the backlogs whose first may be tried,
 -- `full` those whose first was refused; one too many in either costs a look. A script tells `ready` of all lines at once, at
 -- its end: tell_ready.
 -- uses: many
@@ -39,7 +39,8 @@ local function tell_ready(fn)
 end
 
 local function first_hold(holds)
-  return string.match(holds, '[^\n]+') or '-'
+  local first = string.match(holds, '[^\n]+')
+  return first and string.byte(first) ~= 115 and first or '-' -- s…
 end
 
 local function give_back(fn, run, holds)
