@@ -4,18 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from bus import codec
-from bus.expression import compiled
+from bus.expression import compiled, found_at
 
 _OF_TWO = "an expression of two events"
 
 
 def value_at(path: str, event: object) -> bytes | None:
-    """Return what an event (its plain values) has at `data.a.b`, as JSON; None when there is nothing or null."""
-    for part in path.split("."):
-        if not isinstance(event, dict) or part not in event:
-            return None
-        event = event[part]  # pyright: ignore[reportUnknownVariableType]
-    return None if event is None else codec.encode(event)  # pyright: ignore[reportUnknownArgumentType]
+    """Return what an event (its plain values) has at `data.a.b`, as canonical JSON.
+
+    None: there is nothing, null, or what is nested too deep to be compared.
+    """
+    found = found_at(path.split("."), event)
+    try:
+        return None if found is None else codec.canonical(found)
+    except codec.NotJson:
+        return None
 
 
 def answers(own: Mapping[str, Any], came: Mapping[str, Any], match: str | None, if_: str | None) -> bool:

@@ -30,6 +30,7 @@ def _plain(value: Any) -> Any:
 
 
 encoder = json.Encoder(decimal_format="string", enc_hook=_plain)
+_ordered = json.Encoder(order="deterministic", decimal_format="string", enc_hook=_plain)
 _any = json.Decoder()
 _decoders: dict[Any, json.Decoder[Any]] = {}
 _returns: "WeakKeyDictionary[Callable[..., Any], Any]" = WeakKeyDictionary()
@@ -77,6 +78,30 @@ def _path(way: Any) -> str:
 def text(raw: bytes) -> str:
     """Return text; what somebody stored by hand and is no UTF-8 is shown with U+FFFD, and stops nobody."""
     return raw.decode(errors="replace")
+
+
+def canonical(value: object) -> bytes:
+    """Return plain values as JSON that is the same for equal values, and for no others.
+
+    Numbers are equal as numbers, however they were written (1 and 1.0), and exact; the order of an object's names does
+    not matter. What is compared or becomes a key goes through here. NotJson for what JSON cannot hold.
+    """
+    try:
+        return _ordered.encode(value if isinstance(value, str) else _by_value(value))
+    except (OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise NotJson(str(error)) from error
+
+
+def _by_value(value: Any) -> Any:
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise NotJson(f"must be a finite number, got {value}")
+        return int(value) if value.is_integer() else value
+    if isinstance(value, dict):
+        return {name: _by_value(inner) for name, inner in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_by_value(inner) for inner in cast("list[Any]", value)]
+    return value
 
 
 def decode(raw: bytes | str | Raw) -> Any:

@@ -66,12 +66,18 @@ def _value(key: str | None, event: Mapping[str, Any]) -> Any:
 
 
 def _key(key: str | None, event: Mapping[str, Any]) -> str:
-    """Return a key's value as a part of a Redis key: text as it is, the rest as JSON, what is long as its hash."""
+    """Return a key's value as a part of a Redis key: text as it is, the rest as `=` and its JSON, the long as a hash.
+
+    Percent-encoding leaves no `=` and no `#`, so values of different types share no key: 1 is `=1`, "1" is `1`.
+    """
     value = _value(key, event)
-    if not isinstance(value, str):
-        try:
-            value = codec.encode(value).decode()
-        except TypeError:
-            value = repr(value)
-    coded = quote(value, safe="/")
-    return coded if len(coded) <= _LONGEST_KEY else hashlib.sha256(value.encode()).hexdigest()
+    mark, text = ("", value) if isinstance(value, str) else ("=", _json(value))
+    coded = mark + quote(text, safe="/")
+    return coded if len(coded) <= _LONGEST_KEY else f"#{hashlib.sha256((mark + text).encode()).hexdigest()}"
+
+
+def _json(value: Any) -> str:
+    try:
+        return codec.canonical(value).decode()
+    except codec.NotJson:  # CEL computes numbers that JSON has not; or it is nested too deep to be compared
+        return type(value).__name__
