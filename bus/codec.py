@@ -51,28 +51,32 @@ def encode(value: object) -> bytes:
 def _refuse_unfinite(value: object) -> None:
     """Refuse NaN and the infinities wherever they stand; the path has the names that JSON would have."""
     plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_looked_into)
-    rest: list[tuple[Any, Any]] = [(plain, None)]
+    found: list[Any] = [plain]
+    for at in found:  # which grows while we go
+        kind = cast("type[Any]", type(at))
+        if kind is dict:
+            found.extend(at.values())
+        elif kind is list or kind is tuple:
+            found.extend(at)
+        elif kind is float and not isfinite(at):
+            raise NotJson(f"must be a finite number, got {at}", _path_to_unfinite(plain))
+
+
+def _path_to_unfinite(plain: Any) -> str:
+    rest: list[tuple[Any, str]] = [(plain, "")]
     while rest:
-        at, way = rest.pop()
-        if isinstance(at, float):
-            if not isfinite(at):
-                raise NotJson(f"must be a finite number, got {at}", _path(way))
-        elif isinstance(at, dict):
-            rest += ((inner, (way, f".{name}")) for name, inner in cast("dict[str, Any]", at).items())
+        at, path = rest.pop()
+        if isinstance(at, dict):
+            rest += [(inner, f"{path}.{name}") for name, inner in cast("dict[str, Any]", at).items()]
         elif isinstance(at, list | tuple):
-            rest += ((inner, (way, f"[{n}]")) for n, inner in enumerate(cast("list[Any]", at)))
+            rest += [(inner, f"{path}[{n}]") for n, inner in enumerate(cast("list[Any]", at))]
+        elif isinstance(at, float) and not isfinite(at):
+            return path.removeprefix(".")
+    return ""
 
 
 def _looked_into(value: Any) -> Any:
     return None if isinstance(value, Raw) else _plain(value)  # what is JSON already has passed here, or will be decoded
-
-
-def _path(way: Any) -> str:
-    parts: list[str] = []
-    while way is not None:
-        way, part = way
-        parts.append(part)
-    return "".join(reversed(parts)).removeprefix(".")
 
 
 def text(raw: bytes) -> str:

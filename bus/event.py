@@ -87,8 +87,7 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
         try:
             data = codec.decode(self.data) if kind is None else codec.decode_as(self.data, kind)
         except msgspec.DecodeError as error:
-            text, _, path = str(error).partition(" - at `$")
-            raise EventInvalid(text, field=f"data{path.rstrip('`')}") from None
+            raise invalid(error, "data") from None
         return Event(self.id, self.name, data, self.ts, self.v)
 
     def plain(self) -> dict[str, Any]:
@@ -143,6 +142,12 @@ def check_ts(ts: int) -> None:
     """Refuse a time outside 1980 … 2100, in Unix milliseconds."""
     if not EARLIEST_MS <= ts <= LATEST_MS:
         raise EventInvalid(f"must be Unix milliseconds between 1980 and 2100, got {ts}", field="ts")
+
+
+def invalid(error: msgspec.DecodeError, root: str) -> EventInvalid:
+    """Return what is told of JSON that is none, or does not fit its type: the reason, and the field as a path."""
+    reason, _, path = str(error).partition(" - at `$")
+    return EventInvalid(reason, field=f"{root}{path.rstrip('`')}".removeprefix("."))
 
 
 def as_data(value: object) -> bytes:

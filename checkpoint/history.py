@@ -136,13 +136,13 @@ async def counts(wire: Wire, slugs: Sequence[str]) -> dict[str, dict[str, int]]:
 
 
 def stored_json(raw: bytes | None) -> Raw | None:
-    """Return stored JSON; what somebody wrote by hand and is none is shown as text."""
+    """Return stored JSON; what somebody wrote by hand and is none, or is too deep to be read, is shown as text."""
     if raw is None:
         return None
     try:
         codec.decode(raw)
-    except msgspec.MsgspecError:
-        return Raw(codec.encode(raw.decode(errors="replace")))
+    except msgspec.DecodeError:
+        return _as_text(raw)
     return Raw(raw)
 
 
@@ -186,12 +186,31 @@ async def event_json(wire: Wire, slug: str, run: str) -> dict[str, Any] | None:
         return None
 
 
+def _memo(raw: bytes) -> Memo:
+    """Return a memo; what somebody wrote by hand and is none, or is too deep to be read, is shown as text."""
+    try:
+        return memo_of(raw)
+    except msgspec.DecodeError:
+        return Memo(0, "unreadable", data=_as_text(raw))
+
+
+def _open(raw: bytes) -> Open:
+    try:
+        return open_of(raw)
+    except msgspec.DecodeError:
+        return Open(0, "unreadable", what=_as_text(raw))
+
+
+def _as_text(raw: bytes) -> Raw:
+    return Raw(codec.encode(codec.text(raw)))
+
+
 async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
     """Return a run's steps, finished and open, in the order in which they began."""
     finished, opened = await wire.loads(("HGETALL", keys.steps(slug, run)), ("HGETALL", keys.open_steps(slug, run)))
     views: list[tuple[int, int, StepView]] = []
     for i in range(0, len(finished), 2):
-        memo: Memo = memo_of(finished[i + 1])
+        memo = _memo(finished[i + 1])
         view = StepView(
             finished[i].decode(),
             memo.kind,
@@ -205,7 +224,7 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
         )
         views.append((view.since, memo.n, view))
     for i in range(0, len(opened), 2):
-        noted: Open = open_of(opened[i + 1])
+        noted = _open(opened[i + 1])
         state = "running" if noted.due is None else "retrying" if noted.kind == "run" else "waiting"
         attempts = noted.attempt if state == "retrying" else noted.attempt + 1
         view = StepView(

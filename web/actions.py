@@ -1,21 +1,30 @@
 """Actions: cancel, rerun, signal, invoke; as JSON, and as the forms of the pages. GET never acts."""
 
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Raw
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from bus import codec
-from bus.errors import ConfigError, EventInvalid
+from bus.errors import ConfigError
+from bus.event import MAX_EVENT_BYTES
 from bus.wire.wire import Wire
 from checkpoint.cancel import cancel
 from checkpoint.invoke import invoke
 from checkpoint.rerun import rerun
 from checkpoint.signals import send_signal
 from producers.http import check_origin, read_body
+from producers.strict import parse_as
+
+T = TypeVar("T")
+
+_WITHOUT_DATA = 65_536
+_WITH_DATA = MAX_EVENT_BYTES + _WITHOUT_DATA
+"""How many bytes are read: of words alone, or of data as big as an event's and what stands around it."""
 
 
 def _wire(request: Request) -> Wire:
@@ -26,17 +35,24 @@ def _json(value: Any) -> Response:
     return Response(codec.encode({"data": value}), media_type="application/json")
 
 
-async def _object(request: Request, known: set[str]) -> dict[str, Any]:
-    """Return the body's object, an empty one for an empty body; Refused for a page of another site."""
+class _Rerun(msgspec.Struct, forbid_unknown_fields=True):
+    from_step: str = msgspec.field(name="from", default="")
+    request: str = ""
+
+
+class _Signal(msgspec.Struct, forbid_unknown_fields=True):
+    signal: str
+    data: Raw = Raw(b"null")
+
+
+class _Invoke(msgspec.Struct, forbid_unknown_fields=True):
+    data: Raw = Raw(b"{}")
+
+
+async def _received(request: Request, shape: type[T], most: int = _WITH_DATA) -> T:
+    """Return the body as what it must be, an empty one as an empty object; Refused for a page of another site."""
     check_origin(request)
-    body = await read_body(request)
-    try:
-        value: Any = codec.decode(body or b"{}")
-    except msgspec.DecodeError as error:
-        raise EventInvalid(f"is not JSON: {error}", field="body") from None
-    if not isinstance(value, dict) or set(cast("dict[str, Any]", value)) - known:
-        raise EventInvalid(f"must be an object with no other fields than {', '.join(sorted(known))}", field="body")
-    return cast("dict[str, Any]", value)
+    return parse_as(await read_body(request, most) or b"{}", shape)
 
 
 async def _cancelled(request: Request, why: str) -> str:
@@ -55,30 +71,23 @@ async def _cancel(request: Request) -> Response:
 
 
 async def _rerun(request: Request) -> Response:
-    asked = await _object(request, {"from", "request"})
-    run = request.path_params["id"]
-    new = await rerun(_wire(request), run, str(asked.get("from", "")), str(asked.get("request", "")))
+    asked, run = await _received(request, _Rerun, _WITHOUT_DATA), request.path_params["id"]
+    new = await rerun(_wire(request), run, asked.from_step, asked.request)
     return _json({"id": new, "rerun_of": run})
 
 
 async def _signal(request: Request) -> Response:
-    asked = await _object(request, {"signal", "data"})
-    name = asked.get("signal")
-    if not isinstance(name, str):
-        raise EventInvalid("must be a string", field="signal")
-    run = await send_signal(_wire(request), name, asked.get("data"))
+    asked = await _received(request, _Signal)
+    run = await send_signal(_wire(request), asked.signal, asked.data)
     if run is None:
-        raise HTTPException(404, f"no run waits for signal {name[:60]!r}")
+        raise HTTPException(404, f"no run waits for signal {asked.signal[:60]!r}")
     return _json({"run_id": run})
 
 
 async def _invoke(request: Request) -> Response:
-    wire, slug = _wire(request), request.path_params["function"]
-    data: Any = (await _object(request, {"data"})).get("data", {})
-    if not codec.encode(data).startswith(b"{"):
-        raise EventInvalid("must be an object", field="data")
+    asked, slug = await _received(request, _Invoke), request.path_params["function"]
     try:
-        return _json({"id": await invoke(wire, slug, data)})
+        return _json({"id": await invoke(_wire(request), slug, asked.data)})
     except ConfigError as error:
         raise HTTPException(404, str(error)) from None
 

@@ -108,7 +108,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
-    return pages.failure(400, str(error)) if _wants_page(request) else _error(400, str(error))
+    status = error.status if isinstance(error, EventInvalid) else 400
+    return pages.failure(status, str(error)) if _wants_page(request) else _error(status, str(error))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -256,7 +256,7 @@ def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
         worker=run.worker if run.status == "running" else "",
         event_name=event.name,
         event_id=event.id,
-        event_data=shown(event.data) if event.name else None,
+        event_data=shown(event.data) if bytes(event.data) else None,
         steps=tuple(_bar(step, begin, finish, now) for step in steps),
         output=shown(run.output) if run.status == "completed" else None,
         error_name=error.name if error else "",
@@ -295,10 +295,13 @@ class _Event(msgspec.Struct):
 
 
 def _event(raw: Raw | None) -> _Event:
-    try:
-        return codec.decode_as(raw, _Event) if raw is not None else _Event()
-    except msgspec.ValidationError:
+    """Return a run's event; one that is none, or too deep to be read, as mere text."""
+    if raw is None:
         return _Event()
+    try:
+        return codec.decode_as(raw, _Event)
+    except msgspec.MsgspecError:
+        return _Event(data=raw)
 
 
 class _What(msgspec.Struct):
