@@ -39,6 +39,7 @@ class Applicant(msgspec.Struct):
     buffer: str = ""
     buffer_run: str = ""
     ts: int = 0
+    rerun_of: str = ""
 
 
 class Verdict(msgspec.Struct):
@@ -64,6 +65,7 @@ async def admit(wire: Wire, function: Function, heard: str, applicants: Sequence
         flat += (
             one.run, one.event, one.source, one.queued, one.parent, one.cancels, one.not_before, one.holds, one.rank,
             one.rate, one.single, one.buffer, one.buffer_run, one.ts,
+            one.rerun_of,
         )  # fmt: skip
     replies = await wire.lasting_script("runs_admit", [keys.function(function.slug)], *flat)
     reached("admit.replied")

@@ -45,5 +45,5 @@ class Arriving:
             return None
         reached("start.replied")
         run, event, now = answer[1].decode(), answer[2], int(answer[3])
-        named, ms = f"{self._name}|{entry}", entry_ms(entry)
+        named, ms = f"event|{self._name}|{entry}", entry_ms(entry)
         return Asked(run, 1, named, "", self._consumer, self._fence, event, "event", ms), Started("go", now=now)

@@ -3,20 +3,47 @@
 Its id is derived from its cause, so a second queue entry for it is acknowledged unrun: repeating is harmless.
 """
 
+import msgspec
+
 from bus import codec
 from bus.event import RawEvent
 from bus.wire import keys
+from bus.wire.pipeline import Argument
 from bus.wire.retry import patiently
+from bus.wire.streams import Fields
 from bus.wire.wire import Wire
 
 
 async def begin(
-    wire: Wire, slug: str, run: str, source: str, event: RawEvent, *, parent: str = "", patience: float | None = None
+    wire: Wire,
+    slug: str,
+    run: str,
+    source: str,
+    event: RawEvent,
+    *,
+    parent: str = "",
+    rerun_of: str = "",
+    patience: float | None = None,
 ) -> None:
     """Add the entry that begins a run.
 
-    `source` is what made it: `invoke`, `failure`, `cron`, `delayed` or `rerun <run>`. `parent`
-    (`<slug>|<run>|<step>`) is the step that waits for its end.
+    `source` is what made it: `invoke`, `failure`, `cron` or `rerun`, then `rerun_of` is the run that is run again.
+    `parent` (`<slug>|<run>|<step>`) is the step that waits for its end.
     """
-    fields = ["run", run, "turn", 1, "why", source, "source", source, "event", codec.encode(event), "parent", parent]
+    fields: list[Argument] = ["run", run, "turn", 1, "why", source, "source", source]
+    fields += ["event", codec.encode(event), "parent", parent]
+    if rerun_of:
+        fields += ["rerun_of", rerun_of]
     await patiently(lambda: wire.call("XADD", keys.queue(slug), "*", *fields), patience)
+
+
+def begun_event(fields: Fields) -> bytes:
+    """Return the event, as JSON, of an entry that begins a run; empty when the run has begun.
+
+    A batch's entry holds its first event and, in `batch`, all of them.
+    """
+    event, batch = fields.get(b"event", b""), fields.get(b"batch")
+    if batch is None:
+        return event
+    several = codec.decode_as(batch, list[RawEvent])
+    return codec.encode(msgspec.structs.replace(codec.decode_as(event, RawEvent), batch=several))

@@ -26,7 +26,13 @@ async def cancel_of(wire: Wire, slug: str, run: str, why: str, *, unstarted: Run
     """Cancel a run of a function; `unstarted` is what is known of it when no worker may have written it yet."""
     known: list[Argument] = [""]
     if unstarted is not None:
-        known = [bytes(unstarted.event or b"null"), unstarted.source, unstarted.parent, unstarted.queued]
+        known = [
+            bytes(unstarted.event or b"null"),
+            unstarted.source,
+            unstarted.parent,
+            unstarted.queued,
+            unstarted.rerun_of,
+        ]
     arguments = (wire.settings.keep_ms, run, codec.encode(Failure("cancelled", why)), *known)
     word = await wire.lasting_script("run_cancel", [keys.function(slug)], *arguments, patience=10.0)
     return cast("Word", word.decode())

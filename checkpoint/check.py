@@ -46,9 +46,10 @@ async def unheld(wire: Wire, slug: str, runs: Sequence[str]) -> list[Unheld]:
 
 async def _is_pending(wire: Wire, one: Unheld) -> bool:
     """Whether the event entry a run names is in hand or is still to be delivered."""
-    name, _, entry = one.entry.rpartition("|")
-    if not name or name == "queue" or one.status == "waiting":
+    kind, _, rest = one.entry.partition("|")
+    if kind != "event" or one.status == "waiting":
         return False
+    name, _, entry = rest.rpartition("|")
     return await stands(wire, keys.events(name), one.slug, entry, without_group=False)
 
 

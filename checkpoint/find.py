@@ -12,6 +12,7 @@ from bus.wire import keys
 from bus.wire.registry import Registered, functions
 from bus.wire.streams import event_of, fields_of, stands
 from bus.wire.wire import Wire
+from checkpoint.begin import begun_event
 from checkpoint.history import Run, run_of, stored_json
 
 _ENTRIES = 1_000
@@ -68,8 +69,9 @@ async def _asked_for(wire: Wire, known: Sequence[Registered], run: str, ms: int)
                     function=function.slug,
                     status="queued",
                     queued=ms,
-                    event=stored_json(fields[b"event"]),
+                    event=stored_json(begun_event(fields)),
                     source=fields.get(b"source", b"").decode(),
+                    rerun_of=fields.get(b"rerun_of", b"").decode(),
                     parent=fields.get(b"parent", b"").decode(),
                 )
     return None

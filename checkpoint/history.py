@@ -38,6 +38,7 @@ class Run(msgspec.Struct, omit_defaults=True):
     code: str = ""
     source: str = "event"
     parent: str = ""
+    rerun_of: str = ""
     progress: Raw | None = None
     why: str = ""
     """Why it was skipped: rate_limit, singleton, debounced or batched."""
@@ -171,6 +172,7 @@ def run_of(run: str, slug: str, flat: Sequence[bytes]) -> Run:
         code=fields.get("code", b"").decode(),
         source=fields.get("source", b"event").decode(),
         parent=fields.get("parent", b"").decode(),
+        rerun_of=fields.get("rerun_of", b"").decode(),
         progress=stored_json(fields.get("progress")),
         why=fields.get("why", b"").decode(),
         by=fields.get("by", b"").decode(),

@@ -8,9 +8,11 @@ from bus.event import RawEvent
 from bus.ids import run_id, ulid
 from bus.wire import keys
 from bus.wire.retry import patiently
+from bus.wire.streams import fields_of
 from bus.wire.wire import Wire
 from checkpoint.begin import begin
 from checkpoint.find import find
+from checkpoint.memo import memo_of
 
 
 async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
@@ -26,13 +28,22 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
         raise ConfigError(f"run {run} has no event yet; it has not begun")
     new = run_id(found.function, "rerun", f"{run}|{request or ulid()}", await patiently(wire.clock, 2.0))
     if from_step:
-        copied = await wire.lasting_script(
-            "run_copy", [keys.function(found.function)], run, new, from_step, patience=10.0
-        )
-        if int(copied) < 0:
+        before = await _steps_before(wire, found.function, run, from_step)
+        if before is None:
             raise ConfigError(f"run {run} has no finished step {from_step!r} to begin again at")
-    await begin(wire, found.function, new, f"rerun {run}", event, patience=10.0)
+        if not await wire.lasting_script("run_copy", [keys.function(found.function)], run, new, *before, patience=10.0):
+            raise ConfigError(f"run {run} was forgotten meanwhile: its time to be kept is over")
+    await begin(wire, found.function, new, "rerun", event, rerun_of=run, patience=10.0)
     return new
+
+
+async def _steps_before(wire: Wire, slug: str, run: str, step: str) -> list[str] | None:
+    """Return the steps of a run that finished before one of its; None when that has not finished."""
+    flat: list[bytes] = await wire.load("HGETALL", keys.steps(slug, run), patience=10.0)
+    places = {name.decode(): memo_of(memo).n for name, memo in fields_of(flat).items()}
+    if step not in places:
+        return None
+    return [name for name, n in places.items() if n < places[step]]
 
 
 def _event(raw: Raw | None) -> RawEvent | None:

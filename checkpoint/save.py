@@ -7,7 +7,7 @@ import msgspec
 from bus import codec
 from bus.failpoints import reached
 from bus.wire.wire import Wire
-from checkpoint.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of
+from checkpoint.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of, open_of
 from checkpoint.owned import Owned, Word
 
 
@@ -86,22 +86,27 @@ async def note_open(
     due: str,
     attempt: int = 0,
     error: Failure | None = None,
-    took_ms: int = 0,
+    since: str = "-0",
     what: bytes = b"",
 ) -> Noted:
     """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands.
 
-    `what` it waits for is JSON, for people.
+    `since` when the step is open: "-<ms ago>" or "<ms since 1970>". `what` it waits for is JSON, for people.
     """
-    reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error, took_ms, what))
+    reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error, since, what))
     reached("open.replied")
     word = cast("Word", reply[0].decode())
-    return Noted(word, int(reply[1] or 0), int(reply[2]), int(reply[3])) if word == "mine" else Noted(word)
+    if word == "mine":
+        return Noted(word, int(reply[1] or 0), int(reply[2]), int(reply[3]))
+    if word == "there":  # by this very call, whose answer was lost
+        stands = open_of(reply[1])
+        return Noted("mine", stands.due or 0, int(reply[2]), stands.since)
+    return Noted(word)
 
 
 def tell_open(wire: Wire, owned: Owned, step: str, attempt: int, took_ms: int) -> None:
     """Send, without waiting, that a body takes long: what the page shows; a lost one costs nothing."""
-    keys, *arguments = _open(owned, step, "run", "", attempt, None, took_ms)
+    keys, *arguments = _open(owned, step, "run", "", attempt, None, f"-{took_ms}")
     wire.tell_script("run_open", keys, *arguments)
 
 
@@ -110,9 +115,9 @@ def tell_progress(wire: Wire, owned: Owned, progress: bytes) -> None:
     wire.tell_script("run_progress", owned.prefix, owned.run, owned.fence, owned.turn, progress)
 
 
-def tell_armed(wire: Wire, owned: Owned, step: str, kind: str, due: int, what: bytes) -> None:
+def tell_armed(wire: Wire, owned: Owned, step: str, kind: str, due: int, since: int, what: bytes) -> None:
     """Send, without waiting, that whoever brings what a step waits for has been told; a lost one is told again."""
-    keys, *arguments = _open(owned, step, kind, str(due), 0, None, 0, what, armed=True)
+    keys, *arguments = _open(owned, step, kind, str(due), 0, None, str(since), what, armed=True)
     wire.tell_script("run_open", keys, *arguments)
 
 
@@ -123,7 +128,7 @@ def _open(
     due: str,
     attempt: int,
     error: Failure | None,
-    took_ms: int,
+    since: str,
     what: bytes = b"",
     *,
     armed: bool = False,
@@ -136,7 +141,7 @@ def _open(
     if armed:
         record += b',"armed":true'
     keep = "keep" if kind != "run" and not armed else "replace"
-    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, took_ms)
+    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since)
 
 
 def news_of(flat: list[bytes]) -> dict[str, Memo]:

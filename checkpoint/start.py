@@ -20,6 +20,7 @@ class Asked(msgspec.Struct):
     `event` is the event as JSON, empty for a queue entry of a run that has begun. `fence` is new for this delivery.
     `parent` (`<slug>|<run>|<step>`) is the step that waits for the run's end.
     A run `not_before` (server ms) waits on a timer first. `cancels` are its words in the index of what cancels it.
+    `rerun_of` is the run it runs again: it may have memos from its beginning.
     """
 
     run: str
@@ -34,6 +35,7 @@ class Asked(msgspec.Struct):
     parent: str = ""
     not_before: int = 0
     cancels: str = ""
+    rerun_of: str = ""
 
 
 class Started(msgspec.Struct):
@@ -76,7 +78,7 @@ def start(
     for one in asked:
         flat += (
             one.run, one.turn, one.entry, one.owner, one.consumer, one.fence, one.event, one.source, one.queued,
-            one.parent, one.not_before, one.cancels,
+            one.parent, one.not_before, one.cancels, one.rerun_of,
         )  # fmt: skip
 
     def answered(replies: Any, error: BaseException | None) -> None:

@@ -71,7 +71,11 @@ class Source:
         return self.kind in ("queue", "ends")
 
     def entry_name(self, entry: str) -> str:
-        """Return how a run names an entry: `<event name or queue>|<id>`."""
+        """Return how a run names an entry: `queue|<id>`, or `event|<event name>|<id>`."""
+        return f"queue|{entry}" if self.kind == "queue" else f"event|{self.cause(entry)}"
+
+    def cause(self, entry: str) -> str:
+        """Return what names an event's entry among those of all streams: run ids are derived from it."""
         return f"{self.name}|{entry}"
 
     def receive(self, rows: Iterable[tuple[str, Fields]], consumer: str, owner: str = "") -> list[Delivery]:

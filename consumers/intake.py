@@ -19,6 +19,7 @@ from bus.observe.signals import Signals
 from bus.wire import keys
 from bus.wire.wire import Wire
 from checkpoint.admit import Applicant, admit
+from checkpoint.begin import begun_event
 from consumers import cancels, rules
 from consumers.cancels import Cancels
 from consumers.capacity import Capacity
@@ -158,21 +159,23 @@ class Intake:
             event = delivery.wanted_event()
             if event is None:
                 return None
-            entry = source.entry_name(delivery.id)
-            run, kind, parent = run_id(function.slug, "event", entry, ms), "event", ""
-            not_before = event.ts if event.ts > ms else 0
+            cause = source.cause(delivery.id)
+            run, kind, parent = run_id(function.slug, "event", cause, ms), "event", ""
+            begins, not_before = codec.encode(event), event.ts if event.ts > ms else 0
         else:
             fields = delivery.fields
-            event = codec.decode_as(fields[b"event"], RawEvent)
+            begins = begun_event(fields)
+            event = codec.decode_as(begins, RawEvent)
             run, kind = fields[b"run"].decode(), fields.get(b"source", b"").decode()
-            parent, entry, not_before = fields.get(b"parent", b"").decode(), fields[b"run"].decode(), 0
+            parent, cause, not_before = fields.get(b"parent", b"").decode(), fields[b"run"].decode(), 0
         applicant = Applicant(
             run=run,
-            event=bytes(delivery.fields[b"event"]) if not source.triggers else codec.encode(event),
+            event=begins,
             source=kind,
             queued=ms,
             parent=parent,
             cancels=cancels.words(function, event, run, ms),
+            rerun_of=delivery.fields.get(b"rerun_of", b"").decode() if not source.triggers else "",
             not_before=not_before,
             ts=event.ts,
         )
@@ -180,5 +183,5 @@ class Intake:
             plain = event.plain()
         except msgspec.MsgspecError:  # no JSON: the run is made, and ends with that error
             plain = {"id": event.id, "name": event.name, "data": None, "ts": event.ts}
-        rules.apply(function, applicant, plain, entry)
+        rules.apply(function, applicant, plain, cause)
         return applicant, event

@@ -18,8 +18,8 @@ _RULED = frozenset({"event", "cron", "invoke"})
 """What rate limit, debounce, batch and singleton look at; what is run again, or was in a buffer, has passed them."""
 
 
-def apply(function: Function, applicant: Applicant, event: Mapping[str, Any], entry: str) -> None:
-    """Fill in what the limits of a function say of an event (`entry` names it: `<event name>|<id>`)."""
+def apply(function: Function, applicant: Applicant, event: Mapping[str, Any], cause: str) -> None:
+    """Fill in what the limits of a function say of an event (`cause` names it: `<event name>|<entry>`)."""
     flow = function.flow
     applicant.holds = "\n".join(_holds(flow, event))
     applicant.rank = applicant.queued - 1_000 * _priority(flow, event)
@@ -28,19 +28,19 @@ def apply(function: Function, applicant: Applicant, event: Mapping[str, Any], en
         return
     if flow.batch is not None and applicant.source == "event":
         if flow.batch.if_ is None or compiled(flow.batch.if_, _WHERE).value(event) is True:
-            _buffer(function, applicant, f"b:{_key(flow.batch.key, event)}", "batch", entry)
+            _buffer(function, applicant, f"b:{_key(flow.batch.key, event)}", "batch", cause)
         return
     if flow.rate_limit is not None and _value(flow.rate_limit.key, event) is not False:
         applicant.rate = f"r:{_key(flow.rate_limit.key, event)}"
     if flow.debounce is not None and applicant.source == "event":
-        _buffer(function, applicant, f"d:{_key(flow.debounce.key, event)}", "debounce", entry)
+        _buffer(function, applicant, f"d:{_key(flow.debounce.key, event)}", "debounce", cause)
         return
     applicant.single = _single(flow, event)
 
 
-def _buffer(function: Function, applicant: Applicant, key: str, source: str, entry: str) -> None:
+def _buffer(function: Function, applicant: Applicant, key: str, source: str, cause: str) -> None:
     applicant.buffer = key
-    applicant.buffer_run = run_id(function.slug, source, entry, applicant.queued)
+    applicant.buffer_run = run_id(function.slug, source, cause, applicant.queued)
 
 
 def _holds(flow: Flow, event: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from bus.ids import entry_ms, run_id, token
 from bus.observe.signals import RunEnded, Signals
 from bus.wire.leases import consumer_worker
 from bus.wire.wire import Wire
+from checkpoint.begin import begun_event
 from checkpoint.start import Asked, Started, start
 from consumers import cancels
 from consumers.acks import Acks
@@ -192,15 +193,26 @@ class Starter:
             fields = delivery.fields
             run = fields.get(b"run", b"").decode()
             turn = int(fields.get(b"turn", b"1"))
-            source, begins = fields.get(b"source", b"").decode(), fields.get(b"event", b"")
+            source, begins = fields.get(b"source", b"").decode(), begun_event(fields)
             parent = fields.get(b"parent", b"").decode()
             indexed = ""
             if begins and function.cancel_on:
                 indexed = cancels.words(function, codec.decode_as(begins, RawEvent), run, ms)
             return Asked(
-                run, turn, entry, owner, delivery.consumer, token(), begins, source, ms, parent, cancels=indexed
+                run,
+                turn,
+                entry,
+                owner,
+                delivery.consumer,
+                token(),
+                begins,
+                source,
+                ms,
+                parent,
+                cancels=indexed,
+                rerun_of=fields.get(b"rerun_of", b"").decode(),
             )
-        run = run_id(function.slug, "event", entry, ms)
+        run = run_id(function.slug, "event", delivery.source.cause(delivery.id), ms)
         return Asked(
             run,
             1,

@@ -336,8 +336,10 @@ class Turn:
     ) -> Noted:
         """Note a wait or a failed attempt; TurnOver when we may not."""
         self._has_open = True
+        known = self.open.get(step)
+        since = f"-{took_ms}" if known is None else str(known.since)
         noted = await note_open(
-            self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error, took_ms=took_ms, what=what
+            self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error, since=since, what=what
         )
         if self.over:
             raise TurnOver
@@ -366,7 +368,7 @@ class Turn:
         """They have been told now: the next turn need not do it again."""
         noted = self.open[step]
         self.open[step] = Open(since=noted.since, kind=kind, due=due, armed=True)
-        tell_armed(self.wire, self.owned, step, kind, due, what)
+        tell_armed(self.wire, self.owned, step, kind, due, noted.since, what)
 
     def keep(self, step: str, kind: str, data: bytes | None, error: Failure | None, entry: str = "") -> Memo:
         """Return a memo this turn has just recorded, known from now on like one that was loaded."""

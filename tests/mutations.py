@@ -72,7 +72,7 @@ MUTANTS = [
     Mutant("a parked handler may act", "consumers/turn.py",
            '        """Refuse every further step and cancel what the run has left running."""\n        self.over = True\n',
            '        """Refuse every further step and cancel what the run has left running."""\n', RUNS + CONSTRUCTS),
-    Mutant("a wait begins anew on replay", LUA + "run_open.lua", "if ARGV[6] == 'keep' and first_due then", "if false then", SCRIPTS),
+    Mutant("a wait begins anew on replay", LUA + "run_open.lua", "if ARGV[6] == 'replace' then", "if true then", SCRIPTS),
     Mutant("a verdict is not recorded", LUA + "runs_admit.lua", "    return { 'there' }\n", "", ["tests/redis/test_admit.py"]),
     Mutant("a place is not given back at park", LUA + "run_park.lua", "if h[8] then", "if false then",
            ["tests/guide/test_limits.py", "-k", "sleeps_holds_no_place"]),

@@ -266,9 +266,9 @@ def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
         live=not run.has_ended,
         percent=progress.percent,
         progress=", ".join(f"{name} {value}" for name, value in progress.more.items()),
-        source=run.source.partition(" ")[0],
+        source=run.source,
         parent=run.parent.split("|")[1] if run.parent.count("|") >= 2 else "",
-        rerun_of=run.source.partition(" ")[2],
+        rerun_of=run.rerun_of,
         why=run.why.replace("_", " "),
         by=run.by,
     )

@@ -15,7 +15,7 @@ def _coded(name: str) -> str:
 
 
 def meta() -> str:
-    """hash · `format`: the store's format. Written by the first process; a worker refuses a newer one. Permanent."""
+    """hash · `format`: the store's format. Written by the first worker; a worker refuses another. Permanent."""
     return "bus:meta"
 
 

@@ -11,8 +11,8 @@ from bus.wire import keys
 from bus.wire.retry import patiently
 from bus.wire.wire import Wire
 
-FORMAT = 1
-"""The store's format. A worker refuses a newer one: stop, upgrade, start."""
+FORMAT = 2
+"""The store's format. A worker refuses any other: what an entry, a run or a memo says is read in one way only."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -30,9 +30,15 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 async def check_format(wire: Wire, patience: float | None = None) -> None:
-    """Write the store's format when there is none; ConfigError when a newer Stepstream has written it."""
+    """Write the store's format when there is none; ConfigError when another Stepstream has written it."""
     await patiently(lambda: wire.call("HSETNX", keys.meta(), "format", FORMAT), patience)
     found = int(await patiently(lambda: wire.call("HGET", keys.meta(), "format"), patience))
+    if found < FORMAT:
+        raise ConfigError(
+            f"this Redis holds format {found} of an older Stepstream, this one knows {FORMAT}: let the older one's "
+            "workers end their runs, then use another database (redis://…/1), or delete its keys: "
+            "redis-cli --scan --pattern 'bus:*' | xargs redis-cli UNLINK"
+        )
     if found > FORMAT:
         raise ConfigError(
             f"this Redis holds format {found}, this Stepstream knows {FORMAT}: upgrade it before it works here"
@@ -55,14 +61,17 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         code=function.code,
         flow=function.flow.words,
     )
-    owner = await wire.lasting_script(
-        "function_register", [keys.functions()], function.slug, function.bus_id, codec.encode(declared)
-    )
-    if owner:
-        raise ConfigError(
-            f"function '{function.slug}' belongs to bus '{owner.decode()}' already; "
-            f"rename bus '{function.bus_id}' or the function"
-        )
+    declaration, seen = codec.encode(declared), b""
+    while stands := await wire.lasting_script(
+        "function_register", [keys.functions()], function.slug, declaration, seen
+    ):
+        owner = codec.decode_as(stands, Registered).bus
+        if owner != function.bus_id:
+            raise ConfigError(
+                f"function '{function.slug}' belongs to bus '{owner}' already; "
+                f"rename bus '{function.bus_id}' or the function"
+            )
+        seen = stands
     since: dict[str, int] = {}
     now = await patiently(wire.clock)
     for trigger in function.triggers:

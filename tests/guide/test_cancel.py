@@ -124,7 +124,7 @@ async def test_rerun_whole_and_from_a_step(lab: Lab) -> None:
     whole = await rerun(lab.wire, first)
     run = await lab.status(whole, "completed")
     assert json.loads(bytes(run.output or b"")) == ["a4", "b5", "c6"]
-    assert run.source == f"rerun {first}"
+    assert (run.source, run.rerun_of) == ("rerun", first)
     part = await rerun(lab.wire, first, "b")
     run = await lab.status(part, "completed")
     assert json.loads(bytes(run.output or b"")) == ["a1", "b7", "c8"]

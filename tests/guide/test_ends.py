@@ -1,11 +1,12 @@
 """What follows an end: on_failure, functions on bus/function.…, progress on the way."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
 
-from bus import Context, EventData, NonRetriable, Step
+from bus import Context, EventData, NonRetriable, Step, StepFailed
 from bus.errors import ConfigError
 from bus.wire import keys
 from tests.support import Lab, eventually
@@ -48,6 +49,37 @@ async def test_on_failure_of_an_event_that_does_not_fit_its_type_has_the_raw_eve
     data = json.loads(bytes(told.output or b""))
     assert data["error"]["name"] == "event_invalid"
     assert data["event"]["data"] == {"orderId": 7}
+
+
+async def test_functions_that_listen_to_ends_hear_of_invoked_runs_and_of_any_data(lab: Lab) -> None:
+    """Whether a run was made by an end was looked for as text, which an invoked run and a customer's data have, too."""
+    heard: list[tuple[str, str]] = []
+
+    @lab.app.function("child")
+    async def child(ctx: Context[dict], step: Step) -> str:
+        if ctx.event.data.get("fail"):
+            raise NonRetriable("no")
+        return "fine"
+
+    @lab.app.function("order", on="shop/any")
+    async def order(ctx: Context[dict], step: Step) -> None:
+        if ctx.event.data.get("calls"):
+            await step.invoke("good", child)
+            with contextlib.suppress(StepFailed):
+                await step.invoke("bad", child, {"fail": True})
+
+    @lab.app.function("finished", on=["bus/function.finished", "bus/function.failed"])
+    async def finished(ctx: Context[dict], step: Step) -> None:
+        heard.append((ctx.event.name.partition(".")[2], ctx.event.data["function_id"]))
+
+    await lab.work()
+    await lab.send("shop/any", {"calls": True})
+    await lab.send("shop/any", {"like": {"name": "bus/function.finished"}, "text": '"name":"bus/function.failed"'})
+    await lab.ended(4 + 5)
+    assert sorted(heard) == [
+        ("failed", "test-child"), ("finished", "test-child"), ("finished", "test-child"),
+        ("finished", "test-order"), ("finished", "test-order"),
+    ]  # fmt: skip
 
 
 async def test_functions_may_listen_to_ends_and_are_not_told_of_their_own(lab: Lab) -> None:

@@ -9,6 +9,7 @@ from bus.function import Function
 from bus.wire import keys
 from bus.wire.wire import Wire
 from checkpoint.admit import Applicant, Verdict, admit
+from checkpoint.begin import begun_event
 from checkpoint.pop import pop
 
 SLUG = "shop-f"
@@ -101,7 +102,9 @@ async def test_a_batch_is_one_entry_with_all_its_events(wire: Wire) -> None:
     rows = await wire.call("XRANGE", keys.queue(SLUG), "-", "+")
     fields = dict(zip(rows[0][1][::2], rows[0][1][1::2], strict=True))
     assert fields[b"run"] == run_of(901).encode()
-    assert fields[b"event"].startswith(b'{"id":"e1","name":"a","data":{"n":1},"ts":1,"batch":[{"id":"e1"')
+    first, second = (b'{"id":"e%d","name":"a","data":{"n":%d},"ts":%d}' % (n, n, n) for n in (1, 2))
+    assert (fields[b"event"], fields[b"batch"]) == (first, b"[" + first + b"," + second + b"]")
+    assert begun_event(fields) == first[:-1] + b',"batch":[' + first + b"," + second + b"]}"
     assert await wire.call("EXISTS", keys.buffer(SLUG, "b:")) == 0
     assert await wire.call("ZCARD", keys.timers(SLUG)) == 0
 

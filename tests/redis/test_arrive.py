@@ -78,7 +78,7 @@ async def test_the_run_is_the_one_start_would_make(wire: Wire, stream: str, pipe
     ms = entry_ms(entry)
     event = codec.encode(event_of("a", entry, {k.encode(): v.encode() for k, v in fields.items()}))
     run = run_id(SLUG, "event", f"a|{entry}", ms)
-    assert (asked.run, asked.event, asked.entry, asked.queued) == (run, event, f"a|{entry}", ms)
+    assert (asked.run, asked.event, asked.entry, asked.queued) == (run, event, f"event|a|{entry}", ms)
     assert (started.word, started.turn, started.resumed) == ("go", 1, False)
 
     async def stored() -> tuple[dict[bytes, bytes], Any]:
@@ -90,7 +90,7 @@ async def test_the_run_is_the_one_start_would_make(wire: Wire, stream: str, pipe
 
     arrived = await stored()
     await wire.call("DEL", keys.run(SLUG, run), keys.runs(SLUG, "running"))
-    await begin(wire, run=run, entry=f"a|{entry}", event=event, queued=ms, consumer=ME, fence=asked.fence)
+    await begin(wire, run=run, entry=f"event|a|{entry}", event=event, queued=ms, consumer=ME, fence=asked.fence)
     assert await stored() == arrived
 
 
@@ -123,13 +123,13 @@ async def test_an_answer_that_was_lost_is_asked_again_of_start(wire: Wire, strea
     again = await begin(wire, run=asked.run, entry=asked.entry, event=asked.event, consumer=ME, fence="f2")
     assert (again.word, again.turn, again.crashes, again.resumed) == ("go", 1, 0, True)
     assert (await save(wire, Owned(SLUG, asked.run, 1, asked.fence), "a", "run", data=b"1")).word == "lost"
-    assert asked.entry == f"a|{entry}"
+    assert asked.entry == f"event|a|{entry}"
 
 
 async def test_a_run_that_exists_is_left_as_it_is(wire: Wire, stream: str, pipe: Pipe) -> None:
     entry = await add(wire, PLAIN)
     run = run_id(SLUG, "event", f"a|{entry}", entry_ms(entry))
-    await begin(wire, run=run, entry=f"a|{entry}", fence="another's")
+    await begin(wire, run=run, entry=f"event|a|{entry}", fence="another's")
     before = await dump(wire)
     assert (await arrive(wire, pipe))[1] is None
     assert await dump(wire) == before

@@ -28,7 +28,7 @@ from bus.wire import keys
 from bus.wire.scripts import all_scripts
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
-EVENT = "a|1-0"
+EVENT = "event|a|1-0"
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
 ENDED = {"completed", "failed", "cancelled", "skipped"}
 workers = st.sampled_from(["A.0", "B.0"])
@@ -42,7 +42,9 @@ class Model:
     def __init__(self) -> None:
         self.run: dict[str, Any] | None = None
         self.memos: dict[str, int] = {}
-        self.open: dict[str, int | None] = {}
+        self.open: dict[str, str] = {}
+        self.woken: dict[int, str] = {}
+        """The memos that were resolved while a turn ran, by `n`."""
         self.timers: dict[int, int] = {}
         self.queue: list[tuple[str, int]] = []
 
@@ -99,6 +101,9 @@ class Model:
         self.run.update(status=status, entry="")
         self.open = {}
 
+    def news(self, known: int) -> set[str]:
+        return {step for n, step in self.woken.items() if n > known}
+
     def wake_up(self, entry: str) -> None:
         assert self.run is not None
         self.queue.append((entry, self.run["turn"]))
@@ -114,7 +119,7 @@ class Spine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.client = redis.Redis.from_url(self.url, decode_responses=True)
         self.slug = f"m-{uuid.uuid4().hex[:12]}"
-        self.run = run_id(self.slug, "event", EVENT, 1)
+        self.run = run_id(self.slug, "event", "a|1-0", 1)
         self.stream, self.leases = keys.events("a"), keys.events_workers("a")
         self.client.delete(self.stream, self.leases)
         self.client.xadd(self.stream, {"id": "e", "name": "a", "data": "{}"}, id="1-0")
@@ -176,6 +181,7 @@ class Spine(RuleBasedStateMachine):
             "",
             0,
             "",
+            "",
         )[0]
         word, its_turn = self.model.start(entry, turn, owner, me, fence, suspects)
         assert answer[0] == word
@@ -230,14 +236,11 @@ class Spine(RuleBasedStateMachine):
             n = len(self.model.memos) + 1
             assert answer[1] == n
             assert self.model.run is not None
-            news = self.model.run["wake"] > handle["known"]
+            news = self.model.news(handle["known"])
             self.model.memos[step] = n
             self.model.open.pop(step, None)
             self.model.run["crashes"] = 0
-            assert {name for name, m in self.model.memos.items() if m > handle["known"]} == set(
-                answer[3][::2]
-            ) or not news
-            assert bool(answer[3]) == news
+            assert set(answer[3][::2]) == news
             if hears:
                 handle["known"] = n
 
@@ -247,13 +250,18 @@ class Spine(RuleBasedStateMachine):
         """A sleep is noted; noted again it keeps its due."""
         handle = self.handle(pick)
         answer = self.script(
-            "run_open", self.run, handle["fence"], handle["turn"], step, "keep", f"+{delay}", '"kind":"sleep"', 0
+            "run_open", self.run, handle["fence"], handle["turn"], step, "keep", f"+{delay}", '"kind":"sleep"', "-0"
         )
         word = self.model.owner(handle)
-        assert answer[0] == word
-        if word == "mine":
-            due = self.model.open.setdefault(step, self.now + delay)
-            assert int(answer[1]) == due
+        if word == "mine" and step in self.model.open:
+            assert answer[0] == "there"
+            assert answer[1] == self.model.open[step]
+        elif word == "mine":
+            due = self.now + delay
+            assert (answer[0], int(answer[1])) == ("mine", due)
+            self.model.open[step] = f'{{"since":{self.now},"due":{due},"kind":"sleep"}}'
+        else:
+            assert answer[0] == word
 
     @precondition(lambda self: self.handles)
     @rule(pick=picks, delay=st.integers(0, 500), failed=st.booleans())
@@ -271,8 +279,8 @@ class Spine(RuleBasedStateMachine):
             return
         if word == "mine" and run is not None and run["wake"] > handle["known"] and not failed:
             assert answer[0] == "wake"
-            assert set(answer[1][::2]) == {name for name, n in self.model.memos.items() if n > handle["known"]}
-            handle["known"] = max(self.model.memos.values())
+            assert set(answer[1][::2]) == self.model.news(handle["known"])
+            handle["known"] = max(self.model.woken)
             return
         assert answer[0] == word
         if word == "mine" and run is not None:
@@ -305,8 +313,11 @@ class Spine(RuleBasedStateMachine):
             assert answer == "there"
         else:
             assert answer == run["status"]
-            self.model.memos[step] = run["wake"] = len(self.model.memos) + 1
+            n = self.model.memos[step] = len(self.model.memos) + 1
             self.model.open.pop(step, None)
+            if run["status"] == "running":
+                run["wake"] = n
+                self.model.woken[n] = step
             if run["status"] == "waiting":
                 self.model.timers.pop(run["turn"], None)
                 self._queued()

@@ -32,7 +32,7 @@ function = app.function("f", on="a")(_handler)
 
 
 def asked(**changes) -> Asked:
-    values = {"run": RUN, "turn": 1, "entry": "a|1-0", "owner": "", "consumer": "w.0", "fence": "f1",
+    values = {"run": RUN, "turn": 1, "entry": "event|a|1-0", "owner": "", "consumer": "w.0", "fence": "f1",
               "event": b'{"id":"e1","name":"a","data":{},"ts":1}', "source": "event", "queued": 1} | changes  # fmt: skip
     return Asked(**values)
 
@@ -84,7 +84,7 @@ async def test_an_event_entry_without_a_run_makes_one(wire: Wire) -> None:
     answer = await begin(wire)
     assert (answer.word, answer.turn) == ("go", 1)
     found = await hash_of(wire)
-    assert (found["status"], found["entry"], found["worker"], found["fence"]) == ("running", "a|1-0", "w.0", "f1")
+    assert (found["status"], found["entry"], found["worker"], found["fence"]) == ("running", "event|a|1-0", "w.0", "f1")
     assert await wire.call("ZRANGE", keys.runs(SLUG, "running"), 0, -1) == [RUN.encode()]
 
 
@@ -288,7 +288,7 @@ async def test_save_tells_what_was_resolved_meanwhile(wire: Wire) -> None:
     await resolve(wire, SLUG, RUN, "approval", "event", b"1")
     saved = await save(wire, owned(), "other", "run", data=b"2", known=0)
     assert saved.n == 2
-    assert set(saved.news) == {"approval", "other"}
+    assert set(saved.news) == {"approval"}
 
 
 async def test_a_failed_handler_parks_with_its_attempt_and_error(wire: Wire) -> None:

@@ -82,7 +82,7 @@ def test_rerun_from_a_step(http: TestClient) -> None:
     answer = http.post(f"/v1/runs/{run}/rerun", json={"from": "first", "request": "r1"})
     new = answer.json()["data"]["id"]
     until(lambda: http.get(f"/v1/runs/{new}").json()["data"]["status"] == "waiting")
-    assert http.get(f"/v1/runs/{new}").json()["data"]["source"] == f"rerun {run}"
+    assert http.get(f"/v1/runs/{new}").json()["data"]["rerun_of"] == run
     refused = http.post(f"/v1/runs/{run}/rerun", json={"from": "nope"})
     assert (refused.status_code, "no finished step 'nope'" in refused.json()["error"]) == (400, True)
     assert http.post(f"/v1/runs/{run}/rerun", content=b"[1]").status_code == 400

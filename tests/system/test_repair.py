@@ -1,5 +1,6 @@
 """A run whose holder is gone (a failover forgot it) is seen twice, one lease apart, and goes on."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -29,7 +30,7 @@ async def _lose(lab: Lab, what: str, run: str) -> None:
         await call("ZREM", keys.runs(SLUG, "waiting"), run)
         await call("ZADD", keys.runs(SLUG, "queued"), 1, run)
     else:
-        await call("HSET", keys.run(SLUG, run), "status", "running", "turn", "1", "entry", "a|1-1", "fence", "x")
+        await call("HSET", keys.run(SLUG, run), "status", "running", "turn", "1", "entry", "event|a|1-1", "fence", "x")
         await call("DEL", keys.timers(SLUG))
         await call("ZREM", keys.runs(SLUG, "waiting"), run)
         await call("ZADD", keys.runs(SLUG, "running"), 1, run)
@@ -80,6 +81,26 @@ async def test_runs_that_have_a_holder_are_left_alone(lab: Lab) -> None:
         await repair.next_page()
     assert not any("had no holder" in notice.event for notice in lab.notices)
     assert await lab.wire.call("ZSCORE", keys.runs(SLUG, "running"), "01ARZ3NDEKTSV4RRFFQ69G5FAV") is None
+
+
+@pytest.mark.parametrize("name", ["queue", "backlog", "event|a"])
+async def test_a_run_of_an_event_with_the_name_of_another_holder_is_not_taken_for_lost(lab: Lab, name: str) -> None:
+    """Its entry was named `queue|<id>`, looked for in the queue, and repaired while its worker was at it."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @lab.app.function("f", on=name)
+    async def f(ctx: Context[dict], step: Step) -> str:
+        await step.run("first", begun.set)
+        await go_on.wait()
+        return "done"
+
+    await lab.work()
+    await lab.send(name)
+    async with asyncio.timeout(5):
+        await begun.wait()
+    assert await unheld(lab.wire, SLUG, [await lab.first()]) == []
+    go_on.set()
+    assert await lab.output() == "done"
 
 
 def bus_check(settings: Settings, *words: str) -> tuple[int, str]:

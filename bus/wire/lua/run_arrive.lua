@@ -13,7 +13,7 @@ ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  the function's slug, which is its group
 ARGV[3]  my consumer
 ARGV[4]  the newest entry this reader has had, or 0-0
-ARGV[5]  the event's name, as runs name their entry
+ARGV[5]  the event's name
 ARGV[6]  fence
 ARGV[7]  the function's code version
 
@@ -81,6 +81,6 @@ if redis.call('EXISTS', key) == 1 then
   return {}
 end
 local at = as_text(now)
-begin_run(key, 'event', event, ARGV[5] .. '|' .. id, ARGV[6], consumer, ARGV[7], as_text(ms), at)
+begin_run(key, 'event', event, 'event|' .. ARGV[5] .. '|' .. id, ARGV[6], consumer, ARGV[7], as_text(ms), at)
 redis.call('ZADD', fn .. 'runs:running', ms, run)
 return { id, run, event, at }

@@ -11,6 +11,7 @@ ARGV[5]  its event as JSON when its entry stands and nobody has started it: it i
 ARGV[6]  its source, then
 ARGV[7]  its parent (`<slug>|<run>|<step>`) or empty, then
 ARGV[8]  when it was queued, ms, then
+ARGV[9]  the run it runs again or empty, then
 
 Returns cancelled, asked, ended or gone ]]
 -- flags: allow-oom
@@ -22,9 +23,12 @@ if not h[1] then
   if ARGV[5] == '' then
     return 'gone'
   end
-  redis.call('HSET', key, 'format', '1', 'source', ARGV[6], 'turn', '1', 'queued', ARGV[8], 'event', ARGV[5])
+  redis.call('HSET', key, 'format', '2', 'source', ARGV[6], 'turn', '1', 'queued', ARGV[8], 'event', ARGV[5])
   if ARGV[7] ~= '' then
     redis.call('HSET', key, 'parent', ARGV[7])
+  end
+  if ARGV[9] ~= '' then
+    redis.call('HSET', key, 'rerun_of', ARGV[9])
   end
   finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps')
   move(fn, run, nil, 'cancelled', ARGV[8])

@@ -12,9 +12,9 @@ ARGV[5]  step id
 ARGV[6]  `keep` what is noted already, or `replace` it
 ARGV[7]  due: `+<ms from now>`, `<ms since 1970>`, or empty
 ARGV[8]  the record's end: `"kind":"sleep"`
-ARGV[9]  how long ago the step began, ms, if it was not noted before
+ARGV[9]  since when the step is open: `-<ms ago>` or `<ms since 1970>`
 
-Returns {'mine', due, now, since}, {'over'}, {'lost'} or {'absent'} ]]
+Returns {'mine', due, now, since}, {'there', record, now}, {'over'}, {'lost'} or {'absent'} ]]
 -- flags: allow-oom
 -- uses: clock status fence
 local fn, run = KEYS[1], ARGV[2]
@@ -24,16 +24,19 @@ if word ~= 'mine' then
   return { word }
 end
 local now, open = server_now(ARGV[1]), fn .. 'open:' .. run
-local noted = redis.call('HGET', open, ARGV[5]) or ''
-local since = string.match(noted, '^{"since":(%d+)') or now - ARGV[9]
-local first_due = string.match(noted, '^{"since":%d+,"due":(%d+)')
-if ARGV[6] == 'keep' and first_due then
-  return { 'mine', first_due, now, since }
+local function moment(given)
+  local sign = string.byte(given)
+  return (sign == 43 or sign == 45) and now + given or given -- `+` or `-`
 end
-local due, told = '', ''
+local since, due, told = moment(ARGV[9]), '', ''
 if ARGV[7] ~= '' then
-  due = string.sub(ARGV[7], 1, 1) == '+' and now + tonumber(ARGV[7]) or ARGV[7]
+  due = moment(ARGV[7])
   told = ',"due":' .. due
 end
-redis.call('HSET', open, ARGV[5], '{"since":' .. since .. told .. ',' .. ARGV[8] .. '}')
+local record = '{"since":' .. since .. told .. ',' .. ARGV[8] .. '}'
+if ARGV[6] == 'replace' then
+  redis.call('HSET', open, ARGV[5], record)
+elseif redis.call('HSETNX', open, ARGV[5], record) == 0 then
+  return { 'there', redis.call('HGET', open, ARGV[5]), now }
+end
 return { 'mine', due, now, since }

@@ -25,8 +25,9 @@ end
 if h[6] then
   return { 'cancel', h[6] }
 end
-if h[4] and tonumber(h[4]) > tonumber(ARGV[5]) and ARGV[7] == '' then
-  return { 'wake', news(fn, run, tonumber(ARGV[5])) }
+local known, wake = tonumber(ARGV[5]), tonumber(h[4] or 0)
+if wake > known and ARGV[7] == '' then
+  return { 'wake', news(fn, run, known, wake) }
 end
 local now, turn = server_now(ARGV[1]), h[3] + 1
 local due = string.sub(ARGV[6], 1, 1) == '+' and now + tonumber(ARGV[6]) or tonumber(ARGV[6])

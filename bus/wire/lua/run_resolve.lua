@@ -23,7 +23,9 @@ if redis.call('HSETNX', fn .. 'steps:' .. run, ARGV[3], memo) == 0 then
   return 'there'
 end
 redis.call('HDEL', fn .. 'open:' .. run, ARGV[3])
-redis.call('HSET', key, 'wake', n)
+if h[1] == 'running' then -- its turn has loaded the memos there were: it is told of this one
+  redis.call('HSET', key, 'wake', n, 'wake:' .. n, ARGV[3])
+end
 if #ARGV[5] > 1024 then
   redis.call('HINCRBY', key, 'size', #ARGV[5])
 end

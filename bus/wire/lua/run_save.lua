@@ -62,7 +62,7 @@ return each(4, 9, function(a)
   end
   local found = {}
   if h[5] and tonumber(h[5]) > known then
-    found = news(fn, run, known)
+    found = news(fn, run, known, tonumber(h[5]))
   end
   return { 'mine', n, h[6] or '', found }
 end)

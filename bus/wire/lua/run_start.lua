@@ -12,9 +12,9 @@ ARGV[5]  crashes that end a run
 ARGV[6]  statuses that someone hears of
 ARGV[7]  how long after it was queued a run may start, ms, or 0
 ARGV[8]  how long after it has started a run may take, ms, or 0
-then for each entry twelve: run, entry's turn, entry, consumer it was claimed from or empty, my consumer, fence,
+then for each entry thirteen: run, entry's turn, entry, consumer it was claimed from or empty, my consumer, fence,
 event JSON or empty, source, queued ms, parent (`<slug>|<run>|<step>`) or empty, not before (ms) or 0, its words in the
-index of what cancels it (a line each)
+index of what cancels it (a line each), the run it runs again or empty
 
 Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', turn, now, attempt, crashes, wake, event,
 memos, open, must end by (ms, or 0)} for one that has begun before, or {'error', why} ]]
@@ -36,7 +36,7 @@ end
 
 -- An event of a time to come: its run waits on a timer, in turn 2, so that its entry is stale from then on.
 local function delayed(key, a)
-  redis.call('HSET', key, 'format', '1', 'status', 'waiting', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '2',
+  redis.call('HSET', key, 'format', '2', 'status', 'waiting', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '2',
     'entry', '', 'code', code, 'queued', ARGV[a + 8])
   index_cancels(fn, key, ARGV[a + 11])
   redis.call('ZADD', fn .. 'timers', ARGV[a + 10], ARGV[a] .. ':2')
@@ -61,7 +61,8 @@ local function created(key, a)
   index_cancels(fn, key, ARGV[a + 11])
   new[#new + 1] = ARGV[a + 8]
   new[#new + 1] = ARGV[a]
-  if string.sub(ARGV[a + 7], 1, 5) == 'rerun' then -- from a step on: it brings the memos before it
+  if ARGV[a + 12] ~= '' then -- run again, perhaps from a step on: with the memos before it
+    redis.call('HSET', key, 'rerun_of', ARGV[a + 12])
     return { 'go', '1', now, '0', 0, '0', ARGV[a + 6], redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), {},
       finish_within > 0 and now + finish_within or 0 }
   end
@@ -131,7 +132,7 @@ local function resumed(key, run, a)
     run[13] or 0 }
 end
 
-local answers = each(9, 12, function(a)
+local answers = each(9, 13, function(a)
   local key = fn .. 'run:' .. ARGV[a]
   local run = redis.call('HMGET', key, 'status', 'turn', 'entry', 'worker', 'crashes', 'cancel', 'queued', 'attempt',
     'wake', 'event', 'started', 'parent', 'expires', 'cancels', 'holds')

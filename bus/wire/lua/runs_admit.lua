@@ -16,8 +16,9 @@ ARGV[9]  debounce: ms of quiet
 ARGV[10]  debounce: longest ms, or 0
 ARGV[11]  batch: most events
 ARGV[12]  batch: longest ms
-then for each fourteen: run, event JSON, source, queued ms, parent or empty, what cancels it (lines), not before (ms) or 0,
-holds (lines), rank, rate key or empty, singleton key or empty, buffer key or empty (d:… or b:…), the buffer's run, ts
+then for each fifteen: run, event JSON, source, queued ms, parent or empty, what cancels it (lines), not before (ms) or 0,
+holds (lines), rank, rate key or empty, singleton key or empty, buffer key or empty (d:… or b:…), the buffer's run, ts, the run it
+runs again or empty
 
 Returns for each {'later'}, {'merged', run}, {'skipped', why}, {'there'} or {'error', why} ]]
 -- uses: clock status index each cancels places withdraw finish tell gcra buffer
@@ -27,7 +28,7 @@ local added = {} -- run -> queued ms: of the index `queued`, told of all at once
 
 local function recorded(a, why, by)
   local key = fn .. 'run:' .. ARGV[a]
-  redis.call('HSET', key, 'format', '1', 'status', 'skipped', 'source', ARGV[a + 2], 'event', ARGV[a + 1], 'turn', '1', 'queued',
+  redis.call('HSET', key, 'format', '2', 'status', 'skipped', 'source', ARGV[a + 2], 'event', ARGV[a + 1], 'turn', '1', 'queued',
     ARGV[a + 3], 'ended', now, 'why', why, 'by', by)
   redis.call('PEXPIRE', key, ARGV[3])
   redis.call('ZADD', fn .. 'runs:skipped', ARGV[a + 3], ARGV[a])
@@ -43,7 +44,7 @@ local function merged(a)
   redis.call('HSETNX', buffer, 'run', ARGV[a + 12])
   redis.call('HSETNX', buffer, 'first', now)
   local b = redis.call('HMGET', buffer, 'run', 'first', 'ts')
-  if string.sub(name, 1, 1) == 'b' then
+  if string.sub(name, 1, 2) == 'b:' then
     recorded(a, 'batched', b[1])
     local n = redis.call('HINCRBY', buffer, 'n', 1)
     redis.call('HSET', buffer, 'e:' .. n, ARGV[a + 1])
@@ -106,16 +107,19 @@ local function created(a)
     entry = stand_in_line(fn, run, first_hold(holds), ARGV[a + 8])
     added[run] = ARGV[a + 3]
   end
-  redis.call('HSET', key, 'format', '1', 'status', status, 'source', ARGV[a + 2], 'event', ARGV[a + 1], 'turn', turn, 'entry', entry,
+  redis.call('HSET', key, 'format', '2', 'status', status, 'source', ARGV[a + 2], 'event', ARGV[a + 1], 'turn', turn, 'entry', entry,
     'code', ARGV[2], 'queued', ARGV[a + 3], 'holds', holds, 'rank', ARGV[a + 8])
   if ARGV[a + 4] ~= '' then
     redis.call('HSET', key, 'parent', ARGV[a + 4])
+  end
+  if ARGV[a + 14] ~= '' then
+    redis.call('HSET', key, 'rerun_of', ARGV[a + 14])
   end
   index_cancels(fn, key, ARGV[a + 5])
   return { 'later' }
 end
 
-local answers = each(13, 14, function(a)
+local answers = each(13, 15, function(a)
   if redis.call('EXISTS', fn .. 'run:' .. ARGV[a]) == 1 then
     return { 'there' }
   end

@@ -9,8 +9,6 @@ Returns for each {cancel or empty, news} ]]
 local answers = {}
 for a = 2, #ARGV, 2 do
   local h = redis.call('HMGET', KEYS[1] .. 'run:' .. ARGV[a], 'cancel', 'wake')
-  local known = tonumber(ARGV[a + 1])
-  local found = h[2] and tonumber(h[2]) > known and news(KEYS[1], ARGV[a], known) or {}
-  answers[#answers + 1] = { h[1] or '', found }
+  answers[#answers + 1] = { h[1] or '', news(KEYS[1], ARGV[a], tonumber(ARGV[a + 1]), tonumber(h[2] or 0)) }
 end
 return answers

@@ -58,7 +58,7 @@ local function queued(run, key, h)
   else -- limits that are shared with others are still to be asked
     id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place', 'holds', h[4])
   end
-  if fence and not h[5] and string.sub(h[7], 1, 5) ~= 'rerun' then
+  if fence and not h[5] and not h[10] then -- one that is run again may have memos: start loads them
     redis.call('HSET', key, 'entry', 'queue|' .. id, 'status', 'running', 'fence', fence, 'worker', ARGV[3], 'started', at)
     started[#started + 1] = { id, run, fence, h[6], h[8], h[7], h[3] }
     index[#index + 1] = h[8]
@@ -79,7 +79,7 @@ local function tried(hold)
   end
   local key = fn .. 'run:' .. run
   local h = redis.call('HMGET', key, 'status', 'entry', 'turn', 'holds', 'started', 'event', 'source', 'queued',
-    'passed')
+    'passed', 'rerun_of')
   if h[1] ~= 'queued' or h[2] ~= 'backlog|' .. hold then
     leave_line(fn, run, hold, line[3], line[4])
     return false

@@ -1,12 +1,12 @@
--- news: the memos above `known`, as step id and memo, for a turn that was resolved from outside while it lived.
-local function news(fn, run, known)
-  local memos = redis.call('HGETALL', fn .. 'steps:' .. run)
+-- news: the memos that were resolved from outside while their turn lived, above the `known` ones, as step id and memo. `wake`
+-- is the newest one's n, `wake:<n>` the step of each.
+local function news(fn, run, known, wake)
   local found = {}
-  for i = 1, #memos, 2 do
-    local n = tonumber(string.match(memos[i + 1], '^{"n":(%d+)'))
-    if n > known then
-      found[#found + 1] = memos[i]
-      found[#found + 1] = memos[i + 1]
+  for n = known + 1, wake do
+    local step = redis.call('HGET', fn .. 'run:' .. run, 'wake:' .. n)
+    if step then
+      found[#found + 1] = step
+      found[#found + 1] = redis.call('HGET', fn .. 'steps:' .. run, step)
     end
   end
   return found

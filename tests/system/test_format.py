@@ -1,0 +1,15 @@
+"""The store's format: a worker reads one, and tells the way out of another."""
+
+import pytest
+
+from bus.errors import ConfigError
+from bus.wire import keys
+from bus.wire.registry import FORMAT, check_format
+from bus.wire.wire import Wire
+
+
+@pytest.mark.parametrize(("found", "way_out"), [(FORMAT - 1, "use another database"), (FORMAT + 1, "upgrade it")])
+async def test_a_store_of_another_format_is_refused_with_the_way_out(wire: Wire, found: int, way_out: str) -> None:
+    await wire.call("HSET", keys.meta(), "format", found)
+    with pytest.raises(ConfigError, match=way_out):
+        await check_format(wire)
