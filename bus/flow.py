@@ -186,6 +186,15 @@ class Flow(msgspec.Struct, frozen=True):
         """Whether runs pass the intake before they may start."""
         return self != _UNREGULATED
 
+    def rule_of(self, hold: str) -> Concurrency | None:
+        """Return the concurrency rule that a run's hold (`c0:<value>`) is of.
+
+        None for other holds, and for a rule that a deploy has dropped since the run was admitted.
+        """
+        kind, _, _ = hold.partition(":")
+        number = int(kind[1:]) if kind[:1] == "c" and kind[1:].isdecimal() else len(self.concurrency)
+        return self.concurrency[number] if number < len(self.concurrency) else None
+
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
         """Refuse what makes no sense, alone or together."""
         if len(self.concurrency) > 2:

@@ -21,7 +21,7 @@ class Bodies:
         self._tell = tell
         self._running: dict[str, tuple[float, int, bool]] = {}
         self._threads_running = 0
-        self._when_threads_end: Callable[[], None] | None = None
+        self._when_threads_end: list[Callable[[], None]] = []
 
     def begins(self, step: str, started: float, attempt: int) -> None:
         """A body runs from now on; once it has for 100 ms the page is told."""
@@ -49,12 +49,19 @@ class Bodies:
         self._threads_running -= 1
         if not future.cancelled():
             future.exception()
-        if self._threads_running == 0 and self._when_threads_end is not None:
-            self._when_threads_end()
+        if self._threads_running == 0:
+            then, self._when_threads_end = self._when_threads_end, []
+            for one in then:
+                one()
 
     def when_threads_end(self, then: Callable[[], None]) -> None:
         """Call `then` once no thread of this turn runs any more; at once when there is none."""
         if self._threads_running == 0:
             then()
         else:
-            self._when_threads_end = then
+            self._when_threads_end.append(then)
+
+    @property
+    def in_threads(self) -> list[str]:
+        """The steps whose bodies run while a thread of this turn does; none when no thread does."""
+        return sorted(self._running) if self._threads_running else []

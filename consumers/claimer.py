@@ -7,7 +7,6 @@ from bus.failpoints import reached
 from bus.observe.signals import Signals
 from bus.wire.streams import RELEASED, claim, pending, take
 from bus.wire.wire import Wire
-from consumers.acks import Taker
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
 from consumers.reader import Reader
@@ -19,12 +18,11 @@ STRANGERS_EVERY_S = 5.0
 class Claimer:
     """Sweeps one source."""
 
-    def __init__(self, wire: Wire, reader: Reader, capacity: Capacity, taker: Taker, signals: Signals) -> None:
+    def __init__(self, wire: Wire, reader: Reader, capacity: Capacity, signals: Signals) -> None:
         self._wire = wire
         self.source = reader.source
         self._reader = reader
         self._capacity = capacity
-        self._taker = taker
         self._signals = signals
         self._looked = time.monotonic()
 
@@ -72,7 +70,7 @@ class Claimer:
             workers=sorted({owner for _, owner, _ in claimed}),
         )
         if deliveries:
-            self._taker.begin(deliveries)
+            source.taker.begin(deliveries)
 
     async def _take_strangers(self) -> None:
         """Entries pending for this living worker whose reply was lost: nobody else would ever claim them (why B1)."""
@@ -90,4 +88,4 @@ class Claimer:
             self._signals.notice(
                 "took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream
             )
-            self._taker.begin(deliveries)
+            source.taker.begin(deliveries)

@@ -27,10 +27,10 @@ from checkpoint.history import event_json
 from checkpoint.memo import Failure
 from checkpoint.resolve import resolve
 from checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
-from consumers.acks import Acks
 from consumers.cancels import Cancels
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
+from consumers.exits import Exits
 from consumers.heard import Heard
 from consumers.quiet import outside
 
@@ -47,9 +47,10 @@ class Courier:
         signals: Signals,
         heard: Heard,
         cancels: Cancels,
+        exits: Exits,
         open_waits: Callable[[str], Awaitable[None]],
     ) -> None:
-        self.acks = Acks(wire)
+        self._exits = exits
         self.capacity = Capacity(AT_ONCE)
         self._wire = wire
         self._signals = signals
@@ -101,15 +102,10 @@ class Courier:
             self._carrying.add(task)
             task.add_done_callback(partial(self._carried, has_slot))
 
-    async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give entries back."""
-        await self.acks.release(deliveries)
-
     async def settled(self) -> None:
-        """Wait until all that was taken is carried and acknowledged."""
+        """Wait until all that was taken is carried."""
         while self._carrying:
             await asyncio.wait(tuple(self._carrying))
-        await self.acks.settled()
 
     def _carried(self, has_slot: bool, task: asyncio.Task[None]) -> None:
         self._carrying.discard(task)
@@ -133,11 +129,11 @@ class Courier:
                 error=str(error),
             )
         except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
-            delivery.source.drop(delivery)
+            self._exits.leave(delivery, "lost")
             self._signals.notice("carrying failed; it is tried again", stream=delivery.source.stream, error=repr(error))
             return
         reached("courier.told")
-        self.acks.add(delivery)
+        self._exits.leave(delivery, "passed")
 
     # -- ends -------------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,14 @@
 """Delivery: one stream entry in hand; Source: one stream a worker reads for one group, under a lease."""
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol
 
 from bus.event import RawEvent
 from bus.function import Function
 from bus.trigger import Trigger, is_wanted
 from bus.wire.leases import Lease
 from bus.wire.streams import Fields, event_of
+from consumers.bell import Bell
 
 Kind = Literal["queue", "events", "ends", "waits", "cancels"]
 """What a source brings: due turns, events that begin runs, ends to be told, events that answer waits or cancel runs."""
@@ -16,7 +17,7 @@ Kind = Literal["queue", "events", "ends", "waits", "cancels"]
 class Delivery:
     """An entry that was read, claimed or taken up, and is not acknowledged yet."""
 
-    __slots__ = ("consumer", "fields", "id", "owner", "source")
+    __slots__ = ("consumer", "fields", "id", "owner", "run", "source")
 
     def __init__(self, source: "Source", id: str, fields: Fields, consumer: str, owner: str = "") -> None:
         self.source = source
@@ -25,6 +26,13 @@ class Delivery:
         self.consumer = consumer
         self.owner = owner
         """The dead consumer it was claimed from; empty when there is none to blame."""
+        self.run = ""
+        """The run it is for, once start has been asked for that."""
+
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether it has not left yet."""
+        return self.source.in_hand.get(self.id) is self
 
     def wanted_event(self) -> RawEvent | None:
         """Return the event it brings, None when no trigger wants that; ValueError for what makes no sense."""
@@ -32,10 +40,18 @@ class Delivery:
         return event if any(is_wanted(trigger, event) for trigger in self.source.triggers) else None
 
 
-class Source:
-    """A stream, the group that reads it, and what is in hand.
+class Taker(Protocol):
+    """Who does what is read: the executor runs runs, the intake decides, the courier carries what others wait for."""
 
-    `name` is the event's name, or `queue` or `ends`; `function` is None where events are read for whoever waits.
+    def begin(self, deliveries: "Sequence[Delivery]") -> None:
+        """Take entries of one source."""
+
+
+class Source:
+    """A stream, the group that reads it, who takes what it brings, and what is in hand.
+
+    `name` is the event's name, or `queue` or `ends`; `function` is None where events are read for whoever waits. `line`
+    is rung when a place of the function may have come free; None where it has no limits.
     """
 
     def __init__(
@@ -47,7 +63,9 @@ class Source:
         workers_key: str,
         lease: Lease,
         function: Function | None,
+        taker: Taker,
         triggers: tuple[Trigger, ...] = (),
+        line: Bell | None = None,
     ) -> None:
         self.kind: Kind = kind
         self.name = name
@@ -56,7 +74,9 @@ class Source:
         self.workers_key = workers_key
         self.lease = lease
         self._function = function
+        self.taker = taker
         self.triggers = triggers
+        self.line = line
         self.in_hand: dict[str, Delivery] = {}
 
     @property
@@ -91,6 +111,6 @@ class Source:
         return new
 
     def drop(self, delivery: Delivery) -> None:
-        """Let an entry go, without a word to Redis."""
-        if self.in_hand.get(delivery.id) is delivery:
+        """Forget an entry; Exits alone calls it."""
+        if delivery.is_in_hand:
             del self.in_hand[delivery.id]

@@ -28,15 +28,16 @@ from checkpoint.memo import Failure
 from checkpoint.owned import Owned
 from checkpoint.park import park
 from checkpoint.start import Asked, Started
-from consumers.acks import Acks
 from consumers.cancels import Cancels
 from consumers.capacity import BEAT_S, Capacity
-from consumers.delivery import Delivery, Source
+from consumers.delivery import Delivery
+from consumers.errands import Errands
+from consumers.exits import Exits
 from consumers.handler import Left, Raised, Returned, call
 from consumers.heard import Heard
 from consumers.quiet import outside
 from consumers.starter import FAILED, Starter
-from consumers.turn import Errands, Parting, Turn
+from consumers.turn import LINGER_S, Parting, Turn
 
 LOOK_EVERY_S = 1.0
 CHANGED_AGAIN_MS = 60_000
@@ -57,10 +58,8 @@ class Executor:
         worker: str,
         state: Any,
         on_parked: Callable[[Function, int], None],
-        on_freed: Callable[[Function], None],
-        on_left: Callable[[Turn], None],
+        exits: Exits,
     ) -> None:
-        self.acks = Acks(wire)
         self.turns: set[Turn] = set()
         self._wire = wire
         self._signals = signals
@@ -70,11 +69,10 @@ class Executor:
         self._cancels = cancels
         self._state = state
         self._on_parked = on_parked
-        self._on_freed = on_freed
-        self._on_left = on_left
+        self._exits = exits
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(capacity.total, thread_name_prefix="bus-step")
-        self._starter = Starter(wire, signals, capacity, self.acks, heard, worker, self._go, self._made)
+        self._starter = Starter(wire, signals, capacity, exits, heard, worker, self._go, self._made)
         self._beating = False
         self._looked = 0.0
         self._background: set[asyncio.Task[Any]] = set()
@@ -154,7 +152,7 @@ class Executor:
                 steps=forgotten,
             )
         turn.cancel_tasks()
-        self._leave(turn)  # the slot is free when the body ends; its end follows while the entry is still in hand
+        self._free(turn)  # the slot is free when the body ends; its end follows while the entry is still in hand
         if isinstance(outcome, Raised) and outcome.delay_ms is not None:
             self._background_task(self._try_later(turn, outcome.failure, outcome.delay_ms, turn.attempt + 1))
         else:
@@ -177,7 +175,7 @@ class Executor:
         self._ending.discard(recorded)
         error = recorded.exception()
         if error is not None:
-            turn.delivery.source.drop(turn.delivery)
+            self._exits.leave(turn.delivery, "lost")
             self._signals.notice(FAILED, error=repr(error))
             return
         reached("end.replied")
@@ -190,9 +188,8 @@ class Executor:
                 self._signals.run_ended.send(RunEnded(slug, run, "cancelled", outcome.told()))
             else:
                 self._signals.run_ended.send(RunEnded(slug, run, "failed", outcome.failure.told()))
-        self._on_freed(turn.function)
         if word in (b"mine", b"over"):
-            self.acks.add(turn.delivery, "end.acked")
+            self._exits.leave(turn.delivery, "ended", "end.acked")
         else:
             self._background_task(self._look_again(turn.delivery))
 
@@ -202,7 +199,7 @@ class Executor:
                 self._wire, turn.owned, known=turn.known, due=f"+{delay_ms}", attempt=attempt, error=failure
             )
         except Exception:
-            turn.delivery.source.drop(turn.delivery)
+            self._exits.leave(turn.delivery, "lost")
             raise
         if parked.word == "mine":
             slug, run = turn.owned.slug, turn.owned.run
@@ -211,11 +208,10 @@ class Executor:
             if self._signals.run_parked:
                 self._signals.run_parked.send(RunParked(slug, run, parked.due_in_ms))
             self._on_parked(turn.function, parked.due_in_ms)
-            self._on_freed(turn.function)
         if parked.word == "cancel":
             self._end(turn, parked.cancel or Failure("cancelled", ""))
         elif parked.word in ("mine", "over"):
-            self.acks.add(turn.delivery, "end.acked")
+            self._exits.leave(turn.delivery, "parked", "end.acked")
         else:
             await self._look_again(turn.delivery)
 
@@ -224,7 +220,6 @@ class Executor:
     def _parted(self, turn: Turn, parting: Parting, due_in_ms: int) -> None:
         if parting == "parked":
             self._on_parked(turn.function, due_in_ms)
-            self._on_freed(turn.function)
         self._background_task(self._part(turn, parting))
 
     async def _part(self, turn: Turn, parting: Parting) -> None:
@@ -237,10 +232,12 @@ class Executor:
                 at=alive,
             )
         if parting in ("parked", "over"):
-            self.acks.add(turn.delivery, "park.acked")
+            self._exits.leave(turn.delivery, "parked", "park.acked")
+        elif parting == "given back":
+            self._exits.leave(turn.delivery, "given back")
         elif parting == "abandoned":
-            turn.delivery.source.drop(turn.delivery)
-        self._leave(turn)
+            self._exits.leave(turn.delivery, "lost")
+        self._free(turn)
         if parting == "changed":
             await self._wait_for_deploy(turn)
         if turn.cancelled is not None and parting == "cancelled":
@@ -263,22 +260,22 @@ class Executor:
         await self._try_later(turn, failure, CHANGED_AGAIN_MS, turn.attempt)
 
     async def _look_again(self, delivery: Delivery) -> None:
-        """A write was refused: is the entry still pending for us? Then the run starts again with what is known."""
+        """A write was refused: is the entry still pending for us? Then it is taken again, as if it had just come."""
         source = delivery.source
         still_ours = delivery.consumer == source.lease.consumer and await is_pending_for(
             self._wire, source.stream, source.group, delivery.id, delivery.consumer
         )
         if still_ours:
             delivery.owner = ""
-            self.begin([delivery])
+            source.taker.begin([delivery])
         else:
-            source.drop(delivery)
+            self._exits.leave(delivery, "lost")
 
-    def _leave(self, turn: Turn) -> None:
+    def _free(self, turn: Turn) -> None:
+        """Give the turn's slot back, once no body of it runs in a thread any more."""
         if turn not in self.turns:
             return
         self.turns.discard(turn)
-        self._on_left(turn)
         turn.bodies.when_threads_end(self._starter.free_slot)
         if turn.is_suspect:
             self._starter.suspect_left()
@@ -292,8 +289,7 @@ class Executor:
         if now - self._looked >= LOOK_EVERY_S:
             self._looked = now
             self._background_task(self._look(now))
-        for delivery in self._starter.beat():
-            self._background_task(self.release([delivery]))
+        self._starter.beat()
         self._beating = bool(self.turns or self._starter)
         self._capacity.beat(busy=self._beating)
         if self._beating:
@@ -316,17 +312,39 @@ class Executor:
                 elif found.news and not turn.over:
                     turn.hear(found.news)
 
-    async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give entries of one source back for any worker to claim."""
-        await self.acks.release(deliveries)
-
-    async def release_waiting(self) -> None:
+    def give_back_waiting(self) -> None:
         """Give back what is in hand and has not begun."""
-        by_source: dict[Source, list[Delivery]] = {}
         for delivery in self._starter.take_out(lambda _: True):
-            by_source.setdefault(delivery.source, []).append(delivery)
-        for deliveries in by_source.values():
-            await self.release(deliveries)
+            self._exits.leave(delivery, "given back")
+
+    async def wind_up(self) -> None:
+        """Give back the turns that are still at work, whatever they do.
+
+        A body in a thread cannot be stopped, and must not run twice: its entry stays in hand, under its lease, until
+        the body has ended and is recorded. Waits as long as that takes.
+        """
+        in_threads = [turn for turn in self.turns if turn.bodies.in_threads]
+        for turn in tuple(self.turns):
+            if turn in in_threads:
+                turn.closing = True
+                self._signals.notice(
+                    "a body still runs in a thread: its run stays this worker's until that ends; "
+                    "let the grace period of the process be longer than its longest sync step",
+                    function=turn.function.slug,
+                    run=turn.owned.run,
+                    steps=turn.bodies.in_threads,
+                )
+            else:
+                turn.part("given back")
+        await asyncio.gather(*(self._close(turn) for turn in in_threads))
+
+    async def _close(self, turn: Turn) -> None:
+        ended = asyncio.Event()
+        turn.bodies.when_threads_end(ended.set)
+        await ended.wait()
+        if turn.main is not None:  # its result is recorded now; no other body begins
+            await asyncio.wait({turn.main}, timeout=LINGER_S)
+        turn.part("given back")
 
     def abandon(self, is_lost: Callable[[Delivery], bool]) -> None:
         """Give up the turns and the waiting entries for which `is_lost` is true; nothing is acknowledged."""
@@ -349,7 +367,6 @@ class Executor:
         """Wait until all that was begun is recorded and acknowledged."""
         while self._background or self._ending:
             await asyncio.wait((*self._background, *self._ending))
-        await self.acks.settled()
 
     def close(self) -> None:
         """Let the threads go; a body that still runs in one is not waited for."""

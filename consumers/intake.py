@@ -21,14 +21,15 @@ from bus.wire.wire import Wire
 from checkpoint.admit import Applicant, admit
 from checkpoint.begin import begun_event
 from consumers import cancels, rules
+from consumers.bell import Bell
 from consumers.cancels import Cancels
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
 from consumers.executor import Executor
+from consumers.exits import Exits
 from consumers.heard import Heard
-from consumers.popper import Popper
+from consumers.places import SharedPlaces
 from consumers.quiet import outside
-from consumers.shared import Shared
 
 AT_ONCE = 200
 TOGETHER = 50
@@ -45,19 +46,21 @@ class Intake:
         executor: Executor,
         heard: Heard,
         made: Cancels,
-        shared: Shared,
+        places: SharedPlaces,
+        exits: Exits,
+        line: Bell,
         slots: Capacity,
     ) -> None:
         self.capacity = Capacity(AT_ONCE)
-        self.popper: Popper
         self._wire = wire
         self._signals = signals
         self._function = function
         self._executor = executor
-        self._acks = executor.acks
+        self._exits = exits
+        self._line = line
         self._heard = heard
         self._cancels = made
-        self._shared = shared if any(one.shared for one in function.flow.concurrency) else None
+        self._places = places if any(one.shared for one in function.flow.concurrency) else None
         self._slots = slots
         self._loop = asyncio.get_running_loop()
         self._working: set[asyncio.Task[Any]] = set()
@@ -68,14 +71,13 @@ class Intake:
         new: list[Delivery] = []
         for delivery in deliveries:
             if delivery.source.kind == "queue" and b"run" not in delivery.fields:
-                self._acks.add(delivery)  # a bell
-                self.popper.look()
+                self._exits.leave(delivery, "passed")  # a bell
             elif delivery.source.kind == "queue" and b"event" not in delivery.fields:
                 turns.append(delivery)
             else:
                 new.append(delivery)
-        if turns and self._shared is not None:
-            self._work(self._begin_shared(self._shared, turns))
+        if turns and self._places is not None:
+            self._work(self._begin_placed(self._places, turns))
         elif turns:
             self._executor.begin(turns)
         for start in range(0, len(new), TOGETHER):
@@ -88,20 +90,22 @@ class Intake:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
-    async def _begin_shared(self, shared: Shared, turns: Sequence[Delivery]) -> None:
-        try:
-            ready = await shared.admitted(self._function, turns, self._acks)
-        except Exception as error:  # noqa: BLE001 - the loop's top: they stay pending and are taken up again
-            for delivery in turns:
-                delivery.source.drop(delivery)
-            self._signals.notice("asking for shared places failed", function=self._function.slug, error=repr(error))
-            return
+    async def _begin_placed(self, places: SharedPlaces, turns: Sequence[Delivery]) -> None:
+        """Begin those turns that get their shared places; the others stand in line again."""
+        found = await asyncio.gather(*(self._is_placed(places, delivery) for delivery in turns))
+        ready = [delivery for delivery, is_placed in zip(turns, found, strict=True) if is_placed]
         if ready:
             self._executor.begin(ready)
 
-    async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give entries of one source back."""
-        await self._executor.release(deliveries)
+    async def _is_placed(self, places: SharedPlaces, delivery: Delivery) -> bool:
+        try:
+            if await places.take(self._function, delivery):
+                return delivery.is_in_hand
+            self._exits.leave(delivery, "passed")
+        except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
+            self._exits.leave(delivery, "lost")
+            self._signals.notice("asking for shared places failed", function=self._function.slug, error=repr(error))
+        return False
 
     async def settled(self) -> None:
         """Wait until all that was taken is decided on and acknowledged."""
@@ -121,14 +125,14 @@ class Intake:
                     )
                     found = None
                 if found is None:
-                    self._acks.add(delivery)
+                    self._exits.leave(delivery, "passed")
                 else:
                     wanted.append((delivery, *found))
             if wanted:
                 await self._decide(wanted)
         except Exception as error:  # noqa: BLE001 - the loop's top: they stay pending and are taken up again
             for delivery in deliveries:
-                delivery.source.drop(delivery)
+                self._exits.leave(delivery, "lost")
             self._signals.notice(
                 "the intake failed; it is tried again", function=self._function.slug, error=repr(error)
             )
@@ -141,14 +145,14 @@ class Intake:
         verdicts = await admit(self._wire, function, self._heard.statuses(function), [one for _, one, _ in wanted])
         for (delivery, applicant, event), verdict in zip(wanted, verdicts, strict=True):
             if verdict.word == "error":
-                delivery.source.drop(delivery)
+                self._exits.leave(delivery, "lost")
                 self._signals.notice("the intake failed; it is tried again", run=applicant.run, error=verdict.why)
                 continue
-            self._acks.add(delivery)
+            self._exits.leave(delivery, "passed")
             if verdict.word == "later" and function.cancel_on:
                 await self._cancels.look_back(function, applicant.run, event)
         if self._slots.room > 0:
-            self.popper.look()
+            self._line.ring()
         else:  # this worker is full; perhaps another is not
             self._wire.tell("XADD", keys.queue(function.slug), "*", "bell", "admitted")
 

@@ -11,10 +11,10 @@ from bus.wire.pipeline import Pipe
 from bus.wire.retry import pause
 from bus.wire.streams import ensure_group, fields_of
 from bus.wire.wire import Wire
-from consumers.acks import Taker
 from consumers.arrivals import Arrivals
 from consumers.capacity import Capacity
 from consumers.delivery import Source
+from consumers.exits import Exits
 
 BLOCK_MS = 2_000
 _FAKE_PAUSE_S = 0.005
@@ -31,7 +31,7 @@ class Reader:
         wire: Wire,
         source: Source,
         capacity: Capacity,
-        taker: Taker,
+        exits: Exits,
         signals: Signals,
         since_ms: int,
         when_gone: Callable[[], Awaitable[object]],
@@ -42,7 +42,7 @@ class Reader:
         """Whether a read failed since the claimer last looked for entries that never arrived."""
         self._wire = wire
         self._capacity = capacity
-        self._taker = taker
+        self._exits = exits
         self._signals = signals
         self._since_ms = since_ms
         self._when_gone = when_gone
@@ -111,11 +111,12 @@ class Reader:
             return False
         started = await arriving.run_of(deliveries[0].id) if arriving else None
         if self._stopping:
-            await self._taker.release(deliveries)
+            for delivery in deliveries:
+                self._exits.leave(delivery, "given back")
         elif started and self._arrivals:
             self._arrivals.begin(deliveries[0], *started)
         else:
-            self._taker.begin(deliveries)
+            self.source.taker.begin(deliveries)
         return len(rows) >= count
 
     async def stop(self) -> None:

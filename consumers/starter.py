@@ -20,9 +20,9 @@ from bus.wire.wire import Wire
 from checkpoint.begin import begun_event
 from checkpoint.start import Asked, Started, start
 from consumers import cancels
-from consumers.acks import Acks
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
+from consumers.exits import Exit, Exits
 from consumers.heard import Heard
 from consumers.line import Line
 
@@ -40,7 +40,7 @@ class Starter:
         wire: Wire,
         signals: Signals,
         capacity: Capacity,
-        acks: Acks,
+        exits: Exits,
         heard: Heard,
         worker: str,
         go: Go,
@@ -49,7 +49,7 @@ class Starter:
         self._wire = wire
         self._signals = signals
         self._capacity = capacity
-        self._acks = acks
+        self._exits = exits
         self._heard = heard
         self._worker = worker
         self._go = go
@@ -73,6 +73,7 @@ class Starter:
     def begin_started(self, delivery: Delivery, asked: Asked, started: Started) -> None:
         """Let a run's code run that was started as it was read."""
         self._capacity.wait()
+        delivery.run = asked.run
         self._let_run(delivery, None, asked, started)
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
@@ -84,14 +85,15 @@ class Starter:
         for delivery in deliveries:
             is_event = bool(delivery.source.triggers)
             if not is_event and b"bell" in delivery.fields:  # rung for a function that had limits once
-                self._not_run(delivery)
+                self._leave(delivery, "passed")
                 continue
             try:
                 event = delivery.wanted_event() if is_event else None
                 if is_event and event is None:
-                    self._not_run(delivery)
+                    self._leave(delivery, "passed")
                     continue
                 asked.append(self._ask(function, delivery, event))
+                delivery.run = asked[-1].run
             except ValueError as error:
                 # Added by hand: no run can have made it, and nothing can come of it, ever.
                 self._signals.notice(
@@ -100,7 +102,7 @@ class Starter:
                     entry=delivery.id,
                     error=str(error),
                 )
-                self._not_run(delivery)
+                self._leave(delivery, "passed")
                 continue
             wanted.append(delivery)
             events.append(event)
@@ -167,20 +169,20 @@ class Starter:
                 self._go(delivery, event, asked, answer)
             except Exception as failure:  # noqa: BLE001 - one bad run must not take others along
                 self.not_begun(delivery)
-                self._tell_dropped(delivery, repr(failure))
+                self._drop(delivery, repr(failure))
 
         self._line.add(delivery, begin)
 
-    def _not_run(self, delivery: Delivery) -> None:
-        self._acks.add(delivery)
+    def _leave(self, delivery: Delivery, how: Exit) -> None:
+        self._exits.leave(delivery, how)
         self._capacity.wait_no_more()
 
     def _let_go(self, delivery: Delivery, why: str) -> None:
         self._capacity.wait_no_more()
-        self._tell_dropped(delivery, why)
+        self._drop(delivery, why)
 
-    def _tell_dropped(self, delivery: Delivery, why: str) -> None:
-        delivery.source.drop(delivery)
+    def _drop(self, delivery: Delivery, why: str) -> None:
+        self._exits.leave(delivery, "lost")
         self._signals.notice(FAILED, stream=delivery.source.stream, entry=delivery.id, error=why)
 
     def _ask(self, function: Function, delivery: Delivery, event: RawEvent | None) -> Asked:
@@ -229,7 +231,7 @@ class Starter:
         )
 
     def _not_started(self, function: Function, delivery: Delivery, asked: Asked, answer: Started) -> None:
-        self._not_run(delivery)
+        self._leave(delivery, "elsewhere" if answer.word == "elsewhere" else "ended")
         if answer.word == "crashed" and self._signals.run_ended:
             self._signals.run_ended.send(
                 RunEnded(function.slug, asked.run, "failed", "worker_crash: the worker died each time it ran this")
@@ -265,12 +267,13 @@ class Starter:
             self._capacity.wait()
             self._start([delivery])
 
-    def beat(self) -> list[Delivery]:
-        """Called every 100 ms: return the entries that have waited too long for a slot; they are no longer in line."""
+    def beat(self) -> None:
+        """Called every 100 ms: give back the entries that have waited too long for a slot."""
         self._next_suspect()
         late = self._line.overdue(time.monotonic())
         self._left(late)
-        return late
+        for delivery in late:
+            self._exits.leave(delivery, "given back")
 
     def take_out(self, is_meant: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out, of the entries that do not run yet, those for which `is_meant` is true."""

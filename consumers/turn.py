@@ -28,32 +28,21 @@ from checkpoint.save import Noted, Saved, note_open, save, tell_armed, tell_open
 from checkpoint.start import Started
 from consumers.bodies import Bodies
 from consumers.delivery import Delivery
+from consumers.errands import Errands
 from consumers.interrupts import TurnOver
 from consumers.progress import Progress
 from consumers.rest import Rest
 from consumers.stepids import StepIds
 
-Parting = Literal["parked", "changed", "cancelled", "over", "lost", "absent", "abandoned"]
+Parting = Literal["parked", "changed", "cancelled", "over", "lost", "absent", "given back", "abandoned"]
 """How a turn ended, if not by its handler.
 
 Parked and over are acknowledged, a cancelled run is ended, lost and absent are looked at again. Changed: the code is
-not what the run was begun with; it waits for the next deploy.
+not what the run was begun with; it waits for the next deploy. Given back: the worker stops. Abandoned: its lease
+is lost.
 """
 
 LINGER_S = 1.0
-
-
-class Errands:
-    """What turns of one worker ask of it beside running: to publish, and to read who they wait for."""
-
-    __slots__ = ("expect_event", "publisher", "stubs")
-
-    def __init__(
-        self, publisher: Publisher, expect_event: Callable[[str], None], stubs: dict[str, Callable[..., Any]]
-    ) -> None:
-        self.stubs = stubs
-        self.publisher = publisher
-        self.expect_event = expect_event
 
 
 class Turn:
@@ -77,6 +66,7 @@ class Turn:
         "begun",
         "bodies",
         "cancelled",
+        "closing",
         "delivery",
         "event",
         "function",
@@ -143,6 +133,8 @@ class Turn:
         self._rest: Rest | None = None
         self.begun = time.monotonic()
         self.cancelled: Failure | None = None
+        self.closing = False
+        """The worker stops: no further body begins, what ends is still recorded."""
         self._progress: Progress | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -200,6 +192,12 @@ class Turn:
         self._silent = False
 
     # -- working ----------------------------------------------------------------------------------------------------
+
+    def begin_body(self) -> None:
+        """A body is to run. TurnOver when the worker is stopping: another will run it."""
+        if self.closing:
+            self.part("given back")
+        self.begin_work()
 
     def begin_work(self) -> None:
         """A body, a save or a note is under way: the turn cannot park."""

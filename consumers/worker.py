@@ -25,27 +25,29 @@ from bus.wire.registry import check_format, register
 from bus.wire.retry import patiently
 from bus.wire.streams import Publisher, ensure_group
 from bus.wire.wire import Wire
+from checkpoint.crash import take_back_crashes
 from checkpoint.waits import GROUP as WAITS
 from consumers import quiet
-from consumers.acks import Taker
 from consumers.arrivals import Arrivals
+from consumers.bell import Bell
 from consumers.cancels import Cancels, group
 from consumers.capacity import Capacity
 from consumers.claimer import Claimer
 from consumers.courier import Courier
 from consumers.delivery import Delivery, Source
+from consumers.errands import Errands
 from consumers.executor import Executor
+from consumers.exits import Exits
 from consumers.heard import Heard
 from consumers.intake import Intake
 from consumers.names import Names
+from consumers.places import SharedPlaces
 from consumers.popper import Popper
 from consumers.reader import Reader
 from consumers.repair import Repair
-from consumers.shared import Shared
 from consumers.sweep import Sweep
 from consumers.ticker import Ticker
 from consumers.timers import Timers
-from consumers.turn import Errands
 
 
 class Worker:
@@ -79,13 +81,12 @@ class Worker:
         self._claimers: list[Claimer] = []
         self._timers: dict[str, Timers] = {}
         self._executors: list[Executor] = []
-        self._takers: dict[Source, Taker] = {}
         self._tickers: list[Ticker] = []
         self._names: list[Names] = []
         self._intakes: list[Intake] = []
-        self._poppers: dict[str, Popper] = {}
+        self._poppers: list[Popper] = []
         self._courier: Courier
-        self._shared: Shared
+        self._exits: Exits
         self._wire: Wire
         self._loops: TaskGroup | None = None
 
@@ -113,8 +114,10 @@ class Worker:
                 await self._unless_stopped(check_format(wire))
                 heard = Heard()
                 cancels = Cancels(wire, self.signals)
-                self._shared = Shared(wire, self.signals)
-                self._courier = Courier(wire, self.signals, heard, cancels, partial(self._open_waits, wire, leases))
+                places = SharedPlaces(wire, self.signals, leases)
+                self._exits = exits = Exits(wire, self.signals, places)
+                opens = partial(self._open_waits, wire, leases)
+                self._courier = Courier(wire, self.signals, heard, cancels, exits, opens)
                 errands = Errands(Publisher(wire), self._courier.expect, self._stubs)
                 await self._unless_stopped(patiently(lambda: heard.look(wire)))
                 for bus in self._buses:
@@ -130,17 +133,25 @@ class Worker:
                         self.name,
                         state,
                         self._parked,
-                        self._freed,
-                        self._shared.left,
+                        exits,
                     )
                     stack.callback(executor.close)
                     for function in bus.functions.values():
-                        intake = None
+                        intake, line = None, Bell()
                         if function.flow.is_regulated:
                             intake = Intake(
-                                wire, self.signals, function, executor, heard, cancels, self._shared, self._capacity
+                                wire,
+                                self.signals,
+                                function,
+                                executor,
+                                heard,
+                                cancels,
+                                places,
+                                exits,
+                                line,
+                                self._capacity,
                             )
-                        await self._unless_stopped(self._add(wire, leases, executor, function, intake))
+                        await self._unless_stopped(self._add(wire, leases, executor, function, intake, line))
                     self._executors.append(executor)
                 leases.start()
                 await self._work()
@@ -171,7 +182,7 @@ class Worker:
         await doing
 
     async def _add(
-        self, wire: Wire, leases: Leases, executor: Executor, function: Function, intake: Intake | None
+        self, wire: Wire, leases: Leases, executor: Executor, function: Function, intake: Intake | None, line: Bell
     ) -> None:
         since = await register(wire, function)
         slug = function.slug
@@ -179,18 +190,29 @@ class Worker:
         workers = keys.function_workers(slug)
         lease = leases.add(workers)
         again = partial(register, wire, function)
-        queue = Source("queue", "queue", keys.queue(slug), slug, workers, lease, function)
-        await self._serve(wire, queue, intake or executor, self._capacity, 0, again)
         # A function that has no limits any more may have runs in line.
-        if intake is not None or await patiently(lambda: wire.call("EXISTS", keys.ready(slug), keys.full(slug))):
+        has_line = intake is not None or bool(
+            await patiently(lambda: wire.call("EXISTS", keys.ready(slug), keys.full(slug)))
+        )
+        queue = Source(
+            "queue",
+            "queue",
+            keys.queue(slug),
+            slug,
+            workers,
+            lease,
+            function,
+            intake or executor,
+            line=line if has_line else None,
+        )
+        await self._serve(wire, queue, self._capacity, 0, again)
+        if has_line:
             expect = self._timers[slug].expect
-            popper = Popper(wire, queue, self._capacity, executor, intake or executor, self.signals, expect)
-            self._poppers[slug] = popper
-            if intake is not None:
-                intake.popper = popper
-                self._intakes.append(intake)
-        ends = Source("ends", "ends", keys.ends(slug), slug, workers, lease, function)
-        await self._serve(wire, ends, self._courier, self._courier.capacity, 0, again)
+            self._poppers.append(Popper(wire, queue, line, self._capacity, executor, self.signals, expect))
+        if intake is not None:
+            self._intakes.append(intake)
+        ends = Source("ends", "ends", keys.ends(slug), slug, workers, lease, function, self._courier)
+        await self._serve(wire, ends, self._courier.capacity, 0, again)
         for name in dict.fromkeys(one.name for one in function.cancel_on):
             await self._open_cancels(wire, leases, function, name)
         for cron in function.crons:
@@ -217,27 +239,32 @@ class Worker:
         start_ms = 0 if any(trigger.from_start for trigger in triggers) else min(since[one.name] for one in triggers)
         workers = keys.events_workers(name)
         lease = leases.add(workers)
-        source = Source("events", name, keys.events(name), function.slug, workers, lease, function, triggers)
+        source = Source("events", name, keys.events(name), function.slug, workers, lease, function, taker, triggers)
         capacity = taker.capacity if isinstance(taker, Intake) else self._capacity
-        await self._serve(wire, source, taker, capacity, start_ms, when_gone)
+        await self._serve(wire, source, capacity, start_ms, when_gone)
 
     async def _open_waits(self, wire: Wire, leases: Leases, name: str) -> None:
         """Read, with the other couriers, the events that runs wait for."""
         workers = keys.events_workers(name)
-        waits = Source("waits", name, keys.events(name), WAITS, workers, leases.add(workers), None)
-        await self._serve(
-            wire, waits, self._courier, self._courier.capacity, await wire.clock(), partial(self._close_waits, waits)
-        )
+        waits = Source("waits", name, keys.events(name), WAITS, workers, leases.add(workers), None, self._courier)
+        await self._serve(wire, waits, self._courier.capacity, await wire.clock(), partial(self._close_waits, waits))
 
     async def _open_cancels(self, wire: Wire, leases: Leases, function: Function, name: str) -> None:
         """Read the events that cancel runs of a function."""
         workers = keys.events_workers(name)
         source = Source(
-            "cancels", name, keys.events(name), group(function.slug), workers, leases.add(workers), function
+            "cancels",
+            name,
+            keys.events(name),
+            group(function.slug),
+            workers,
+            leases.add(workers),
+            function,
+            self._courier,
         )
         again = partial(register, wire, function)
         since = await patiently(wire.clock)
-        await self._serve(wire, source, self._courier, self._courier.capacity, since, again)
+        await self._serve(wire, source, self._courier.capacity, since, again)
 
     async def _close_waits(self, source: Source) -> None:
         """Nobody waits for an event any more: it is opened again when somebody does."""
@@ -258,14 +285,13 @@ class Worker:
         self,
         wire: Wire,
         source: Source,
-        taker: Taker,
         capacity: Capacity,
         since_ms: int,
         when_gone: Callable[[], Awaitable[object]],
     ) -> None:
         """Read a source, and take up what is left of it; at once when the worker is at work."""
         await ensure_group(wire, source.stream, source.group, since_ms)
-        arrivals = None
+        arrivals, taker = None, source.taker
         if (
             isinstance(taker, Executor)
             and source.kind == "events"
@@ -273,11 +299,10 @@ class Worker:
             and not wire.settings.is_fake
         ):
             arrivals = Arrivals(wire, source, taker.begin_started)
-        reader = Reader(wire, source, capacity, taker, self.signals, since_ms, when_gone, arrivals)
+        reader = Reader(wire, source, capacity, self._exits, self.signals, since_ms, when_gone, arrivals)
         self._sources.append(source)
-        self._takers[source] = taker
         self._readers.append(reader)
-        self._claimers.append(Claimer(wire, reader, capacity, taker, self.signals))
+        self._claimers.append(Claimer(wire, reader, capacity, self.signals))
         if self._loops is not None:
             self._loops.start_soon(reader.run)
 
@@ -288,9 +313,8 @@ class Worker:
                 loops.start_soon(reader.run)
             for timers in self._timers.values():
                 loops.start_soon(timers.run)
-            for popper in self._poppers.values():
+            for popper in self._poppers:
                 loops.start_soon(popper.run)
-            loops.start_soon(self._shared.run)
             loops.start_soon(self._sweep)
             loops.start_soon(self._courier.watch)
             loops.start_soon(Sweep(self._wire, self.signals, sorted(self._timers), self._reads).run)
@@ -316,35 +340,41 @@ class Worker:
     def _parked(self, function: Function, due_in_ms: int) -> None:
         self._timers[function.slug].expect(due_in_ms)
 
-    def _freed(self, function: Function) -> None:
-        popper = self._poppers.get(function.slug)
-        if popper is not None:
-            popper.look()
-
     def _lease_lost(self, lease: Lease, consumer: str) -> None:
         """Everything in hand under that name is another's by now: give it up without a word."""
 
         def is_lost(delivery: Delivery) -> bool:
             return delivery.consumer == consumer and delivery.source.lease is lease
 
-        count = sum(is_lost(d) for source in self._sources for d in source.in_hand.values())
+        for executor in self._executors:
+            executor.abandon(is_lost)
+        lost = self._exits.lose(self._sources, is_lost)
         self.signals.notice(
             "a lease was lost; what was in hand there is left to others",
             slot=lease.workers_key,
-            entries=count,
+            entries=len(lost),
         )
-        for executor in self._executors:
-            executor.abandon(is_lost)
-        for source in self._sources:
-            for delivery in [d for d in source.in_hand.values() if is_lost(d)]:
-                source.drop(delivery)
+        if self._loops is not None:
+            self._loops.start_soon(self._live_on, consumer, lost)
+
+    async def _live_on(self, consumer: str, lost: list[Delivery]) -> None:
+        """This worker was only slow: the runs it had in hand are not charged with its death."""
+        runs: dict[str, list[str]] = {}
+        for delivery in lost:
+            if delivery.run:
+                runs.setdefault(delivery.source.function.slug, []).append(delivery.run)
+        for slug, held in runs.items():
+            try:
+                await take_back_crashes(self._wire, slug, consumer, held)
+            except BusError as error:
+                self.signals.notice("taking back crashes failed", function=slug, error=str(error))
 
     async def _drain(self) -> None:
-        """Stop reading; finish or park; give back what is left."""
+        """Stop reading; finish or park; give back what is left, but for what a thread still does."""
         until = time.monotonic() + self.settings.drain_ms / 1_000
         for timers in self._timers.values():
             timers.stop()
-        for popper in self._poppers.values():
+        for popper in self._poppers:
             popper.stop()
         await asyncio.gather(*(reader.stop() for reader in self._readers))
         for intake in self._intakes:
@@ -352,24 +382,20 @@ class Worker:
                 await intake.settled()
         with anyio.move_on_after(max(0.0, until - time.monotonic())):
             for executor in self._executors:
-                with contextlib.suppress(StoreUnavailable):  # then the lease will end, and others claim
-                    await executor.release_waiting()
+                executor.give_back_waiting()
             await self._capacity.wait_idle()
             for executor in self._executors:
                 await executor.settled()
             await self._courier.settled()
+            await self._exits.settled()
+        await asyncio.gather(*(executor.wind_up() for executor in self._executors))
         with anyio.move_on_after(3.0):
-            for source in self._sources:
-                left = list(source.in_hand.values())
-                if left:
-                    for executor in self._executors:
-                        executor.abandon(lambda delivery, source=source: delivery.source is source)
-                    try:
-                        await self._takers[source].release(left)
-                    except StoreUnavailable:
-                        continue  # the lease will end, and others claim
             for executor in self._executors:
                 await executor.settled()
+            for source in self._sources:
+                for delivery in tuple(source.in_hand.values()):
+                    self._exits.leave(delivery, "given back")
+            await self._exits.settled()
 
     async def _leave(self, wire: Wire) -> None:
         """End our leases and remove our consumers, so that nothing of us is left to look at."""

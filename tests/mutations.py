@@ -19,6 +19,7 @@ LUA = "bus/wire/lua/"
 SCRIPTS = ["tests/redis/test_scripts.py"]
 ARRIVE = ["tests/redis/test_arrive.py"]
 RUNS = ["tests/system/test_runs.py"]
+EXITS = ["tests/system/test_exits.py"]
 CONSTRUCTS = ["tests/system/test_constructs.py"]
 FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
 
@@ -36,7 +37,7 @@ class Mutant(NamedTuple):
 MUTANTS = [
     Mutant("no fence", LUA + "fragments/fence.lua", "and fence == my_fence and turn == my_turn", "", SCRIPTS),
     Mutant("acknowledged before it is saved", "consumers/executor.py",
-           "        self.turns.add(turn)\n", "        self.turns.add(turn)\n        self.acks.add(delivery)\n", FAILPOINTS),
+           "        self.turns.add(turn)\n", "        self.turns.add(turn)\n        self._exits.leave(delivery, \"ended\")\n", FAILPOINTS),
     Mutant("no dedupe", LUA + "event_publish.lua", "if there then", "if false then", SCRIPTS),
     Mutant("start without memos", LUA + "run_start.lua", "redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), redis.call('HGETALL'", "{}, redis.call('HGETALL'", SCRIPTS),
     Mutant("the entry's turn is ignored", LUA + "run_start.lua", "if given < turn then", "if false then", SCRIPTS),
@@ -55,8 +56,8 @@ MUTANTS = [
            CONSTRUCTS),
     Mutant("no look for own strangers", "consumers/claimer.py",
            "        if not strangers:\n            return", "        if True:\n            return", RUNS),
-    Mutant("crashes counted by deliveries", LUA + "run_start.lua",
-           "ARGV[a + 3] ~= '' and ARGV[a + 3] == run[4] and run[1] == 'running'", "ARGV[a + 3] ~= ''", SCRIPTS),
+    Mutant("crashes counted by deliveries", LUA + "fragments/crash.lua",
+           "owner == '' or owner ~= worker or status ~= 'running'", "owner == ''", SCRIPTS),
     Mutant("a run that exists arrives again", LUA + "run_arrive.lua", "if redis.call('EXISTS', key) == 1 then", "if false then", ARRIVE),
     Mutant("arrival without a look at the lease", LUA + "run_arrive.lua", "or 0) < now then", "or 0) < 0 then", ARRIVE),
     Mutant("HSET for HSETNX", LUA + "run_save.lua",
@@ -66,7 +67,7 @@ MUTANTS = [
            "    since = max([entry_ms(one.partition('|')[2]) + 1 for one in taken], default=ulid_ms(turn.owned.run) or 0)\n",
            ["tests/guide/test_waiting.py"]),
     Mutant("the courier acknowledges before all have answered", "consumers/courier.py",
-           "        try:\n            if delivery.source.kind == \"ends\":", "        self.acks.add(delivery)\n        await self.acks.settled()\n        try:\n            if delivery.source.kind == \"ends\":",
+           "        try:\n            if delivery.source.kind == \"ends\":", "        self._exits.leave(delivery, \"passed\")\n        await self._exits.settled()\n        try:\n            if delivery.source.kind == \"ends\":",
            ["tests/guide/test_waiting.py", "-k", "told_again"]),
     Mutant("a tick without compare", LUA + "cron_tick.lua", "if last and", "if false and", ["tests/guide/test_schedules.py"]),
     Mutant("a parked handler may act", "consumers/turn.py",
@@ -81,6 +82,14 @@ MUTANTS = [
            ["tests/guide/test_limits.py", "-k", "cancelled_and_leaves"]),
     Mutant("no look at what the handler calls", "consumers/turn.py", "            if self.uncalled and step not in self.open:\n", "            if False:\n",
            ["tests/system/test_code_changes.py"]),
+    Mutant("a run that was taken over keeps its shared place", LUA + "run_wait.lua",
+           "if (h[1] ~= 'queued' and h[1] ~= 'running')", "if h[1] ~= 'queued'", [*EXITS, "-k", "taken_over"]),
+    Mutant("a limit that was dropped is asked for", "bus/flow.py",
+           "if number < len(self.concurrency) else None", "", [*EXITS, "-k", "drops_a_limit"]),
+    Mutant("a place that comes free wakes nobody", "consumers/exits.py",
+           "if how in _FREES and delivery", "if how == 'parked' and delivery", [*EXITS, "-k", "empties_at_once"]),
+    Mutant("a worker that lives after all is blamed", LUA + "runs_alive.lua", "    if found then\n", "    if false then\n",
+           ["tests/redis/test_crashes.py"]),
     Mutant("a rolled-back run is over", LUA + "fragments/fence.lua", "return 'lost'", "return 'over'", SCRIPTS),
 ]  # fmt: skip
 

@@ -130,6 +130,13 @@ def test_nothing_evaluates_text_or_unpickles() -> None:
         assert not {"pickle", "yaml", "marshal"} & {target.split(".")[0] for target in arrows(path)}, name
 
 
+def test_an_entry_leaves_the_hands_in_one_place() -> None:
+    for name, path in modules():
+        calls = [node.func.attr for node in ast.walk(ast.parse(path.read_text()))
+                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]  # fmt: skip
+        assert name == "consumers.exits" or not {"drop", "acknowledge_turns"} & set(calls), f"{name}: ask Exits"
+
+
 def test_the_top_level_is_fixed() -> None:
     listed = {path.name for path in ROOT.iterdir()}
     ignored = {line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()}

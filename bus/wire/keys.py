@@ -75,12 +75,12 @@ def signal(name: str) -> str:
 
 
 def limit(name: str) -> str:
-    """zset · `<slug>|<run>` → end of its lease, ms: holders of a limit that functions share, `<name>=<key's value>`."""
+    """zset · `<slug>|<run>|<turn>` → end of its lease, ms: who holds a place of `<name>=<key>`. Expires with them."""
     return f"bus:limit:{{{_coded(name)}}}"
 
 
 def limit_waiting(name: str) -> str:
-    """set · `<slug>|<limit>`: the lines to be tried when a place of a shared limit is given back."""
+    """set · `<slug>|<limit>`: lines to be tried when a shared place is given back. Expires after a minute."""
     return f"{limit(name)}:waiting"
 
 

@@ -6,12 +6,13 @@ thread lets go when the loop has stood still for `stall` (default 10 min): a dea
 """
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -24,6 +25,8 @@ _log = structlog.get_logger("lease")
 # CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not (reliability S3).
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BEAT_S = 1.0
+_TOGETHER = 1_000
+"""Holders renewed in one call."""
 
 
 def _boot() -> float:
@@ -84,6 +87,14 @@ class Lease:
                 future.set_result(None)
 
 
+class Place(NamedTuple):
+    """A place of a limit that functions share: of which limit, who holds it, and how many may."""
+
+    limit: str
+    holder: str
+    most: int
+
+
 def consumer_worker(consumer: str) -> str:
     """Return the worker of a consumer name: the name without its generation."""
     return consumer.rpartition(".")[0]
@@ -97,6 +108,7 @@ class Leases:
         self._worker = worker
         self._on_lost = on_lost
         self._leases: list[Lease] = []
+        self._places: dict[Place, None] = {}
         self._loop = asyncio.get_running_loop()
         self._wake = threading.Event()
         self._stopping = False
@@ -120,6 +132,14 @@ class Leases:
         self._wake.set()
         return lease
 
+    def hold(self, place: Place) -> None:
+        """Renew a shared place with the leases, so that code that blocks the loop does not lose it."""
+        self._places[place] = None
+
+    def let_go(self, place: Place) -> None:
+        """Renew a place no more."""
+        self._places.pop(place, None)
+
     async def stop(self) -> None:
         """Stop renewing; the leases end by themselves or by consumer_leave."""
         self._stopping = True
@@ -135,11 +155,13 @@ class Leases:
 
     def _renew_forever(self) -> None:
         client: Any = connection.threaded(address(self._settings.redis_url), max(0.2, self._settings.lease_ms / 3_000))
-        script = all_scripts(plain=self._settings.is_fake)["lease_renew"].text
+        scripts = all_scripts(plain=self._settings.is_fake)
+        script, places = scripts["lease_renew"].text, scripts["limit_renew"].text
         while not self._stopping:
             self._wake.clear()
             if not self._stalled():
                 self._renew(client, script)
+                self._renew_places(client, places)
             self._wake.wait(self._settings.renew_ms / 1_000)
         client.close()
 
@@ -190,6 +212,20 @@ class Leases:
             self._tell(lease.tell)
         if again:
             self._wake.set()
+
+    def _renew_places(self, client: Any, script: str) -> None:
+        holders: dict[tuple[str, int], list[str]] = {}
+        for place in tuple(self._places):
+            holders.setdefault((place.limit, place.most), []).append(place.holder)
+        pipe = client.pipeline(transaction=False)
+        for (limit, most), all_holders in holders.items():
+            for start in range(0, len(all_holders), _TOGETHER):
+                some = all_holders[start : start + _TOGETHER]
+                pipe.execute_command("EVAL", script, 1, keys.limit(limit), "", self._settings.lease_ms, most, *some)
+        if holders:
+            # An answer changes nothing: a place that could not be renewed ends with its lease.
+            with contextlib.suppress(*connection.threaded_errors):
+                pipe.execute(raise_on_error=False)
 
     def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():

@@ -77,7 +77,7 @@ async def _attempt(
     wanted: Any,
 ) -> "Memo | _Again | tuple[Any]":
     """Run the body once and record what came of it; a fresh result comes in a tuple of one."""
-    turn.begin_work()
+    turn.begin_body()
     started = time.monotonic()
     try:
         if not turn.lease_is_fresh():

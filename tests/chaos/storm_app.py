@@ -85,6 +85,24 @@ async def sharing(ctx, step):
     return await step.run("a", asyncio.sleep, random.uniform(0.005, 0.02))
 
 
+@app.function("alone", on="storm/alone", concurrency=Concurrency(1, shared="alone"))
+async def alone(ctx, step):
+    """One at a time among all workers; each body tells when it begins and when it ends."""
+
+    async def body() -> None:
+        note(ctx.run_id, "work", "begins")
+        await asyncio.sleep(0.05)
+        note(ctx.run_id, "work", "ends")
+
+    await step.run("work", body)
+
+
+@app.function("long", on="storm/long")
+async def long(ctx, step):
+    """A body that takes several leases."""
+    return await step.run("work", asyncio.sleep, 2.0)
+
+
 @app.function("crowd", on="storm/crowd")
 async def crowd(ctx, step):
     """A tenth of a second of work; one whose event says so takes its whole process along, every time."""

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Generator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import redis
 
 from bus.wire import keys
 from tests.chaos.test_storm import LEASE_S, SCALE, SEED, Storm
+from tests.support import journal
 
 pytestmark = pytest.mark.chaos
 LIMIT = 3
@@ -125,4 +127,42 @@ def test_a_shared_limit_of_three_is_never_exceeded(storm: Storm) -> None:
         assert store.exists(keys.places(slug, "c0:"), keys.backlog(slug, "c0:")) == 0
         assert store.zcard(keys.runs(slug, "completed")) == sent
     print(f"{2 * sent} runs, {storm.done['kill']} kills, {storm.done['stop']} stops: places held {dict(seen)}")
+    store.close()
+
+
+def test_a_run_taken_over_from_the_dead_never_works_beside_who_has_its_shared_place(storm: Storm) -> None:
+    """A limit of one for all workers: whoever holds the place is killed, again and again, at work."""
+    print(f"seed {SEED}")
+    kills, slug, limit = round(20 * SCALE), "storm-alone", keys.limit("alone=")
+    store = redis.Redis.from_url(storm.server.url, decode_responses=True)
+    sent, died = 0, dict[int, float]()
+    until = time.monotonic() + 30 + 4 * LEASE_S * kills
+    while len(died) < kills:
+        assert time.monotonic() < until, f"{len(died)} of {kills} kills"
+        if store.zcard(keys.runs(slug, "queued")) < 5:
+            store.xadd(keys.events("storm/alone"), {"name": "storm/alone", "data": "{}"})
+            sent += 1
+        for holder in store.zrange(limit, 0, -1):
+            worker = store.hget(keys.run(slug, holder.split("|")[1]), "worker") or "-"
+            pid = int(worker.split("-")[-2]) if worker.count("-") >= 2 else 0
+            if pid in storm.workers and storm.random.random() < 0.3:  # seldom five times the same run
+                time.sleep(storm.random.uniform(0, 0.04))
+                storm.signal(pid, signal.SIGKILL)
+                died[pid] = time.time() * 1000
+                storm.workers[storm.workers.index(pid)] = storm.spawn()
+        time.sleep(storm.random.uniform(0, 0.02))
+    while ended(store, slug) < sent:
+        assert time.monotonic() < until, f"{ended(store, slug)} of {sent}"
+        time.sleep(0.02)
+    bodies: list[tuple[float, float, str]] = []
+    for line in journal(storm.journal):
+        if line["what"] == "begins":
+            bodies.append((line["at"], died.get(line["pid"], 0.0), line["run"]))
+        else:
+            begins = max(n for n, one in enumerate(bodies) if one[2] == line["run"])
+            bodies[begins] = (bodies[begins][0], line["at"], line["run"])
+    bodies.sort()
+    beside = [(one, other) for one, other in pairwise(bodies) if other[0] < one[1]]
+    assert not beside
+    print(f"{sent} runs, {len(bodies)} bodies, {kills} kills of the holder: never two at work")
     store.close()

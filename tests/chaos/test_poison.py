@@ -5,6 +5,7 @@ make storm: 20 among 1,000; CI a fifth of it. Prints how many innocent runs were
 
 import json
 import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import redis
 
 from bus.wire import keys
-from tests.chaos.test_storm import SCALE, WORKERS, Storm
+from tests.chaos.test_storm import LEASE_S, SCALE, WORKERS, Storm
 
 pytestmark = pytest.mark.chaos
 SLUG = "storm-crowd"
@@ -79,3 +80,31 @@ def _told(store: "redis.Redis") -> Counter[str]:
     return Counter(
         {status: store.zcard(keys.runs(SLUG, status)) for status in ("running", "queued", "completed", "failed")}
     )
+
+
+def test_runs_of_workers_that_are_stopped_again_and_again_are_not_ended_as_crashers(tmp_path: Path) -> None:
+    """Thirty stops of more than a lease: each is taken for a death, and none is one."""
+    stops, runs = (15 if SCALE <= 1 else 30), 15
+    storm = Storm(tmp_path, workers=2)
+    store = redis.Redis.from_url(storm.server.url, decode_responses=True)
+    try:
+        while store.zcard(keys.workers()) < 2:
+            time.sleep(0.02)
+        for n in range(runs):
+            store.xadd(keys.events("storm/long"), {"name": "storm/long", "data": json.dumps({"n": n})})
+        for n in range(stops):
+            victim = storm.workers[n % 2]
+            storm.signal(victim, signal.SIGSTOP)
+            time.sleep(storm.random.uniform(1.2, 1.8) * LEASE_S)
+            storm.signal(victim, signal.SIGCONT)
+            time.sleep(storm.random.uniform(0.2, 0.6) * LEASE_S)
+        until = time.monotonic() + 60
+        while store.zcard(keys.runs("storm-long", "completed")) < runs:
+            failed = store.zrange(keys.runs("storm-long", "failed"), 0, -1)
+            assert not failed, [store.hget(keys.run("storm-long", run), "error") for run in failed]
+            assert time.monotonic() < until, _told(store)
+            time.sleep(0.05)
+        print(f"{runs} runs, {stops} stops past the lease: none was ended as a crasher")
+    finally:
+        store.close()
+        storm.close()

@@ -201,5 +201,5 @@ async def _handler(ctx: Any, step: Any) -> None:
 )
 def test_only_functions_that_every_event_runs_are_started_so(declared: dict[str, Any], are: bool) -> None:
     made = Bus("shop").function("f", **declared)(_handler)
-    source = Source("events", "a", "s", made.slug, "w", None, made, made.triggers_of("a"))  # type: ignore[arg-type]
+    source = Source("events", "a", "s", made.slug, "w", None, made, None, made.triggers_of("a"))  # type: ignore[arg-type]
     assert Arrivals.are_for(source) is are

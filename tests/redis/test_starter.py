@@ -5,11 +5,13 @@ from typing import Any, cast
 
 from bus.observe.signals import Signals
 from bus.wire import keys
+from bus.wire.leases import Leases
 from bus.wire.wire import Wire
-from consumers.acks import Acks
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery, Source
+from consumers.exits import Exits
 from consumers.heard import Heard
+from consumers.places import SharedPlaces
 from consumers.starter import Starter
 from tests.redis.test_scripts import SLUG, begin, function
 from tests.support import eventually
@@ -28,8 +30,11 @@ class Bench:
         self.wire = wire
         self.capacity = Capacity(1)
         self.begun: list[str] = []
-        self.source = Source("queue", "queue", keys.queue(SLUG), SLUG, "", cast("Any", _Lease()), function)
-        self.starter = Starter(wire, Signals(), self.capacity, Acks(wire), Heard(), ME, self._go, lambda *_: None)
+        self.source = Source(
+            "queue", "queue", keys.queue(SLUG), SLUG, "", cast("Any", _Lease()), function, cast("Any", None)
+        )
+        exits = Exits(wire, Signals(), SharedPlaces(wire, Signals(), Leases(wire.settings, ME, lambda *_: None)))
+        self.starter = Starter(wire, Signals(), self.capacity, exits, Heard(), ME, self._go, lambda *_: None)
 
     def _go(self, delivery: Delivery, *_: Any) -> None:
         self.begun.append(delivery.id)

@@ -3,7 +3,7 @@
 KEYS[1]  bus:limit:{<limit>}  zset  holder -> end of its lease, server ms
 KEYS[2]  bus:limit:{<limit>}:waiting  set  who is to be told
 ARGV[1]  now, which this script does not need
-ARGV[2]  the run, as `<slug>|<run>`
+ARGV[2]  the turn, as `<slug>|<run>|<turn>`
 
 Returns the lines that wait, as `<slug>|<hold>`: each is to be tried ]]
 redis.call('ZREM', KEYS[1], ARGV[2])

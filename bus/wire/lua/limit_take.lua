@@ -2,10 +2,10 @@
 
 Why a lease: the run is in another slot, so its place cannot go with it in one act; a dead worker's ends by itself.
 
-KEYS[1]  bus:limit:{<limit>}  zset  holder -> end of its lease, server ms
+KEYS[1]  bus:limit:{<limit>}  zset  holder -> end of its lease, server ms; the key goes with the last of them
 KEYS[2]  bus:limit:{<limit>}:waiting  set  who is to be told when a place is given back
 ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  the run, as `<slug>|<run>`
+ARGV[2]  the turn, as `<slug>|<run>|<turn>`
 ARGV[3]  lease, ms
 ARGV[4]  most holders
 ARGV[5]  the line it waits in when there is no place, as `<slug>|<hold>`
@@ -16,7 +16,9 @@ local now = server_now(ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 if redis.call('ZSCORE', KEYS[1], ARGV[2]) or redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[4]) then
   redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
   return 1
 end
 redis.call('SADD', KEYS[2], ARGV[5])
+redis.call('PEXPIRE', KEYS[2], math.max(60000, ARGV[3])) -- who still waits then asks again, each second
 return 0

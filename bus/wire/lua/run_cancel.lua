@@ -15,7 +15,7 @@ ARGV[9]  the run it runs again or empty, then
 
 Returns cancelled, asked, ended or gone ]]
 -- flags: allow-oom
--- uses: clock status index places withdraw finish tell
+-- uses: clock status index places withdraw finish tell queue
 local fn, run, now = KEYS[1], ARGV[3], server_now(ARGV[1])
 local key = fn .. 'run:' .. run
 local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'parent', 'cancels', 'holds', 'entry')
@@ -45,7 +45,9 @@ end
 withdraw(fn, run, h[2], h[7])
 finish(fn, run, 'cancelled', now, ARGV[2], 'error', ARGV[4], 'steps open', h[5], h[6])
 move(fn, run, h[1], 'cancelled', h[3])
-tell_ready(fn)
+if tell_ready(fn) then -- no worker has done this, so none would look
+  ring(fn, 'cancel')
+end
 -- Nobody is asked here who hears of it: the courier finds out, and drops what nobody does.
 tell(fn, run, 'cancelled', h[4], 'cancelled')
 return 'cancelled'

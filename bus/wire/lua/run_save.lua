@@ -55,6 +55,7 @@ return each(4, 9, function(a)
   end
   if (h[7] and h[7] ~= '0') or (h[8] and h[8] ~= '0') then
     redis.call('HSET', key, 'crashes', '0', 'attempt', '0')
+    redis.call('HDEL', key, 'charged')
     h[7], h[8] = '0', '0'
   end
   if ARGV[a + 7] == '1' then

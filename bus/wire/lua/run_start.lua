@@ -18,7 +18,7 @@ index of what cancels it (a line each), the run it runs again or empty
 
 Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', turn, now, attempt, crashes, wake, event,
 memos, open, must end by (ms, or 0)} for one that has begun before, or {'error', why} ]]
--- uses: clock status index each cancels places finish tell begin
+-- uses: clock status index each cancels places finish tell begin crash
 local fn, now = KEYS[1], server_now(ARGV[1])
 local at = as_text(now)
 local code, keep, suspects, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -89,16 +89,6 @@ local function refused(run, a)
   end
 end
 
--- A crash: the entry was claimed from the very worker whose fence the run carries.
-local function crashes(key, run, a)
-  local count = tonumber(run[5] or 0)
-  if ARGV[a + 3] ~= '' and ARGV[a + 3] == run[4] and run[1] == 'running' then
-    count = redis.call('HINCRBY', key, 'crashes', 1)
-    redis.call('HSET', key, 'worker', '')
-  end
-  return count
-end
-
 local function resumed(key, run, a)
   if run[13] and tonumber(run[13]) <= now then
     return late(a, run[1], run[7], run[12], run[14], run[15], 'finish', run[13] - (run[11] or run[7]))
@@ -106,7 +96,8 @@ local function resumed(key, run, a)
   if run[15] and not run[11] and run[2] == '1' and start_within > 0 and now - run[7] > start_within then
     return late(a, run[1], run[7], run[12], run[14], run[15], 'start', start_within)
   end
-  local count = crashes(key, run, a)
+  -- A crash: the entry was claimed from the very worker whose fence the run carries.
+  local count = charge(key, ARGV[a + 3], run[1], run[4], run[5], run[16])
   if count >= most then
     finish(fn, ARGV[a], 'failed', now, keep, 'error', '{"name":"worker_crash","message":"the worker process died ' .. count
       .. ' times in a row while it ran this"}', 'steps open', run[14], run[15])
@@ -135,7 +126,7 @@ end
 local answers = each(9, 13, function(a)
   local key = fn .. 'run:' .. ARGV[a]
   local run = redis.call('HMGET', key, 'status', 'turn', 'entry', 'worker', 'crashes', 'cancel', 'queued', 'attempt',
-    'wake', 'event', 'started', 'parent', 'expires', 'cancels', 'holds')
+    'wake', 'event', 'started', 'parent', 'expires', 'cancels', 'holds', 'charged')
   if run[1] then
     local word = refused(run, a)
     return word and { word } or resumed(key, run, a)

@@ -4,7 +4,7 @@
 local function finish(fn, run, to, now, keep, field, value, leaves, cancels, holds)
   local key = fn .. 'run:' .. run
   redis.call('HSET', key, 'status', to, 'ended', now, field, value)
-  redis.call('HDEL', key, 'entry', 'fence', 'worker') -- who held it: nobody asks, and runs are kept by the million
+  redis.call('HDEL', key, 'entry', 'fence', 'worker', 'charged') -- who held it: nobody asks, and runs are kept by the million
   redis.call('PEXPIRE', key, keep)
   if string.find(leaves, 'steps', 1, true) then
     redis.call('PEXPIRE', fn .. 'steps:' .. run, keep)

@@ -1,7 +1,7 @@
 -- places: limits that runs hold or wait for. `holds` are a run's, a line each: `c0:<value>` (concurrency), `t:<value>`
 -- (throttle), `s:<value>` (the name of a singleton, which it has until it ends). A run that waits is in the backlog of one of them. `ready` lists the backlogs whose first may be tried,
 -- `full` those whose first was refused; one too many in either costs a look. A script tells `ready` of all lines at once, at
--- its end: tell_ready.
+-- its end: tell_ready, which returns whether somebody may have a place now.
 -- uses: many
 local exact, lower, gone = {}, {}, {}
 
@@ -32,10 +32,12 @@ local function ready(fn, hold)
 end
 
 local function tell_ready(fn)
+  local any = #exact > 0 or #lower > 0
   many(exact, 1, 'ZADD', fn .. 'ready')
   many(gone, 1, 'ZREM', fn .. 'ready')
   many(lower, 1, 'ZADD', fn .. 'ready', 'LT')
   exact, lower, gone = {}, {}, {}
+  return any
 end
 
 local function first_hold(holds)

@@ -1,0 +1,20 @@
+"""Crash: a run is charged with the death of the worker that had it; a worker that lives after all takes that back."""
+
+from collections.abc import Sequence
+
+from bus.wire import keys
+from bus.wire.wire import Wire
+
+_TOGETHER = 500
+
+
+async def take_back_crashes(wire: Wire, slug: str, consumer: str, runs: Sequence[str]) -> int:
+    """Take back what runs were charged with when `consumer` was taken for dead; return how many had been charged.
+
+    A run that has ended meanwhile stays as it is, also one that this very charge has ended.
+    """
+    back = 0
+    for start in range(0, len(runs), _TOGETHER):
+        some = runs[start : start + _TOGETHER]
+        back += await wire.lasting_script("runs_alive", [keys.function(slug)], consumer, *some)
+    return back
