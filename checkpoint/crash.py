@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from bus.wire import keys
+from bus.wire.bounds import parts
 from bus.wire.wire import Wire
-
-_TOGETHER = 500
 
 
 async def take_back_crashes(wire: Wire, slug: str, consumer: str, runs: Sequence[str]) -> int:
@@ -14,7 +13,6 @@ async def take_back_crashes(wire: Wire, slug: str, consumer: str, runs: Sequence
     A run that has ended meanwhile stays as it is, also one that this very charge has ended.
     """
     back = 0
-    for start in range(0, len(runs), _TOGETHER):
-        some = runs[start : start + _TOGETHER]
-        back += await wire.lasting_script("runs_alive", [keys.function(slug)], consumer, *some)
+    for part in parts(runs):
+        back += await wire.lasting_script("runs_alive", [keys.function(slug)], consumer, *part)
     return back

@@ -193,7 +193,6 @@ BOUNDED = {
     "checkpoint.save: _open(owned, step, kind, due, attempt, error, since, what)": "of one step: nine",
     "checkpoint.save: arguments": "of one step: nine",
     "consumers.reader: how": "four words",
-    "consumers.shared: arguments": "of one run: four",
 }
 """Lists in commands that are never long, and why. What may be long goes through bounds.parts, as `part`."""
 

@@ -19,14 +19,13 @@ import structlog
 from bus.address import address
 from bus.settings import Settings
 from bus.wire import connection, keys
+from bus.wire.bounds import parts
 from bus.wire.scripts import all_scripts
 
 _log = structlog.get_logger("lease")
 # CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not (reliability S3).
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BEAT_S = 1.0
-_TOGETHER = 1_000
-"""Holders renewed in one call."""
 
 
 def _boot() -> float:
@@ -219,9 +218,8 @@ class Leases:
             holders.setdefault((place.limit, place.most), []).append(place.holder)
         pipe = client.pipeline(transaction=False)
         for (limit, most), all_holders in holders.items():
-            for start in range(0, len(all_holders), _TOGETHER):
-                some = all_holders[start : start + _TOGETHER]
-                pipe.execute_command("EVAL", script, 1, keys.limit(limit), "", self._settings.lease_ms, most, *some)
+            for part in parts(all_holders):
+                pipe.execute_command("EVAL", script, 1, keys.limit(limit), "", self._settings.lease_ms, most, *part)
         if holders:
             # An answer changes nothing: a place that could not be renewed ends with its lease.
             with contextlib.suppress(*connection.threaded_errors):
