@@ -10,6 +10,12 @@ from bus.wire.wire import Wire
 from checkpoint.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of, open_of
 from checkpoint.owned import Owned, Word
 
+FULL = {
+    "steps": "a run holds at most 1,000 steps; let it start another function for the rest",
+    "size": "the results of a run's steps hold at most 32 MiB together; store big ones, return where",
+}
+"""What is told of a bound that a run has met, by Saved.full."""
+
 
 class Saved(msgspec.Struct):
     """What save answers: the word, the memo's `n`, whether cancel is asked, news, or the memo that stands."""

@@ -11,7 +11,7 @@ OPEN_AFTER_S = 0.1
 class Bodies:
     """The bodies of one turn; `tell` is told, once, of each that takes long: its step, its attempt, ms so far."""
 
-    __slots__ = ("_loop", "_running", "_tell", "_threads", "_threads_running", "_when_threads_end")
+    __slots__ = ("_loop", "_running", "_tell", "_threads", "_threads_running", "_when_threads_end", "told")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor, tell: Callable[[str, int, int], None]
@@ -20,6 +20,8 @@ class Bodies:
         self._threads = threads
         self._tell = tell
         self._running: dict[str, tuple[float, int, bool]] = {}
+        self.told = False
+        """Whether anything was told."""
         self._threads_running = 0
         self._when_threads_end: list[Callable[[], None]] = []
 
@@ -36,6 +38,7 @@ class Bodies:
         for step, (started, attempt, told) in self._running.items():
             if not told and now - started >= OPEN_AFTER_S:
                 self._running[step] = (started, attempt, True)
+                self.told = True
                 self._tell(step, attempt, round((now - started) * 1_000))
 
     def in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:

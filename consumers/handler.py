@@ -1,6 +1,7 @@
 """The local driver: call a Python handler with its context and steps, and tell as data what came of it."""
 
 import asyncio
+import traceback
 
 import msgspec
 
@@ -45,7 +46,8 @@ async def call(turn: Turn, state: object) -> Outcome:
     turn.tasks.add(task)
     try:
         return await _call(turn, state)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
+        _let_go(error)
         if turn.over:
             task.uncancel()
             return Left()
@@ -57,7 +59,9 @@ async def call(turn: Turn, state: object) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker
-        return Left() if turn.over else _raised(turn, error)
+        outcome = Left() if turn.over else _raised(turn, error)
+        _let_go(error)
+        return outcome
     finally:
         quiet.current.reset(token)
         turn.tasks.discard(task)  # the handler has ended; its task goes on with the engine's work
@@ -105,6 +109,14 @@ async def _save_due_sleeps(turn: Turn) -> None:
     )
     for _, step in due:
         await turn.record_sleep(step)
+
+
+def _let_go(error: BaseException) -> None:
+    """Empty the frames an error has come through: task groups, and many authors, keep it in one of them.
+
+    It then refers to itself, and to all the handler held, until the garbage collector comes by.
+    """
+    traceback.clear_frames(error.__traceback__)
 
 
 def _raised(turn: Turn, error: BaseException) -> Raised:

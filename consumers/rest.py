@@ -69,6 +69,11 @@ class Rest:
         self._holds = True
         self._parking: asyncio.Task[None] | None = None
 
+    def end(self) -> None:
+        """The turn is over: nothing is handed out any more."""
+        self._requests.clear()
+        self._settle.end()
+
     def touch(self) -> None:
         """Something happened in the run."""
         if self._parked or self._requests or self._held:

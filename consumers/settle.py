@@ -29,6 +29,10 @@ class Settle:
             self._scheduled = True
             self._loop.call_soon(self._turn, context=contextvars.Context())
 
+    def end(self) -> None:
+        """Decide nothing any more, and let go of who would."""
+        self._decide = _nothing
+
     def _turn(self) -> None:
         self._calm += 1
         if self._calm < _TURNS:
@@ -36,3 +40,7 @@ class Settle:
             return
         self._scheduled = False
         self._decide()
+
+
+def _nothing() -> None:
+    pass

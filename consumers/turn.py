@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, cast
 
 from msgspec import Raw
@@ -24,7 +25,7 @@ from bus.wire.wire import Wire
 from checkpoint.end import Leaves
 from checkpoint.memo import Failure, Memo, Open
 from checkpoint.owned import Owned, Word
-from checkpoint.save import Noted, Saved, note_open, save, tell_armed, tell_open, tell_progress
+from checkpoint.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
 from checkpoint.start import Started
 from consumers.bodies import Bodies
 from consumers.delivery import Delivery
@@ -123,7 +124,7 @@ class Turn:
         self._has_steps = self._has_open = started.resumed
         self.tasks: set[asyncio.Task[Any]] = set()
         self.ids = StepIds()
-        self.bodies = Bodies(loop, threads, self._tell_slow)
+        self.bodies = Bodies(loop, threads, partial(tell_open, wire, owned))
         self.work = 0
         """Bodies, saves and notes under way."""
         self.activity = 0
@@ -159,7 +160,7 @@ class Turn:
 
     def leaves(self) -> Leaves:
         """Which keys the run may have beside its own: a new run without a step has none to let expire."""
-        if self._has_open:
+        if self._has_open or self.bodies.told:
             return "steps open"
         return "steps" if self._has_steps else ""
 
@@ -225,16 +226,8 @@ class Turn:
     def tell_progress(self, progress: bytes) -> None:
         """Show how far the run is."""
         if self._progress is None:
-            self._progress = Progress(self._loop, self._send_progress)
+            self._progress = Progress(self._loop, partial(tell_progress, self.wire, self.owned))
         self._progress.tell(progress)
-
-    def _send_progress(self, progress: bytes) -> None:
-        if not self.over:
-            tell_progress(self.wire, self.owned, progress)
-
-    def _tell_slow(self, step: str, attempt: int, ms: int) -> None:
-        self._has_open = True
-        tell_open(self.wire, self.owned, step, attempt, ms)
 
     def lease_is_fresh(self) -> bool:
         """Whether the entry in hand is surely still ours; no network."""
@@ -303,7 +296,7 @@ class Turn:
             assert saved.memo is not None
             return saved.memo
         if saved.word == "full":
-            raise NonRetriable(_full(saved))
+            raise NonRetriable(FULL[saved.full])
         self.refused(saved.word)
         raise TurnOver
 
@@ -459,9 +452,23 @@ class Turn:
         self.over = True
         if self._expiry is not None:
             self._expiry.cancel()
+        self._forget()
         for task in tuple(self.tasks):
             if not task.done():
                 task.cancel()
+
+    def _forget(self) -> None:
+        """Let go of what is known of the run, and of what refers back to the turn: it is freed when its tasks are.
+
+        Left to the garbage collector, which loaded code keeps from running often, the memos of every turn stayed.
+        """
+        self.memos.clear()
+        self.open.clear()
+        self.ids = StepIds()
+        self._expiry = self._progress = None
+        if self._rest is not None:
+            self._rest.end()
+            self._rest = None
 
     async def gone(self) -> list[str]:
         """Wait until the run's tasks have ended, at most a second; return where those stand that have not."""
@@ -470,9 +477,3 @@ class Turn:
             _, alive = await asyncio.wait(tasks, timeout=LINGER_S)
             return [str(task.get_coro()) for task in alive]
         return []
-
-
-def _full(saved: Saved) -> str:
-    if saved.full == "steps":
-        return "a run holds at most 1,000 steps; let it start another function for the rest"
-    return "the results of a run's steps hold at most 32 MiB together; store big ones, return where"

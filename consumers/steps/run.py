@@ -107,6 +107,7 @@ def _ms(turn: Turn, started: float) -> int:
 
 async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ASYNC109
     token = in_body.set(True)
+    future: asyncio.Future[Any] | None = None
     try:
         if _is_async(target):
             if timeout is None:
@@ -125,6 +126,7 @@ async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], t
                 return await result
         return result
     finally:
+        future = None  # else what a thread raised refers to itself, and keeps the step's arguments
         in_body.reset(token)
 
 
