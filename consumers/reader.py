@@ -9,6 +9,7 @@ from bus.failpoints import reached
 from bus.observe.signals import Signals
 from bus.wire.pipeline import Pipe
 from bus.wire.retry import pause
+from bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK
 from bus.wire.streams import ensure_group, fields_of
 from bus.wire.wire import Wire
 from consumers.arrivals import Arrivals
@@ -49,12 +50,27 @@ class Reader:
         self._arrivals = arrivals
         self._newest = "0-0"
         self._stopping = False
-        self._pipe: Pipe | None = None
+        self._pipe = self._new_pipe()
         self._client_id: int | None = None
+        self._is_asked = False
+
+    def _new_pipe(self) -> Pipe:
+        return self._wire.pipe(extra_timeout=BLOCK_MS / 1_000)
+
+    async def open(self) -> None:
+        """Open the connection, when it is not; StoreUnavailable when that fails."""
+        if not self._is_asked:
+            self._client_id = await self._pipe.ask(CLIENT_ID)
+            self._is_asked = True
+
+    async def close(self) -> None:
+        """Give the connection back; open() or run() opens another."""
+        pipe, self._pipe = self._pipe, self._new_pipe()
+        self._is_asked = False
+        await pipe.close()
 
     async def run(self) -> None:
         """Read until stop()."""
-        self._pipe = self._wire.pipe(extra_timeout=BLOCK_MS / 1_000)
         tries, full = 0, False
         try:
             while not self._stopping:
@@ -64,7 +80,7 @@ class Reader:
                 if self._stopping:
                     return
                 try:
-                    full = await self._read(self._pipe, full=full)
+                    full = await self._read(full=full)
                     tries = 0
                 except GroupMissing:
                     if self.source.kind == "waits":  # nobody waits any more
@@ -76,7 +92,7 @@ class Reader:
                     await ensure_group(self._wire, self.source.stream, self.source.group, self._since_ms)
                 except StoreUnavailable as error:
                     self.broke = True
-                    self._client_id = None
+                    self._client_id, self._is_asked = None, False
                     if tries == 0 and not self._stopping:
                         self._signals.notice("reading waits for Redis", stream=self.source.stream, error=str(error))
                     tries += 1
@@ -88,10 +104,9 @@ class Reader:
         finally:
             await self._pipe.close()
 
-    async def _read(self, pipe: Pipe, *, full: bool) -> bool:
-        if self._client_id is None:
-            self._client_id = await pipe.call("CLIENT", "ID")
-        consumer = self.source.lease.consumer
+    async def _read(self, *, full: bool) -> bool:
+        await self.open()
+        pipe, consumer = self._pipe, self.source.lease.consumer
         count = self._capacity.share() if full else 1
         how = ("COUNT", count) if full else ("COUNT", count, "BLOCK", BLOCK_MS)
         reading = pipe.call(
@@ -124,4 +139,4 @@ class Reader:
         self._stopping = True
         if self._client_id is not None:
             with contextlib.suppress(BusError):  # then BLOCK runs out
-                await self._wire.call("CLIENT", "UNBLOCK", self._client_id)
+                await self._wire.ask(CLIENT_UNBLOCK, self._client_id)

@@ -6,6 +6,7 @@ redis-py's own retries are off: it retries by default, and so publishes twice.
 import asyncio
 import errno
 import re
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -42,8 +43,13 @@ def translated(text: str) -> Exception:
     return StoreError(text)
 
 
-async def opened(where: Address, patience: float, name: str) -> asyncio.StreamWriter:
+async def opened(
+    where: Address, patience: float, name: str, unnamed: Callable[[str], object] = str
+) -> asyncio.StreamWriter:
     """Connect, authenticate and select; return the open stream, whose transport may be taken over.
+
+    Naming the connection is its greeting: a server that lets nobody in says so then. `unnamed` is told when this user
+    may not.
 
     Raises StoreUnavailable: nothing answers, the server lets nobody in, or not with this password, which may change.
     """
@@ -55,14 +61,13 @@ async def opened(where: Address, patience: float, name: str) -> asyncio.StreamWr
     connection: Any = kind(
         **where.options,
         protocol=2,
-        client_name=name,
         socket_timeout=patience,
         socket_connect_timeout=patience,
         retry=AsyncRetry(NoBackoff(), 0),
         driver_info=None,
     )
     try:
-        await _connect(connection)
+        await _connect(connection, name, unnamed)
     except (redis.RedisError, OSError, TimeoutError) as error:
         raise _unavailable(where, error) from None  # its cause may tell what we hide
     # Private, and pinned by tests/redis/test_pipeline.py: after connect() all replies are read, the transport is idle.
@@ -108,9 +113,16 @@ def _number_of(error: BaseException | None) -> int | None:
     return None
 
 
-async def _connect(connection: Any) -> None:
+async def _connect(connection: Any, name: str, unnamed: Callable[[str], object]) -> None:
     try:
         await connection.connect()
+        await connection.send_command("CLIENT", "SETNAME", name)
+        try:
+            await connection.read_response()
+        except redis.AuthenticationError:  # NOAUTH: it wants a password, and there is none
+            raise
+        except redis.ResponseError as error:
+            unnamed(str(error))
     except BaseException:
         # Cancelled between its connecting and its greeting, redis-py leaves the socket open; uvloop's close() would
         # wait for it for ever.

@@ -16,7 +16,8 @@ from bus.clock import now_ms
 from bus.durations import in_words
 from bus.errors import ConfigError, RightMissing, StoreError, StoreUnavailable
 from bus.wire import keys
-from bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO
+from bus.wire.retry import patiently
+from bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCRIPT_LOAD
 from bus.wire.wire import Wire
 
 REDIS_FLOOR, VALKEY_FLOOR = (7, 0), (7, 2)
@@ -82,6 +83,21 @@ async def server_id(wire: Wire) -> str | None:
     if "run_id" not in info and "master_replid" not in info:
         return None
     return f"{info.get('run_id', '')} {info.get('master_replid', '')}"
+
+
+class Clients(msgspec.Struct, frozen=True):
+    """How many connections a server takes at most, and how many it has."""
+
+    most: int
+    connected: int
+
+
+async def clients(wire: Wire) -> Clients | None:
+    """Return what INFO tells of the server's connections; None where it is not told."""
+    info = await patiently(lambda: _info(wire))
+    if "maxclients" not in info or "connected_clients" not in info:
+        return None
+    return Clients(int(info["maxclients"]), int(info["connected_clients"]))
 
 
 async def _info(wire: Wire) -> dict[str, str]:
@@ -246,13 +262,14 @@ async def _rights(wire: Wire) -> Finding:
         ("PEXPIRE", run, 60_000),
         ("ZADD", index, 1, "doctor"),
         ("ZRANGE", index, 0, -1),
-        *(("SCRIPT", "LOAD", script.text) for script in wire.scripts.values()),
-        ("EVALSHA", wire.scripts["entries_take"].sha, 1, stream, "", slug, "doctor"),
+        ("EVAL", wire.scripts["entries_take"].text, 1, stream, "", slug, "doctor"),
     ]
     try:
         refused = await _refused(wire, commands)
         await wire.ask(CLIENT_ID)
         await wire.ask(CLIENT_UNBLOCK, 0)
+        for script in wire.scripts.values():
+            await wire.ask(SCRIPT_LOAD, script.text)
         await wire.call("DEL", stream, run, index)
     except StoreUnavailable as error:
         if error.state not in {"READONLY", "OOM", "MISCONF", "NOREPLICAS"}:

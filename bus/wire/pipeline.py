@@ -10,14 +10,16 @@ import contextvars
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import hiredis
 
 from bus.address import Address
-from bus.errors import StoreUnavailable
+from bus.errors import RightMissing, StoreUnavailable
 from bus.wire import connection
 from bus.wire.retry import Pace
+from bus.wire.rights import CLIENT_SETNAME, SCRIPT_LOAD, Right, Rights
 
 Argument = str | bytes | int | float
 Reply = Any
@@ -32,9 +34,17 @@ class Pipe(asyncio.Protocol):
     """
 
     def __init__(
-        self, where: Address, *, timeout: float, name: str, pace: Pace, prelude: Sequence[tuple[Argument, ...]] = ()
+        self,
+        where: Address,
+        *,
+        timeout: float,
+        name: str,
+        pace: Pace,
+        rights: Rights,
+        prelude: Sequence[tuple[Argument, ...]] = (),
     ) -> None:
         self._where = where
+        self._rights = rights
         self._timeout = timeout
         self._name = name
         self._pace = pace
@@ -61,6 +71,10 @@ class Pipe(asyncio.Protocol):
             self._flushing = True
             self._loop.call_soon(self._flush)
         return future
+
+    async def ask(self, right: Right, *arguments: Argument) -> Reply | None:
+        """Send an optional command; None when it is refused, which is told once."""
+        return await self._rights.answer(right, self.call(*right.command, *arguments))
 
     async def close(self) -> None:
         """Close for good; calls in flight fail."""
@@ -95,7 +109,9 @@ class Pipe(asyncio.Protocol):
     async def _open(self) -> None:
         try:
             async with self._pace.attempt():
-                stream = await connection.opened(self._where, self._timeout, self._name)
+                stream = await connection.opened(
+                    self._where, self._timeout, self._name, partial(self._rights.refused, CLIENT_SETNAME)
+                )
         except StoreUnavailable as error:
             self._opening = None
             self._fail(error)
@@ -119,11 +135,16 @@ class Pipe(asyncio.Protocol):
             transport.write(b"".join(_pack(command) for command in self._prelude))
             for _ in self._prelude:
                 ignored: asyncio.Future[Reply] = self._loop.create_future()
-                ignored.add_done_callback(retrieved)
+                ignored.add_done_callback(self._loaded)
                 self._waiting.append(ignored)
         self._heard = time.monotonic()
         self._watch()
         self._flush()
+
+    def _loaded(self, loading: asyncio.Future[Reply]) -> None:
+        error = None if loading.cancelled() else loading.exception()
+        if isinstance(error, RightMissing):
+            self._rights.refused(SCRIPT_LOAD, str(error))
 
     def _watch(self) -> None:
         if self._transport is None:

@@ -4,13 +4,12 @@ Each that is missing costs one thing, which is told once, with the way out. It i
 that is given while we run is used from then on.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
 import msgspec
 
 from bus.errors import RightMissing, StoreError
-from bus.wire.pipeline import Argument, Reply
 
 
 class Notice(Protocol):
@@ -45,6 +44,8 @@ INFO = Right(
 HELLO = Right(("HELLO",), "version, role and cluster mode stay unseen", "+hello")
 CLIENT_ID = Right(("CLIENT", "ID"), "a stop waits up to 2 s for blocked reads", "+client|id")
 CLIENT_UNBLOCK = Right(("CLIENT", "UNBLOCK"), "a stop waits up to 2 s for blocked reads", "+client|unblock")
+CLIENT_SETNAME = Right(("CLIENT", "SETNAME"), "CLIENT LIST does not tell whose a connection is", "+client|setname")
+SCRIPT_LOAD = Right(("SCRIPT", "LOAD"), "after a restart each script is sent whole once", "+script|load")
 CONFIG_GET = Right(("CONFIG", "GET"), "bus doctor cannot look at fsync and listpack settings", "+config|get")
 
 
@@ -56,10 +57,10 @@ class Rights:
         """The rights that were refused, with the server's words."""
         self._notice = notice
 
-    async def ask(self, call: Callable[..., Awaitable[Reply]], right: Right, *arguments: Argument) -> Reply | None:
-        """Send an optional command by `call`; None when it is refused. StoreUnavailable when Redis is away."""
+    async def answer(self, right: Right, asked: Awaitable[Any]) -> Any | None:
+        """Return the reply to an optional command; None when it is refused. StoreUnavailable when Redis is away."""
         try:
-            reply = await call(*right.command, *arguments)
+            reply = await asked
         except (RightMissing, StoreError) as error:
             self.refused(right, str(error))
             return None

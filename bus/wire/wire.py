@@ -45,6 +45,7 @@ class Wire:
             timeout=self.settings.timeout_ms / 1_000 + extra_timeout,
             name=self.name,
             pace=self._pace,
+            rights=self.rights,
             prelude=[("SCRIPT", "LOAD", script.text) for script in self.scripts.values()] if loads_scripts else (),
         )
 
@@ -63,7 +64,7 @@ class Wire:
 
     async def ask(self, right: Right, *arguments: Argument) -> Reply | None:
         """Send an optional command; None when it is refused, which is told once."""
-        return await self.rights.ask(self.call, right, *arguments)
+        return await self._main.ask(right, *arguments)
 
     def tell(self, *command: Argument) -> None:
         """Send one command without waiting, whatever comes of it: for what may be lost."""

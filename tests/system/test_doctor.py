@@ -1,5 +1,6 @@
 """`bus doctor`: what makes a server unfit, what is advice, and what a worker does about it when it starts."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,14 +10,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from bus import Bus
+from bus import Bus, Concurrency, Debounce
+from bus.bus import NewEvent
 from bus.errors import ConfigError
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.fitness import Finding, examine, refuse
 from bus.wire.wire import Wire
 from consumers import Worker
-from tests.support import ValkeyProcess
+from consumers.worker import running
+from tests.support import ValkeyProcess, eventually
 
 
 @pytest.fixture
@@ -80,7 +83,8 @@ async def test_a_right_that_is_missing_is_named_with_its_command(server: ValkeyP
     assert "XGROUP" in found["rights"].found
 
 
-async def test_the_rights_that_operations_md_gives_are_enough(server: ValkeyProcess) -> None:
+async def test_the_rights_that_operations_md_gives_are_enough_and_give_no_more(server: ValkeyProcess) -> None:
+    """They gave CONFIG GET, which shows requirepass, and FUNCTION FLUSH (it is a write)."""
     page = (Path(__file__).parent.parent.parent / "docs/operations.md").read_text()
     rule = next(line for line in page.splitlines() if line.startswith("ACL SETUSER stepstream"))
     with redis.Redis.from_url(server.url) as store:
@@ -88,20 +92,37 @@ async def test_the_rights_that_operations_md_gives_are_enough(server: ValkeyProc
     url = server.url.replace("redis://", "redis://stepstream:pw@")
     found = await look(url)
     assert found["rights"].verdict == "fit", found["rights"].found
+    assert [one.check for one in found.values() if "NOPERM" in one.found] == ["CONFIG GET"]
+    with redis.Redis.from_url(url) as store:
+        for refused in ("CONFIG GET requirepass", "FUNCTION FLUSH", "FUNCTION LIST", "SCRIPT FLUSH", "FLUSHALL", "KEYS *",
+                        "ACL LIST", "GET other", "PUBLISH c m", "SHUTDOWN", "SAVE", "CLIENT KILL TYPE normal",
+                        "CLIENT LIST", "MONITOR", "SWAPDB 0 1"):  # fmt: skip
+            with pytest.raises(redis.ResponseError, match=r"(?i)permissions"):
+                store.execute_command(*refused.split(" "))
+        with pytest.raises(redis.ResponseError, match=r"(?i)permission"):
+            store.eval("return redis.call('FLUSHALL')", 0)
+
     app = Bus("rights")
 
-    @app.function("f", on="a")
+    @app.function("f", on="a", concurrency=Concurrency(1, shared="all"), retries=0)
     async def f(ctx, step):
         await step.sleep("nap", 0.01)
+        told, _ = await asyncio.gather(
+            step.wait_for_event("told", "b", timeout="10s"), step.send_event("tell", [NewEvent("b", {})])
+        )
+        assert told is not None
+        return await step.invoke("ask", "rights-g", {})
 
-    from consumers.worker import running
+    @app.function("g", on="c", debounce=Debounce("1s"))
+    async def g(ctx, step):
+        return 1
 
     async with running(Worker(app, settings=Settings(redis_url=url))):
         await app.send("a", {})
         with redis.Redis.from_url(server.url) as store:
-            from tests.support import eventually
 
             async def ended() -> bool:
+                assert store.zcard(keys.runs("rights-f", "failed")) == 0
                 return store.zcard(keys.runs("rights-f", "completed")) == 1
 
             await eventually(ended, "a run of a user with these rights alone")
@@ -132,3 +153,15 @@ def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(server: Valk
     told = subprocess.run([*command, "--json"], env=environ, capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert {one["check"]: one["verdict"] for one in json.loads(told.stdout)}["eviction"] == "unfit"
+
+
+def test_bus_doctor_prints_what_a_missing_right_costs_and_how_it_is_given(server: ValkeyProcess) -> None:
+    with redis.Redis.from_url(server.url) as store:
+        store.execute_command(*["ACL", "SETUSER", "app", "on", ">pw", "~bus:*", "+@all", "-info", "-client|unblock"])
+    environ = {"BUS_REDIS_URL": server.url.replace("redis://", "redis://app:pw@"), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "bus", "doctor", "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = {one["check"]: one for one in json.loads(done.stdout)}
+    assert "+info gives it" in told["INFO"]["do"]
+    assert "+client|unblock gives it" in told["CLIENT UNBLOCK"]["do"]

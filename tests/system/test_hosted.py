@@ -1,0 +1,150 @@
+"""Hosted servers and narrow ACLs: each right that is missing costs one thing, told once; the work goes on."""
+
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+import redis
+
+from bus import Bus, Context, Step
+from bus.errors import ConfigError
+from bus.observe.signals import Noticed, Signals
+from bus.settings import Settings
+from bus.wire import keys
+from bus.wire.fitness import Finding, examine
+from bus.wire.wire import Wire
+from consumers.worker import Worker, running
+from tests.support import ValkeyProcess, eventually, free_port
+
+
+@pytest.fixture(autouse=True)
+async def within() -> AsyncGenerator[None]:
+    with anyio.fail_after(15):
+        yield
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Generator[ValkeyProcess]:
+    """A server whose users have but what a test gives them."""
+    with ValkeyProcess(tmp_path_factory.mktemp("narrow")) as made:
+        yield made
+
+
+class Hosted:
+    """A function, a worker that runs it on a server that is not ours, and what the worker said."""
+
+    def __init__(self, url: str) -> None:
+        self.settings = Settings(redis_url=url, lease_ms=1_000, drain_ms=3_000, timeout_ms=1_000)
+        self.said: list[Noticed] = []
+        self.app = Bus("hosted")
+
+        @self.app.function("f", on="a")
+        async def f(ctx: Context[dict], step: Step) -> str:
+            await step.run("first", lambda: "once")
+            await step.sleep("nap", ctx.event.data.get("nap", 0.01))
+            return "done"
+
+    @asynccontextmanager
+    async def works(self) -> AsyncGenerator[Worker]:
+        signals = Signals()
+        signals.noticed.listen(self._hear)
+        async with running(Worker(self.app, settings=self.settings, signals=signals)) as worker:
+            yield worker
+
+    def _hear(self, notice: Noticed) -> None:
+        if not notice.event.startswith("persistence"):
+            self.said.append(notice)
+
+    def about(self, words: str) -> list[Noticed]:
+        return [notice for notice in self.said if words in notice.event]
+
+
+def user(server: ValkeyProcess, *rules: str) -> str:
+    """Give a user all of our keys and all commands but some; return the URL it comes with."""
+    with redis.Redis.from_url(server.url, protocol=2) as store:
+        store.flushall()
+        store.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", "~bus:*", "+@all", *rules)
+    return server.url.replace("redis://", "redis://app:pw@")
+
+
+async def completed(server: ValkeyProcess, count: int) -> None:
+    with redis.Redis.from_url(server.url, protocol=2) as store:
+
+        async def look() -> bool:
+            return store.zcard(keys.runs("hosted-f", "completed")) == count
+
+        await eventually(look, f"{count} completed runs")
+
+
+RIGHTS = {
+    "-info": "INFO", "-client|id": "CLIENT ID", "-client|unblock": "CLIENT UNBLOCK", "-config": "CONFIG GET",
+    "-client|setname": "CLIENT SETNAME", "-script|load": "SCRIPT LOAD",
+}  # fmt: skip
+NEEDED_BY_DOCTOR_ONLY = {"CONFIG GET"}
+
+
+@pytest.mark.parametrize("rule", RIGHTS)
+async def test_a_worker_works_without_a_right_and_says_once_what_that_costs(narrow: ValkeyProcess, rule: str) -> None:
+    """Without CLIENT ID no reader read, with 528 lines in 15 s; without INFO there was a line each 5 s."""
+    hosted = Hosted(user(narrow, rule))
+    async with hosted.works():
+        for _ in range(3):
+            await hosted.app.send("a", {})
+        await completed(narrow, 3)
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < 3.0
+    expected = [] if RIGHTS[rule] in NEEDED_BY_DOCTOR_ONLY else [RIGHTS[rule]]
+    assert [notice.event.partition(" is refused")[0] for notice in hosted.about(" is refused")] == expected
+    assert all("ACL SETUSER" in notice.fields["do"] for notice in hosted.about(" is refused"))
+    others = [notice for notice in hosted.said if "is refused" not in notice.event and "not told" not in notice.event]
+    assert others == []
+
+
+async def test_doctor_advises_on_each_missing_right_and_calls_none_of_them_unfit(narrow: ValkeyProcess) -> None:
+    wire = Wire(Settings(redis_url=user(narrow, *RIGHTS, "-hello")), "doctor")
+    found = {finding.check: finding for finding in await examine(wire)}
+    await wire.close()
+    assert [one for one in found.values() if one.verdict == "unfit"] == []
+    for rule, words in RIGHTS.items():
+        assert found[words].verdict == "advice"
+        assert "no permissions" in found[words].found
+        assert rule.replace("-", "+").removesuffix("|get") in found[words].do
+    assert found["rights"].verdict == "fit"
+    assert found["version"].found == found["eviction"].found == "not told to this user"
+
+
+async def test_commands_that_a_host_has_renamed_are_like_rights_that_are_missing(tmp_path: Path) -> None:
+    gone = [word for name in ("INFO", "CLIENT", "CONFIG", "HELLO") for word in ("--rename-command", name, "")]
+    with ValkeyProcess(tmp_path, *gone) as server:
+        hosted = Hosted(server.url)
+        async with hosted.works():
+            await hosted.app.send("a", {})
+            await completed(server, 1)
+        assert sorted(notice.event.partition(" is refused")[0] for notice in hosted.about(" is refused")) == [
+            "CLIENT ID", "CLIENT SETNAME", "HELLO", "INFO",
+        ]  # fmt: skip
+        wire = Wire(hosted.settings, "doctor")
+        found = await examine(wire)
+        await wire.close()
+        assert [one for one in found if one.verdict == "unfit"] == []
+
+
+async def test_hello_tells_version_role_and_cluster_where_info_is_not_ours(narrow: ValkeyProcess) -> None:
+    wire = Wire(Settings(redis_url=user(narrow, "-info")), "doctor")
+    found: dict[str, Finding] = {finding.check: finding for finding in await examine(wire)}
+    await wire.close()
+    assert found["version"].found.startswith("Valkey 9")
+    assert (found["role"].found, found["cluster"].found) == ("primary", "off")
+
+
+async def test_a_cluster_without_info_is_refused_and_not_waited_for_in_silence(tmp_path: Path) -> None:
+    with (
+        ValkeyProcess(
+            tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--rename-command", "INFO", ""
+        ) as server,
+        pytest.raises(ConfigError, match="a cluster is not supported yet"),
+    ):
+        await Worker(Hosted(server.url).app, settings=Settings(redis_url=server.url)).run()
