@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from bus import failpoints, settings
+from bus import failpoints, files, settings
 from bus.errors import BusError
 
 _ORDER = ("dev", "serve", "worker", "send", "runs", "run")
@@ -32,6 +32,7 @@ def main() -> None:
         for warning in warnings:
             sys.stderr.write(f"bus: {warning}\n")
         failpoints.arm(configured.failpoint)
+        files.raise_limit()
         application()()
     except BusError as error:
         sys.stderr.write(f"bus: {error}\n")

@@ -45,6 +45,7 @@ from consumers.places import SharedPlaces
 from consumers.popper import Popper
 from consumers.reader import Reader
 from consumers.repair import Repair
+from consumers.room import Room
 from consumers.sweep import Sweep
 from consumers.ticker import Ticker
 from consumers.timers import Timers
@@ -71,6 +72,8 @@ class Worker:
         self.signals = signals or Signals()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()
+        self.left = 0
+        """How many entries the drain left to others: their turns were cut short."""
         self._now = "" if now_ms is None else str(now_ms)
         self._stubs = {} if stubs is None else stubs
         self._buses = buses
@@ -153,6 +156,8 @@ class Worker:
                             )
                         await self._unless_stopped(self._add(wire, leases, executor, function, intake, line))
                     self._executors.append(executor)
+                functions = sum(len(bus.functions) for bus in self._buses)
+                await self._unless_stopped(Room(wire, self.signals, tuple(self._readers), functions).take())
                 leases.start()
                 await self._work()
         finally:
@@ -388,6 +393,7 @@ class Worker:
                 await executor.settled()
             await self._courier.settled()
             await self._exits.settled()
+        self.left = sum(len(source.in_hand) for source in self._sources)
         await asyncio.gather(*(executor.wind_up() for executor in self._executors))
         with anyio.move_on_after(3.0):
             for executor in self._executors:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [{"bus"}, {"checkpoint", "producers"}, {"consumers"}, {"web"}]
 """Low to high. checkpoint and producers share a floor and do not know each other."""
 INNER = [
-    {"errors", "ids", "clock", "failpoints"}, {"address", "durations", "codec"}, {"settings", "retry", "expression", "cron"}, {"event", "answer"},
+    {"errors", "ids", "clock", "failpoints", "files"}, {"address", "durations", "codec"}, {"settings", "retry", "expression", "cron"}, {"event", "answer"},
     {"step", "context", "trigger", "flow"}, {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     {"__init__", "__main__"},
 ]  # fmt: skip
