@@ -14,7 +14,7 @@ import uvloop
 
 from bus import codec, settings
 from bus.bus import Bus
-from bus.errors import BusError
+from bus.errors import BusError, StoreUnavailable
 from bus.loading import load
 from bus.observe import log
 from bus.observe.signals import Signals
@@ -27,6 +27,8 @@ from checkpoint.invoke import invoke as invoked
 from consumers.worker import Worker
 from producers.cli import data_of
 
+LEFT_WORK = 3
+"""The exit code of a worker that was told to stop and left work to others."""
 _GC_THRESHOLD = 20_000
 
 
@@ -39,9 +41,12 @@ def worker(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown BUS_… variables.")] = False,
     while_stdin: Annotated[bool, typer.Option("--while-stdin", hidden=True)] = False,
 ) -> None:
-    """Run an application's functions until SIGTERM or Ctrl-C, then finish what is in hand. A second ends at once."""
+    """Run an application's functions until SIGTERM or Ctrl-C, then finish what is in hand. A second ends at once.
+
+    The exit code is 3 when the time to finish (BUS_DRAIN) did not suffice: what was left goes on in another worker.
+    """
     if processes > 1:
-        raise typer.Exit(_several(apps, concurrency, processes))
+        raise typer.Exit(_several(apps, concurrency, processes, strict=strict))
     configured, _ = settings.read(strict=strict)
     log.configure(configured)
     buses = [load(app) for app in apps]
@@ -80,12 +85,24 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, whi
     try:
         await running
     except* BusError as group:
-        raise group.exceptions[0] if not stops else SystemExit(0) from None
+        error = group.exceptions[0]
+        if not stops or not isinstance(error, StoreUnavailable):
+            raise error from None
+    if works.left:
+        some = f"{works.left} turns were" if works.left > 1 else "1 turn was"
+        whom = "them" if works.left > 1 else "it"
+        sys.stderr.write(f"{some} not finished within BUS_DRAIN: another worker goes on with {whom}\n")
+        raise SystemExit(LEFT_WORK)
 
 
-def _several(apps: list[str], concurrency: int, processes: int) -> int:
-    """Keep several worker processes: one that dies is started again after a second; a signal goes to all."""
+def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool) -> int:
+    """Keep several worker processes: one that dies is started again after a second; a signal goes to all.
+
+    What makes no sense is an error of the first, here: it would end each of them, again and again.
+    """
+    settings.read(strict=strict)
     command = [sys.executable, "-m", "bus", "worker", *apps, "--concurrency", str(concurrency)]
+    command += ["--strict"] if strict else []
     children = [subprocess.Popen(command) for _ in range(processes)]
     asked = 0
 

@@ -207,3 +207,23 @@ def test_a_killed_dev_takes_its_worker_along_and_the_next_one_finds_its_data(tmp
         again.process.send_signal(signal.SIGTERM)
         assert again.process.wait(15) == 0
         store.shutdown(nosave=True)
+
+
+def test_a_drain_that_leaves_work_is_told_by_the_exit_code(url: str, tmp_path: Path) -> None:
+    """It was 0, as if all were finished: who deploys did not learn that BUS_DRAIN is too short for the work."""
+    environ = {"CHAOS_JOURNAL": str(tmp_path / "journal"), "CHAOS_STEP": "30", "BUS_DRAIN": "0.2", "BUS_LEASE": "1"}
+    with WorkerProcess("tests.chaos.app:app", url, log=tmp_path / "log", environ=environ) as worker:
+        worker.wait_ready()
+        bus("send", "chaos/five", url=url)
+        until = time.monotonic() + 10
+        while not (tmp_path / "journal").exists():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        worker.signal(signal.SIGTERM)
+        assert worker.process.wait(10) == 3
+    assert "1 turn was not finished within BUS_DRAIN: another worker goes on with it" in (tmp_path / "log").read_text()
+
+
+def test_several_processes_are_as_strict_as_one(url: str) -> None:
+    told = bus("worker", "tests.chaos.app:app", "--processes", "2", "--strict", url=url, code=1, BUS_LEESE="1")
+    assert "BUS_LEESE is not a setting; did you mean BUS_LEASE?" in told
