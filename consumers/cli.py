@@ -90,8 +90,7 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, whi
             raise error from None
     if works.left:
         some = f"{works.left} turns were" if works.left > 1 else "1 turn was"
-        whom = "them" if works.left > 1 else "it"
-        sys.stderr.write(f"{some} not finished within BUS_DRAIN: another worker goes on with {whom}\n")
+        sys.stderr.write(f"{some} not finished within BUS_DRAIN; another worker goes on from there\n")
         raise SystemExit(LEFT_WORK)
 
 

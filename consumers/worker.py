@@ -73,7 +73,7 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.ready = asyncio.Event()
         self.left = 0
-        """How many entries the drain left to others: their turns were cut short."""
+        """How many entries were still in hand when the time of the drain was over."""
         self._now = "" if now_ms is None else str(now_ms)
         self._stubs = {} if stubs is None else stubs
         self._buses = buses

@@ -221,7 +221,9 @@ def test_a_drain_that_leaves_work_is_told_by_the_exit_code(url: str, tmp_path: P
             time.sleep(0.02)
         worker.signal(signal.SIGTERM)
         assert worker.process.wait(10) == 3
-    assert "1 turn was not finished within BUS_DRAIN: another worker goes on with it" in (tmp_path / "log").read_text()
+    assert (
+        "1 turn was not finished within BUS_DRAIN; another worker goes on from there" in (tmp_path / "log").read_text()
+    )
 
 
 def test_several_processes_are_as_strict_as_one(url: str) -> None:
