@@ -23,8 +23,9 @@ from checkpoint.cancel import cancel as cancel_run
 from checkpoint.check import Unheld, active, repair, unheld
 from checkpoint.find import find, wait_for_end
 from checkpoint.forget import forget
-from checkpoint.history import STATUSES, Run, StepView, counts, list_runs, steps
+from checkpoint.history import STATUSES, Run, StepView, counts, steps
 from checkpoint.lines import Lines, lines
+from checkpoint.listing import list_runs
 from checkpoint.rerun import rerun as rerun_run
 
 R = TypeVar("R")

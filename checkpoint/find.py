@@ -33,7 +33,7 @@ async def find(wire: Wire, run: str) -> Run | None:
 async def _begun(wire: Wire, known: Sequence[Registered], run: str) -> Run | None:
     hashes = await wire.loads(*(("HGETALL", keys.run(function.slug, run)) for function in known))
     rows = zip(known, hashes, strict=True)
-    return next((run_of(run, function.slug, flat) for function, flat in rows if flat), None)
+    return next((run_of(run, function.slug, fields_of(flat)) for function, flat in rows if flat), None)
 
 
 async def _published(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:

@@ -1,6 +1,5 @@
 """History: runs as people see them, and their steps. Reads only; skips members that outlived their run."""
 
-import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +7,10 @@ import msgspec
 from msgspec import Raw
 
 from bus import codec
-from bus.errors import ConfigError
 from bus.ids import ulid_ms
 from bus.wire import keys
 from bus.wire.outcomes import ENDED
-from bus.wire.streams import fields_of
+from bus.wire.streams import Fields, fields_of
 from bus.wire.wire import Wire
 from checkpoint.memo import Failure, Memo, Open, memo_of, open_of
 
@@ -67,66 +65,6 @@ class StepView(msgspec.Struct, omit_defaults=True):
     error: Failure | None = None
 
 
-class Page(msgspec.Struct):
-    """Runs, newest first, and the cursor of the next page (None: this is the last)."""
-
-    runs: list[Run]
-    cursor: str | None = None
-
-
-def _parse_cursor(cursor: str | None) -> tuple[int, str] | None:
-    if not cursor:
-        return None
-    score, _, run = cursor.partition("-")
-    if not score.isdecimal() or ulid_ms(run) is None:
-        raise ConfigError(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
-    return int(score), run
-
-
-async def list_runs(
-    wire: Wire,
-    slugs: Sequence[str],
-    statuses: Sequence[str] = STATUSES,
-    *,
-    limit: int = 50,
-    cursor: str | None = None,
-    since: int | None = None,
-    until: int | None = None,
-) -> Page:
-    """Return runs of functions, newest first; `since` and `until` bound when they were queued, Unix ms."""
-    before = _parse_cursor(cursor)
-    lowest = "-inf" if since is None else str(since)
-    bounds = [bound for bound in (before[0] if before else None, until) if bound is not None]
-    highest = str(min(bounds)) if bounds else "+inf"
-    # A few more than asked for: members of one millisecond that the cursor has passed, and runs that are gone.
-    count = limit + 50
-    queries = [
-        ("ZREVRANGEBYSCORE", keys.runs(slug, status), highest, lowest,
-         "WITHSCORES", "LIMIT", 0, count)
-        for slug in slugs
-        for status in statuses
-    ]  # fmt: skip
-    replies: list[Any] = await wire.loads(*queries) if queries else []
-    owners = [slug for slug in slugs for _ in statuses]
-    members = [
-        [(int(float(row[i + 1])), row[i].decode(), slug) for i in range(0, len(row), 2)]
-        for slug, row in zip(owners, replies, strict=True)
-    ]
-    merged = heapq.merge(*(sorted(rows, reverse=True) for rows in members), reverse=True)
-    wanted = [row for row in merged if before is None or row[:2] < before]
-    page: list[Run] = []
-    at = 0
-    while at < len(wanted) and len(page) < limit:
-        chunk = wanted[at : at + limit]
-        at += len(chunk)
-        hashes = await wire.loads(*(("HGETALL", keys.run(slug, run)) for _, run, slug in chunk))
-        page += [run_of(run, slug, flat) for (_, run, slug), flat in zip(chunk, hashes, strict=True) if flat]
-    more = len(page) > limit or at < len(wanted)
-    page = page[:limit]
-    last = page[-1] if page and more else None
-    return Page(page, f"{last.queued}-{last.id}" if last else None)
-
-
 async def counts(wire: Wire, slugs: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return how many runs each function has of each status."""
     rows: list[int] = (
@@ -147,9 +85,15 @@ def stored_json(raw: bytes | None) -> Raw | None:
     return Raw(raw)
 
 
-def run_of(run: str, slug: str, flat: Sequence[bytes]) -> Run:
-    """Return a run from its hash, a flat list of names and values."""
-    fields = {name.decode(): value for name, value in fields_of(flat).items()}
+async def whole(wire: Wire, runs: Sequence[Run]) -> list[Run]:
+    """Return runs of a list with their event, output and error; those that are gone are left out."""
+    hashes = await wire.loads(*(("HGETALL", keys.run(run.function, run.id)) for run in runs))
+    return [run_of(run.id, run.function, fields_of(flat)) for run, flat in zip(runs, hashes, strict=True) if flat]
+
+
+def run_of(run: str, slug: str, stored: Fields) -> Run:
+    """Return a run from the fields of its hash: all of them, or those that were asked for."""
+    fields = {name.decode(): value for name, value in stored.items()}
 
     def number(name: str) -> int | None:
         return int(fields[name]) if fields.get(name) else None

@@ -32,8 +32,9 @@ from bus.wire.streams import event_of, fields_of
 from bus.wire.wire import Wire
 from checkpoint.cancel import cancel
 from checkpoint.find import find
-from checkpoint.history import Run, StepView, list_runs, steps
+from checkpoint.history import Run, StepView, steps, whole
 from checkpoint.invoke import invoke
+from checkpoint.listing import list_runs
 from checkpoint.rerun import rerun
 from checkpoint.signals import send_signal
 from consumers.fake import fake_server
@@ -222,7 +223,8 @@ class Harness:
         """Return the runs, oldest first."""
         slug = function.slug if isinstance(function, Function) else function
         slugs = self._slugs() if slug is None else [slug]
-        return (await list_runs(self._wire, slugs, limit=1_000)).runs[::-1]
+        page = await list_runs(self._wire, slugs, limit=1_000)
+        return (await whole(self._wire, page.runs))[::-1]
 
     async def run(self, run: str | None = None) -> Run:
         """Return a run by its id; without one, the only run there is."""

@@ -23,7 +23,8 @@ from bus.wire import keys
 from bus.wire.streams import Stored, fields_of
 from bus.wire.wire import Wire
 from checkpoint.find import find
-from checkpoint.history import Run, StepView, list_runs, steps
+from checkpoint.history import Run, StepView, steps, whole
+from checkpoint.listing import list_runs
 from consumers.worker import Worker, running
 
 R = TypeVar("R")
@@ -118,7 +119,7 @@ class Lab:
 
     async def runs(self) -> list[Run]:
         slugs = [function.slug for function in self.app.functions.values()]
-        return (await list_runs(self.wire, slugs, limit=1000)).runs
+        return await whole(self.wire, (await list_runs(self.wire, slugs, limit=1000)).runs)
 
     async def ended(self, count: int = 1, within: float = 10.0) -> list[Run]:
         """Wait until `count` runs have ended, and no other has begun."""

@@ -13,8 +13,9 @@ from bus.errors import ConfigError
 from bus.wire.registry import functions
 from bus.wire.wire import Wire
 from checkpoint.find import find, wait_for_end
-from checkpoint.history import STATUSES, counts, list_runs, steps
+from checkpoint.history import STATUSES, counts, steps
 from checkpoint.lines import lines
+from checkpoint.listing import list_runs
 
 MOST = 1_000
 LONGEST_WAIT_MS = 300_000
@@ -32,7 +33,7 @@ def _number(request: Request, name: str, default: int | None, least: int, most: 
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdecimal() and least <= int(text[:16]) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 15 and least <= int(text) <= most):
         raise ConfigError(f"{name} must be a number from {least} to {most}, got {text[:40]!r}")
     return int(text)
 

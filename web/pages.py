@@ -13,8 +13,9 @@ from bus.clock import now_ms
 from bus.wire import keys
 from bus.wire.registry import functions, workers
 from checkpoint.find import find
-from checkpoint.history import counts, list_runs, steps
+from checkpoint.history import counts, steps
 from checkpoint.lines import lines
+from checkpoint.listing import list_runs
 from web import views
 
 LATEST = 50

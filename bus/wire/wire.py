@@ -85,6 +85,14 @@ class Wire:
             script = self.scripts[name]
             return await self._main.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
 
+    async def look(self, name: str, keys: Sequence[str], *arguments: Argument) -> Reply:
+        """Run a script that only reads on the second connection, for its answer may be big."""
+        script = self.scripts[name]
+        try:
+            return await self._loads.call("EVALSHA", script.sha, len(keys), *keys, self.now, *arguments)
+        except ScriptMissing:
+            return await self._loads.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
+
     async def lasting_script(
         self, name: str, keys: Sequence[str], *arguments: Argument, patience: float | None = None
     ) -> Reply:
