@@ -160,7 +160,7 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
         view = StepView(
             finished[i].decode(),
             memo.kind,
-            "failed" if memo.error else "completed",
+            "failed" if memo.error else "cancelled" if memo.given_up else "completed",
             memo.started,
             since=memo.since or memo.started,
             attempts=memo.attempts,

@@ -49,7 +49,8 @@ def leaves(error: BaseException) -> list[BaseException]:
 class Memo(msgspec.Struct, frozen=True):
     """A finished step. `n` is its place in the order in which steps finished; `started` and `ended` are its last
     attempt's, `since` its first one's when there were several; `error` stands in place of `data`; `entry` is the stream
-    entry of an event it waited for."""
+    entry of an event it waited for, `mark` tells who sent a signal its own memo; `given_up` while it waited, by the
+    author's code."""
 
     n: int
     kind: str
@@ -58,6 +59,8 @@ class Memo(msgspec.Struct, frozen=True):
     started: int = 0
     ended: int = 0
     entry: str = ""
+    mark: str = ""
+    given_up: bool = False
     data: Raw = Raw(b"null")
     error: Failure | None = None
 

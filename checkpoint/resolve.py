@@ -14,13 +14,25 @@ AT_ONCE = 100
 
 
 async def resolve(
-    wire: Wire, slug: str, run: str, step: str, kind: str, data: bytes, *, error: Failure | None = None, entry: str = ""
+    wire: Wire,
+    slug: str,
+    run: str,
+    step: str,
+    kind: str,
+    data: bytes,
+    *,
+    error: Failure | None = None,
+    entry: str = "",
+    mark: str = "",
 ) -> Literal["gone", "there", "waiting", "running", "queued"]:
     """Store a step's memo and see to it that the run hears of it; the answer is the status the run had.
 
-    `entry` is the stream entry an event came from: a later wait of the run does not take it again.
+    `entry` is the stream entry an event came from: a later wait of the run does not take it again. By its `mark` (a
+    token) who sent it knows its own memo again.
     """
     middle = f'"kind":"{kind}"' + (f',"entry":{codec.encode(entry).decode()}' if entry else "")
+    if mark:
+        middle += f',"mark":"{mark}"'
     result = b'"data":' + data if error is None else b'"error":' + codec.encode(error)
     word = await wire.lasting_script("run_resolve", [keys.function(slug)], run, step, middle, result)
     return cast("Literal['gone', 'there', 'waiting', 'running', 'queued']", word.decode())

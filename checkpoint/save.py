@@ -15,6 +15,8 @@ FULL = {
     "size": "the results of a run's steps hold at most 32 MiB together; store big ones, return where",
 }
 """What is told of a bound that a run has met, by Saved.full."""
+NAMED = frozenset({"event", "signal"})
+"""The kinds of steps that wait under a name in another slot than their run's."""
 
 
 class Saved(msgspec.Struct):
@@ -42,17 +44,20 @@ async def save(
     opened: bool = False,
     known: int = 0,
     entry: str = "",
+    given_up: bool = False,
 ) -> Saved:
     """Record what a step returned (`data`, JSON) or raised; waits until Redis answers.
 
     `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms), `entry` the
-    stream entry of an event that was waited for.
+    stream entry of an event that was waited for. `given_up`: it returned nothing, its task was cancelled.
     """
     middle = f'"kind":"{kind}","attempts":{attempts}'
     if since is not None:
         middle += f',"since":{since}'
     if entry:
         middle += f',"entry":{codec.encode(entry).decode()}'
+    if given_up:
+        middle += ',"given_up":true'
     result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
     reply = await wire.together(
         "run_save",
@@ -147,7 +152,8 @@ def _open(
     if armed:
         record += b',"armed":true'
     keep = "keep" if kind != "run" and not armed else "replace"
-    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since)
+    has_name = 1 if kind in NAMED else 0
+    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since, has_name)
 
 
 def news_of(flat: list[bytes]) -> dict[str, Memo]:

@@ -2,11 +2,15 @@
 
 from typing import Any, cast
 
+from bus import codec
 from bus.errors import EventInvalid
 from bus.event import as_json
+from bus.ids import token
 from bus.wire import keys
 from bus.wire.retry import patiently
 from bus.wire.wire import Wire
+from checkpoint.memo import memo_of
+from checkpoint.names import Holder, still_wait
 from checkpoint.resolve import resolve
 
 MAX_NAME = 256
@@ -18,26 +22,42 @@ def check_signal(name: str) -> None:
         raise EventInvalid(f"must be 1 to {MAX_NAME} printable characters, got {name[:40]!r}", field="signal")
 
 
-async def await_signal(wire: Wire, name: str, waiter: str, for_ms: int) -> str | None:
-    """Take the name for a waiter (`<slug>|<run>|<step>`); return who has it already, None when it is ours."""
-    key = keys.signal(name)
-    if await patiently(lambda: wire.call("SET", key, waiter, "NX", "PX", max(1, for_ms))):
-        return None
-    holder = await patiently(lambda: wire.call("GET", key))
-    if holder is None or holder.decode() == waiter:
-        return None
-    return holder.decode()
+async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Holder | None:
+    """Take a name for a step; return who waits for it already, None when it is ours.
+
+    One that has it and waits no more loses it; the step itself, whose first answer was lost, has it.
+    """
+    gone = ""
+    while True:
+        word = await wire.lasting_script("signal_take", [keys.signal(name)], waiter.word, max(1, for_ms), gone)
+        if not word:
+            return None
+        holder = Holder.of(codec.text(word))
+        if (await still_wait(wire, [holder]))[0]:
+            return holder
+        gone = holder.word
+
+
+async def give_signal(wire: Wire, name: str, waiter: Holder) -> None:
+    """Give a name up, if the step still has it."""
+    await wire.lasting_script("signal_give", [keys.signal(name)], waiter.word)
 
 
 async def send_signal(wire: Wire, name: str, data: Any) -> str | None:
     """Hand data to the run that waits for a signal; return that run's id, None when none waits."""
     check_signal(name)
-    encoded = as_json(data)
-    key = keys.signal(name)
-    holder = cast("bytes | None", await patiently(lambda: wire.call("GET", key)))
-    if holder is None:
-        return None
-    slug, run, step = holder.decode().split("|", 2)
-    word = await resolve(wire, slug, run, step, "signal", encoded)
-    await patiently(lambda: wire.call("DEL", key))
-    return None if word in ("gone", "there") else run
+    encoded, mark = as_json(data), token()
+    while word := cast("bytes | None", await patiently(lambda: wire.call("GET", keys.signal(name)))):
+        waiter = Holder.of(codec.text(word))
+        heard = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
+        await give_signal(wire, name, waiter)
+        if heard == "there" and await _is_ours(wire, waiter, mark):  # the answer to our first try was lost
+            return waiter.run
+        if heard not in ("gone", "there"):
+            return waiter.run
+    return None
+
+
+async def _is_ours(wire: Wire, waiter: Holder, mark: str) -> bool:
+    memo = await wire.load("HGET", keys.steps(waiter.slug, waiter.run), waiter.step)
+    return memo is not None and memo_of(memo).mark == mark

@@ -14,9 +14,11 @@ from bus import codec
 from bus.answer import value_at
 from bus.event import RawEvent
 from bus.wire import keys
+from bus.wire.bounds import parts
 from bus.wire.retry import patiently
 from bus.wire.streams import event_of, fields_of
 from bus.wire.wire import Wire
+from checkpoint.names import Holder, still_wait
 
 GROUP = "@waits"
 MOST_BY_EXPRESSION = 1_000
@@ -76,16 +78,29 @@ async def arm(wire: Wire, wait: Wait) -> str | None:
     await patiently(lambda: wire.call("ZADD", keys.waited(), "GT", wait.deadline, wait.name))
     expression = codec.encode(_Stored(wait.if_)) if wait.if_ else b""
     names = [keys.events(wait.name), keys.waits(wait.name), keys.waits_if(wait.name)]
-    reply = await wire.lasting_script("wait_add", names, GROUP, wait.word, expression, MOST_BY_EXPRESSION)
+    wanted = (GROUP, wait.word, expression, MOST_BY_EXPRESSION)
+    reply = await wire.lasting_script("wait_add", names, *wanted)
+    if reply[0] != b"armed" and await _forget_the_gone(wire, wait.name):
+        reply = await wire.lasting_script("wait_add", names, *wanted)
     return reply[1].decode() if reply[0] == b"armed" else None
+
+
+async def _forget_the_gone(wire: Wire, name: str) -> int:
+    """Forget the waits by expression whose steps wait no more; return how many."""
+    waits = await by_expression(wire, name)
+    alive = await still_wait(wire, [Holder(wait.slug, wait.run, wait.step) for wait in waits])
+    gone = [wait.word for wait, waits_on in zip(waits, alive, strict=True) if not waits_on]
+    for part in parts(gone):
+        await patiently(lambda part=part: wire.call("HDEL", keys.waits_if(name), *part))
+    return len(gone)
 
 
 async def disarm(wire: Wire, wait: Wait) -> None:
     """Forget a wait; one that is left is removed by the first courier that is told its run is gone."""
     if wait.if_:
-        await wire.call("HDEL", keys.waits_if(wait.name), wait.word)
+        await patiently(lambda: wire.call("HDEL", keys.waits_if(wait.name), wait.word))
     else:
-        await wire.call("ZREM", keys.waits(wait.name), wait.word)
+        await patiently(lambda: wire.call("ZREM", keys.waits(wait.name), wait.word))
 
 
 async def end_waits(wire: Wire, name: str) -> bool:

@@ -23,8 +23,9 @@ from bus.wire.streams import Publisher, event_of
 from bus.wire.wire import Wire
 from checkpoint.begin import begin
 from checkpoint.ends import FAILED, LISTENED, Ended, load_end
+from checkpoint.given_up import give_up
 from checkpoint.history import event_json
-from checkpoint.memo import Failure
+from checkpoint.memo import Failure, open_of
 from checkpoint.resolve import resolve
 from checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
 from consumers.cancels import Cancels
@@ -140,6 +141,9 @@ class Courier:
     async def _tell_end(self, delivery: Delivery) -> None:
         function = delivery.source.function
         run, caller = (delivery.fields.get(name, b"").decode() for name in (b"run", b"parent"))
+        if step := delivery.fields.get(b"step"):
+            await give_up(self._wire, function.slug, run, {step.decode(): open_of(delivery.fields[b"open"])})
+            return
         ended = await load_end(self._wire, function.slug, run)
         if ended is None:  # its time to be kept was over before anybody read this
             gone = Failure("gone", f"run {run} has ended; how is no longer known")

@@ -19,6 +19,8 @@ from consumers import quiet
 from consumers.settle import Settle
 
 UNKNOWN_WAIT_S = 0.25
+GIVEN_UP_WAIT_S = 60.0
+"""How long a turn may wait for nothing but a step it had given up: for the deadline that cancelled it, perhaps."""
 
 
 class Host(Protocol):
@@ -66,6 +68,8 @@ class Rest:
         """A heap by `n`, then by who asked first: a run may ask for a thousand memos at once."""
         self._asked = 0
         self._held: dict[asyncio.Future[None], None] = {}
+        self._given_up: dict[asyncio.Future[None], str] = {}
+        self._patience: asyncio.TimerHandle | None = None
         self._holds = True
         self._parking: asyncio.Task[None] | None = None
 
@@ -73,16 +77,20 @@ class Rest:
         """The turn is over: nothing is handed out any more."""
         self._requests.clear()
         self._settle.end()
+        if self._patience is not None:
+            self._patience.cancel()
 
     def touch(self) -> None:
         """Something happened in the run."""
-        if self._parked or self._requests or self._held:
+        if self._parked or self._requests or self._held or self._given_up:
             self._settle.touch()
 
     async def handed_out(self, step: str) -> Memo:
         """Wait for the turn of a memo that is there."""
         future: asyncio.Future[Memo] = self._loop.create_future()
         memo = self._turn.memos[step]
+        if memo.given_up:
+            await self._cancelled(step)
         self._asked += 1
         heapq.heappush(self._requests, (memo.n, self._asked, future, memo))
         self._settle.touch()
@@ -99,6 +107,16 @@ class Rest:
             await future
         finally:
             self._held.pop(future, None)
+
+    async def _cancelled(self, step: str) -> None:
+        """Wait, as the step did, until its task is cancelled: that is what became of it."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._given_up[future] = step
+        self._settle.touch()
+        try:
+            await future
+        finally:
+            del self._given_up[future]
 
     def arrived(self, step: str, memo: Memo) -> None:
         """The memo of a parked step has come."""
@@ -142,6 +160,8 @@ class Rest:
             self._let_go()
         elif (self._parked or self._held) and turn.work == 0:
             self._look()
+        elif self._given_up and turn.work == 0:
+            self._await_cancel()
 
     def _let_go(self) -> None:
         held, self._held = self._held, {}
@@ -160,13 +180,15 @@ class Rest:
             self._loop.call_later(
                 UNKNOWN_WAIT_S, self._look_again, turn.activity, unknown, context=contextvars.Context()
             )
+        elif turn.uncalled and self._given_up:
+            self._await_cancel()
         elif turn.uncalled:
             turn.changed()
         else:
             self._begin_park()
 
     def _is_ours(self, future: object) -> bool:
-        return future in self._due or future in self._held
+        return future in self._due or future in self._held or future in self._given_up
 
     def _look_again(self, activity: int, unknown: list[str]) -> None:
         turn = self._turn
@@ -185,6 +207,34 @@ class Rest:
             at=unknown,
         )
         self._begin_park()
+
+    def _await_cancel(self) -> None:
+        """What cancelled a step that was given up may be a deadline of the author's: it comes again."""
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self._loop.call_later(
+            GIVEN_UP_WAIT_S, self._not_cancelled, self._turn.activity, context=contextvars.Context()
+        )
+
+    def _not_cancelled(self, activity: int) -> None:
+        turn = self._turn
+        if turn.over or turn.activity != activity or turn.work or not self._given_up:
+            return
+        try:
+            is_at_rest = not quiet.unknown_waits(turn.tasks, self._is_ours)
+        except quiet.Busy:
+            is_at_rest = False
+        if not is_at_rest:
+            self._await_cancel()
+            return
+        turn.signals.notice(
+            "a run waits for steps whose tasks it had cancelled; it waits for a deploy",
+            function=turn.function.slug,
+            run=turn.owned.run,
+            steps=sorted(self._given_up.values()),
+        )
+        turn.uncalled.update(self._given_up.values())
+        turn.changed()
 
     def _begin_park(self) -> None:
         due = min(self._due.values())

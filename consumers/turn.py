@@ -116,7 +116,7 @@ class Turn:
         self._on_parting = on_parting
         self._loop = loop
         self._server_offset = started.now - time.monotonic() * 1_000
-        self._to_replay = len(started.memos)
+        self._to_replay = sum(not memo.given_up for memo in started.memos.values())
         self.uncalled: set[str] = {*started.memos, *started.open}
         """Steps that earlier turns have begun and the handler has not called yet in this one."""
         self._fresh: set[str] = set()
@@ -262,6 +262,7 @@ class Turn:
         took_ms: int = 0,
         opened: bool = False,
         entry: str = "",
+        given_up: bool = False,
     ) -> Memo | None:
         """Record a memo. None when it is ours; the memo that stands when there was one. TurnOver when we may not."""
         self._has_steps = True
@@ -278,6 +279,7 @@ class Turn:
             opened=opened,
             known=self.known,
             entry=entry,
+            given_up=given_up,
         )
         if self.over:
             raise TurnOver
@@ -327,8 +329,7 @@ class Turn:
     ) -> Noted:
         """Note a wait or a failed attempt; TurnOver when we may not."""
         self._has_open = True
-        known = self.open.get(step)
-        since = f"-{took_ms}" if known is None else str(known.since)
+        since = str(self.open[step].since) if step in self.open else f"-{took_ms}"
         noted = await note_open(
             self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error, since=since, what=what
         )

@@ -21,6 +21,7 @@ ARRIVE = ["tests/redis/test_arrive.py"]
 RUNS = ["tests/system/test_runs.py"]
 EXITS = ["tests/system/test_exits.py"]
 CONSTRUCTS = ["tests/system/test_constructs.py"]
+GIVEN_UP = ["tests/system/test_given_up.py"]
 FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
 
 
@@ -74,6 +75,18 @@ MUTANTS = [
            '        """Refuse every further step and cancel what the run has left running."""\n        self.over = True\n',
            '        """Refuse every further step and cancel what the run has left running."""\n', RUNS + CONSTRUCTS),
     Mutant("a wait begins anew on replay", LUA + "run_open.lua", "if ARGV[6] == 'replace' then", "if true then", SCRIPTS),
+    Mutant("the loser of a race waits on", "consumers/steps/waiting.py", "if not turn.over:", "if False:",
+           GIVEN_UP),
+    Mutant("a name outlives its run", LUA + "fragments/finish.lua", "give_up_names(fn, run, open)\n      end", "end", GIVEN_UP),
+    Mutant("a holder that waits no more keeps its name", "checkpoint/signals.py", "if (await still_wait(wire, [holder]))[0]:",
+           "if True:", GIVEN_UP),
+    Mutant("whoever has the name loses it", LUA + "signal_take.lua", "if holder and holder ~= ARGV[2]", "if false and holder ~= ARGV[2]",
+           GIVEN_UP),
+    Mutant("a name is given up that another has", LUA + "signal_give.lua", "== ARGV[2] and redis", "and redis", GIVEN_UP),
+    Mutant("an end is told of by what its event's text holds", "checkpoint/ends.py",
+           "codec.decode_as(self.event, _Named).name in LISTENED", "b'bus/function.' in bytes(self.event)", ["tests/guide/test_ends.py"]),
+    Mutant("an event may take the queue's name", "consumers/delivery.py", 'else f"event|{self.cause(entry)}"', "else self.cause(entry)",
+           ["tests/system/test_repair.py"]),
     Mutant("a verdict is not recorded", LUA + "runs_admit.lua", "    return { 'there' }\n", "", ["tests/redis/test_admit.py"]),
     Mutant("a place is not given back at park", LUA + "run_park.lua", "if h[8] then", "if false then",
            ["tests/guide/test_limits.py", "-k", "sleeps_holds_no_place"]),

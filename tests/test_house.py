@@ -190,8 +190,9 @@ BOUNDED = {
     "checkpoint.rerun: before": "the finished steps of one run: a thousand",
     "checkpoint.retention: arguments": "three",
     "checkpoint.retention: groups": "functions on one name: each has a connection of its own here",
-    "checkpoint.save: _open(owned, step, kind, due, attempt, error, since, what)": "of one step: nine",
+    "checkpoint.save: _open(owned, step, kind, due, attempt, error, since, what)": "of one step: ten",
     "checkpoint.save: arguments": "of one step: nine",
+    "checkpoint.waits: wanted": "of one wait: four",
     "consumers.reader: how": "four words",
 }
 """Lists in commands that are never long, and why. What may be long goes through bounds.parts, as `part`."""

@@ -115,7 +115,7 @@ def open_steps(slug: str, run_id: str) -> str:
 
 
 def ends(slug: str) -> str:
-    """stream · ends that someone waits for: a caller, on_failure, functions on bus/function.…; deleted when told."""
+    """stream · ends that someone waits for (a caller, listeners), and names they leave; deleted when told."""
     return f"{function(slug)}ends"
 
 

@@ -13,11 +13,15 @@ from bus.wire import keys
 from checkpoint.begin import begin
 from checkpoint.invoke import INVOKED
 from checkpoint.memo import Failure, Memo
+from consumers.steps.waiting import waiting
 from consumers.turn import Turn
 
 
 async def invoke(turn: Turn, step: str, function: Callee | str, data: Any, timeout_ms: int) -> Any:
-    """Return what the function returned. StepFailed with its error, or `timeout`: the child is not cancelled then."""
+    """Return what the function returned. StepFailed with its error, or `timeout`: the child is not cancelled then.
+
+    Nor is it when the task that waits for it is cancelled: it goes on, and what it returns is forgotten.
+    """
     turn.awaited(step)
     memo = await turn.replayed(step)
     if memo is None:
@@ -43,17 +47,18 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
             if not await turn.wire.load("HEXISTS", keys.functions(), slug):
                 known = sorted(name.decode() for name in await turn.wire.load("HKEYS", keys.functions()))
                 raise NonRetriable(f"step '{step}': no function '{slug}' is registered; there are {', '.join(known)}")
-    noted = await turn.noted(step, "invoke", f"+{timeout_ms}", codec.encode({"function": slug}))
-    child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)
-    if not turn.is_armed(step):
+    async with waiting(turn, step, "invoke"):
+        noted = await turn.noted(step, "invoke", f"+{timeout_ms}", codec.encode({"function": slug}))
+        child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)
+        if not turn.is_armed(step):
+            with turn.at_work():
+                event = RawEvent(id=child, name=INVOKED, data=Raw(data), ts=noted.since)
+                await begin(turn.wire, slug, child, "invoke", event, parent=f"{owned.slug}|{owned.run}|{step}")
+            turn.armed(step, "invoke", noted.due, codec.encode({"function": slug, "run": child}))
+        memo = await turn.wait_until(step, noted.due, noted.now)
+        if memo is not None:
+            return memo
         with turn.at_work():
-            event = RawEvent(id=child, name=INVOKED, data=Raw(data), ts=noted.since)
-            await begin(turn.wire, slug, child, "invoke", event, parent=f"{owned.slug}|{owned.run}|{step}")
-        turn.armed(step, "invoke", noted.due, codec.encode({"function": slug, "run": child}))
-    memo = await turn.wait_until(step, noted.due, noted.now)
-    if memo is not None:
-        return memo
-    with turn.at_work():
-        late = Failure("timeout", f"run {child} of '{slug}' has not ended in time; it goes on")
-        stands = await turn.save(step, "invoke", error=late, opened=True)
-        return stands or turn.keep(step, "invoke", None, late)
+            late = Failure("timeout", f"run {child} of '{slug}' has not ended in time; it goes on")
+            stands = await turn.save(step, "invoke", error=late, opened=True)
+            return stands or turn.keep(step, "invoke", None, late)

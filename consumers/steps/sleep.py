@@ -1,5 +1,6 @@
 """Sleep: a wait for a moment. The due is noted with the server's clock; a replay never waits longer."""
 
+from consumers.steps.waiting import waiting
 from consumers.turn import Turn
 
 
@@ -8,8 +9,9 @@ async def sleep_step(turn: Turn, step: str, due: str) -> None:
     turn.awaited(step)
     if await turn.replayed(step) is not None:
         return
-    noted = await turn.noted(step, "sleep", due)
-    memo = await turn.wait_until(step, noted.due, noted.now)
-    if memo is None:
-        with turn.at_work():
-            await turn.save_sleep(step)
+    async with waiting(turn, step, "sleep"):
+        noted = await turn.noted(step, "sleep", due)
+        memo = await turn.wait_until(step, noted.due, noted.now)
+        if memo is None:
+            with turn.at_work():
+                await turn.save_sleep(step)

@@ -5,7 +5,10 @@ and before the wait was there is not missed (why A12, A14). A timeout decides no
 to its deadline, before it says None (why A13).
 """
 
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from bus import codec
 from bus.answer import answers, value_at
@@ -15,8 +18,10 @@ from bus.expression import compiled
 from bus.flow import PATH
 from bus.ids import entry_ms, ulid_ms
 from checkpoint.memo import Failure, Memo
-from checkpoint.signals import await_signal, check_signal
+from checkpoint.names import Holder
+from checkpoint.signals import check_signal, give_signal, take_signal
 from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
+from consumers.steps.waiting import waiting
 from consumers.turn import Turn
 
 LONGEST_MS = 366 * 86_400_000
@@ -67,27 +72,33 @@ def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None
 
 async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: bytes, timeout_ms: int) -> Memo:
     what = codec.encode({"event": name} | ({"match": match} if match else {}) | ({"if": if_} if if_ else {}))
-    noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
-    due = noted.due
-    owned = turn.owned
-    wait = Wait(name, owned.slug, owned.run, step, due, match, value, if_)
-    if not turn.is_armed(step):
+    wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match, value, if_)
+
+    async def give_up() -> None:
+        await disarm(turn.wire, wait)
+
+    async with waiting(turn, step, "event", give_up):
+        noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
+        wait = msgspec.structs.replace(wait, deadline=noted.due)
+        if not turn.is_armed(step):
+            with turn.at_work():
+                until = await arm(turn.wire, wait)
+                if until is None:
+                    full = Failure(
+                        "waits_full", f"{MOST_BY_EXPRESSION} runs wait for '{name}' by expression; use match"
+                    )
+                    return await _recorded(turn, step, error=full)
+                turn.expect_event(name)
+                found = await _came(turn, wait, until)
+                if found is not None:
+                    return await _take(turn, step, wait, found)
+            turn.armed(step, "event", noted.due, what)
+        memo = await turn.wait_until(step, noted.due, noted.now)
+        if memo is not None:
+            return memo
         with turn.at_work():
-            until = await arm(turn.wire, wait)
-            if until is None:
-                full = Failure("waits_full", f"{MOST_BY_EXPRESSION} runs wait for '{name}' by expression; use match")
-                return await _recorded(turn, step, error=full)
-            turn.expect_event(name)
-            found = await _came(turn, wait, until)
-            if found is not None:
-                return await _take(turn, step, wait, found)
-        turn.armed(step, "event", due, what)
-    memo = await turn.wait_until(step, due, noted.now)
-    if memo is not None:
-        return memo
-    with turn.at_work():
-        found = await _came(turn, wait, f"{due}-{2**64 - 1}")
-        return await _take(turn, step, wait, found)
+            found = await _came(turn, wait, f"{wait.deadline}-{2**64 - 1}")
+            return await _take(turn, step, wait, found)
 
 
 async def _came(turn: Turn, wait: Wait, until: str) -> tuple[str, RawEvent] | None:
@@ -148,18 +159,20 @@ async def wait_for_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> 
 
 async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Memo:
     what = codec.encode({"signal": name})
-    noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
-    due, now = noted.due, noted.now
-    if not turn.is_armed(step):
+    waiter = Holder(turn.owned.slug, turn.owned.run, step)
+    async with waiting(turn, step, "signal", partial(give_signal, turn.wire, name, waiter)):
+        noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
+        if not turn.is_armed(step):
+            with turn.at_work():
+                other = await take_signal(turn.wire, name, waiter, noted.due - noted.now)
+                if other is not None:
+                    error = Failure("signal_conflict", f"run {other.run} waits for signal '{name}' already")
+                    return await _recorded(turn, step, error=error, kind="signal")
+            turn.armed(step, "signal", noted.due, what)
+        memo = await turn.wait_until(step, noted.due, noted.now)
+        if memo is not None:
+            return memo
         with turn.at_work():
-            waiter = f"{turn.owned.slug}|{turn.owned.run}|{step}"
-            other = await await_signal(turn.wire, name, waiter, due - now)
-            if other is not None:
-                error = Failure("signal_conflict", f"run {other.split('|')[1]} waits for signal '{name}' already")
-                return await _recorded(turn, step, error=error, kind="signal")
-        turn.armed(step, "signal", due, what)
-    memo = await turn.wait_until(step, due, now)
-    if memo is not None:
-        return memo
-    with turn.at_work():
-        return await _recorded(turn, step, data=b"null", kind="signal")
+            memo = await _recorded(turn, step, data=b"null", kind="signal")
+            await give_signal(turn.wire, name, waiter)
+            return memo

@@ -1,5 +1,6 @@
 """Code that changed between two turns: a missing or renamed step is seen, told and resumable, never silently wrong (S7, S8, F24)."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from bus import Bus, Context, Step
 from bus.wire import keys
+from consumers import rest
 from tests.support import Lab, eventually
 
 ran: list[str] = []
@@ -57,8 +59,6 @@ async def added_in_front(ctx: Context[dict], step: Step) -> list[str]:
 
 
 async def added_behind(ctx: Context[dict], step: Step) -> list[str]:
-    import asyncio
-
     first = await step.run("charge", body, "charge")
     _, look = await asyncio.gather(step.sleep("nap", 0.4), step.run("look", body, "look"))
     return [look, first, await step.run("mail", body, "mail")]
@@ -167,3 +167,41 @@ async def test_a_rolling_deploy_of_two_hundred_runs_is_never_silently_wrong(lab:
     runs = await lab.ended(200, within=15)
     assert {json.dumps(json.loads(bytes(run.output or b""))) for run in runs} == {'["charge", "mail"]'}
     assert ran.count("charge") == ran.count("mail") == 200
+
+
+async def race(ctx: Context[dict], step: Step) -> str:
+    loser = asyncio.ensure_future(step.wait_for_signal("loser", "word", timeout="1h"))
+    await step.run("winner", asyncio.sleep, 0.1)
+    loser.cancel()
+    await step.sleep("nap", 0.3)
+    return "done"
+
+
+async def waits_for_the_loser(ctx: Context[dict], step: Step) -> str:
+    loser = asyncio.ensure_future(step.wait_for_signal("loser", "word", timeout="1h"))
+    await step.run("winner", asyncio.sleep, 0.1)
+    await step.sleep("nap", 0.3)
+    return await loser
+
+
+async def test_code_that_waits_for_a_step_it_had_given_up_is_told_and_holds_no_slot(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "GIVEN_UP_WAIT_S", 0.2)
+    old = await deploy(lab, race)
+    await lab.send("a")
+    run = await lab.first()
+    await lab.status(run, "waiting")
+    new = await replace(lab, old, waits_for_the_loser)
+
+    async def told() -> bool:
+        return any("whose tasks it had cancelled" in notice.event for notice in lab.notices)
+
+    await eventually(told, "it is told")
+    seen = await lab.status(run, "waiting")
+    assert seen.error is not None
+    assert (seen.error.name, "loser" in seen.error.message) == ("code_changed", True)
+    await replace(lab, new, race)
+    now = int((await lab.wire.call("TIME"))[0]) * 1000
+    await lab.wire.call("ZADD", keys.timers("test-f"), now, f"{run}:{seen.turn}")
+    assert await lab.output() == "done"

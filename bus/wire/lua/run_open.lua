@@ -13,6 +13,7 @@ ARGV[6]  `keep` what is noted already, or `replace` it
 ARGV[7]  due: `+<ms from now>`, `<ms since 1970>`, or empty
 ARGV[8]  the record's end: `"kind":"sleep"`
 ARGV[9]  since when the step is open: `-<ms ago>` or `<ms since 1970>`
+ARGV[10]  1 when it waits under a name that lies in another slot: the run's end is to tell of it
 
 Returns {'mine', due, now, since}, {'there', record, now}, {'over'}, {'lost'} or {'absent'} ]]
 -- flags: allow-oom
@@ -38,5 +39,8 @@ if ARGV[6] == 'replace' then
   redis.call('HSET', open, ARGV[5], record)
 elseif redis.call('HSETNX', open, ARGV[5], record) == 0 then
   return { 'there', redis.call('HGET', open, ARGV[5]), now }
+end
+if ARGV[10] == '1' then
+  redis.call('HSET', fn .. 'run:' .. run, 'names', '1')
 end
 return { 'mine', due, now, since }

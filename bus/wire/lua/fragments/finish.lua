@@ -1,6 +1,13 @@
 -- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index.
 -- `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or neither. `cancels` holds
 -- the run's words in the index of what cancels it, `holds` the limits it may have a place of, a line each.
+-- What it still waited for under a name that lies in another slot goes to `ends`: the courier gives that up.
+local function give_up_names(fn, run, open)
+  for i = 1, #open, 2 do
+    redis.call('XADD', fn .. 'ends', '*', 'run', run, 'step', open[i], 'open', open[i + 1])
+  end
+end
+
 local function finish(fn, run, to, now, keep, field, value, leaves, cancels, holds)
   local key = fn .. 'run:' .. run
   redis.call('HSET', key, 'status', to, 'ended', now, field, value)
@@ -10,7 +17,13 @@ local function finish(fn, run, to, now, keep, field, value, leaves, cancels, hol
     redis.call('PEXPIRE', fn .. 'steps:' .. run, keep)
   end
   if string.find(leaves, 'open', 1, true) then
-    redis.call('DEL', fn .. 'open:' .. run)
+    local open = redis.call('HGETALL', fn .. 'open:' .. run)
+    if #open > 0 then
+      redis.call('DEL', fn .. 'open:' .. run)
+      if redis.call('HGET', key, 'names') then
+        give_up_names(fn, run, open)
+      end
+    end
   end
   if cancels then
     for word in string.gmatch(cancels, '[^\n]+') do
