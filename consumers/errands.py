@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from bus.wire.streams import Publisher
+from consumers.steps.fetch import Fetcher
 
 
 class Errands:
-    """What turns of one worker ask of it beside running: to publish, and to read who they wait for."""
+    """What turns of one worker ask of it beside running: to publish, to read who they wait for, and to send HTTP."""
 
-    __slots__ = ("expect_event", "publisher", "stubs")
+    __slots__ = ("expect_event", "fetcher", "publisher", "stubs")
 
     def __init__(
         self, publisher: Publisher, expect_event: Callable[[str], None], stubs: dict[str, Callable[..., Any]]
@@ -17,3 +18,4 @@ class Errands:
         self.stubs = stubs
         self.publisher = publisher
         self.expect_event = expect_event
+        self.fetcher = Fetcher()

@@ -20,7 +20,6 @@ from bus.errors import NonRetriable
 from bus.event import RawEvent
 from bus.function import Function
 from bus.observe.signals import Signals, StepSaved
-from bus.wire.streams import Publisher
 from bus.wire.wire import Wire
 from checkpoint.end import Leaves
 from checkpoint.memo import Failure, Memo, Open
@@ -368,9 +367,9 @@ class Turn:
         self.memos[step] = memo
         return memo
 
-    def publisher(self) -> Publisher:
-        """Return what publishes events for this worker."""
-        return self._errands.publisher
+    def errands(self) -> Errands:
+        """Return what publishes events and sends requests for this worker."""
+        return self._errands
 
     def stubbed(self, step: str, target: Callable[..., Any]) -> Callable[..., Any]:
         """Return a step's body, or what a test has put in its place."""

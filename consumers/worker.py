@@ -122,6 +122,7 @@ class Worker:
                 opens = partial(self._open_waits, wire, leases)
                 self._courier = Courier(wire, self.signals, heard, cancels, exits, opens)
                 errands = Errands(Publisher(wire), self._courier.expect, self._stubs)
+                stack.push_async_callback(errands.fetcher.close)
                 await self._unless_stopped(patiently(lambda: heard.look(wire)))
                 for bus in self._buses:
                     bus.connect(wire)

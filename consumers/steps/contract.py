@@ -10,7 +10,6 @@ from bus.event import EventData, NewEvent
 from bus.retry import Retry
 from bus.step import Callee, Fetched, Step
 from checkpoint.signals import send_signal
-from consumers.steps.fetch import fetch
 from consumers.steps.invoke import invoke
 from consumers.steps.run import run_step
 from consumers.steps.send import send_event
@@ -110,9 +109,10 @@ class TurnStep(Step):
         retries: int | Retry | None = None,
     ) -> Coroutine[Any, Any, Fetched]:
         """Number the step, then ask when awaited."""
-        step = self._turn.enter(id)
+        turn, step = self._turn, self._turn.enter(id)
         limit = milliseconds(timeout, f"step '{step}' timeout") / 1_000
-        return run_step(self._turn, step, fetch, (method, url, headers, json, data, limit), None, retries)
+        fetch = turn.errands().fetcher.fetch
+        return run_step(turn, step, fetch, (method, url, headers, json, data, limit), None, retries)
 
 
 def _within(step: str, timeout: float | str | timedelta | None) -> int:

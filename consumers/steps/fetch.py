@@ -1,6 +1,8 @@
 """Fetch: a durable HTTP request. A try that finds no server, or one that says later, is an attempt like any other."""
 
+import asyncio
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx2
@@ -16,19 +18,69 @@ class FetchFailed(Exception):
     """The request came to nothing; it is tried again as the step's retries say."""
 
 
-async def fetch(
-    method: str, url: str, headers: Mapping[str, str] | None, json: Any, data: bytes | str | None, timeout_s: float
-) -> Fetched:
-    """Send one request; raises for what another try may mend: no answer, 5xx, and 429 with its Retry-After."""
-    async with httpx2.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False) as client:
+class Fetcher:
+    """HTTP for the steps of one worker: one client, made at the first request, with connections to use again.
+
+    What one run is told is no other's: no cookie is kept.
+    """
+
+    __slots__ = ("_client",)
+
+    def __init__(self) -> None:
+        self._client: httpx2.AsyncClient | None = None
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        json: Any,
+        data: bytes | str | None,
+        timeout_s: float,
+    ) -> Fetched:
+        """Send one request; raises for what another try may mend: no answer, 5xx, and 429 with its Retry-After.
+
+        The whole answer is there within `timeout_s`; one that is larger than a step keeps is not read to its end.
+        """
+        if self._client is None:
+            self._client = httpx2.AsyncClient(
+                trust_env=False,
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
+            )
+        what = f"{method} {url}"
         try:
-            answer = await client.request(method, url, headers=dict(headers or {}), json=json, content=data)
-        except httpx2.HTTPError as error:
-            raise FetchFailed(f"{method} {url}: {error or type(error).__name__}") from error
-    if len(answer.content) > MAX_BODY:
-        raise FetchFailed(f"{method} {url}: the answer is {len(answer.content)} bytes; a step keeps at most {MAX_BODY}")
-    if answer.status_code in _LATER and (after := answer.headers.get("retry-after", "")).isdecimal():
-        raise RetryAfter(float(after), f"{method} {url}: {answer.status_code}")
-    if answer.status_code >= 500 or answer.status_code == 429:
-        raise FetchFailed(f"{method} {url}: {answer.status_code} {answer.reason_phrase}")
-    return Fetched(answer.status_code, dict(answer.headers), answer.text)
+            async with (
+                asyncio.timeout(timeout_s),
+                self._client.stream(
+                    method, url, headers=dict(headers or {}), json=json, content=data, timeout=timeout_s
+                ) as answer,
+            ):
+                text = (await _body(what, answer)).decode(answer.encoding or "utf-8", errors="replace")
+        except TimeoutError:
+            raise FetchFailed(f"{what}: no whole answer within {timeout_s:g} s") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise FetchFailed(f"{what}: {error or type(error).__name__}") from error
+        if answer.status_code in _LATER and (after := answer.headers.get("retry-after", "")).isdecimal():
+            raise RetryAfter(float(after), f"{what}: {answer.status_code}")
+        if answer.status_code >= 500 or answer.status_code == 429:
+            raise FetchFailed(f"{what}: {answer.status_code} {answer.reason_phrase}")
+        return Fetched(answer.status_code, dict(answer.headers), text)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+async def _body(what: str, answer: httpx2.Response) -> bytearray:
+    told = answer.headers.get("content-length", "")
+    if told.isdecimal() and int(told) > MAX_BODY:
+        raise FetchFailed(f"{what}: the answer is {told} bytes; a step keeps at most {MAX_BODY}")
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > MAX_BODY:
+            raise FetchFailed(f"{what}: the answer is longer than the {MAX_BODY} bytes that a step keeps")
+    return body

@@ -42,7 +42,7 @@ async def _publish(turn: Turn, step: str, events: Sequence[EventData | NewEvent]
             checked.append(outgoing(NewEvent(new.event, new.data, derived, new.ts, new.v)))
         except EventInvalid as error:
             raise NonRetriable(f"step '{step}': {error.at(position) if len(events) > 1 else error}") from None
-    publisher = turn.publisher()
+    publisher = turn.errands().publisher
     await patiently(lambda: publisher.publish(checked))
     reached("send.stored")
     return [event.id for event in checked]

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import tracemalloc
 from collections.abc import Generator
 from typing import Any
 
@@ -102,3 +103,100 @@ async def test_a_turn_that_has_left_is_freed_without_the_garbage_collector(lab: 
         return not any(isinstance(one, Turn) for one in gc.get_objects()) and Big.alive == 0
 
     await eventually(none_left, "no turn is left", 2)
+
+
+class Site:
+    """An HTTP server of this loop: `parts` are sent for each request, whatever it asks; keeps count."""
+
+    def __init__(self, head: str, part: bytes, parts: int, pause: float = 0.0) -> None:
+        self.head, self.part, self.parts, self.pause = head, part, parts, pause
+        self.sent = self.connections = self.open = 0
+        self.requests: list[bytes] = []
+        self.port = 0
+
+    async def __aenter__(self) -> "Site":
+        self._server = await asyncio.start_server(self._guest, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._server.close()
+
+    async def _guest(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        try:
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                self.requests.append(request)
+                writer.write(f"HTTP/1.1 200 OK\r\n{self.head}\r\n\r\n".encode())
+                for _ in range(self.parts):
+                    writer.write(self.part)
+                    await writer.drain()
+                    self.sent += len(self.part)
+                    await asyncio.sleep(self.pause)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+
+MB = 1_000_000
+
+
+@pytest.mark.parametrize("head", [f"Content-Length: {300 * MB}", "Connection: close"])
+async def test_an_answer_that_is_too_big_is_not_read_to_its_end(lab: Lab, head: str) -> None:
+    """300 MB were all read, and took 707 MB, before they were refused."""
+
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Any, step: Any) -> None:
+        await step.fetch("big", f"http://127.0.0.1:{site.port}/", retries=0)
+
+    async with Site(head, b"x" * MB, 300) as site:
+        await lab.work()
+        tracemalloc.start()
+        try:
+            await lab.send("a")
+            run = await lab.one()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert run.error is not None
+        assert "a step keeps" in run.error.message
+        assert peak < 20 * MB
+        assert site.sent < 30 * MB
+
+
+async def test_one_client_serves_all_fetches_keeps_no_cookie_and_closes_with_its_worker(lab: Lab) -> None:
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Any, step: Any) -> None:
+        for n in range(3):
+            await step.fetch(f"n{n}", f"http://127.0.0.1:{site.port}/{n}")
+
+    async with Site("Content-Length: 2\r\nSet-Cookie: who=ada; Path=/", b"ok", 1) as site:
+        worker = await lab.work()
+        await lab.send("a")
+        assert (await lab.one()).status == "completed"
+        assert (site.connections, len(site.requests)) == (1, 3)
+        assert not any(b"cookie" in request.lower() for request in site.requests)
+        worker.stop()
+
+        async def closed() -> bool:
+            return site.open == 0
+
+        await eventually(closed, "the connection is closed")
+
+
+async def test_an_answer_that_drips_is_cut_off_at_the_timeout(lab: Lab) -> None:
+    """Each byte came in time, so the whole never had to."""
+
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Any, step: Any) -> None:
+        await step.fetch("slow", f"http://127.0.0.1:{site.port}/", timeout=0.3, retries=0)
+
+    async with Site("Connection: close", b"x", 1_000, pause=0.05) as site:
+        await lab.work()
+        await lab.send("a")
+        run = await lab.one()
+        assert run.error is not None
+        assert "no whole answer within 0.3 s" in run.error.message
