@@ -1,8 +1,10 @@
 """Cancel: end a run from outside. One that runs is asked, and ended by its worker within a second or two."""
 
+from collections.abc import Sequence
 from typing import Literal, cast
 
 from bus import codec
+from bus.errors import BusError
 from bus.wire import keys
 from bus.wire.pipeline import Argument
 from bus.wire.wire import Wire
@@ -11,6 +13,8 @@ from checkpoint.history import Run
 from checkpoint.memo import Failure
 
 Word = Literal["cancelled", "asked", "ended", "gone"]
+AT_ONCE = 50
+"""Runs of one call: the server is not held up longer than some ms."""
 
 
 async def cancel(wire: Wire, run: str, why: str) -> Word:
@@ -24,15 +28,26 @@ async def cancel(wire: Wire, run: str, why: str) -> Word:
 
 async def cancel_of(wire: Wire, slug: str, run: str, why: str, *, unstarted: Run | None = None) -> Word:
     """Cancel a run of a function; `unstarted` is what is known of it when no worker may have written it yet."""
-    known: list[Argument] = [""]
+    known: list[Argument] = [b"", "", "", 0, ""]
     if unstarted is not None:
-        known = [
-            bytes(unstarted.event or b"null"),
-            unstarted.source,
-            unstarted.parent,
-            unstarted.queued,
-            unstarted.rerun_of,
-        ]
-    arguments = (wire.settings.keep_ms, run, codec.encode(Failure("cancelled", why)), *known)
-    word = await wire.lasting_script("run_cancel", [keys.function(slug)], *arguments, patience=10.0)
-    return cast("Word", word.decode())
+        event = bytes(unstarted.event or b"null")
+        known = [event, unstarted.source, unstarted.parent, unstarted.queued, unstarted.rerun_of]
+    return (await _cancel(wire, slug, why, [run, *known], 10.0))[0]
+
+
+async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> None:
+    """Cancel runs of a function that have begun, some in one call; waits until Redis answers."""
+    for start in range(0, len(runs), AT_ONCE):
+        arguments = [one for run in runs[start : start + AT_ONCE] for one in (run, b"", "", "", 0, "")]
+        await _cancel(wire, slug, why, arguments)
+
+
+async def _cancel(
+    wire: Wire, slug: str, why: str, arguments: Sequence[Argument], patience: float | None = None
+) -> list[Word]:
+    common = (wire.settings.keep_ms, codec.encode(Failure("cancelled", why)))
+    answers = await wire.lasting_script("run_cancel", [keys.function(slug)], *common, *arguments, patience=patience)
+    for answer in answers:
+        if isinstance(answer, list):
+            raise BusError(codec.text(cast("list[bytes]", answer)[1]))
+    return [cast("Word", answer.decode()) for answer in answers]

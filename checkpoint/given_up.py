@@ -35,4 +35,5 @@ async def give_up(wire: Wire, slug: str, run: str, opened: Mapping[str, Open]) -
         elif what.event:
             own = own or await event_json(wire, slug, run)
             value = value_at(what.match, own) if what.match else b""
-            await disarm(wire, Wait(what.event, slug, run, step, noted.due or 0, what.match, value or b"", what.if_))
+            wait = Wait(what.event, slug, run, step, noted.due or 0, what.match, value or b"", what.if_)
+            await disarm(wire, what.event, [wait])

@@ -1,6 +1,6 @@
 """History: runs as people see them, and their steps. Reads only; skips members that outlived their run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,11 +10,14 @@ from bus import codec
 from bus.ids import ulid_ms
 from bus.wire import keys
 from bus.wire.outcomes import ENDED
+from bus.wire.retry import patiently
 from bus.wire.streams import Fields, fields_of
 from bus.wire.wire import Wire
 from checkpoint.memo import Failure, Memo, Open, memo_of, open_of
 
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
+_EVENTS_AT_ONCE = 25
+"""An event has 3 MiB at most, and there may be a thousand waits."""
 
 
 class Run(msgspec.Struct, omit_defaults=True):
@@ -123,13 +126,25 @@ def run_of(run: str, slug: str, stored: Fields) -> Run:
     )
 
 
+async def events_json(wire: Wire, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the own events of runs (each slug and run) as plain values; what is gone or makes no sense is left out."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    wanted = list(runs)
+    for start in range(0, len(wanted), _EVENTS_AT_ONCE):
+        part = wanted[start : start + _EVENTS_AT_ONCE]
+        commands = [("HGET", keys.run(slug, run), "event") for slug, run in part]
+        rows = await patiently(lambda commands=commands: wire.loads(*commands))
+        for run, raw in zip(part, rows, strict=True):
+            try:
+                found[run] = codec.decode_as(raw or b"", dict[str, Any])
+            except msgspec.MsgspecError:
+                continue
+    return found
+
+
 async def event_json(wire: Wire, slug: str, run: str) -> dict[str, Any] | None:
     """Return a run's own event as plain values; None when the run is gone or its event makes no sense."""
-    raw = await wire.load("HGET", keys.run(slug, run), "event")
-    try:
-        return codec.decode_as(raw, dict[str, Any]) if raw is not None else None
-    except msgspec.MsgspecError:
-        return None
+    return (await events_json(wire, [(slug, run)])).get((slug, run))
 
 
 def _memo(raw: bytes) -> Memo:

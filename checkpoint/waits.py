@@ -5,7 +5,7 @@ A wait has one word: `<slug>|<run>|<step>|<deadline>`, each part percent-encoded
 """
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -89,18 +89,17 @@ async def _forget_the_gone(wire: Wire, name: str) -> int:
     """Forget the waits by expression whose steps wait no more; return how many."""
     waits = await by_expression(wire, name)
     alive = await still_wait(wire, [Holder(wait.slug, wait.run, wait.step) for wait in waits])
-    gone = [wait.word for wait, waits_on in zip(waits, alive, strict=True) if not waits_on]
-    for part in parts(gone):
-        await patiently(lambda part=part: wire.call("HDEL", keys.waits_if(name), *part))
+    gone = [wait for wait, waits_on in zip(waits, alive, strict=True) if not waits_on]
+    await disarm(wire, name, gone)
     return len(gone)
 
 
-async def disarm(wire: Wire, wait: Wait) -> None:
-    """Forget a wait; one that is left is removed by the first courier that is told its run is gone."""
-    if wait.if_:
-        await patiently(lambda: wire.call("HDEL", keys.waits_if(wait.name), wait.word))
-    else:
-        await patiently(lambda: wire.call("ZREM", keys.waits(wait.name), wait.word))
+async def disarm(wire: Wire, name: str, waits: Sequence[Wait]) -> None:
+    """Forget waits for an event; one that is left, because its worker died, is in nobody's way for long."""
+    for part in parts([wait.word for wait in waits if wait.if_]):
+        await patiently(lambda part=part: wire.call("HDEL", keys.waits_if(name), *part))
+    for part in parts([wait.word for wait in waits if not wait.if_]):
+        await patiently(lambda part=part: wire.call("ZREM", keys.waits(name), *part))
 
 
 async def end_waits(wire: Wire, name: str) -> bool:

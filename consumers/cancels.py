@@ -15,13 +15,14 @@ from bus.errors import BusError
 from bus.event import RawEvent
 from bus.flow import CancelOn
 from bus.function import Function
-from bus.ids import entry_ms, run_id, ulid_ms
+from bus.ids import entry_ms, ulid_ms
 from bus.observe.signals import Signals
 from bus.wire import keys
 from bus.wire.streams import event_of
 from bus.wire.wire import Wire
-from checkpoint.cancel import cancel_of
-from checkpoint.history import event_json
+from checkpoint.cancel import AT_ONCE, cancel_of, cancel_several
+from checkpoint.history import events_json
+from checkpoint.order import begun_before
 from checkpoint.waits import look_back, prefix
 from consumers.delivery import Delivery
 
@@ -77,21 +78,25 @@ class Cancels:
             return
         for one in function.cancel_on:
             begins = _begins(one, came) if one.name == name else None
-            if begins is None:
-                continue
-            index = keys.cancels(function.slug)
-            for word in await self._wire.load("ZRANGEBYLEX", index, f"[{begins}|", f"({begins}}}"):
-                run, deadline = _meant(word)
-                if _is_about(function, run, name, delivery.id, deadline) and await self._holds(
-                    function, one, run, came
-                ):
-                    await self._cancel(function, run, event)
+            if begins is not None:
+                await self._offer(function, one, begins, delivery.id, event, came)
 
-    async def _holds(self, function: Function, one: CancelOn, run: str, came: Mapping[str, Any]) -> bool:
-        if one.if_ is None:
-            return True
-        own = await event_json(self._wire, function.slug, run)
-        return own is not None and answers(own, came, None, one.if_)
+    async def _offer(
+        self, function: Function, one: CancelOn, begins: str, entry: str, event: RawEvent, came: Mapping[str, Any]
+    ) -> None:
+        """Cancel the runs whose words begin so, a page at a time: one event may be about thousands."""
+        slug, after = function.slug, f"[{begins}|".encode()
+        while True:
+            page = await self._wire.load("ZRANGEBYLEX", keys.cancels(slug), after, f"({begins}}}", "LIMIT", 0, AT_ONCE)
+            meant = [run for run, deadline in map(_meant, page) if entry_ms(entry) <= deadline]
+            begun = await begun_before(self._wire, event.name, entry, ((slug, run) for run in meant))
+            if one.if_ is not None:
+                own = await events_json(self._wire, begun)
+                begun = {key for key in begun if key in own and answers(own[key], came, None, one.if_)}
+            await cancel_several(self._wire, slug, [run for run in meant if (slug, run) in begun], _why(event))
+            if len(page) < AT_ONCE:
+                return
+            after = b"(" + page[-1]
 
     async def look_back(self, function: Function, run: str, own: RawEvent) -> None:
         """Cancel a run that has just been made if an event has come since its own that cancels it."""
@@ -99,15 +104,17 @@ class Cancels:
             plain = own.plain()
             for one in function.cancel_on:
                 async for entry, event in look_back(self._wire, one.name, ulid_ms(run) or 0, "+"):
-                    is_another = event.id != own.id and _is_about(function, run, one.name, entry, 2**53)
-                    if is_another and _answers(one, plain, event):
-                        await self._cancel(function, run, event)
+                    if _answers(one, plain, event) and await begun_before(
+                        self._wire, one.name, entry, [(function.slug, run)]
+                    ):
+                        await cancel_of(self._wire, function.slug, run, _why(event))
                         return
         except (BusError, msgspec.MsgspecError) as error:
             self._signals.notice("looking for what cancels a new run failed", run=run, error=str(error))
 
-    async def _cancel(self, function: Function, run: str, event: RawEvent) -> None:
-        await cancel_of(self._wire, function.slug, run, f"cancelled by event {event.name} ({event.id})")
+
+def _why(event: RawEvent) -> str:
+    return f"cancelled by event {event.name} ({event.id})"
 
 
 def _meant(word: bytes) -> tuple[str, int]:
@@ -117,13 +124,6 @@ def _meant(word: bytes) -> tuple[str, int]:
         return run, int(deadline)
     except ValueError:
         return "", 0
-
-
-def _is_about(function: Function, run: str, name: str, entry: str, deadline: int) -> bool:
-    """Whether an event came after the run's own, in time, and is not the one that made it."""
-    ms = entry_ms(entry)
-    made = run_id(function.slug, "event", f"{name}|{entry}", ms)
-    return made != run and (ulid_ms(run) or 0) <= ms <= deadline
 
 
 def _answers(one: CancelOn, own: Mapping[str, Any], event: RawEvent) -> bool:

@@ -24,8 +24,9 @@ from bus.wire.wire import Wire
 from checkpoint.begin import begin
 from checkpoint.ends import FAILED, LISTENED, Ended, load_end
 from checkpoint.given_up import give_up
-from checkpoint.history import event_json
+from checkpoint.history import events_json
 from checkpoint.memo import Failure, open_of
+from checkpoint.order import begun_before
 from checkpoint.resolve import resolve
 from checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
 from consumers.cancels import Cancels
@@ -186,22 +187,25 @@ class Courier:
             plain = event.plain()
         except msgspec.MsgspecError:  # added by hand, no JSON: nobody can wait for it
             return
-        waits = await by_value(self._wire, name, plain)
-        waits += [wait for wait in await by_expression(self._wire, name) if await self._is_meant(wait, plain)]
-        encoded = codec.encode(event)
-        await asyncio.gather(*(self._answer(wait, delivery.id, encoded) for wait in waits))
+        waits = await by_value(self._wire, name, plain) + await by_expression(self._wire, name)
+        waits = [wait for wait in waits if entry_ms(delivery.id) <= wait.deadline]  # others are over: the sweep's
+        begun = await begun_before(self._wire, name, delivery.id, {(wait.slug, wait.run) for wait in waits})
+        waits = await self._meant([wait for wait in waits if (wait.slug, wait.run) in begun], plain)
+        encoded, entry = codec.encode(event), f"{name}|{delivery.id}"
+        await asyncio.gather(
+            *(resolve(self._wire, one.slug, one.run, one.step, "event", encoded, entry=entry) for one in waits)
+        )
+        await disarm(self._wire, name, waits)
 
-    async def _is_meant(self, wait: Wait, came: dict[str, Any]) -> bool:
-        own = await event_json(self._wire, wait.slug, wait.run)
-        try:
-            return own is not None and answers(own, came, None, wait.if_)
-        except ConfigError:
-            return False
+    async def _meant(self, waits: Sequence[Wait], came: dict[str, Any]) -> list[Wait]:
+        """Return those whose expression is true of an event and of the run's own, and those that have none."""
+        own = await events_json(self._wire, {(wait.slug, wait.run) for wait in waits if wait.if_})
 
-    async def _answer(self, wait: Wait, entry: str, event: bytes) -> None:
-        if entry_ms(entry) > wait.deadline:
-            await disarm(self._wire, wait)
-            return
-        own = f"{wait.name}|{entry}"
-        await resolve(self._wire, wait.slug, wait.run, wait.step, "event", event, entry=own)
-        await disarm(self._wire, wait)
+        def is_meant(wait: Wait) -> bool:
+            event = own.get((wait.slug, wait.run))
+            try:
+                return not wait.if_ or (event is not None and answers(event, came, None, wait.if_))
+            except ConfigError:
+                return False
+
+        return [wait for wait in waits if is_meant(wait)]

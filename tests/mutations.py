@@ -22,6 +22,7 @@ RUNS = ["tests/system/test_runs.py"]
 EXITS = ["tests/system/test_exits.py"]
 CONSTRUCTS = ["tests/system/test_constructs.py"]
 GIVEN_UP = ["tests/system/test_given_up.py"]
+ORDER = ["tests/system/test_order.py"]
 FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
 
 
@@ -87,6 +88,8 @@ MUTANTS = [
            "codec.decode_as(self.event, _Named).name in LISTENED", "b'bus/function.' in bytes(self.event)", ["tests/guide/test_ends.py"]),
     Mutant("an event may take the queue's name", "consumers/delivery.py", 'else f"event|{self.cause(entry)}"', "else self.cause(entry)",
            ["tests/system/test_repair.py"]),
+    Mutant("an event from before the run answers it", "checkpoint/order.py", "if (ulid_ms(run) or 0) <= ms}", "}", ORDER),
+    Mutant("a run's own event answers it", "checkpoint/order.py", "return begun - made", "return begun", ORDER),
     Mutant("a verdict is not recorded", LUA + "runs_admit.lua", "    return { 'there' }\n", "", ["tests/redis/test_admit.py"]),
     Mutant("a place is not given back at park", LUA + "run_park.lua", "if h[8] then", "if false then",
            ["tests/guide/test_limits.py", "-k", "sleeps_holds_no_place"]),

@@ -19,6 +19,7 @@ from bus.flow import PATH
 from bus.ids import entry_ms, ulid_ms
 from checkpoint.memo import Failure, Memo
 from checkpoint.names import Holder
+from checkpoint.order import begun_before
 from checkpoint.signals import check_signal, give_signal, take_signal
 from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
 from consumers.steps.waiting import waiting
@@ -75,7 +76,7 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
     wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match, value, if_)
 
     async def give_up() -> None:
-        await disarm(turn.wire, wait)
+        await disarm(turn.wire, name, [wait])
 
     async with waiting(turn, step, "event", give_up):
         noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
@@ -104,17 +105,17 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
 async def _came(turn: Turn, wait: Wait, until: str) -> tuple[str, RawEvent] | None:
     """Return the earliest event that answers and that no other wait of this run has taken."""
     taken = {memo.entry for memo in turn.memos.values() if memo.entry}
-    own = turn.event.plain()
+    own, run = turn.event.plain(), (turn.owned.slug, turn.owned.run)
     since = ulid_ms(turn.owned.run) or 0
     async for entry, event in look_back(turn.wire, wait.name, since, until):
-        is_own = event.id == turn.event.id and event.name == turn.event.name
-        if is_own or f"{wait.name}|{entry}" in taken or entry_ms(entry) > wait.deadline:
+        if f"{wait.name}|{entry}" in taken or entry_ms(entry) > wait.deadline:
             continue
         try:
-            if answers(own, event.plain(), wait.path, wait.if_):
-                return entry, event
+            is_meant = answers(own, event.plain(), wait.path, wait.if_)
         except ValueError:  # added by hand, no JSON
             continue
+        if is_meant and await begun_before(turn.wire, wait.name, entry, [run]):
+            return entry, event
     return None
 
 
@@ -125,7 +126,7 @@ async def _take(turn: Turn, step: str, wait: Wait, found: tuple[str, RawEvent] |
     else:
         entry, event = found
         memo = await _recorded(turn, step, data=codec.encode(event), entry=f"{wait.name}|{entry}")
-    await disarm(turn.wire, wait)
+    await disarm(turn.wire, wait.name, [wait])
     return memo
 
 

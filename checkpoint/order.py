@@ -1,0 +1,35 @@
+"""Order: which runs had begun when an event was stored? Only those it may answer or cancel, whenever that is found out.
+
+A run begins where the event that made it was stored, the first of them for a debounce or a batch; one without an event,
+where it was asked for. Times are those of stream entries, the server's ms. Within one millisecond entries of one stream
+have an order; those of two streams have none, and count as stored behind each other.
+"""
+
+from collections.abc import Iterable
+
+from bus.ids import entry_ms, run_id, ulid_ms
+from bus.wire import keys
+from bus.wire.retry import patiently
+from bus.wire.wire import Wire
+
+_OF_ONE_MS = 1_000
+
+
+async def begun_before(wire: Wire, name: str, entry: str, runs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those of runs (each slug and run) that had begun when an entry of an event's stream was added to it.
+
+    Those that the event itself made, or is part of, are not among them.
+    """
+    ms = entry_ms(entry)
+    begun = {(slug, run) for slug, run in runs if (ulid_ms(run) or 0) <= ms}
+    if not begun:
+        return begun
+    slugs, behind = sorted({slug for slug, _ in begun}), [entry]
+    if any(ulid_ms(run) == ms for _, run in begun):
+        rows = await wire.load("XRANGE", keys.events(name), f"({entry}", ms, "COUNT", _OF_ONE_MS)
+        behind += [other.decode() for other, _ in rows]
+    made = {(slug, run_id(slug, "event", f"{name}|{other}", ms)) for slug in slugs for other in behind}
+    own = [(slug, run_id(slug, "event", f"{name}|{entry}", ms)) for slug in slugs]
+    parts_of = await patiently(lambda: wire.loads(*(("HGET", keys.run(slug, run), "by") for slug, run in own)))
+    made |= {(slug, by.decode()) for slug, by in zip(slugs, parts_of, strict=True) if by}
+    return begun - made
