@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from importlib.resources import files
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -61,7 +62,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        wire = Wire(chosen, "bus-web")
+        wire = Wire(chosen, "bus-web", structlog.get_logger("web").warning)
         app.state.wire = wire
         publishers[:] = [Publisher(wire)]
         for bus in buses:

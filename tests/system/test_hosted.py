@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 import redis
+from starlette.testclient import TestClient
 
 from bus import Bus, Context, Step
 from bus.errors import ConfigError
@@ -18,12 +19,7 @@ from bus.wire.fitness import Finding, examine
 from bus.wire.wire import Wire
 from consumers.worker import Worker, running
 from tests.support import ValkeyProcess, eventually, free_port
-
-
-@pytest.fixture(autouse=True)
-async def within() -> AsyncGenerator[None]:
-    with anyio.fail_after(15):
-        yield
+from web.app import create_app
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +47,9 @@ class Hosted:
     async def works(self) -> AsyncGenerator[Worker]:
         signals = Signals()
         signals.noticed.listen(self._hear)
-        async with running(Worker(self.app, settings=self.settings, signals=signals)) as worker:
-            yield worker
+        with anyio.fail_after(15):
+            async with running(Worker(self.app, settings=self.settings, signals=signals)) as worker:
+                yield worker
 
     def _hear(self, notice: Noticed) -> None:
         if not notice.event.startswith("persistence"):
@@ -147,3 +144,19 @@ async def test_a_cluster_without_info_is_refused_and_not_waited_for_in_silence(t
         pytest.raises(ConfigError, match="a cluster is not supported yet"),
     ):
         await Worker(Hosted(server.url).app, settings=Settings(redis_url=server.url)).run()
+
+
+def test_the_api_answers_503_while_the_password_is_refused_and_goes_on_when_it_is_not(narrow: ValkeyProcess) -> None:
+    """It was 400, as if the caller had done something wrong."""
+    site = create_app(configured=Settings(redis_url=user(narrow), timeout_ms=500))
+    with redis.Redis.from_url(narrow.url) as store, TestClient(site) as http:
+        assert http.post("/e/key", json={"name": "a"}).status_code == 200
+        store.execute_command("ACL", "SETUSER", "app", "resetpass", ">other")
+        store.execute_command("CLIENT", "KILL", "USER", "app")
+        for answer in (http.post("/e/key", json={"name": "a"}), http.get("/v1/runs"), http.get("/ready")):
+            assert answer.status_code == 503, answer.text
+            assert "refuses the user or the password" in answer.text
+            assert "pw" not in answer.text
+        store.execute_command("ACL", "SETUSER", "app", "resetpass", ">pw")
+        assert http.post("/e/key", json={"name": "a"}).status_code == 200
+        assert http.get("/ready").status_code == 200
