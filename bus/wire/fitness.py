@@ -25,7 +25,6 @@ LISTPACK_VALUE = 1_024
 _FULL = 0.85
 _SKEW_MS = 1_000
 _SLOW_MS = 5.0
-_UNSEEN = "not told to this user"
 
 Verdict = Literal["fit", "advice", "unfit"]
 
@@ -40,10 +39,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def at_boot(wire: Wire) -> list[Finding]:
-    """Look at what INFO tells, in one round trip; where it is not ours to ask, at the part that HELLO tells."""
+    """Look at what INFO tells: one round trip. Where it is not ours to ask, HELLO tells a part."""
     info = await _info(wire)
-    looked = [_version(info), _role(info), _cluster(info), _eviction(info), _persistence(info, None)]
-    return [finding for finding in looked if finding.found != _UNSEEN]
+    return [_version(info), _role(info), _cluster(info), _eviction(info), _persistence(info, None)]
 
 
 def refuse(findings: list[Finding]) -> list[Finding]:
@@ -104,8 +102,6 @@ async def clients(wire: Wire) -> Clients | None:
 
 async def _info(wire: Wire) -> dict[str, str]:
     """Return the fields of INFO; where this user may not ask, those of them that HELLO knows."""
-    if wire.settings.is_fake:  # it knows neither, and hangs up at HELLO
-        return {}
     raw = await wire.ask(INFO)
     if raw is not None:
         return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
@@ -128,7 +124,7 @@ async def _config(wire: Wire, name: str) -> str | None:
 
 
 def _unseen(check: str, do: str) -> Finding:
-    return Finding(check, _UNSEEN, "advice", do)
+    return Finding(check, "not told to this user", "advice", do)
 
 
 def _version(info: dict[str, str]) -> Finding:

@@ -1,6 +1,7 @@
 """Forks workers of an application that is loaded already: a kill costs milliseconds, not a second of start-up.
 
-With the word `schedulers` what it forks only ticks, by a clock that stands in Redis.
+With the word `schedulers` what it forks only ticks, by a clock that stands in Redis; with `gale`, it is a worker of that
+application.
 
 Reads "spawn" from standard input, answers the new worker's pid; ends, with all its workers, when standard input does.
 """
@@ -20,8 +21,9 @@ from bus.settings import read
 from bus.wire.wire import Wire
 from consumers import Worker
 from producers.cron import tick
-from tests.chaos.storm_app import app
+from tests.chaos import gale_app, storm_app
 
+APP = gale_app.app if "gale" in sys.argv else storm_app.app
 CLOCK = "storm:clock"
 
 
@@ -29,8 +31,10 @@ def work() -> None:
     """Be a worker until killed."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.close(0)
+    signals = Signals()
+    log.listen(signals)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Worker(app, settings=read()[0], concurrency=20).run())
+        runner.run(Worker(APP, settings=read()[0], concurrency=20, signals=signals).run())
 
 
 async def _schedule() -> None:

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from bus.wire import keys
-from tests.chaos.test_storm import LEASE_S, SCALE, SEED, Storm
+from tests.chaos.storm import LEASE_S, SCALE, SEED, Storm
 from tests.support import journal
 
 pytestmark = pytest.mark.chaos

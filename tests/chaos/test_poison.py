@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from bus.wire import keys
-from tests.chaos.test_storm import LEASE_S, SCALE, WORKERS, Storm
+from tests.chaos.storm import LEASE_S, SCALE, WORKERS, Storm
 
 pytestmark = pytest.mark.chaos
 SLUG = "storm-crowd"

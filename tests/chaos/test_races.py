@@ -22,7 +22,7 @@ from bus.wire.wire import Wire
 from checkpoint.cancel import cancel
 from checkpoint.rerun import rerun
 from tests.chaos.hive import CLOCK
-from tests.chaos.test_storm import SCALE, SEED, WORKERS, Storm
+from tests.chaos.storm import SCALE, SEED, WORKERS, Storm
 
 pytestmark = pytest.mark.chaos
 TIMEOUT_S = 0.5

@@ -4,116 +4,18 @@ CHAOS_SCALE=10 makes it ten times as long (make storm); CHAOS_SEED repeats one. 
 """
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 import redis
 
 from bus.wire import keys
-from tests.support import ValkeyProcess, journal
+from tests.chaos.storm import SCALE, SEED, WORKERS, Storm
+from tests.support import journal
 
 pytestmark = pytest.mark.chaos
-SCALE = float(os.environ.get("CHAOS_SCALE", "1"))
-SEED = int(os.environ.get("CHAOS_SEED", str(random.randrange(1_000_000))))
 SLUG = "storm-three"
-WORKERS = 4
-LEASE_S = 0.6
-
-
-class Storm:
-    """Kills and stops by a seeded plan, and counts what it did."""
-
-    def __init__(self, folder: Path, *words: str, workers: int = WORKERS) -> None:
-        self.random = random.Random(SEED)
-        self.server = ValkeyProcess(folder, appendonly="yes")
-        self.server.start()
-        self.journal = folder / "journal"
-        self.done: Counter[str] = Counter()
-        self.strikes = 0
-        environ = {
-            **os.environ,
-            "BUS_REDIS_URL": self.server.url,
-            "BUS_LEASE": str(LEASE_S),
-            "CHAOS_JOURNAL": str(self.journal),
-        }
-        self.log = (folder / "hive.log").open("w")
-        self.hive = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.hive", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environ, stderr=self.log, cwd=Path(__file__).parent.parent.parent,
-        )  # fmt: skip
-        self.workers = [self.spawn() for _ in range(workers)]
-        self.stopped: dict[int, float] = {}
-        self.resumed: list[tuple[int, float]] = []
-
-    def spawn(self) -> int:
-        assert self.hive.stdin is not None
-        assert self.hive.stdout is not None
-        self.hive.stdin.write("spawn\n")
-        self.hive.stdin.flush()
-        return int(self.hive.stdout.readline())
-
-    def signal(self, pid: int, number: int) -> None:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            self.done["already gone"] += 1
-
-    def strike(self) -> None:
-        """Do one bad thing."""
-        self.strikes += 1
-        now = time.monotonic()
-        for pid, until in list(self.stopped.items()):
-            if now >= until:
-                self.go_on(pid)
-                del self.stopped[pid]
-        what = self.random.random()
-        place = self.random.randrange(len(self.workers))
-        victim = self.workers[place]
-        if self.strikes % 15 == 0:
-            self.server.kill()
-            time.sleep(self.random.uniform(0, 0.1))
-            self.server.start()
-            self.done["server kill"] += 1
-        elif what < 0.65:
-            self.signal(victim, signal.SIGKILL)
-            self.stopped.pop(victim, None)
-            self.workers[place] = self.spawn()
-            self.done["kill"] += 1
-        elif victim not in self.stopped and len(self.stopped) < 2:
-            self.signal(victim, signal.SIGSTOP)
-            self.stopped[victim] = now + self.random.uniform(1.2, 2.4) * LEASE_S
-            self.done["stop past the lease"] += 1
-
-    def calm(self) -> None:
-        for pid in self.stopped:
-            self.go_on(pid)
-
-    def go_on(self, pid: int) -> None:
-        self.resumed.append((pid, time.time() * 1000))
-        self.signal(pid, signal.SIGCONT)
-
-    def is_stray(self, pid: int, at: float) -> bool:
-        """A worker stopped between its look at the lease and its body's first line goes on with that line: one body a
-        stop, whose result is refused (reliability S2, I6)."""
-        return any(pid == one and 0 <= at - since < 100 for one, since in self.resumed)
-
-    def close(self) -> None:
-        for pid in self.workers:
-            self.signal(pid, signal.SIGKILL)
-        if self.hive.stdin is not None:
-            self.hive.stdin.close()
-        self.hive.wait(10)
-        if self.hive.stdout is not None:
-            self.hive.stdout.close()
-        self.log.close()
-        self.server.__exit__()
 
 
 def test_nothing_is_lost_doubled_or_done_again_in_a_storm(tmp_path: Path) -> None:
