@@ -1,9 +1,11 @@
 """Waits: which runs wait for which event, kept in the event's own slot; and events looked up that came before.
 
-A wait has one word: `<slug>|<run>|<step>|<deadline>`, each part percent-encoded; by equal value it is preceded by
-`<path>=<value>|`. A long value is its hash.
+A wait has one word: `<slug>|<run>|<step>|<deadline>`, each part percent-encoded. By equal value it stands between
+`<path>=<value>|` (a long value is its hash) and `|<entry>`, the last one that was there when the wait was added; by
+expression that stands beside the expression.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from urllib.parse import quote, unquote
@@ -13,6 +15,7 @@ import msgspec
 from bus import codec
 from bus.answer import value_at
 from bus.event import RawEvent
+from bus.ids import entry_place
 from bus.wire import keys
 from bus.wire.bounds import parts
 from bus.wire.retry import patiently
@@ -29,15 +32,17 @@ _LONGEST_VALUE = 200
 
 
 class _Stored(msgspec.Struct, rename={"if_": "if"}):
-    """How the expression of a wait is stored."""
+    """What is stored of a wait by expression."""
 
     if_: str
+    behind: str = "0-0"
 
 
 class Wait(msgspec.Struct, frozen=True):
     """A step of a run that waits for an event until `deadline`, server ms.
 
-    `path` and `value` (its JSON) are for a wait by equal value; `if_` for one by expression.
+    `path` and `value` (its JSON) are for a wait by equal value; `if_` for one by expression. The courier brings what
+    comes behind the entry `behind`; what was there before the run looks up itself: only it knows what it has taken.
     """
 
     name: str
@@ -48,10 +53,11 @@ class Wait(msgspec.Struct, frozen=True):
     path: str = ""
     value: bytes = b""
     if_: str = ""
+    behind: str = "0-0"
 
     @property
     def word(self) -> str:
-        """The wait as it is stored."""
+        """How the wait is stored begins so."""
         parts = "|".join(quote(part, safe="") for part in (self.slug, self.run, self.step, str(self.deadline)))
         return parts if self.if_ else f"{prefix(self.path, self.value)}|{parts}"
 
@@ -64,25 +70,40 @@ def prefix(path: str, value: bytes) -> str:
     return f"{path}={text}"
 
 
-def wait_of(name: str, word: bytes, if_: str = "") -> Wait | None:
+def _of_value(name: str, word: bytes) -> Wait | None:
     """Return a wait from how it is stored; None for what was added by hand and is none: the sweep drops it."""
     try:
-        slug, run, step, deadline = (unquote(part) for part in word.decode().split("|")[-4:])
-        return Wait(name, slug, run, step, int(deadline), if_=if_)
+        _, slug, run, step, deadline, behind = word.decode().rsplit("|", 5)
+        entry_place(behind)
+        return Wait(name, unquote(slug), unquote(run), unquote(step), int(deadline), behind=behind)
     except ValueError:
         return None
 
 
-async def arm(wire: Wire, wait: Wait) -> str | None:
-    """Let a wait be found by the events that come; return up to which entry to look back, None: there is no place."""
+def _of_expression(name: str, word: bytes, stored: bytes) -> Wait | None:
+    try:
+        slug, run, step, deadline = (unquote(part) for part in word.decode().split("|"))
+        found = codec.decode_as(stored, _Stored)
+        entry_place(found.behind)
+        return Wait(name, slug, run, step, int(deadline), if_=found.if_, behind=found.behind)
+    except ValueError:
+        return None
+
+
+async def arm(wire: Wire, wait: Wait) -> Wait | None:
+    """Let a wait be found by the events that come; return it with `behind`, None: there is no place."""
     await patiently(lambda: wire.call("ZADD", keys.waited(), "GT", wait.deadline, wait.name))
-    expression = codec.encode(_Stored(wait.if_)) if wait.if_ else b""
+    expression = codec.encode(wait.if_) if wait.if_ else b""
     names = [keys.events(wait.name), keys.waits(wait.name), keys.waits_if(wait.name)]
     wanted = (GROUP, wait.word, expression, MOST_BY_EXPRESSION)
     reply = await wire.lasting_script("wait_add", names, *wanted)
     if reply[0] != b"armed" and await _forget_the_gone(wire, wait.name):
         reply = await wire.lasting_script("wait_add", names, *wanted)
-    return reply[1].decode() if reply[0] == b"armed" else None
+    if reply[0] != b"armed":
+        return None
+    is_by_value = not wait.if_
+    stored = _of_value(wait.name, reply[1]) if is_by_value else _of_expression(wait.name, wait.word.encode(), reply[1])
+    return wait if stored is None else msgspec.structs.replace(wait, behind=stored.behind)
 
 
 async def _forget_the_gone(wire: Wire, name: str) -> int:
@@ -98,8 +119,15 @@ async def disarm(wire: Wire, name: str, waits: Sequence[Wait]) -> None:
     """Forget waits for an event; one that is left, because its worker died, is in nobody's way for long."""
     for part in parts([wait.word for wait in waits if wait.if_]):
         await patiently(lambda part=part: wire.call("HDEL", keys.waits_if(name), *part))
-    for part in parts([wait.word for wait in waits if not wait.if_]):
-        await patiently(lambda part=part: wire.call("ZREM", keys.waits(name), *part))
+    words = [wait.word for wait in waits if not wait.if_]
+    for part in parts(words):
+        await patiently(lambda part=part: _without(wire, name, part))
+
+
+async def _without(wire: Wire, name: str, words: Sequence[str]) -> None:
+    """Remove waits by equal value; what each is behind need not be known."""
+    key = keys.waits(name)
+    await asyncio.gather(*(wire.call("ZREMRANGEBYLEX", key, f"[{word}|", f"({word}}}") for word in words))
 
 
 async def end_waits(wire: Wire, name: str) -> bool:
@@ -124,7 +152,7 @@ async def by_value(wire: Wire, name: str, event: dict[str, object]) -> list[Wait
             continue
         begins = prefix(path, value)
         words = await wire.load("ZRANGEBYLEX", keys.waits(name), f"[{begins}|", f"({begins}}}")
-        waits = (wait_of(name, word) for word in words)
+        waits = (_of_value(name, word) for word in words)
         found += [msgspec.structs.replace(wait, path=path, value=value) for wait in waits if wait is not None]
     return found
 
@@ -132,15 +160,8 @@ async def by_value(wire: Wire, name: str, event: dict[str, object]) -> list[Wait
 async def by_expression(wire: Wire, name: str) -> list[Wait]:
     """Return all waits by expression for a name."""
     flat = fields_of(await wire.load("HGETALL", keys.waits_if(name)))
-    waits = (wait_of(name, word, _expression(raw)) for word, raw in flat.items())
+    waits = (_of_expression(name, word, stored) for word, stored in flat.items())
     return [wait for wait in waits if wait is not None and wait.if_]
-
-
-def _expression(raw: bytes) -> str:
-    try:
-        return codec.decode_as(raw, _Stored).if_
-    except ValueError:
-        return ""
 
 
 async def look_back(wire: Wire, name: str, since: int, until: str) -> AsyncGenerator[tuple[str, RawEvent]]:

@@ -16,7 +16,7 @@ from bus.answer import answers
 from bus.errors import BusError, ConfigError
 from bus.event import Outgoing, RawEvent
 from bus.failpoints import reached
-from bus.ids import entry_ms, run_id
+from bus.ids import entry_ms, entry_place, run_id
 from bus.observe.signals import Signals
 from bus.wire.retry import patiently
 from bus.wire.streams import Publisher, event_of
@@ -26,7 +26,6 @@ from checkpoint.ends import FAILED, LISTENED, Ended, load_end
 from checkpoint.given_up import give_up
 from checkpoint.history import events_json
 from checkpoint.memo import Failure, open_of
-from checkpoint.order import begun_before
 from checkpoint.resolve import resolve
 from checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
 from consumers.cancels import Cancels
@@ -188,14 +187,16 @@ class Courier:
         except msgspec.MsgspecError:  # added by hand, no JSON: nobody can wait for it
             return
         waits = await by_value(self._wire, name, plain) + await by_expression(self._wire, name)
-        waits = [wait for wait in waits if entry_ms(delivery.id) <= wait.deadline]  # others are over: the sweep's
-        begun = await begun_before(self._wire, name, delivery.id, {(wait.slug, wait.run) for wait in waits})
-        waits = await self._meant([wait for wait in waits if (wait.slug, wait.run) in begun], plain)
+        place, ms = entry_place(delivery.id), entry_ms(delivery.id)
+        over = [wait for wait in waits if wait.deadline < ms]
+        # A courier may be behind: what was there before the wait was, the run has looked up itself.
+        new = [wait for wait in waits if entry_place(wait.behind) < place and wait.deadline >= ms]
+        waits = await self._meant(new, plain)
         encoded, entry = codec.encode(event), f"{name}|{delivery.id}"
         await asyncio.gather(
             *(resolve(self._wire, one.slug, one.run, one.step, "event", encoded, entry=entry) for one in waits)
         )
-        await disarm(self._wire, name, waits)
+        await disarm(self._wire, name, over + waits)
 
     async def _meant(self, waits: Sequence[Wait], came: dict[str, Any]) -> list[Wait]:
         """Return those whose expression is true of an event and of the run's own, and those that have none."""

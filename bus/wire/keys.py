@@ -55,12 +55,12 @@ def events_workers(name: str) -> str:
 
 
 def waits(name: str) -> str:
-    """zset · `<path>=<value>|<slug>|<run>|<step>|<deadline>`: waits for an event by equal value. Courier removes."""
+    """zset · `<path>=<value>|<slug>|<run>|<step>|<deadline>|<entry>`: waits by equal value, for what is behind."""
     return f"{events(name)}:waits"
 
 
 def waits_if(name: str) -> str:
-    """hash · `<slug>|<run>|<step>|<deadline>` → its expression: who waits for an event by one. Courier removes."""
+    """hash · `<slug>|<run>|<step>|<deadline>` → its expression, and the entry it waits behind. Courier removes."""
     return f"{events(name)}:waits:if"
 
 

@@ -83,14 +83,14 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
         wait = msgspec.structs.replace(wait, deadline=noted.due)
         if not turn.is_armed(step):
             with turn.at_work():
-                until = await arm(turn.wire, wait)
-                if until is None:
+                added = await arm(turn.wire, wait)
+                if added is None:
                     full = Failure(
                         "waits_full", f"{MOST_BY_EXPRESSION} runs wait for '{name}' by expression; use match"
                     )
                     return await _recorded(turn, step, error=full)
                 turn.expect_event(name)
-                found = await _came(turn, wait, until)
+                found = await _came(turn, wait, added.behind)
                 if found is not None:
                     return await _take(turn, step, wait, found)
             turn.armed(step, "event", noted.due, what)

@@ -71,6 +71,31 @@ async def test_no_event_a_run_is_made_of_answers_its_wait(lab: Lab, limit: dict[
     assert await eventually(done, "it has waited") == [b"true"]
 
 
+async def test_an_event_that_a_run_has_taken_does_not_answer_its_next_wait(lab: Lab) -> None:
+    """The first wait finds it by looking back; the courier, which is behind, comes by with it when the second is there."""
+
+    @lab.app.function("order", on=Ordered)
+    async def order(ctx: Context[Ordered], step: Step) -> list[Any]:
+        first = await step.wait_for_event("first", "shop/step", timeout="1h")
+        second = await step.wait_for_event("second", "shop/step", timeout="1h")
+        return [first and first.data["n"], second and second.data["n"]]
+
+    await lab.work()
+    await lab.app.send(Ordered("o1"))
+    run = await lab.first()
+    await lab.status(run, "waiting")
+    await lab.send("shop/step", {"n": 1})
+
+    async def second_waits() -> bool:
+        found = await lab.steps((await lab.runs())[0])
+        return "second" in found and (await lab.runs())[0].status == "waiting"
+
+    await eventually(second_waits, "the second waits")
+    await lab.wire.call("XGROUP", "SETID", keys.events("shop/step"), GROUP, "0")
+    await lab.send("shop/step", {"n": 2})
+    assert await lab.output() == [1, 2]
+
+
 async def test_entries_of_one_stream_are_ordered_within_a_millisecond_and_those_of_two_are_not(lab: Lab) -> None:
     @lab.app.function("f", on=On("shop/a", if_="event.data.own == true"))
     async def f(ctx: Context[dict], step: Step) -> None: ...

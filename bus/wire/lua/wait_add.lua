@@ -1,7 +1,7 @@
 --[[ wait_add: a run waits for an event of this name.
 
-Why a script: the group that hands events to waits is made, and its position read, in the act that adds the wait: what
-came before the position the caller looks up itself, what comes after finds the wait. Adding again changes nothing.
+Why a script: the wait is there from the very entry on that is the last one now: what came up to it the caller looks up
+itself, what comes behind it the group that hands events to waits brings. Adding again changes nothing.
 
 KEYS[1]  bus:events:{<event>}  stream
 KEYS[2]  bus:events:{<event>}:waits  zset  waits by equal value
@@ -12,22 +12,34 @@ ARGV[3]  the wait's word
 ARGV[4]  its expression as JSON, or empty: it waits by equal value
 ARGV[5]  most waits by expression
 
-Returns {'armed', the group's position}, or {'full'} ]]
-if ARGV[4] == '' then
-  redis.call('ZADD', KEYS[2], 0, ARGV[3])
-elseif redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[5]) and redis.call('HEXISTS', KEYS[3], ARGV[3]) == 0 then
-  return { 'full' }
+Returns {'armed', the wait as it is stored}, or {'full'} ]]
+local word, expression = ARGV[3], ARGV[4]
+local there
+if expression == '' then
+  there = redis.call('ZRANGEBYLEX', KEYS[2], '[' .. word .. '|', '(' .. word .. '}', 'LIMIT', 0, 1)[1]
 else
-  redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
+  there = redis.call('HGET', KEYS[3], word)
+end
+if there then
+  return { 'armed', there }
+end
+if expression ~= '' and redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[5]) then
+  return { 'full' }
 end
 redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[2], '$', 'MKSTREAM')
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local row = {}
-  for i = 1, #group, 2 do
-    row[group[i]] = group[i + 1]
-  end
-  if row['name'] == ARGV[2] then
-    return { 'armed', row['last-delivered-id'] }
+local last = '0-0'
+local about = redis.call('XINFO', 'STREAM', KEYS[1])
+for i = 1, #about, 2 do
+  if about[i] == 'last-generated-id' then
+    last = about[i + 1]
   end
 end
-return { 'armed', '0-0' }
+local stored
+if expression == '' then
+  stored = word .. '|' .. last
+  redis.call('ZADD', KEYS[2], 0, stored)
+else
+  stored = '{"if":' .. expression .. ',"behind":"' .. last .. '"}'
+  redis.call('HSET', KEYS[3], word, stored)
+end
+return { 'armed', stored }

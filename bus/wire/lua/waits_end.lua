@@ -13,7 +13,7 @@ Returns 1 when the group has gone, 0 when there are waits ]]
 -- uses: clock
 local now = server_now(ARGV[1])
 local function is_over(word)
-  local deadline = string.match(word, '|(%d+)$')
+  local deadline = string.match(word, '|(%d+)$') or string.match(word, '|(%d+)|%d+%-%d+$')
   return not deadline or tonumber(deadline) < now
 end
 for _, word in ipairs(redis.call('ZRANGE', KEYS[2], 0, ARGV[3])) do
