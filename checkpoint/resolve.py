@@ -10,7 +10,8 @@ from bus.wire import keys
 from bus.wire.wire import Wire
 from checkpoint.memo import Failure
 
-AT_ONCE = 100
+AT_ONCE = 250
+"""Timers moved by one script call: it holds the server for about 2 ms."""
 
 
 async def resolve(
@@ -49,7 +50,7 @@ class Fired(msgspec.Struct):
 
 
 async def fire_timers(wire: Wire, slug: str) -> Fired:
-    """Queue the turns whose timer is due, at most a hundred."""
+    """Queue the turns whose timer is due, at most AT_ONCE."""
     added, looked_at, next_ms, bad = await wire.script("timers_due", [keys.function(slug)], AT_ONCE)
     if added:
         reached("timers.fired")

@@ -25,6 +25,7 @@ LISTPACK_VALUE = 1_024
 _FULL = 0.85
 _SKEW_MS = 1_000
 _SLOW_MS = 5.0
+_UNSEEN = "not told to this user"
 
 Verdict = Literal["fit", "advice", "unfit"]
 
@@ -39,9 +40,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def at_boot(wire: Wire) -> list[Finding]:
-    """Look at what INFO tells: one round trip. Where it is not ours to ask, HELLO tells a part."""
+    """Look at what INFO tells, in one round trip; where it is not ours to ask, at the part that HELLO tells."""
     info = await _info(wire)
-    return [_version(info), _role(info), _cluster(info), _eviction(info), _persistence(info, None)]
+    looked = [_version(info), _role(info), _cluster(info), _eviction(info), _persistence(info, None)]
+    return [finding for finding in looked if finding.found != _UNSEEN]
 
 
 def refuse(findings: list[Finding]) -> list[Finding]:
@@ -102,6 +104,8 @@ async def clients(wire: Wire) -> Clients | None:
 
 async def _info(wire: Wire) -> dict[str, str]:
     """Return the fields of INFO; where this user may not ask, those of them that HELLO knows."""
+    if wire.settings.is_fake:  # it knows neither, and hangs up at HELLO
+        return {}
     raw = await wire.ask(INFO)
     if raw is not None:
         return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
@@ -124,7 +128,7 @@ async def _config(wire: Wire, name: str) -> str | None:
 
 
 def _unseen(check: str, do: str) -> Finding:
-    return Finding(check, "not told to this user", "advice", do)
+    return Finding(check, _UNSEEN, "advice", do)
 
 
 def _version(info: dict[str, str]) -> Finding:

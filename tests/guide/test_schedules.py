@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bus import Bus, ConfigError, Context, Cron, NewEvent, On, Step
+from bus import Bus, ConfigError, Context, Cron, NewEvent, On, Step, Timeouts
 from bus.observe.signals import Signals
 from bus.wire import keys
 from bus.wire.wire import Wire
@@ -203,6 +203,26 @@ async def test_an_event_of_a_time_to_come_runs_then(lab: Lab) -> None:
     assert len(ran) == 1
     assert ran[0] >= due
     await lab.idle()
+
+
+@pytest.mark.parametrize("ahead_ms", [5, 150, 950])
+async def test_an_event_a_moment_ahead_never_starts_before_its_time(lab: Lab, ahead_ms: int) -> None:
+    async def nothing(ctx: Context[dict], step: Step) -> None:
+        return None
+
+    lab.app.function("plain", on="a")(nothing)
+    lab.app.function("bounded", on="a", timeouts=Timeouts(finish="1h"))(nothing)
+    lab.app.function("limited", on="a", concurrency=2)(nothing)
+    await lab.work()
+    await lab.send("a")
+    await lab.ended(3)
+    due = await lab.wire.clock() + ahead_ms
+    await lab.app.send(NewEvent("a", {}, ts=due))
+    runs = await lab.ended(6)
+    started = {run.function: run.started for run in runs if run.event and json.loads(bytes(run.event))["ts"] == due}
+    assert sorted(started) == ["test-bounded", "test-limited", "test-plain"]
+    late = {slug: at - due for slug, at in started.items() if at is not None}
+    assert min(late.values()) >= 0, late
 
 
 async def test_several_triggers(lab: Lab) -> None:

@@ -44,6 +44,16 @@ async def dump(wire: Wire) -> dict[bytes, bytes]:
     return {key: await wire.call("DUMP", key) for key in sorted(await wire.call("KEYS", "bus:*"))}
 
 
+async def test_a_debounced_event_of_a_time_to_come_waits_for_it(wire: Wire) -> None:
+    function, due = declared(debounce=Debounce("1s", timeout="2s")), 9_000
+    wire.now = "1000"
+    for n, not_before in ((5, 0), (due, due), (6, 0)):  # the last is older by its ts: it replaces nothing
+        await verdict(wire, function, applicant(n, buffer="d:", buffer_run=run_of(900), not_before=not_before))
+    timers = await wire.call("ZRANGE", keys.timers(SLUG), 0, -1, "WITHSCORES")
+    assert timers == [b"buffer|d:", b"%d" % due]
+    assert await wire.call("HGET", keys.buffer(SLUG, "d:"), "ts") == b"%d" % due
+
+
 @pytest.mark.parametrize(
     ("limits", "rules", "words"),
     [

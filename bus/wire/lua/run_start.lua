@@ -45,7 +45,7 @@ local function delayed(key, a)
 end
 
 local function created(key, a)
-  if tonumber(ARGV[a + 10]) > now + 1000 then
+  if tonumber(ARGV[a + 10]) > now then
     return delayed(key, a)
   end
   begin_run(key, ARGV[a + 7], ARGV[a + 6], ARGV[a + 2], ARGV[a + 5], ARGV[a + 4], code, ARGV[a + 8], at)

@@ -43,7 +43,7 @@ local function merged(a)
   local buffer, member = fn .. 'buffer:' .. name, 'buffer|' .. name
   redis.call('HSETNX', buffer, 'run', ARGV[a + 12])
   redis.call('HSETNX', buffer, 'first', now)
-  local b = redis.call('HMGET', buffer, 'run', 'first', 'ts')
+  local b = redis.call('HMGET', buffer, 'run', 'first', 'ts', 'not_before')
   if string.sub(name, 1, 2) == 'b:' then
     recorded(a, 'batched', b[1])
     local n = redis.call('HINCRBY', buffer, 'n', 1)
@@ -57,12 +57,14 @@ local function merged(a)
   end
   recorded(a, 'debounced', b[1])
   if not b[3] or tonumber(ARGV[a + 13]) >= tonumber(b[3]) then -- an older event never replaces a newer one
-    redis.call('HSET', buffer, 'event', ARGV[a + 1], 'ts', ARGV[a + 13])
+    redis.call('HSET', buffer, 'event', ARGV[a + 1], 'ts', ARGV[a + 13], 'not_before', ARGV[a + 6])
+    b[4] = ARGV[a + 6]
   end
   local due, longest = now + ARGV[9], tonumber(ARGV[10])
   if longest > 0 then
     due = math.min(due, b[2] + longest)
   end
+  due = math.max(due, tonumber(b[4] or 0)) -- the event that is held may be of a time to come
   redis.call('ZADD', fn .. 'timers', due, member)
   return { 'merged', b[1] }
 end
@@ -99,7 +101,7 @@ local function created(a)
     holds = (holds == '' and '' or holds .. '\n') .. ARGV[a + 10]
   end
   local status, turn, entry = 'queued', '1', ''
-  if tonumber(ARGV[a + 6]) > now + 1000 then
+  if tonumber(ARGV[a + 6]) > now then
     status, turn = 'waiting', '2'
     redis.call('ZADD', fn .. 'timers', ARGV[a + 6], run .. ':2')
     redis.call('ZADD', fn .. 'runs:waiting', ARGV[a + 3], run)

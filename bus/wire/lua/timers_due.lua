@@ -7,11 +7,12 @@ ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  most members to look at
 
 Returns {turns added, members looked at, ms until the next is due or -1, members that make no sense: they are dropped} ]]
--- uses: clock index places queue buffer
+-- uses: clock many places queue buffer
 local fn, now = KEYS[1], server_now(ARGV[1])
 local timers = fn .. 'timers'
 local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, ARGV[2])
 local added, bad = 0, {}
+local left, index = {}, {} -- runs that wait no longer, and what the index `queued` is told of them: all at once
 
 local function fire(member)
   local kind, name = string.match(member, '^(%l+)|(.+)$')
@@ -32,7 +33,9 @@ local function fire(member)
     local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank')
     if h[1] == 'waiting' and h[2] == turn then
       redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, turn, 'timer', h[4], h[5]))
-      move(fn, run, 'waiting', 'queued', h[3])
+      left[#left + 1] = run
+      index[#index + 1] = tonumber(h[3]) and h[3] or 0
+      index[#index + 1] = run
       added = added + 1
     end
   end
@@ -42,7 +45,9 @@ for _, member in ipairs(due) do
   if not pcall(fire, member) then -- added by hand, or its run is no hash: it stops no other
     bad[#bad + 1] = member
   end
-  redis.call('ZREM', timers, member)
 end
+many(due, 1, 'ZREM', timers)
+many(left, 1, 'ZREM', fn .. 'runs:waiting')
+many(index, 1, 'ZADD', fn .. 'runs:queued')
 local next = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
 return { added, #due, next[2] and math.max(0, next[2] - now) or -1, bad }
