@@ -1,12 +1,15 @@
 """Start: which delivered entries may have their runs' code run, and from where. One script per function and read."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from bus.errors import StoreError
 from bus.function import Function
 from bus.wire import keys
+from bus.wire.bounds import MOST_BYTES
 from bus.wire.wire import Wire
 from checkpoint.memo import Memo, Open, memo_of, open_of
 
@@ -42,6 +45,7 @@ class Started(msgspec.Struct):
     """What start answers. `word` is `go`, or why nothing is run (docs/state-machine.md).
 
     `expires`: when the run must have ended, server ms, or 0.
+    `to_load`: so many memos are left out, because they are large (`load_memos`).
     `resumed` when the run has begun before; `error` when Redis refused this run's keys, with what it said in `why`.
     """
 
@@ -56,6 +60,7 @@ class Started(msgspec.Struct):
     open: dict[str, Open] = {}
     expires: int = 0
     resumed: bool = False
+    to_load: int = 0
     why: str = ""
 
 
@@ -104,10 +109,12 @@ def _read(reply: Sequence[Any], finish_ms: int) -> Started:
     if len(reply) == 3:
         now = int(reply[2])
         return Started(word, int(reply[1]), now, expires=now + finish_ms if finish_ms else 0)
-    memos, opened = reply[7], reply[8]
+    is_loaded, opened = isinstance(reply[7], list), reply[8]
+    memos: list[bytes] = reply[7] if is_loaded else []
     return Started(
         word,
         resumed=True,
+        to_load=0 if is_loaded else int(reply[7]),
         turn=int(reply[1]),
         now=int(reply[2]),
         attempt=int(reply[3]),
@@ -118,3 +125,29 @@ def _read(reply: Sequence[Any], finish_ms: int) -> Started:
         expires=int(reply[9]),
         open={opened[i].decode(): open_of(opened[i + 1]) for i in range(0, len(opened), 2)},
     )
+
+
+async def load_memos(wire: Wire, slug: str, run: str, started: Started) -> None:
+    """Load the memos that start left out, a megabyte or so at a time, beside what else is asked of the server.
+
+    StoreError when there are fewer than start saw: without them finished steps would run again.
+    """
+    key = keys.steps(slug, run)
+    names: list[bytes] = await wire.load("HKEYS", key)
+    lengths: list[int] = await wire.loads(*(("HSTRLEN", key, name) for name in names))
+    start = size = 0
+    for end, length in enumerate(lengths, 1):
+        size += length
+        if size < MOST_BYTES and end < len(names):
+            continue
+        part = names[start:end]
+        for name, memo in zip(part, await wire.load("HMGET", key, *part), strict=True):
+            if memo is not None:
+                started.memos[name.decode()] = memo_of(memo)
+                await asyncio.sleep(0)  # what is large takes long to read
+        start, size = end, 0
+    if len(started.memos) < started.to_load:
+        raise StoreError(f"{started.to_load - len(started.memos)} memos of run {run} are gone")
+    for step in started.open.keys() & started.memos.keys():  # finished since
+        del started.open[step]
+    started.to_load = 0

@@ -18,13 +18,14 @@ from bus.observe.signals import RunEnded, Signals
 from bus.wire.leases import consumer_worker
 from bus.wire.wire import Wire
 from checkpoint.begin import begun_event
-from checkpoint.start import Asked, Started, start
+from checkpoint.start import Asked, Started, load_memos, start
 from consumers import cancels
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
 from consumers.exits import Exit, Exits
 from consumers.heard import Heard
 from consumers.line import Line
+from consumers.quiet import outside
 
 FAILED = "the engine failed at a run; it is taken up again"
 
@@ -54,8 +55,10 @@ class Starter:
         self._worker = worker
         self._go = go
         self._made = made
-        self._line = Line(asyncio.get_running_loop(), capacity)
+        self._loop = asyncio.get_running_loop()
+        self._line = Line(self._loop, capacity)
         self._starting: set[Any] = set()
+        self._loading: set[asyncio.Task[None]] = set()
         self._suspects: deque[Delivery] = deque()
         self._suspect_runs = False
         self._suspect: Delivery | None = None
@@ -63,7 +66,7 @@ class Starter:
 
     def __bool__(self) -> bool:
         """Whether anything waits to start."""
-        return bool(self._starting or self._line or self._suspects)
+        return bool(self._starting or self._loading or self._line or self._suspects)
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         """Start the runs of entries of one source."""
@@ -153,7 +156,11 @@ class Starter:
     ) -> None:
         if function.cancel_on and (answer.word == "later" or (answer.word == "go" and not answer.resumed)):
             self._made(function, asked.run, event or codec.decode_as(asked.event, RawEvent))
-        if answer.word == "go":
+        if answer.word == "go" and answer.to_load:
+            task = outside(self._loop, self._load(delivery, event, asked, answer))
+            self._loading.add(task)
+            task.add_done_callback(self._loading.discard)
+        elif answer.word == "go":
             self._let_run(delivery, event, asked, answer)
         elif answer.word == "suspect":
             self._suspects.append(delivery)
@@ -162,6 +169,16 @@ class Starter:
             self._let_go(delivery, answer.why)
         else:
             self._not_started(function, delivery, asked, answer)
+
+    async def _load(self, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started) -> None:
+        """Load what start left out of its answer; then the run stands in line like any other."""
+        try:
+            await load_memos(self._wire, delivery.source.function.slug, asked.run, answer)
+        except Exception as failure:  # noqa: BLE001 - one bad run must not take others along
+            self._let_go(delivery, repr(failure))
+            self._left([delivery])
+        else:
+            self._let_run(delivery, event, asked, answer)
 
     def _let_run(self, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started) -> None:
         def begin() -> None:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from bus.bus import Bus
-from bus.errors import BusError
+from bus.errors import BusError, StoreError
 from bus.event import Outgoing
 from bus.wire import keys
 from bus.wire.streams import Publisher, claim, ensure_group, fields_of, pending, release, take
@@ -17,7 +17,7 @@ from checkpoint.owned import Owned
 from checkpoint.park import park
 from checkpoint.resolve import fire_timers, resolve
 from checkpoint.save import note_open, save
-from checkpoint.start import Asked, Started, start
+from checkpoint.start import Asked, Started, load_memos, start
 
 SLUG = "shop-f"
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -504,3 +504,55 @@ async def test_calls_that_share_a_write_outlive_forgotten_scripts_and_a_cut_conn
     again = await asyncio.gather(*(save(wire, owned(), f"t{n}", "run", data=b"1") for n in range(3)))
     assert {one.word for one in again} <= {"mine", "there"}
     await asyncio.gather(killed, return_exceptions=True)
+
+
+# -- memos that are large ----------------------------------------------------------------------------------------------
+
+
+async def large(wire: Wire, run: str, count: int) -> Asked:
+    """Bring a run with so many results of 400 kB to its second turn."""
+    mine = Owned(SLUG, run, 1, "f1")
+    await begin(wire, run=run)
+    for n in range(count):
+        assert (await save(wire, mine, f"s{n}", "run", data=b'"' + b"x" * 400_000 + b'"')).n == n + 1
+    assert (await park(wire, mine, known=count, due="+0")).word == "mine"
+    assert (await fire_timers(wire, SLUG)).added == 1
+    entry = (await wire.call("HGET", keys.run(SLUG, run), "entry")).decode()
+    return asked(run=run, turn=2, entry=entry, event=b"", source="")
+
+
+async def test_memos_that_are_large_are_no_part_of_starts_answer(wire: Wire) -> None:
+    """In a script 20 MiB of them held the whole server up for 55 ms, and what came behind on the connection longer."""
+    several = [await large(wire, f"01ARZ3NDEKTSV4RRFFQ69G5FA{n}", 2) for n in range(2)]
+    several.append(await large(wire, "01ARZ3NDEKTSV4RRFFQ69G5FAX", 5))
+    first, second, third = await started(wire, several)
+    assert (first.word, first.to_load, sorted(first.memos)) == ("go", 0, ["s0", "s1"])
+    assert (second.word, second.to_load, second.memos) == ("go", 2, {}), "all answers together are bounded"
+    assert (third.word, third.to_load, third.memos) == ("go", 5, {})
+    await load_memos(wire, SLUG, several[2].run, third)
+    assert {name: memo.n for name, memo in third.memos.items()} == {f"s{n}": n + 1 for n in range(5)}
+    assert third.to_load == 0
+    assert {len(memo.data) for memo in third.memos.values()} == {400_002}
+
+
+async def test_a_run_whose_memos_are_gone_is_not_run_without_them(wire: Wire) -> None:
+    asks = await large(wire, RUN, 4)
+    answer = (await started(wire, [asks]))[0]
+    await wire.call("HDEL", keys.steps(SLUG, RUN), "s2")
+    with pytest.raises(StoreError, match=f"1 memos of run {RUN} are gone"):
+        await load_memos(wire, SLUG, RUN, answer)
+
+
+async def test_a_step_that_is_finished_while_its_run_is_loaded_is_not_open(wire: Wire) -> None:
+    await begin(wire)
+    await note_open(wire, owned(), "w", "event", due="+60000")
+    for n in range(4):
+        await save(wire, owned(), f"s{n}", "run", data=b'"' + b"x" * 400_000 + b'"')
+    await park(wire, owned(), known=4, due="+0")
+    await fire_timers(wire, SLUG)
+    answer = (await started(wire, [asked(turn=2, entry=(await hash_of(wire))["entry"], event=b"")]))[0]
+    assert list(answer.open) == ["w"]
+    assert await resolve(wire, SLUG, RUN, "w", "event", b"{}") == "running"
+    await load_memos(wire, SLUG, RUN, answer)
+    assert answer.memos["w"].n == 5
+    assert not answer.open

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bus.retry import Retry
+from checkpoint.rerun import rerun
 from consumers.turn import Turn
 from tests.support import Lab, eventually
 
@@ -200,3 +201,29 @@ async def test_an_answer_that_drips_is_cut_off_at_the_timeout(lab: Lab) -> None:
         run = await lab.one()
         assert run.error is not None
         assert "no whole answer within 0.3 s" in run.error.message
+
+
+async def test_a_run_with_large_results_goes_on_after_each_wait_and_again_from_a_step(lab: Lab) -> None:
+    made: list[int] = []
+
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Any, step: Any) -> list[int]:
+        def large(n: int) -> str:
+            made.append(n)
+            return str(n) * 1_000_000
+
+        found = [await step.run(f"large{n}", large, n) for n in range(4)]
+        await step.sleep("s", 0.01)
+        found += [await step.run(f"more{n}", large, n) for n in range(4, 6)]
+        await step.sleep("t", 0.01)
+        return [len(set(text)) for text in found]
+
+    await lab.work()
+    await lab.send("a")
+    run = await lab.one()
+    assert (run.status, bytes(run.output or b"")) == ("completed", b"[1,1,1,1,1,1]"), run.error
+    assert made == [0, 1, 2, 3, 4, 5]
+    again = await rerun(lab.wire, run.id, "more4")
+    assert bytes((await lab.status(again, "completed")).output or b"") == b"[1,1,1,1,1,1]"
+    assert made == [0, 1, 2, 3, 4, 5, 4, 5]
+    assert not lab.notices

@@ -17,13 +17,27 @@ event JSON or empty, source, queued ms, parent (`<slug>|<run>|<step>`) or empty,
 index of what cancels it (a line each), the run it runs again or empty
 
 Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', turn, now, attempt, crashes, wake, event,
-memos, open, must end by (ms, or 0)} for one that has begun before, or {'error', why} ]]
+memos (or how many: then they are to be loaded), open, must end by (ms, or 0)} for one that has begun before, or
+{'error', why} ]]
 -- uses: clock status index each cancels places finish tell begin crash
 local fn, now = KEYS[1], server_now(ARGV[1])
 local at = as_text(now)
 local code, keep, suspects, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local start_within, finish_within = tonumber(ARGV[7]), tonumber(ARGV[8])
 local new = {} -- of the index `running`, told of all new runs at once
+local room = 1024 * 1024 -- for memos, in bytes: all answers go as one, and hold up what comes behind them
+
+-- A run's memos, or how many there are. `size` counts those of results over 1 kB only.
+local function memos_of(run, size)
+  local steps = fn .. 'steps:' .. run
+  local count = redis.call('HLEN', steps)
+  local bytes = tonumber(size) + 512 * count
+  if bytes > room then
+    return count
+  end
+  room = room - bytes
+  return redis.call('HGETALL', steps)
+end
 
 -- A run that did not start, or finish, in time.
 local function late(a, status, queued, parent, cancels, holds, what, within)
@@ -63,7 +77,7 @@ local function created(key, a)
   new[#new + 1] = ARGV[a]
   if ARGV[a + 12] ~= '' then -- run again, perhaps from a step on: with the memos before it
     redis.call('HSET', key, 'rerun_of', ARGV[a + 12])
-    return { 'go', '1', now, '0', 0, '0', ARGV[a + 6], redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), {},
+    return { 'go', '1', now, '0', 0, '0', ARGV[a + 6], redis.call('HLEN', fn .. 'steps:' .. ARGV[a]), {},
       finish_within > 0 and now + finish_within or 0 }
   end
   return { 'go', '1', at }
@@ -118,15 +132,14 @@ local function resumed(key, run, a)
     redis.call('HSET', key, 'expires', run[13])
   end
   move(fn, ARGV[a], run[1], 'running', run[7])
-  return { 'go', run[2], now, run[8] or '0', count, run[9] or '0', run[10],
-    redis.call('HGETALL', fn .. 'steps:' .. ARGV[a]), redis.call('HGETALL', fn .. 'open:' .. ARGV[a]),
-    run[13] or 0 }
+  return { 'go', run[2], now, run[8] or '0', count, run[9] or '0', run[10], memos_of(ARGV[a], run[17] or 0),
+    redis.call('HGETALL', fn .. 'open:' .. ARGV[a]), run[13] or 0 }
 end
 
 local answers = each(9, 13, function(a)
   local key = fn .. 'run:' .. ARGV[a]
   local run = redis.call('HMGET', key, 'status', 'turn', 'entry', 'worker', 'crashes', 'cancel', 'queued', 'attempt',
-    'wake', 'event', 'started', 'parent', 'expires', 'cancels', 'holds', 'charged')
+    'wake', 'event', 'started', 'parent', 'expires', 'cancels', 'holds', 'charged', 'size')
   if run[1] then
     local word = refused(run, a)
     return word and { word } or resumed(key, run, a)
