@@ -3,7 +3,7 @@
 BusError
 ├── ConfigError           the programmer: a declaration or a setting makes no sense
 ├── EventInvalid          the sender: answered with 4xx, the event and the field
-├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, ERR)
+├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, a syntax error)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
 ├── StoreUnavailable      the operator: Redis did not answer or cannot serve now; loops wait and try again
@@ -51,7 +51,7 @@ class EventInvalid(BusError):
 
 
 class StoreError(BusError):
-    """Redis refused a command, and trying again would not help."""
+    """Redis refused a command for what it asks, and trying again would not help."""
 
     code = "store"
 
@@ -69,12 +69,14 @@ class StoreUnavailable(BusError):
 
     `state` is the server's word (`OOM`, `LOADING`, `WRONGPASS`, …), `lost` for a broken connection, `timeout` for one
     that is silent, `refused` when none opens, `maxclients` or `files` when the server or this process may have no more.
+    `is_paced`: no connection opened, and the next attempt waits by itself.
     """
 
     code = "store_unavailable"
 
     def __init__(self, message: str, *, state: str = "lost") -> None:
         self.state = state
+        self.is_paced = False
         super().__init__(message)
 
 

@@ -1,11 +1,10 @@
-"""Opening a connection (URL, TLS, AUTH: redis-py's work), and Redis's errors as ours.
+"""Opening a connection: URL, TLS, AUTH are redis-py's work.
 
 redis-py's own retries are off: it retries by default, and so publishes twice.
 """
 
 import asyncio
 import errno
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,30 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bus.address import Address
-from bus.errors import GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
-
-# Redis says these while it cannot serve: states to live through, told by the first *word* (BUSY is not BUSYGROUP).
-AWAY = frozenset({
-    "OOM", "MISCONF", "READONLY", "LOADING", "BUSY", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "MOVED", "ASK",
-    "TRYAGAIN", "UNBLOCKED", "NOAUTH",
-})  # fmt: skip
-
-_NO_COMMAND = ("err unknown command", "err unknown subcommand")
-
-
-def translated(text: str) -> Exception:
-    """Return our error for a reply that is an error."""
-    text = re.sub(r"^ERR (?=[A-Z]+ )", "", text)  # fakeredis puts ERR before Redis's own word
-    word = text.partition(" ")[0]
-    if word in AWAY:
-        return StoreUnavailable(f"Redis cannot serve now: {text}", state=word)
-    if word == "NOPERM" or text.lower().startswith(_NO_COMMAND):
-        return RightMissing(f"Redis refuses a command: {text}", state=word)
-    if word == "NOSCRIPT":
-        return ScriptMissing(text)
-    if word == "NOGROUP":
-        return GroupMissing(text)
-    return StoreError(text)
+from bus.errors import StoreUnavailable
 
 
 async def opened(

@@ -1,8 +1,8 @@
 """One connection on which all commands of a loop tick leave in one write.
 
-redis-py opens the connection; packing, parsing and matching replies are ours: replies come in order, so a
-deque of futures matches them. No task per command: a caller gets a future, a cancelled caller does not cancel the
-others. One watchdog per connection bounds every wait.
+redis-py opens the connection; packing, parsing and matching replies are ours: replies come in order, so a deque of
+futures matches them. No task per command: a caller gets a future, a cancelled caller does not cancel the others. One
+watchdog per connection bounds every wait.
 """
 
 import asyncio
@@ -18,11 +18,16 @@ import hiredis
 from bus.address import Address
 from bus.errors import RightMissing, StoreUnavailable
 from bus.wire import connection
+from bus.wire.refusals import ELSEWHERE, translated
 from bus.wire.retry import Pace
 from bus.wire.rights import CLIENT_SETNAME, SCRIPT_LOAD, Right, Rights
+from bus.wire.trouble import Trouble
 
 Argument = str | bytes | int | float
 Reply = Any
+
+YOUNG_S = 1.0
+"""A connection that is told so soon that it leads to the wrong server was opened in vain."""
 
 _pack: Callable[[tuple[Argument, ...]], bytes] = cast("Any", hiredis).pack_command
 
@@ -30,7 +35,8 @@ _pack: Callable[[tuple[Argument, ...]], bytes] = cast("Any", hiredis).pack_comma
 class Pipe(asyncio.Protocol):
     """A connection that opens by itself at the first call and again after it broke.
 
-    A call in flight when the connection breaks fails with StoreUnavailable: its outcome is unknown.
+    A call in flight when the connection breaks fails with StoreUnavailable: its outcome is unknown. A server that says
+    it is not the one to ask (a primary that has become a replica keeps its connections) is left, and looked up again.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Pipe(asyncio.Protocol):
         name: str,
         pace: Pace,
         rights: Rights,
+        trouble: Trouble,
         prelude: Sequence[tuple[Argument, ...]] = (),
     ) -> None:
         self._where = where
@@ -48,6 +55,7 @@ class Pipe(asyncio.Protocol):
         self._timeout = timeout
         self._name = name
         self._pace = pace
+        self._trouble = trouble
         self._prelude = prelude
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
@@ -57,7 +65,9 @@ class Pipe(asyncio.Protocol):
         self._buffer: list[bytes] = []
         self._unsent: deque[asyncio.Future[Reply]] = deque()
         self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._optional: set[asyncio.Future[Reply]] = set()
         self._flushing = False
+        self._opened = 0.0
         self._heard = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
         self.closed = False
@@ -73,8 +83,14 @@ class Pipe(asyncio.Protocol):
         return future
 
     async def ask(self, right: Right, *arguments: Argument) -> Reply | None:
-        """Send an optional command; None when it is refused, which is told once."""
-        return await self._rights.answer(right, self.call(*right.command, *arguments))
+        """Send an optional command; None when it is refused, which is told once, and is no trouble."""
+        asked = self._optional_one(self.call(*right.command, *arguments))
+        return await self._rights.answer(right, asked)
+
+    def _optional_one(self, future: asyncio.Future[Reply]) -> asyncio.Future[Reply]:
+        self._optional.add(future)
+        future.add_done_callback(self._optional.discard)
+        return future
 
     async def close(self) -> None:
         """Close for good; calls in flight fail."""
@@ -112,15 +128,9 @@ class Pipe(asyncio.Protocol):
                 stream = await connection.opened(
                     self._where, self._timeout, self._name, partial(self._rights.refused, CLIENT_SETNAME)
                 )
-        except StoreUnavailable as error:
-            self._opening = None
-            self._fail(error)
-            return
         except BaseException as error:
             self._opening = None
-            self._fail(
-                StoreUnavailable("opening was cancelled") if isinstance(error, asyncio.CancelledError) else error
-            )
+            self._fail(self._not_opened(error))
             if isinstance(error, Exception):
                 return
             raise
@@ -136,10 +146,19 @@ class Pipe(asyncio.Protocol):
             for _ in self._prelude:
                 ignored: asyncio.Future[Reply] = self._loop.create_future()
                 ignored.add_done_callback(self._loaded)
+                self._optional_one(ignored)
                 self._waiting.append(ignored)
-        self._heard = time.monotonic()
+        self._opened = self._heard = time.monotonic()
         self._watch()
         self._flush()
+
+    def _not_opened(self, error: BaseException) -> BaseException:
+        if isinstance(error, asyncio.CancelledError):
+            return StoreUnavailable("opening was cancelled")
+        if isinstance(error, StoreUnavailable):
+            error.is_paced = True
+            self._trouble.met(error)
+        return error
 
     def _loaded(self, loading: asyncio.Future[Reply]) -> None:
         error = None if loading.cancelled() else loading.exception()
@@ -150,9 +169,7 @@ class Pipe(asyncio.Protocol):
         if self._transport is None:
             return
         if self._waiting and time.monotonic() - self._heard > self._timeout:
-            transport = self._transport
-            self._broken(StoreUnavailable(f"Redis did not answer for {self._timeout:.1f} s", state="timeout"))
-            transport.abort()
+            self._abort(StoreUnavailable(f"Redis did not answer for {self._timeout:.1f} s", state="timeout"))
             return
         self._watchdog = self._loop.call_later(min(1.0, self._timeout / 4), self._watch)
 
@@ -161,29 +178,38 @@ class Pipe(asyncio.Protocol):
         self._heard = time.monotonic()
         reader = self._reader
         waiting = self._waiting
+        leave: StoreUnavailable | None = None
         try:
             reader.feed(data)
-            while True:
-                reply = reader.gets()
-                if reply is False:
-                    return
+            while (reply := reader.gets()) is not False:
                 future = waiting.popleft()
-                if future.done():  # its caller was cancelled
-                    continue
                 if isinstance(reply, hiredis.ReplyError):
-                    future.set_exception(connection.translated(str(reply)))
-                else:
+                    error = translated(str(reply))
+                    if isinstance(error, StoreUnavailable) and future not in self._optional:
+                        self._trouble.met(error)
+                        leave = error if error.state in ELSEWHERE else leave
+                    _settle(future, error)
+                elif not future.done():  # its caller may have been cancelled
                     future.set_result(reply)
         except (hiredis.ProtocolError, IndexError) as error:
-            transport = self._transport
-            self._broken(StoreUnavailable(f"Redis spoke out of turn: {error}"))
-            if transport is not None:
-                transport.abort()
+            leave = StoreUnavailable(f"Redis spoke out of turn: {error}")
+        if leave is not None:
+            if self._heard - self._opened < YOUNG_S:
+                self._pace.set_back()
+            self._abort(leave)
+        elif self._trouble.is_on:
+            self._trouble.served()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is in flight; the next call opens again."""
         if self._transport is not None:
             self._broken(StoreUnavailable(f"the connection to Redis broke: {exc or 'closed by the server'}"))
+
+    def _abort(self, error: StoreUnavailable) -> None:
+        transport = self._transport
+        self._broken(error)
+        if transport is not None:
+            transport.abort()
 
     def _broken(self, error: StoreUnavailable) -> None:
         self._transport = None
@@ -194,6 +220,8 @@ class Pipe(asyncio.Protocol):
             self._watchdog.cancel()
             self._watchdog = None
         waiting, self._waiting = self._waiting, deque()
+        if waiting and not self.closed:
+            self._trouble.met(error)
         for future in waiting:
             _settle(future, error)
         if self._unsent and not self._flushing and not self.closed:

@@ -11,12 +11,30 @@ from bus.errors import StoreUnavailable
 
 R = TypeVar("R")
 
-_FIRST, _LONGEST = 0.05, 2.0
+_FIRST, _LONGEST = 0.05, 1.0
+_ATTEMPTS_GAP, _ATTEMPTS_LONGEST = 0.2, 0.5
 
 
-def pause(tries: int) -> float:
-    """Return how long to wait after `tries` failures, seconds: full jitter under a doubling ceiling of 2 s."""
-    return random.uniform(0.2, 1.0) * min(_LONGEST, _FIRST * 2 ** min(tries, 10))
+def pause(tries: int, longest: float = _LONGEST) -> float:
+    """Return how long to wait after `tries` failures, seconds: jitter under a doubling ceiling.
+
+    The ceiling is low: what waits goes on within a second after the server is back.
+    """
+    return random.uniform(0.2, 1.0) * min(longest, _FIRST * 2 ** min(tries, 10))
+
+
+class Tries:
+    """The tries of one call that Redis has not served yet."""
+
+    def __init__(self) -> None:
+        self._failed = 0
+
+    def pause(self, error: StoreUnavailable) -> float:
+        """Return how long to wait before the next, seconds; none where it will wait for a connection anyhow."""
+        if error.is_paced:
+            return 0.0
+        self._failed += 1
+        return pause(self._failed)
 
 
 async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = None) -> R:
@@ -25,13 +43,12 @@ async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = N
     `patience` in seconds bounds it: then the last StoreUnavailable is raised. None: for ever.
     """
     started = time.monotonic()
-    tries = 0
+    tries = Tries()
     while True:
         try:
             return await call()
-        except StoreUnavailable:
-            tries += 1
-            wait = pause(tries)
+        except StoreUnavailable as error:
+            wait = tries.pause(error)
             if patience is not None and time.monotonic() - started + wait > patience:
                 raise
             await asyncio.sleep(wait)
@@ -43,8 +60,7 @@ class Pace:
     When a server dies all connections of a process break in one moment; each would try at once (reliability T26).
     """
 
-    def __init__(self, least_gap: float = 0.2) -> None:
-        self._least_gap = least_gap
+    def __init__(self) -> None:
         self._attempt = asyncio.Lock()
         self._next = 0.0
         self._tries = 0
@@ -57,8 +73,12 @@ class Pace:
             try:
                 yield
             except StoreUnavailable:
-                self._tries += 1
-                self._next = time.monotonic() + max(self._least_gap, pause(self._tries))
+                self.set_back()
                 raise
             self._tries = 0
             self._next = 0.0
+
+    def set_back(self) -> None:
+        """An attempt came to nothing: the next one waits."""
+        self._tries += 1
+        self._next = time.monotonic() + max(_ATTEMPTS_GAP, pause(self._tries, _ATTEMPTS_LONGEST))

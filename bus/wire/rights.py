@@ -5,22 +5,12 @@ that is given while we run is used from then on.
 """
 
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from bus.errors import RightMissing, StoreError
-
-
-class Notice(Protocol):
-    """How an operator is told something: what happened, in words, and its fields."""
-
-    def __call__(self, event: str, **fields: object) -> None:
-        """Tell it."""
-
-
-def silent(event: str, **fields: object) -> None:
-    """Tell nobody."""
+from bus.wire.trouble import Notice
 
 
 class Right(msgspec.Struct, frozen=True):

@@ -33,15 +33,12 @@ class Stored(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
-class PublishFailed(BusError):
+class PublishFailed(StoreUnavailable):
     """Redis failed half-way through several events; `stored` are safe, and repeating all of them is too."""
-
-    code = "store_unavailable"
 
     def __init__(self, stored: list[Stored], error: StoreUnavailable) -> None:
         self.stored = stored
-        self.state = error.state
-        super().__init__(str(error))
+        super().__init__(str(error), state=error.state)
 
 
 class Publisher:
@@ -53,27 +50,34 @@ class Publisher:
 
     async def publish(self, events: Sequence[Outgoing], patience: float = 10.0) -> list[Stored]:
         """Store events, all in one write; PublishFailed with those stored when Redis stays away for `patience` s."""
-        await self._announce({event.name for event in events} - self._known, patience)
-        calls = [self._first(event) for event in events]
         stored: list[Stored] = []
-        failure: StoreUnavailable | None = None
+        failure: StoreUnavailable | StoreError | None = None
+        try:
+            await self._announce({event.name for event in events} - self._known, patience)
+        except StoreUnavailable as error:
+            raise PublishFailed(stored, error) from None
+        calls = [self._first(event) for event in events]
         started: int | None = None
-        for event, call in zip(events, calls, strict=True):
+        for event, call in zip(events, calls, strict=True):  # all are looked at, also after one has failed
             try:
                 stored.append(self._stored(event, await call))
-            except ScriptMissing:  # the server was told to forget its scripts: nothing was stored
-                stored.append(await self._again(event, 0, patience))
-            except StoreUnavailable as error:
+            except (ScriptMissing, StoreUnavailable) as error:
                 if failure is not None:
                     continue
                 try:
-                    started = started or await patiently(self._wire.clock, patience)
-                    stored.append(await self._again(event, started, patience))
-                except StoreUnavailable:
-                    failure = error
+                    # Without its script the server has stored nothing.
+                    if started is None and not isinstance(error, ScriptMissing):
+                        started = await patiently(self._wire.clock, patience)
+                    stored.append(await self._again(event, started or 0, patience))
+                except (StoreUnavailable, StoreError) as still:
+                    failure = still
+            except StoreError as error:
+                failure = error
         reached("publish.sent")
-        if failure is not None:
+        if isinstance(failure, StoreUnavailable):
             raise PublishFailed(stored, failure)
+        if failure is not None:
+            raise failure
         return stored
 
     async def _announce(self, names: set[str], patience: float) -> None:

@@ -12,6 +12,7 @@ from typing import cast
 
 from bus.errors import BusError
 from bus.wire.pipeline import Argument, Reply
+from bus.wire.refusals import translated
 
 MOST = 50
 """Items of one call: what is saved by sharing is saved by then, and the server is not held up longer than 2 ms."""
@@ -74,5 +75,5 @@ def _hand_out(futures: list[asyncio.Future[Reply]], replies: Reply, error: BaseE
 def _failure(reply: Reply) -> BusError | None:
     """Return the error when the script failed at this item."""
     if type(reply) is list and reply and reply[0] == b"error":
-        return BusError(cast("bytes", reply[1]).decode(errors="replace"))
+        return translated(cast("bytes", reply[1]).decode(errors="replace"))
     return None

@@ -10,16 +10,17 @@ from bus.errors import ScriptMissing, StoreUnavailable
 from bus.settings import Settings
 from bus.wire.pipeline import Argument, Pipe, Reply, retrieved
 from bus.wire.retry import Pace, patiently
-from bus.wire.rights import Notice, Right, Rights, silent
+from bus.wire.rights import Right, Rights
 from bus.wire.scripts import all_scripts
 from bus.wire.together import Then, Together
+from bus.wire.trouble import Notice, Trouble, silent
 
 
 class Wire:
     """Commands and scripts. Made inside the running loop, closed with it.
 
-    `notice` hears what an operator should know. `now` is what scripts take for the server's clock: empty, the server's
-    own; tests may set Unix milliseconds.
+    `notice` hears what an operator should know: a right that is missing, when Redis stops serving and serves again.
+    `now` is what scripts take for the server's clock: empty, the server's own; tests may set Unix milliseconds.
     """
 
     def __init__(self, settings: Settings, name: str = "bus", notice: Notice = silent) -> None:
@@ -30,6 +31,7 @@ class Wire:
         self.now = ""
         self.scripts = all_scripts(plain=settings.is_fake)
         self._pace = Pace()
+        self._trouble = Trouble(notice)
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.Context()
         self._repeating: set[asyncio.Task[None]] = set()
@@ -46,8 +48,14 @@ class Wire:
             name=self.name,
             pace=self._pace,
             rights=self.rights,
+            trouble=self._trouble,
             prelude=[("SCRIPT", "LOAD", script.text) for script in self.scripts.values()] if loads_scripts else (),
         )
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether Redis does not serve this process now; an operator has been told."""
+        return self._trouble.is_on
 
     async def clock(self) -> int:
         """Return the server's clock, Unix ms: the one that stream entries are named by."""

@@ -228,7 +228,7 @@ class _Guest:
             while more := await near.read(262_144):
                 data += more
                 while data and (end := value_end(data, 0)) is not None:
-                    if not self.command(bytes(data[:end])):
+                    if self.back.transport.is_closing() or not self.command(bytes(data[:end])):
                         return
                     del data[:end]
                 self.answer()
@@ -255,7 +255,7 @@ class _Guest:
 
     def answer(self) -> None:
         """Send our own answers whose turn it is."""
-        while self.owed and isinstance(self.owed[0], bytes):
+        while not self.back.transport.is_closing() and self.owed and isinstance(self.owed[0], bytes):
             self.back.write(self.owed.popleft())
 
     async def replies(self, far: asyncio.StreamReader) -> None:

@@ -13,6 +13,7 @@ from bus.errors import GroupMissing, RightMissing, StoreError, StoreUnavailable
 from bus.event import Outgoing
 from bus.settings import Settings
 from bus.wire import connection, keys
+from bus.wire.refusals import translated
 from bus.wire.retry import patiently
 from bus.wire.streams import Publisher, ensure_group
 from bus.wire.wire import Wire
@@ -78,7 +79,7 @@ async def test_errors_are_told_by_their_first_word(wire: Wire) -> None:
         await wire.call("XGROUP", "CREATE", "bus:events:{a}", "g", "$", "MKSTREAM")
     with pytest.raises(GroupMissing):
         await wire.call("XREADGROUP", "GROUP", "nope", "c", "STREAMS", "bus:events:{a}", ">")
-    assert isinstance(connection.translated("OOM command not allowed"), StoreUnavailable)
+    assert isinstance(translated("OOM command not allowed"), StoreUnavailable)
 
 
 async def test_a_command_that_is_not_ours_to_run_is_waited_for(wire: Wire) -> None:
@@ -87,7 +88,7 @@ async def test_a_command_that_is_not_ours_to_run_is_waited_for(wire: Wire) -> No
         await wire.call("NOSUCH")
     with pytest.raises(RightMissing, match="unknown subcommand"):
         await wire.call("CLIENT", "NOSUCH")
-    refused = connection.translated("NOPERM User app has no permissions to run the 'info' command")
+    refused = translated("NOPERM User app has no permissions to run the 'info' command")
     assert isinstance(refused, RightMissing)
     assert isinstance(refused, StoreUnavailable)
 

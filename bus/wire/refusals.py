@@ -1,0 +1,49 @@
+"""Refusals: is an error reply about what was asked, or about the state that Redis is in?
+
+Few are about what was asked, and those are known: to ask again would not help. Every other, also one that nobody has
+heard of (a proxy's, a hosted server's), is a state to live through.
+"""
+
+import re
+
+from bus.errors import BusError, GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
+
+ELSEWHERE = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "NOREPLICAS", "NOAUTH"})
+"""Said by who is not, or not any more, the server that serves us: its address may lead to another by now."""
+
+_ABOUT_US = frozenset({"WRONGTYPE", "BUSYGROUP", "CROSSSLOT"})
+_KNOWN = {*_ABOUT_US, *ELSEWHERE, "NOSCRIPT", "NOGROUP", "NOPERM", "OOM", "MISCONF"}
+# What follows ERR when it is about a command's arguments, or about a script of ours.
+_ARGUMENTS = re.compile(
+    r"syntax error|wrong number of arg|no such key|invalid |unrecognized |unbalanced |number of keys|protocol error|"
+    r"value is |hash value |resulting score|timeout is |count (must|should) be |string exceeds|index out of range|"
+    r"db index|increment or decrement|min or max |the (id specified|xgroup subcommand|stream has exhausted)|"
+    r"error compiling script|error running script|lua redis lib|user_script:",
+    re.IGNORECASE,
+)
+_NO_COMMAND = re.compile(r"unknown (sub)?command", re.IGNORECASE)
+_IN_SCRIPT = re.compile(r" on @user_script:\d+")
+_KILLED = re.compile(r".*script killed by user", re.IGNORECASE)
+
+
+def translated(text: str) -> BusError:
+    """Return our error for a reply that is an error. The first *word* decides: BUSY is not BUSYGROUP."""
+    word, _, rest = text.partition(" ")
+    if word == "ERR" and rest.partition(" ")[0] in _KNOWN:  # fakeredis puts ERR before Redis's own word
+        text = rest
+        word, _, rest = text.partition(" ")
+    if word == "NOSCRIPT":
+        return ScriptMissing(text)
+    if word == "NOGROUP":
+        return GroupMissing(text)
+    if word == "NOPERM" or (word == "ERR" and _NO_COMMAND.match(rest)):
+        return RightMissing(f"Redis refuses a command: {text}", state=word)
+    if word in _ABOUT_US or (word == "ERR" and _is_about_us(rest)):
+        return StoreError(text)
+    return StoreUnavailable(f"Redis cannot serve now: {text}", state=word)
+
+
+def _is_about_us(text: str) -> bool:
+    if _KILLED.match(text):
+        return False
+    return bool(_ARGUMENTS.match(text) or _IN_SCRIPT.search(text))
