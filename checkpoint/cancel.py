@@ -23,16 +23,18 @@ async def cancel(wire: Wire, run: str, why: str) -> Word:
     if found is None:
         return "gone"
     is_unstarted = found.status == "queued" and found.started is None
-    return await cancel_of(wire, found.function, run, why, unstarted=found if is_unstarted else None)
+    return await cancel_of(wire, found.function, run, why, unstarted=found if is_unstarted else None, patience=10.0)
 
 
-async def cancel_of(wire: Wire, slug: str, run: str, why: str, *, unstarted: Run | None = None) -> Word:
+async def cancel_of(
+    wire: Wire, slug: str, run: str, why: str, *, unstarted: Run | None = None, patience: float | None = None
+) -> Word:
     """Cancel a run of a function; `unstarted` is what is known of it when no worker may have written it yet."""
     known: list[Argument] = [b"", "", "", 0, ""]
     if unstarted is not None:
         event = bytes(unstarted.event or b"null")
         known = [event, unstarted.source, unstarted.parent, unstarted.queued, unstarted.rerun_of]
-    return (await _cancel(wire, slug, why, [run, *known], 10.0))[0]
+    return (await _cancel(wire, slug, why, [run, *known], patience))[0]
 
 
 async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> None:

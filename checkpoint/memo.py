@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from bus import codec
-from bus.errors import StepFailed
+from bus.errors import StepFailed, StoreError, StoreUnavailable
 
 MAX_STEPS = 1_000
 MAX_STATE_BYTES = 32 * 1024 * 1024
@@ -44,6 +44,16 @@ def leaves(error: BaseException) -> list[BaseException]:
         group = cast("BaseExceptionGroup[BaseException]", error)
         return [leaf for inner in group.exceptions for leaf in leaves(inner)]
     return [error]
+
+
+def of_redis(error: BaseException) -> StoreError | StoreUnavailable | None:
+    """Return Redis's error when an exception, or each of a group, is one: then no code of the author's has failed."""
+    found: StoreError | StoreUnavailable | None = None
+    for leaf in leaves(error):
+        if not isinstance(leaf, StoreError | StoreUnavailable):
+            return None
+        found = found or leaf
+    return found
 
 
 class Memo(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 import time
 
-from bus.errors import GroupMissing, StoreUnavailable
+from bus.errors import GroupMissing
 from bus.failpoints import reached
 from bus.observe.signals import Signals
 from bus.wire.streams import RELEASED, claim, pending, take
@@ -29,7 +29,7 @@ class Claimer:
     async def sweep(self) -> None:
         """Look once; called every sweep interval."""
         source = self.source
-        if not source.lease.begun or self._capacity.free <= 0:
+        if not source.lease.is_fresh() or self._capacity.free <= 0:
             return
         try:
             await self._claim()
@@ -38,7 +38,7 @@ class Claimer:
                 self._looked = time.monotonic()
                 self._reader.broke = False
                 await self._take_strangers()
-        except (StoreUnavailable, GroupMissing):
+        except GroupMissing:
             return  # the reader tells of it, and makes the group again
 
     async def _claim(self) -> None:

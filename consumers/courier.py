@@ -13,7 +13,7 @@ import msgspec
 
 from bus import codec
 from bus.answer import answers
-from bus.errors import BusError, ConfigError
+from bus.errors import ConfigError
 from bus.event import Outgoing, RawEvent
 from bus.failpoints import reached
 from bus.ids import entry_ms, entry_place, run_id
@@ -32,6 +32,7 @@ from consumers.cancels import Cancels
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
 from consumers.exits import Exits
+from consumers.failing import Failing, tell
 from consumers.heard import Heard
 from consumers.quiet import outside
 
@@ -77,15 +78,14 @@ class Courier:
 
     async def watch(self) -> None:
         """Look once a second which events are waited for, and who hears of ends; runs until cancelled."""
+        failing = Failing(self._signals, "looking for waits failed")
         while True:
-            try:
+            with failing:
                 await self._heard.look(self._wire)
                 for name in await names_waited_for(self._wire, await self._wire.moment()):
                     if name not in self._names:
                         await self._open_waits(name)
                         self._names.add(name)
-            except BusError as error:
-                self._signals.notice("looking for waits failed", error=str(error))
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._expected.wait()
@@ -131,7 +131,7 @@ class Courier:
             )
         except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
             self._exits.leave(delivery, "lost")
-            self._signals.notice("carrying failed; it is tried again", stream=delivery.source.stream, error=repr(error))
+            tell(self._signals, "carrying failed; it is tried again", error, stream=delivery.source.stream)
             return
         reached("courier.told")
         self._exits.leave(delivery, "passed")

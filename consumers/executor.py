@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 
 from bus import codec
-from bus.errors import StoreUnavailable
 from bus.event import RawEvent
 from bus.failpoints import reached
 from bus.function import Function
@@ -33,10 +32,11 @@ from consumers.capacity import BEAT_S, Capacity
 from consumers.delivery import Delivery
 from consumers.errands import Errands
 from consumers.exits import Exits
+from consumers.failing import FAILED, tell
 from consumers.handler import Left, Raised, Returned, call
 from consumers.heard import Heard
 from consumers.quiet import outside
-from consumers.starter import FAILED, Starter
+from consumers.starter import Starter
 from consumers.turn import LINGER_S, Parting, Turn
 
 LOOK_EVERY_S = 1.0
@@ -176,7 +176,7 @@ class Executor:
         error = recorded.exception()
         if error is not None:
             self._exits.leave(turn.delivery, "lost")
-            self._signals.notice(FAILED, error=repr(error))
+            tell(self._signals, FAILED, error)
             return
         reached("end.replied")
         word = recorded.result()
@@ -262,9 +262,13 @@ class Executor:
     async def _look_again(self, delivery: Delivery) -> None:
         """A write was refused: is the entry still pending for us? Then it is taken again, as if it had just come."""
         source = delivery.source
-        still_ours = delivery.consumer == source.lease.consumer and await is_pending_for(
-            self._wire, source.stream, source.group, delivery.id, delivery.consumer
-        )
+        try:
+            still_ours = delivery.consumer == source.lease.consumer and await is_pending_for(
+                self._wire, source.stream, source.group, delivery.id, delivery.consumer
+            )
+        except Exception:
+            self._exits.leave(delivery, "lost")
+            raise
         if still_ours:
             delivery.owner = ""
             source.taker.begin([delivery])
@@ -302,10 +306,7 @@ class Executor:
             if now - turn.begun >= LOOK_EVERY_S and not turn.over:
                 old.setdefault(turn.owned.slug, []).append(turn)
         for slug, turns in old.items():
-            try:
-                seen = await look(self._wire, slug, [(turn.owned.run, turn.known) for turn in turns])
-            except StoreUnavailable:
-                return
+            seen = await look(self._wire, slug, [(turn.owned.run, turn.known) for turn in turns])
             for turn, found in zip(turns, seen, strict=True):
                 if found.cancel is not None:
                     turn.cancel(found.cancel)
@@ -361,7 +362,7 @@ class Executor:
     def _background_done(self, task: asyncio.Task[Any]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._signals.notice(FAILED, error=repr(error))
+            tell(self._signals, FAILED, error)
 
     async def settled(self) -> None:
         """Wait until all that was begun is recorded and acknowledged."""

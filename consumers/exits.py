@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from bus.errors import StoreUnavailable
 from bus.failpoints import reached
 from bus.observe.signals import Signals
 from bus.wire.streams import acknowledge, acknowledge_turns, release
 from bus.wire.wire import Wire
 from consumers.delivery import Delivery, Source
+from consumers.failing import Failing
 from consumers.places import SharedPlaces
 from consumers.quiet import outside
 
@@ -35,7 +35,7 @@ class Exits:
 
     def __init__(self, wire: Wire, signals: Signals, places: SharedPlaces) -> None:
         self._wire = wire
-        self._signals = signals
+        self._failing = Failing(signals, "letting entries go failed; they are taken up again")
         self._places = places
         self._loop = asyncio.get_running_loop()
         self._leaving: dict[tuple[Source, bool], list[tuple[Delivery, str]]] = {}
@@ -82,13 +82,16 @@ class Exits:
     async def _acknowledge(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
         """Acknowledge, in a later write than the answer that came before: else a refused end would be a lost run."""
         ids = [delivery.id for delivery, _ in deliveries]
-        if source.is_deleted_when_done:
-            await acknowledge_turns(self._wire, source.stream, source.group, ids)
-        else:
-            await acknowledge(self._wire, source.stream, source.group, ids)
+        is_told = False
+        with self._failing:  # then they stay pending, and are taken up again
+            if source.is_deleted_when_done:
+                await acknowledge_turns(self._wire, source.stream, source.group, ids)
+            else:
+                await acknowledge(self._wire, source.stream, source.group, ids)
+            is_told = True
         for delivery, failpoint in deliveries:
             source.drop(delivery)
-            if failpoint:
+            if is_told and failpoint:
                 reached(failpoint)
 
     async def _give_back(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
@@ -101,13 +104,6 @@ class Exits:
             source.drop(delivery)
             by_consumer.setdefault(delivery.consumer, []).append(delivery.id)
         for consumer, ids in by_consumer.items():
-            try:
+            with self._failing:
                 await release(self._wire, source.stream, source.group, consumer, ids)
-            except StoreUnavailable as error:
-                self._signals.notice(
-                    "entries could not be given back; they are taken up when the lease ends",
-                    stream=source.stream,
-                    entries=len(ids),
-                    error=str(error),
-                )
         reached("release.replied")

@@ -10,7 +10,7 @@ from bus.codec import NotJson
 from bus.context import Context
 from bus.errors import EventInvalid, NonRetriable, RetryAfter, StepFailed
 from bus.retry import asked_delay_ms
-from checkpoint.memo import Failure, leaves
+from checkpoint.memo import Failure, leaves, of_redis
 from consumers import quiet
 from consumers.steps.contract import TurnStep
 from consumers.turn import Turn
@@ -59,6 +59,8 @@ async def call(turn: Turn, state: object) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker
+        if not turn.over and (of_store := of_redis(error)) is not None:
+            turn.give_up(of_store)
         outcome = Left() if turn.over else _raised(turn, error)
         _let_go(error)
         return outcome
@@ -108,7 +110,8 @@ async def _save_due_sleeps(turn: Turn) -> None:
         if noted.kind == "sleep" and noted.due is not None and noted.due <= now and step not in turn.memos
     )
     for _, step in due:
-        await turn.record_sleep(step)
+        with turn.at_work():
+            await turn.record_sleep(step)
 
 
 def _let_go(error: BaseException) -> None:

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from bus import codec
-from bus.errors import BusError
 from bus.function import Function
 from bus.observe.signals import Signals
 from bus.wire import keys
 from bus.wire.retry import patiently
 from bus.wire.wire import Wire
+from consumers.failing import Failing
 
 LOOK_EVERY_S = 1.0
 
@@ -46,12 +46,11 @@ class Names:
 
     async def watch(self, signals: Signals) -> None:
         """Look once a second whether there are more names than before; runs until cancelled."""
+        failing = Failing(signals, "looking for new event names failed", function=self._function.slug)
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            try:
+            with failing:
                 count = await self._wire.call("ZCARD", keys.event_names())
                 if count != self._seen:
                     await self.look()
                     self._seen = count
-            except BusError as error:
-                signals.notice("looking for new event names failed", function=self._function.slug, error=str(error))

@@ -17,6 +17,7 @@ from bus.wire.leases import Leases, Place
 from bus.wire.retry import patiently
 from bus.wire.wire import Wire
 from consumers.delivery import Delivery
+from consumers.failing import tell
 from consumers.quiet import outside
 
 
@@ -93,7 +94,7 @@ class SharedPlaces:
                     slug, hold = line.decode().split("|", 1)
                     await patiently(lambda slug=slug, hold=hold: self._try(slug, hold), 5.0)
         except BusError as error:  # then its lease ends
-            self._signals.notice("giving back a shared place failed", error=str(error))
+            tell(self._signals, "giving back a shared place failed", error)
 
     async def _try(self, slug: str, hold: str) -> Any:
         return await self._wire.script("line_try", [keys.function(slug)], hold)

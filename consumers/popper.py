@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from bus.errors import BusError, StoreUnavailable
 from bus.observe.signals import Signals
 from bus.wire.wire import Wire
 from checkpoint.pop import pop
@@ -10,6 +9,7 @@ from consumers.bell import Bell
 from consumers.capacity import Capacity
 from consumers.delivery import Source
 from consumers.executor import Executor
+from consumers.failing import Failing
 
 LOOK_EVERY_S = 1.0
 AT_ONCE = 50
@@ -37,7 +37,7 @@ class Popper:
         self._capacity = capacity
         self._executor = executor
         self._line = line
-        self._signals = signals
+        self._failing = Failing(signals, "giving places failed", function=queue.group)
         self._expect = expect
         self._stopping = False
 
@@ -52,8 +52,8 @@ class Popper:
             await self._pop()
 
     async def _pop(self) -> None:
-        try:
-            while (room := self._capacity.room) > 0 and self._queue.lease.begun and not self._stopping:
+        with self._failing:  # what was read and is not in hand is taken up as a stranger; the next look is in a second
+            while (room := self._capacity.room) > 0 and self._queue.lease.is_fresh() and not self._stopping:
                 consumer, most = self._queue.lease.consumer, min(room, AT_ONCE)
                 popped = await pop(self._wire, self._queue.function, consumer, most)
                 deliveries = self._queue.receive(popped.entries, consumer)
@@ -67,7 +67,3 @@ class Popper:
                     self._expect(popped.next_ms)
                 if popped.taken < most:
                     break
-        except StoreUnavailable:
-            pass  # what was read is taken up as a stranger; the next look is in a second
-        except BusError as error:
-            self._signals.notice("giving places failed", function=self._queue.group, error=str(error))

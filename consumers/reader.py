@@ -8,7 +8,7 @@ from bus.errors import BusError, GroupMissing, StoreUnavailable
 from bus.failpoints import reached
 from bus.observe.signals import Signals
 from bus.wire.pipeline import Pipe
-from bus.wire.retry import pause
+from bus.wire.retry import Tries
 from bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK
 from bus.wire.streams import ensure_group, fields_of
 from bus.wire.wire import Wire
@@ -16,8 +16,10 @@ from consumers.arrivals import Arrivals
 from consumers.capacity import Capacity
 from consumers.delivery import Source
 from consumers.exits import Exits
+from consumers.failing import Failing
 
 BLOCK_MS = 2_000
+_AGAIN_S = 1.0
 _FAKE_PAUSE_S = 0.005
 
 
@@ -71,38 +73,40 @@ class Reader:
 
     async def run(self) -> None:
         """Read until stop()."""
-        tries, full = 0, False
+        failing = Failing(self._signals, "reading failed", stream=self.source.stream)
+        tries, full = Tries(), False
         try:
             while not self._stopping:
                 await self._capacity.wait_room(first=self.source.kind == "queue")
-                while not self.source.lease.begun and not self._stopping:
+                while not self.source.lease.is_fresh() and not self._stopping:
                     await self.source.lease.renewed()
                 if self._stopping:
                     return
-                try:
-                    full = await self._read(full=full)
-                    tries = 0
-                except GroupMissing:
-                    if self.source.kind == "waits":  # nobody waits any more
-                        await self._when_gone()
-                        return
-                    # Flushed, or failed over to before the group: made again where its trigger was registered.
-                    self._signals.notice("a consumer group is gone; was Redis wiped?", stream=self.source.stream)
-                    await self._when_gone()
-                    await ensure_group(self._wire, self.source.stream, self.source.group, self._since_ms)
-                except StoreUnavailable as error:
-                    self.broke = True
-                    self._client_id, self._is_asked = None, False
-                    if tries == 0 and not self._stopping:
-                        self._signals.notice("reading waits for Redis", stream=self.source.stream, error=str(error))
-                    tries += 1
-                    await asyncio.sleep(pause(tries))
-                except Exception as error:  # noqa: BLE001 - the loop's top: one bad entry must not end a worker
-                    self.broke = True  # what was read stays pending and is taken up again
-                    self._signals.notice("reading failed", stream=self.source.stream, error=repr(error))
-                    await asyncio.sleep(1.0)
+                wait = _AGAIN_S
+                with failing:
+                    try:
+                        full = await self._read(full=full)
+                    except GroupMissing:
+                        if self.source.kind == "waits":  # nobody waits any more
+                            await self._when_gone()
+                            return
+                        await self._make_group()
+                    except StoreUnavailable as error:
+                        self._client_id, self._is_asked = None, False
+                        wait = tries.pause(error)
+                        raise
+                    tries = Tries()
+                    continue
+                self.broke = True  # what was read stays pending and is taken up again
+                await asyncio.sleep(wait)
         finally:
             await self._pipe.close()
+
+    async def _make_group(self) -> None:
+        """Flushed, or failed over to before the group: made again where its trigger was registered."""
+        self._signals.notice("a consumer group is gone; was Redis wiped?", stream=self.source.stream)
+        await self._when_gone()
+        await ensure_group(self._wire, self.source.stream, self.source.group, self._since_ms)
 
     async def _read(self, *, full: bool) -> bool:
         await self.open()

@@ -7,11 +7,11 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 
-from bus.errors import BusError, StoreUnavailable
 from bus.observe.signals import Signals
 from bus.wire.fitness import server_id
 from bus.wire.wire import Wire
 from checkpoint.check import Unheld, active, repair, unheld
+from consumers.failing import Failing
 
 LOOK_EVERY_S = 5.0
 EVERY_S = 60.0
@@ -29,10 +29,11 @@ class Repair:
     async def run(self) -> None:
         """Look until cancelled."""
         server, passed = "", EVERY_S * random.random()
+        failing = Failing(self._signals, "looking for runs without a holder failed")
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             passed += LOOK_EVERY_S
-            try:
+            with failing:
                 now = await server_id(self._wire)
                 if server and now != server:
                     self._signals.notice("the server is another than before, or was restarted: all runs are looked at")
@@ -41,10 +42,6 @@ class Repair:
                     passed = 0.0
                     await self.next_page()
                 server = now
-            except StoreUnavailable:
-                continue
-            except BusError as error:
-                self._signals.notice("looking for runs without a holder failed", error=str(error))
 
     async def everything(self) -> None:
         """Look at every run that has not ended."""

@@ -9,6 +9,7 @@ import contextvars
 import heapq
 from typing import Any, Protocol
 
+from bus.errors import BusError, StoreError, StoreUnavailable
 from bus.function import Function
 from bus.observe.signals import RunParked, Signals
 from bus.wire.wire import Wire
@@ -43,6 +44,9 @@ class Host(Protocol):
 
     def refused(self, word: Word) -> None:
         """Park was told over, lost or absent."""
+
+    def give_up(self, error: BusError) -> None:
+        """Redis failed under the turn."""
 
     def cancel(self, why: Failure | None) -> None:
         """The run is cancelled."""
@@ -242,7 +246,11 @@ class Rest:
 
     async def _park(self, due_ms: int) -> None:
         turn = self._turn
-        parked = await park(turn.wire, turn.owned, known=turn.known, due=str(due_ms))
+        try:
+            parked = await park(turn.wire, turn.owned, known=turn.known, due=str(due_ms))
+        except (StoreError, StoreUnavailable) as error:
+            turn.give_up(error)
+            return
         if turn.over:
             return
         if parked.word == "wake":

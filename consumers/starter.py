@@ -23,11 +23,10 @@ from consumers import cancels
 from consumers.capacity import Capacity
 from consumers.delivery import Delivery
 from consumers.exits import Exit, Exits
+from consumers.failing import FAILED
 from consumers.heard import Heard
 from consumers.line import Line
 from consumers.quiet import outside
-
-FAILED = "the engine failed at a run; it is taken up again"
 
 Made = Callable[[Function, str, RawEvent], None]
 Go = Callable[[Delivery, RawEvent | None, Asked, Started], None]

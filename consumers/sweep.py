@@ -4,11 +4,11 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from bus.errors import BusError
 from bus.observe.signals import Signals
 from bus.wire.wire import Wire
 from checkpoint.retention import AT_ONCE, TRIM_AT_ONCE, forget_workers, tidy_runs, trim_events
 from checkpoint.waits import GROUP, end_waits
+from consumers.failing import Failing
 
 EVERY_S = 60.0
 _FIRST_S = 5.0
@@ -30,11 +30,10 @@ class Sweep:
     async def run(self) -> None:
         """Sweep until cancelled."""
         await asyncio.sleep(random.uniform(0, _FIRST_S))
+        failing = Failing(self._signals, "sweeping failed")
         while True:
-            try:
+            with failing:
                 await self.once()
-            except BusError as error:
-                self._signals.notice("sweeping failed", error=str(error))
             await asyncio.sleep(EVERY_S * random.uniform(0.8, 1.2))
 
     async def once(self) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 
 from bus.cron import Cron
-from bus.errors import BusError, StoreUnavailable
 from bus.observe.signals import Signals
 from bus.wire.wire import Wire
+from consumers.failing import Failing
 from producers.cron import tick
 
 _LONGEST_S = 30.0
@@ -27,12 +27,9 @@ class Ticker:
 
     async def run(self) -> None:
         """Tick until cancelled."""
+        failing = Failing(self._signals, "a schedule failed", function=self._slug)
         while True:
-            try:
+            wait = _AGAIN_S
+            with failing:
                 wait = await self.once()
-            except StoreUnavailable:
-                wait = _AGAIN_S
-            except BusError as error:
-                self._signals.notice("a schedule failed", function=self._slug, error=str(error))
-                wait = _AGAIN_S
             await asyncio.sleep(min(_LONGEST_S, wait))

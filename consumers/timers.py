@@ -6,10 +6,10 @@ Sleeps until the earliest due it knows of: its own parks tell it, others' are se
 import asyncio
 import time
 
-from bus.errors import BusError, StoreUnavailable
 from bus.observe.signals import Signals
 from bus.wire.wire import Wire
 from checkpoint.resolve import fire_timers
+from consumers.failing import Failing
 
 _LOOK_EVERY_S = 1.0
 
@@ -20,6 +20,7 @@ class Timers:
     def __init__(self, wire: Wire, slug: str, signals: Signals) -> None:
         self._wire = wire
         self._signals = signals
+        self._failing = Failing(signals, "firing timers failed", function=slug)
         self._slug = slug
         self._stopping = False
         self._next = 0.0
@@ -51,17 +52,12 @@ class Timers:
                     break
 
     async def _fire(self) -> float:
-        try:
+        with self._failing:
             fired = await fire_timers(self._wire, self._slug)
-        except StoreUnavailable:
-            return _LOOK_EVERY_S
-        except BusError as error:
-            self._signals.notice("firing timers failed", function=self._slug, error=str(error))
-            return _LOOK_EVERY_S
-        for member in fired.dropped:
-            self._signals.notice("a timer makes no sense; it is dropped", function=self._slug, timer=member)
-        if fired.more:
-            return 0.0
-        if fired.next_ms is None:
-            return _LOOK_EVERY_S
-        return min(_LOOK_EVERY_S, (fired.next_ms + 1) / 1_000)
+            for member in fired.dropped:
+                self._signals.notice("a timer makes no sense; it is dropped", function=self._slug, timer=member)
+            if fired.more:
+                return 0.0
+            if fired.next_ms is not None:
+                return min(_LOOK_EVERY_S, (fired.next_ms + 1) / 1_000)
+        return _LOOK_EVERY_S

@@ -8,15 +8,14 @@ From then on every `step.…` raises TurnOver and runs nothing.
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, cast
 
 from msgspec import Raw
 
-from bus.errors import NonRetriable
+from bus.errors import BusError, NonRetriable
 from bus.event import RawEvent
 from bus.function import Function
 from bus.observe.signals import Signals, StepSaved
@@ -26,9 +25,11 @@ from checkpoint.memo import Failure, Memo, Open
 from checkpoint.owned import Owned, Word
 from checkpoint.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
 from checkpoint.start import Started
+from consumers.atwork import AtWork
 from consumers.bodies import Bodies
 from consumers.delivery import Delivery
 from consumers.errands import Errands
+from consumers.failing import FAILED
 from consumers.interrupts import TurnOver
 from consumers.progress import Progress
 from consumers.rest import Rest
@@ -213,14 +214,15 @@ class Turn:
         if self._rest is not None:
             self._rest.touch()
 
-    @contextmanager
-    def at_work(self) -> Generator[None]:
-        """begin_work … end_work."""
-        self.begin_work()
-        try:
-            yield
-        finally:
-            self.end_work()
+    def at_work(self, *, is_body: bool = False) -> AtWork:
+        """begin_work (or begin_body) … end_work, around all that a run asks of Redis."""
+        return AtWork(self, self.begin_body if is_body else self.begin_work)
+
+    def give_up(self, error: BusError) -> None:
+        """Redis failed under the turn: its entry stays pending, and is taken up again."""
+        if not self.over and not self.wire.is_in_trouble:  # else it is told of already
+            self.signals.notice(FAILED, function=self.function.slug, run=self.owned.run, error=str(error))
+        self.part("abandoned")
 
     def tell_progress(self, progress: bytes) -> None:
         """Show how far the run is."""
@@ -473,7 +475,5 @@ class Turn:
     async def gone(self) -> list[str]:
         """Wait until the run's tasks have ended, at most a second; return where those stand that have not."""
         tasks = {task for task in self.tasks if not task.done()}
-        if tasks:
-            _, alive = await asyncio.wait(tasks, timeout=LINGER_S)
-            return [str(task.get_coro()) for task in alive]
-        return []
+        alive = (await asyncio.wait(tasks, timeout=LINGER_S))[1] if tasks else ()
+        return [str(task.get_coro()) for task in alive]

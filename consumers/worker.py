@@ -38,6 +38,7 @@ from consumers.delivery import Delivery, Source
 from consumers.errands import Errands
 from consumers.executor import Executor
 from consumers.exits import Exits
+from consumers.failing import Failing, tell
 from consumers.heard import Heard
 from consumers.intake import Intake
 from consumers.names import Names
@@ -335,13 +336,12 @@ class Worker:
             loops.cancel_scope.cancel()
 
     async def _sweep(self) -> None:
+        failing = Failing(self.signals, "looking for what others left failed")
         while True:
             await asyncio.sleep(self.settings.sweep_ms / 1_000)
             for claimer in tuple(self._claimers):
-                try:
+                with failing:
                     await claimer.sweep()
-                except BusError as error:
-                    self.signals.notice("looking for what others left failed", error=str(error))
 
     def _parked(self, function: Function, due_in_ms: int) -> None:
         self._timers[function.slug].expect(due_in_ms)
@@ -373,7 +373,7 @@ class Worker:
             try:
                 await take_back_crashes(self._wire, slug, consumer, held)
             except BusError as error:
-                self.signals.notice("taking back crashes failed", function=slug, error=str(error))
+                tell(self.signals, "taking back crashes failed", error, function=slug)
 
     async def _drain(self) -> None:
         """Stop reading; finish or park; give back what is left, but for what a thread still does."""

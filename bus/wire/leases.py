@@ -6,7 +6,6 @@ thread lets go when the loop has stood still for `stall` (default 10 min): a dea
 """
 
 import asyncio
-import contextlib
 import sys
 import threading
 import time
@@ -26,6 +25,8 @@ _log = structlog.get_logger("lease")
 # CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not (reliability S3).
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BEAT_S = 1.0
+_AGAIN_S = 0.4
+"""How soon a renewal that was not granted is tried again: readers wait for it."""
 
 
 def _boot() -> float:
@@ -47,7 +48,11 @@ class Lease:
         self._renewed: list[asyncio.Future[None]] = []
 
     def is_fresh(self) -> bool:
-        """Return whether the lease is surely in force, by the local clock alone."""
+        """Return whether the lease is surely in force, by the local clock alone.
+
+        Nothing is read, claimed or begun under one that is not: it would be given up when the loss is heard of, and
+        wait another lease.
+        """
         return self.begun and _boot() < self._fresh_until
 
     def may_judge(self, lease_ms: int) -> bool:
@@ -158,10 +163,11 @@ class Leases:
         script, places = scripts["lease_renew"].text, scripts["limit_renew"].text
         while not self._stopping:
             self._wake.clear()
-            if not self._stalled():
-                self._renew(client, script)
-                self._renew_places(client, places)
-            self._wake.wait(self._settings.renew_ms / 1_000)
+            pause = self._settings.renew_ms / 1_000
+            if not self._stalled() and not (self._renew(client, script) and self._renew_places(client, places)):
+                client.connection_pool.disconnect()  # its address may lead to another server by now
+                pause = min(pause, _AGAIN_S)
+            self._wake.wait(pause)
         client.close()
 
     def _stalled(self) -> bool:
@@ -181,7 +187,8 @@ class Leases:
             )
         return still * 1_000 > self._settings.stall_ms
 
-    def _renew(self, client: Any, script: str) -> None:
+    def _renew(self, client: Any, script: str) -> bool:
+        """Renew all leases; return whether the server answered for each."""
         leases, sent = self._leases, _boot()
         pipe = client.pipeline(transaction=False)
         for lease in leases:
@@ -196,8 +203,8 @@ class Leases:
         except connection.threaded_errors:
             for lease in leases:
                 lease.broken()
-            return
-        again = False
+            return False
+        again, is_served = False, not any(isinstance(reply, Exception) for reply in replies)
         for lease, reply in zip(leases, replies, strict=False):
             if isinstance(reply, Exception):
                 lease.broken()
@@ -211,8 +218,10 @@ class Leases:
             self._tell(lease.tell)
         if again:
             self._wake.set()
+        return is_served
 
-    def _renew_places(self, client: Any, script: str) -> None:
+    def _renew_places(self, client: Any, script: str) -> bool:
+        """Renew all shared places; return whether the server answered for each."""
         holders: dict[tuple[str, int], list[str]] = {}
         for place in tuple(self._places):
             holders.setdefault((place.limit, place.most), []).append(place.holder)
@@ -220,10 +229,13 @@ class Leases:
         for (limit, most), all_holders in holders.items():
             for part in parts(all_holders):
                 pipe.execute_command("EVAL", script, 1, keys.limit(limit), "", self._settings.lease_ms, most, *part)
-        if holders:
-            # An answer changes nothing: a place that could not be renewed ends with its lease.
-            with contextlib.suppress(*connection.threaded_errors):
-                pipe.execute(raise_on_error=False)
+        if not holders:
+            return True
+        try:
+            replies = pipe.execute(raise_on_error=False)
+        except connection.threaded_errors:
+            return False
+        return not any(isinstance(reply, Exception) for reply in replies)
 
     def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():

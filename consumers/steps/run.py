@@ -16,7 +16,7 @@ from bus.errors import NonRetriable, RetryAfter, StepFailed
 from bus.failpoints import reached
 from bus.observe.signals import AttemptFailed
 from bus.retry import Retry, asked_delay_ms, of
-from checkpoint.memo import MAX_RESULT_BYTES, Failure, Memo
+from checkpoint.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
 from consumers.stepids import in_body
 from consumers.turn import Turn
 
@@ -77,9 +77,8 @@ async def _attempt(
     wanted: Any,
 ) -> "Memo | _Again | tuple[Any]":
     """Run the body once and record what came of it; a fresh result comes in a tuple of one."""
-    turn.begin_body()
     started = time.monotonic()
-    try:
+    with turn.at_work(is_body=True):
         if not turn.lease_is_fresh():
             await turn.lease_renewed()
         turn.speak_up()
@@ -88,6 +87,9 @@ async def _attempt(
             result = await _body(turn, target, args, timeout)
             data, value = _through_json(step, result, wanted)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
+            of_store = of_redis(error)
+            if of_store is not None:
+                raise of_store from None
             return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
         finally:
             opened = turn.bodies.ends(step)
@@ -96,8 +98,6 @@ async def _attempt(
             step, "run", data=data, attempts=attempt + 1, took_ms=_ms(turn, started), opened=opened or attempt > 0
         )
         return (value,) if stands is None else stands
-    finally:
-        turn.end_work()
 
 
 def _ms(turn: Turn, started: float) -> int:

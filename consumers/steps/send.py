@@ -17,13 +17,10 @@ async def send_event(turn: Turn, step: str, events: Sequence[EventData | NewEven
     turn.awaited(step)
     memo = await turn.replayed(step)
     if memo is None:
-        turn.begin_work()
-        try:
+        with turn.at_work():
             ids = await _publish(turn, step, events)
             data = codec.encode(ids)
             stands = await turn.save(step, "send", data=data)
-        finally:
-            turn.end_work()
         if stands is None:
             return ids
         memo = stands

@@ -169,7 +169,8 @@ def test_a_worker_that_never_met_redis_still_ends_when_told(tmp_path: Path) -> N
     environ = {"CHAOS_JOURNAL": str(tmp_path / "journal")}
     url = f"redis://127.0.0.1:{free_port()}"
     with WorkerProcess("tests.chaos.app:app", url, log=tmp_path / "log", environ=environ) as worker:
-        time.sleep(1.5)
+        while b"no Redis at" not in worker.log.read_bytes():
+            time.sleep(0.02)
         worker.signal(signal.SIGTERM)
         assert worker.process.wait(5) == 0
 

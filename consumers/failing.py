@@ -1,0 +1,40 @@
+"""Failing: what keeps going wrong in a loop is told once, not every round, and the loop goes on."""
+
+from types import TracebackType
+from typing import Any
+
+from bus.errors import BusError, StoreUnavailable
+from bus.observe.signals import Signals
+
+FAILED = "the engine failed at a run; it is taken up again"
+
+
+def tell(signals: Signals, words: str, error: BaseException, **fields: Any) -> None:
+    """Tell of what failed and is tried again, but not of what waits for Redis: the wire tells of that, once for all."""
+    if not isinstance(error, StoreUnavailable):
+        signals.notice(words, error=str(error) if isinstance(error, BusError) else repr(error), **fields)
+
+
+class Failing:
+    """Stands around one round of a loop: `with failing:`. No error leaves it, so that the next round tries again.
+
+    An error is told when it is another than the round before had.
+    """
+
+    def __init__(self, signals: Signals, words: str, **fields: Any) -> None:
+        self._signals = signals
+        self._words = words
+        self._fields = fields
+        self._last = ""
+
+    def __enter__(self) -> None:
+        """Begin a round."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        """End it."""
+        if error is not None and not isinstance(error, Exception):
+            return False
+        last, self._last = self._last, repr(error)
+        if error is not None and last != self._last:
+            tell(self._signals, self._words, error, **self._fields)
+        return True
