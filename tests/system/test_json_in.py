@@ -14,7 +14,7 @@ from bus.settings import Settings
 from bus.wire import keys
 from web import create_app
 
-RUN = ulid()
+RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 DEEP = "[" * 965 + "]" * 965
 FUNCTION = {
     "bus": "t", "id": "f", "name": "f", "slug": "t-f", "on": ["a"], "events": ["a"], "retries": 4, "code": "x",

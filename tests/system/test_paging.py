@@ -19,6 +19,7 @@ from checkpoint.history import STATUSES
 from checkpoint.listing import list_runs
 from web import create_app
 
+RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SLUGS = ("t-a", "t-b")
 
 
@@ -166,7 +167,7 @@ def test_a_limit_that_is_no_plain_number_is_refused_with_what_would_do(http: Tes
 
 
 @pytest.mark.parametrize(
-    "cursor", ["x", "5", "5-", "\u0665-" + ulid(), "-5-" + ulid(), "9" * 4_301 + "-" + ulid(), "5-" + "x" * 26]
+    "cursor", ["x", "5", "5-", "\u0665-" + RUN, "-5-" + RUN, "9" * 4_301 + "-" + RUN, "5-" + "x" * 26]
 )
 def test_a_cursor_that_is_none_of_ours_is_refused(http: TestClient, cursor: str) -> None:
     answer = http.get("/v1/runs", params={"cursor": cursor})
