@@ -5,11 +5,11 @@ the event's name and the function's slug: a script touches one tag, so a busy bu
 (but run_arrive, which start stands in for).
 """
 
-from functools import cache
+from functools import lru_cache
 from urllib.parse import quote
 
 
-@cache
+@lru_cache(maxsize=4_096)  # also of ids and names that strangers choose
 def _coded(name: str) -> str:
     return quote(name, safe="/")
 

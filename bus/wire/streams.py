@@ -1,5 +1,6 @@
 """Streams: append events, read a group's entries, acknowledge, give back, and take up what was forgotten."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,10 @@ from bus.wire.wire import Wire
 RELEASED = "@released"
 """The consumer that never has a lease: what it has pending is claimed at once."""
 
+_ANNOUNCE_EVERY_S = 5.0
+"""How often a publisher tells of a name it goes on using: the list of names may be lost, and it alone knows."""
+
+_MOST_KNOWN = 10_000
 _LONGEST_TS = len(str(LATEST_MS))
 
 Fields = dict[bytes, bytes]
@@ -46,21 +51,23 @@ class Publisher:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._known: set[str] = set()
+        self._known: dict[str, float] = {}
+        """Until when (monotonic, s) each name needs no announcement."""
 
     async def publish(self, events: Sequence[Outgoing], patience: float = 10.0) -> list[Stored]:
         """Store events, all in one write; PublishFailed with those stored when Redis stays away for `patience` s."""
         stored: list[Stored] = []
         failure: StoreUnavailable | StoreError | None = None
         try:
-            await self._announce({event.name for event in events} - self._known, patience)
+            now, known = time.monotonic(), self._known
+            await self._announce({event.name for event in events if known.get(event.name, 0.0) < now}, patience)
         except StoreUnavailable as error:
             raise PublishFailed(stored, error) from None
         calls = [self._first(event) for event in events]
         started: int | None = None
         for event, call in zip(events, calls, strict=True):  # all are looked at, also after one has failed
             try:
-                stored.append(self._stored(event, await call))
+                stored.append(_stored(event, await call or await self._made(event, patience)))
             except (ScriptMissing, StoreUnavailable) as error:
                 if failure is not None:
                     continue
@@ -81,46 +88,66 @@ class Publisher:
         return stored
 
     async def _announce(self, names: set[str], patience: float) -> None:
-        """Tell of names before their first event, so that nobody can miss it."""
+        """Tell of names before their first event, so that nobody can miss it; and now and then, should they be lost."""
         if not names:
             return
+        if len(self._known) + len(names) > _MOST_KNOWN:
+            self._known.clear()
         for part in parts(sorted(names), width=2):
             pairs: list[Argument] = [one for name in part for one in (self._wire.now or now_ms(), name)]
             await patiently(lambda part=pairs: self._wire.call("ZADD", keys.event_names(), "NX", *part), patience)
-        self._known |= names
+        self._known |= dict.fromkeys(names, time.monotonic() + _ANNOUNCE_EVERY_S)
 
-    def _first(self, event: Outgoing) -> Any:
+    def _first(self, event: Outgoing, *, makes_stream: bool = False) -> Any:
+        """Append an event; the reply is empty when there is no stream and it is not to be made."""
         fields = _fields(event)
-        if event.own_id:
-            return self._publish_once(event, fields)
-        return self._wire.call("XADD", keys.events(event.name), "*", *fields)
-
-    def _publish_once(self, event: Outgoing, fields: list[Argument]) -> Any:
+        if not event.own_id:
+            stream = keys.events(event.name)
+            if makes_stream:
+                return self._wire.call("XADD", stream, "*", *fields)
+            return self._wire.call("XADD", stream, "NOMKSTREAM", "*", *fields)
         script = self._wire.scripts["event_publish"]
         stream, seen = keys.events(event.name), keys.seen(event.name, event.id)
         dedupe = self._wire.settings.dedupe_ms
-        return self._wire.call("EVALSHA", script.sha, 2, stream, seen, self._wire.now, dedupe, *fields)
+        return self._wire.call(
+            "EVALSHA", script.sha, 2, stream, seen, self._wire.now, dedupe, int(makes_stream), *fields
+        )
+
+    async def _made(self, event: Outgoing, patience: float) -> Any:
+        """Append an event to a stream that is new, or has gone: wiped, or dropped because nobody used it.
+
+        The name is told of before and after: who drops a stream takes its name from the list, and then looks whether
+        the stream is there again.
+        """
+        await self._announce({event.name}, patience)
+        reply = await self._first(event, makes_stream=True)
+        await self._announce({event.name}, patience)
+        return reply
 
     async def _again(self, event: Outgoing, since: int, patience: float) -> Stored:
+        """Append an event whose first try may have been applied, after `since` (server ms); makes the stream."""
         fields = _fields(event)
         stream = keys.events(event.name)
+        await self._announce({event.name}, patience)
         if event.own_id:
             key = [stream, keys.seen(event.name, event.id)]
             reply = await self._wire.lasting_script(
-                "event_publish", key, self._wire.settings.dedupe_ms, *fields, patience=patience
+                "event_publish", key, self._wire.settings.dedupe_ms, 1, *fields, patience=patience
             )
         else:
             reply = await self._wire.lasting_script(
                 "event_publish_again", [stream], since - 60_000, event.id, *fields, patience=patience
             )
+        await self._announce({event.name}, patience)
         # "there" may be this very call's own first try: not a duplicate the caller should hear of.
         return Stored(event.id, reply[1].decode())
 
-    def _stored(self, event: Outgoing, reply: Any) -> Stored:
-        if isinstance(reply, bytes):
-            return Stored(event.id, reply.decode())
-        word, entry = reply
-        return Stored(event.id, entry.decode(), duplicate=word == b"there")
+
+def _stored(event: Outgoing, reply: Any) -> Stored:
+    if isinstance(reply, bytes):
+        return Stored(event.id, reply.decode())
+    word, entry = reply
+    return Stored(event.id, entry.decode(), duplicate=word == b"there")
 
 
 def _fields(event: Outgoing) -> list[Argument]:

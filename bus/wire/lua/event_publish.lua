@@ -4,14 +4,18 @@ KEYS[1]  bus:events:{<event>}  stream
 KEYS[2]  bus:events:{<event>}:seen:<id>  string  the entry the id became
 ARGV[1]  now, which this script does not need
 ARGV[2]  how long the id is remembered, ms
+ARGV[3]  1 to make the stream when there is none, 0: then nothing is stored
 then the entry's fields
 
-Returns {'stored' or 'there', entry id} ]]
+Returns {'stored' or 'there', entry id}, or nothing when there is no stream ]]
 -- uses: many
 local there = redis.call('GET', KEYS[2])
 if there then
   return { 'there', there }
 end
-local entry = append(KEYS[1], 3)
+if ARGV[3] == '0' and redis.call('EXISTS', KEYS[1]) == 0 then
+  return nil
+end
+local entry = append(KEYS[1], 4)
 redis.call('SET', KEYS[2], entry, 'PX', ARGV[2])
 return { 'stored', entry }
