@@ -3,6 +3,9 @@
 BusError
 ├── ConfigError           the programmer: a declaration or a setting makes no sense
 ├── EventInvalid          the sender: answered with 4xx, the event and the field
+├── NotFound              who asks: what is named is not there
+│   ├── RunNotFound, FunctionNotFound, NobodyWaits
+├── HasEnded              who acts: the run has ended before
 ├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, a syntax error)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
@@ -14,19 +17,24 @@ BusError
     └── RetryAfter        raised by users: try again at a given time
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+
+_MOST_NAMED = 20
 
 
 class BusError(Exception):
-    """The root of every error of ours; `code` is stable, for HTTP answers and logs."""
+    """The root of every error of ours; `code` is stable, for HTTP answers and logs, `status` the HTTP status."""
 
     code = "bus_error"
+    status = 500
 
 
 class ConfigError(BusError):
     """A declaration or a setting makes no sense; the message has the value and the way out."""
 
     code = "config"
+    status = 400
 
 
 class EventInvalid(BusError):
@@ -36,6 +44,7 @@ class EventInvalid(BusError):
     """
 
     code = "event_invalid"
+    status = 400
 
     def __init__(self, message: str, *, field: str = "", position: int | None = None, status: int = 400) -> None:
         self.reason = message
@@ -48,6 +57,56 @@ class EventInvalid(BusError):
     def at(self, position: int) -> "EventInvalid":
         """Return the same error, told of the event at `position` of a list."""
         return EventInvalid(self.reason, field=self.field, position=position, status=self.status)
+
+
+class NotFound(BusError):
+    """What is named is not there."""
+
+    code = "not_found"
+    status = 404
+
+
+class RunNotFound(NotFound):
+    """There is no run of an id."""
+
+    code = "run_not_found"
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        super().__init__(f"no run {run[:60]!r}: it never was, or its time to be kept is over")
+
+
+class FunctionNotFound(NotFound):
+    """No function of a slug is registered; the message has those that are."""
+
+    code = "function_not_found"
+
+    def __init__(self, slug: str, known: Sequence[str]) -> None:
+        self.slug = slug
+        more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+        there = ", ".join(sorted(known)[:_MOST_NAMED]) or "none"
+        super().__init__(f"function {slug[:150]!r} is not registered; there are {there}{more}")
+
+
+class NobodyWaits(NotFound):
+    """No run waits for a signal."""
+
+    code = "nobody_waits"
+
+    def __init__(self, signal: str) -> None:
+        self.signal = signal
+        super().__init__(f"no run waits for signal {signal[:60]!r}")
+
+
+class HasEnded(BusError):
+    """A run that was to be cancelled has ended before."""
+
+    code = "has_ended"
+    status = 409
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        super().__init__(f"run {run} has ended already")
 
 
 class StoreError(BusError):
@@ -73,6 +132,7 @@ class StoreUnavailable(BusError):
     """
 
     code = "store_unavailable"
+    status = 503
 
     def __init__(self, message: str, *, state: str = "lost") -> None:
         self.state = state

@@ -44,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a caller's event id is remembered."""
     event_keys: tuple[str, ...] = ()
     """Keys that POST /e/{key} accepts; empty: any key."""
+    allow_hosts: tuple[str, ...] = ()
+    """Names the site answers to, beside localhost and the address it is asked at."""
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
@@ -100,6 +102,7 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_KEEP_EVENTS": ("keep_events_ms", float),
     "BUS_DEDUPE": ("dedupe_ms", float),
     "BUS_EVENT_KEYS": ("event_keys", tuple),
+    "BUS_ALLOW_HOSTS": ("allow_hosts", tuple),
     "BUS_LOG_FORMAT": ("log_format", str),
     "BUS_LOG_LEVEL": ("log_level", str),
     "BUS_FAILPOINT": ("failpoint", str),

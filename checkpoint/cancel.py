@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from bus import codec
-from bus.errors import BusError
+from bus.errors import BusError, HasEnded, RunNotFound
 from bus.wire import keys
 from bus.wire.pipeline import Argument
 from bus.wire.wire import Wire
@@ -24,6 +24,16 @@ async def cancel(wire: Wire, run: str, why: str) -> Word:
         return "gone"
     is_unstarted = found.status == "queued" and found.started is None
     return await cancel_of(wire, found.function, run, why, unstarted=found if is_unstarted else None, patience=10.0)
+
+
+async def cancel_now(wire: Wire, run: str, why: str) -> Literal["cancelled", "asked"]:
+    """Cancel a run as `cancel` does; RunNotFound when there is none of that id, HasEnded when it is too late."""
+    word = await cancel(wire, run, why)
+    if word == "gone":
+        raise RunNotFound(run)
+    if word == "ended":
+        raise HasEnded(run)
+    return word
 
 
 async def cancel_of(

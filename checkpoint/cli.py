@@ -16,12 +16,12 @@ from bus.clock import now_ms
 from bus.durations import in_words
 from bus.errors import ConfigError
 from bus.wire.fitness import examine
-from bus.wire.registry import Registered
+from bus.wire.registry import Registered, function_of
 from bus.wire.registry import functions as registered
 from bus.wire.wire import Wire
-from checkpoint.cancel import cancel as cancel_run
+from checkpoint.cancel import cancel_now
 from checkpoint.check import Unheld, active, repair, unheld
-from checkpoint.find import find, wait_for_end
+from checkpoint.find import get, wait_for_end
 from checkpoint.forget import forget
 from checkpoint.history import STATUSES, Run, StepView, counts, steps
 from checkpoint.lines import Lines, lines
@@ -62,10 +62,9 @@ def runs(
         raise ConfigError(f"status {status!r} is none; there are {', '.join(STATUSES)}")
 
     async def look(wire: Wire) -> list[Run]:
-        slugs = [known.slug for known in await registered(wire)]
-        if function is not None and function not in slugs:
-            raise ConfigError(f"function {function!r} is not registered; there are {', '.join(slugs) or 'none'}")
-        page = await list_runs(wire, [function] if function else slugs, [status] if status else STATUSES, limit=limit)
+        known = await registered(wire) if function is None else [await function_of(wire, function)]
+        slugs = [one.slug for one in known]
+        page = await list_runs(wire, slugs, [status] if status else STATUSES, limit=limit)
         return page.runs
 
     found = with_wire(look)
@@ -92,9 +91,9 @@ def run(
     """Show one run and its steps. Exit code 1 when it has failed."""
 
     async def look(wire: Wire) -> tuple[Run, list[StepView]]:
-        found = await wait_for_end(wire, run_id, wait) if wait else await find(wire, run_id)
-        if found is None:
-            raise ConfigError(f"no run {run_id!r}: it never was, or its time to be kept is over")
+        if wait:
+            await wait_for_end(wire, run_id, wait)
+        found = await get(wire, run_id)
         return found, await steps(wire, found.function, run_id)
 
     found, its_steps = with_wire(look)
@@ -110,11 +109,7 @@ def cancel(
     run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
 ) -> None:
     """Cancel a run. One that waits or is queued ends at once; one that runs is ended by its worker within seconds."""
-    word = with_wire(lambda wire: cancel_run(wire, run_id, "cancelled with bus cancel"))
-    if word == "gone":
-        raise ConfigError(f"no run {run_id!r}: it never was, or its time to be kept is over")
-    if word == "ended":
-        raise ConfigError(f"run {run_id} has ended already")
+    word = with_wire(lambda wire: cancel_now(wire, run_id, "cancelled with bus cancel"))
     told = "cancelled" if word == "cancelled" else "it runs; its worker has been asked to end it"
     sys.stdout.write(f"{run_id}  {told}\n")
 
@@ -171,10 +166,7 @@ def functions(
 
 def _show_function(slug: str, *, as_json: bool) -> None:
     async def look(wire: Wire) -> tuple[Registered, dict[str, int], Lines]:
-        known = {function.slug: function for function in await registered(wire)}
-        if slug not in known:
-            raise ConfigError(f"function {slug!r} is not registered; there are {', '.join(known) or 'none'}")
-        return known[slug], (await counts(wire, [slug]))[slug], await lines(wire, slug)
+        return await function_of(wire, slug), (await counts(wire, [slug]))[slug], await lines(wire, slug)
 
     function, runs, found = with_wire(look)
     if as_json:

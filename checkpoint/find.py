@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from bus import codec
+from bus.errors import RunNotFound
 from bus.ids import run_id, ulid_ms
 from bus.trigger import covers
 from bus.wire import keys
@@ -28,6 +29,14 @@ async def find(wire: Wire, run: str) -> Run | None:
     found = await _begun(wire, known, run)
     found = found or await _published(wire, known, run, ms) or await _asked_for(wire, known, run, ms)
     return found or await _begun(wire, known, run)  # it may have begun while we looked at the entries
+
+
+async def get(wire: Wire, run: str) -> Run:
+    """Return a run by its id as `find` does; RunNotFound when there is none."""
+    found = await find(wire, run)
+    if found is None:
+        raise RunNotFound(run)
+    return found
 
 
 async def _begun(wire: Wire, known: Sequence[Registered], run: str) -> Run | None:

@@ -3,15 +3,16 @@
 from bus.errors import BusError, ConfigError
 from bus.wire import keys
 from bus.wire.bounds import parts
-from bus.wire.registry import functions
+from bus.wire.registry import function_of
 from bus.wire.wire import Wire
 
 
 async def forget(wire: Wire, slug: str) -> list[str]:
-    """Forget a function; return the event names whose groups were dropped. ConfigError while a worker reads for it."""
-    known = {function.slug: function for function in await functions(wire)}
-    if slug not in known:
-        raise ConfigError(f"function {slug!r} is not registered; there are {', '.join(known) or 'none'}")
+    """Forget a function; return the event names whose groups were dropped.
+
+    ConfigError while a worker reads for it, FunctionNotFound when it is not registered.
+    """
+    await function_of(wire, slug)
     alive = await wire.call("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
     if alive:
         raise ConfigError(f"function '{slug}' has {alive} worker(s) at work; stop them first")

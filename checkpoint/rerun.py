@@ -11,18 +11,16 @@ from bus.wire.retry import patiently
 from bus.wire.streams import fields_of
 from bus.wire.wire import Wire
 from checkpoint.begin import begin
-from checkpoint.find import find
+from checkpoint.find import get
 from checkpoint.memo import memo_of
 
 
 async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
-    """Begin a new run; return its id. ConfigError when there is no such run or step, or it has no event.
+    """Begin a new run; return its id. RunNotFound, or ConfigError when there is no such step or no event.
 
     `from_step` keeps the memos that came before that step's. One `request` (an id of the caller's) makes one run.
     """
-    found = await find(wire, run)
-    if found is None:
-        raise ConfigError(f"no run {run!r}: it never was, or its time to be kept is over")
+    found = await get(wire, run)
     event = _event(found.event)
     if event is None:
         raise ConfigError(f"run {run} has no event yet; it has not begun")

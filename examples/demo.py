@@ -80,13 +80,14 @@ def follow(http: httpx2.Client, events: list[dict[str, Any]], since: int) -> dic
     until = time.monotonic() + WITHIN_S
     while time.monotonic() < until:
         rows = http.get("/v1/runs", params={"function": FUNCTION, "since": since, "limit": 1000}).json()["data"]
-        for run in reversed(rows):
-            event_id = run["event"]["id"]
-            if event_id not in wanted:
+        for row in reversed(rows):
+            if shown.get(row["id"]) == row["status"]:
                 continue
-            found[event_id] = run
-            if shown.get(event_id) != run["status"]:
-                shown[event_id] = run["status"]
+            run = http.get(f"/v1/runs/{row['id']}").json()["data"]  # a list has no payloads
+            shown[run["id"]] = run["status"]
+            event_id = run["event"]["id"]
+            if event_id in wanted:
+                found[event_id] = run
                 took = in_words(run["ended"] - run["started"]) if run.get("ended") else ""
                 why = run["error"]["message"] if run.get("error") and run["status"] != "completed" else ""
                 colour = _COLOURS.get(run["status"], "default")

@@ -2,10 +2,9 @@
 
 import hmac
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import anyio
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -24,6 +23,8 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 class Refused(BusError):
     """A request that is not served; `status` is its HTTP status."""
 
+    code = "refused"
+
     def __init__(self, status: int, message: str) -> None:
         self.status = status
         super().__init__(message)
@@ -35,21 +36,13 @@ def routes(publisher: Callable[[], Publisher], settings: Settings) -> list[Route
     async def publish(request: Request) -> Response:
         try:
             _check_key(request.path_params["key"], settings)
-            check_origin(request)
             body = await read_body(request)
             events = _events(body, request)
             stored = await publisher().publish(events, patience=settings.timeout_ms / 1_000)
-        except Refused as error:
-            return _answer(error.status, [], str(error))
-        except EventInvalid as error:
-            return _answer(error.status, [], str(error), field=error.field, event=error.position)
-        except PublishFailed as error:
-            ids = [one.id for one in error.stored]
-            return _answer(503, ids, f"{error}; repeating the request with ids of your own is safe", retry_after=1)
         except BusError as error:
-            return _answer(503, [], str(error), retry_after=1)
-        except ClientDisconnect:
-            return Response(status_code=400)
+            if error.status == 500:
+                raise
+            return _refused(error)
         answer: dict[str, object] = {"ids": [one.id for one in stored], "status": 200}
         if any(one.duplicate for one in stored):
             answer["duplicate"] = True
@@ -58,36 +51,24 @@ def routes(publisher: Callable[[], Publisher], settings: Settings) -> list[Route
     return [Route("/e/{key}", publish, methods=["POST"])]
 
 
-def _answer(
-    status: int,
-    ids: list[str],
-    error: str,
-    *,
-    field: str = "",
-    event: int | None = None,
-    retry_after: int | None = None,
-) -> JSONResponse:
-    content: dict[str, object] = {"ids": ids, "status": status, "error": error}
-    if field:
-        content["field"] = field
-    if event is not None:
-        content["event"] = event
-    headers = {"Retry-After": str(retry_after)} if retry_after else None
-    return JSONResponse(content, status_code=status, headers=headers)
+def _refused(error: BusError) -> JSONResponse:
+    """Return why not all is stored, and the ids of what is."""
+    content: dict[str, object] = {"ids": [], "status": error.status, "error": str(error), "code": error.code}
+    if isinstance(error, EventInvalid):
+        content |= {"field": error.field} if error.field else {}
+        content |= {"event": error.position} if error.position is not None else {}
+    if isinstance(error, PublishFailed):
+        content["ids"] = [one.id for one in error.stored]
+        content["error"] = f"{error}; repeating the request with ids of your own is safe"
+    headers = {"Retry-After": "1"} if error.status == 503 else None
+    return JSONResponse(content, error.status, headers)
 
 
 def _check_key(key: str, settings: Settings) -> None:
-    # As bytes: compare_digest raises TypeError for text that is not ASCII (reliability C 4).
+    # As bytes: compare_digest raises TypeError for text that is not ASCII.
     given = key.encode()
     if settings.event_keys and not any(hmac.compare_digest(given, known.encode()) for known in settings.event_keys):
         raise Refused(401, "Event key not found")
-
-
-def check_origin(request: Request) -> None:
-    """Refuse pages of other sites: a browser sends text/plain anywhere without asking (reliability C 33)."""
-    origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host", ""):
-        raise Refused(403, f"Origin {origin[:200]!r} may not act here")
 
 
 async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:

@@ -1,38 +1,30 @@
 """Actions: cancel, rerun, signal, invoke; as JSON, and as the forms of the pages. GET never acts."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from bus import codec
-from bus.errors import ConfigError
+from bus.errors import NobodyWaits
 from bus.event import MAX_EVENT_BYTES
-from bus.wire.wire import Wire
-from checkpoint.cancel import cancel
+from checkpoint.cancel import cancel_now
 from checkpoint.invoke import invoke
 from checkpoint.rerun import rerun
 from checkpoint.signals import send_signal
-from producers.http import check_origin, read_body
+from producers.http import read_body
 from producers.strict import parse_as
+from web.answers import value
+from web.paths import root
+from web.store import wire_of
 
 T = TypeVar("T")
 
 _WITHOUT_DATA = 65_536
 _WITH_DATA = MAX_EVENT_BYTES + _WITHOUT_DATA
 """How many bytes are read: of words alone, or of data as big as an event's and what stands around it."""
-
-
-def _wire(request: Request) -> Wire:
-    return request.app.state.wire
-
-
-def _json(value: Any) -> Response:
-    return Response(codec.encode({"data": value}), media_type="application/json")
 
 
 class _Rerun(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,58 +42,48 @@ class _Invoke(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def _received(request: Request, shape: type[T], most: int = _WITH_DATA) -> T:
-    """Return the body as what it must be, an empty one as an empty object; Refused for a page of another site."""
-    check_origin(request)
+    """Return the body as what it must be, an empty one as an empty object."""
     return parse_as(await read_body(request, most) or b"{}", shape)
 
 
-async def _cancelled(request: Request, why: str) -> str:
-    run = request.path_params["id"]
-    word = await cancel(_wire(request), run, why)
-    if word == "gone":
-        raise HTTPException(404, f"no run {run!r}: it never was, or its time to be kept is over")
-    if word == "ended":
-        raise HTTPException(409, f"run {run} has ended already")
-    return "cancelled" if word == "cancelled" else "cancelling"
-
-
 async def _cancel(request: Request) -> Response:
-    check_origin(request)
-    return _json({"id": request.path_params["id"], "status": await _cancelled(request, "cancelled by the API")})
+    run = request.path_params["id"]
+    word = await cancel_now(wire_of(request), run, "cancelled by the API")
+    return _done({"id": run, "status": "cancelled" if word == "cancelled" else "cancelling"})
 
 
 async def _rerun(request: Request) -> Response:
     asked, run = await _received(request, _Rerun, _WITHOUT_DATA), request.path_params["id"]
-    new = await rerun(_wire(request), run, asked.from_step, asked.request)
-    return _json({"id": new, "rerun_of": run})
+    new = await rerun(wire_of(request), run, asked.from_step, asked.request)
+    return _done({"id": new, "rerun_of": run})
 
 
 async def _signal(request: Request) -> Response:
     asked = await _received(request, _Signal)
-    run = await send_signal(_wire(request), asked.signal, asked.data)
+    run = await send_signal(wire_of(request), asked.signal, asked.data)
     if run is None:
-        raise HTTPException(404, f"no run waits for signal {asked.signal[:60]!r}")
-    return _json({"run_id": run})
+        raise NobodyWaits(asked.signal)
+    return _done({"run_id": run})
 
 
 async def _invoke(request: Request) -> Response:
     asked, slug = await _received(request, _Invoke), request.path_params["function"]
-    try:
-        return _json({"id": await invoke(_wire(request), slug, asked.data)})
-    except ConfigError as error:
-        raise HTTPException(404, str(error)) from None
+    return _done({"id": await invoke(wire_of(request), slug, asked.data)})
 
 
 async def _cancel_form(request: Request) -> Response:
-    check_origin(request)
-    await _cancelled(request, "cancelled on the status page")
-    return RedirectResponse(f"/runs/{request.path_params['id']}", 303)
+    run = request.path_params["id"]
+    await cancel_now(wire_of(request), run, "cancelled on the status page")
+    return RedirectResponse(f"{root(request)}/runs/{run}", 303)
 
 
 async def _rerun_form(request: Request) -> Response:
-    check_origin(request)
-    new = await rerun(_wire(request), request.path_params["id"], request.query_params.get("from", ""))
-    return RedirectResponse(f"/runs/{new}", 303)
+    new = await rerun(wire_of(request), request.path_params["id"], request.query_params.get("from", ""))
+    return RedirectResponse(f"{root(request)}/runs/{new}", 303)
+
+
+def _done(what: dict[str, str]) -> Response:
+    return value({"data": what})
 
 
 routes = [

@@ -15,7 +15,7 @@ from bus.address import address
 from bus.loading import load
 from bus.observe import log
 from bus.settings import Settings
-from web.app import LOCAL_HOSTS, create_app
+from web.app import create_app
 from web.dev import WorkerChild, run
 from web.embedded import embedded
 from web.serving import check_address, server
@@ -23,6 +23,13 @@ from web.serving import check_address, server
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 _Expose = Annotated[bool, typer.Option("--expose", help="Listen beyond this machine, though the page has no login.")]
+_AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A name the site answers to: shop.example, *.shop.example. Repeatable; BUS_ALLOW_HOSTS.",
+    ),
+]
 
 
 def serve(
@@ -32,15 +39,22 @@ def serve(
     host: _Host = "127.0.0.1",
     port: _Port = 8288,
     expose: _Expose = False,
+    allow_host: _AllowHost = None,
+    root_path: Annotated[
+        str, typer.Option(help="Where a proxy in front, which takes it off, shows the site: for example /bus.")
+    ] = "",
 ) -> None:
     """Serve the HTTP API and the status page: bus serve shop.functions:app."""
     configured = _settings()
     buses = [load(app) for app in apps or []]
     bound = check_address(host, port, exposed=expose)
-    site = create_app(*buses, configured=configured, hosts=("*",) if expose else LOCAL_HOSTS)
-    sys.stderr.write(f"status page and API: http://{host}:{port}  (Redis: {address(configured.redis_url).shown})\n")
+    site = create_app(*buses, configured=configured, hosts=allow_host or ())
+    sys.stderr.write(
+        f"status page and API: {_url(host, port)}{root_path}  (Redis: {address(configured.redis_url).shown})\n"
+    )
+    _tell_hosts(configured, allow_host, exposed=expose)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(server(site, configured), [bound], None))
+        runner.run(run(server(site, configured, root_path), [bound], None))
 
 
 def dev(
@@ -52,28 +66,38 @@ def dev(
     concurrency: Annotated[int, typer.Option(min=1, help="Turns the worker runs at once.")] = 100,
     folder: Annotated[Path, typer.Option(help="Where the embedded server keeps its data.")] = Path(".bus"),
     expose: _Expose = False,
+    allow_host: _AllowHost = None,
 ) -> None:
     """Run all of it on your machine: page, API, worker, and a real server unless BUS_REDIS_URL is set."""
     bound = check_address(host, port, exposed=expose)
     if "BUS_REDIS_URL" in os.environ:
-        _dev(apps or [], host, port, concurrency, bound, expose=expose, url=None)
+        _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=None)
         return
     with embedded(folder.resolve()) as url:
-        _dev(apps or [], host, port, concurrency, bound, expose=expose, url=url)
+        _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=url)
 
 
 def _dev(
-    apps: list[str], host: str, port: int, concurrency: int, bound: socket.socket, *, expose: bool, url: str | None
+    apps: list[str],
+    host: str,
+    port: int,
+    concurrency: int,
+    bound: socket.socket,
+    allow_host: list[str] | None,
+    *,
+    exposed: bool,
+    url: str | None,
 ) -> None:
     environ = {**os.environ, "BUS_REDIS_URL": url} if url else dict(os.environ)
     configured = _settings(environ)
-    site = create_app(configured=configured, hosts=("*",) if expose else LOCAL_HOSTS)
+    site = create_app(configured=configured, hosts=allow_host or ())
     child = WorkerChild(apps, concurrency, environ) if apps else None
     sys.stderr.write(
-        f"Stepstream dev\n  page     http://{host}:{port}\n  publish  curl http://{host}:{port}/e/dev -d "
+        f"Stepstream dev\n  page     {_url(host, port)}\n  publish  curl {_url(host, port)}/e/dev -d "
         f'\'{{"name": "hello", "data": {{}}}}\'\n  Redis    {address(configured.redis_url).shown}\n'
         f"  stop     Ctrl-C\n"
     )
+    _tell_hosts(configured, allow_host, exposed=exposed)
     sys.stderr.flush()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(server(site, configured), [bound], child))
@@ -84,3 +108,14 @@ def _settings(environ: dict[str, str] | None = None) -> Settings:
     configured, _ = settings.read(environ)
     log.configure(configured)
     return configured
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _tell_hosts(configured: Settings, allow_host: list[str] | None, *, exposed: bool) -> None:
+    """Where others come in, say by which names."""
+    if exposed:
+        named = ", ".join(("localhost", "the address it is asked at", *configured.allow_hosts, *(allow_host or ())))
+        sys.stderr.write(f"answers to {named}; for other names say --allow-host NAME\n")

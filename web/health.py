@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bus.errors import BusError
+from web.store import wire_of
 
 
 async def _health(_request: Request) -> Response:
@@ -13,7 +14,7 @@ async def _health(_request: Request) -> Response:
 
 async def _ready(request: Request) -> Response:
     try:
-        await request.app.state.wire.call("PING")
+        await wire_of(request).call("PING")
     except BusError as error:
         return JSONResponse({"status": "unavailable", "error": str(error)}, status_code=503)
     return JSONResponse({"status": "ready"})

@@ -1,22 +1,25 @@
 """Pages: views into HTML. Everything is escaped by the templates; nothing here writes markup."""
 
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from bus.clock import now_ms
 from bus.wire import keys
-from bus.wire.registry import functions, workers
-from checkpoint.find import find
+from bus.wire.registry import function_of, functions, workers
+from checkpoint.find import get
 from checkpoint.history import counts, steps
 from checkpoint.lines import lines
 from checkpoint.listing import list_runs
 from web import views
+from web.paths import root
+from web.store import wire_of
 
 LATEST = 50
 
@@ -29,46 +32,53 @@ _templates = jinja2.Environment(
 )
 
 
-def _page(name: str, status: int = 200, **values: Any) -> HTMLResponse:
+def _segment(text: str) -> str:
+    """Return text as one segment of a path: an id may hold slashes and dots, which a browser would walk along."""
+    return quote(text, safe="")
+
+
+_templates.filters["segment"] = _segment
+
+
+def _page(
+    request: Request, name: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> HTMLResponse:
     return HTMLResponse(
-        _templates.get_template(name).render(**values),
+        _templates.get_template(name).render(root=root(request), **values),
         status_code=status,
-        headers={"Cache-Control": "no-store"},
+        headers={"Cache-Control": "no-store", **(headers or {})},
     )
 
 
 async def _index(request: Request) -> Response:
-    wire = request.app.state.wire
+    wire = wire_of(request)
     known = await functions(wire)
     slugs = [function.slug for function in known]
     page = await list_runs(wire, slugs, limit=LATEST)
     view = views.index(known, await counts(wire, slugs), page.runs, len(await workers(wire)), now_ms())
-    return _page("index.html", page=view, live=view.live)
+    return _page(request, "index.html", page=view, live=view.live)
 
 
 async def _run(request: Request) -> Response:
-    wire, run_id = request.app.state.wire, request.path_params["id"]
-    found = await find(wire, run_id)
-    if found is None:
-        raise HTTPException(404, f"There is no run {run_id[:60]}. It never was, or its time to be kept is over.")
-    view = views.run_page(found, await steps(wire, found.function, run_id), now_ms())
-    return _page("run.html", page=view, live=view.live)
+    wire = wire_of(request)
+    found = await get(wire, request.path_params["id"])
+    view = views.run_page(found, await steps(wire, found.function, found.id), now_ms())
+    return _page(request, "run.html", page=view, live=view.live)
 
 
 async def _function(request: Request) -> Response:
-    wire, slug = request.app.state.wire, request.path_params["slug"]
-    known = next((function for function in await functions(wire) if function.slug == slug), None)
-    if known is None:
-        raise HTTPException(404, f"There is no function {slug[:100]}.")
+    wire = wire_of(request)
+    known = await function_of(wire, request.path_params["slug"])
+    slug = known.slug
     how_many, page = await counts(wire, [slug]), await list_runs(wire, [slug], limit=LATEST)
     at_work = await wire.load("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
     view = views.function_page(known, how_many[slug], await lines(wire, slug), at_work, page.runs, now_ms())
-    return _page("function.html", page=view, live=view.live)
+    return _page(request, "function.html", page=view, live=view.live)
 
 
-def failure(status: int, message: str) -> Response:
+def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a page that says what is wrong."""
-    return _page("failure.html", status, message=message, code=status, live=status == 503)
+    return _page(request, "failure.html", status, headers, message=message, code=status, live=status == 503)
 
 
 routes = [Route("/", _index), Route("/runs/{id}", _run), Route("/functions/{slug:path}", _function)]

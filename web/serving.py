@@ -2,22 +2,25 @@
 
 import contextlib
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import uvicorn
-from starlette.applications import Starlette
 
 from bus import settings
 from bus.bus import Bus
 from bus.errors import ConfigError
-from web.app import create_app
+from web.app import Site, create_app
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def serve(app: Bus) -> Starlette:
-    """Return the site of a bus, to mount in another application: `Mount("/bus", serve(app))`. Any Host is answered."""
-    return create_app(app, hosts=("*",))
+def serve(app: Bus, *, configured: settings.Settings | None = None, hosts: Sequence[str] = ()) -> Site:
+    """Return the site of a bus, to mount in another application: `Mount("/bus", serve(app, hosts=["shop.example"]))`.
+
+    Nothing has to run before it: it connects with its first request. `await site.close()` at the application's end
+    closes that; without it, it ends with the process. `hosts` as in create_app: the names the application has.
+    """
+    return create_app(app, configured=configured, hosts=hosts)
 
 
 def check_address(host: str, port: int, *, exposed: bool) -> socket.socket:
@@ -47,13 +50,14 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(site: Starlette, configured: settings.Settings) -> Server:
+def server(site: Site, configured: settings.Settings, root_path: str = "") -> Server:
     """Return a server for the site: quiet, since our own logs tell what matters."""
     return Server(
         uvicorn.Config(
             site,
             loop="none",
             lifespan="on",
+            root_path=root_path,
             log_level="warning" if configured.log_level != "debug" else "info",
             access_log=False,
             server_header=False,

@@ -5,7 +5,7 @@ import contextlib
 import msgspec
 
 from bus import codec
-from bus.errors import ConfigError
+from bus.errors import ConfigError, FunctionNotFound
 from bus.function import Function
 from bus.wire import keys
 from bus.wire.retry import patiently
@@ -94,6 +94,15 @@ async def functions(wire: Wire, patience: float | None = 2.0) -> list[Registered
         with contextlib.suppress(ValueError):  # written by hand: it is none of ours, and hides no other
             found.append(codec.decode_as(raw, Registered))
     return sorted(found, key=lambda function: function.slug)
+
+
+async def function_of(wire: Wire, slug: str, patience: float | None = 2.0) -> Registered:
+    """Return a registered function; FunctionNotFound when there is none of that slug."""
+    raw = await wire.load("HGET", keys.functions(), slug, patience=patience)
+    if raw is None:
+        known = await wire.load("HKEYS", keys.functions(), patience=patience)
+        raise FunctionNotFound(slug, [name.decode() for name in known])
+    return codec.decode_as(raw, Registered)
 
 
 async def workers(wire: Wire) -> list[str]:

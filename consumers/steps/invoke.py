@@ -5,11 +5,11 @@ from typing import Any
 from msgspec import Raw
 
 from bus import codec
-from bus.errors import EventInvalid, NonRetriable, StepFailed
+from bus.errors import EventInvalid, FunctionNotFound, NonRetriable, StepFailed
 from bus.event import RawEvent, as_data
 from bus.ids import run_id
 from bus.step import Callee
-from bus.wire import keys
+from bus.wire.registry import function_of
 from checkpoint.begin import begin
 from checkpoint.invoke import INVOKED
 from checkpoint.memo import Failure, Memo
@@ -44,9 +44,10 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
     owned = turn.owned
     if step not in turn.open:
         with turn.at_work():
-            if not await turn.wire.load("HEXISTS", keys.functions(), slug):
-                known = sorted(name.decode() for name in await turn.wire.load("HKEYS", keys.functions()))
-                raise NonRetriable(f"step '{step}': no function '{slug}' is registered; there are {', '.join(known)}")
+            try:
+                await function_of(turn.wire, slug, patience=None)
+            except FunctionNotFound as error:
+                raise NonRetriable(f"step '{step}': {error}") from None
     async with waiting(turn, step, "invoke"):
         noted = await turn.noted(step, "invoke", f"+{timeout_ms}", codec.encode({"function": slug}))
         child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)

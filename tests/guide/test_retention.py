@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bus import Context, Step
-from bus.errors import ConfigError
+from bus.errors import ConfigError, NotFound
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.wire import Wire
@@ -119,7 +119,7 @@ async def test_a_function_that_is_no_more_is_forgotten_once_no_worker_serves_it(
     assert await forget(lab.wire, "test-f") == ["a"]
     assert await lab.wire.call("XINFO", "GROUPS", keys.events("a")) == []
     assert await lab.wire.call("HGETALL", keys.triggers()) == []
-    with pytest.raises(ConfigError, match="is not registered"):
+    with pytest.raises(NotFound, match="is not registered"):
         await forget(lab.wire, "test-f")
 
 

@@ -271,7 +271,7 @@ async def test_an_unknown_function_is_named(lab: Lab) -> None:
     await lab.app.send(Ordered("o1"))
     run = await lab.one()
     assert run.error is not None
-    assert "no function 'test-nobody' is registered; there are test-order" in run.error.message
+    assert "function 'test-nobody' is not registered; there are test-order" in run.error.message
 
 
 async def test_send_events_from_a_run_without_duplicates(lab: Lab) -> None:

@@ -110,6 +110,9 @@ class Dev:
             time.sleep(0.05)
         return found
 
+    def output(self, run: str) -> object:
+        return self.get(f"/v1/runs/{run}")["data"].get("output")
+
     def publish(self, name: str) -> None:
         urllib.request.urlopen(f"{self.url}/e/x", json.dumps({"name": name}).encode(), timeout=5).close()
 
@@ -139,13 +142,13 @@ def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(tmp_path: P
 
     again = Dev(tmp_path, port)
     run = again.until("/v1/runs", lambda found: found["data"] and found["data"][0]["status"] == "completed")["data"][0]
-    assert run["output"] == "version one"
+    assert again.output(run["id"]) == "version one"
     time.sleep(1.0)  # the watcher is up once the worker is; a change before that would be part of the start
     (tmp_path / "shop.py").write_text(SHOP.replace("version one", "version two"))
 
     def second(found: dict) -> bool:
         again.publish("hello")
-        return any(run.get("output") == "version two" for run in found["data"])
+        return any(again.output(run["id"]) == "version two" for run in found["data"])
 
     again.until("/v1/runs", second)
     taken = bus("dev", "--port", str(port), code=1, cwd=tmp_path)

@@ -155,7 +155,7 @@ def test_a_body_without_end_is_cut_off_at_the_limit(http: TestClient, store: "re
         ({"content-type": "multipart/form-data; boundary=x"}, 415),
         ({"content-encoding": "gzip"}, 415),
         ({"origin": "https://evil.example"}, 403),
-        ({"host": "evil.example"}, 400),
+        ({"host": "evil.example"}, 421),
     ],
 )
 def test_forms_packed_bodies_and_foreign_pages_are_refused(

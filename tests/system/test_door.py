@@ -1,0 +1,344 @@
+"""The door and where it stands: hosts, foreign pages, mounting, and errors told so that the caller can act on them."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+import pytest
+import redis
+import structlog
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bus.bus import Bus
+from bus.errors import ConfigError
+from bus.ids import ulid
+from bus.settings import Settings
+from bus.wire import keys
+from tests.support import free_port
+from web import create_app, serve
+from web.app import Site
+
+RUN, LATER = ulid(), ulid()
+ODD = ["t-a/../b", "t-a/./b", "t-a%2Fb", "t-two words", "t-a?b#c", "t-é", "t-f/", 't-"<b>"', "t-a\\b", "t-%2e%2e"]
+HTML = {"accept": "text/html,*/*"}
+
+
+def declared(slug: str) -> str:
+    fields = {"bus": "t", "id": slug[2:], "name": slug, "slug": slug, "on": ["a"], "events": ["a"], "retries": 4}
+    return json.dumps({**fields, "code": "x"})
+
+
+@pytest.fixture
+def store(url: str) -> Generator["redis.Redis"]:
+    """Functions with odd ids, an ended run, and one that waits."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        for slug in ("t-f", *ODD):
+            client.hset(keys.functions(), slug, declared(slug))
+        event = '{"id":"e","name":"a","data":{},"ts":1}'
+        for run, status in ((RUN, "completed"), (LATER, "waiting")):
+            client.hset(keys.run("t-f", run), mapping={"status": status, "queued": "1", "turn": "1", "event": event})
+            client.expire(keys.run("t-f", run), 60)
+            client.zadd(keys.runs("t-f", status), {run: 1})
+        yield client
+
+
+@pytest.fixture
+def http(settings: Settings, store: "redis.Redis") -> Generator[TestClient]:
+    with TestClient(create_app(configured=settings)) as client:
+        yield client
+
+
+# -- hosts and foreign pages ------------------------------------------------------------------------------------------
+
+
+def site(settings: Settings, *hosts: str, base: str = "http://10.1.2.3:8288") -> TestClient:
+    """A site that is asked at an address of its own, as behind --expose."""
+    return TestClient(create_app(configured=settings, hosts=hosts), base_url=base)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200), ("localhost:8288", 200), ("127.0.0.1:8288", 200), ("[::1]:8288", 200), ("LOCALHOST.", 200),
+        ("10.1.2.3", 200), ("10.1.2.3:8288", 200), ("shop.example", 200), ("Shop.Example:443", 200),
+        ("a.wild.example", 200), ("wild.example", 421), ("evil.example", 421), ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example", 421), ("10.1.2.4", 421), ("evilshop.example", 421), ("", 421),
+        ("shop.example@evil.example", 421), ("shop.example evil.example", 421), ("localhost:80:80", 421),
+    ],
+)  # fmt: skip
+def test_a_page_under_a_foreign_name_reads_nothing_and_starts_nothing(
+    settings: Settings, store: "redis.Redis", host: str, status: int
+) -> None:
+    with site(settings, "shop.example", "*.wild.example") as http:
+        for method, path in (("GET", "/v1/runs"), ("GET", "/"), ("GET", "/static/style.css"), ("GET", "/health")):
+            answer = http.request(method, path, headers={"host": host})
+            assert answer.status_code == status, path
+        posted = http.post("/invoke/t-f", headers={"host": host}, json={})
+        assert posted.status_code == status
+        if status == 421:
+            assert f"Host {host!r} is not answered to" in posted.json()["error"]
+            assert "--allow-host" in posted.json()["error"]
+    assert store.xlen(keys.queue("t-f")) == (1 if status == 200 else 0)
+
+
+def test_what_a_proxy_says_the_host_was_counts_for_nothing_by_itself(settings: Settings, store: "redis.Redis") -> None:
+    forwarded = {"x-forwarded-host": "localhost", "forwarded": "host=localhost", "x-forwarded-for": "127.0.0.1"}
+    with site(settings) as http:
+        assert http.get("/v1/runs", headers={"host": "evil.example", **forwarded}).status_code == 421
+        assert http.get("/v1/runs", headers={"x-forwarded-host": "evil.example"}).status_code == 200
+
+
+def test_names_come_from_the_environment_too_and_a_name_that_is_none_is_refused(settings: Settings) -> None:
+    named = msgspec.structs.replace(settings, allow_hosts=("one.example",))
+    with site(named, "two.example") as http:
+        for host in ("one.example", "two.example"):
+            assert http.get("/health", headers={"host": host}).status_code == 200
+    with site(settings, "*") as http:
+        assert http.get("/health", headers={"host": "any.example"}).status_code == 200
+    for wrong in ("https://one.example", "one.example:80", "one example", "", "*.*", "a/b"):
+        with pytest.raises(ConfigError, match="without https"):
+            create_app(configured=settings, hosts=[wrong])
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200), ("http://localhost:8288", 200), ("https://shop.example", 200), ("https://shop.example:8443", 200),
+        ("http://localhost:3000", 403), ("http://127.0.0.1:8288", 403), ("https://evil.example", 403), ("null", 403),
+        ("https://shop.example.evil.example", 403),
+    ],
+)  # fmt: skip
+def test_only_pages_of_ours_may_act(settings: Settings, store: "redis.Redis", origin: str | None, status: int) -> None:
+    headers = {"host": "localhost:8288"} | ({"origin": origin} if origin is not None else {})
+    with site(settings, "shop.example") as http:
+        assert http.post("/e/k", headers=headers, json={"name": "a"}).status_code == status
+        assert http.delete(f"/v1/runs/{LATER}", headers=headers).status_code == status
+        assert http.get("/v1/runs", headers=headers).status_code == 200
+    with site(settings, "*") as http:
+        assert http.post("/e/k", headers={"origin": "https://evil.example"}, json={"name": "a"}).status_code == 403
+
+
+def test_serve_answers_to_the_names_it_is_given(settings: Settings, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "bus", "serve", "--port", str(port), "--host", "0.0.0.0", "--expose"]
+    environ = {**os.environ, "BUS_REDIS_URL": settings.redis_url, "BUS_ALLOW_HOSTS": "two.example"}
+    with (tmp_path / "err").open("w") as out:
+        process = subprocess.Popen([*command, "--allow-host", "one.example"], env=environ, stderr=out)
+    try:
+        wanted = {"one.example": 200, "two.example": 200, "127.0.0.1": 200, "evil.example": 421}
+
+        def asked(name: str) -> int:
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/runs", headers={"Host": name})
+            try:
+                with urllib.request.urlopen(request, timeout=5) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as error:
+                return error.code
+            except OSError:
+                return 0
+
+        until = time.monotonic() + 20
+        while not asked("127.0.0.1"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert {name: asked(name) for name in wanted} == wanted
+        assert (
+            "answers to localhost, the address it is asked at, two.example, one.example"
+            in (tmp_path / "err").read_text()
+        )
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+# -- mounting ---------------------------------------------------------------------------------------------------------
+
+
+def host(mounted: Site) -> Starlette:
+    """An application that mounts the site: the mounted lifespan never runs, so it closes it in its own."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        yield
+        await mounted.close()
+
+    return Starlette(routes=[Mount("/bus", mounted)], lifespan=lifespan)
+
+
+def under_fastapi(app: ASGIApp) -> ASGIApp:
+    """What FastAPI does with `root_path="/shop"`: it says so in the scope, before the path it does not take it off."""
+
+    async def with_root(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["root_path"] = "/shop" + scope.get("root_path", "")
+            scope["path"] = "/shop" + scope["path"]
+        await app(scope, receive, send)
+
+    return with_root
+
+
+@pytest.mark.parametrize("prefix", ["/bus", "/shop/bus"])
+def test_mounted_in_another_application_everything_works_without_its_lifespan(
+    settings: Settings, store: "redis.Redis", prefix: str
+) -> None:
+    app: ASGIApp = host(serve(Bus("t"), configured=settings))
+    inside = "/bus"
+    with TestClient(app if prefix == inside else under_fastapi(app)) as http:
+        assert http.get(f"{inside}/ready").json() == {"status": "ready"}
+        assert http.post(f"{inside}/e/k", json={"name": "a"}).status_code == 200
+        assert len(http.get(f"{inside}/v1/runs").json()["data"]) == 2
+        front = http.get(f"{inside}/", headers=HTML)
+        assert front.status_code == 200
+        for path in (f"{prefix}/runs/{RUN}", f"{prefix}/functions/t-f", f"{prefix}/static/style.css"):
+            assert f'"{path}"' in front.text
+            assert http.get(path.removeprefix("/shop")).status_code == 200
+        pages = [front, *(http.get(f"{inside}/runs/{run}", headers=HTML) for run in (LATER, "x"))]
+        for link in ("href=", "src=", "action="):
+            assert not any(f'{link}"/' in page.text.replace(f'{link}"{prefix}/', "") for page in pages)
+        cancelled = http.post(f"{inside}/runs/{LATER}/cancel", follow_redirects=False)
+        assert cancelled.headers["location"] == f"{prefix}/runs/{LATER}"
+        lost = http.get(f"{inside}/static/nothing.css", headers=HTML)
+        assert (lost.status_code, f'href="{prefix}/"' in lost.text) == (404, True)
+        assert http.get(f"{inside}/v1/nothing", headers=HTML).json()["status"] == 404
+
+
+def test_mounted_beside_others_it_leaves_them_alone_and_is_closed_by_who_mounts_it(
+    settings: Settings, store: "redis.Redis"
+) -> None:
+    def connections() -> int:
+        return sum(client["name"] == "bus-web" for client in store.client_list())
+
+    with TestClient(host(serve(Bus("t"), configured=settings, hosts=["shop.example"]))) as http:
+        assert connections() == 0
+        assert http.get("/bus/v1/runs", headers={"host": "shop.example"}).status_code == 200
+        assert connections() > 0
+        assert http.get("/bus/v1/runs", headers={"host": "evil.example"}).status_code == 421
+    assert connections() == 0
+
+
+def test_behind_a_proxy_that_takes_a_prefix_off_links_have_it(settings: Settings, store: "redis.Redis") -> None:
+    with TestClient(create_app(configured=settings), root_path="/tools") as http:
+        assert f'"/tools/runs/{RUN}"' in http.get("/").text
+
+
+# -- odd ids, methods, errors -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slug", ODD)
+async def test_a_function_with_an_odd_id_has_its_page_and_its_routes(
+    settings: Settings, store: "redis.Redis", slug: str
+) -> None:
+    app = create_app(configured=settings)
+    # Not the TestClient: it takes percent signs off a path twice.
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as http:
+        link = f"/functions/{quote(slug, safe='')}"
+        assert f'href="{link}"' in (await http.get("/")).text
+        page = await http.get(link)
+        assert (page.status_code, "It has not run yet" in page.text) == (200, True)
+        assert (await http.get(f"/v1{link}")).json()["data"]["slug"] == slug
+        assert (await http.post(f"/invoke/{quote(slug, safe='')}", json={})).status_code == 200
+        assert (await http.get("/v1/runs", params={"function": slug})).status_code == 200
+    await app.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", f"/v1/runs/{RUN}", "DELETE, GET, HEAD"),
+        ("POST", f"/v1/runs/{RUN}", "DELETE, GET, HEAD"),
+        ("GET", f"/v1/runs/{RUN}/rerun", "POST"),
+        ("GET", "/e/k", "POST"),
+        ("POST", "/v1/runs", "GET, HEAD"),
+        ("DELETE", "/invoke/t-f", "POST"),
+        ("POST", "/", "GET, HEAD"),
+        ("GET", f"/runs/{RUN}/cancel", "POST"),
+        ("POST", "/ready", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_is_not_there_is_told_with_those_that_are(
+    http: TestClient, method: str, path: str, allowed: str
+) -> None:
+    answer = http.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["status"] == 405
+
+
+ERRORS: list[tuple[str, str, int, str, str]] = [
+    ("GET", "/v1/runs/01ARZ3NDEKTSV4RRFFQ69G5FAV", 404, "run_not_found", "it never was"),
+    ("GET", "/v1/runs/x/steps", 404, "run_not_found", "it never was"),
+    ("GET", "/v1/runs/x?wait=0.01", 404, "run_not_found", "it never was"),
+    ("DELETE", "/v1/runs/x", 404, "run_not_found", "it never was"),
+    ("DELETE", f"/v1/runs/{RUN}", 409, "has_ended", "has ended already"),
+    ("POST", "/v1/runs/x/rerun", 404, "run_not_found", "it never was"),
+    ("POST", "/invoke/nobody", 404, "function_not_found", "there are t-"),
+    ("GET", "/v1/functions/nobody", 404, "function_not_found", "there are t-"),
+    ("GET", "/v1/runs?function=nobody", 404, "function_not_found", "there are t-"),
+    ("GET", "/v1/runs?status=asleep", 400, "config", "there are queued"),
+    ("GET", "/v1/runs?limit=x", 400, "config", "from 1 to 1000"),
+    ("GET", f"/v1/runs/{RUN}?wait=soon", 400, "config", "is not a duration"),
+    ("GET", "/v1/nothing", 404, "not_found", "there is nothing at '/v1/nothing'"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "code", "told"), ERRORS)
+def test_errors_of_the_api_are_json_whoever_asks(
+    http: TestClient, method: str, path: str, status: int, code: str, told: str
+) -> None:
+    for headers in ({}, HTML):
+        answer = http.request(method, path, headers=headers)
+        content = answer.json()
+        assert (answer.status_code, content["status"], content["code"]) == (status, status, code)
+        assert told in content["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("/runs/x", 404, "it never was"),
+        ("/functions/nobody", 404, "is not registered"),
+        ("/nothing", 404, "there is nothing at"),
+        (f"/runs/{RUN}/cancel", 405, "is not for"),
+    ],
+)
+def test_errors_of_pages_are_pages_to_people_and_json_to_programs(
+    http: TestClient, path: str, status: int, told: str
+) -> None:
+    page = http.get(path, headers=HTML)
+    assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert told in page.text
+    assert 'href="/"' in page.text
+    program = http.get(path)
+    assert (program.status_code, told in program.json()["error"]) == (status, True)
+
+
+def test_an_error_of_ours_is_json_with_a_number_that_the_log_knows(http: TestClient, store: "redis.Redis") -> None:
+    store.delete(keys.runs("t-f", "completed"))
+    store.set(keys.runs("t-f", "completed"), "of the wrong type")
+    with structlog.testing.capture_logs() as logs:
+        answers: list[Any] = [http.get("/v1/runs"), http.get("/", headers=HTML)]
+    store.delete(keys.runs("t-f", "completed"))
+    assert [answer.status_code for answer in answers] == [500, 500]
+    content = answers[0].json()
+    assert (content["status"], content["code"]) == (500, "broken")
+    assert "WRONGTYPE" not in answers[0].text
+    assert answers[1].headers["content-type"].startswith("text/html")
+    assert answers[0].headers["x-content-type-options"] == "nosniff"
+    assert [log["event"] for log in logs] == ["a request failed"] * 2
+    assert logs[0]["request"] == content["number"]
+    assert logs[1]["request"] in answers[1].text
+    assert "WRONGTYPE" in str(logs[0]["exc_info"])
+    assert http.get("/health").status_code == 200

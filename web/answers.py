@@ -1,0 +1,67 @@
+"""Answers: values and errors, as JSON to programs and as pages to people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bus import codec
+from bus.errors import BusError, EventInvalid
+from web import pages
+from web.paths import own_path, wants_page
+
+
+def value(content: Any) -> Response:
+    """Return a value as JSON."""
+    return Response(codec.encode(content), media_type="application/json")
+
+
+def error(
+    request: Request, status: int, message: str, *, headers: Mapping[str, str] | None = None, **more: object
+) -> Response:
+    """Return an error: to a person as a page, else `{"error": …, "status": …}` and what more there is to tell."""
+    if wants_page(request):
+        return pages.failure(request, status, message, headers)
+    content = codec.encode({"error": message, "status": status, **more})
+    return Response(content, status, headers, media_type="application/json")
+
+
+def broken(request: Request, number: str) -> Response:
+    """Return what is told of an error of our own; the log tells the rest under the number."""
+    message = f"something went wrong here; the log of the site tells what, of request {number}"
+    return error(request, 500, message, code="broken", number=number)
+
+
+async def refused(request: Request, problem: Exception) -> Response:
+    """Return what is told of an error of the caller's, or of a store that is away; others go on to the log."""
+    assert isinstance(problem, BusError)
+    if problem.status == 500:
+        raise problem
+    more: dict[str, object] = {"code": problem.code}
+    if isinstance(problem, EventInvalid) and problem.field:
+        more["field"] = problem.field
+    headers = {"Retry-After": "1"} if problem.status == 503 else None
+    return error(request, problem.status, str(problem), headers=headers, **more)
+
+
+async def not_routed(request: Request, problem: Exception) -> Response:
+    """Return what is told where there is no such path, or not for this method: then with those there are."""
+    assert isinstance(problem, HTTPException)
+    path = own_path(request)
+    if problem.status_code == 405:
+        allowed = ", ".join(_methods(request, path))
+        told = f"{request.method} is not for {path[:200]!r}, but {allowed}"
+        return error(request, 405, told, headers={"Allow": allowed}, code="method")
+    if problem.status_code == 404:
+        return error(request, 404, f"there is nothing at {path[:200]!r}", code="not_found")
+    return error(request, problem.status_code, problem.detail, headers=problem.headers, code="http")
+
+
+def _methods(request: Request, path: str) -> list[str]:
+    """Return the methods of all routes of a path: the router looks at its first one only."""
+    routes: list[Any] = request.app.routes
+    found = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    return sorted({method for route in found for method in route.methods or ()})

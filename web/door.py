@@ -1,0 +1,65 @@
+"""The door: what every request passes before a route sees it, and every answer on its way out."""
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bus.ids import token
+from web import answers
+from web.hosts import Hosts
+from web.paths import enter
+
+_log = structlog.get_logger("web")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_ADDED = (
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),  # no-referrer makes forms say "Origin: null", which is refused
+)
+
+
+class Door:
+    """Refuses foreign hosts and pages, adds what a browser needs to be told, and lets no error out but as an answer."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; websockets are none of ours."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        enter(scope)
+        started = False
+
+        async def send_with(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], *_ADDED]
+            await send(message)
+
+        try:
+            await (self._refusal(scope) or self._app)(scope, receive, send_with)
+        except ClientDisconnect:  # nobody is there to be answered
+            return
+        except Exception as error:  # noqa: BLE001 - the top: told to the log whole, to the caller by its number
+            number = token()
+            _log.error(
+                "a request failed", request=number, method=scope["method"], path=scope["path"][:200], exc_info=error
+            )
+            if not started:
+                await answers.broken(Request(scope), number)(scope, receive, send_with)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        headers, request = Headers(scope=scope), Request(scope)
+        if not self._hosts.answers(scope, headers):
+            host = headers.get("host", "")[:100]
+            way_out = "if that is a name of this site, give it with --allow-host, BUS_ALLOW_HOSTS or serve(…, hosts=…)"
+            return answers.error(request, 421, f"Host {host!r} is not answered to; {way_out}", code="host")
+        if scope["method"] not in _SAFE and not self._hosts.may_act(headers):
+            origin = headers.get("origin", "")[:200]
+            return answers.error(request, 403, f"Origin {origin!r} may not act here", code="origin")
+        return None

@@ -1,0 +1,28 @@
+"""Paths: where the site stands. Mounted in another application, or behind a proxy, it does not begin at `/`."""
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+_ROOT = "stepstream.root"
+_OF_THE_API = frozenset({"v1", "e", "invoke", "health", "ready", "metrics"})
+
+
+def enter(scope: Scope) -> None:
+    """Keep where the site begins: what is mounted inside it says that it begins further down."""
+    scope[_ROOT] = scope.get("root_path", "").rstrip("/")
+
+
+def root(request: Request) -> str:
+    """Return what stands before the site's own paths: empty, or for example `/bus`."""
+    return request.scope.get(_ROOT, "")
+
+
+def own_path(request: Request) -> str:
+    """Return the path of a request as the site's routes have it."""
+    return request.scope["path"].removeprefix(root(request)) or "/"
+
+
+def wants_page(request: Request) -> bool:
+    """Whether an error is told to a person: a browser asked for something that is not the API."""
+    first = own_path(request).split("/")[1]
+    return first not in _OF_THE_API and "text/html" in request.headers.get("accept", "")

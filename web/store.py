@@ -1,0 +1,46 @@
+"""The store: the site's connection to Redis, opened by the first request that needs it."""
+
+import asyncio
+
+import structlog
+from starlette.requests import Request
+
+from bus.settings import Settings
+from bus.wire.streams import Publisher
+from bus.wire.wire import Wire
+
+
+class Store:
+    """One connection for the loop that serves. An application that mounts the site runs no lifespan of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._opened: tuple[asyncio.AbstractEventLoop, Wire, Publisher] | None = None
+
+    @property
+    def wire(self) -> Wire:
+        """The way to Redis, in the running loop."""
+        return self._open()[1]
+
+    @property
+    def publisher(self) -> Publisher:
+        """What appends events."""
+        return self._open()[2]
+
+    def _open(self) -> tuple[asyncio.AbstractEventLoop, Wire, Publisher]:
+        loop = asyncio.get_running_loop()
+        if self._opened is None or self._opened[0] is not loop:  # a test's loop has ended, and its connection with it
+            wire = Wire(self.settings, "bus-web", structlog.get_logger("web").warning)
+            self._opened = (loop, wire, Publisher(wire))
+        return self._opened
+
+    async def close(self) -> None:
+        """Close the connection, if there is one; the next request opens another."""
+        opened, self._opened = self._opened, None
+        if opened is not None and opened[0] is asyncio.get_running_loop():
+            await opened[1].close()
+
+
+def wire_of(request: Request) -> Wire:
+    """Return the way to Redis of the site that serves a request."""
+    return request.app.state.store.wire
