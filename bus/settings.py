@@ -50,8 +50,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
     failpoint: str = ""
-    is_fake: bool = False
-    """The server is a test's fakeredis: no `#!lua` line, no blocking reads. No variable sets it."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the variable."""

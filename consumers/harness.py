@@ -6,7 +6,7 @@
         await bus.advance("14d")
         assert await bus.output() == {"label": "l1"}
 
-Everything is real but time, the stubbed steps and, unless a url is given, the server (fakeredis).
+Everything is real but time and the stubbed steps: unless a url is given, the server is one of this process's own.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from checkpoint.invoke import invoke
 from checkpoint.listing import list_runs
 from checkpoint.rerun import rerun
 from checkpoint.signals import send_signal
-from consumers.fake import fake_server
+from consumers.scratch import scratch
 from consumers.worker import Worker
 
 Stub = Callable[..., Any]
@@ -78,8 +78,8 @@ class Harness:
     async def __aenter__(self) -> Self:
         """Start the server, where none is given, and the worker."""
         async with contextlib.AsyncExitStack() as stack:
-            url = self._url or stack.enter_context(fake_server())
-            settings = Settings(redis_url=url, drain_ms=2_000, is_fake=self._url is None)
+            url = self._url or stack.enter_context(scratch())
+            settings = Settings(redis_url=url, drain_ms=2_000)
             self._wire = Wire(settings, "harness")
             stack.push_async_callback(self._wire.close)
             await self._make_empty()
@@ -120,7 +120,7 @@ class Harness:
             raise error
 
     async def _make_empty(self) -> None:
-        if self._flush:
+        if self._flush or self._url is None:
             await self._wire.call("FLUSHDB")
         elif await self._wire.call("EXISTS", keys.functions()):
             raise ConfigError(

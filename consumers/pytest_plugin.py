@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--bus-url",
         default=None,
         metavar="URL",
-        help="run what uses the fixture `harness` on this Redis, which is emptied for each, instead of fakeredis",
+        help="run what uses the fixture `harness` on this Redis, which is emptied for each, instead of one of its own",
     )
 
 

@@ -20,7 +20,6 @@ from consumers.failing import Failing
 
 BLOCK_MS = 2_000
 _AGAIN_S = 1.0
-_FAKE_PAUSE_S = 0.005
 
 
 class Reader:
@@ -119,8 +118,6 @@ class Reader:
         arriving = self._arrivals.send(pipe, self._newest) if self._arrivals and not full else None
         reply = await reading
         if not reply:
-            if self._wire.settings.is_fake:  # it does not block
-                await asyncio.sleep(_FAKE_PAUSE_S)
             return False
         rows = [(entry.decode(), fields_of(fields or ())) for entry, fields in reply[0][1]]
         reached("read.replied")

@@ -299,12 +299,7 @@ class Worker:
         """Read a source, and take up what is left of it; at once when the worker is at work."""
         await ensure_group(wire, source.stream, source.group, since_ms)
         arrivals, taker = None, source.taker
-        if (
-            isinstance(taker, Executor)
-            and source.kind == "events"
-            and Arrivals.are_for(source)
-            and not wire.settings.is_fake
-        ):
+        if isinstance(taker, Executor) and source.kind == "events" and Arrivals.are_for(source):
             arrivals = Arrivals(wire, source, taker.begin_started)
         reader = Reader(wire, source, capacity, self._exits, self.signals, since_ms, when_gone, arrivals)
         self._sources.append(source)

@@ -104,8 +104,6 @@ async def clients(wire: Wire) -> Clients | None:
 
 async def _info(wire: Wire) -> dict[str, str]:
     """Return the fields of INFO; where this user may not ask, those of them that HELLO knows."""
-    if wire.settings.is_fake:  # it knows neither, and hangs up at HELLO
-        return {}
     raw = await wire.ask(INFO)
     if raw is not None:
         return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)

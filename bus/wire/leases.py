@@ -159,7 +159,7 @@ class Leases:
 
     def _renew_forever(self) -> None:
         client: Any = connection.threaded(address(self._settings.redis_url), max(0.2, self._settings.lease_ms / 3_000))
-        scripts = all_scripts(plain=self._settings.is_fake)
+        scripts = all_scripts()
         script, places = scripts["lease_renew"].text, scripts["limit_renew"].text
         while not self._stopping:
             self._wake.clear()

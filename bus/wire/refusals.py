@@ -12,7 +12,6 @@ ELSEWHERE = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "NOREPL
 """Said by who is not, or not any more, the server that serves us: its address may lead to another by now."""
 
 _ABOUT_US = frozenset({"WRONGTYPE", "BUSYGROUP", "CROSSSLOT"})
-_KNOWN = {*_ABOUT_US, *ELSEWHERE, "NOSCRIPT", "NOGROUP", "NOPERM", "OOM", "MISCONF"}
 # What follows ERR when it is about a command's arguments, or about a script of ours.
 _ARGUMENTS = re.compile(
     r"syntax error|wrong number of arg|no such key|invalid |unrecognized |unbalanced |number of keys|protocol error|"
@@ -29,9 +28,6 @@ _KILLED = re.compile(r".*script killed by user", re.IGNORECASE)
 def translated(text: str) -> BusError:
     """Return our error for a reply that is an error. The first *word* decides: BUSY is not BUSYGROUP."""
     word, _, rest = text.partition(" ")
-    if word == "ERR" and rest.partition(" ")[0] in _KNOWN:  # fakeredis puts ERR before Redis's own word
-        text = rest
-        word, _, rest = text.partition(" ")
     if word == "NOSCRIPT":
         return ScriptMissing(text)
     if word == "NOGROUP":

@@ -28,8 +28,8 @@ class Script:
 
 
 @cache
-def all_scripts(*, plain: bool = False) -> dict[str, Script]:
-    """Return every script by name; `plain` without the `#!lua` line, which fakeredis does not know."""
+def all_scripts() -> dict[str, Script]:
+    """Return every script by name."""
     folder = files("bus.wire") / "lua"
     fragments = {
         path.name.removesuffix(".lua"): path.read_text()
@@ -45,7 +45,7 @@ def all_scripts(*, plain: bool = False) -> dict[str, Script]:
         name = path.name.removesuffix(".lua")
         flags = _FLAGS.search(text)
         head = f"#!lua flags={flags[1]}\n" if flags else "#!lua\n"
-        scripts[name] = Script(name, joined if plain else head + joined)
+        scripts[name] = Script(name, head + joined)
     return scripts
 
 

@@ -29,7 +29,7 @@ class Wire:
         self.where = address(settings.redis_url)
         self.name = name
         self.now = ""
-        self.scripts = all_scripts(plain=settings.is_fake)
+        self.scripts = all_scripts()
         self._pace = Pace()
         self._trouble = Trouble(notice)
         self._loop = asyncio.get_running_loop()

@@ -71,7 +71,6 @@ def test_words_that_ask_for_an_act_have_their_own_error() -> None:
     assert isinstance(translated("NOGROUP No such key"), GroupMissing)
     assert isinstance(translated("NOPERM User app has no permissions"), RightMissing)
     assert type(translated("BUSYGROUP Consumer Group name already exists")) is StoreError
-    assert type(translated("ERR BUSYGROUP as fakeredis says it")) is StoreError
 
 
 async def test_a_publisher_lives_through_any_refusal_and_stores_each_event_once(settings: Settings, wire: Wire) -> None:
