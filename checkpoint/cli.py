@@ -127,16 +127,19 @@ def functions(
         str | None, typer.Argument(metavar="[forget] [SLUG]", help="One function; forget: it is no more.")
     ] = None,
     slug: Annotated[str | None, typer.Argument(metavar="", help="")] = None,
+    with_runs: Annotated[
+        bool, typer.Option("--with-runs", help="Forget it with runs that have not ended: they are cancelled.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the registered functions with their runs; or show one, with who waits for its limits; or forget one.
 
-    A function that is forgotten holds back no event any more.
+    A function that is forgotten holds back no event any more, and all its runs are deleted.
     """
     if (action == "forget") != (slug is not None):
         raise ConfigError("write: bus functions, bus functions SLUG, or bus functions forget SLUG")
     if slug is not None:
-        dropped = with_wire(lambda wire: forget(wire, slug))
+        dropped = with_wire(lambda wire: forget(wire, slug, with_runs=with_runs))
         sys.stdout.write(f"{slug} is forgotten; groups dropped: {', '.join(dropped) or 'none'}\n")
         return
     if action is not None:

@@ -2,17 +2,31 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from bus.durations import in_words
 from bus.observe.signals import Signals
 from bus.wire.wire import Wire
-from checkpoint.retention import AT_ONCE, TRIM_AT_ONCE, forget_workers, tidy_runs, trim_events
+from checkpoint.retention import (
+    TRIM_AT_ONCE,
+    Trimmed,
+    forget_workers,
+    other_names,
+    tidy_runs,
+    trim_events,
+    try_lines_again,
+)
 from checkpoint.waits import GROUP, end_waits
 from consumers.failing import Failing
 
 EVERY_S = 60.0
 _FIRST_S = 5.0
 _BETWEEN_S = 0.01
+_NAMES = 100
+"""How many other names are swept each time."""
+
+_SERVED_MS = 600_000
+"""Who was served within this long is alive, but for a restart."""
 
 
 class Sweep:
@@ -25,7 +39,8 @@ class Sweep:
         self._signals = signals
         self._slugs = slugs
         self._reads = reads
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
+        self._start = 0
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -37,28 +52,43 @@ class Sweep:
             await asyncio.sleep(EVERY_S * random.uniform(0.8, 1.2))
 
     async def once(self) -> None:
-        """Sweep everything once."""
+        """Sweep everything once, and a page of the names that this worker does not read."""
         for slug in self._slugs:
-            forgotten = AT_ONCE
-            while forgotten >= AT_ONCE:
-                forgotten = await tidy_runs(self._wire, slug)
-                await asyncio.sleep(_BETWEEN_S)
-        for name, groups in self._reads().items():
-            dropped, holder = TRIM_AT_ONCE, ""
-            while dropped >= TRIM_AT_ONCE // 2:
-                dropped, holder = await trim_events(self._wire, name, groups)
-                await asyncio.sleep(_BETWEEN_S)
-            self._tell(name, holder)
+            await tidy_runs(self._wire, slug)
+            await try_lines_again(self._wire, slug)
+        served = self._reads()
+        for name, groups in served.items():
+            await self._trim(name, groups)
             if GROUP in groups:
                 await end_waits(self._wire, name)
+        others = await other_names(self._wire, self._start, _NAMES)
+        self._start = self._start + _NAMES if len(others) == _NAMES else 0
+        for name in others:
+            if name not in served:
+                await self._trim(name, ())
         await forget_workers(self._wire, await self._wire.clock())
 
-    def _tell(self, name: str, holder: str) -> None:
-        """Say once which group keeps old events from being dropped: a function without a worker, mostly."""
-        if holder and f"{name} {holder}" not in self._told:
-            self._told.add(f"{name} {holder}")
-            self._signals.notice(
-                "old events are kept: a group has not done with them; if its function is no more: bus functions forget",
-                name=name,
-                group=holder,
-            )
+    async def _trim(self, name: str, groups: Sequence[str]) -> None:
+        while True:
+            trimmed = await trim_events(self._wire, name, groups)
+            self._tell(name, trimmed)
+            await asyncio.sleep(_BETWEEN_S)
+            if trimmed.dropped < TRIM_AT_ONCE // 2:
+                return
+
+    def _tell(self, name: str, trimmed: Trimmed) -> None:
+        """Say once which group keeps old events from being dropped, and what becomes of it."""
+        for group in trimmed.groups:
+            self._told.discard((name, group))
+            self._signals.notice("a group that no worker served for 7 days is dropped", name=name, group=group)
+        holder = trimmed.holder
+        if trimmed.dropped < 0 or not holder or trimmed.unserved_ms < _SERVED_MS or (name, holder) in self._told:
+            return
+        self._told.add((name, holder))
+        self._signals.notice(
+            "no worker serves a group: old events are kept for it until that has been so for 7 days; "
+            "if its function is no more: bus functions forget",
+            name=name,
+            group=holder,
+            unserved=in_words(trimmed.unserved_ms),
+        )

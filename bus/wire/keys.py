@@ -54,6 +54,11 @@ def events_workers(name: str) -> str:
     return f"{events(name)}:workers"
 
 
+def events_served(name: str) -> str:
+    """zset · group → when a worker last served it, ms; `@looked`: when the sweep was here. Goes with the stream."""
+    return f"{events(name)}:served"
+
+
 def waits(name: str) -> str:
     """zset · `<path>=<value>|<slug>|<run>|<step>|<deadline>|<entry>`: waits by equal value, for what is behind."""
     return f"{events(name)}:waits"
@@ -176,7 +181,8 @@ def runs(slug: str, status: str) -> str:
 
 ALL = (
     (meta, ()), (functions, ()), (triggers, ()), (event_names, ()), (workers, ()), (waited, ()),
-    (events, ("E",)), (seen, ("E", "<id>")), (events_workers, ("E",)), (waits, ("E",)), (waits_if, ("E",)),
+    (events, ("E",)), (seen, ("E", "<id>")), (events_workers, ("E",)), (events_served, ("E",)),
+    (waits, ("E",)), (waits_if, ("E",)),
     (signal, ("<id>",)), (limit, ("<id>",)), (limit_waiting, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
     (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),

@@ -8,6 +8,7 @@ from bus import codec
 from bus.errors import ConfigError, FunctionNotFound
 from bus.function import Function
 from bus.wire import keys
+from bus.wire.bounds import parts
 from bus.wire.retry import patiently
 from bus.wire.wire import Wire
 
@@ -78,7 +79,17 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         field = f"{function.slug} {trigger.name}"
         await patiently(lambda field=field: wire.call("HSETNX", keys.triggers(), field, now))
         since[trigger.name] = int(await patiently(lambda field=field: wire.call("HGET", keys.triggers(), field)))
+    await _forget_undeclared(wire, function)
     return since
+
+
+async def _forget_undeclared(wire: Wire, function: Function) -> None:
+    """Forget since when a function had triggers that it has no more: one that is put back begins then."""
+    declared = {f"{function.slug} {trigger.name}" for trigger in function.triggers}
+    fields: list[bytes] = await patiently(lambda: wire.call("HKEYS", keys.triggers()))
+    own = [field for field in map(codec.text, fields) if field.startswith(f"{function.slug} ")]
+    for part in parts([field for field in own if field not in declared]):
+        await patiently(lambda part=part: wire.call("HDEL", keys.triggers(), *part))
 
 
 async def trigger_names(wire: Wire) -> set[str]:

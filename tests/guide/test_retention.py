@@ -1,18 +1,21 @@
 """What is kept, and what is dropped: never what somebody still needs."""
 
+import json
 import subprocess
 import sys
 import time
 
 import pytest
 
-from bus import Context, Step
+from bus import Bus, Context, Step, StepFailed
 from bus.errors import ConfigError, NotFound
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.wire import Wire
 from checkpoint.forget import forget
 from checkpoint.retention import tidy_runs, trim_events
+from consumers.sweep import Sweep
+from consumers.worker import Worker
 from tests.support import Lab, eventually
 
 DAY = 86_400_000
@@ -27,6 +30,11 @@ async def stream(wire: Wire, *groups: str, count: int = 300) -> list[str]:
     ]
 
 
+async def trimmed(wire: Wire, *groups: str) -> tuple[int, str]:
+    found = await trim_events(wire, "a", groups)
+    return found.dropped, found.holder
+
+
 async def read(wire: Wire, group: str, count: int, *, ack: int) -> None:
     rows = (await wire.call("XREADGROUP", "GROUP", group, "c", "COUNT", count, "STREAMS", keys.events("a"), ">"))[0][1]
     for entry, _ in rows[:ack]:
@@ -36,9 +44,9 @@ async def read(wire: Wire, group: str, count: int, *, ack: int) -> None:
 async def test_old_events_go_when_every_group_has_done_with_them(wire: Wire) -> None:
     await stream(wire, "f", "g")
     await read(wire, "f", 300, ack=300)
-    assert await trim_events(wire, "a", ["f"]) == (0, "g"), "g has read nothing: all is kept, and g is named"
+    assert await trimmed(wire, "f") == (0, "g"), "g has read nothing: all is kept, and g is named"
     await read(wire, "g", 250, ack=220)
-    dropped, holder = await trim_events(wire, "a", ["f"])
+    dropped, holder = await trimmed(wire, "f")
     assert 0 < dropped <= 220
     assert holder == "g"
     left = [entry.decode() for entry, _ in await wire.call("XRANGE", keys.events("a"), "-", "+")]
@@ -48,7 +56,7 @@ async def test_old_events_go_when_every_group_has_done_with_them(wire: Wire) -> 
 async def test_nothing_is_dropped_while_a_group_is_missing(wire: Wire) -> None:
     await stream(wire, "f")
     await read(wire, "f", 300, ack=300)
-    assert await trim_events(wire, "a", ["f", "mine"]) == (-1, "mine")
+    assert await trimmed(wire, "f", "mine") == (-1, "mine")
     assert await wire.call("XLEN", keys.events("a")) == 300
 
 
@@ -62,7 +70,7 @@ async def test_events_of_the_last_days_stay(lab: Lab) -> None:
         await lab.send("a")
     await lab.ended(5)
     await lab.idle()
-    assert await trim_events(lab.wire, "a", ["test-f"]) == (0, "")
+    assert await trimmed(lab.wire, "test-f") == (0, "")
     assert await lab.wire.call("XLEN", keys.events("a")) == 5
 
 
@@ -123,6 +131,42 @@ async def test_a_function_that_is_no_more_is_forgotten_once_no_worker_serves_it(
         await forget(lab.wire, "test-f")
 
 
+async def test_a_function_with_runs_that_wait_is_forgotten_only_with_them_and_their_callers_are_told(lab: Lab) -> None:
+    other = Bus("other")
+
+    @other.function("f")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        await step.sleep("long", "30d")
+
+    @lab.app.function("caller", on="a")
+    async def caller(ctx: Context[dict], step: Step) -> str:
+        try:
+            await step.invoke("call", "other-f", timeout="40d")
+        except StepFailed as error:
+            return error.name
+        return ""
+
+    worker = await lab.work(app=other)
+    await lab.work()
+    await lab.send("a")
+
+    async def sleeps() -> bool:
+        return await lab.wire.call("ZCARD", keys.runs("other-f", "waiting")) == 1
+
+    await eventually(sleeps, "it sleeps")
+    worker.stop()
+
+    async def has_left() -> bool:
+        return await lab.wire.call("ZCARD", keys.function_workers("other-f")) == 0
+
+    await eventually(has_left, "the worker has left")
+    with pytest.raises(ConfigError, match=r"has 1 run\(s\) that have not ended"):
+        await forget(lab.wire, "other-f")
+    await forget(lab.wire, "other-f", with_runs=True)
+    assert json.loads(bytes((await lab.one()).output or b"")) == "cancelled"
+    assert await lab.wire.call("KEYS", "bus:fn:{other-f}:*") == []
+
+
 def test_bus_functions_lists_and_refuses_what_it_does_not_know(url: str) -> None:
     def bus(*words: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "bus", "functions", *words]
@@ -147,5 +191,131 @@ async def test_a_group_that_has_done_with_all_holds_nothing_back(lab: Lab) -> No
     await lab.one()
     await lab.idle()
     lab.wire.now = str(int(time.time() * 1000) + 4 * 86_400_000)
-    dropped, holder = await trim_events(lab.wire, "a", ["test-f"])
+    dropped, holder = await trimmed(lab.wire, "test-f")
     assert (dropped >= 0, holder) == (True, "")
+
+
+async def test_a_group_that_nobody_serves_holds_events_for_seven_days_and_is_then_dropped(wire: Wire) -> None:
+    """A function that was removed, or lost a trigger: its group would hold old events for ever."""
+    await stream(wire, "f", "removed")
+    await read(wire, "f", 300, ack=300)
+    await wire.call("HSET", keys.triggers(), "removed a", 1, "removed b", 1, "removed x/*", 1)
+    for day in range(8):
+        wire.now = str(day * DAY + 4 * DAY)
+        found = await trim_events(wire, "a", ["f"])
+        assert (found.dropped, found.holder, found.unserved_ms, found.groups) == (0, "removed", day * DAY, [])
+    wire.now = str(12 * DAY)
+    found = await trim_events(wire, "a", ["f"])
+    assert (found.holder, found.groups) == ("", ["removed"])
+    assert found.dropped > 0
+    assert await wire.call("HKEYS", keys.triggers()) == [b"removed b", b"removed x/*"], "put back, it begins anew"
+
+
+async def test_a_group_that_is_served_again_has_seven_days_more(wire: Wire) -> None:
+    await stream(wire, "f", "g")
+    for day in range(28):
+        wire.now = str(day * DAY + 5 * DAY)
+        assert (await trim_events(wire, "a", ["f", "g"] if day % 6 == 0 else ["f"])).groups == []
+
+
+async def test_days_on_which_no_worker_was_there_count_against_no_group(wire: Wire) -> None:
+    """After two weeks without any worker the first one to come must not drop the others' groups."""
+    await stream(wire, "f", "g")
+    wire.now = str(5 * DAY)
+    assert (await trim_events(wire, "a", ["f", "g"])).groups == []
+    wire.now = str(20 * DAY)
+    assert (await trim_events(wire, "a", ["f"])).groups == []
+
+
+async def test_a_stream_that_nobody_reads_is_emptied_by_age_and_goes(lab: Lab) -> None:
+    @lab.app.function("f", on="b")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        return None
+
+    worker = await lab.work()
+    await lab.send("nobody/reads", {"n": 1})
+    sweep = Sweep(lab.wire, worker.signals, ["test-f"], dict)
+    await sweep.once()
+    assert await lab.wire.call("XLEN", keys.events("nobody/reads")) == 1
+    lab.wire.now = str(int(time.time() * 1000) + 4 * DAY)
+    await sweep.once()
+    assert await lab.wire.call("EXISTS", keys.events("nobody/reads"), keys.events_served("nobody/reads")) == 0
+    assert await lab.wire.call("ZSCORE", keys.event_names(), "nobody/reads") is None
+    lab.wire.now = ""
+    await lab.send("nobody/reads", {"n": 2})
+    assert await lab.wire.call("ZSCORE", keys.event_names(), "nobody/reads") is not None
+    assert await lab.wire.call("XLEN", keys.events("nobody/reads")) == 1
+
+
+async def test_only_a_group_that_nobody_serves_is_named_in_advice(lab: Lab) -> None:
+    """A healthy function whose stream is empty, or that is behind, and @waits are none to be forgotten."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        await step.wait_for_event("it", "b", timeout="30d")
+
+    worker = await lab.work()
+    await lab.send("a")
+    await lab.status(await lab.first(), "waiting")
+    await lab.idle()
+    for name, group in (("a", "removed"), ("b", "test-f-old")):
+        await lab.wire.call("XGROUP", "CREATE", keys.events(name), group, "0")
+    await lab.send("b", {"n": 1})
+    sweep = Sweep(lab.wire, worker.signals, ["test-f"], worker._reads)
+    await sweep.once()
+    assert not [notice for notice in lab.notices if "group" in notice.event]
+    for half_days in range(1, 9):
+        lab.wire.now = str(int(time.time() * 1000) + half_days * DAY // 2)
+        await sweep.once()
+    told = [notice.fields["group"] for notice in lab.notices if "no worker serves" in notice.event]
+    assert sorted(told) == ["removed", "test-f-old"]
+    assert not [notice for notice in lab.notices if "forget" in notice.event and "no worker" not in notice.event]
+
+
+async def test_a_trigger_that_is_put_back_begins_then(lab: Lab) -> None:
+    """Months later: what came while the function did not have it is not its business."""
+    seen: list[object] = []
+
+    def version(*names: str) -> Bus:
+        app = Bus("test")
+
+        @app.function("f", on=list(names))
+        async def f(ctx: Context[dict], step: Step) -> None:
+            seen.append(ctx.event.data["n"])
+
+        return app
+
+    async def gone(worker: Worker) -> None:
+        worker.stop()
+
+        async def has_left() -> bool:
+            return await lab.wire.call("ZCARD", keys.function_workers("test-f")) == 0
+
+        await eventually(has_left, "the worker has left")
+
+    await gone(await lab.work(app=version("a", "b/*")))
+    await gone(await lab.work(app=version("a")))
+    await lab.send("b/new", {"n": "between"})
+    await lab.work(app=version("a", "b/*"))
+    await lab.send("b/new", {"n": "after"})
+
+    async def came() -> bool:
+        return "after" in seen
+
+    await eventually(came, "what comes now is taken")
+    assert seen == ["after"]
+
+
+async def test_the_count_holds_after_one_sweep_however_many_are_above_it(url: str) -> None:
+    """A run that has just ended stands in front: it is passed over, and the sweep goes on until the count holds."""
+    wire = Wire(Settings(redis_url=url, keep_runs=100), "test")
+    wire.now = str(DAY)
+    for n in range(5_000):
+        run, ended = f"r{n:05}", DAY - 1 if n % 100 == 0 else n + 1
+        wire.tell("HSET", keys.run("s", run), "status", "completed", "ended", ended)
+        wire.tell("PEXPIRE", keys.run("s", run), 600_000)
+        wire.tell("ZADD", keys.runs("s", "completed"), n, run)
+    await wire.call("PING")
+    assert await tidy_runs(wire, "s") == 4_900
+    assert await wire.call("ZCARD", keys.runs("s", "completed")) == 100
+    await wire.close()

@@ -19,4 +19,5 @@ if ARGV[4] == '0' and (tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0)) < 
 end
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)
+redis.call('PEXPIRE', KEYS[1], 3600000 + ARGV[3])
 return 1

@@ -1,0 +1,19 @@
+--[[ lines_again: lines whose first was refused are tried again, should nobody have told that there is a place; those that are
+empty are forgotten.
+
+KEYS[1]  bus:fn:{<fn>}:  prefix  full, ready, backlog:<key> are built from it
+ARGV[1]  now, which this script does not need
+ARGV[2]  most lines to look at
+
+Returns how many are tried again ]]
+-- uses: places
+local fn, again = KEYS[1], 0
+for _, hold in ipairs(redis.call('ZRANGE', fn .. 'full', 0, ARGV[2] - 1)) do
+  redis.call('ZREM', fn .. 'full', hold)
+  if redis.call('EXISTS', fn .. 'backlog:' .. hold) == 1 then
+    ready(fn, hold)
+    again = again + 1
+  end
+end
+tell_ready(fn)
+return again
