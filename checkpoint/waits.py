@@ -142,19 +142,20 @@ async def names_waited_for(wire: Wire, now: int) -> list[str]:
     return [codec.text(name) for name in await wire.call("ZRANGE", keys.waited(), 0, -1)]
 
 
-async def by_value(wire: Wire, name: str, event: dict[str, object]) -> list[Wait]:
-    """Return the waits by equal value that an event answers."""
+async def by_value(wire: Wire, name: str, event: dict[str, object]) -> AsyncGenerator[list[Wait]]:
+    """Yield the waits by equal value that an event answers, a page at a time: thousands may wait for one."""
     paths: list[bytes] = await wire.lasting_script("wait_paths", [keys.waits(name)], MOST_PATHS)
-    found: list[Wait] = []
     for path in map(codec.text, paths):
         value = b"" if not path else value_at(path, event)
         if value is None:
             continue
         begins = prefix(path, value)
-        words = await wire.load("ZRANGEBYLEX", keys.waits(name), f"[{begins}|", f"({begins}}}")
-        waits = (_of_value(name, word) for word in words)
-        found += [msgspec.structs.replace(wait, path=path, value=value) for wait in waits if wait is not None]
-    return found
+        words, after = [b""] * _PAGE, f"[{begins}|".encode()
+        while len(words) == _PAGE:
+            words = await wire.load("ZRANGEBYLEX", keys.waits(name), after, f"({begins}}}", "LIMIT", 0, _PAGE)
+            waits = (_of_value(name, word) for word in words)
+            yield [msgspec.structs.replace(wait, path=path, value=value) for wait in waits if wait is not None]
+            after = b"(" + words[-1] if words else after
 
 
 async def by_expression(wire: Wire, name: str) -> list[Wait]:

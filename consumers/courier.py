@@ -18,6 +18,7 @@ from bus.event import Outgoing, RawEvent
 from bus.failpoints import reached
 from bus.ids import entry_ms, entry_place, run_id
 from bus.observe.signals import Signals
+from bus.wire.bounds import MOST_BYTES
 from bus.wire.retry import patiently
 from bus.wire.streams import Publisher, event_of
 from bus.wire.wire import Wire
@@ -186,16 +187,25 @@ class Courier:
             plain = event.plain()
         except msgspec.MsgspecError:  # added by hand, no JSON: nobody can wait for it
             return
-        waits = await by_value(self._wire, name, plain) + await by_expression(self._wire, name)
-        place, ms = entry_place(delivery.id), entry_ms(delivery.id)
+        encoded = codec.encode(event)
+        async for waits in by_value(self._wire, name, plain):
+            await self._answer(waits, name, delivery.id, plain, encoded)
+        await self._answer(await by_expression(self._wire, name), name, delivery.id, plain, encoded)
+
+    async def _answer(self, waits: list[Wait], name: str, entry: str, plain: dict[str, Any], encoded: bytes) -> None:
+        """Give an event to those of the waits that it is for; each is sent a copy, so a few megabytes go at a time."""
+        place, ms = entry_place(entry), entry_ms(entry)
         over = [wait for wait in waits if wait.deadline < ms]
         # A courier may be behind: what was there before the wait was, the run has looked up itself.
         new = [wait for wait in waits if entry_place(wait.behind) < place and wait.deadline >= ms]
         waits = await self._meant(new, plain)
-        encoded, entry = codec.encode(event), f"{name}|{delivery.id}"
-        await asyncio.gather(
-            *(resolve(self._wire, one.slug, one.run, one.step, "event", encoded, entry=entry) for one in waits)
-        )
+        at_once = max(1, 4 * MOST_BYTES // len(encoded))
+        for start in range(0, len(waits), at_once):
+            some = waits[start : start + at_once]
+            named = f"{name}|{entry}"
+            await asyncio.gather(
+                *(resolve(self._wire, one.slug, one.run, one.step, "event", encoded, entry=named) for one in some)
+            )
         await disarm(self._wire, name, over + waits)
 
     async def _meant(self, waits: Sequence[Wait], came: dict[str, Any]) -> list[Wait]:

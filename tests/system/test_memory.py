@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bus.retry import Retry
+from bus.wire import keys
 from checkpoint.rerun import rerun
 from consumers.turn import Turn
 from tests.support import Lab, eventually
@@ -227,3 +228,30 @@ async def test_a_run_with_large_results_goes_on_after_each_wait_and_again_from_a
     assert bytes((await lab.status(again, "completed")).output or b"") == b"[1,1,1,1,1,1]"
     assert made == [0, 1, 2, 3, 4, 5, 4, 5]
     assert not lab.notices
+
+
+async def test_an_event_that_answers_many_waits_is_not_copied_for_all_of_them_at_once(lab: Lab) -> None:
+    """Each wait is sent its own copy, and all copies stood in one write: a thousand waits of 1 MB were 2 GB."""
+
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Any, step: Any) -> int:
+        came = await step.wait_for_event("w", "big", timeout="1h")
+        return len(came.data["text"])
+
+    await lab.work()
+    for _ in range(60):
+        await lab.send("a")
+
+    async def all_wait() -> bool:
+        return await lab.wire.call("ZCARD", keys.waits("big")) == 60
+
+    await eventually(all_wait, "all wait")
+    tracemalloc.start()
+    try:
+        await lab.send("big", {"text": "x" * MB})
+        ended = await lab.ended(60)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert {bytes(run.output or b"") for run in ended} == {b"1000000"}
+    assert peak < 80 * MB, peak
