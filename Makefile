@@ -17,7 +17,7 @@ demo: $(STAMP)  ## bus dev with the plushie example and eight requests; EXIT=1 e
 	@$(BIN)/python -m examples.demo $(if $(EXIT),--exit)
 
 test: $(STAMP)  ## unit, redis, system, guide and example tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 check: $(STAMP)  ## format, lint, types
 	@$(BIN)/ruff format --check .

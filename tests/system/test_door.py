@@ -24,15 +24,17 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bus.bus import Bus
+from bus.clock import now_ms
 from bus.errors import ConfigError
-from bus.ids import ulid
+from bus.ids import run_id
 from bus.settings import Settings
 from bus.wire import keys
 from tests.support import free_port
 from web import create_app, serve
 from web.app import Site
 
-RUN, LATER = ulid(), ulid()
+TODAY = now_ms() // 86_400_000 * 86_400_000
+RUN, LATER = (run_id("nobody", "event", cause, TODAY) for cause in ("a|1-0", "a|2-0"))  # in each process the same
 ODD = ["t-a/../b", "t-a/./b", "t-a%2Fb", "t-two words", "t-a?b#c", "t-é", "t-f/", 't-"<b>"', "t-a\\b", "t-%2e%2e"]
 HTML = {"accept": "text/html,*/*"}
 
