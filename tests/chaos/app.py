@@ -35,6 +35,21 @@ async def five(ctx, step):
     return done
 
 
+@app.function("once", on="chaos/once", retries=0)
+async def once(ctx, step):
+    """Each kind of command a run needs, and no retries: an error of the store that reaches it ends it."""
+
+    async def body() -> str:
+        note(ctx.run_id, "body")
+        await asyncio.sleep(SECONDS)
+        return "done"
+
+    first = await step.run("body", body)
+    await step.sleep("nap", 0.05)
+    await step.send_event("tell", "chaos/told", {})
+    return first
+
+
 @app.function("mixed", on="chaos/mixed", retries=Retry(3, backoff=0.1))
 async def mixed(ctx, step):
     async def body(name: str) -> str:

@@ -134,7 +134,7 @@ def value_end(data: bytearray, start: int) -> int | None:
         return after
     count = int(data[start + 1 : line]) * (2 if kind == b"%" else 1)
     if kind in b"$=!":
-        after += max(0, count + 2)
+        after += count + 2 if count >= 0 else 0  # nil has no end of its own
         return after if after <= len(data) else None
     end: int | None = after
     for _ in range(count):
@@ -199,7 +199,8 @@ class _Proxying:
         pumps = [asyncio.ensure_future(guest.commands(near)), asyncio.ensure_future(guest.replies(far))]
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         for pump in pumps:
-            pump.cancel()
+            if not pump.cancel():
+                pump.result()  # a mistake of ours is not to be taken for trouble
         self.guests.discard(guest)
         for writer in (out, back):
             writer.close()
@@ -228,7 +229,11 @@ class _Guest:
             while more := await near.read(262_144):
                 data += more
                 while data and (end := value_end(data, 0)) is not None:
-                    if self.back.transport.is_closing() or not self.command(bytes(data[:end])):
+                    if (
+                        self.out.transport.is_closing()
+                        or self.back.transport.is_closing()
+                        or not self.command(bytes(data[:end]))
+                    ):
                         return
                     del data[:end]
                 self.answer()
@@ -264,6 +269,8 @@ class _Guest:
             while more := await far.read(262_144):
                 data += more
                 while data and (end := value_end(data, 0)) is not None:
+                    if self.back.transport.is_closing():
+                        return
                     if self.owed.popleft() == "cut":
                         self.proxying.done["cut"] += 1
                         self.abort()

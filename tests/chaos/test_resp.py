@@ -1,5 +1,6 @@
 """The proxy that knows commands does what it is told, and nothing else."""
 
+import contextlib
 from collections.abc import Generator
 from pathlib import Path
 
@@ -33,11 +34,12 @@ def test_answers_stay_in_the_order_of_their_commands(server: ValkeyProcess) -> N
         for n in range(200):
             pipe.set(f"k{n}", "x" * n * 50)
             pipe.echo(str(n))
+            pipe.hmget("none", "a", "b")
             pipe.lrange("none", 0, -1)
         replies = pipe.execute(raise_on_error=False)
         proxy.mend()
-        refused = [n for n in range(200) if isinstance(replies[3 * n], redis.ResponseError)]
-        assert [replies[3 * n + 1] for n in range(200)] == [str(n) for n in range(200)]
+        refused = [n for n in range(200) if isinstance(replies[4 * n], redis.ResponseError)]
+        assert [replies[4 * n + 1] for n in range(200)] == [str(n) for n in range(200)]
         assert 60 < len(refused) < 140
         assert proxy.told() == {"NOTNOW wait": len(refused)}
         assert [n for n in range(200) if through.get(f"k{n}") is None] == refused
@@ -83,4 +85,6 @@ def test_new_connections_are_led_elsewhere_while_old_ones_stay(server: ValkeyPro
         assert old.get("where") == "first"
         assert new.get("where") == "second"
         proxy.point(other.port, keep_open=False)
-        assert old.get("where") == "second", "redis-py sees that its connection ended, and opens another"
+        with contextlib.suppress(redis.ConnectionError):  # redis-py may see before that its connection has ended
+            old.get("where")
+        assert old.get("where") == "second"
