@@ -1,4 +1,4 @@
-"""Check: does every run that has not ended have a holder? One without is lost in silence (why A17): it gets a new one.
+"""Check: does every run that has not ended have a holder? One without is lost in silence: it gets a new one.
 
 A failover may take a holder away: the timer, the queue entry or the pending entry is on a server that forgot it. A
 second holder does no harm (docs/state-machine.md), a missing one is fatal; so what seems to have none at two looks, one

@@ -73,7 +73,7 @@ class Claimer:
             source.taker.begin(deliveries)
 
     async def _take_strangers(self) -> None:
-        """Entries pending for this living worker whose reply was lost: nobody else would ever claim them (why B1)."""
+        """Entries pending for this living worker whose reply was lost: nobody else would ever claim them."""
         source = self.source
         me = source.lease.consumer
         idle = min(5_000, self._wire.settings.lease_ms // 2)

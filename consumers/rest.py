@@ -1,7 +1,7 @@
 """Rest: what becomes of a run that has come to rest: the next memo is handed out, or the turn parks.
 
 Memos are handed out one at a time in order of `n`, letting the loop settle between two, so a replay sees steps finish
-in the order in which they did (why A8). When every task of the run awaits a parked step, the turn ends (why A9).
+in the order in which they did. When every task of the run awaits a parked step, the turn ends.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Settle: let the loop come to rest, then decide: hand out the next memo, or look whether the turn can end.
 
 After a step has ended, what follows (gather, a task group, the handler) needs some turns of the loop before it makes
-its next step. Ten turns without a step doing anything is rest (measured, prototype §4.11).
+its next step. Ten turns without a step doing anything is rest (measured).
 """
 
 import asyncio

@@ -174,7 +174,7 @@ class Turn:
         """Return the step's memo when its turn has come, in order of `n`; None when there is none.
 
         A step that is new is held back until the handler has called all that earlier turns have begun: if it never
-        does, the code has changed, and nothing new may be done (reliability S7).
+        does, the code has changed, and nothing new may be done.
         """
         if step not in self.memos:
             if self.uncalled and step not in self.open:

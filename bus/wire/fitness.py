@@ -49,7 +49,7 @@ async def at_boot(wire: Wire) -> list[Finding]:
 def refuse(findings: list[Finding]) -> list[Finding]:
     """Raise ConfigError for what no waiting mends; return the others that are not fit, to be told of.
 
-    A replica may be promoted and a disk freed while a worker waits (reliability T24, T39).
+    A replica may be promoted and a disk freed while a worker waits.
     """
     others = [finding for finding in findings if finding.verdict != "fit"]
     fatal = [one for one in others if one.verdict == "unfit" and one.check in {"version", "cluster", "eviction"}]

@@ -22,7 +22,7 @@ from bus.wire.bounds import parts
 from bus.wire.scripts import all_scripts
 
 _log = structlog.get_logger("lease")
-# CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not (reliability S3).
+# CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BEAT_S = 1.0
 _AGAIN_S = 0.4

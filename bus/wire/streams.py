@@ -47,7 +47,7 @@ class PublishFailed(StoreUnavailable):
 
 
 class Publisher:
-    """Appends events. A retry after a lost reply looks for the event before it adds (why A16)."""
+    """Appends events. A retry after a lost reply looks for the event before it adds."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire

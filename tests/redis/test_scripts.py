@@ -103,7 +103,7 @@ async def test_a_redelivery_loads_what_is_known(wire: Wire) -> None:
 
 
 async def test_a_stale_event_entry_never_starts_the_turn_of_a_run_that_waits(wire: Wire) -> None:
-    """A crash between park and acknowledge redelivers the entry while the run waits (why A3)."""
+    """A crash between park and acknowledge redelivers the entry while the run waits."""
     await parked(wire, "+60000")
     before = await dump(wire)
     assert (await begin(wire, fence="f2")).word == "stale"
@@ -146,7 +146,7 @@ async def test_start_ends_a_run_whose_cancel_is_set(wire: Wire) -> None:
 
 
 async def test_only_a_claim_from_the_worker_that_ran_it_counts_as_a_crash(wire: Wire) -> None:
-    """Not @released, not own strangers, not a repeated start, not a worker the run was never with (why B12)."""
+    """Not @released, not own strangers, not a repeated start, not a worker the run was never with."""
     await begin(wire)
     assert (await begin(wire, fence="f2")).crashes == 0
     assert (await begin(wire, fence="f3", owner="other.0", consumer="v.0")).crashes == 0
@@ -185,7 +185,7 @@ async def test_the_fifth_crash_ends_the_run(wire: Wire) -> None:
 
 
 async def test_the_first_memo_stands(wire: Wire) -> None:
-    """HSETNX, not HSET: two saves under one fence (prototype §1, F30)."""
+    """HSETNX, not HSET: two saves under one fence."""
     await begin(wire)
     assert (await save(wire, owned(), "one", "run", data=b"1")).word == "mine"
     again = await save(wire, owned(), "one", "run", data=b"2")
@@ -211,14 +211,14 @@ async def test_a_zombies_save_changes_no_key(wire: Wire) -> None:
 
 
 async def test_a_call_of_an_earlier_turn_is_over_also_when_it_repeats_itself(wire: Wire) -> None:
-    """A retried park is answered by its own success: over, not lost (why A6)."""
+    """A retried park is answered by its own success: over, not lost."""
     await parked(wire)
     assert (await park(wire, owned(), known=0, due="+5")).word == "over"
     assert (await save(wire, owned(), "one", "run", data=b"1")).word == "over"
 
 
 async def test_a_rolled_back_run_is_lost_or_absent_never_over(wire: Wire) -> None:
-    """`over` would acknowledge an entry that nobody else has (why A5)."""
+    """`over` would acknowledge an entry that nobody else has."""
     assert (await save(wire, owned(), "one", "run", data=b"1")).word == "absent"
     await begin(wire)
     assert (await save(wire, owned("f9", turn=2), "one", "run", data=b"1")).word == "lost"
@@ -242,7 +242,7 @@ async def test_a_run_holds_32_mebibytes_of_big_results_and_no_more(wire: Wire) -
 
 
 async def test_payloads_pass_through_scripts_unharmed(wire: Wire) -> None:
-    """cjson corrupts big integers and empty arrays (reliability T30)."""
+    """cjson corrupts big integers and empty arrays."""
     await begin(wire)
     data = b'{"n":12345678901234567890,"e":[],"f":1.0,"u":"\xe2\x82\xac\\u0000"}'
     await save(wire, owned(), "one", "run", data=data)
@@ -273,7 +273,7 @@ async def test_a_failed_attempt_replaces_the_one_before(wire: Wire) -> None:
 
 
 async def test_park_answers_what_was_resolved_and_does_not_park(wire: Wire) -> None:
-    """Or the memo is there, the run parks, and nobody wakes it (why A2)."""
+    """Or the memo is there, the run parks, and nobody wakes it."""
     await begin(wire)
     assert await resolve(wire, SLUG, RUN, "approval", "event", b'{"ok":true}') == "running"
     answer = await park(wire, owned(), known=0, due="+60000")
@@ -409,7 +409,7 @@ async def test_strangers_are_read_again_unless_they_are_anothers_by_now(wire: Wi
 
 
 async def test_renewing_never_creates_a_lease(wire: Wire) -> None:
-    """A zombie must not revive itself (why B4)."""
+    """A zombie must not revive itself."""
     wire.now = "1000"
     assert await lease(wire, "w.0", 500, begins=0) == 0
     assert await lease(wire, "w.0", 500) == 1
@@ -447,7 +447,7 @@ async def test_publishing_goes_on_after_the_server_forgot_its_scripts(wire: Wire
 
 
 async def test_a_slug_has_one_owner(wire: Wire) -> None:
-    """Bus("a-b")+"c" and Bus("a")+"b-c" would share group, queue and runs (why A18)."""
+    """Bus("a-b")+"c" and Bus("a")+"b-c" would share group, queue and runs."""
     from bus.errors import ConfigError
     from bus.wire.registry import register
 

@@ -1,6 +1,6 @@
 --[[ runs_admit: events of a function with limits: what becomes of each is decided and recorded, once, under its run's id.
 
-Why a script: the verdict and its record are one act, so an event that is delivered again gets the same one (why A11), and
+Why a script: the verdict and its record are one act, so an event that is delivered again gets the same one, and
 is counted once.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, buffer:<key>, rate:<key>, single:<key>, backlog:<key> and others are built from it
