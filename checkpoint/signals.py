@@ -7,7 +7,6 @@ from bus.errors import EventInvalid
 from bus.event import as_json
 from bus.ids import token
 from bus.wire import keys
-from bus.wire.retry import patiently
 from bus.wire.wire import Wire
 from checkpoint.memo import memo_of
 from checkpoint.names import Holder, still_wait
@@ -47,7 +46,7 @@ async def send_signal(wire: Wire, name: str, data: Any) -> str | None:
     """Hand data to the run that waits for a signal; return that run's id, None when none waits."""
     check_signal(name)
     encoded, mark = as_json(data), token()
-    while word := cast("bytes | None", await patiently(lambda: wire.call("GET", keys.signal(name)))):
+    while word := cast("bytes | None", await wire.load("GET", keys.signal(name))):
         waiter = Holder.of(codec.text(word))
         heard = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
         await give_signal(wire, name, waiter)

@@ -17,7 +17,7 @@ import hiredis
 
 from bus.address import Address
 from bus.errors import RightMissing, StoreUnavailable
-from bus.wire import connection
+from bus.wire import connection, keys
 from bus.wire.refusals import ELSEWHERE, translated
 from bus.wire.retry import Pace
 from bus.wire.rights import CLIENT_SETNAME, SCRIPT_LOAD, Right, Rights
@@ -36,7 +36,9 @@ class Pipe(asyncio.Protocol):
     """A connection that opens by itself at the first call and again after it broke.
 
     A call in flight when the connection breaks fails with StoreUnavailable: its outcome is unknown. A server that says
-    it is not the one to ask (a primary that has become a replica keeps its connections) is left, and looked up again.
+    it is not the one to ask (a primary that has become a replica keeps its connections) is left, and looked up again;
+    what it says after that is not believed. `only_reads`: a replica serves reads without a word, so what such a
+    connection sends begins with a command that changes nothing and that a replica refuses, as any write.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Pipe(asyncio.Protocol):
         rights: Rights,
         trouble: Trouble,
         prelude: Sequence[tuple[Argument, ...]] = (),
+        only_reads: bool = False,
     ) -> None:
         self._where = where
         self._rights = rights
@@ -57,6 +60,7 @@ class Pipe(asyncio.Protocol):
         self._pace = pace
         self._trouble = trouble
         self._prelude = prelude
+        self._proof = _pack(("ZREM", keys.workers(), "")) if only_reads else b""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
         self._stream: asyncio.StreamWriter | None = None
@@ -92,6 +96,11 @@ class Pipe(asyncio.Protocol):
         future.add_done_callback(self._optional.discard)
         return future
 
+    def _unheard(self) -> asyncio.Future[Reply]:
+        future = self._optional_one(self._loop.create_future())
+        future.add_done_callback(retrieved)
+        return future
+
     async def close(self) -> None:
         """Close for good; calls in flight fail."""
         self.closed = True
@@ -117,6 +126,9 @@ class Pipe(asyncio.Protocol):
             return
         if not self._waiting:
             self._heard = time.monotonic()
+        if self._proof:
+            self._buffer.insert(0, self._proof)
+            self._waiting.append(self._unheard())
         self._transport.write(b"".join(self._buffer))
         self._buffer.clear()
         self._waiting.extend(self._unsent)
@@ -183,11 +195,14 @@ class Pipe(asyncio.Protocol):
             reader.feed(data)
             while (reply := reader.gets()) is not False:
                 future = waiting.popleft()
-                if isinstance(reply, hiredis.ReplyError):
+                if leave is not None:
+                    _settle(future, leave)
+                elif isinstance(reply, hiredis.ReplyError):
                     error = translated(str(reply))
-                    if isinstance(error, StoreUnavailable) and future not in self._optional:
+                    is_asked = future not in self._optional
+                    if isinstance(error, StoreUnavailable) and (is_asked or error.state == "READONLY"):
                         self._trouble.met(error)
-                        leave = error if error.state in ELSEWHERE else leave
+                        leave = error if error.state in ELSEWHERE else None
                     _settle(future, error)
                 elif not future.done():  # its caller may have been cancelled
                     future.set_result(reply)

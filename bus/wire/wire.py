@@ -36,11 +36,11 @@ class Wire:
         self._context = contextvars.Context()
         self._repeating: set[asyncio.Task[None]] = set()
         self._main = self.pipe(loads_scripts=True)
-        self._loads = self.pipe(loads_scripts=True)
+        self._loads = self.pipe(loads_scripts=True, only_reads=True)
         self.together = Together(self.lasting_script_then).call
         """together(script, key, common, arguments): lasting_script, shared with others of this tick."""
 
-    def pipe(self, *, loads_scripts: bool = False, extra_timeout: float = 0.0) -> Pipe:
+    def pipe(self, *, loads_scripts: bool = False, extra_timeout: float = 0.0, only_reads: bool = False) -> Pipe:
         """Return a new connection; `extra_timeout` (s) for one that blocks on purpose."""
         return Pipe(
             self.where,
@@ -50,6 +50,7 @@ class Wire:
             rights=self.rights,
             trouble=self._trouble,
             prelude=[("SCRIPT", "LOAD", script.text) for script in self.scripts.values()] if loads_scripts else (),
+            only_reads=only_reads,
         )
 
     @property
