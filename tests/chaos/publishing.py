@@ -118,7 +118,7 @@ class Publishing:
                 if events[0].id is None:
                     self.unanswered.add(str(events[0].event))
                     return
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
         for event, id in zip(events, ids, strict=True):
             self.answered[str(event.event), id] = how
 

@@ -73,6 +73,7 @@ class Storm:
         self.journal = folder / "journal"
         self.done: Counter[str] = Counter()
         self.strikes = 0
+        self._each_first = self.random.sample([*faults], len(faults))
         self.environ = {
             **os.environ,
             "BUS_REDIS_URL": self.url,
@@ -141,7 +142,8 @@ class Storm:
         if self.strikes % self._server_kills == 0:
             self.kill_server()
             return
-        what = self.random.choices([*self.faults], weights=[*self.faults.values()])[0]
+        each = self._each_first.pop() if self._each_first else None
+        what = each or self.random.choices([*self.faults], weights=[*self.faults.values()])[0]
         {
             "kill": self.kill_worker,
             "stop past the lease": self.stop_worker,

@@ -1,6 +1,6 @@
 """Everything fails at once, under functions of every kind and publishers that go on: then the history is checked.
 
-Worker kills, stops past the lease, server kills, killed `bus serve`. A quarter of a minute in CI; `make storm` ten minutes. CHAOS_SEED repeats one.
+Worker kills, stops past the lease, server kills, error words, swapped roles, killed `bus serve`. A quarter of a minute in CI; `make storm` ten minutes. CHAOS_SEED repeats one.
 """
 
 import time
@@ -16,7 +16,7 @@ from tests.chaos.verdict import Verdict, Watch, checked, is_over
 pytestmark = pytest.mark.chaos
 SECONDS = 8.0 if SCALE <= 1 else 30 * SCALE
 
-FAULTS = {"kill": 40, "stop past the lease": 20}
+FAULTS = {"kill": 40, "stop past the lease": 20, "error words": 20, "role swap": 8}
 HOME_WITHIN_S = 90
 
 

@@ -144,7 +144,7 @@ class Verdict:
         names = {trigger.name for function in app.functions.values() for trigger in function.triggers}
         return {
             name: [(entry, fields["id"]) for entry, fields in self._store.xrange(keys.events(name))]
-            for name in names | {"gale/stop"}
+            for name in names | {"gale/stop", "gale/reply"}
         }
 
     # -- what was published, and its runs ------------------------------------------------------------------------------
@@ -255,11 +255,19 @@ class Verdict:
                 self._say("left behind", f"{key}: {self._shown(key)}")
 
     def _goes(self, key: str) -> bool:
-        """Whether it goes by itself: limits that refused somebody, at the next sweep; names that were waited for, later."""
+        """Whether it goes by itself: limits that refused somebody, at the next sweep; what a worker that died between an
+        answer and its next command has not forgotten of waits, at their deadline, or when somebody needs the place."""
         if key in {keys.full(function.slug) for function in app.functions.values()}:
             return True
-        latest = self._store.zrange(key, -1, -1, withscores=True) if key == keys.waited() else [("", float("inf"))]
-        return all(deadline < (time.time() + PATIENCE_S) * 1_000 for _, deadline in latest)
+        latest = (time.time() + PATIENCE_S) * 1_000
+        if key == keys.waited():
+            return all(deadline < latest for _, deadline in self._store.zrange(key, 0, -1, withscores=True))
+        for name in self._entries:
+            if key == keys.waits(name):
+                return all(int(word.split("|")[-2]) < latest for word in self._store.zrange(key, 0, -1))
+            if key == keys.waits_if(name):
+                return all(int(word.split("|")[-1]) < latest for word in self._store.hkeys(key))
+        return False
 
     def _shown(self, key: str) -> str:
         kind = self._store.type(key)
