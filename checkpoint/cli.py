@@ -35,6 +35,7 @@ _COLOURS = {
     "running": "blue",
     "waiting": "yellow",
     "retrying": "yellow",
+    "timed_out": "yellow",
 }
 
 

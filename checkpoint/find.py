@@ -1,4 +1,7 @@
-"""Find: a run by its id alone. One that nobody has started has no hash yet: it is the entry that will begin it."""
+"""Find: a run by its id alone. One that nobody has started has no hash yet: it is what will begin it.
+
+That is an event's entry, an entry of the queue, or a buffer of a debounce or a batch.
+"""
 
 import asyncio
 import time
@@ -21,13 +24,14 @@ _ENTRIES = 1_000
 
 
 async def find(wire: Wire, run: str) -> Run | None:
-    """Return a run by its id; one whose entry stands and that nobody has started yet is `queued`."""
+    """Return a run by its id; one that is still to be started, by an entry or a buffer that stands, is `queued`."""
     ms = ulid_ms(run)
     known = await functions(wire) if ms is not None else []
     if ms is None or not known:
         return None
     found = await _begun(wire, known, run)
-    found = found or await _published(wire, known, run, ms) or await _asked_for(wire, known, run, ms)
+    found = found or await _published(wire, known, run, ms) or await _held(wire, known, run, ms)
+    found = found or await _asked_for(wire, known, run, ms)  # after the buffers: what leaves them is queued
     return found or await _begun(wire, known, run)  # it may have begun while we looked at the entries
 
 
@@ -65,6 +69,28 @@ async def _published(wire: Wire, known: Sequence[Registered], run: str, ms: int)
             event = stored_json(codec.encode(event_of(name, entry, fields_of(flat))))
             return Run(id=run, function=slug, status="queued", queued=ms, event=event)
     return None
+
+
+async def _held(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+    """Look at the buffers: a debounced run, or a batch, that has not begun; with the events it has so far."""
+    names = await wire.loads(*(("HGET", keys.buffered(function.slug), run) for function in known))
+    slug, name = next(((f.slug, codec.text(name)) for f, name in zip(known, names, strict=True) if name), ("", ""))
+    if not slug:
+        return None
+    fields = fields_of(await wire.load("HGETALL", keys.buffer(slug, name)))
+    if fields.get(b"run") != run.encode():
+        return None
+    several = [fields[entry] for n in range(1, int(fields.get(b"n", 0)) + 1) if (entry := f"e:{n}".encode()) in fields]
+    if several:
+        fields |= {b"event": several[0], b"batch": b"[" + b",".join(several) + b"]"}
+    return Run(
+        id=run,
+        function=slug,
+        status="queued",
+        queued=ms,
+        event=stored_json(begun_event(fields)),
+        source="batch" if several else "debounce",
+    )
 
 
 async def _asked_for(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:

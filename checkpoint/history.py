@@ -166,6 +166,16 @@ def _as_text(raw: bytes) -> Raw:
     return Raw(codec.encode(codec.text(raw)))
 
 
+def _state(memo: Memo) -> str:
+    if memo.timed_out:
+        return "timed_out"
+    return "failed" if memo.error else "cancelled" if memo.given_up else "completed"
+
+
+def _what(noted: Open) -> Raw | None:
+    return None if bytes(noted.what) == b"null" else noted.what
+
+
 async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
     """Return a run's steps, finished and open, in the order in which they began."""
     finished, opened = await wire.loads(("HGETALL", keys.steps(slug, run)), ("HGETALL", keys.open_steps(slug, run)))
@@ -175,11 +185,12 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
         view = StepView(
             finished[i].decode(),
             memo.kind,
-            "failed" if memo.error else "cancelled" if memo.given_up else "completed",
-            memo.started,
-            since=memo.since or memo.started,
+            _state(memo),
+            memo.begun,
+            since=memo.since or memo.begun,
             attempts=memo.attempts,
             ended=memo.ended,
+            what=_what(memo.was) if memo.was is not None else None,
             data=None if memo.error else memo.data,
             error=memo.error,
         )
@@ -196,7 +207,7 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
             since=noted.since,
             attempts=attempts,
             due=noted.due,
-            what=None if bytes(noted.what) == b"null" else noted.what,
+            what=_what(noted),
             error=noted.error,
         )
         views.append((noted.since, 1 << 30, view))

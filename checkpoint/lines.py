@@ -35,18 +35,23 @@ class Lines(msgspec.Struct):
 
 async def lines(wire: Wire, slug: str) -> Lines:
     """Return where runs of a function wait, and what is in its buffers."""
-    ready, full, timers = await wire.loads(
+    ready, full, buffered = await wire.loads(
         ("ZRANGE", keys.ready(slug), 0, _LOOKED_AT - 1),
         ("ZREVRANGE", keys.full(slug), 0, _LOOKED_AT - 1),
-        ("ZSCAN", keys.timers(slug), 0, "MATCH", "buffer|*", "COUNT", _LOOKED_AT),
+        ("HSCAN", keys.buffered(slug), 0, "COUNT", _LOOKED_AT),
     )
     holds = list(dict.fromkeys(raw.decode() for raw in (*ready, *full)))[:_LOOKED_AT]
     counts = await wire.loads(
         *((("ZCARD", key(slug, hold))) for hold in holds for key in (keys.backlog, keys.places))
     )  # fmt: skip
     found = [Line(hold, counts[2 * n], counts[2 * n + 1]) for n, hold in enumerate(holds) if counts[2 * n]]
-    members = [(timers[1][n].decode().partition("|")[2], timers[1][n + 1]) for n in range(0, len(timers[1]), 2)][:MOST]
-    sizes = await wire.loads(*(("HGET", keys.buffer(slug, key), "n") for key, _ in members))
-    held = [Held(key, int(size or 1), int(float(due))) for (key, due), size in zip(members, sizes, strict=True)]
+    names = [name.decode() for name in buffered[1][1::2]][:MOST]
+    sizes = await wire.loads(*(("HGET", keys.buffer(slug, name), "n") for name in names))
+    dues = await wire.loads(*(("ZSCORE", keys.timers(slug), f"buffer|{name}") for name in names))
+    held = [
+        Held(name, int(size or 1), int(float(due)))
+        for name, size, due in zip(names, sizes, dues, strict=True)
+        if due is not None
+    ]
     found.sort(key=lambda line: -line.waiting)
     return Lines(len(found), found[:MOST], sorted(held, key=lambda one: one.due))

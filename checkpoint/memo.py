@@ -56,31 +56,6 @@ def of_redis(error: BaseException) -> StoreError | StoreUnavailable | None:
     return found
 
 
-class Memo(msgspec.Struct, frozen=True):
-    """A finished step. `n` is its place in the order in which steps finished; `started` and `ended` are its last
-    attempt's, `since` its first one's when there were several; `error` stands in place of `data`; `entry` is the stream
-    entry of an event it waited for, `mark` tells who sent a signal its own memo; `given_up` while it waited, by the
-    author's code."""
-
-    n: int
-    kind: str
-    attempts: int = 1
-    since: int = 0
-    started: int = 0
-    ended: int = 0
-    entry: str = ""
-    mark: str = ""
-    given_up: bool = False
-    data: Raw = Raw(b"null")
-    error: Failure | None = None
-
-    def value(self, step: str, wanted: Any) -> Any:
-        """Return the step's result as the wanted type, or raise StepFailed as it was raised."""
-        if self.error is not None:
-            raise StepFailed(step, self.error.name, self.error.message, self.error.stack)
-        return codec.decode_as(self.data, wanted)
-
-
 class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     """A step that is not finished: since when, until when it waits (server ms), and the error of its last attempt.
 
@@ -94,6 +69,38 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Failure | None = None
     what: Raw = Raw(b"null")
     armed: bool = False
+
+
+class Memo(msgspec.Struct, frozen=True):
+    """A finished step. `n` is its place in the order in which steps finished; `started` and `ended` are its last
+    attempt's, `since` its first one's when there were several; `error` stands in place of `data`; `entry` is the stream
+    entry of an event it waited for, `mark` tells who sent a signal its own memo; `given_up` while it waited, by the
+    author's code; `timed_out`: what it waited for has not come; `was`: how it was noted while it waited."""
+
+    n: int
+    kind: str
+    attempts: int = 1
+    since: int = 0
+    started: int = 0
+    ended: int = 0
+    entry: str = ""
+    mark: str = ""
+    given_up: bool = False
+    timed_out: bool = False
+    was: Open | None = None
+    data: Raw = Raw(b"null")
+    error: Failure | None = None
+
+    @property
+    def begun(self) -> int:
+        """When its last attempt began, or it began to wait, server ms."""
+        return self.was.since if self.was is not None else self.started
+
+    def value(self, step: str, wanted: Any) -> Any:
+        """Return the step's result as the wanted type, or raise StepFailed as it was raised."""
+        if self.error is not None:
+            raise StepFailed(step, self.error.name, self.error.message, self.error.stack)
+        return codec.decode_as(self.data, wanted)
 
 
 def memo_of(raw: bytes) -> Memo:

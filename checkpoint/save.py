@@ -1,6 +1,6 @@
 """Save: record a step's memo once. Open: note a step that is not finished."""
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -17,6 +17,10 @@ FULL = {
 """What is told of a bound that a run has met, by Saved.full."""
 NAMED = frozenset({"event", "signal"})
 """The kinds of steps that wait under a name in another slot than their run's."""
+
+
+Unanswered = Literal["", "given_up", "timed_out"]
+"""Why a wait has no value: its task was cancelled by the author's code, or what it waited for has not come."""
 
 
 class Saved(msgspec.Struct):
@@ -44,26 +48,26 @@ async def save(
     opened: bool = False,
     known: int = 0,
     entry: str = "",
-    given_up: bool = False,
+    unanswered: Unanswered = "",
 ) -> Saved:
     """Record what a step returned (`data`, JSON) or raised; waits until Redis answers.
 
     `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms), `entry` the
-    stream entry of an event that was waited for. `given_up`: it returned nothing, its task was cancelled.
+    stream entry of an event that was waited for. `unanswered`: why a wait returned nothing.
     """
     middle = f'"kind":"{kind}","attempts":{attempts}'
     if since is not None:
         middle += f',"since":{since}'
     if entry:
         middle += f',"entry":{codec.encode(entry).decode()}'
-    if given_up:
-        middle += ',"given_up":true'
+    if unanswered:
+        middle += f',"{unanswered}":true'
     result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
     reply = await wire.together(
         "run_save",
         owned.prefix,
         (MAX_STEPS, MAX_STATE_BYTES),
-        (owned.run, owned.fence, owned.turn, step, middle, took_ms, result, 1 if opened else 0, known),
+        (owned.run, owned.fence, owned.turn, step, middle, took_ms, result, _opened(kind) if opened else 0, known),
     )
     reached("save.replied")
     word = cast("Word", reply[0].decode())
@@ -77,6 +81,11 @@ async def save(
     if word == "there":
         return Saved(word, memo=memo_of(reply[1]))
     return Saved(word, full=reply[1].decode() if word == "full" else "")
+
+
+def _opened(kind: str) -> int:
+    """How the script is told that a step may be open: of a wait its memo keeps how it was noted."""
+    return 1 if kind == "run" else 2
 
 
 class Noted(msgspec.Struct):

@@ -23,7 +23,7 @@ from bus.wire.wire import Wire
 from checkpoint.end import Leaves
 from checkpoint.memo import Failure, Memo, Open
 from checkpoint.owned import Owned, Word
-from checkpoint.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
+from checkpoint.save import FULL, Noted, Unanswered, note_open, save, tell_armed, tell_open, tell_progress
 from checkpoint.start import Started
 from consumers.atwork import AtWork
 from consumers.bodies import Bodies
@@ -263,7 +263,7 @@ class Turn:
         took_ms: int = 0,
         opened: bool = False,
         entry: str = "",
-        given_up: bool = False,
+        unanswered: Unanswered = "",
     ) -> Memo | None:
         """Record a memo. None when it is ours; the memo that stands when there was one. TurnOver when we may not."""
         self._has_steps = True
@@ -280,7 +280,7 @@ class Turn:
             opened=opened,
             known=self.known,
             entry=entry,
-            given_up=given_up,
+            unanswered=unanswered,
         )
         if self.over:
             raise TurnOver

@@ -313,24 +313,23 @@ class _What(msgspec.Struct):
     run: str = ""
 
 
-def _waits_for(raw: Raw) -> str:
-    """Return in words what a step waits for."""
+def _what(step: StepView) -> _What | None:
+    """Return what a step waits or waited for; None when it is no wait, or that cannot be read."""
     try:
-        what = codec.decode_as(raw, _What)
+        return codec.decode_as(step.what, _What) if step.what is not None else None
     except msgspec.MsgspecError:
-        return ""
+        return None
+
+
+def _waits_for(what: _What, *, still: bool) -> str:
+    """Return in words what a step waits for."""
+    waits = "waits" if still else "waited"
     if what.event:
         more = f" with the same {what.match}" if what.match else f" where {what.if_}" if what.if_ else ""
-        return f"waits for {what.event}{more}"
-    return f"waits for signal {what.signal}" if what.signal else f"waits for {what.function}"
-
-
-def _child(step: StepView) -> str:
-    """Return the run a step has called and waits for."""
-    try:
-        return codec.decode_as(step.what, _What).run if step.what is not None else ""
-    except msgspec.MsgspecError:
-        return ""
+        return f"{waits} for {what.event}{more}"
+    if what.signal:
+        return f"{waits} for signal {what.signal}"
+    return f"{'waits for' if still else 'called'} {what.function}"
 
 
 def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
@@ -342,8 +341,9 @@ def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
     note = ""
     if step.due is not None:
         note = f"{'tries again' if step.state == 'retrying' else 'due'} in {in_words(max(0, step.due - now))}"
-    if step.what is not None:
-        note = _waits_for(step.what)
+    what = _what(step)
+    if what is not None:
+        note = _waits_for(what, still=step.ended is None)
         if step.due is not None and step.due - now < _FAR_MS:
             note += f", at most {in_words(max(0, step.due - now))} more"
     if step.error is not None:
@@ -358,6 +358,6 @@ def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
         waited=round(waited, 1),
         took=in_words(step.ended - step.started) if step.ended is not None else "",
         note=note,
-        child=_child(step),
+        child=what.run if what is not None else "",
         result=shown(step.data) if step.kind != "sleep" else None,
     )

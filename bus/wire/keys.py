@@ -164,6 +164,11 @@ def buffer(slug: str, key: str) -> str:
     return f"{function(slug)}buffer:{key}"
 
 
+def buffered(slug: str) -> str:
+    """hash · run → the buffer it will be made of: found by its id before it begins. Kept with the buffer."""
+    return f"{function(slug)}buffered"
+
+
 def rate(slug: str, key: str) -> str:
     """string · when a throttle or rate limit would be empty again, ms (GCRA). Expires then."""
     return f"{function(slug)}rate:{key}"
@@ -187,7 +192,7 @@ ALL = (
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
     (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
     (backlog, ("F", "<id>")), (ready, ("F",)), (full, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),
-    (rate, ("F", "<id>")), (single, ("F", "<id>")),
+    (buffered, ("F",)), (rate, ("F", "<id>")), (single, ("F", "<id>")),
     (runs, ("F", "<status>")), (function_workers, ("F",)),
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""

@@ -61,5 +61,5 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
             return memo
         with turn.at_work():
             late = Failure("timeout", f"run {child} of '{slug}' has not ended in time; it goes on")
-            stands = await turn.save(step, "invoke", error=late, opened=True)
+            stands = await turn.save(step, "invoke", error=late, opened=True, unanswered="timed_out")
             return stands or turn.keep(step, "invoke", None, late)

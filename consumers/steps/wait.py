@@ -20,6 +20,7 @@ from bus.ids import entry_ms, ulid_ms
 from checkpoint.memo import Failure, Memo
 from checkpoint.names import Holder
 from checkpoint.order import begun_before
+from checkpoint.save import Unanswered
 from checkpoint.signals import check_signal, give_signal, take_signal
 from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
 from consumers.steps.waiting import waiting
@@ -122,7 +123,7 @@ async def _came(turn: Turn, wait: Wait, until: str) -> tuple[str, RawEvent] | No
 async def _take(turn: Turn, step: str, wait: Wait, found: tuple[str, RawEvent] | None) -> Memo:
     """Record what was found, or that nothing was; what a courier has recorded meanwhile stands."""
     if found is None:
-        memo = await _recorded(turn, step, data=b"null")
+        memo = await _recorded(turn, step, data=b"null", unanswered="timed_out")
     else:
         entry, event = found
         memo = await _recorded(turn, step, data=codec.encode(event), entry=f"{wait.name}|{entry}")
@@ -138,8 +139,9 @@ async def _recorded(
     error: Failure | None = None,
     entry: str = "",
     kind: str = "event",
+    unanswered: Unanswered = "",
 ) -> Memo:
-    stands = await turn.save(step, kind, data=data, error=error, opened=True, entry=entry)
+    stands = await turn.save(step, kind, data=data, error=error, opened=True, entry=entry, unanswered=unanswered)
     return stands or turn.keep(step, kind, data, error, entry)
 
 
@@ -174,6 +176,6 @@ async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Mem
         if memo is not None:
             return memo
         with turn.at_work():
-            memo = await _recorded(turn, step, data=b"null", kind="signal")
+            memo = await _recorded(turn, step, data=b"null", kind="signal", unanswered="timed_out")
             await give_signal(turn.wire, name, waiter)
             return memo

@@ -20,7 +20,7 @@ async def waiting(
     except asyncio.CancelledError:
         if not turn.over:
             with turn.at_work():
-                await turn.save(step, kind, opened=True, given_up=True)
+                await turn.save(step, kind, opened=True, unanswered="given_up")
                 turn.open.pop(step, None)
                 if give_name_up is not None:
                     await give_name_up()

@@ -345,7 +345,8 @@ class Spine(RuleBasedStateMachine):
     @rule()
     def cancel(self) -> None:
         """Somebody cancels: what waits or is queued ends at once, what runs is asked."""
-        answer = self.script("run_cancel", 60_000, self.run, '{"name":"cancelled","message":""}', "")
+        why = '{"name":"cancelled","message":""}'
+        answer = self.script("run_cancel", 60_000, why, self.run, "", "", "", 0, "")[0]
         run = self.model.run
         if run is None:
             assert answer == "gone"

@@ -71,10 +71,10 @@ def test_what_one_route_refuses_every_route_refuses(
 ) -> None:
     before = set(store.keys())
     for name, (data, status, told) in BAD.items():
-        began = time.perf_counter()
+        began = time.process_time()
         answer = http.post(path, content=around(data).encode())
         assert (answer.status_code, told in answer.json()["error"]) == (status, True), (name, answer.text[:300])
-        assert time.perf_counter() - began < 2, name
+        assert time.process_time() - began < 2, name
     assert set(store.keys()) == before
 
 
@@ -116,9 +116,9 @@ def test_a_wrong_key_is_told_before_the_body_is_looked_at(settings: Settings) ->
 
     keyed = msgspec.structs.replace(settings, event_keys=("s3cret",))
     with TestClient(create_app(configured=keyed)) as http:
-        began = time.perf_counter()
+        began = time.process_time()
         assert http.post("/e/wrong", content=b'"' + b'\\"' * 8_000_000).status_code == 401
-        assert time.perf_counter() - began < 1
+        assert time.process_time() - began < 1
 
 
 def test_what_was_stored_and_is_too_deep_breaks_no_list_and_no_page(http: TestClient, store: "redis.Redis") -> None:

@@ -2,7 +2,7 @@
 
 Why a script: whether a run is in hand and what is done about it are one act, so no turn begins in between.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, timers, ends, cancels, backlog:<key> and others are built
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, timers, ends, cancels, buffered, backlog:<key> and others are built
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  how long an ended run is kept, ms
 ARGV[3]  why: an error as JSON
@@ -12,11 +12,15 @@ again or empty
 
 Returns for each cancelled, asked, ended or gone, or {'error', why} ]]
 -- flags: allow-oom
--- uses: clock status index each places withdraw finish tell queue
+-- uses: clock status index each places withdraw finish tell queue buffer
 local fn, keep, why, now = KEYS[1], ARGV[2], ARGV[3], server_now(ARGV[1])
 
 local function unstarted(key, a)
   local run, parent, queued = ARGV[a], ARGV[a + 3], ARGV[a + 4]
+  local held = redis.call('HGET', fn .. 'buffered', run)
+  if held then -- what comes from now on makes another run
+    empty_buffer(fn, held, run)
+  end
   redis.call('HSET', key, 'format', '2', 'source', ARGV[a + 2], 'turn', '1', 'queued', queued, 'event', ARGV[a + 1])
   if parent ~= '' then
     redis.call('HSET', key, 'parent', parent)

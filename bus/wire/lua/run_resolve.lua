@@ -10,7 +10,7 @@ ARGV[4]  the memo's middle: `"kind":"event"`
 ARGV[5]  the memo's end: `"data":…` or `"error":…`
 
 Returns gone, there, or the status the run had: waiting, running or queued ]]
--- uses: clock status index places queue
+-- uses: clock status index places queue was
 local fn, run = KEYS[1], ARGV[2]
 local key = fn .. 'run:' .. run
 local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank')
@@ -18,11 +18,12 @@ if not h[1] or ENDED[h[1]] then
   return 'gone'
 end
 local n, now = redis.call('HLEN', fn .. 'steps:' .. run) + 1, server_now(ARGV[1])
-local memo = '{"n":' .. n .. ',' .. ARGV[4] .. ',"started":' .. now .. ',"ended":' .. now .. ',' .. ARGV[5] .. '}'
+local open = fn .. 'open:' .. run
+local memo = '{"n":' .. n .. ',' .. ARGV[4] .. was(open, ARGV[3]) .. ',"started":' .. now .. ',"ended":' .. now .. ',' .. ARGV[5] .. '}'
 if redis.call('HSETNX', fn .. 'steps:' .. run, ARGV[3], memo) == 0 then
   return 'there'
 end
-redis.call('HDEL', fn .. 'open:' .. run, ARGV[3])
+redis.call('HDEL', open, ARGV[3])
 if h[1] == 'running' then -- its turn has loaded the memos there were: it is told of this one
   redis.call('HSET', key, 'wake', n, 'wake:' .. n, ARGV[3])
 end

@@ -8,12 +8,13 @@ ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  most steps of a run
 ARGV[3]  most bytes of memos of a run
 then for each step nine: run, fence, turn, step id, the memo's middle (`"kind":"run","attempts":1`), how long the body
-took in ms, the memo's end (`"data":…` or `"error":…`), 1 when the step may be noted as open, highest n the caller knows
+took in ms, the memo's end (`"data":…` or `"error":…`), 1 when the step may be noted as open or 2 when what is noted goes
+into the memo, highest n the caller knows
 
 Returns for each step {'mine', n, cancel, news}, {'there', memo}, {'full', which}, {'over'}, {'lost'}, {'absent'}
 or {'error', why} ]]
 -- flags: allow-oom
--- uses: clock status fence news each
+-- uses: clock status fence news each was
 local fn, now = KEYS[1], server_now(ARGV[1])
 local runs = {}
 
@@ -44,7 +45,9 @@ return each(4, 9, function(a)
   if big > 0 and (tonumber(h[4]) or 0) + big > tonumber(ARGV[3]) then
     return { 'full', 'size' }
   end
-  local memo = '{"n":' .. n .. ',' .. ARGV[a + 4] .. ',"started":' .. now - ARGV[a + 5] .. ',"ended":' .. now .. ','
+  local open, opened = fn .. 'open:' .. run, ARGV[a + 7]
+  local noted = opened == '2' and was(open, step) or ''
+  local memo = '{"n":' .. n .. ',' .. ARGV[a + 4] .. noted .. ',"started":' .. now - ARGV[a + 5] .. ',"ended":' .. now .. ','
     .. result .. '}'
   if redis.call('HSETNX', steps, step, memo) == 0 then
     return { 'there', redis.call('HGET', steps, step) }
@@ -58,8 +61,8 @@ return each(4, 9, function(a)
     redis.call('HDEL', key, 'charged')
     h[7], h[8] = '0', '0'
   end
-  if ARGV[a + 7] == '1' then
-    redis.call('HDEL', fn .. 'open:' .. run, step)
+  if opened ~= '0' then
+    redis.call('HDEL', open, step)
   end
   local found = {}
   if h[5] and tonumber(h[5]) > known then

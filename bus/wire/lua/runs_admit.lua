@@ -3,7 +3,7 @@
 Why a script: the verdict and its record are one act, so an event that is delivered again gets the same one, and
 is counted once.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, buffer:<key>, rate:<key>, single:<key>, backlog:<key> and others are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, buffer:<key>, buffered, rate:<key>, single:<key>, backlog:<key> and others are built from it
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  the function's code version
 ARGV[3]  how long the record of a verdict that makes no run is kept, ms
@@ -41,7 +41,9 @@ end
 local function merged(a)
   local name = ARGV[a + 11]
   local buffer, member = fn .. 'buffer:' .. name, 'buffer|' .. name
-  redis.call('HSETNX', buffer, 'run', ARGV[a + 12])
+  if redis.call('HSETNX', buffer, 'run', ARGV[a + 12]) == 1 then
+    redis.call('HSET', fn .. 'buffered', ARGV[a + 12], name) -- by its id it is found before it has begun
+  end
   redis.call('HSETNX', buffer, 'first', now)
   local b = redis.call('HMGET', buffer, 'run', 'first', 'ts', 'not_before')
   if string.sub(name, 1, 2) == 'b:' then

@@ -1,5 +1,11 @@
 -- buffer: events that will be one run: the latest of several (d:<key>, debounce) or all of them (b:<key>, batch). `release`
--- queues the run they make; its entry brings the event, a batch's all of them in `batch`, a list.
+-- queues the run they make; its entry brings the event, a batch's all of them in `batch`, a list. `buffered` tells by the run's id.
+local function empty_buffer(fn, name, run)
+  redis.call('DEL', fn .. 'buffer:' .. name)
+  redis.call('HDEL', fn .. 'buffered', run)
+  redis.call('ZREM', fn .. 'timers', 'buffer|' .. name)
+end
+
 local function release(fn, name)
   local buffer = fn .. 'buffer:' .. name
   local b = redis.call('HMGET', buffer, 'run', 'event', 'n')
@@ -15,7 +21,6 @@ local function release(fn, name)
       redis.call('XADD', fn .. 'queue', '*', 'run', b[1], 'turn', '1', 'why', 'debounce', 'source', 'debounce', 'event', b[2],
         'parent', '')
     end
-    redis.call('DEL', buffer)
   end
-  redis.call('ZREM', fn .. 'timers', 'buffer|' .. name)
+  empty_buffer(fn, name, b[1] or '')
 end
