@@ -17,7 +17,7 @@ from bus.answer import value_at
 from bus.event import RawEvent
 from bus.ids import entry_place
 from bus.wire import keys
-from bus.wire.bounds import parts
+from bus.wire.bounds import MOST_BYTES, parts
 from bus.wire.retry import patiently
 from bus.wire.streams import event_of, fields_of
 from bus.wire.wire import Wire
@@ -27,7 +27,7 @@ GROUP = "@waits"
 MOST_BY_EXPRESSION = 1_000
 MOST_PATHS = 100
 LOOK_BACK = 10_000
-_PAGE = 500
+_FIRST_PAGE, _PAGE = 20, 500
 _LONGEST_VALUE = 200
 
 
@@ -167,12 +167,16 @@ async def by_expression(wire: Wire, name: str) -> list[Wait]:
 
 async def look_back(wire: Wire, name: str, since: int, until: str) -> AsyncGenerator[tuple[str, RawEvent]]:
     """Yield events of a name from `since` (ms) up to the entry `until`, oldest first, at most 10,000."""
-    start, looked_at = str(since), 0
+    start, looked_at, count = str(since), 0, _FIRST_PAGE
     while looked_at < LOOK_BACK:
-        rows = await wire.load("XRANGE", keys.events(name), start, until, "COUNT", _PAGE)
+        rows = await wire.load("XRANGE", keys.events(name), start, until, "COUNT", count)
+        size = 0
         for entry, flat in rows:
-            yield entry.decode(), event_of(name, entry.decode(), fields_of(flat or ()))
+            event = event_of(name, entry.decode(), fields_of(flat or ()))
+            size += len(event.data)
+            yield entry.decode(), event
         looked_at += len(rows)
-        if len(rows) < _PAGE:
+        if len(rows) < count:
             return
         start = f"({rows[-1][0].decode()}"
+        count = max(1, min(_PAGE, 4 * MOST_BYTES * len(rows) // max(1, size)))  # a page of what is large is short

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from bus.event import Outgoing
 from bus.retry import Retry
 from bus.wire import keys
+from bus.wire.streams import Publisher
+from bus.wire.wire import Wire
 from checkpoint.rerun import rerun
+from checkpoint.waits import look_back
 from consumers.turn import Turn
 from tests.support import Lab, eventually
 
@@ -255,3 +259,24 @@ async def test_an_event_that_answers_many_waits_is_not_copied_for_all_of_them_at
         tracemalloc.stop()
     assert {bytes(run.output or b"") for run in ended} == {b"1000000"}
     assert peak < 80 * MB, peak
+
+
+async def test_looking_back_over_large_events_reads_a_few_megabytes_at_a_time(wire: Wire) -> None:
+    """A page of 500 events of 1 MB was one answer of 500 MB."""
+    publisher = Publisher(wire)
+    for n in range(100):
+        await publisher.publish([Outgoing(f"e{n}", "big", b'"' + b"x" * MB + b'"')])
+    tracemalloc.start()
+    try:
+        seen = [event.id async for _, event in look_back(wire, "big", 0, "+")]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == [f"e{n}" for n in range(100)]
+    assert peak < 60 * MB, peak
+
+
+async def test_looking_back_sees_every_event_once_whatever_its_size(wire: Wire) -> None:
+    sizes = [10 ** (n % 6) for n in range(300)]
+    await Publisher(wire).publish([Outgoing(f"e{n}", "a", b"1" * size) for n, size in enumerate(sizes)])
+    assert [event.id async for _, event in look_back(wire, "a", 0, "+")] == [f"e{n}" for n in range(300)]

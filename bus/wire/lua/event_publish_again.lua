@@ -10,7 +10,7 @@ Returns {'stored' or 'there', entry id} ]]
 -- uses: many
 local since, left = ARGV[2], 10000
 while left > 0 do
-  local page = redis.call('XRANGE', KEYS[1], since, '+', 'COUNT', 500)
+  local page = redis.call('XRANGE', KEYS[1], since, '+', 'COUNT', 50)
   for _, entry in ipairs(page) do
     local fields = entry[2]
     for i = 1, #fields, 2 do
@@ -20,9 +20,9 @@ while left > 0 do
     end
     since = '(' .. entry[1]
   end
-  if #page < 500 then
+  if #page < 50 then
     break
   end
-  left = left - 500
+  left = left - 50
 end
 return { 'stored', append(KEYS[1], 4) }
