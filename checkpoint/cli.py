@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -11,11 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from bus import codec, settings
+from bus import codec
 from bus.clock import now_ms
 from bus.durations import in_words
 from bus.errors import ConfigError
 from bus.wire.fitness import examine
+from bus.wire.once import once
 from bus.wire.registry import Registered, function_of
 from bus.wire.registry import functions as registered
 from bus.wire.wire import Wire
@@ -39,19 +39,6 @@ _COLOURS = {
 }
 
 
-def with_wire(work: Callable[[Wire], Awaitable[R]]) -> R:
-    """Do something with a connection to Redis, then close it."""
-
-    async def doing() -> R:
-        wire = Wire(settings.read()[0], "bus-cli")
-        try:
-            return await work(wire)
-        finally:
-            await wire.close()
-
-    return asyncio.run(doing())
-
-
 def runs(
     function: Annotated[str | None, typer.Option(help="Only runs of this function (its slug).")] = None,
     status: Annotated[str | None, typer.Option(help=f"Only runs of this status: {', '.join(STATUSES)}.")] = None,
@@ -68,7 +55,7 @@ def runs(
         page = await list_runs(wire, slugs, [status] if status else STATUSES, limit=limit)
         return page.runs
 
-    found = with_wire(look)
+    found = once(look)
     if as_json:
         sys.stdout.write(codec.encode(found).decode() + "\n")
         return
@@ -97,7 +84,7 @@ def run(
         found = await get(wire, run_id)
         return found, await steps(wire, found.function, run_id)
 
-    found, its_steps = with_wire(look)
+    found, its_steps = once(look)
     if as_json:
         sys.stdout.write(codec.encode({"run": found, "steps": its_steps}).decode() + "\n")
     else:
@@ -110,7 +97,7 @@ def cancel(
     run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
 ) -> None:
     """Cancel a run. One that waits or is queued ends at once; one that runs is ended by its worker within seconds."""
-    word = with_wire(lambda wire: cancel_now(wire, run_id, "cancelled with bus cancel"))
+    word = once(lambda wire: cancel_now(wire, run_id, "cancelled with bus cancel"))
     told = "cancelled" if word == "cancelled" else "it runs; its worker has been asked to end it"
     sys.stdout.write(f"{run_id}  {told}\n")
 
@@ -120,7 +107,7 @@ def rerun(
     from_step: Annotated[str, typer.Option("--from", help="Keep the results of the steps before this one.")] = "",
 ) -> None:
     """Run again, for the same event: a new run, whose id is printed."""
-    sys.stdout.write(with_wire(lambda wire: rerun_run(wire, run_id, from_step)) + "\n")
+    sys.stdout.write(once(lambda wire: rerun_run(wire, run_id, from_step)) + "\n")
 
 
 def functions(
@@ -140,7 +127,7 @@ def functions(
     if (action == "forget") != (slug is not None):
         raise ConfigError("write: bus functions, bus functions SLUG, or bus functions forget SLUG")
     if slug is not None:
-        dropped = with_wire(lambda wire: forget(wire, slug, with_runs=with_runs))
+        dropped = once(lambda wire: forget(wire, slug, with_runs=with_runs))
         sys.stdout.write(f"{slug} is forgotten; groups dropped: {', '.join(dropped) or 'none'}\n")
         return
     if action is not None:
@@ -151,7 +138,7 @@ def functions(
         known = await registered(wire)
         return known, await counts(wire, [function.slug for function in known])
 
-    known, how_many = with_wire(look)
+    known, how_many = once(look)
     if as_json:
         sys.stdout.write(
             codec.encode([{"slug": f.slug, "on": f.on, "runs": how_many[f.slug]} for f in known]).decode() + "\n"
@@ -172,7 +159,7 @@ def _show_function(slug: str, *, as_json: bool) -> None:
     async def look(wire: Wire) -> tuple[Registered, dict[str, int], Lines]:
         return await function_of(wire, slug), (await counts(wire, [slug]))[slug], await lines(wire, slug)
 
-    function, runs, found = with_wire(look)
+    function, runs, found = once(look)
     if as_json:
         told = {"slug": slug, "on": function.on, "limits": function.flow, "runs": runs}
         sys.stdout.write(codec.encode({**told, "lines": found.lines, "buffers": found.buffers}).decode() + "\n")
@@ -195,7 +182,7 @@ def _show_function(slug: str, *, as_json: bool) -> None:
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not."""
-    findings = with_wire(examine)
+    findings = once(examine)
     if as_json:
         sys.stdout.write(codec.encode(findings).decode() + "\n")
     else:
@@ -226,7 +213,7 @@ def check(
         found = [one for slug, one in first if one in await unheld(wire, slug, [one.run])]
         return count, found, sum([await repair(wire, one) for one in found]) if mend else 0
 
-    count, found, mended = with_wire(look)
+    count, found, mended = once(look)
     if as_json:
         told = [{"run": one.run, "function": one.slug, "found": one.words} for one in found]
         sys.stdout.write(codec.encode({"active": count, "unheld": told, "repaired": mended}).decode() + "\n")

@@ -19,8 +19,8 @@ from bus.loading import load
 from bus.observe import log
 from bus.observe.signals import Signals
 from bus.settings import Settings
+from bus.wire.once import once
 from bus.wire.wire import Wire
-from checkpoint.cli import with_wire
 from checkpoint.find import wait_for_end
 from checkpoint.history import Run
 from checkpoint.invoke import invoke as invoked
@@ -138,7 +138,7 @@ def invoke(
         run = await invoked(wire, slug, data)
         return run, await wait_for_end(wire, run, wait) if wait else None
 
-    run, found = with_wire(begun)
+    run, found = once(begun)
     sys.stdout.write(f"{run}{f'  {found.status}' if found else ''}\n")
     if not wait:
         return

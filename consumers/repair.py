@@ -4,7 +4,9 @@ Once a minute it looks at the next hundred runs of each function; after a failov
 """
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import AsyncGenerator
 
 from bus.observe.signals import Signals
@@ -15,6 +17,7 @@ from consumers.failing import Failing
 
 LOOK_EVERY_S = 5.0
 EVERY_S = 60.0
+AGAIN_S = 30.0
 
 
 class Repair:
@@ -28,20 +31,24 @@ class Repair:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        server, passed = "", EVERY_S * random.random()
+        server, passed, looked = "", EVERY_S * random.random(), -math.inf
         failing = Failing(self._signals, "looking for runs without a holder failed")
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            passed += LOOK_EVERY_S
             with failing:
                 now = await server_id(self._wire)
                 if server and now != server:
-                    self._signals.notice("the server is another than before, or was restarted: all runs are looked at")
-                    await self.everything()
+                    if time.monotonic() - looked >= AGAIN_S:  # without INFO a network that breaks looks like a restart
+                        self._signals.notice(
+                            "the server is another than before, or was restarted: all runs are looked at"
+                        )
+                        await self.everything()
+                        server, looked = now, time.monotonic()
                 elif passed >= EVERY_S:
                     passed = 0.0
                     await self.next_page()
-                server = now
+                server = server or now
+            await asyncio.sleep(LOOK_EVERY_S)
+            passed += LOOK_EVERY_S
 
     async def everything(self) -> None:
         """Look at every run that has not ended."""

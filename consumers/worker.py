@@ -111,7 +111,7 @@ class Worker:
         quiet.install(asyncio.get_running_loop())
         wire = self._wire = Wire(self.settings, self.name, self.signals.notice)
         wire.now = self._now
-        leases = Leases(self.settings, self.name, self._lease_lost)
+        leases = Leases(self.settings, self.name, self._lease_lost, wire.trouble.met)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._unless_stopped(self._examine(wire))
@@ -163,9 +163,10 @@ class Worker:
                 leases.start()
                 await self._work()
         finally:
-            await leases.stop()
-            await self._leave(wire)
-            await wire.close()
+            with anyio.CancelScope(shield=True):  # also when run() is cancelled: no socket is left open
+                await leases.stop()
+                await self._leave(wire)
+                await wire.close()
 
     async def _examine(self, wire: Wire) -> None:
         """Refuse a server that would lose work, tell of what may."""

@@ -1,15 +1,14 @@
 """`bus send`."""
 
-import asyncio
 import json
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from bus import settings
 from bus.bus import Bus, NewEvent
 from bus.errors import ConfigError, EventInvalid
+from bus.wire.once import once
 from bus.wire.outcomes import Outcome, outcomes
 from bus.wire.streams import Stored
 from bus.wire.wire import Wire
@@ -27,7 +26,7 @@ def send(
     With --wait the exit code is 1 when a run has failed, and 2 when one has not ended in time.
     """
     data = data_of(words or [])
-    stored, ends = asyncio.run(_send(NewEvent(name, data, id), wait))
+    stored, ends = once(lambda wire: _send(wire, NewEvent(name, data, id), wait), "bus-send")
     if as_json:
         told = {"id": stored.id, "entry": stored.entry, "duplicate": stored.duplicate}
         runs = [{"run": end.run, "function": end.slug, "status": end.status} for end in ends]
@@ -44,16 +43,11 @@ def send(
         raise typer.Exit(1)
 
 
-async def _send(event: NewEvent, wait: float) -> tuple[Stored, list[Outcome]]:
-    configured, _ = settings.read()
+async def _send(wire: Wire, event: NewEvent, wait: float) -> tuple[Stored, list[Outcome]]:
     sender = Bus("cli")
-    wire = Wire(configured, "bus-send")
     sender.connect(wire)
-    try:
-        stored = (await sender.publish([event]))[0]
-        return stored, await outcomes(wire, str(event.event), stored.entry, wait) if wait else []
-    finally:
-        await wire.close()
+    stored = (await sender.publish([event]))[0]
+    return stored, await outcomes(wire, str(event.event), stored.entry, wait) if wait else []
 
 
 def data_of(words: list[str]) -> dict[str, Any]:

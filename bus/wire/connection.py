@@ -20,7 +20,7 @@ from bus.errors import StoreUnavailable
 
 
 async def opened(
-    where: Address, patience: float, name: str, unnamed: Callable[[str], object] = str
+    where: Address, patience: float, name: str, unnamed: Callable[[str], None] | None = None
 ) -> asyncio.StreamWriter:
     """Connect, authenticate and select; return the open stream, whose transport may be taken over.
 
@@ -45,7 +45,7 @@ async def opened(
     try:
         await _connect(connection, name, unnamed)
     except (redis.RedisError, OSError, TimeoutError) as error:
-        raise _unavailable(where, error) from None  # its cause may tell what we hide
+        raise unavailable(where, error) from None  # its cause may tell what we hide
     # Private, and pinned by tests/redis/test_pipeline.py: after connect() all replies are read, the transport is idle.
     writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
     # redis-py's part is done: it must not close what we go on with.
@@ -53,7 +53,7 @@ async def opened(
     return writer
 
 
-def _unavailable(where: Address, error: Exception) -> StoreUnavailable:
+def unavailable(where: Address, error: Exception) -> StoreUnavailable:
     """Return why no connection opens, with the way out."""
     told = where.hide(str(error))
     if isinstance(error, redis.AuthenticationError):
@@ -89,7 +89,7 @@ def _number_of(error: BaseException | None) -> int | None:
     return None
 
 
-async def _connect(connection: Any, name: str, unnamed: Callable[[str], object]) -> None:
+async def _connect(connection: Any, name: str, unnamed: Callable[[str], None] | None) -> None:
     try:
         await connection.connect()
         await connection.send_command("CLIENT", "SETNAME", name)
@@ -98,7 +98,8 @@ async def _connect(connection: Any, name: str, unnamed: Callable[[str], object])
         except redis.AuthenticationError:  # NOAUTH: it wants a password, and there is none
             raise
         except redis.ResponseError as error:
-            unnamed(str(error))
+            if unnamed is not None:
+                unnamed(words(error))
     except BaseException:
         # Cancelled between its connecting and its greeting, redis-py leaves the socket open; uvloop's close() would
         # wait for it for ever.
@@ -130,3 +131,9 @@ def threaded(where: Address, timeout: float) -> "redis.Redis":
 
 threaded_errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 """What a threaded() client raises when the server is away."""
+
+
+def words(refused: Exception) -> str:
+    """Return an error reply as the server said it: redis-py takes the first word off those it knows."""
+    word = refused.status_code if isinstance(refused, redis.RedisError) else None
+    return f"{word} {refused}" if word else str(refused)

@@ -79,11 +79,14 @@ async def examine(wire: Wire) -> list[Finding]:
     ]  # fmt: skip
 
 
-async def server_id(wire: Wire) -> str | None:
-    """Return what names this server in this life of its: another after a restart or a failover; None if not told."""
+async def server_id(wire: Wire) -> str:
+    """Return what names this server in this life of its: another after a restart or a failover.
+
+    Where it is not told, it changes with each trouble: after a restart there was one.
+    """
     info = await _info(wire)
     if "run_id" not in info and "master_replid" not in info:
-        return None
+        return f"after trouble {wire.trouble.times}"
     return f"{info.get('run_id', '')} {info.get('master_replid', '')}"
 
 

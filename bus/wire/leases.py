@@ -10,15 +10,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
 
 from bus.address import address
+from bus.errors import StoreUnavailable
 from bus.settings import Settings
 from bus.wire import connection, keys
 from bus.wire.bounds import parts
+from bus.wire.refusals import translated
 from bus.wire.scripts import all_scripts
 
 _log = structlog.get_logger("lease")
@@ -104,11 +106,31 @@ def consumer_worker(consumer: str) -> str:
     return consumer.rpartition(".")[0]
 
 
+def _refusal(replies: Sequence[Any]) -> StoreUnavailable | None:
+    """Return the first refusal among replies; without leases nothing is read, so each is told."""
+    refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
+    if refused is None:
+        return None
+    error = translated(connection.words(refused))
+    if isinstance(error, StoreUnavailable):
+        return error
+    return StoreUnavailable(f"a lease is not renewed: {error}", state="lease")
+
+
 class Leases:
     """All leases of one worker, and the thread that renews them."""
 
-    def __init__(self, settings: Settings, worker: str, on_lost: Callable[[Lease, str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        worker: str,
+        on_lost: Callable[[Lease, str], None],
+        on_refused: Callable[[StoreUnavailable], None] | None = None,
+    ) -> None:
+        """Make them. Told in the loop: a lease that was lost, with its name, and why no lease could be renewed."""
         self._settings = settings
+        self._where = address(settings.redis_url)
+        self._on_refused = on_refused
         self._worker = worker
         self._on_lost = on_lost
         self._leases: list[Lease] = []
@@ -158,13 +180,16 @@ class Leases:
         self._beat = self._loop.call_later(_BEAT_S, self._turn)
 
     def _renew_forever(self) -> None:
-        client: Any = connection.threaded(address(self._settings.redis_url), max(0.2, self._settings.lease_ms / 3_000))
+        client: Any = connection.threaded(self._where, max(0.2, self._settings.lease_ms / 3_000))
         scripts = all_scripts()
         script, places = scripts["lease_renew"].text, scripts["limit_renew"].text
         while not self._stopping:
             self._wake.clear()
             pause = self._settings.renew_ms / 1_000
-            if not self._stalled() and not (self._renew(client, script) and self._renew_places(client, places)):
+            refused = None if self._stalled() else self._renew(client, script) or self._renew_places(client, places)
+            if refused is not None:
+                if self._on_refused is not None:
+                    self._tell(self._on_refused, refused)
                 client.connection_pool.disconnect()  # its address may lead to another server by now
                 pause = min(pause, _AGAIN_S)
             self._wake.wait(pause)
@@ -187,8 +212,8 @@ class Leases:
             )
         return still * 1_000 > self._settings.stall_ms
 
-    def _renew(self, client: Any, script: str) -> bool:
-        """Renew all leases; return whether the server answered for each."""
+    def _renew(self, client: Any, script: str) -> StoreUnavailable | None:
+        """Renew all leases; return what the server refused."""
         leases, sent = self._leases, _boot()
         pipe = client.pipeline(transaction=False)
         for lease in leases:
@@ -200,11 +225,11 @@ class Leases:
         pipe.execute_command("EVAL", script, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1)
         try:
             replies = pipe.execute(raise_on_error=False)
-        except connection.threaded_errors:
+        except connection.threaded_errors as error:
             for lease in leases:
                 lease.broken()
-            return False
-        again, is_served = False, not any(isinstance(reply, Exception) for reply in replies)
+            return connection.unavailable(self._where, error)
+        again = False
         for lease, reply in zip(leases, replies, strict=False):
             if isinstance(reply, Exception):
                 lease.broken()
@@ -218,10 +243,10 @@ class Leases:
             self._tell(lease.tell)
         if again:
             self._wake.set()
-        return is_served
+        return _refusal(replies)
 
-    def _renew_places(self, client: Any, script: str) -> bool:
-        """Renew all shared places; return whether the server answered for each."""
+    def _renew_places(self, client: Any, script: str) -> StoreUnavailable | None:
+        """Renew all shared places; return what the server refused."""
         holders: dict[tuple[str, int], list[str]] = {}
         for place in tuple(self._places):
             holders.setdefault((place.limit, place.most), []).append(place.holder)
@@ -230,12 +255,11 @@ class Leases:
             for part in parts(all_holders):
                 pipe.execute_command("EVAL", script, 1, keys.limit(limit), "", self._settings.lease_ms, most, *part)
         if not holders:
-            return True
+            return None
         try:
-            replies = pipe.execute(raise_on_error=False)
-        except connection.threaded_errors:
-            return False
-        return not any(isinstance(reply, Exception) for reply in replies)
+            return _refusal(pipe.execute(raise_on_error=False))
+        except connection.threaded_errors as error:
+            return connection.unavailable(self._where, error)
 
     def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():

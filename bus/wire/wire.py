@@ -31,7 +31,7 @@ class Wire:
         self.now = ""
         self.scripts = all_scripts()
         self._pace = Pace()
-        self._trouble = Trouble(notice)
+        self.trouble = Trouble(self.where.shown, notice)
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.Context()
         self._repeating: set[asyncio.Task[None]] = set()
@@ -48,7 +48,7 @@ class Wire:
             name=self.name,
             pace=self._pace,
             rights=self.rights,
-            trouble=self._trouble,
+            trouble=self.trouble,
             prelude=[("SCRIPT", "LOAD", script.text) for script in self.scripts.values()] if loads_scripts else (),
             only_reads=only_reads,
         )
@@ -56,7 +56,7 @@ class Wire:
     @property
     def is_in_trouble(self) -> bool:
         """Whether Redis does not serve this process now; an operator has been told."""
-        return self._trouble.is_on
+        return self.trouble.is_on
 
     async def clock(self) -> int:
         """Return the server's clock, Unix ms: the one that stream entries are named by."""

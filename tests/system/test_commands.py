@@ -7,13 +7,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
 
+from bus.errors import StoreUnavailable
 from bus.wire import keys
+from checkpoint.cli import cancel, check, doctor, functions, run, runs
+from consumers.cli import invoke
+from producers.cli import send
 from tests.support import ValkeyProcess, WorkerProcess, free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -233,3 +238,66 @@ def test_a_drain_that_leaves_work_is_told_by_the_exit_code(url: str, tmp_path: P
 def test_several_processes_are_as_strict_as_one(url: str) -> None:
     told = bus("worker", "tests.chaos.app:app", "--processes", "2", "--strict", url=url, code=1, BUS_LEESE="1")
     assert "BUS_LEESE is not a setting; did you mean BUS_LEASE?" in told
+
+
+def test_a_command_waits_for_its_answer_but_not_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bus send --wait 5` and `bus invoke` hung for as long as Redis was away."""
+    monkeypatch.setenv("BUS_REDIS_URL", f"redis://:zanzibar@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("BUS_TIMEOUT", "0.2")
+    commands: list[Callable[[], None]] = [
+        partial(send, "a", None, None, 5.0, False), partial(invoke, "shop-f", None, 5.0), check, runs, functions,
+        partial(run, "01ARZ3NDEKTSV4RRFFQ69G5FAV", 5.0), partial(cancel, "01ARZ3NDEKTSV4RRFFQ69G5FAV"), doctor,
+    ]  # fmt: skip
+    for command in commands:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"no Redis at redis://:\*\*\*@127.0.0.1"):
+            command()
+        assert time.monotonic() - began < 2.0, command
+
+
+def test_a_command_whose_redis_goes_away_while_it_waits_says_so(tmp_path: Path) -> None:
+    with ValkeyProcess(tmp_path) as server:
+        worker = WorkerProcess("tests.chaos.app:app", server.url, log=tmp_path / "log", environ={
+            "CHAOS_JOURNAL": str(tmp_path / "journal"), "CHAOS_STEP": "30"})  # fmt: skip
+        with worker:
+            worker.wait_ready()
+            waits = subprocess.Popen(
+                [sys.executable, "-m", "bus", "send", "chaos/five", "--wait", "60"], cwd=ROOT, stderr=subprocess.PIPE,
+                env={**os.environ, "BUS_REDIS_URL": server.url, "BUS_TIMEOUT": "0.5"}, text=True,
+            )  # fmt: skip
+            until = time.monotonic() + 10
+            while not (tmp_path / "journal").exists():
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            server.kill()
+            _, told = waits.communicate(timeout=10)
+    assert waits.returncode == 1
+    assert "no Redis at redis://127.0.0.1" in told
+
+
+def test_a_worker_says_at_once_that_it_waits_for_redis_and_once_that_it_is_there(tmp_path: Path) -> None:
+    """It was silent for as long as Redis was away."""
+    server = ValkeyProcess(tmp_path, "--user", "app", "on", ">zanzibar", "~*", "+@all")
+    url = server.url.replace("redis://", "redis://app:zanzibar@")
+    environ = {"CHAOS_JOURNAL": str(tmp_path / "journal")}
+    with WorkerProcess("tests.chaos.app:app", url, log=tmp_path / "log", environ=environ) as worker:
+        until = time.monotonic() + 10
+        while b"needs it waits" not in worker.log.read_bytes():
+            assert time.monotonic() < until, worker.log.read_text()
+            time.sleep(0.02)
+        time.sleep(1.0)
+        server.start()
+        try:
+            worker.wait_ready()
+            while b"Redis serves again" not in worker.log.read_bytes():
+                assert time.monotonic() < until, worker.log.read_text()
+                time.sleep(0.02)
+            lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
+            waited = [line for line in lines if "does not serve" in line["event"]]
+            assert len(waited) == 1
+            assert waited[0]["redis"] == f"redis://app:***@127.0.0.1:{server.port}/0"
+            assert "no Redis at" in waited[0]["error"]
+            assert "zanzibar" not in worker.log.read_text()
+        finally:
+            worker.kill()
+            server.kill()

@@ -1,5 +1,6 @@
 """Hosted servers and narrow ACLs: each right that is missing costs one thing, told once; the work goes on."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.fitness import Finding, examine
 from bus.wire.wire import Wire
+from consumers import repair
 from consumers.worker import Worker, running
 from tests.support import ValkeyProcess, eventually, free_port
 from web.app import create_app
@@ -160,3 +162,87 @@ def test_the_api_answers_503_while_the_password_is_refused_and_goes_on_when_it_i
         store.execute_command("ACL", "SETUSER", "app", "resetpass", ">pw")
         assert http.post("/e/key", json={"name": "a"}).status_code == 200
         assert http.get("/ready").status_code == 200
+
+
+async def test_a_cluster_that_tells_nothing_of_itself_is_told_of(tmp_path: Path) -> None:
+    """The server answers CLUSTERDOWN or MOVED to every command: the worker waits, and says for what."""
+    gone = ("--rename-command", "INFO", "", "--rename-command", "HELLO", "")
+    with ValkeyProcess(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()), *gone) as server:
+        hosted = Hosted(server.url)
+        signals = Signals()
+        signals.noticed.listen(hosted._hear)
+        worker = Worker(hosted.app, settings=hosted.settings, signals=signals)
+        working = asyncio.ensure_future(worker.run())
+
+        async def told() -> list[Noticed]:
+            return [notice for notice in hosted.said if "CLUSTERDOWN" in str(notice.fields)]
+
+        assert len(await eventually(told, "the server's word")) == 1
+        worker.stop()
+        with pytest.raises(Exception, match="stopped before Redis answered"):
+            await working
+
+
+async def test_a_password_that_is_rotated_is_one_line_and_no_lost_run(narrow: ValkeyProcess) -> None:
+    """It was 932 lines, and 400 from the API."""
+    hosted = Hosted(user(narrow))
+    with redis.Redis.from_url(narrow.url) as store:
+        async with hosted.works():
+            await hosted.app.send("a", {"nap": 1.0})
+
+            async def sleeps() -> bool:
+                return store.zcard(keys.runs("hosted-f", "waiting")) == 1
+
+            await eventually(sleeps, "a run that sleeps")
+            store.execute_command("ACL", "SETUSER", "app", "resetpass", ">other")
+            store.execute_command("CLIENT", "KILL", "USER", "app")
+
+            async def told() -> bool:
+                return bool([notice for notice in hosted.said if "password" in str(notice.fields)])
+
+            await eventually(told, "that the password is refused")
+            await asyncio.sleep(1.0)  # longer than the lease, and time for many lines
+            assert [notice.fields["state"] for notice in hosted.said] == ["WRONGPASS"], hosted.said
+            assert "pw@" not in str(hosted.said)
+            store.execute_command("ACL", "SETUSER", "app", "resetpass", ">pw")
+            await completed(narrow, 1)
+            await hosted.app.send("a", {})
+            await completed(narrow, 2)
+
+
+async def test_without_info_a_broken_connection_is_taken_for_a_restart_and_runs_are_repaired(
+    narrow: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without INFO there was no repair at all."""
+    monkeypatch.setattr(repair, "LOOK_EVERY_S", 0.1)
+    hosted = Hosted(user(narrow, "-info"))
+    with redis.Redis.from_url(narrow.url) as store:
+        async with hosted.works():
+            await hosted.app.send("a", {"nap": 0.5})
+
+            async def sleeps() -> bool:
+                return store.zcard(keys.runs("hosted-f", "waiting")) == 1
+
+            await eventually(sleeps, "a run that sleeps")
+            store.delete(keys.timers("hosted-f"))  # as a server that has forgotten its last moment
+            store.execute_command("CLIENT", "KILL", "USER", "app")
+            await completed(narrow, 1)
+            assert len(hosted.about("all runs are looked at")) == 1
+            assert len(hosted.about("had no holder")) == 1
+
+
+async def test_a_lease_that_is_refused_is_told_and_not_waited_for_in_silence(narrow: ValkeyProcess) -> None:
+    """Nothing is read without a lease; the thread that renews it has a connection of its own."""
+    hosted = Hosted(user(narrow, "-eval"))
+    with redis.Redis.from_url(narrow.url) as store:
+        async with hosted.works():
+
+            async def told() -> bool:
+                return any("'eval' command" in str(notice.fields) for notice in hosted.about("does not serve"))
+
+            await eventually(told, "that EVAL is refused")
+            await asyncio.sleep(0.5)
+            assert len(hosted.about("does not serve")) == 1
+            store.execute_command("ACL", "SETUSER", "app", "+eval")
+            await hosted.app.send("a", {})
+            await completed(narrow, 1)

@@ -63,7 +63,7 @@ async def test_a_server_that_never_takes_as_many_connections_is_refused_with_the
     assert "this Redis takes 60: CONFIG SET maxclients" in told
 
 
-@pytest.mark.parametrize("with_info", [True])
+@pytest.mark.parametrize("with_info", [True, False])
 async def test_a_worker_waits_while_others_have_the_room_and_then_serves_all(tmp_path: Path, with_info: bool) -> None:
     gone = () if with_info else ("--rename-command", "INFO", "")
     most = NEEDED + 30
