@@ -166,6 +166,27 @@ def test_a_run_that_waits_for_others_says_for_whom_and_its_buttons_act(browser: 
     assert parent in page.inner_text("main")
 
 
+def test_what_was_waited_for_in_vain_is_told_and_the_child_is_one_click_away(browser: Any, site: Site) -> None:
+    site.publish("late")
+    (run,) = until_runs(site, "completed", "shop-ship-order")
+    look(browser, f"{site.url}/runs/{run}", "timed-out")
+    page = open_page(browser, f"{site.url}/runs/{run}")
+    told = page.inner_text("main")
+    assert told.count("timed out") == 2
+    assert "waited for order/cleared with the same data.order" in told
+    page.get_by_text("called shop-insure").get_by_role("link").click()
+    page.wait_for_selector("h1:has-text('shop-insure')")
+    assert run in page.inner_text("main")
+
+
+def test_what_is_not_there_has_a_page_that_says_so(browser: Any, site: Site) -> None:
+    for path in ("/runs/nope", "/functions/nobody", "/nothing/at/all"):
+        page = open_page(browser, site.url + path)
+        assert "404" in page.inner_text("main")
+        page.get_by_role("link", name="Back to the runs").click()
+        page.wait_for_selector("text=Latest runs")
+
+
 def test_a_button_pressed_while_the_page_is_fetched_anew_still_acts(browser: Any, site: Site) -> None:
     site.publish("wait")
     run = site.run("waiting")
