@@ -7,7 +7,9 @@ from typing import Any
 
 import httpx2
 
-from bus.errors import RetryAfter
+from bus import codec
+from bus.codec import NotJson
+from bus.errors import NonRetriable, RetryAfter
 from bus.step import Fetched
 
 _LATER = frozenset({429, 503})
@@ -50,12 +52,14 @@ class Fetcher:
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
             )
         what = f"{method} {url}"
+        sent, told = data, httpx2.Headers(dict(headers or {}))
+        if json is not None:
+            sent = _encoded(what, json)
+            told.setdefault("content-type", "application/json")
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._client.stream(
-                    method, url, headers=dict(headers or {}), json=json, content=data, timeout=timeout_s
-                ) as answer,
+                self._client.stream(method, url, headers=told, content=sent, timeout=timeout_s) as answer,
             ):
                 text = (await _body(what, answer)).decode(answer.encoding or "utf-8", errors="replace")
         except TimeoutError:
@@ -72,6 +76,13 @@ class Fetcher:
         """Close the connections."""
         if self._client is not None:
             await self._client.aclose()
+
+
+def _encoded(what: str, json: Any) -> bytes:
+    try:
+        return codec.encode(json)
+    except NotJson as error:
+        raise NonRetriable(f"{what}: its json is not JSON: {error}") from None
 
 
 async def _body(what: str, answer: httpx2.Response) -> bytearray:
