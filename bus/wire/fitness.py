@@ -14,7 +14,7 @@ import msgspec
 from bus.address import Address
 from bus.clock import now_ms
 from bus.durations import in_words
-from bus.errors import ConfigError, RightMissing, StoreError, StoreUnavailable
+from bus.errors import ConfigError, GroupMissing, RightMissing, StoreError, StoreUnavailable
 from bus.wire import keys
 from bus.wire.retry import patiently
 from bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCRIPT_LOAD
@@ -250,32 +250,43 @@ async def _round_trip(wire: Wire) -> Finding:
     return Finding("round trip", f"{median:.2f} ms")
 
 
-async def _rights(wire: Wire) -> Finding:
-    """Do once, on keys of a function that is none, all that workers do."""
+def _needed(wire: Wire) -> list[tuple[str | int, ...]]:
+    """Return every command that workers use, by themselves or in scripts, on keys of a function that is none."""
     slug = name = "@doctor"
     stream, run, index = keys.events(name), keys.run(slug, "doctor"), keys.runs(slug, "completed")
-    commands: list[tuple[str | int, ...]] = [
+    text, names = keys.seen(name, "doctor"), keys.signal("doctor")
+    return [
+        ("TIME",), ("PING",),
         ("XGROUP", "CREATE", stream, slug, "$", "MKSTREAM"),
-        ("XADD", stream, "*", "data", "{}"),
+        ("XADD", stream, "1-1", "data", "{}"),
         ("XREADGROUP", "GROUP", slug, "doctor", "COUNT", 1, "STREAMS", stream, ">"),
-        ("XPENDING", stream, slug, "-", "+", 1),
-        ("XAUTOCLAIM", stream, slug, "doctor", 0, "0", "COUNT", 1),
-        ("XRANGE", stream, "-", "+", "COUNT", 1),
-        ("XTRIM", stream, "MAXLEN", 0),
-        ("HSET", run, "format", 1),
-        ("HGETALL", run),
-        ("PEXPIRE", run, 60_000),
-        ("ZADD", index, 1, "doctor"),
-        ("ZRANGE", index, 0, -1),
+        ("XPENDING", stream, slug, "-", "+", 1), ("XCLAIM", stream, slug, "doctor", 0, "1-1", "JUSTID"),
+        ("XACK", stream, slug, "1-1"), ("XINFO", "GROUPS", stream), ("XINFO", "STREAM", stream), ("XLEN", stream),
+        ("XRANGE", stream, "-", "+", "COUNT", 1), ("XREVRANGE", stream, "+", "-", "COUNT", 1),
+        ("XTRIM", stream, "MAXLEN", 0), ("XGROUP", "DELCONSUMER", stream, slug, "doctor"),
+        ("XGROUP", "DESTROY", stream, slug),
+        ("HSET", run, "format", 1), ("HSETNX", run, "size", 1), ("HINCRBY", run, "size", 1), ("HGET", run, "size"),
+        ("HMGET", run, "size"), ("HGETALL", run), ("HKEYS", run), ("HLEN", run), ("HVALS", run), ("HDEL", run, "size"),
+        ("HSCAN", run, 0), ("HSTRLEN", run, "size"), ("PEXPIRE", run, 60_000), ("EXISTS", run),
+        ("ZADD", index, 1, "doctor"), ("ZCARD", index), ("ZCOUNT", index, 0, 1), ("ZSCORE", index, "doctor"),
+        ("ZRANGE", index, 0, -1), ("ZREVRANGE", index, 0, -1), ("ZRANGEBYSCORE", index, 0, 1),
+        ("ZRANGEBYLEX", index, "-", "+"), ("ZREMRANGEBYSCORE", index, 0, 0), ("ZREMRANGEBYLEX", index, "[a", "[a"),
+        ("ZREM", index, "doctor"),
+        ("SET", text, "1", "PX", 60_000), ("GET", text), ("SADD", names, "doctor"), ("SMEMBERS", names),
         ("EVAL", wire.scripts["entries_take"].text, 1, stream, "", slug, "doctor"),
-    ]
+        ("EVALSHA", wire.scripts["entries_take"].sha, 1, stream, "", slug, "doctor"),
+        ("SCAN", 0), ("UNLINK", text), ("DEL", stream, run, index, text, names),
+    ]  # fmt: skip
+
+
+async def _rights(wire: Wire) -> Finding:
+    """Do once all that workers do."""
     try:
-        refused = await _refused(wire, commands)
+        refused = await _refused(wire, _needed(wire))
         await wire.ask(CLIENT_ID)
         await wire.ask(CLIENT_UNBLOCK, 0)
         for script in wire.scripts.values():
             await wire.ask(SCRIPT_LOAD, script.text)
-        await wire.call("DEL", stream, run, index)
     except StoreUnavailable as error:
         if error.state not in {"READONLY", "OOM", "MISCONF", "NOREPLICAS"}:
             raise
@@ -292,6 +303,8 @@ async def _refused(wire: Wire, commands: list[tuple[str | int, ...]]) -> list[st
     for command in commands:
         try:
             await wire.call(*command)
+        except GroupMissing:  # making it was refused
+            continue
         except (RightMissing, StoreError) as error:
             refused.append(f"{command[0]} {error}")
     return refused

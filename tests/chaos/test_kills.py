@@ -339,7 +339,7 @@ def test_a_drain_gives_back_what_it_cannot_finish_and_another_takes_it_at_once(a
     holder = next(w for w in arena.workers if w.process.pid == journal(arena.path)[1]["pid"])
     other = next(w for w in arena.workers if w is not holder)
     holder.signal(signal.SIGTERM)
-    assert holder.process.wait(8) == 0
+    assert holder.process.wait(8) == 3
     took = arena.until(lambda: journal(arena.path)[-1]["pid"] == other.process.pid, "the other has taken it", 4)
     arena.until(lambda: arena.ended("long", 2), "the runs ended")
     crashes = [run.get("crashes", "0") for run in arena.runs("long").values()]

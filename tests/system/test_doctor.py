@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Generator
@@ -14,7 +15,7 @@ from bus import Bus, Concurrency, Debounce
 from bus.bus import NewEvent
 from bus.errors import ConfigError
 from bus.settings import Settings
-from bus.wire import keys
+from bus.wire import fitness, keys
 from bus.wire.fitness import Finding, examine, refuse
 from bus.wire.wire import Wire
 from consumers import Worker
@@ -77,10 +78,24 @@ async def test_a_replica_is_unfit(server: ValkeyProcess) -> None:
 async def test_a_right_that_is_missing_is_named_with_its_command(server: ValkeyProcess) -> None:
     with redis.Redis.from_url(server.url) as store:
         store.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["bus:*"],
-                          categories=["+@all"], commands=["-xautoclaim", "-xgroup"])  # fmt: skip
+                          categories=["+@all"], commands=["-del", "-xgroup"])  # fmt: skip
     found = await look(server.url.replace("redis://", "redis://app:pw@"))
     assert found["rights"].verdict == "unfit"
     assert "XGROUP" in found["rights"].found
+    assert "DEL" in found["rights"].found
+    assert "NOGROUP" not in found["rights"].found, "what follows from it is not told"
+
+
+async def test_the_doctor_tries_every_command_that_workers_use(wire: Wire) -> None:
+    """It tried one that nobody uses, and not those of the scripts; each is checked by the server's ACL."""
+    used = {word for script in wire.scripts.values() for word in re.findall(r"redis\.p?call\('([A-Z]+)'", script.text)}
+    used |= {word for script in wire.scripts.values() for word in re.findall(r'redis\.p?call\("([A-Z]+)"', script.text)}
+    for folder in ("bus", "checkpoint", "consumers", "producers", "web"):
+        for path in (Path(__file__).parent.parent.parent / folder).rglob("*.py"):
+            if path.name != "harness.py":  # it empties its own database
+                used |= set(re.findall(r"(?:call|load|tell)\(\s*\"([A-Z]+)\"", path.read_text()))
+    optional = {"SCRIPT"}
+    assert used - optional - {str(command[0]) for command in fitness._needed(wire)} == set()
 
 
 async def test_the_rights_that_operations_md_gives_are_enough_and_give_no_more(server: ValkeyProcess) -> None:
