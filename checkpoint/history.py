@@ -166,10 +166,16 @@ def _as_text(raw: bytes) -> Raw:
     return Raw(codec.encode(codec.text(raw)))
 
 
-def _state(memo: Memo) -> str:
+def _finished(memo: Memo) -> str:
     if memo.timed_out:
         return "timed_out"
-    return "failed" if memo.error else "cancelled" if memo.given_up else "completed"
+    return "failed" if memo.error else "completed"
+
+
+def _unfinished(noted: Open) -> str:
+    if noted.given_up:
+        return "cancelled"
+    return "running" if noted.due is None else "retrying" if noted.kind == "run" else "waiting"
 
 
 def _what(noted: Open) -> Raw | None:
@@ -179,13 +185,14 @@ def _what(noted: Open) -> Raw | None:
 async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
     """Return a run's steps, finished and open, in the order in which they began."""
     finished, opened = await wire.loads(("HGETALL", keys.steps(slug, run)), ("HGETALL", keys.open_steps(slug, run)))
+    has_memo = set(finished[::2])
     views: list[tuple[int, int, StepView]] = []
     for i in range(0, len(finished), 2):
         memo = _memo(finished[i + 1])
         view = StepView(
             finished[i].decode(),
             memo.kind,
-            _state(memo),
+            _finished(memo),
             memo.begun,
             since=memo.since or memo.begun,
             attempts=memo.attempts,
@@ -197,7 +204,9 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
         views.append((view.since, memo.n, view))
     for i in range(0, len(opened), 2):
         noted = _open(opened[i + 1])
-        state = "running" if noted.due is None else "retrying" if noted.kind == "run" else "waiting"
+        if opened[i] in has_memo:  # given up, and its value came late
+            continue
+        state = _unfinished(noted)
         attempts = noted.attempt if state == "retrying" else noted.attempt + 1
         view = StepView(
             opened[i].decode(),

@@ -59,7 +59,8 @@ def of_redis(error: BaseException) -> StoreError | StoreUnavailable | None:
 class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     """A step that is not finished: since when, until when it waits (server ms), and the error of its last attempt.
 
-    `what` it waits for, as JSON for people; `armed` once whoever brings it has been told.
+    `what` it waits for, as JSON for people; `armed` once whoever brings it has been told; `given_up` once the author's
+    code has cancelled its task.
     """
 
     since: int
@@ -69,13 +70,14 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Failure | None = None
     what: Raw = Raw(b"null")
     armed: bool = False
+    given_up: bool = False
 
 
 class Memo(msgspec.Struct, frozen=True):
     """A finished step. `n` is its place in the order in which steps finished; `started` and `ended` are its last
     attempt's, `since` its first one's when there were several; `error` stands in place of `data`; `entry` is the stream
-    entry of an event it waited for, `mark` tells who sent a signal its own memo; `given_up` while it waited, by the
-    author's code; `timed_out`: what it waited for has not come; `was`: how it was noted while it waited."""
+    entry of an event it waited for, `mark` tells who sent a signal its own memo; `timed_out`: what
+    it waited for has not come; `was`: how it was noted while it waited."""
 
     n: int
     kind: str
@@ -85,7 +87,6 @@ class Memo(msgspec.Struct, frozen=True):
     ended: int = 0
     entry: str = ""
     mark: str = ""
-    given_up: bool = False
     timed_out: bool = False
     was: Open | None = None
     data: Raw = Raw(b"null")

@@ -19,10 +19,6 @@ NAMED = frozenset({"event", "signal"})
 """The kinds of steps that wait under a name in another slot than their run's."""
 
 
-Unanswered = Literal["", "given_up", "timed_out"]
-"""Why a wait has no value: its task was cancelled by the author's code, or what it waited for has not come."""
-
-
 class Saved(msgspec.Struct):
     """What save answers: the word, the memo's `n`, whether cancel is asked, news, or the memo that stands."""
 
@@ -48,20 +44,20 @@ async def save(
     opened: bool = False,
     known: int = 0,
     entry: str = "",
-    unanswered: Unanswered = "",
+    timed_out: bool = False,
 ) -> Saved:
     """Record what a step returned (`data`, JSON) or raised; waits until Redis answers.
 
     `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms), `entry` the
-    stream entry of an event that was waited for. `unanswered`: why a wait returned nothing.
+    stream entry of an event that was waited for. `timed_out`: it waited, and nothing came.
     """
     middle = f'"kind":"{kind}","attempts":{attempts}'
     if since is not None:
         middle += f',"since":{since}'
     if entry:
         middle += f',"entry":{codec.encode(entry).decode()}'
-    if unanswered:
-        middle += f',"{unanswered}":true'
+    if timed_out:
+        middle += ',"timed_out":true'
     result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
     reply = await wire.together(
         "run_save",
@@ -108,12 +104,17 @@ async def note_open(
     error: Failure | None = None,
     since: str = "-0",
     what: bytes = b"",
+    again: bool = False,
+    given_up: bool = False,
 ) -> Noted:
     """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands.
 
-    `since` when the step is open: "-<ms ago>" or "<ms since 1970>". `what` it waits for is JSON, for people.
+    `since` when the step is open: "-<ms ago>" or "<ms since 1970>". `what` it waits for is JSON, for people. Noted
+    `again` it is as it is said now; so it is when it is `given_up`.
     """
-    reply = await wire.lasting_script("run_open", *_open(owned, step, kind, due, attempt, error, since, what))
+    state = "given_up" if given_up else "again" if again else ""
+    arguments = _open(owned, step, kind, due, attempt, error, since, what, state)
+    reply = await wire.lasting_script("run_open", *arguments)
     reached("open.replied")
     word = cast("Word", reply[0].decode())
     if word == "mine":
@@ -137,7 +138,7 @@ def tell_progress(wire: Wire, owned: Owned, progress: bytes) -> None:
 
 def tell_armed(wire: Wire, owned: Owned, step: str, kind: str, due: int, since: int, what: bytes) -> None:
     """Send, without waiting, that whoever brings what a step waits for has been told; a lost one is told again."""
-    keys, *arguments = _open(owned, step, kind, str(due), 0, None, str(since), what, armed=True)
+    keys, *arguments = _open(owned, step, kind, str(due), 0, None, str(since), what, "armed")
     wire.tell_script("run_open", keys, *arguments)
 
 
@@ -150,19 +151,18 @@ def _open(
     error: Failure | None,
     since: str,
     what: bytes = b"",
-    *,
-    armed: bool = False,
+    state: Literal["", "armed", "given_up", "again"] = "",
 ) -> tuple[tuple[str], *tuple[Any, ...]]:
     record = f'"kind":"{kind}","attempt":{attempt}'.encode()
     if error is not None:
         record += b',"error":' + codec.encode(error)
     if what:
         record += b',"what":' + what
-    if armed:
-        record += b',"armed":true'
-    keep = "keep" if kind != "run" and not armed else "replace"
+    if state in ("armed", "given_up"):
+        record += f',"{state}":true'.encode()
+    keep = "replace" if state or kind == "run" else "keep"
     has_name = 1 if kind in NAMED else 0
-    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since, has_name)
+    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since, has_name, state)
 
 
 def news_of(flat: list[bytes]) -> dict[str, Memo]:

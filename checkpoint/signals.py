@@ -24,7 +24,8 @@ def check_signal(name: str) -> None:
 async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Holder | None:
     """Take a name for a step; return who waits for it already, None when it is ours.
 
-    One that has it and waits no more loses it; the step itself, whose first answer was lost, has it.
+    One that has it and waits no more loses it, as it was seen: should it wait again by then, its fence is another. The
+    step itself, whose first answer was lost, has it.
     """
     gone = ""
     while True:
@@ -32,14 +33,16 @@ async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Hol
         if not word:
             return None
         holder = Holder.of(codec.text(word))
-        if (await still_wait(wire, [holder]))[0]:
+        if not holder.is_step_of(waiter) and (await still_wait(wire, [holder]))[0]:
             return holder
         gone = holder.word
 
 
 async def give_signal(wire: Wire, name: str, waiter: Holder) -> None:
-    """Give a name up, if the step still has it."""
-    await wire.lasting_script("signal_give", [keys.signal(name)], waiter.word)
+    """Give a name up, if the step still has it, whichever of its turns took it."""
+    word = cast("bytes | None", await wire.load("GET", keys.signal(name)))
+    if word is not None and Holder.of(codec.text(word)).is_step_of(waiter):
+        await wire.lasting_script("signal_give", [keys.signal(name)], word)
 
 
 async def send_signal(wire: Wire, name: str, data: Any) -> str | None:
@@ -49,7 +52,7 @@ async def send_signal(wire: Wire, name: str, data: Any) -> str | None:
     while word := cast("bytes | None", await wire.load("GET", keys.signal(name))):
         waiter = Holder.of(codec.text(word))
         heard = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
-        await give_signal(wire, name, waiter)
+        await wire.lasting_script("signal_give", [keys.signal(name)], word)
         if heard == "there" and await _is_ours(wire, waiter, mark):  # the answer to our first try was lost
             return waiter.run
         if heard not in ("gone", "there"):

@@ -107,7 +107,11 @@ async def _save_due_sleeps(turn: Turn) -> None:
     due = sorted(
         (noted.due, step)
         for step, noted in turn.open.items()
-        if noted.kind == "sleep" and noted.due is not None and noted.due <= now and step not in turn.memos
+        if noted.kind == "sleep"
+        and noted.due is not None
+        and noted.due <= now
+        and step not in turn.memos
+        and not noted.given_up
     )
     for _, step in due:
         with turn.at_work():

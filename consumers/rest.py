@@ -13,7 +13,7 @@ from bus.errors import BusError, StoreError, StoreUnavailable
 from bus.function import Function
 from bus.observe.signals import RunParked, Signals
 from bus.wire.wire import Wire
-from checkpoint.memo import Failure, Memo
+from checkpoint.memo import Failure, Memo, Open
 from checkpoint.owned import Owned, Word
 from checkpoint.park import park
 from consumers import quiet
@@ -32,6 +32,7 @@ class Host(Protocol):
     function: Function
     owned: Owned
     memos: dict[str, Memo]
+    open: dict[str, Open]
     tasks: set[asyncio.Task[Any]]
     known: int
     over: bool
@@ -72,7 +73,7 @@ class Rest:
         """A heap by `n`, then by who asked first: a run may ask for a thousand memos at once."""
         self._asked = 0
         self._held: dict[asyncio.Future[None], None] = {}
-        self._given_up: dict[asyncio.Future[None], str] = {}
+        self._given_up: dict[asyncio.Future[None], None] = {}
         self._patience: asyncio.TimerHandle | None = None
         self._holds = True
         self._parking: asyncio.Task[None] | None = None
@@ -93,17 +94,21 @@ class Rest:
         """Wait for the turn of a memo that is there."""
         future: asyncio.Future[Memo] = self._loop.create_future()
         memo = self._turn.memos[step]
-        if memo.given_up:
-            await self._cancelled(step)
         self._asked += 1
         heapq.heappush(self._requests, (memo.n, self._asked, future, memo))
         self._settle.touch()
         return await future
 
-    async def held_back(self) -> None:
-        """Hold a new step back until the handler has called everything that earlier turns have begun."""
-        if not self._holds:
-            return
+    async def let_begin(self, step: str) -> None:
+        """Hold a step that has no memo back until it may begin, or go on; it may have a memo then."""
+        noted = self._turn.open.get(step)
+        if noted is not None and noted.given_up:
+            await self._cancelled()
+        elif noted is None and self._turn.uncalled and self._holds:
+            await self._held_back()
+
+    async def _held_back(self) -> None:
+        """Wait until the handler has called everything that earlier turns have begun."""
         future: asyncio.Future[None] = self._loop.create_future()
         self._held[future] = None
         self._settle.touch()
@@ -112,15 +117,18 @@ class Rest:
         finally:
             self._held.pop(future, None)
 
-    async def _cancelled(self, step: str) -> None:
-        """Wait, as the step did, until its task is cancelled: that is what became of it."""
+    async def _cancelled(self) -> None:
+        """Wait until a step's task is cancelled again, or the handler has come as far as it was when that happened.
+
+        Then all is not as it was: an attempt that failed had cancelled it, perhaps, and the step waits on.
+        """
         future: asyncio.Future[None] = self._loop.create_future()
-        self._given_up[future] = step
+        self._given_up[future] = None
         self._settle.touch()
         try:
             await future
         finally:
-            del self._given_up[future]
+            self._given_up.pop(future, None)
 
     def arrived(self, step: str, memo: Memo) -> None:
         """The memo of a parked step has come."""
@@ -160,16 +168,15 @@ class Rest:
             _, _, future, memo = heapq.heappop(self._requests)
             future.set_result(memo)
             self._settle.touch()
-        elif self._held and not turn.uncalled:
-            self._let_go()
+        elif (self._held or self._given_up) and not turn.uncalled:
+            self._let_go(self._held, self._given_up)
         elif (self._parked or self._held) and turn.work == 0:
             self._look()
         elif self._given_up and turn.work == 0:
             self._await_cancel()
 
-    def _let_go(self) -> None:
-        held, self._held = self._held, {}
-        for future in held:
+    def _let_go(self, *held: dict[asyncio.Future[None], None]) -> None:
+        for future in [one for some in held for one in some]:
             if not future.done():
                 future.set_result(None)
 
@@ -200,7 +207,7 @@ class Rest:
             return
         if self._held:  # what earlier turns have begun may be called after something that is not a step
             self._holds = False
-            self._let_go()
+            self._let_go(self._held)
             return
         if not self._parked:
             return
@@ -231,13 +238,6 @@ class Rest:
         if not is_at_rest:
             self._await_cancel()
             return
-        turn.signals.notice(
-            "a run waits for steps whose tasks it had cancelled; it waits for a deploy",
-            function=turn.function.slug,
-            run=turn.owned.run,
-            steps=sorted(self._given_up.values()),
-        )
-        turn.uncalled.update(self._given_up.values())
         turn.changed()
 
     def _begin_park(self) -> None:

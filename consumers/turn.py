@@ -23,7 +23,7 @@ from bus.wire.wire import Wire
 from checkpoint.end import Leaves
 from checkpoint.memo import Failure, Memo, Open
 from checkpoint.owned import Owned, Word
-from checkpoint.save import FULL, Noted, Unanswered, note_open, save, tell_armed, tell_open, tell_progress
+from checkpoint.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
 from checkpoint.start import Started
 from consumers.atwork import AtWork
 from consumers.bodies import Bodies
@@ -116,7 +116,7 @@ class Turn:
         self._on_parting = on_parting
         self._loop = loop
         self._server_offset = started.now - time.monotonic() * 1_000
-        self._to_replay = sum(not memo.given_up for memo in started.memos.values())
+        self._to_replay = len(started.memos)
         self.uncalled: set[str] = {*started.memos, *started.open}
         """Steps that earlier turns have begun and the handler has not called yet in this one."""
         self._fresh: set[str] = set()
@@ -176,15 +176,15 @@ class Turn:
         A step that is new is held back until the handler has called all that earlier turns have begun: if it never
         does, the code has changed, and nothing new may be done.
         """
+        if step in self.open or (self.uncalled and step not in self.memos):
+            await self.rest().let_begin(step)
+            if self.over:
+                raise TurnOver
         if step not in self.memos:
-            if self.uncalled and step not in self.open:
-                await self.rest().held_back()
-                if self.over:
-                    raise TurnOver
             return None
         memo = await self.rest().handed_out(step)
         self._to_replay -= 1
-        if step in self._fresh or (self._to_replay == 0 and not self.open):
+        if step in self._fresh or (self._to_replay == 0 and all(one.given_up for one in self.open.values())):
             self._silent = False
         return memo
 
@@ -263,25 +263,15 @@ class Turn:
         took_ms: int = 0,
         opened: bool = False,
         entry: str = "",
-        unanswered: Unanswered = "",
+        timed_out: bool = False,
     ) -> Memo | None:
         """Record a memo. None when it is ours; the memo that stands when there was one. TurnOver when we may not."""
         self._has_steps = True
+        since = self.open[step].since if attempts > 1 and step in self.open else None
         saved = await save(
-            self.wire,
-            self.owned,
-            step,
-            kind,
-            data=data,
-            error=error,
-            attempts=attempts,
-            took_ms=took_ms,
-            since=self.open[step].since if attempts > 1 and step in self.open else None,
-            opened=opened,
-            known=self.known,
-            entry=entry,
-            unanswered=unanswered,
-        )
+            self.wire, self.owned, step, kind, data=data, error=error, attempts=attempts, took_ms=took_ms, since=since,
+            opened=opened, known=self.known, entry=entry, timed_out=timed_out,
+        )  # fmt: skip
         if self.over:
             raise TurnOver
         if saved.word == "mine":
@@ -332,8 +322,9 @@ class Turn:
         self._has_open = True
         since = str(self.open[step].since) if step in self.open else f"-{took_ms}"
         noted = await note_open(
-            self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error, since=since, what=what
-        )
+            self.wire, self.owned, step, kind, due=due, attempt=attempt, error=error, since=since, what=what,
+            again=step in self.open,
+        )  # fmt: skip
         if self.over:
             raise TurnOver
         if noted.word != "mine":
@@ -348,7 +339,9 @@ class Turn:
         """Note a wait, or return how an earlier turn noted it: its first due stands."""
         known = self.open.get(step)
         if known is not None and known.due is not None:
-            return Noted("mine", known.due, self.server_now(), known.since)
+            if not known.given_up:
+                return Noted("mine", known.due, self.server_now(), known.since)
+            due = str(known.due)
         with self.at_work():
             return await self.note(step, kind, due=due, what=what)
 

@@ -79,7 +79,7 @@ MUTANTS = [
     Mutant("the loser of a race waits on", "consumers/steps/waiting.py", "if not turn.over:", "if False:",
            GIVEN_UP),
     Mutant("a name outlives its run", LUA + "fragments/finish.lua", "give_up_names(fn, run, open)\n      end", "end", GIVEN_UP),
-    Mutant("a holder that waits no more keeps its name", "checkpoint/signals.py", "if (await still_wait(wire, [holder]))[0]:",
+    Mutant("a holder that waits no more keeps its name", "checkpoint/signals.py", "if not holder.is_step_of(waiter) and (await still_wait(wire, [holder]))[0]:",
            "if True:", GIVEN_UP),
     Mutant("whoever has the name loses it", LUA + "signal_take.lua", "if holder and holder ~= ARGV[2]", "if false and holder ~= ARGV[2]",
            GIVEN_UP),

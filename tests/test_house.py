@@ -191,7 +191,7 @@ BOUNDED = {
     "checkpoint.retention: arguments": "five",
     "checkpoint.retention: groups": "functions on one name: each has a connection of its own here",
     "checkpoint.retention: together": "statuses that are counted together: three",
-    "checkpoint.save: _open(owned, step, kind, due, attempt, error, since, what)": "of one step: ten",
+    "checkpoint.save: _open(owned, step, kind, due, attempt, error, since, what, state)": "of one step: eleven",
     "checkpoint.save: arguments": "of one step: nine",
     "checkpoint.waits: wanted": "of one wait: four",
     "consumers.reader: how": "four words",

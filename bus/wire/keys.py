@@ -75,7 +75,7 @@ def waited() -> str:
 
 
 def signal(name: str) -> str:
-    """string · a signal's name → `<slug>|<run>|<step>`: the one run that waits for it. Expires with its deadline."""
+    """string · a signal's name → `<slug>|<run>|<fence>|<step>`: the step that waits for it. Expires at its deadline."""
     return f"bus:signal:{{{_coded(name)}}}"
 
 

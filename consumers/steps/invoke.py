@@ -48,8 +48,9 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
                 await function_of(turn.wire, slug, patience=None)
             except FunctionNotFound as error:
                 raise NonRetriable(f"step '{step}': {error}") from None
-    async with waiting(turn, step, "invoke"):
-        noted = await turn.noted(step, "invoke", f"+{timeout_ms}", codec.encode({"function": slug}))
+    what = codec.encode({"function": slug})
+    async with waiting(turn, step, "invoke", what):
+        noted = await turn.noted(step, "invoke", f"+{timeout_ms}", what)
         child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)
         if not turn.is_armed(step):
             with turn.at_work():
@@ -61,5 +62,5 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
             return memo
         with turn.at_work():
             late = Failure("timeout", f"run {child} of '{slug}' has not ended in time; it goes on")
-            stands = await turn.save(step, "invoke", error=late, opened=True, unanswered="timed_out")
+            stands = await turn.save(step, "invoke", error=late, opened=True, timed_out=True)
             return stands or turn.keep(step, "invoke", None, late)

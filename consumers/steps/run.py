@@ -18,6 +18,7 @@ from bus.observe.signals import AttemptFailed
 from bus.retry import Retry, asked_delay_ms, of
 from checkpoint.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
 from consumers.stepids import in_body
+from consumers.steps.waiting import give_up, waiting
 from consumers.turn import Turn
 
 
@@ -40,13 +41,13 @@ async def run_step(
     noted = turn.open.get(step)
     attempt = noted.attempt if noted else 0
     if noted is not None and noted.due is not None:
-        memo = await turn.wait_until(step, noted.due, turn.server_now())
+        memo = await _until(turn, step, noted.due, turn.server_now())
         if memo is not None:
             return memo.value(step, wanted)
     while True:
         outcome = await _attempt(turn, step, target, args, timeout, retry, attempt, wanted)
         if isinstance(outcome, _Again):
-            memo = await turn.wait_until(step, outcome.due_ms, outcome.now_ms)
+            memo = await _until(turn, step, outcome.due_ms, outcome.now_ms)
             if memo is not None:
                 return memo.value(step, wanted)
             attempt += 1
@@ -54,6 +55,12 @@ async def run_step(
             return outcome.value(step, wanted)
         else:
             return outcome[0]
+
+
+async def _until(turn: Turn, step: str, due_ms: int, now_ms: int) -> Memo | None:
+    """Wait for the next attempt."""
+    async with waiting(turn, step, "run"):
+        return await turn.wait_until(step, due_ms, now_ms)
 
 
 class _Again:
@@ -91,11 +98,15 @@ async def _attempt(
             if of_store is not None:
                 raise of_store from None
             return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
+        except asyncio.CancelledError:
+            if not turn.over and (turn.bodies.ends(step) or step in turn.open):
+                await give_up(turn, step, "run")
+            raise
         finally:
-            opened = turn.bodies.ends(step)
+            opened = turn.bodies.ends(step) or step in turn.open
         reached("body.ended")
         stands = await turn.save(
-            step, "run", data=data, attempts=attempt + 1, took_ms=_ms(turn, started), opened=opened or attempt > 0
+            step, "run", data=data, attempts=attempt + 1, took_ms=_ms(turn, started), opened=opened
         )
         return (value,) if stands is None else stands
 

@@ -20,7 +20,6 @@ from bus.ids import entry_ms, ulid_ms
 from checkpoint.memo import Failure, Memo
 from checkpoint.names import Holder
 from checkpoint.order import begun_before
-from checkpoint.save import Unanswered
 from checkpoint.signals import check_signal, give_signal, take_signal
 from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
 from consumers.steps.waiting import waiting
@@ -79,7 +78,7 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
     async def give_up() -> None:
         await disarm(turn.wire, name, [wait])
 
-    async with waiting(turn, step, "event", give_up):
+    async with waiting(turn, step, "event", what, give_up):
         noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
         wait = msgspec.structs.replace(wait, deadline=noted.due)
         if not turn.is_armed(step):
@@ -123,7 +122,7 @@ async def _came(turn: Turn, wait: Wait, until: str) -> tuple[str, RawEvent] | No
 async def _take(turn: Turn, step: str, wait: Wait, found: tuple[str, RawEvent] | None) -> Memo:
     """Record what was found, or that nothing was; what a courier has recorded meanwhile stands."""
     if found is None:
-        memo = await _recorded(turn, step, data=b"null", unanswered="timed_out")
+        memo = await _recorded(turn, step, data=b"null", timed_out=True)
     else:
         entry, event = found
         memo = await _recorded(turn, step, data=codec.encode(event), entry=f"{wait.name}|{entry}")
@@ -139,9 +138,9 @@ async def _recorded(
     error: Failure | None = None,
     entry: str = "",
     kind: str = "event",
-    unanswered: Unanswered = "",
+    timed_out: bool = False,
 ) -> Memo:
-    stands = await turn.save(step, kind, data=data, error=error, opened=True, entry=entry, unanswered=unanswered)
+    stands = await turn.save(step, kind, data=data, error=error, opened=True, entry=entry, timed_out=timed_out)
     return stands or turn.keep(step, kind, data, error, entry)
 
 
@@ -162,8 +161,8 @@ async def wait_for_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> 
 
 async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Memo:
     what = codec.encode({"signal": name})
-    waiter = Holder(turn.owned.slug, turn.owned.run, step)
-    async with waiting(turn, step, "signal", partial(give_signal, turn.wire, name, waiter)):
+    waiter = Holder(turn.owned.slug, turn.owned.run, step, turn.owned.fence)
+    async with waiting(turn, step, "signal", what, partial(give_signal, turn.wire, name, waiter)):
         noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
         if not turn.is_armed(step):
             with turn.at_work():
@@ -176,6 +175,6 @@ async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Mem
         if memo is not None:
             return memo
         with turn.at_work():
-            memo = await _recorded(turn, step, data=b"null", kind="signal", unanswered="timed_out")
+            memo = await _recorded(turn, step, data=b"null", kind="signal", timed_out=True)
             await give_signal(turn.wire, name, waiter)
             return memo

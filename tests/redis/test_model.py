@@ -250,7 +250,17 @@ class Spine(RuleBasedStateMachine):
         """A sleep is noted; noted again it keeps its due."""
         handle = self.handle(pick)
         answer = self.script(
-            "run_open", self.run, handle["fence"], handle["turn"], step, "keep", f"+{delay}", '"kind":"sleep"', "-0", ""
+            "run_open",
+            self.run,
+            handle["fence"],
+            handle["turn"],
+            step,
+            "keep",
+            f"+{delay}",
+            '"kind":"sleep"',
+            "-0",
+            "",
+            "",
         )
         word = self.model.owner(handle)
         if word == "mine" and step in self.model.open:

@@ -14,6 +14,7 @@ ARGV[7]  due: `+<ms from now>`, `<ms since 1970>`, or empty
 ARGV[8]  the record's end: `"kind":"sleep"`
 ARGV[9]  since when the step is open: `-<ms ago>` or `<ms since 1970>`
 ARGV[10]  1 when it waits under a name that lies in another slot: the run's end is to tell of it
+ARGV[11]  `given_up`: the author's code has cancelled its task; `again`: it waits on; or empty
 
 Returns {'mine', due, now, since}, {'there', record, now}, {'over'}, {'lost'} or {'absent'} ]]
 -- flags: allow-oom
@@ -39,6 +40,11 @@ if ARGV[6] == 'replace' then
   redis.call('HSET', open, ARGV[5], record)
 elseif redis.call('HSETNX', open, ARGV[5], record) == 0 then
   return { 'there', redis.call('HGET', open, ARGV[5]), now }
+end
+if ARGV[11] == 'given_up' then
+  redis.call('HSET', fn .. 'run:' .. run, 'given_up:' .. ARGV[5], '1')
+elseif ARGV[11] == 'again' then
+  redis.call('HDEL', fn .. 'run:' .. run, 'given_up:' .. ARGV[5])
 end
 if ARGV[10] == '1' then
   redis.call('HSET', fn .. 'run:' .. run, 'names', '1')

@@ -13,7 +13,7 @@ Returns gone, there, or the status the run had: waiting, running or queued ]]
 -- uses: clock status index places queue was
 local fn, run = KEYS[1], ARGV[2]
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank')
+local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank', 'given_up:' .. ARGV[3])
 if not h[1] or ENDED[h[1]] then
   return 'gone'
 end
@@ -23,7 +23,9 @@ local memo = '{"n":' .. n .. ',' .. ARGV[4] .. was(open, ARGV[3]) .. ',"started"
 if redis.call('HSETNX', fn .. 'steps:' .. run, ARGV[3], memo) == 0 then
   return 'there'
 end
-redis.call('HDEL', open, ARGV[3])
+if not h[6] then -- that it was given up is to be known in each replay: its value comes late
+  redis.call('HDEL', open, ARGV[3])
+end
 if h[1] == 'running' then -- its turn has loaded the memos there were: it is told of this one
   redis.call('HSET', key, 'wake', n, 'wake:' .. n, ARGV[3])
 end

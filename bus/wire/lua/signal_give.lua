@@ -2,7 +2,7 @@
 
 Why a script: another may have taken the name since.
 
-KEYS[1]  bus:signal:{<name>}  string  who waits, as `<slug>|<run>|<step>`
+KEYS[1]  bus:signal:{<name>}  string  who waits, as `<slug>|<run>|<fence>|<step>`
 ARGV[1]  now, which this script does not need
 ARGV[2]  who waits no more
 

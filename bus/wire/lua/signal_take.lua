@@ -3,7 +3,7 @@ no more.
 
 Why a script: the caller has seen, in another slot, that a holder waits no more; only from that one is the name taken.
 
-KEYS[1]  bus:signal:{<name>}  string  who waits, as `<slug>|<run>|<step>`
+KEYS[1]  bus:signal:{<name>}  string  who waits, as `<slug>|<run>|<fence>|<step>`
 ARGV[1]  now, which this script does not need
 ARGV[2]  who waits now
 ARGV[3]  until when, ms from now
