@@ -111,7 +111,7 @@ class Worker:
         quiet.install(asyncio.get_running_loop())
         wire = self._wire = Wire(self.settings, self.name, self.signals.notice)
         wire.now = self._now
-        leases = Leases(self.settings, self.name, self._lease_lost, wire.trouble.met)
+        leases = Leases(self.settings, self.name, self._lost, wire.trouble.met)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._unless_stopped(self._examine(wire))
@@ -342,30 +342,31 @@ class Worker:
     def _parked(self, function: Function, due_in_ms: int) -> None:
         self._timers[function.slug].expect(due_in_ms)
 
-    def _lease_lost(self, lease: Lease, consumer: str) -> None:
-        """Everything in hand under that name is another's by now: give it up without a word."""
+    def _lost(self, leases: dict[Lease, str]) -> None:
+        """Everything in hand under these names is another's by now: give it up without a word."""
 
         def is_lost(delivery: Delivery) -> bool:
-            return delivery.consumer == consumer and delivery.source.lease is lease
+            return delivery.consumer == leases.get(delivery.source.lease)
 
         for executor in self._executors:
             executor.abandon(is_lost)
         lost = self._exits.lose(self._sources, is_lost)
         self.signals.notice(
-            "a lease was lost; what was in hand there is left to others",
-            slot=lease.workers_key,
+            "a lease was lost; what was in hand under it is left to others",
+            slots=[lease.workers_key for lease in leases][:5],
+            leases=len(leases),
             entries=len(lost),
         )
         if self._loops is not None:
-            self._loops.start_soon(self._live_on, consumer, lost)
+            self._loops.start_soon(self._live_on, lost)
 
-    async def _live_on(self, consumer: str, lost: list[Delivery]) -> None:
+    async def _live_on(self, lost: list[Delivery]) -> None:
         """This worker was only slow: the runs it had in hand are not charged with its death."""
-        runs: dict[str, list[str]] = {}
+        runs: dict[tuple[str, str], list[str]] = {}
         for delivery in lost:
             if delivery.run:
-                runs.setdefault(delivery.source.function.slug, []).append(delivery.run)
-        for slug, held in runs.items():
+                runs.setdefault((delivery.source.function.slug, delivery.consumer), []).append(delivery.run)
+        for (slug, consumer), held in runs.items():
             try:
                 await take_back_crashes(self._wire, slug, consumer, held)
             except BusError as error:

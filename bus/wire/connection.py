@@ -16,7 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bus.address import Address
-from bus.errors import StoreUnavailable
+from bus.errors import RightMissing, StoreUnavailable
+from bus.wire.refusals import translated
 
 
 async def opened(
@@ -68,7 +69,8 @@ def unavailable(where: Address, error: Exception) -> StoreUnavailable:
             state="maxclients",
         )
     if isinstance(error, redis.ResponseError):
-        return StoreUnavailable(f"Redis at {where.shown} does not let us in: {told}", state="refused")
+        word = words(error).partition(" ")[0]
+        return StoreUnavailable(f"Redis at {where.shown} does not let us in: {told}", state=word)
     if _number_of(error) in _NO_FILES:
         return StoreUnavailable(
             f"no connection to Redis at {where.shown}: this process may open no more files: raise ulimit -n",
@@ -98,6 +100,9 @@ async def _connect(connection: Any, name: str, unnamed: Callable[[str], None] | 
         except redis.AuthenticationError:  # NOAUTH: it wants a password, and there is none
             raise
         except redis.ResponseError as error:
+            refused = translated(words(error))
+            if isinstance(refused, StoreUnavailable) and not isinstance(refused, RightMissing):
+                raise
             if unnamed is not None:
                 unnamed(words(error))
     except BaseException:

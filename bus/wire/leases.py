@@ -124,10 +124,10 @@ class Leases:
         self,
         settings: Settings,
         worker: str,
-        on_lost: Callable[[Lease, str], None],
+        on_lost: Callable[[dict[Lease, str]], None],
         on_refused: Callable[[StoreUnavailable], None] | None = None,
     ) -> None:
-        """Make them. Told in the loop: a lease that was lost, with its name, and why no lease could be renewed."""
+        """Make them. Told in the loop: leases that were lost, with their names, and why no lease could be renewed."""
         self._settings = settings
         self._where = address(settings.redis_url)
         self._on_refused = on_refused
@@ -229,20 +229,20 @@ class Leases:
             for lease in leases:
                 lease.broken()
             return connection.unavailable(self._where, error)
-        again = False
+        lost: dict[Lease, str] = {}
         for lease, reply in zip(leases, replies, strict=False):
             if isinstance(reply, Exception):
                 lease.broken()
             elif reply == 0:
-                gone = lease.consumer
+                lost[lease] = lease.consumer
                 lease.lost()
-                again = True
-                self._tell(self._on_lost, lease, gone)
             else:
                 lease.kept(sent, self._settings.lease_ms)
-            self._tell(lease.tell)
-        if again:
+        if lost:
+            self._tell(self._on_lost, lost)
             self._wake.set()
+        for lease in leases:
+            self._tell(lease.tell)
         return _refusal(replies)
 
     def _renew_places(self, client: Any, script: str) -> StoreUnavailable | None:

@@ -18,6 +18,9 @@ from bus.wire.pipeline import Argument
 from bus.wire.retry import patiently
 from bus.wire.wire import Wire
 
+PATIENCE_S = 10.0
+"""How long a publisher waits for Redis before it tells its caller."""
+
 RELEASED = "@released"
 """The consumer that never has a lease: what it has pending is claimed at once."""
 
@@ -54,8 +57,9 @@ class Publisher:
         self._known: dict[str, float] = {}
         """Until when (monotonic, s) each name needs no announcement."""
 
-    async def publish(self, events: Sequence[Outgoing], patience: float = 10.0) -> list[Stored]:
+    async def publish(self, events: Sequence[Outgoing], patience: float | None = None) -> list[Stored]:
         """Store events, all in one write; PublishFailed with those stored when Redis stays away for `patience` s."""
+        patience = PATIENCE_S if patience is None else patience
         stored: list[Stored] = []
         failure: StoreUnavailable | StoreError | None = None
         try:

@@ -79,6 +79,10 @@ class RespProxy:
         """Forget all refusals and cuts."""
         self._tell({"do": "mend"})
 
+    def forget(self) -> None:
+        """Forget all refusals and cuts, and how often they came."""
+        self._tell({"do": "forget"})
+
     def told(self) -> "Counter[str]":
         """Return how often each word was answered, and `cut` for connections that were broken."""
         return Counter(self._tell({"do": "tell"}))
@@ -178,8 +182,10 @@ class _Proxying:
     def follow(self, order: dict[str, Any]) -> Any:
         if order["do"] == "tell":
             return self.done
-        if order["do"] == "mend":
+        if order["do"] in ("mend", "forget"):
             self.rules.clear()
+            if order["do"] == "forget":
+                self.done.clear()
         elif order["do"] == "point":
             self.port = order["port"]
             for guest in () if order["keep_open"] else tuple(self.guests):
