@@ -366,6 +366,7 @@ async def test_a_name_that_another_has_by_now_is_not_given_up(lab: Lab) -> None:
     mine, another = Holder("test-f", "1", "a"), Holder("test-f", "2", "a")
     await lab.wire.call("SET", keys.signal(NAME), another.word)
     await give_signal(lab.wire, NAME, mine)
+    assert await lab.wire.script("signal_give", [keys.signal(NAME)], mine.word) == 0  # it had the name when it looked
     assert await lab.wire.call("GET", keys.signal(NAME)) == another.word.encode()
     await give_signal(lab.wire, NAME, another)
     assert await lab.wire.call("EXISTS", keys.signal(NAME)) == 0
