@@ -61,6 +61,11 @@ class Cron(msgspec.Struct, frozen=True):
         """Return the last tick at or before a moment, Unix ms."""
         return self._tick(ms, forward=False)
 
+    def period(self, ms: int) -> int:
+        """Return the time between the first two ticks after a moment, ms."""
+        first = self.next_after(ms)
+        return self.next_after(first) - first
+
     def grace(self, tick: int) -> float:
         """Return how late a tick still runs, ms."""
         if self.catch_up:

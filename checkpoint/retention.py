@@ -9,6 +9,7 @@ from bus import codec
 from bus.settings import LEAST_KEEP_MS
 from bus.trigger import covers
 from bus.wire import keys
+from bus.wire.serverclock import FAR
 from bus.wire.wire import Wire
 
 AT_ONCE = 200
@@ -93,5 +94,6 @@ async def try_lines_again(wire: Wire, slug: str) -> None:
 
 
 async def forget_workers(wire: Wire, now: int) -> None:
-    """Forget workers whose lease ended an hour ago."""
+    """Forget workers whose lease ended an hour ago, or far ahead, before the clock was set back; the living renew."""
     await wire.call("ZREMRANGEBYSCORE", keys.workers(), "-inf", now - 3_600_000)
+    await wire.call("ZREMRANGEBYSCORE", keys.workers(), now + FAR * wire.settings.lease_ms, "+inf")

@@ -15,14 +15,14 @@ from bus.errors import BusError
 from bus.event import RawEvent
 from bus.flow import CancelOn
 from bus.function import Function
-from bus.ids import entry_ms, ulid_ms
+from bus.ids import ulid_ms
 from bus.observe.signals import Signals
 from bus.wire import keys
 from bus.wire.streams import event_of
 from bus.wire.wire import Wire
 from checkpoint.cancel import AT_ONCE, cancel_of, cancel_several
 from checkpoint.history import events_json
-from checkpoint.order import begun_before
+from checkpoint.order import added_at, begun_before
 from checkpoint.waits import look_back, prefix
 from consumers.delivery import Delivery
 
@@ -88,7 +88,9 @@ class Cancels:
         slug, after = function.slug, f"[{begins}|".encode()
         while True:
             page = await self._wire.load("ZRANGEBYLEX", keys.cancels(slug), after, f"({begins}}}", "LIMIT", 0, AT_ONCE)
-            meant = [run for run, deadline in map(_meant, page) if entry_ms(entry) <= deadline]
+            words = list(map(_meant, page))
+            ms = await added_at(self._wire, entry, (deadline for _, deadline in words))
+            meant = [run for run, deadline in words if ms <= deadline]
             begun = await begun_before(self._wire, event.name, entry, ((slug, run) for run in meant))
             if one.if_ is not None:
                 own = await events_json(self._wire, begun)

@@ -25,6 +25,8 @@ class Claimer:
         self._capacity = capacity
         self._signals = signals
         self._looked = time.monotonic()
+        self._seen: dict[str, float] = {}
+        """Entries pending for us and not in hand, since when (monotonic, s)."""
 
     async def sweep(self) -> None:
         """Look once; called every sweep interval."""
@@ -44,7 +46,8 @@ class Claimer:
     async def _claim(self) -> None:
         source = self.source
         lease_ms = self._wire.settings.lease_ms
-        if not source.lease.may_judge(lease_ms):
+        sure = source.lease.judges_until(lease_ms)
+        if not sure:
             return
         me = source.lease.consumer
         count = min(MOST, self._capacity.free)
@@ -54,8 +57,9 @@ class Claimer:
             source.workers_key,
             source.group,
             me,
-            idle_ms=lease_ms // 2,
+            lease_ms=lease_ms,
             count=count,
+            sure=sure,
         )
         if not claimed:
             return
@@ -76,10 +80,14 @@ class Claimer:
         """Entries pending for this living worker whose reply was lost: nobody else would ever claim them."""
         source = self.source
         me = source.lease.consumer
-        idle = min(5_000, self._wire.settings.lease_ms // 2)
         # In-hand entries are pending too: ask for enough to see past them.
-        ids = await pending(self._wire, source.stream, source.group, me, idle, len(source.in_hand) + MOST)
-        strangers = [entry for entry in ids if entry not in source.in_hand][: max(0, min(MOST, self._capacity.free))]
+        ids = await pending(self._wire, source.stream, source.group, me, len(source.in_hand) + MOST)
+        now = time.monotonic()
+        self._seen = {entry: self._seen.get(entry, now) for entry in ids if entry not in source.in_hand}
+        # One that was seen just now may be on its way. How long it is idle is not asked: the server's clock may be set.
+        least_s = min(STRANGERS_EVERY_S, self._wire.settings.lease_ms / 2_000)
+        strangers = [entry for entry, since in self._seen.items() if now - since >= least_s]
+        strangers = strangers[: max(0, min(MOST, self._capacity.free))]
         if not strangers:
             return
         rows = await take(self._wire, source.stream, source.group, me, strangers)

@@ -16,7 +16,7 @@ from bus.answer import answers
 from bus.errors import ConfigError
 from bus.event import Outgoing, RawEvent
 from bus.failpoints import reached
-from bus.ids import entry_ms, entry_place, run_id
+from bus.ids import entry_place, run_id
 from bus.observe.signals import Signals
 from bus.wire.bounds import MOST_BYTES
 from bus.wire.retry import patiently
@@ -27,6 +27,7 @@ from checkpoint.ends import FAILED, LISTENED, Ended, load_end
 from checkpoint.given_up import give_up
 from checkpoint.history import events_json
 from checkpoint.memo import Failure, open_of
+from checkpoint.order import added_at
 from checkpoint.resolve import resolve
 from checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
 from consumers.cancels import Cancels
@@ -194,7 +195,7 @@ class Courier:
 
     async def _answer(self, waits: list[Wait], name: str, entry: str, plain: dict[str, Any], encoded: bytes) -> None:
         """Give an event to those of the waits that it is for; each is sent a copy, so a few megabytes go at a time."""
-        place, ms = entry_place(entry), entry_ms(entry)
+        place, ms = entry_place(entry), await added_at(self._wire, entry, (one.deadline for one in waits))
         over = [wait for wait in waits if wait.deadline < ms]
         # A courier may be behind: what was there before the wait was, the run has looked up itself.
         new = [wait for wait in waits if entry_place(wait.behind) < place and wait.deadline >= ms]

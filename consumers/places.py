@@ -43,9 +43,8 @@ class SharedPlaces:
             place = Place(f"{rule.shared}={hold.partition(':')[2]}", f"{function.slug}|{run}|{turn}", rule.limit)
             names = [keys.limit(place.limit), keys.limit_waiting(place.limit)]
             line = f"{function.slug}|{hold}"
-            if await self._wire.lasting_script(
-                "limit_take", names, place.holder, self._wire.settings.lease_ms, place.most, line
-            ):
+            lease_ms, sure = self._wire.settings.lease_ms, self._leases.sure_until()
+            if await self._wire.lasting_script("limit_take", names, place.holder, lease_ms, place.most, line, sure):
                 self._held.setdefault(delivery, []).append(place)
                 self._leases.hold(place)
             elif await self._wait(function, delivery, run, hold):

@@ -1,6 +1,7 @@
 """Ticker: the schedules of one function. Sleeps until the next tick is due, by the server's clock."""
 
 import asyncio
+import contextlib
 
 from bus.cron import Cron
 from bus.observe.signals import Signals
@@ -20,6 +21,11 @@ class Ticker:
         self._slug = slug
         self._cron = cron
         self._signals = signals
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """The server's clock was set: look at it now."""
+        self._woken.set()
 
     async def once(self) -> float:
         """Queue what is due; return seconds until the next tick."""
@@ -32,4 +38,7 @@ class Ticker:
             wait = _AGAIN_S
             with failing:
                 wait = await self.once()
-            await asyncio.sleep(min(_LONGEST_S, wait))
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_LONGEST_S, wait)):
+                    await self._woken.wait()

@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bus.bus import Bus
+from bus.durations import in_words
 from bus.errors import BusError, ConfigError, StoreUnavailable
 from bus.function import Function
 from bus.observe.signals import Signals
@@ -111,7 +112,7 @@ class Worker:
         quiet.install(asyncio.get_running_loop())
         wire = self._wire = Wire(self.settings, self.name, self.signals.notice)
         wire.now = self._now
-        leases = Leases(self.settings, self.name, self._lost, wire.trouble.met)
+        leases = Leases(self.settings, self.name, self._lost, self._clock_set, wire.trouble.met)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._unless_stopped(self._examine(wire))
@@ -341,6 +342,15 @@ class Worker:
 
     def _parked(self, function: Function, due_in_ms: int) -> None:
         self._timers[function.slug].expect(due_in_ms)
+
+    def _clock_set(self, by_ms: int) -> None:
+        """Tell that the server's clock was set; what is due is due by that clock."""
+        self.signals.notice(
+            "the server's clock was set; what is due is due by its new time",
+            by=f"{in_words(abs(by_ms))} {'forth' if by_ms > 0 else 'back'}",
+        )
+        for ticker in self._tickers:
+            ticker.wake()
 
     def _lost(self, leases: dict[Lease, str]) -> None:
         """Everything in hand under these names is another's by now: give it up without a word."""

@@ -39,8 +39,11 @@ def free_port() -> int:
 class ValkeyProcess:
     """A Valkey from its wheel that a test may kill and start again on the same data."""
 
-    def __init__(self, folder: Path, *options: str, appendonly: str = "no") -> None:
+    def __init__(
+        self, folder: Path, *options: str, appendonly: str = "no", environ: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder
+        self.environ = environ
         self.options = options
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -53,7 +56,7 @@ class ValkeyProcess:
             "--appendonly", self._appendonly, "--appendfsync", "everysec", "--hash-max-listpack-value", "1024",
             *self.options,
         ]  # fmt: skip
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=self.environ)
         until = time.monotonic() + 20
         while True:
             try:

@@ -125,7 +125,7 @@ def ends(slug: str) -> str:
 
 
 def cron(slug: str) -> str:
-    """hash · schedule → its last tick that was dealt with, ms. Written when a tick is queued. Permanent."""
+    """hash · schedule → its last tick, ms, and where it stood before the clock was set. Written by tick. Permanent."""
     return f"{function(slug)}cron"
 
 

@@ -1,8 +1,9 @@
 """Leases: while a worker renews its lease in a slot, what it has pending there is its own.
 
 A *thread* with its own connection renews, so code that blocks the event loop does not lose its runs. Renewing never
-creates: a lease that has ended is lost, with all entries in hand there, and the worker goes on under a new name. The
-thread lets go when the loop has stood still for `stall` (default 10 min): a deadlock must not be kept alive for ever.
+creates: a lease that another worker has found ended is lost, with all entries in hand there, and this one goes on under
+a new name. The thread lets go when the loop has stood still for `stall` (default 10 min): a deadlock must not be kept
+alive for ever.
 """
 
 import asyncio
@@ -22,24 +23,20 @@ from bus.wire import connection, keys
 from bus.wire.bounds import parts
 from bus.wire.refusals import translated
 from bus.wire.scripts import all_scripts
+from bus.wire.serverclock import ServerClock, boot
 
 _log = structlog.get_logger("lease")
-# CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BEAT_S = 1.0
 _AGAIN_S = 0.4
 """How soon a renewal that was not granted is tried again: readers wait for it."""
 
 
-def _boot() -> float:
-    return time.clock_gettime(_CLOCK)
-
-
 class Lease:
     """A worker's lease in one slot. Its name there is a new one after each loss."""
 
-    def __init__(self, workers_key: str, worker: str) -> None:
+    def __init__(self, workers_key: str, worker: str, sure_until: Callable[[], int]) -> None:
         self.workers_key = workers_key
+        self._sure_until = sure_until
         self._worker = worker
         self.generation = 0
         self.consumer = f"{worker}.0"
@@ -55,11 +52,15 @@ class Lease:
         Nothing is read, claimed or begun under one that is not: it would be given up when the loss is heard of, and
         wait another lease.
         """
-        return self.begun and _boot() < self._fresh_until
+        return self.begun and boot() < self._fresh_until
 
-    def may_judge(self, lease_ms: int) -> bool:
-        """Return whether renewals here have gone on for one lease without a break: only then may others' end."""
-        return self.is_fresh() and self._since is not None and _boot() - self._since >= lease_ms / 1_000
+    def judges_until(self, lease_ms: int) -> int:
+        """Return until when, by the server's clock, this worker may say that others' leases have ended; 0: it may not.
+
+        Only where renewals have gone on for one lease without a break, and while it is sure of that clock.
+        """
+        goes_on = self.is_fresh() and self._since is not None and boot() - self._since >= lease_ms / 1_000
+        return self._sure_until() if goes_on else 0
 
     async def renewed(self) -> None:
         """Wait for the next renewal or the lease's loss."""
@@ -125,14 +126,22 @@ class Leases:
         settings: Settings,
         worker: str,
         on_lost: Callable[[dict[Lease, str]], None],
+        on_clock_set: Callable[[int], None],
         on_refused: Callable[[StoreUnavailable], None] | None = None,
     ) -> None:
-        """Make them. Told in the loop: leases that were lost, with their names, and why no lease could be renewed."""
+        """Make them.
+
+        Told in the loop: leases that were lost, with their names; by how much the server's clock was set, ms; and why
+        no lease could be renewed.
+        """
         self._settings = settings
         self._where = address(settings.redis_url)
         self._on_refused = on_refused
         self._worker = worker
         self._on_lost = on_lost
+        self._on_clock_set = on_clock_set
+        self._clock = ServerClock(min(1_000, settings.lease_ms // 4))
+        self._steady_since = 0.0
         self._leases: list[Lease] = []
         self._places: dict[Place, None] = {}
         self._loop = asyncio.get_running_loop()
@@ -145,6 +154,7 @@ class Leases:
 
     def start(self) -> None:
         """Start renewing."""
+        self._steady_since = boot()
         self._turn()
         self._thread.start()
 
@@ -153,10 +163,18 @@ class Leases:
         for lease in self._leases:
             if lease.workers_key == workers_key:
                 return lease
-        lease = Lease(workers_key, self._worker)
+        lease = Lease(workers_key, self._worker, self.sure_until)
         self._leases = [*self._leases, lease]
         self._wake.set()
         return lease
+
+    def sure_until(self) -> int:
+        """Return until when this worker is sure of the server's clock, ms; 0 within a lease after it was set.
+
+        By then every living worker has renewed, and what has ended by that clock has ended.
+        """
+        is_steady = boot() - self._steady_since >= self._settings.lease_ms / 1_000
+        return self._clock.sure_until() if is_steady else 0
 
     def hold(self, place: Place) -> None:
         """Renew a shared place with the leases, so that code that blocks the loop does not lose it."""
@@ -214,7 +232,7 @@ class Leases:
 
     def _renew(self, client: Any, script: str) -> StoreUnavailable | None:
         """Renew all leases; return what the server refused."""
-        leases, sent = self._leases, _boot()
+        leases, sent = self._leases, boot()
         pipe = client.pipeline(transaction=False)
         for lease in leases:
             begins = 0 if lease.begun else 1
@@ -230,6 +248,10 @@ class Leases:
                 lease.broken()
             return connection.unavailable(self._where, error)
         lost: dict[Lease, str] = {}
+        received = boot()
+        for reply in replies:
+            if not isinstance(reply, Exception) and reply:
+                self._saw(reply, sent, received)
         for lease, reply in zip(leases, replies, strict=False):
             if isinstance(reply, Exception):
                 lease.broken()
@@ -245,15 +267,21 @@ class Leases:
             self._tell(lease.tell)
         return _refusal(replies)
 
+    def _saw(self, server_ms: int, sent: float, received: float) -> None:
+        step = self._clock.saw(server_ms, sent, received)
+        if step:
+            self._steady_since = received
+            self._tell(self._on_clock_set, step)
+
     def _renew_places(self, client: Any, script: str) -> StoreUnavailable | None:
         """Renew all shared places; return what the server refused."""
         holders: dict[tuple[str, int], list[str]] = {}
         for place in tuple(self._places):
             holders.setdefault((place.limit, place.most), []).append(place.holder)
-        pipe = client.pipeline(transaction=False)
+        pipe, lease_ms, sure = client.pipeline(transaction=False), self._settings.lease_ms, self.sure_until()
         for (limit, most), all_holders in holders.items():
             for part in parts(all_holders):
-                pipe.execute_command("EVAL", script, 1, keys.limit(limit), "", self._settings.lease_ms, most, *part)
+                pipe.execute_command("EVAL", script, 1, keys.limit(limit), "", lease_ms, most, sure, *part)
         if not holders:
             return None
         try:

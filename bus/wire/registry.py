@@ -10,6 +10,7 @@ from bus.function import Function
 from bus.wire import keys
 from bus.wire.bounds import parts
 from bus.wire.retry import patiently
+from bus.wire.serverclock import FAR
 from bus.wire.wire import Wire
 
 FORMAT = 2
@@ -119,4 +120,5 @@ async def function_of(wire: Wire, slug: str, patience: float | None = 2.0) -> Re
 async def workers(wire: Wire) -> list[str]:
     """Return the workers whose lease is in force."""
     now = await patiently(wire.clock, 2.0)
-    return [name.decode() for name in await wire.load("ZRANGEBYSCORE", keys.workers(), now, "+inf", patience=2.0)]
+    latest = now + FAR * wire.settings.lease_ms  # those beyond were written before the clock was set back
+    return [name.decode() for name in await wire.load("ZRANGEBYSCORE", keys.workers(), now, latest, patience=2.0)]

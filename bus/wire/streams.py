@@ -8,7 +8,7 @@ import msgspec
 
 from bus import codec
 from bus.clock import now_ms
-from bus.errors import BusError, GroupMissing, ScriptMissing, StoreError, StoreUnavailable
+from bus.errors import GroupMissing, ScriptMissing, StoreError, StoreUnavailable
 from bus.event import LATEST_MS, Outgoing, RawEvent
 from bus.failpoints import reached
 from bus.ids import entry_ms, entry_place
@@ -165,12 +165,7 @@ def _fields(event: Outgoing) -> list[Argument]:
 
 async def ensure_group(wire: Wire, stream: str, group: str, start_ms: int) -> None:
     """Make a consumer group that sees entries from `start_ms` (server's clock) on; one that exists is left alone."""
-    before = f"{start_ms - 1}-{2**64 - 1}" if start_ms else "0"  # the first entry of that very ms is seen, too
-    try:
-        await patiently(lambda: wire.call("XGROUP", "CREATE", stream, group, before, "MKSTREAM"))
-    except BusError as error:
-        if not str(error).startswith("BUSYGROUP"):
-            raise
+    await wire.lasting_script("group_make", [stream], group, start_ms)
 
 
 async def acknowledge(wire: Wire, stream: str, group: str, ids: Sequence[str]) -> None:
@@ -214,17 +209,20 @@ async def stands(wire: Wire, stream: str, group: str, entry: str, *, without_gro
     return bool(await wire.load("XPENDING", stream, group, entry, entry, 1))
 
 
-async def pending(wire: Wire, stream: str, group: str, consumer: str, idle_ms: int, count: int) -> list[str]:
-    """Return the ids of entries that have been pending for a consumer for `idle_ms`."""
-    rows = await patiently(lambda: wire.call("XPENDING", stream, group, "IDLE", idle_ms, "-", "+", count, consumer))
+async def pending(wire: Wire, stream: str, group: str, consumer: str, count: int) -> list[str]:
+    """Return the ids of entries that are pending for a consumer, oldest first."""
+    rows = await patiently(lambda: wire.call("XPENDING", stream, group, "-", "+", count, consumer))
     return [row[0].decode() for row in rows]
 
 
 async def claim(
-    wire: Wire, stream: str, workers: str, group: str, me: str, *, idle_ms: int, count: int
+    wire: Wire, stream: str, workers: str, group: str, me: str, *, lease_ms: int, count: int, sure: int
 ) -> list[tuple[str, str, Fields]]:
-    """Take over up to `count` entries of consumers without a lease: (entry id, whose it was, fields)."""
-    rows = await wire.script("entries_claim", [stream, workers], group, me, idle_ms, count)
+    """Take over up to `count` entries of consumers without a lease: (entry id, whose it was, fields).
+
+    `sure` is until when the caller is sure of the server's clock, ms: after that it takes nothing.
+    """
+    rows = await wire.script("entries_claim", [stream, workers], group, me, lease_ms, count, sure)
     return [(entry.decode(), owner.decode(), fields_of(fields)) for entry, owner, fields in rows]
 
 

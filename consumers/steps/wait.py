@@ -16,10 +16,12 @@ from bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
 from bus.event import EventData, RawEvent
 from bus.expression import compiled
 from bus.flow import PATH
-from bus.ids import entry_ms, ulid_ms
+from bus.ids import ulid_ms
+from bus.wire import keys
+from bus.wire.retry import patiently
 from checkpoint.memo import Failure, Memo
 from checkpoint.names import Holder
-from checkpoint.order import begun_before
+from checkpoint.order import added_at, begun_before
 from checkpoint.signals import check_signal, give_signal, take_signal
 from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
 from consumers.steps.waiting import waiting
@@ -90,7 +92,7 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
                     )
                     return await _recorded(turn, step, error=full)
                 turn.expect_event(name)
-                found = await _came(turn, wait, added.behind)
+                found = await _came(turn, wait, until=added.behind)
                 if found is not None:
                     return await _take(turn, step, wait, found)
             turn.armed(step, "event", noted.due, what)
@@ -98,17 +100,19 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
         if memo is not None:
             return memo
         with turn.at_work():
-            found = await _came(turn, wait, f"{wait.deadline}-{2**64 - 1}")
+            found = await _came(turn, wait, until=f"{wait.deadline}-{2**64 - 1}")
+            # While the clock is behind the last entry, because it was set back, new ones take that one's time.
+            found = found or await _came(turn, wait, since=turn.server_now() + 1)
             return await _take(turn, step, wait, found)
 
 
-async def _came(turn: Turn, wait: Wait, until: str) -> tuple[str, RawEvent] | None:
+async def _came(turn: Turn, wait: Wait, *, since: int | None = None, until: str = "+") -> tuple[str, RawEvent] | None:
     """Return the earliest event that answers and that no other wait of this run has taken."""
     taken = {memo.entry for memo in turn.memos.values() if memo.entry}
     own, run = turn.event.plain(), (turn.owned.slug, turn.owned.run)
-    since = ulid_ms(turn.owned.run) or 0
+    since = await _begun(turn) if since is None else since
     async for entry, event in look_back(turn.wire, wait.name, since, until):
-        if f"{wait.name}|{entry}" in taken or entry_ms(entry) > wait.deadline:
+        if f"{wait.name}|{entry}" in taken or await added_at(turn.wire, entry, [wait.deadline]) > wait.deadline:
             continue
         try:
             is_meant = answers(own, event.plain(), wait.path, wait.if_)
@@ -117,6 +121,15 @@ async def _came(turn: Turn, wait: Wait, until: str) -> tuple[str, RawEvent] | No
         if is_meant and await begun_before(turn.wire, wait.name, entry, [run]):
             return entry, event
     return None
+
+
+async def _begun(turn: Turn) -> int:
+    """Return since when the run is there, ms: the time in its id, unless the clock was set back behind that."""
+    made, now = ulid_ms(turn.owned.run) or 0, turn.server_now()
+    if made <= now:
+        return made
+    started = await patiently(lambda: turn.wire.call("HGET", keys.run(turn.owned.slug, turn.owned.run), "started"))
+    return min(now, int(started or now))
 
 
 async def _take(turn: Turn, step: str, wait: Wait, found: tuple[str, RawEvent] | None) -> Memo:

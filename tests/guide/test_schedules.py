@@ -71,6 +71,40 @@ async def test_catch_up_lifts_the_bound_for_the_latest(wire: Wire) -> None:
     assert [one["scheduledAt"] for one in await queued(wire)] == ["2026-05-05T04:00:00Z"]
 
 
+async def minutes_of(wire: Wire) -> list[str]:
+    return [one["scheduledAt"][11:16] for one in await queued(wire)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "clock", "ticks"),
+    [
+        # forth an hour and back: what was passed over runs, what has run does not run again
+        ("* * * * *", ["10:00", "10:01", "11:02", "10:03", "10:04", "10:05"], ["10:01", "11:02", "10:04", "10:05"]),
+        ("30 10 * * *", ["10:00", "11:00", "10:01", "10:29", "10:30", "10:31"], ["10:30"]),
+        # back an hour: one that is due each minute goes on, one that is due each hour has had its run
+        ("* * * * *", ["10:59", "11:00", "10:01", "10:02", "10:03"], ["11:00", "10:02", "10:03"]),
+        ("* * * * *", ["11:00", "11:01", "10:01", "11:01", "11:02"], ["11:01", "11:02"]),
+        ("0 * * * *", ["10:50", "11:00", "10:01", "10:30", "11:00", "12:00"], ["11:00", "12:00"]),
+        # the same minutes again, each once
+        ("*/20 * * * *", ["10:59", "11:00", "10:05", "10:20", "10:40", "11:00"], ["11:00", "10:20", "10:40", "11:00"]),
+        # back by less than five minutes: no minute runs twice
+        ("* * * * *", ["10:00", "10:01", "10:02", "10:00", "10:01", "10:02", "10:03"], ["10:01", "10:02", "10:03"]),
+    ],
+)
+async def test_schedules_are_neither_silent_nor_doubled_when_the_servers_clock_is_set(
+    wire: Wire, expression: str, clock: list[str], ticks: list[str]
+) -> None:
+    for time_of_day in clock:
+        for _ in range(2):  # two workers
+            await at(wire, Cron(expression), f"2026-05-01T{time_of_day}:00.500")
+    assert await minutes_of(wire) == ticks
+    runs = [
+        dict(zip(flat[::2], flat[1::2], strict=True))[b"run"]
+        for _, flat in await wire.call("XRANGE", keys.queue(SLUG), "-", "+")
+    ]
+    assert len(set(runs)) == len(ticks), "each is a run of its own"
+
+
 async def test_many_schedulers_double_and_miss_none(wire: Wire) -> None:
     cron = Cron("* * * * *")
     start = 1_777_600_800_000

@@ -364,19 +364,32 @@ async def stream(wire: Wire) -> str:
     return name
 
 
-async def claims(wire: Wire, stream: str, me: str, idle_ms: int = 0) -> list[str]:
-    return [
-        owner
-        for _, owner, _ in await claim(wire, stream, keys.events_workers("a"), SLUG, me, idle_ms=idle_ms, count=10)
-    ]
+LEASE_MS = 500
+SURE = 2**45
+
+
+async def claims(wire: Wire, stream: str, me: str, sure: int = SURE) -> list[str]:
+    workers = keys.events_workers("a")
+    taken = await claim(wire, stream, workers, SLUG, me, lease_ms=LEASE_MS, count=10, sure=sure)
+    return [owner for _, owner, _ in taken]
 
 
 async def lease(wire: Wire, consumer: str, ms: int, begins: int = 1) -> int:
     return await wire.script("lease_renew", [keys.events_workers("a")], consumer, ms, begins)
 
 
+async def test_a_group_is_given_what_comes_after_the_clock_was_set_back(wire: Wire) -> None:
+    """A trigger is registered at 5000, the clock is set back, and the first event is named 3000-0."""
+    name = keys.events("a")
+    await wire.call("XADD", name, "2000-0", "id", "old")
+    await ensure_group(wire, name, SLUG, 5_000)
+    await wire.call("XADD", name, "3000-0", "id", "new")
+    read = await wire.call("XREADGROUP", "GROUP", SLUG, "w.0", "STREAMS", name, ">")
+    assert [entry for entry, _ in read[0][1]] == [b"3000-0"]
+
+
 async def test_what_a_worker_under_a_lease_has_is_left_alone(wire: Wire, stream: str) -> None:
-    await lease(wire, "dead.0", 60_000)
+    await lease(wire, "dead.0", 2_000)
     assert await claims(wire, stream, "me.0") == []
 
 
@@ -389,33 +402,60 @@ async def test_what_a_worker_without_a_lease_has_is_claimed_once_and_its_consume
     assert [row[1] for row in rows] == [b"other.0"]
 
 
-async def test_an_entry_that_was_just_delivered_is_not_claimed(wire: Wire, stream: str) -> None:
-    assert await claims(wire, stream, "me.0", idle_ms=60_000) == []
+async def test_a_clock_that_was_set_forth_ends_nobodys_lease(wire: Wire, stream: str) -> None:
+    wire.now = "1000"
+    await lease(wire, "dead.0", LEASE_MS)
+    wire.now = "3601000"
+    assert await claims(wire, stream, "me.0", sure=2_000) == [], "who claims does not know of the step yet"
+    assert await claims(wire, stream, "me.0", sure=0) == [], "it does, and waits until all have renewed"
+    assert await lease(wire, "dead.0", LEASE_MS, begins=0) == 3_601_000, "it lives, and has lost nothing"
+    assert await claims(wire, stream, "me.0", sure=3_602_000) == []
+    wire.now = "3601501"
+    assert await claims(wire, stream, "me.0", sure=3_602_000) == ["dead.0"] * 3, "it has died since"
+
+
+async def test_a_lease_far_ahead_of_a_clock_that_was_set_back_ends_in_one_lease(wire: Wire, stream: str) -> None:
+    wire.now = "3600000"
+    await lease(wire, "dead.0", LEASE_MS)
+    wire.now = "1000"
+    assert await claims(wire, stream, "me.0") == []
+    wire.now = "1501"
+    assert await claims(wire, stream, "me.0") == ["dead.0"] * 3
+
+
+async def test_a_lease_that_was_found_ended_does_not_come_back(wire: Wire, stream: str) -> None:
+    wire.now = "1000"
+    await lease(wire, "dead.0", LEASE_MS)
+    wire.now = "1501"
+    assert await claims(wire, stream, "me.0") == ["dead.0"] * 3
+    assert await lease(wire, "dead.0", LEASE_MS, begins=0) == 0
 
 
 async def test_released_entries_are_claimed_at_once(wire: Wire, stream: str) -> None:
-    await lease(wire, "dead.0", 60_000)
-    ids = await pending(wire, stream, SLUG, "dead.0", 0, 10)
+    await lease(wire, "dead.0", 2_000)
+    ids = await pending(wire, stream, SLUG, "dead.0", 10)
     await release(wire, stream, SLUG, "dead.0", ids[:2])
     await release(wire, stream, SLUG, "stranger.0", ids[2:])
-    assert await claims(wire, stream, "me.0", idle_ms=60_000) == ["@released"] * 2
+    assert await claims(wire, stream, "me.0") == ["@released"] * 2
 
 
 async def test_strangers_are_read_again_unless_they_are_anothers_by_now(wire: Wire, stream: str) -> None:
-    ids = await pending(wire, stream, SLUG, "dead.0", 0, 10)
+    ids = await pending(wire, stream, SLUG, "dead.0", 10)
     assert [entry for entry, _ in await take(wire, stream, SLUG, "dead.0", ids)] == ids
     await claims(wire, stream, "me.0")
     assert await take(wire, stream, SLUG, "dead.0", ids) == []
 
 
 async def test_renewing_never_creates_a_lease(wire: Wire) -> None:
-    """A zombie must not revive itself."""
+    """A zombie must not revive itself; but what nobody has looked at is still its own."""
     wire.now = "1000"
     assert await lease(wire, "w.0", 500, begins=0) == 0
-    assert await lease(wire, "w.0", 500) == 1
+    assert await lease(wire, "w.0", 500) == 1_000
     wire.now = "1400"
-    assert await lease(wire, "w.0", 500, begins=0) == 1
+    assert await lease(wire, "w.0", 500, begins=0) == 1_400
     wire.now = "1901"
+    assert await lease(wire, "w.0", 500, begins=0) == 1_901, "it has ended, and nobody has taken anything"
+    await wire.call("ZREM", keys.events_workers("a"), "w.0")
     assert await lease(wire, "w.0", 500, begins=0) == 0
     assert await wire.call("ZCARD", keys.events_workers("a")) == 0
 

@@ -33,7 +33,9 @@ class Bench:
         self.source = Source(
             "queue", "queue", keys.queue(SLUG), SLUG, "", cast("Any", _Lease()), function, cast("Any", None)
         )
-        exits = Exits(wire, Signals(), SharedPlaces(wire, Signals(), Leases(wire.settings, ME, lambda *_: None)))
+        exits = Exits(
+            wire, Signals(), SharedPlaces(wire, Signals(), Leases(wire.settings, ME, lambda *_: None, lambda *_: None))
+        )
         self.starter = Starter(wire, Signals(), self.capacity, exits, Heard(), ME, self._go, lambda *_: None)
 
     def _go(self, delivery: Delivery, *_: Any) -> None:

@@ -1,7 +1,8 @@
 --[[ lease_renew: keep what a consumer has pending in this slot its own.
 
-Why a script: renewing never creates. A lease that has ended is lost, and with it all entries in hand there, or a
-zombie would revive itself (why B4).
+Why a script: renewing never creates. A lease that another worker has found ended is gone, and with it all entries in
+hand there, or a zombie would revive itself. One that has ended and nobody has looked at goes on: what it stands for is
+nobody else's. So a server that was away, or whose clock was set forth, costs no lease.
 
 KEYS[1]  bus:events:{<event>}:workers or bus:fn:{<fn>}:workers  zset  consumer -> end of lease
 ARGV[1]  now, ms, or empty for the server's clock
@@ -9,15 +10,14 @@ ARGV[2]  consumer
 ARGV[3]  lease, ms
 ARGV[4]  1 to begin a lease, 0 to renew it
 
-Returns 1, or 0 when the lease is lost ]]
+Returns now, or 0 when the lease is lost ]]
 -- flags: allow-oom
 -- uses: clock
 local now = server_now(ARGV[1])
-if ARGV[4] == '0' and (tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0)) < now then
-  redis.call('ZREM', KEYS[1], ARGV[2])
+if ARGV[4] == '0' and not redis.call('ZSCORE', KEYS[1], ARGV[2]) then
   return 0
 end
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)
-redis.call('PEXPIRE', KEYS[1], 3600000 + ARGV[3])
-return 1
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - 86400000)
+redis.call('PEXPIRE', KEYS[1], 86400000 + ARGV[3])
+return now

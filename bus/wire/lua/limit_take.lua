@@ -9,14 +9,15 @@ ARGV[2]  the turn, as `<slug>|<run>|<turn>`
 ARGV[3]  lease, ms
 ARGV[4]  most holders
 ARGV[5]  the line it waits in when there is no place, as `<slug>|<hold>`
+ARGV[6]  until when the caller is sure of this clock, ms (fragments/lease.lua)
 
 Returns 1 when it has a place, else 0 ]]
--- uses: clock
+-- uses: lease
 local now = server_now(ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+drop_over(KEYS[1], now, tonumber(ARGV[3]), ARGV[6])
 if redis.call('ZSCORE', KEYS[1], ARGV[2]) or redis.call('ZCARD', KEYS[1]) < tonumber(ARGV[4]) then
   redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[2])
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3] + 7200000) -- longer: what expires goes at once when the clock is set forth
   return 1
 end
 redis.call('SADD', KEYS[2], ARGV[5])

@@ -46,12 +46,13 @@ local function merged(a)
   end
   redis.call('HSETNX', buffer, 'first', now)
   local b = redis.call('HMGET', buffer, 'run', 'first', 'ts', 'not_before')
+  local first = at_most(b[2], now, 0)
   if string.sub(name, 1, 2) == 'b:' then
     recorded(a, 'batched', b[1])
     local n = redis.call('HINCRBY', buffer, 'n', 1)
     redis.call('HSET', buffer, 'e:' .. n, ARGV[a + 1])
     local bytes = redis.call('HINCRBY', buffer, 'bytes', #ARGV[a + 1])
-    redis.call('ZADD', fn .. 'timers', 'NX', b[2] + ARGV[12], member)
+    redis.call('ZADD', fn .. 'timers', 'LT', first + ARGV[12], member)
     if n >= tonumber(ARGV[11]) or bytes >= BATCH_BYTES then
       release(fn, name)
     end
@@ -64,7 +65,7 @@ local function merged(a)
   end
   local due, longest = now + ARGV[9], tonumber(ARGV[10])
   if longest > 0 then
-    due = math.min(due, b[2] + longest)
+    due = math.min(due, first + longest)
   end
   due = math.max(due, tonumber(b[4] or 0)) -- the event that is held may be of a time to come
   redis.call('ZADD', fn .. 'timers', due, member)

@@ -12,3 +12,9 @@ end
 local function as_text(ms)
   return string.format('%d', ms)
 end
+
+-- A moment that this clock has noted lies at most `ahead` ms after now. One that lies later tells that the clock was set
+-- back since; it counts as the latest it can be, or whoever waits for it would wait as long as the clock was set back.
+local function at_most(noted, now, ahead)
+  return math.min(tonumber(noted or 0), now + ahead)
+end

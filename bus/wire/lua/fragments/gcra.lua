@@ -1,12 +1,20 @@
 -- gcra: one every `gap` ms, and `more` at once after a pause. Returns nil when it may go now, or ms until it may; a key's
 -- state is the time at which it would be empty again.
+-- uses: clock
+local function put(key, now, full)
+  redis.call('SET', key, string.format('%.3f', full), 'PX', math.max(1, math.ceil(full - now)))
+end
+
 local function must_wait(key, now, gap, more)
-  local full = tonumber(redis.call('GET', key) or 0)
+  local noted = tonumber(redis.call('GET', key) or 0)
+  local full = at_most(noted, now, gap * (more + 1))
+  if full < noted then
+    put(key, now, full)
+  end
   local wait = full - now - gap * more
   return wait > 0.01 and math.ceil(wait) or nil
 end
 
 local function went(key, now, gap)
-  local full = math.max(now, tonumber(redis.call('GET', key) or 0)) + gap
-  redis.call('SET', key, string.format('%.3f', full), 'PX', math.max(1, math.ceil(full - now)))
+  put(key, now, math.max(now, tonumber(redis.call('GET', key) or 0)) + gap)
 end

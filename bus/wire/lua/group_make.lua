@@ -1,0 +1,32 @@
+--[[ group_make: make a consumer group that is given what comes from a moment on; one that exists is left alone.
+
+Why a script: the group begins behind the stream's last entry, even where that is before the moment: when the clock is set
+back, what comes then is named with earlier times, and would never be given to a group that begins later.
+
+KEYS[1]  bus:events:{<event>} or bus:fn:{<fn>}:queue and others  stream
+ARGV[1]  now, which this script does not need
+ARGV[2]  group
+ARGV[3]  the moment, ms, or 0: all that is there
+
+Returns 1 when it was made ]]
+-- flags: allow-oom
+local last, ms = '0-0', string.format('%d', ARGV[3] - 1)
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local told = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #told, 2 do
+    if told[i] == 'last-generated-id' then
+      last = told[i + 1]
+    end
+  end
+end
+local from = last
+if ARGV[3] == '0' then
+  from = '0'
+elseif tonumber(string.match(last, '^%d+')) > tonumber(ms) then
+  from = ms .. '-18446744073709551615' -- the first entry of that very ms is given, too
+end
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[2], from, 'MKSTREAM')
+if made.err and string.sub(made.err, 1, 9) ~= 'BUSYGROUP' then
+  return made
+end
+return made.err and 0 or 1

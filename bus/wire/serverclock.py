@@ -1,0 +1,43 @@
+"""The server's clock as a worker sees it: held against the machine's own steady one, to notice when it was set.
+
+Leases, timers and stream entries carry times of the server's clock. When somebody sets it (NTP, a machine that was
+suspended, a failover to another machine), all that was noted before is off by as much. Who says of another that its
+lease has ended must be sure that it is not the clock that has moved.
+"""
+
+import time
+
+FAR = 6
+"""A lease that ends more leases from now was given before the clock was set back (fragments/lease.lua)."""
+
+# CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boot() -> float:
+    """Return the seconds since this machine was started; nobody sets that clock."""
+    return time.clock_gettime(_CLOCK)
+
+
+class ServerClock:
+    """What one worker knows of the server's clock. A change by less than `tolerance_ms` changes nothing."""
+
+    def __init__(self, tolerance_ms: int) -> None:
+        self._tolerance = tolerance_ms
+        self._ahead: float | None = None
+        """How far the server's clock is ahead of boot(), ms."""
+
+    def saw(self, server_ms: int, sent: float, received: float) -> int:
+        """Take a time the server told between two moments of boot(); return by how much its clock was set, ms, or 0."""
+        least, most = server_ms - received * 1_000, server_ms + 1 - sent * 1_000
+        before = self._ahead
+        if before is None:
+            self._ahead = (least + most) / 2
+            return 0
+        self._ahead = min(max(before, least), most)
+        step = self._ahead - before
+        return round(step) if abs(step) > self._tolerance else 0
+
+    def sure_until(self) -> int:
+        """Return a time of the server's clock that is now or a moment to come: later, and it was set. 0: never seen."""
+        return 0 if self._ahead is None else round(self._ahead + boot() * 1_000 + self._tolerance)
