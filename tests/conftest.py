@@ -1,16 +1,17 @@
 """Fixtures: real servers, a wire, an application with a worker, and a look at what each test leaves in Redis."""
 
+import asyncio
+import functools
 import re
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 import redis
 
@@ -21,6 +22,7 @@ from bus.wire.wire import Wire
 from tests.support import Lab, ValkeyProcess
 
 REDIS_SERVER = shutil.which("redis-server")
+MOST_S = 20.0
 SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
 
 
@@ -112,11 +114,26 @@ async def wire(settings: Settings) -> AsyncGenerator[Wire]:
 @pytest.fixture
 async def lab(settings: Settings, wire: Wire) -> AsyncGenerator[Lab]:
     """An application, workers for it, and eyes on its runs; each test within 20 s."""
-    with anyio.fail_after(20):
-        async with AsyncExitStack() as stack:
-            app = Bus("test")
-            app.connect(wire)
-            yield Lab(app, settings, wire, stack)
+    async with AsyncExitStack() as stack:
+        app = Bus("test")
+        app.connect(wire)
+        yield Lab(app, settings, wire, stack)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Bound each test with a lab.
+
+    Not in the fixture, nor by a scope of anyio's: those cancel the task that fixtures end in, too, and pytest hangs.
+    """
+    if isinstance(item, pytest.Function) and "lab" in item.fixturenames and not item.get_closest_marker("chaos"):
+        test: Callable[..., Awaitable[None]] = item.obj
+
+        @functools.wraps(test)
+        async def bounded(*args: Any, **given: Any) -> None:
+            async with asyncio.timeout(MOST_S):
+                await test(*args, **given)
+
+        item.obj = bounded
 
 
 @pytest.fixture
