@@ -102,7 +102,9 @@ async def _connect(connection: Any, name: str, unnamed: Callable[[str], None] | 
         except redis.ResponseError as error:
             refused = translated(words(error))
             if isinstance(refused, StoreUnavailable) and not isinstance(refused, RightMissing):
-                raise
+                # This command, in words of a host's own, or all?
+                await connection.send_command("PING")
+                await connection.read_response()
             if unnamed is not None:
                 unnamed(words(error))
     except BaseException:

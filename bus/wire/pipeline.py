@@ -87,9 +87,22 @@ class Pipe(asyncio.Protocol):
         return future
 
     async def ask(self, right: Right, *arguments: Argument) -> Reply | None:
-        """Send an optional command; None when it is refused, which is told once, and is no trouble."""
-        asked = self._optional_one(self.call(*right.command, *arguments))
-        return await self._rights.answer(right, asked)
+        """Send an optional command; None when it is refused, which is told once, and is no trouble.
+
+        Hosted servers refuse in words of their own, after ERR; what is said three times in a row is meant.
+        """
+        said = ""
+        for _ in range(3):
+            asked = self._optional_one(self.call(*right.command, *arguments))
+            try:
+                return await self._rights.answer(right, asked)
+            except StoreUnavailable as error:
+                if error.state != "ERR":
+                    raise
+                said = str(error)
+                await asyncio.sleep(0.05)
+        self._rights.refused(right, said)
+        return None
 
     def _optional_one(self, future: asyncio.Future[Reply]) -> asyncio.Future[Reply]:
         self._optional.add(future)

@@ -46,6 +46,7 @@ class Rights:
         self.missing: dict[Right, str] = {}
         """The rights that were refused, with the server's words."""
         self._notice = notice
+        self._told: set[Right] = set()
 
     async def answer(self, right: Right, asked: Awaitable[Any]) -> Any | None:
         """Return the reply to an optional command; None when it is refused. StoreUnavailable when Redis is away."""
@@ -59,9 +60,10 @@ class Rights:
 
     def refused(self, right: Right, error: str) -> None:
         """Tell once that a right is missing."""
-        if right in self.missing:
-            return
         self.missing[right] = error
+        if right in self._told:
+            return
+        self._told.add(right)
         self._notice(
             f"{right.words} is refused: {right.without}",
             error=error,

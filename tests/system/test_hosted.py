@@ -20,6 +20,7 @@ from bus.wire.fitness import Finding, examine
 from bus.wire.wire import Wire
 from consumers import repair
 from consumers.worker import Worker, running
+from tests.chaos.resp import RespProxy
 from tests.support import ValkeyProcess, eventually, free_port
 from web.app import create_app
 
@@ -246,3 +247,40 @@ async def test_a_lease_that_is_refused_is_told_and_not_waited_for_in_silence(nar
             store.execute_command("ACL", "SETUSER", "app", "+eval")
             await hosted.app.send("a", {})
             await completed(narrow, 1)
+
+
+async def test_a_host_that_refuses_in_words_of_its_own_is_understood(narrow: ValkeyProcess) -> None:
+    """Not NOPERM and not "unknown command": an ERR that one would wait for, were the command needed."""
+    user(narrow)
+    with RespProxy(narrow.port) as host:
+        for name in ("INFO", "HELLO", "CLIENT ID", "CLIENT SETNAME", "CONFIG GET"):
+            host.refuse(f"ERR Command is not available: '{name}'. See our pages", name=name)
+        hosted = Hosted(host.url)
+        async with hosted.works():
+            await hosted.app.send("a", {})
+            await completed(narrow, 1)
+    assert sorted(notice.event.partition(" is refused")[0] for notice in hosted.said) == [
+        "CLIENT ID", "CLIENT SETNAME", "HELLO", "INFO",
+    ]  # fmt: skip
+
+
+async def test_a_worker_that_starts_with_a_wrong_password_waits_for_the_right_one(narrow: ValkeyProcess) -> None:
+    """In a rotation its settings may be right and the server late; a restart mends neither."""
+    right = user(narrow)
+    hosted = Hosted(right.replace("app:pw@", "app:zanzibar@"))
+    with redis.Redis.from_url(narrow.url) as store:
+        working = asyncio.ensure_future(_worked(hosted))
+
+        async def told() -> bool:
+            return "refuses the user or the password" in str(hosted.said)
+
+        await eventually(told, "what it waits for")
+        store.execute_command("ACL", "SETUSER", "app", ">zanzibar")
+        await working
+        assert [notice.fields["state"] for notice in hosted.about("does not serve")] == ["WRONGPASS"]
+        assert "zanzibar" not in str(hosted.said)
+
+
+async def _worked(hosted: Hosted) -> None:
+    async with hosted.works():
+        pass
