@@ -72,7 +72,7 @@ class Executor:
         self._exits = exits
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(capacity.total, thread_name_prefix="bus-step")
-        self._starter = Starter(wire, signals, capacity, exits, heard, worker, self._go, self._made)
+        self._starter = Starter(wire, signals, capacity, exits, heard, worker, self._go, self._made, on_parked)
         self._beating = False
         self._looked = 0.0
         self._background: set[asyncio.Task[Any]] = set()
@@ -90,6 +90,10 @@ class Executor:
         """Let a run's code run that was started as it was read."""
         self._starter.begin_started(delivery, asked, started)
         self._begin_beating()
+
+    def expect(self, function: Function, due_in_ms: int) -> None:
+        """A timer was set for something else than a turn that parked."""
+        self._on_parked(function, due_in_ms)
 
     def _begin_beating(self) -> None:
         if not self._beating:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from bus import codec
+from bus.durations import milliseconds
 from bus.event import RawEvent
 from bus.function import Function
 from bus.ids import entry_ms, run_id
@@ -35,6 +36,12 @@ AT_ONCE = 200
 TOGETHER = 50
 
 
+def _buffer_ms(function: Function) -> int:
+    """Return how soon a buffer of a function may be due."""
+    debounce, batch = function.flow.debounce, function.flow.batch
+    return milliseconds(debounce.period if debounce else batch.timeout if batch else 0)
+
+
 class Intake:
     """The intake of one function."""
 
@@ -55,6 +62,7 @@ class Intake:
         self._wire = wire
         self._signals = signals
         self._function = function
+        self._buffer_ms = _buffer_ms(function)
         self._executor = executor
         self._exits = exits
         self._line = line
@@ -149,6 +157,10 @@ class Intake:
                 self._signals.notice("the intake failed; it is tried again", run=applicant.run, error=verdict.why)
                 continue
             self._exits.leave(delivery, "passed")
+            if verdict.word == "merged":
+                self._executor.expect(function, self._buffer_ms)
+            elif verdict.word == "later" and applicant.not_before:
+                self._executor.expect(function, max(0, applicant.not_before - applicant.queued))
             if verdict.word == "later" and function.cancel_on:
                 await self._cancels.look_back(function, applicant.run, event)
         if self._slots.room > 0:

@@ -33,7 +33,10 @@ Go = Callable[[Delivery, RawEvent | None, Asked, Started], None]
 
 
 class Starter:
-    """What one executor has in hand and does not run yet. `go` is called with each that may, `made` with new runs."""
+    """What one executor has in hand and does not run yet.
+
+    `go` is called with each that may, `made` with new runs, `later` with how long one waits for its event's time, ms.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Starter:
         worker: str,
         go: Go,
         made: Made,
+        later: Callable[[Function, int], None],
     ) -> None:
         self._wire = wire
         self._signals = signals
@@ -54,6 +58,7 @@ class Starter:
         self._worker = worker
         self._go = go
         self._made = made
+        self._later = later
         self._loop = asyncio.get_running_loop()
         self._line = Line(self._loop, capacity)
         self._starting: set[Any] = set()
@@ -155,6 +160,8 @@ class Starter:
     ) -> None:
         if function.cancel_on and (answer.word == "later" or (answer.word == "go" and not answer.resumed)):
             self._made(function, asked.run, event or codec.decode_as(asked.event, RawEvent))
+        if answer.word == "later":
+            self._later(function, max(0, asked.not_before - asked.queued))
         if answer.word == "go" and answer.to_load:
             task = outside(self._loop, self._load(delivery, event, asked, answer))
             self._loading.add(task)

@@ -19,6 +19,7 @@ from bus.bus import Bus
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.wire import Wire
+from tests.chaos.clocked import LIBRARY
 from tests.support import Lab, ValkeyProcess
 
 REDIS_SERVER = shutil.which("redis-server")
@@ -31,6 +32,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if REDIS_SERVER is None:
         terminalreporter.write_line(
             "NOT RUN: no redis-server on this machine, so nothing ran on Debian's Redis 7 (apt install redis-server)",
+            yellow=True,
+            bold=True,
+        )
+    if LIBRARY is None and terminalreporter.config.getoption("markexpr") == "chaos":
+        terminalreporter.write_line(
+            "NOT RUN: no libfaketime on this machine, so no server's clock was set (apt install faketime)",
             yellow=True,
             bold=True,
         )

@@ -36,7 +36,9 @@ class Bench:
         exits = Exits(
             wire, Signals(), SharedPlaces(wire, Signals(), Leases(wire.settings, ME, lambda *_: None, lambda *_: None))
         )
-        self.starter = Starter(wire, Signals(), self.capacity, exits, Heard(), ME, self._go, lambda *_: None)
+        self.starter = Starter(
+            wire, Signals(), self.capacity, exits, Heard(), ME, self._go, lambda *_: None, lambda *_: None
+        )
 
     def _go(self, delivery: Delivery, *_: Any) -> None:
         self.begun.append(delivery.id)
