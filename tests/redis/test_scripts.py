@@ -378,6 +378,18 @@ async def lease(wire: Wire, consumer: str, ms: int, begins: int = 1) -> int:
     return await wire.script("lease_renew", [keys.events_workers("a")], consumer, ms, begins)
 
 
+@pytest.mark.parametrize("clock_s", [-3_600, 0, 3_600], ids=["back", "as it was", "forth"])
+async def test_a_repeated_publish_finds_its_first_try_though_the_clock_was_set(wire: Wire, clock_s: int) -> None:
+    name, now = keys.events("a"), 10_000_000
+    await wire.call("XADD", name, f"{now}-0", "id", "e1", "data", "{}")
+    for n in range(60):
+        await wire.call("XADD", name, f"{now}-{n + 1}", "id", f"other-{n}", "data", "{}")
+    since = now + clock_s * 1_000 - 60_000
+    word, entry = await wire.script("event_publish_again", [name], since, "e1", "id", "e1", "data", "{}")
+    assert (word, entry) == (b"there", b"%d-0" % now)
+    assert (await wire.script("event_publish_again", [name], since, "e2", "id", "e2", "data", "{}"))[0] == b"stored"
+
+
 async def test_a_group_is_given_what_comes_after_the_clock_was_set_back(wire: Wire) -> None:
     """A trigger is registered at 5000, the clock is set back, and the first event is named 3000-0."""
     name = keys.events("a")

@@ -1,28 +1,43 @@
 --[[ event_publish_again: store an event whose first try was not answered, unless that try was applied.
 
+It is looked for from the end of the stream, where it is: as far back as its first try, and among the last hundred in any
+case, for the clock may have been set since.
+
 KEYS[1]  bus:events:{<event>}  stream
 ARGV[1]  now, which this script does not need
-ARGV[2]  look from this moment on, ms
+ARGV[2]  look back to this moment, ms
 ARGV[3]  event id
 then the entry's fields
 
 Returns {'stored' or 'there', entry id} ]]
 -- uses: many
-local since, left = ARGV[2], 10000
-while left > 0 do
-  local page = redis.call('XRANGE', KEYS[1], since, '+', 'COUNT', 50)
-  for _, entry in ipairs(page) do
-    local fields = entry[2]
-    for i = 1, #fields, 2 do
-      if fields[i] == 'id' and fields[i + 1] == ARGV[3] then
-        return { 'there', entry[1] }
+local PAGE, LEAST, MOST = 50, 100, 10000
+
+local function there()
+  local from, looked = '+', 0
+  while looked < MOST do
+    local page = redis.call('XREVRANGE', KEYS[1], from, '-', 'COUNT', PAGE)
+    for _, entry in ipairs(page) do
+      local fields = entry[2]
+      for i = 1, #fields, 2 do
+        if fields[i] == 'id' and fields[i + 1] == ARGV[3] then
+          return entry[1]
+        end
       end
+      looked = looked + 1
+      if looked >= LEAST and tonumber(string.match(entry[1], '^%d+')) < tonumber(ARGV[2]) then
+        return nil
+      end
+      from = '(' .. entry[1]
     end
-    since = '(' .. entry[1]
+    if #page < PAGE then
+      return nil
+    end
   end
-  if #page < 50 then
-    break
-  end
-  left = left - 50
+end
+
+local entry = there()
+if entry then
+  return { 'there', entry }
 end
 return { 'stored', append(KEYS[1], 4) }
