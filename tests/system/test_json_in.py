@@ -9,9 +9,11 @@ import pytest
 import redis
 from starlette.testclient import TestClient
 
-from bus.ids import ulid
+from bus.ids import run_id, ulid
 from bus.settings import Settings
 from bus.wire import keys
+from checkpoint.listing import list_runs
+from tests.support import Lab
 from web import create_app
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -135,3 +137,28 @@ def test_what_was_stored_and_is_too_deep_breaks_no_list_and_no_page(http: TestCl
         page = http.get(f"/runs/{run}").text
         assert value[:20].strip('"\\') in page
         assert http.post(f"/v1/runs/{run}/rerun").status_code in (200, 400)
+
+
+async def test_an_event_that_was_sent_too_deep_fails_its_run_and_harms_no_other(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx, step):
+        return len(ctx.event.data)
+
+    @lab.app.function("g", on="b")
+    async def g(ctx, step):
+        return await step.wait_for_event("next", "a", if_="async.data.n == 1", timeout="1h") is not None
+
+    await lab.work()
+    await lab.send("b")
+    waiting = await lab.first("test-g")
+    await lab.status(waiting, "waiting")
+    entry = await lab.wire.call(
+        "XADD", keys.events("a"), "*", "name", "a", "data", f'{{"x":{"[" * 5_000}{"]" * 5_000}}}'
+    )
+    deep = run_id("test-f", "event", f"a|{entry.decode()}", int(entry.decode().partition("-")[0]))
+    failed = await lab.status(deep, "failed")
+    assert failed.error is not None
+    assert (failed.error.name, "too deep" in failed.error.message) == ("event_invalid", True)
+    await lab.send("a", {"n": 1})
+    await lab.status(waiting, "completed")
+    assert len((await list_runs(lab.wire, ["test-f", "test-g"])).runs) == 3
