@@ -19,6 +19,7 @@ from bus.wire.once import once
 from bus.wire.registry import Registered, function_of
 from bus.wire.registry import functions as registered
 from bus.wire.wire import Wire
+from checkpoint.audit import Fault, audit, mend, still
 from checkpoint.cancel import cancel_now
 from checkpoint.check import Unheld, active, repair, unheld
 from checkpoint.find import get, wait_for_end
@@ -196,33 +197,51 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def check(
-    mend: Annotated[bool, typer.Option("--repair", help="Give the runs that have no holder a new one.")] = False,
+    repairs: Annotated[bool, typer.Option("--repair", help="Put right what can be.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look twice, one lease apart, whether every run that has not ended has a holder. Exit code 1 if one has none."""
+    """Look twice, one lease apart, whether every run has a holder, and every key an owner. Exit code 1 if one has none.
 
-    async def look(wire: Wire) -> tuple[int, list[Unheld], int]:
+    What is lost is told of with and without --repair: a run whose record is gone cannot be put back.
+    """
+
+    async def look(wire: Wire) -> tuple[int, list[Unheld], list[Fault], int]:
         count = 0
         first: list[tuple[str, Unheld]] = []
         for function in await registered(wire):
             async for page in active(wire, function.slug):
                 count += len(page)
                 first += [(function.slug, one) for one in await unheld(wire, function.slug, page)]
-        if first:
+        faults = await audit(wire)
+        if first or faults:
             await asyncio.sleep(wire.settings.lease_ms / 1_000)
         found = [one for slug, one in first if one in await unheld(wire, slug, [one.run])]
-        return count, found, sum([await repair(wire, one) for one in found]) if mend else 0
+        standing = await still(wire, faults)
+        mended = 0
+        if repairs:
+            mended += sum([await repair(wire, one) for one in found])
+            mended += sum([await mend(wire, fault) for fault in standing])
+        return count, found, standing, mended
 
-    count, found, mended = once(look)
+    count, found, faults, mended = once(look)
     if as_json:
-        told = [{"run": one.run, "function": one.slug, "found": one.words} for one in found]
-        sys.stdout.write(codec.encode({"active": count, "unheld": told, "repaired": mended}).decode() + "\n")
+        answer = {
+            "active": count,
+            "unheld": [{"run": one.run, "function": one.slug, "found": one.words} for one in found],
+            "faults": [{"key": fault.key, "found": fault.words} for fault in faults],
+            "repaired": mended,
+        }
+        sys.stdout.write(codec.encode(answer).decode() + "\n")
     else:
         for one in found:
             sys.stdout.write(f"{one.run}  {one.slug}  {one.words}\n")
-        repaired = f"; {mended} repaired" if mend else "; bus check --repair mends that" if found else ""
-        sys.stdout.write(f"{count} runs have not ended, {len(found)} of them have no holder{repaired}\n")
-    if len(found) > mended:
+        for fault in faults:
+            sys.stdout.write(f"{_plain(fault.key)}  {_plain(fault.words)}\n")
+        wrong = len(found) + len(faults)
+        repaired = f"; {mended} repaired" if repairs else "; bus check --repair mends that" if wrong else ""
+        told = f"{count} runs have not ended, {len(found)} of them have no holder; {len(faults)} keys are not right"
+        sys.stdout.write(f"{told}{repaired}\n")
+    if len(found) + len(faults) > mended:
         raise typer.Exit(1)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bus import codec
+from bus.ids import entry_ms
 from bus.settings import LEAST_KEEP_MS
 from bus.trigger import covers
 from bus.wire import keys
@@ -60,6 +61,13 @@ async def _forget_triggers(wire: Wire, slug: str, name: str) -> None:
     for owner, _, pattern in (codec.text(field).partition(" ") for field in fields):
         if owner == slug and covers(pattern, name):
             await wire.call("HDEL", keys.triggers(), f"{owner} {pattern}")
+
+
+async def name_again(wire: Wire, name: str) -> None:
+    """Put a name whose stream is there into the list of names: it was added by hand, or the list was lost."""
+    first = await wire.load("XRANGE", keys.events(name), "-", "+", "COUNT", 1)
+    if first:
+        await wire.call("ZADD", keys.event_names(), "NX", entry_ms(first[0][0].decode()), name)
 
 
 async def other_names(wire: Wire, start: int, count: int) -> list[str]:

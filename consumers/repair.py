@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from bus.observe.signals import Signals
-from bus.wire.fitness import server_id
+from bus.wire.fitness import Finding, watch
 from bus.wire.wire import Wire
 from checkpoint.check import Unheld, active, repair, unheld
 from consumers.failing import Failing
@@ -27,6 +27,7 @@ class Repair:
         self._wire = wire
         self._signals = signals
         self._slugs = slugs
+        self._evicts = False
         self._pages: dict[str, AsyncGenerator[list[str]]] = {}
 
     async def run(self) -> None:
@@ -35,7 +36,8 @@ class Repair:
         failing = Failing(self._signals, "looking for runs without a holder failed")
         while True:
             with failing:
-                now = await server_id(self._wire)
+                now, eviction = await watch(self._wire)
+                self._tell_eviction(eviction)
                 if server and now != server:
                     if time.monotonic() - looked >= AGAIN_S:  # without INFO a network that breaks looks like a restart
                         self._signals.notice(
@@ -49,6 +51,15 @@ class Repair:
                 server = server or now
             await asyncio.sleep(LOOK_EVERY_S)
             passed += LOOK_EVERY_S
+
+    def _tell_eviction(self, found: Finding) -> None:
+        """Say once that the server evicts keys: switched on while we work, it loses runs without a word."""
+        evicts = found.verdict == "unfit"
+        if evicts and not self._evicts:
+            self._signals.notice(
+                "the server evicts keys from now on: runs will be lost", policy=found.found, do=found.do
+            )
+        self._evicts = evicts
 
     async def everything(self) -> None:
         """Look at every run that has not ended."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from bus.durations import in_words
 from bus.observe.signals import Signals
@@ -11,6 +11,7 @@ from checkpoint.retention import (
     TRIM_AT_ONCE,
     Trimmed,
     forget_workers,
+    name_again,
     other_names,
     tidy_runs,
     trim_events,
@@ -30,15 +31,25 @@ _SERVED_MS = 600_000
 
 
 class Sweep:
-    """The sweep of one worker. `reads` tells the event names it reads, with its groups; `slugs` are its functions."""
+    """The sweep of one worker.
+
+    `reads` tells the event names it reads, with its groups; `slugs` are its functions, which `register` declares again:
+    the registry may have been lost.
+    """
 
     def __init__(
-        self, wire: Wire, signals: Signals, slugs: list[str], reads: Callable[[], dict[str, list[str]]]
+        self,
+        wire: Wire,
+        signals: Signals,
+        slugs: list[str],
+        reads: Callable[[], dict[str, list[str]]],
+        register: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._wire = wire
         self._signals = signals
         self._slugs = slugs
         self._reads = reads
+        self._register = register
         self._told: set[tuple[str, str]] = set()
         self._start = 0
 
@@ -53,12 +64,15 @@ class Sweep:
 
     async def once(self) -> None:
         """Sweep everything once, and a page of the names that this worker does not read."""
+        if self._register is not None:
+            await self._register()
         for slug in self._slugs:
             await tidy_runs(self._wire, slug)
             await try_lines_again(self._wire, slug)
         served = self._reads()
         for name, groups in served.items():
             await self._trim(name, groups)
+            await name_again(self._wire, name)
             if GROUP in groups:
                 await end_waits(self._wire, name)
         others = await other_names(self._wire, self._start, _NAMES)

@@ -21,6 +21,7 @@ class Ticker:
         self._slug = slug
         self._cron = cron
         self._signals = signals
+        self._looked: int | None = None
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -29,7 +30,10 @@ class Ticker:
 
     async def once(self) -> float:
         """Queue what is due; return seconds until the next tick."""
-        return await tick(self._wire, self._slug, self._cron, self._signals) / 1_000
+        looked = await self._wire.moment()
+        wait = await tick(self._wire, self._slug, self._cron, self._signals, self._looked)
+        self._looked = looked
+        return wait / 1_000
 
     async def run(self) -> None:
         """Tick until cancelled."""

@@ -253,10 +253,14 @@ class Worker:
         await self._serve(wire, source, capacity, start_ms, when_gone)
 
     async def _open_waits(self, wire: Wire, leases: Leases, name: str) -> None:
-        """Read, with the other couriers, the events that runs wait for."""
+        """Read, with the other couriers, the events that runs wait for.
+
+        The first wait has made the group. Where it is gone again the stream is new, or somebody destroyed it: all of it
+        is read, for each wait knows behind which entry it waits.
+        """
         workers = keys.events_workers(name)
         waits = Source("waits", name, keys.events(name), WAITS, workers, leases.add(workers), None, self._courier)
-        await self._serve(wire, waits, self._courier.capacity, await wire.clock(), partial(self._close_waits, waits))
+        await self._serve(wire, waits, self._courier.capacity, 0, partial(self._close_waits, waits))
 
     async def _open_cancels(self, wire: Wire, leases: Leases, function: Function, name: str) -> None:
         """Read the events that cancel runs of a function."""
@@ -281,6 +285,13 @@ class Worker:
         self._readers = [reader for reader in self._readers if reader.source is not source]
         self._claimers = [claimer for claimer in self._claimers if claimer.source is not source]
         self._courier.closed(source.name)
+
+    async def _register(self) -> None:
+        """Write again what this worker knows: the store's format, its functions and their triggers."""
+        await check_format(self._wire)
+        for bus in self._buses:
+            for function in bus.functions.values():
+                await register(self._wire, function)
 
     def _reads(self) -> dict[str, list[str]]:
         """Return the event names this worker reads, and for which groups."""
@@ -321,7 +332,7 @@ class Worker:
                 loops.start_soon(popper.run)
             loops.start_soon(self._sweep)
             loops.start_soon(self._courier.watch)
-            loops.start_soon(Sweep(self._wire, self.signals, sorted(self._timers), self._reads).run)
+            loops.start_soon(Sweep(self._wire, self.signals, sorted(self._timers), self._reads, self._register).run)
             loops.start_soon(Repair(self._wire, self.signals, sorted(self._timers)).run)
             for ticker in self._tickers:
                 loops.start_soon(ticker.run)

@@ -42,10 +42,13 @@ class _Noted(msgspec.Struct, frozen=True):
         return f"{self.last} {self.before}" if self.before > self.last else f"{self.last}"
 
 
-async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals) -> int:
-    """Queue the run of the schedule's latest tick if nobody has; return ms until the next one."""
+async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int | None = None) -> int:
+    """Queue the run of the schedule's latest tick if nobody has; return ms until the next one.
+
+    `looked` is when the caller looked last, server ms: all until then was dealt with, should the store not know.
+    """
     now = await wire.moment()
-    await wire.call("HSETNX", keys.cron(slug), cron.words, now)
+    await wire.call("HSETNX", keys.cron(slug), cron.words, now if looked is None else min(looked, now))
     raw: Any = await wire.call("HGET", keys.cron(slug), cron.words)
     noted = _Noted.of(raw)
     due = cron.last_before(now)

@@ -19,6 +19,7 @@ from bus.bus import Bus
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.wire import Wire
+from checkpoint.audit import standing
 from tests.chaos.clocked import LIBRARY
 from tests.support import Lab, ValkeyProcess
 
@@ -119,12 +120,18 @@ async def wire(settings: Settings) -> AsyncGenerator[Wire]:
 
 
 @pytest.fixture
-async def lab(settings: Settings, wire: Wire) -> AsyncGenerator[Lab]:
-    """An application, workers for it, and eyes on its runs; each test within 20 s."""
+async def lab(request: pytest.FixtureRequest, settings: Settings, wire: Wire) -> AsyncGenerator[Lab]:
+    """An application, workers for it, and eyes on its runs; each test within 20 s.
+
+    Afterwards every key must belong to something that lives, and all that lives must have its keys, unless the test has
+    `@pytest.mark.leaves_behind(why)`.
+    """
     async with AsyncExitStack() as stack:
         app = Bus("test")
         app.connect(wire)
         yield Lab(app, settings, wire, stack)
+    if request.node.get_closest_marker("leaves_behind") is None:
+        await nothing_is_left(wire)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -141,6 +148,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
                 await test(*args, **given)
 
         item.obj = bounded
+
+
+async def nothing_is_left(wire: Wire) -> None:
+    wire.now = ""
+    left = await standing(wire)
+    assert not left, "left behind:\n" + "\n".join(f"{fault.key} {fault.words}" for fault in left)
 
 
 @pytest.fixture

@@ -181,6 +181,7 @@ BOUNDED = {
     "bus.wire.fitness: command": "each is written out there",
     "bus.wire.streams: fields": "of one event: ten at most",
     "checkpoint.admit: flat": "the intake decides on 50 at a time",
+    "checkpoint.audit: command": "each is written out there",
     "checkpoint.begin: fields": "of one entry: eight",
     "checkpoint.cancel: arguments": "of fifty runs: six each",
     "checkpoint.cancel: common": "two",

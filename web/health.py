@@ -1,10 +1,11 @@
-"""/health: this process lives. /ready: it can do its work, that is, Redis answers."""
+"""/health: this process lives. /ready: it can do its work, that is, Redis answers and keeps what it is given."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bus.errors import BusError
+from bus.wire.fitness import evicts
 from web.store import wire_of
 
 
@@ -14,7 +15,12 @@ async def _health(_request: Request) -> Response:
 
 async def _ready(request: Request) -> Response:
     try:
-        await wire_of(request).call("PING")
+        wire = wire_of(request)
+        await wire.call("PING")
+        unfit = await evicts(wire)
+        if unfit is not None:
+            error = f"{unfit.check}: {unfit.found}: {unfit.do}"
+            return JSONResponse({"status": "unfit", "error": error}, status_code=503)
     except BusError as error:
         return JSONResponse({"status": "unavailable", "error": str(error)}, status_code=503)
     return JSONResponse({"status": "ready"})

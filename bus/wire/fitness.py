@@ -79,15 +79,22 @@ async def examine(wire: Wire) -> list[Finding]:
     ]  # fmt: skip
 
 
-async def server_id(wire: Wire) -> str:
-    """Return what names this server in this life of its: another after a restart or a failover.
+async def watch(wire: Wire) -> tuple[str, Finding]:
+    """Return what names this server in this life of its, and whether it evicts keys: somebody may switch that on.
 
-    Where it is not told, it changes with each trouble: after a restart there was one.
+    The name is another after a restart or a failover. Where it is not told, it changes with each trouble:
+    after a restart there was one.
     """
     info = await _info(wire)
     if "run_id" not in info and "master_replid" not in info:
-        return f"after trouble {wire.trouble.times}"
-    return f"{info.get('run_id', '')} {info.get('master_replid', '')}"
+        return f"after trouble {wire.trouble.times}", _eviction(info)
+    return f"{info.get('run_id', '')} {info.get('master_replid', '')}", _eviction(info)
+
+
+async def evicts(wire: Wire) -> Finding | None:
+    """Return what is wrong when this server evicts keys; None when it does not, or it is not ours to see."""
+    _, finding = await watch(wire)
+    return finding if finding.verdict == "unfit" else None
 
 
 class Clients(msgspec.Struct, frozen=True):

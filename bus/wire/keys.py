@@ -5,8 +5,11 @@ the event's name and the function's slug: a script touches one tag, so a busy bu
 (but run_arrive, which start stands in for).
 """
 
+import re
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+
+PREFIX = "bus:"
 
 
 @lru_cache(maxsize=4_096)  # also of ids and names that strangers choose
@@ -196,3 +199,47 @@ ALL = (
     (runs, ("F", "<status>")), (function_workers, ("F",)),
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""
+
+_TAGGED = re.compile(r"bus:(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTALL)
+_PLAIN = {make(): make.__name__ for make in (meta, functions, triggers, event_names, workers, waited)}
+_OF_EVENTS = {"": "events", "seen": "seen", "workers": "events_workers", "served": "events_served", "waits": "waits"}
+_OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {
+    make.__name__: make.__name__
+    for make in (
+        queue,
+        run,
+        steps,
+        ends,
+        cron,
+        cancels,
+        timers,
+        backlog,
+        ready,
+        full,
+        places,
+        buffer,
+        rate,
+        single,
+        runs,
+    )
+}
+
+
+def kind_of(key: str) -> tuple[str, str, str] | None:
+    """Return the function that makes a key (its name), the tag's name and the rest; None for what is none of ours."""
+    if key in _PLAIN:
+        return _PLAIN[key], "", ""
+    tagged = _TAGGED.fullmatch(key)
+    if tagged is None:
+        return None
+    family, tag, suffix = tagged[1], unquote(tagged[2]), tagged[3]
+    word, _, rest = suffix.partition(":")
+    if family == "events":
+        kind = "waits_if" if suffix == "waits:if" else _OF_EVENTS.get(word)
+    elif family == "fn":
+        kind = _OF_FUNCTION.get(word)
+    elif family == "limit":
+        kind = {"": "limit", "waiting": "limit_waiting"}.get(suffix)
+    else:
+        kind = "signal" if not suffix else None
+    return None if kind is None else (kind, tag, rest)

@@ -12,6 +12,7 @@ from checkpoint.waits import GROUP
 from tests.support import Lab, eventually
 
 SLUG = "test-f"
+pytestmark = pytest.mark.leaves_behind("all of it is added by hand")
 BAD = b"\xff\xfe{"
 
 

@@ -128,7 +128,7 @@ async def test_bus_check_tells_and_repairs(lab: Lab) -> None:
     async def check(*words: str) -> Any:
         return await anyio.to_thread.run_sync(bus_check, lab.settings, *words)
 
-    assert await check() == (0, "1 runs have not ended, 0 of them have no holder\n")
+    assert await check() == (0, "1 runs have not ended, 0 of them have no holder; 0 keys are not right\n")
     await _lose(lab, "timer", run)
     code, told = await check()
     assert code == 1
@@ -136,7 +136,8 @@ async def test_bus_check_tells_and_repairs(lab: Lab) -> None:
     code, told = await check("--repair", "--json")
     assert code == 0
     assert json.loads(told) == {
-        "active": 1, "unheld": [{"run": run, "function": SLUG, "found": "waits, and has no timer"}], "repaired": 1,
+        "active": 1, "unheld": [{"run": run, "function": SLUG, "found": "waits, and has no timer"}],
+        "faults": [], "repaired": 1,
     }  # fmt: skip
 
     async def parked_again() -> bool:

@@ -484,6 +484,7 @@ async def test_an_event_that_does_not_fit_its_type_fails_with_the_path_and_no_re
     assert "data.cents" in run.error.message
 
 
+@pytest.mark.leaves_behind("its events are added by hand")
 async def test_an_event_added_by_hand_is_run_and_a_broken_one_stops_nobody(lab: Lab) -> None:
     @lab.app.function("f", on="a")
     async def f(ctx, step):
@@ -621,6 +622,7 @@ async def test_an_entry_added_by_hand_that_makes_no_sense_is_told_and_stops_nobo
     await lab.idle()
 
 
+@pytest.mark.leaves_behind("its events are added by hand")
 async def test_entries_of_two_streams_with_one_id_are_two_runs(lab: Lab) -> None:
     """Streams give equal ids in one millisecond: the run id names the stream (why A1)."""
 
@@ -635,6 +637,7 @@ async def test_entries_of_two_streams_with_one_id_are_two_runs(lab: Lab) -> None
     assert {bytes(run.output or b"") for run in await lab.ended(2)} == {b'"a"', b'"b"'}
 
 
+@pytest.mark.leaves_behind("its events are added by hand")
 async def test_an_entry_whose_delivery_never_arrived_is_taken_up_by_the_living_worker(lab: Lab) -> None:
     """The reply of a read was lost on the wire: the lease holds, so nobody else would ever claim it (why B1)."""
 

@@ -1,13 +1,23 @@
 """After Redis was wiped, or a part of it: what is known is written again, and what is lost is told of."""
 
-import pytest
+from collections.abc import AsyncGenerator
 
-from bus import Context, Step
+import anyio
+import anyio.to_thread
+import pytest
+from starlette.testclient import TestClient
+
+from bus import Context, Cron, Step
 from bus.event import Outgoing
+from bus.observe.signals import Signals
+from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.streams import Publisher
 from bus.wire.wire import Wire
-from tests.support import Lab
+from consumers.sweep import Sweep
+from consumers.ticker import Ticker
+from tests.support import Lab, eventually
+from web.app import create_app
 
 
 @pytest.mark.parametrize("own_id", [False, True])
@@ -44,3 +54,84 @@ async def test_what_strangers_choose_is_not_remembered_for_ever(wire: Wire, monk
         await publisher.publish([Outgoing(f"{n}-{m}", f"name/{n}-{m}", b"{}", own_id=True) for m in range(10)])
     assert len(publisher._known) <= 100
     assert (keys._coded.cache_info().maxsize or 1e9) < 10_000
+
+
+@pytest.fixture
+async def evicting(wire: Wire) -> AsyncGenerator[None]:
+    """The server's operator switches eviction on, while all are at work."""
+    await wire.call("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
+    yield
+    await wire.call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+
+
+async def test_eviction_that_is_switched_on_at_run_time_is_told_once(lab: Lab, monkeypatch) -> None:
+    monkeypatch.setattr("consumers.repair.LOOK_EVERY_S", 0.05)
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        return None
+
+    def told() -> int:
+        return sum("evicts keys" in notice.event for notice in lab.notices)
+
+    async def is_told(times: int) -> bool:
+        return told() == times
+
+    await lab.work()
+    on, off = ("1gb", "allkeys-lru"), ("0", "noeviction")
+    try:
+        for n, (memory, policy) in enumerate((on, off, on), 1):
+            await lab.wire.call("CONFIG", "SET", "maxmemory", memory, "maxmemory-policy", policy)
+            await eventually(lambda n=n: is_told((n + 1) // 2), "it is told")
+            await anyio.sleep(0.2)
+            assert told() == (n + 1) // 2, "once each time it is switched on"
+    finally:
+        await lab.wire.call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+
+
+async def test_a_server_that_evicts_is_not_ready(settings: Settings, evicting: None) -> None:
+    def asked() -> tuple[int, str]:
+        with TestClient(create_app(configured=settings)) as client:
+            answer = client.get("/ready")
+            return answer.status_code, answer.text
+
+    status, text = await anyio.to_thread.run_sync(asked)
+    assert status == 503
+    assert "allkeys-lru" in text
+
+
+async def test_a_schedule_whose_last_tick_was_deleted_misses_none(wire: Wire) -> None:
+    """The ticker knows when it looked last: what came due since is run."""
+    ticker = Ticker(wire, "test-f", Cron("* * * * *"), Signals())
+    wire.now = "1700000000000"
+    await ticker.once()
+    await wire.call("DEL", keys.cron("test-f"))
+    wire.now = "1700000050000"
+    await ticker.once()
+    assert await wire.call("XLEN", keys.queue("test-f")) == 1
+
+
+async def test_waits_are_read_again_after_their_events_stream_was_deleted(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> object:
+        return await step.wait_for_event("it", "b", timeout="1h")
+
+    await lab.work()
+    await lab.send("a")
+    await lab.status(await lab.first(), "waiting")
+    await lab.wire.call("DEL", keys.events("b"))
+    await lab.send("b", {"n": 1})
+    assert (await lab.one()).status == "completed"
+
+
+async def test_a_registry_that_was_deleted_is_written_again_by_the_sweep(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        return None
+
+    worker = await lab.work()
+    await lab.wire.call("XADD", keys.events("a"), "*", "data", "{}")
+    await lab.one()
+    await lab.wire.call("DEL", keys.meta(), keys.functions(), keys.triggers(), keys.event_names())
+    await Sweep(lab.wire, worker.signals, ["test-f"], worker._reads, worker._register).once()
+    assert await lab.wire.call("EXISTS", keys.meta(), keys.functions(), keys.triggers(), keys.event_names()) == 4
