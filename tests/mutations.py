@@ -49,6 +49,7 @@ MUTANTS = [
            'run_id(function.slug, "event", delivery.source.cause(delivery.id), ms)', 'run_id(function.slug, "event", delivery.id, ms)', RUNS),
     Mutant("claim without a look at the lease", LUA + "entries_claim.lua",
            "consumer ~= me and is_over(workers, consumer, now, lease)", "consumer ~= me", SCRIPTS),
+    Mutant("who is not sure of the clock judges", LUA + "fragments/lease.lua", "return now <= tonumber(sure)", "return true", SCRIPTS),
     Mutant("renewal creates", LUA + "lease_renew.lua", "if ARGV[4] == '0' and", "if false and", SCRIPTS),
     Mutant("memo order is ignored", "consumers/rest.py",
            "(memo.n, self._asked, future, memo)", "(0, self._asked, future, memo)", CONSTRUCTS),

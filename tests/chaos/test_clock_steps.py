@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bus import Bus, CancelOn, Concurrency, Context, RateLimit, Step, Throttle
+from bus import Bus, CancelOn, Concurrency, Context, Cron, RateLimit, Step, Throttle
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.wire import Wire
@@ -207,3 +207,22 @@ async def test_limits_of_time_let_go_on(clocked: Clocked, steps: tuple[float, ..
         await clocked.send("b")
         await anyio.sleep(1.1)
     await eventually(lambda: done("test-rated", 2), "the rate is that of the clock as it is")
+
+
+async def test_a_schedule_goes_on_at_once_when_the_clock_is_set_forth_and_back(clocked: Clocked) -> None:
+    @clocked.app.function("f", on=Cron("* * * * *"))
+    async def f(ctx: Context[dict], step: Step) -> None:
+        return None
+
+    def near_a_minute(hours: int) -> float:
+        """Return how far ahead a clock is that shows two seconds before a full minute."""
+        return 58 - time.time() % 60 + hours * HOUR
+
+    await clocked.work()
+    ran = 0
+    for hours in (0, 1, 0):
+        await clocked.set_clock(near_a_minute(hours) + 60 * ran)  # each time another minute
+        ran += 1
+        await clocked.ended(ran)
+    ticks = [run.event and bytes(run.event) for run in await clocked.runs()]
+    assert len(set(ticks)) == ran
