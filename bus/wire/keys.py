@@ -204,24 +204,7 @@ _TAGGED = re.compile(r"bus:(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTA
 _PLAIN = {make(): make.__name__ for make in (meta, functions, triggers, event_names, workers, waited)}
 _OF_EVENTS = {"": "events", "seen": "seen", "workers": "events_workers", "served": "events_served", "waits": "waits"}
 _OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {
-    make.__name__: make.__name__
-    for make in (
-        queue,
-        run,
-        steps,
-        ends,
-        cron,
-        cancels,
-        timers,
-        backlog,
-        ready,
-        full,
-        places,
-        buffer,
-        rate,
-        single,
-        runs,
-    )
+    make.__name__: make.__name__ for make, stand_ins in ALL if stand_ins[:1] == ("F",)
 }
 
 

@@ -123,6 +123,7 @@ async def test_a_run_whose_time_to_be_kept_is_over_is_gone_though_its_event_stan
     assert await cancel(resting.wire, run, "late") == "gone"
 
 
+@pytest.mark.leaves_behind("no worker has made its groups")
 async def test_a_registered_function_that_no_worker_has_read_for_has_queued_runs(lab: Lab) -> None:
     @lab.app.function("f", on="a")
     async def f(ctx: Context[dict], step: Step) -> None: ...

@@ -223,6 +223,7 @@ async def test_a_run_that_ends_beside_its_waits_gives_their_names_up(lab: Lab) -
     await none_held(lab)
 
 
+@pytest.mark.leaves_behind("its holders are made up")
 async def test_a_holder_that_waits_no_more_loses_its_name_to_the_next(lab: Lab) -> None:
     """Whatever ended it: nobody was there to give the name up."""
 
@@ -253,6 +254,7 @@ async def test_a_name_is_recognised_as_ones_own_when_the_answer_was_lost(lab: La
     assert await take_signal(lab.wire, NAME, Holder("test-waits", run.id, "another"), 1_000) == mine
 
 
+@pytest.mark.leaves_behind("its holders are made up")
 async def test_waits_by_expression_of_runs_that_are_gone_take_no_place(lab: Lab) -> None:
     gone = {
         Wait("shop/word", "test-f", f"01ARZ3NDEKTSV4RRFFQ69G{n:04}", "wait", 2**43, if_="true").word: '{"if":"true"}'

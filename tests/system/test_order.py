@@ -96,6 +96,7 @@ async def test_an_event_that_a_run_has_taken_does_not_answer_its_next_wait(lab: 
     assert await lab.output() == [1, 2]
 
 
+@pytest.mark.leaves_behind("its entries and runs are made up")
 async def test_entries_of_one_stream_are_ordered_within_a_millisecond_and_those_of_two_are_not(lab: Lab) -> None:
     @lab.app.function("f", on=On("shop/a", if_="event.data.own == true"))
     async def f(ctx: Context[dict], step: Step) -> None: ...
@@ -130,6 +131,7 @@ async def reads(lab: Lab) -> int:
     return int(stats.split("total_reads_processed:")[1].split()[0])
 
 
+@pytest.mark.leaves_behind("its entries and runs are made up")
 async def test_the_runs_that_wait_by_expression_are_looked_up_together(lab: Lab) -> None:
     """A thousand waits were a thousand round trips for each event."""
 

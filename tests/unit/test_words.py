@@ -212,3 +212,12 @@ def test_a_callables_annotation_is_what_its_result_becomes() -> None:
     assert codec.decode_as(b"[1,2]", codec.return_type(untyped)) == [1, 2]
     assert codec.return_type(nothing) is type(None)
     assert codec.decode_as(b"3", codec.return_type(len)) == 3
+
+
+def test_every_kind_of_key_is_told_from_its_name() -> None:
+    """`bus check` reads every key: a new kind must not be one it calls none of ours."""
+    for make, stand_ins in keys.ALL:
+        kind = keys.kind_of(make(*stand_ins))
+        assert kind is not None
+        assert kind[0] == make.__name__
+    assert keys.kind_of("other:thing") is None
