@@ -12,7 +12,7 @@ from bus.errors import StoreUnavailable
 R = TypeVar("R")
 
 _FIRST, _LONGEST = 0.05, 1.0
-_ATTEMPTS_GAP, _ATTEMPTS_LONGEST = 0.2, 0.5
+_ATTEMPTS_GAP, _ATTEMPTS_LONGEST, _ATTEMPTS_AT_ONCE = 0.2, 0.5, 8
 
 
 def pause(tries: int, longest: float = _LONGEST) -> float:
@@ -55,21 +55,24 @@ async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = N
 
 
 class Pace:
-    """Spaces the connection attempts of a process: one at a time, and with pauses after one has failed.
+    """Spaces the connection attempts of a process: some at a time, and one by one with pauses after one has failed.
 
     When a server dies all connections of a process break in one moment; each would try at once (reliability T26).
     """
 
     def __init__(self) -> None:
-        self._attempt = asyncio.Lock()
+        self._some = asyncio.Semaphore(_ATTEMPTS_AT_ONCE)
+        self._one = asyncio.Lock()
         self._next = 0.0
         self._tries = 0
 
     @contextlib.asynccontextmanager
     async def attempt(self) -> AsyncGenerator[None]:
         """Wait for the turn of an attempt, which is what happens inside; StoreUnavailable there is its failure."""
-        async with self._attempt:
-            await asyncio.sleep(self._next - time.monotonic())
+        async with self._some, contextlib.AsyncExitStack() as alone:
+            if self._tries:
+                await alone.enter_async_context(self._one)
+                await asyncio.sleep(self._next - time.monotonic())
             try:
                 yield
             except StoreUnavailable:
