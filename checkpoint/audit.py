@@ -246,7 +246,8 @@ class _Looker:
         what: dict[str, str] = codec.decode(noted.what) or {}
         if noted.kind == "signal":
             holder = await self._ask("GET", keys.signal(what["signal"]))
-            return holder is not None and codec.text(holder) == Holder(seen.slug, seen.run, step).word
+            mine = Holder(seen.slug, seen.run, step)
+            return holder is not None and Holder.of(codec.text(holder)).is_step_of(mine)
         if noted.kind == "event":
             match, if_ = what.get("match", ""), what.get("if", "")
             own = codec.decode(await self._ask("HGET", keys.run(seen.slug, seen.run), "event") or b"{}")

@@ -1,5 +1,6 @@
 """After Redis was wiped, or a part of it: what is known is written again, and what is lost is told of."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import anyio
@@ -14,6 +15,7 @@ from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.streams import Publisher
 from bus.wire.wire import Wire
+from checkpoint.audit import mend, standing
 from consumers.sweep import Sweep
 from consumers.ticker import Ticker
 from tests.support import Lab, eventually
@@ -135,3 +137,28 @@ async def test_a_registry_that_was_deleted_is_written_again_by_the_sweep(lab: La
     await lab.wire.call("DEL", keys.meta(), keys.functions(), keys.triggers(), keys.event_names())
     await Sweep(lab.wire, worker.signals, ["test-f"], worker._reads, worker._register).once()
     assert await lab.wire.call("EXISTS", keys.meta(), keys.functions(), keys.triggers(), keys.event_names()) == 4
+
+
+async def test_the_check_finds_nothing_wrong_with_runs_that_wait(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        await asyncio.gather(
+            step.wait_for_event("event", "b", match="data.n", timeout="1h"),
+            step.wait_for_event("if", "b", if_="async.data.n == 1", timeout="1h"),
+            step.wait_for_signal("signal", signal="go", timeout="1h"),
+            step.sleep("sleep", "1h"),
+        )
+
+    await lab.work()
+    await lab.send("a", {"n": 1})
+    await lab.status(await lab.first(), "waiting")
+    assert await standing(lab.wire) == []
+    await lab.wire.call("DEL", keys.signal("go"))
+    assert ["the signal it waits for is gone" in fault.words for fault in await standing(lab.wire)] == [True]
+    for fault in await standing(lab.wire):
+        assert await mend(lab.wire, fault)
+
+    async def is_right() -> bool:
+        return await standing(lab.wire) == [] and await lab.wire.call("EXISTS", keys.signal("go")) == 1
+
+    await eventually(is_right, "it has its name again")
