@@ -17,6 +17,7 @@ local h = redis.call('HMGET', key, 'status', 'turn', 'entry', 'queued', 'holds',
 if h[1] ~= ARGV[3] or h[2] ~= ARGV[4] or (h[3] or '') ~= ARGV[5] then
   return 0
 end
+redis.call('ZREM', fn .. 'timers', run .. ':' .. h[2]) -- it is woken before that
 redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h[2], 'repair', h[5], h[6]))
 move(fn, run, h[1], 'queued', h[4] or 0)
 return 1
