@@ -82,16 +82,18 @@ class Room:
             await asyncio.sleep(_AGAIN_S * random.uniform(0.5, 1.5))
 
     async def _opened(self) -> bool:
-        """Open all; False when there was no room for one of them."""
-        for reader in self._readers:
-            tries = 0
-            while True:
-                try:
-                    await reader.open()
-                    break
-                except StoreUnavailable as error:
-                    if error.state in {"maxclients", "files"}:
-                        return False
-                    tries += 1
-                    await asyncio.sleep(pause(tries))
-        return True
+        """Open all, side by side (the wire paces them); False when there was no room for one of them."""
+        return all(await asyncio.gather(*(self._open(reader) for reader in self._readers)))
+
+    async def _open(self, reader: Reader) -> bool:
+        tries = 0
+        while True:
+            try:
+                await reader.open()
+            except StoreUnavailable as error:
+                if error.state in {"maxclients", "files"}:
+                    return False
+                tries += 1
+                await asyncio.sleep(pause(tries))
+            else:
+                return True
