@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -142,6 +142,7 @@ class Worker:
                         exits,
                     )
                     stack.callback(executor.close)
+                    adds: list[Coroutine[Any, Any, None]] = []
                     for function in bus.functions.values():
                         intake, line = None, Bell()
                         if function.flow.is_regulated:
@@ -157,7 +158,8 @@ class Worker:
                                 line,
                                 self._capacity,
                             )
-                        await self._unless_stopped(self._add(wire, leases, executor, function, intake, line))
+                        adds.append(self._add(wire, leases, executor, function, intake, line))
+                    await self._unless_stopped(_side_by_side(adds))
                     self._executors.append(executor)
                 functions = sum(len(bus.functions) for bus in self._buses)
                 await self._unless_stopped(Room(wire, self.signals, tuple(self._readers), functions).take())
@@ -437,6 +439,18 @@ class Worker:
                 await wire.call("ZREM", keys.workers(), self.name)
             except BusError:
                 return
+
+
+async def _side_by_side(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do all at once; the first error ends the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 @contextlib.asynccontextmanager
