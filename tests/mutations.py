@@ -108,6 +108,8 @@ MUTANTS = [
            "if how in _FREES and delivery", "if how == 'parked' and delivery", [*EXITS, "-k", "empties_at_once"]),
     Mutant("a worker that lives after all is blamed", LUA + "runs_alive.lua", "    if found then\n", "    if false then\n",
            ["tests/redis/test_crashes.py"]),
+    Mutant("reads stay with a former primary", "bus/wire/pipeline.py", "        if self._proof:\n", "        if False:\n",
+           ["tests/redis/test_failover.py"]),
     Mutant("a rolled-back run is over", LUA + "fragments/fence.lua", "return 'lost'", "return 'over'", SCRIPTS),
 ]  # fmt: skip
 

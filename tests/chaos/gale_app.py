@@ -68,8 +68,8 @@ async def hearing(ctx, step):
 
 @app.function("saying", on="gale/signal")
 async def saying(ctx, step):
-    """Sends a signal until it is heard, or is not waited for any more."""
-    for tries in range(40):
+    """Sends a signal until it is heard, or for long enough: a try that was heard and then killed is not known as such."""
+    for tries in range(50):
         if await step.send_signal(f"say-{tries}", f"gale-{ctx.event.data['n']}", tries):
             return True
         await step.sleep(f"nap-{tries}", 0.3)

@@ -72,6 +72,8 @@ class Storm:
         """Where the workers, and whoever else shall feel the faults, look for Redis."""
         self.journal = folder / "journal"
         self.done: Counter[str] = Counter()
+        self.repairs: list[str] = []
+        """What `bus check --repair` said each time."""
         self.strikes = 0
         self._each_first = self.random.sample([*faults], len(faults))
         self.environ = {
@@ -211,15 +213,15 @@ class Storm:
         self.done["role swap"] += 1
 
     def delete_key(self) -> None:
-        """Delete a key of some kind that there is one of."""
-        store, order = self.store, [*self._deletable]
-        self.random.shuffle(order)
+        """Delete a key of each of three kinds that there are some of."""
+        store = self.store
         there = sorted(store.scan_iter(count=5_000))
-        for kind, pattern in order:
+        left = 3
+        for kind, pattern in self.random.sample(self._deletable, len(self._deletable)):
             found = [key for key in there if pattern.fullmatch(key)]
-            if found and store.delete(self.random.choice(found)):
+            if left and found and store.delete(self.random.choice(found)):
                 self.done[f"deleted {kind}"] += 1
-                return
+                left -= 1
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,16 @@ from tests.support import journal
 CLAIMS = ("lost", "doubled", "ended twice", "begun after its memo", "stuck", "left behind", "not listed", "wrong")
 ENDED = ("completed", "failed", "cancelled", "skipped")
 STATUSES = ("queued", "running", "waiting", *ENDED)
-STANDING = (keys.workers, keys.events, keys.events_workers, keys.function_workers, keys.queue, keys.ends, keys.runs)
+STANDING = (
+    keys.workers,
+    keys.events,
+    keys.events_workers,
+    keys.events_served,
+    keys.function_workers,
+    keys.queue,
+    keys.ends,
+    keys.runs,
+)
 """What may be there without an expiry beside what docs/keys.md calls permanent: streams, leases and the index of runs.
 
 Their contents are looked at: no entry in hand or to come, no turn, no end to be told, no member without its run.
@@ -38,7 +47,7 @@ EXPECTED = {
     "gale-single": "completed cancelled", "gale-ticked": "completed",
 }  # fmt: skip
 SAYS: dict[str, Any] = {
-    "gale-three": ["a", "b", "c"], "gale-crossing": [True, "a", "a"], "gale-child": "a", "gale-saying": True,
+    "gale-three": ["a", "b", "c"], "gale-crossing": [True, "a", "a"], "gale-child": "a",
     "gale-lined": ["a", "b"], "gale-sharing": "a", "gale-shared": "a", "gale-debounced": "a",
     "gale-failing": ["a", "good"], "gale-stopped": "a", "gale-single": "a",
 }  # fmt: skip
@@ -205,6 +214,9 @@ class Verdict:
             for run in wanted:
                 if told[run] != 1:
                     self._say("lost" if not told[run] else "doubled", f"{slug} heard {told[run]} times of {run}")
+        for run, kept in runs["gale-hearing"].items():
+            if not isinstance(_output(kept), int):
+                self._say("lost", f"gale-hearing {run} heard nothing: {kept}")
         for slug in ("gale-batched", "gale-debounced"):
             for run, kept in runs[slug].items():
                 if kept.get("status") == "skipped" and runs[slug].get(kept["by"], {}).get("status") != "completed":
