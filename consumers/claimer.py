@@ -31,7 +31,8 @@ class Claimer:
     async def sweep(self) -> None:
         """Look once; called every sweep interval."""
         source = self.source
-        if not source.lease.is_fresh() or self._capacity.free <= 0:
+        # A worker that stops would take up again what it has just given back to others.
+        if self._reader.is_stopping or not source.lease.is_fresh() or self._capacity.free <= 0:
             return
         try:
             await self._claim()
@@ -73,8 +74,7 @@ class Claimer:
             entries=len(claimed),
             workers=sorted({owner for _, owner, _ in claimed}),
         )
-        if deliveries:
-            source.taker.begin(deliveries)
+        self._reader.begin(deliveries)
 
     async def _take_strangers(self) -> None:
         """Entries pending for this living worker whose reply was lost: nobody else would ever claim them."""
@@ -96,4 +96,4 @@ class Claimer:
             self._signals.notice(
                 "took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream
             )
-            source.taker.begin(deliveries)
+            self._reader.begin(deliveries)

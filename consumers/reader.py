@@ -14,7 +14,7 @@ from bus.wire.streams import ensure_group, fields_of
 from bus.wire.wire import Wire
 from consumers.arrivals import Arrivals
 from consumers.capacity import Capacity
-from consumers.delivery import Source
+from consumers.delivery import Delivery, Source
 from consumers.exits import Exits
 from consumers.failing import Failing
 
@@ -126,14 +126,24 @@ class Reader:
         if not deliveries:
             return False
         started = await arriving.run_of(deliveries[0].id) if arriving else None
+        if started and self._arrivals and not self._stopping:
+            self._arrivals.begin(deliveries[0], *started)
+        else:
+            self.begin(deliveries)
+        return len(rows) >= count
+
+    def begin(self, deliveries: list[Delivery]) -> None:
+        """Let entries in hand begin, however they were taken; a worker that stops gives them back."""
         if self._stopping:
             for delivery in deliveries:
                 self._exits.leave(delivery, "given back")
-        elif started and self._arrivals:
-            self._arrivals.begin(deliveries[0], *started)
-        else:
+        elif deliveries:
             self.source.taker.begin(deliveries)
-        return len(rows) >= count
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._stopping
 
     async def stop(self) -> None:
         """Read no more. A blocked read is not cancelled (its entries would be lost to us) but woken."""

@@ -200,3 +200,40 @@ async def test_a_body_that_runs_in_a_thread_when_its_worker_stops_is_not_begun_b
     release.set()
     assert await lab.output() == "done"
     assert bodies == ["work", "after"]
+
+
+async def test_a_worker_that_stops_takes_nothing_up_again_that_it_gave_back(lab: Lab, settings: Settings) -> None:
+    """While a thread was waited for it claimed its own entries, and ran their bodies a second time."""
+    in_thread, release = threading.Event(), threading.Event()
+    begun: list[str] = []
+
+    def work() -> None:
+        in_thread.set()
+        release.wait(15)
+
+    @lab.app.function("thread", on="a")
+    async def thread(ctx: Context[dict], step: Step) -> None:
+        await step.run("work", work)
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        async def body() -> None:
+            begun.append("body")
+            if len(begun) == 1:
+                await asyncio.sleep(60)
+
+        await step.run("body", body)
+
+    lab.settings = Settings(redis_url=settings.redis_url, lease_ms=500, drain_ms=200)
+    worker = await lab.work()
+    await asyncio.sleep(0.6)  # by now it may take up what was given back
+    await lab.send("a")
+    await asyncio.to_thread(in_thread.wait, 10)
+    await eventually(lambda: asyncio.sleep(0, list(begun)), "both run")
+    worker.stop()
+    await asyncio.sleep(1.5)  # many looks at what others left
+    assert begun == ["body"]
+    await lab.work()
+    await eventually(lambda: asyncio.sleep(0, len(begun) == 2), "another has it", within=3)
+    release.set()
+    await lab.ended(2)
