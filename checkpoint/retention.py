@@ -78,7 +78,7 @@ async def other_names(wire: Wire, start: int, count: int) -> list[str]:
 async def tidy_runs(wire: Wire, slug: str) -> int:
     """Forget the oldest ended runs above BUS_KEEP_RUNS; return how many.
 
-    Goes on until the count holds, in calls of a millisecond or two, at least 10,000 runs a second.
+    Goes on until the count holds, in calls of a millisecond or two.
     """
     forgotten = 0
     for together in _COUNTED:

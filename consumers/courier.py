@@ -124,13 +124,8 @@ class Courier:
             else:
                 await self._offer(delivery)
         except ValueError as error:
-            # Added by hand: nothing can come of it, ever.
-            self._signals.notice(
-                "an entry makes no sense; it is dropped",
-                stream=delivery.source.stream,
-                entry=delivery.id,
-                error=str(error),
-            )
+            self._exits.drop_senseless(delivery, error)
+            return
         except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
             self._exits.leave(delivery, "lost")
             tell(self._signals, "carrying failed; it is tried again", error, stream=delivery.source.stream)

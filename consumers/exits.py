@@ -35,6 +35,7 @@ class Exits:
 
     def __init__(self, wire: Wire, signals: Signals, places: SharedPlaces) -> None:
         self._wire = wire
+        self._signals = signals
         self._failing = Failing(signals, "letting entries go failed; they are taken up again")
         self._places = places
         self._loop = asyncio.get_running_loop()
@@ -56,6 +57,16 @@ class Exits:
         if not self._leaving:
             self._loop.call_soon(self._flush)
         self._leaving.setdefault((delivery.source, how == "given back"), []).append((delivery, failpoint))
+
+    def drop_senseless(self, delivery: Delivery, error: ValueError) -> None:
+        """Let an entry go that somebody added by hand: no run can have made it, and nothing can come of it, ever."""
+        self._signals.notice(
+            "an entry makes no sense; it is dropped",
+            stream=delivery.source.stream,
+            entry=delivery.id,
+            error=str(error),
+        )
+        self.leave(delivery, "passed")
 
     def lose(self, sources: Iterable[Source], is_lost: Callable[[Delivery], bool]) -> list[Delivery]:
         """Let go all entries for which `is_lost` is true: by now they are another's. Returns them."""

@@ -110,6 +110,8 @@ class Intake:
             if await places.take(self._function, delivery):
                 return delivery.is_in_hand
             self._exits.leave(delivery, "passed")
+        except ValueError as error:
+            self._exits.drop_senseless(delivery, error)
         except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
             self._exits.leave(delivery, "lost")
             self._signals.notice("asking for shared places failed", function=self._function.slug, error=repr(error))
@@ -126,12 +128,9 @@ class Intake:
             for delivery in deliveries:
                 try:
                     found = self._applicant(delivery)
-                except ValueError as error:  # added by hand: nothing can come of it, ever
-                    stream, entry = delivery.source.stream, delivery.id
-                    self._signals.notice(
-                        "an entry makes no sense; it is dropped", stream=stream, entry=entry, error=str(error)
-                    )
-                    found = None
+                except ValueError as error:
+                    self._exits.drop_senseless(delivery, error)
+                    continue
                 if found is None:
                     self._exits.leave(delivery, "passed")
                 else:

@@ -102,14 +102,8 @@ class Starter:
                 asked.append(self._ask(function, delivery, event))
                 delivery.run = asked[-1].run
             except ValueError as error:
-                # Added by hand: no run can have made it, and nothing can come of it, ever.
-                self._signals.notice(
-                    "an entry makes no sense; it is dropped",
-                    stream=delivery.source.stream,
-                    entry=delivery.id,
-                    error=str(error),
-                )
-                self._leave(delivery, "passed")
+                self._exits.drop_senseless(delivery, error)
+                self._capacity.wait_no_more()
                 continue
             wanted.append(delivery)
             events.append(event)

@@ -60,16 +60,20 @@ async def test_an_event_that_is_not_utf8_is_carried_once(lab: Lab, field: str, l
     assert not [n for n in lab.notices if "tried again" in n.event or "taken up again" in n.event]
 
 
+@pytest.mark.parametrize("shared", [None, "gpu"], ids=["own limit", "shared limit"])
 @pytest.mark.parametrize("fields", [("run", BAD), ("run", "r", "turn", BAD), ("run", "r", "event", BAD, "source", "cron"),
                                     (BAD, BAD), ("run", "r", "turn", "1", "holds", BAD)])  # fmt: skip
-async def test_a_queue_entry_that_is_not_utf8_is_carried_once(lab: Lab, fields: tuple[bytes | str, ...]) -> None:
-    declare(lab, concurrency=Concurrency(2))
+async def test_a_queue_entry_that_is_not_utf8_is_carried_once(
+    lab: Lab, fields: tuple[bytes | str, ...], shared: str | None
+) -> None:
+    declare(lab, concurrency=Concurrency(2, shared=shared))
     await lab.work()
     await lab.wire.call("XADD", keys.queue(SLUG), "*", *fields)
     await lab.send("a")
     await lab.one()
     await all_is_acknowledged(lab, keys.queue(SLUG), SLUG)
     assert not [n for n in lab.notices if "tried again" in n.event or "taken up again" in n.event]
+    assert not [n for n in lab.notices if "failed" in n.event]
 
 
 @pytest.mark.parametrize("fields", [("run", BAD), ("run", "gone"), (BAD, BAD)])
