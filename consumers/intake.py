@@ -155,6 +155,10 @@ class Intake:
                 self._exits.leave(delivery, "lost")
                 self._signals.notice("the intake failed; it is tried again", run=applicant.run, error=verdict.why)
                 continue
+            if verdict.word == "there":
+                # Decided on before, or begun before the function had limits: then this entry holds it. Start knows.
+                self._executor.begin([delivery])
+                continue
             self._exits.leave(delivery, "passed")
             if verdict.word == "merged":
                 self._executor.expect(function, self._buffer_ms)

@@ -4,11 +4,14 @@ import asyncio
 import threading
 from functools import partial
 
+import pytest
+
 from bus import Bus, Concurrency, Context, Step, Timeouts
 from bus.settings import Settings
 from bus.wire import keys
 from bus.wire.wire import Wire
 from checkpoint.cancel import cancel_of
+from checkpoint.invoke import invoke
 from tests.support import Lab, eventually
 
 HELD = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -237,3 +240,36 @@ async def test_a_worker_that_stops_takes_nothing_up_again_that_it_gave_back(lab:
     await eventually(lambda: asyncio.sleep(0, len(begun) == 2), "another has it", within=3)
     release.set()
     await lab.ended(2)
+
+
+@pytest.mark.parametrize("by", ["event", "call"])
+async def test_a_deploy_that_adds_a_limit_goes_on_with_what_was_in_hand(lab: Lab, by: str) -> None:
+    """Its entry was acknowledged as decided on long ago; the run stayed `running` until repair came by."""
+    begun: list[str] = []
+    gate = asyncio.Event()
+
+    async def f(ctx: Context[dict], step: Step) -> None:
+        async def body() -> None:
+            begun.append(ctx.run_id)
+            await gate.wait()
+
+        await step.run("body", body)
+
+    first = Bus("test")
+    first.function("f", on="a")(f)
+    lab.app.function("f", on="a", concurrency=Concurrency(1))(f)
+    lab.settings = Settings(redis_url=lab.settings.redis_url, lease_ms=500, drain_ms=100)
+    worker = await lab.work(app=first)
+    if by == "event":
+        await lab.send("a")
+    else:
+        await invoke(lab.wire, "test-f", {})
+    await eventually(lambda: asyncio.sleep(0, list(begun)), "it runs")
+    worker.stop()
+    await lab.work()
+    await eventually(lambda: asyncio.sleep(0, len(begun) == 2), "the new version has it", within=8)
+    gate.set()
+    run = await lab.one(within=3)
+    assert run.status == "completed"
+    assert begun == [run.id] * 2
+    await lab.idle()
