@@ -47,9 +47,12 @@ class SharedPlaces:
             if await self._wire.lasting_script("limit_take", names, place.holder, lease_ms, place.most, line, sure):
                 self._held.setdefault(delivery, []).append(place)
                 self._leases.hold(place)
-            elif await self._wait(function, delivery, run, hold):
-                return False
-            # else: the run has moved on since, and start will say so.
+            else:
+                # First: once its run stands in line it may be taken from there, and ask under the same name.
+                await self._give_all(self._let_go(delivery))
+                if await self._wait(function, delivery, run, hold):
+                    return False
+                # The run has moved on since, and start will say so.
         if not delivery.is_in_hand:  # its lease was lost meanwhile
             self.leave_to_lease(delivery)
         return True
@@ -65,19 +68,22 @@ class SharedPlaces:
 
     def give_back(self, delivery: Delivery) -> None:
         """Give back the places of an entry, if it has any, and wake who waits for them."""
-        places = self._held.pop(delivery, None)
-        if places is None:
+        places = self._let_go(delivery)
+        if not places:
             return
-        for place in places:
-            self._leases.let_go(place)
         task = outside(self._loop, self._give_all(places))
         self._giving.add(task)
         task.add_done_callback(self._giving.discard)
 
     def leave_to_lease(self, delivery: Delivery) -> None:
         """Renew the places of an entry no more: its run may be another worker's, which has them by the same name."""
-        for place in self._held.pop(delivery, ()):
+        self._let_go(delivery)
+
+    def _let_go(self, delivery: Delivery) -> list[Place]:
+        places = self._held.pop(delivery, [])
+        for place in places:
             self._leases.let_go(place)
+        return places
 
     async def settled(self) -> None:
         """Wait until all that was given back is free."""

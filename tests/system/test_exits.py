@@ -273,3 +273,35 @@ async def test_a_deploy_that_adds_a_limit_goes_on_with_what_was_in_hand(lab: Lab
     assert run.status == "completed"
     assert begun == [run.id] * 2
     await lab.idle()
+
+
+async def test_a_run_that_gets_one_of_two_shared_places_gives_it_back_before_it_stands_in_line(lab: Lab) -> None:
+    """Behind that it freed the place of the worker that had taken the run from the line by then: two had it."""
+
+    @lab.app.function("f", on="a", concurrency=[Concurrency(1, shared="a"), Concurrency(1, shared="b")])
+    async def f(ctx: Context[dict], step: Step) -> None:
+        pass
+
+    await lab.wire.call("ZADD", keys.limit("b="), await lab.wire.clock() + 60_000, "other")
+    await lab.work()
+    await lab.wire.call("CONFIG", "SET", "slowlog-log-slower-than", "0", "slowlog-max-len", "10000")
+    try:
+        await lab.wire.call("SLOWLOG", "RESET")
+        await lab.send("a")
+        run = await lab.first()
+
+        async def in_line() -> bool:
+            return await lab.wire.call("HGET", keys.run("test-f", run), "entry") == b"backlog|c1:"
+
+        await eventually(in_line, "it stands in line")
+        await asyncio.sleep(0.1)
+        commands = [row[3] for row in reversed(await lab.wire.call("SLOWLOG", "GET", "-1"))]
+    finally:
+        await lab.wire.call("CONFIG", "SET", "slowlog-log-slower-than", "10000")
+    given = [n for n, words in enumerate(commands) if words[-1] == f"test-f|{run}|1".encode()]
+    stood = [n for n, words in enumerate(commands) if words[-2:] == [b"c1:", b""]]
+    assert given
+    assert stood
+    assert given[0] < stood[0]
+    await lab.wire.call("ZREM", keys.limit("b="), "other")
+    await lab.ended()
