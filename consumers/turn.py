@@ -396,9 +396,14 @@ class Turn:
         return self._rest
 
     async def wait_until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
-        """Park a step. Returns None when its due comes while the turn lives, its memo when that comes first."""
+        """Park a step. Returns None when its due comes while the turn lives, its memo when that comes first.
+
+        The memo may have come before: while the step was still telling Redis what it waits for.
+        """
         if self.over:
             raise TurnOver
+        if step in self.memos:
+            return self.memos[step]
         self.activity += 1
         try:
             memo = await self.rest().until(step, due_ms, now_ms)

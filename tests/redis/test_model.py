@@ -247,7 +247,7 @@ class Spine(RuleBasedStateMachine):
     @precondition(lambda self: self.handles)
     @rule(pick=picks, step=step_ids, delay=st.integers(0, 500))
     def note(self, pick: int, step: str, delay: int) -> None:
-        """A sleep is noted; noted again it keeps its due."""
+        """A sleep is noted; noted again it keeps its due; one that has its value is not open any more."""
         handle = self.handle(pick)
         answer = self.script(
             "run_open",
@@ -269,6 +269,8 @@ class Spine(RuleBasedStateMachine):
         elif word == "mine":
             due = self.now + delay
             assert (answer[0], int(answer[1])) == ("mine", due)
+            if step in self.model.memos:  # it is not open any more
+                return
             self.model.open[step] = f'{{"since":{self.now},"due":{due},"kind":"sleep"}}'
         else:
             assert answer[0] == word

@@ -247,3 +247,32 @@ def test_what_keeps_going_wrong_in_a_loop_is_told_when_it_changes() -> None:
     ]
     with pytest.raises(KeyboardInterrupt), failing:
         raise KeyboardInterrupt
+
+
+async def test_a_call_whose_child_ends_before_the_caller_has_heard_that_it_began_is_no_wait_for_ever(
+    lab: Lab, proxy: RespProxy
+) -> None:
+    """The value came while the step still told Redis what it waits for; nobody waited for it yet, and then one did."""
+
+    @lab.app.function("child")
+    async def child(ctx, step):
+        return "a"
+
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx, step):
+        return await step.invoke("call", child)
+
+    worker = await lab.work()
+    proxy.cut("XADD", holding="test-child")
+    proxy.answer(CLIENTS, "XADD", times=1_000, holding="test-child")  # each one after that
+    await lab.send("a")
+
+    async def knows() -> bool:
+        return any("call" in turn.memos for executor in worker._executors for turn in executor.turns)
+
+    await eventually(knows, "the turn has heard what the call returned")
+    proxy.mend()
+    runs = {run.function: run for run in await lab.ended(2)}
+    assert runs["test-f"].status == "completed"
+    assert (await lab.steps(runs["test-f"]))["call"].state == "completed"
+    assert not await lab.wire.call("EXISTS", keys.open_steps("test-f", runs["test-f"].id))

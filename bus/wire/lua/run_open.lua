@@ -3,7 +3,9 @@
 Why a script: the owner check, the moment (the server's clock) and the write are one act; a wait that is noted already
 keeps its first due, so a replay never waits longer.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, open:<run> are built from it
+A step that has its memo is not open any more: what waits for it has come while it was told of.
+
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run> are built from it
 ARGV[1]  now, ms, or empty for the server's clock
 ARGV[2]  run
 ARGV[3]  fence
@@ -34,6 +36,9 @@ local since, due, told = moment(ARGV[9]), '', ''
 if ARGV[7] ~= '' then
   due = moment(ARGV[7])
   told = ',"due":' .. due
+end
+if redis.call('HEXISTS', fn .. 'steps:' .. run, ARGV[5]) == 1 then
+  return { 'mine', due, now, since } -- nothing to write; its value is handed out when the turn would park
 end
 local record = '{"since":' .. since .. told .. ',' .. ARGV[8] .. '}'
 if ARGV[6] == 'replace' then
