@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 import re
 import shutil
 import socket
@@ -24,7 +25,7 @@ from tests.chaos.clocked import LIBRARY
 from tests.support import Lab, ValkeyProcess
 
 REDIS_SERVER = shutil.which("redis-server")
-MOST_S = 20.0
+MOST_S, CHAOS_MOST_S = 30.0, 180.0
 SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
 
 
@@ -135,16 +136,17 @@ async def lab(request: pytest.FixtureRequest, settings: Settings, wire: Wire) ->
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Bound each test with a lab.
+    """Bound each async test; those that kill processes may take longer.
 
     Not in the fixture, nor by a scope of anyio's: those cancel the task that fixtures end in, too, and pytest hangs.
     """
-    if isinstance(item, pytest.Function) and "lab" in item.fixturenames and not item.get_closest_marker("chaos"):
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        most_s = CHAOS_MOST_S if item.get_closest_marker("chaos") else MOST_S
         test: Callable[..., Awaitable[None]] = item.obj
 
         @functools.wraps(test)
         async def bounded(*args: Any, **given: Any) -> None:
-            async with asyncio.timeout(MOST_S):
+            async with asyncio.timeout(most_s):
                 await test(*args, **given)
 
         item.obj = bounded

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import anyio
 import msgspec
 import pytest
 import redis
@@ -48,11 +47,10 @@ async def lab(server: ValkeyProcess, proxy: RespProxy) -> AsyncGenerator[Lab]:
     """Its workers reach the server through the proxy, the test reaches it directly."""
     settings = Settings(redis_url=server.url, lease_ms=1_000, drain_ms=3_000)
     wire = Wire(settings, "test")
-    with anyio.fail_after(120):
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(wire.close)
-            app = Bus("test")
-            yield Lab(app, msgspec.structs.replace(settings, redis_url=proxy.url), wire, stack)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(wire.close)
+        app = Bus("test")
+        yield Lab(app, msgspec.structs.replace(settings, redis_url=proxy.url), wire, stack)
 
 
 # -- A refusal in any words --------------------------------------------------------------------------------------------

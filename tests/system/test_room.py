@@ -5,7 +5,6 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import anyio
@@ -23,12 +22,6 @@ from tests.support import ValkeyProcess, eventually
 
 FUNCTIONS = 30
 NEEDED = 3 * FUNCTIONS + 3
-
-
-@pytest.fixture(autouse=True)
-async def within() -> AsyncGenerator[None]:
-    with anyio.fail_after(15):
-        yield
 
 
 def many(functions: int = FUNCTIONS) -> tuple[Bus, list[str]]:
