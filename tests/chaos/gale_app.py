@@ -69,10 +69,10 @@ async def hearing(ctx, step):
 @app.function("saying", on="gale/signal")
 async def saying(ctx, step):
     """Sends a signal until it is heard, or for long enough: a try that was heard and then killed is not known as such."""
-    for tries in range(50):
+    for tries in range(60):
         if await step.send_signal(f"say-{tries}", f"gale-{ctx.event.data['n']}", tries):
             return True
-        await step.sleep(f"nap-{tries}", 0.3)
+        await step.sleep(f"nap-{tries}", 0.3 if tries < 20 else 1.0)  # its hearer may begin half a minute late
     return False
 
 
