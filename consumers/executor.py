@@ -73,7 +73,7 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(capacity.total, thread_name_prefix="bus-step")
         self._starter = Starter(wire, signals, capacity, exits, heard, worker, self._go, self._made, on_parked)
-        self._beating = False
+        self._beating: asyncio.TimerHandle | None = None
         self._looked = 0.0
         self._background: set[asyncio.Task[Any]] = set()
         self._ending: set[asyncio.Future[Any]] = set()
@@ -96,9 +96,8 @@ class Executor:
         self._on_parked(function, due_in_ms)
 
     def _begin_beating(self) -> None:
-        if not self._beating:
-            self._beating = True
-            self._loop.call_later(BEAT_S, self._beat)
+        if self._beating is None:
+            self._beating = self._loop.call_later(BEAT_S, self._beat)
 
     def _go(self, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started) -> None:
         """A run may have its code run."""
@@ -298,10 +297,9 @@ class Executor:
             self._looked = now
             self._background_task(self._look(now))
         self._starter.beat()
-        self._beating = bool(self.turns or self._starter)
-        self._capacity.beat(busy=self._beating)
-        if self._beating:
-            self._loop.call_later(BEAT_S, self._beat)
+        is_busy = bool(self.turns or self._starter)
+        self._capacity.beat(busy=is_busy)
+        self._beating = self._loop.call_later(BEAT_S, self._beat) if is_busy else None
 
     async def _look(self, now: float) -> None:
         """See what has come from outside for the turns that have gone on for a second."""
@@ -374,5 +372,9 @@ class Executor:
             await asyncio.wait((*self._background, *self._ending))
 
     def close(self) -> None:
-        """Let the threads go; a body that still runs in one is not waited for."""
+        """Let the threads go; a body that still runs in one is not waited for. What goes on in the background ends."""
+        if self._beating is not None:
+            self._beating.cancel()
+        for task in self._background:
+            task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)

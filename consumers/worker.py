@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -68,6 +69,10 @@ class Worker:
         """Make a worker. For tests (Harness): `now_ms` is a clock that stands still, `stubs` replace steps' bodies."""
         if not buses or not any(bus.functions for bus in buses):
             raise ConfigError("there is nothing to work on: no function is declared on the given bus")
+        slugs = Counter(function.slug for bus in buses for function in bus.functions.values())
+        twice = sorted(slug for slug, count in slugs.items() if count > 1)
+        if twice:
+            raise ConfigError(f"two of the given buses have a function '{twice[0]}'; give one bus another id")
         if concurrency < 1:
             raise ConfigError(f"concurrency must be at least 1, got {concurrency}")
         self.settings = settings or read()[0]

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from bus import Bus, ConfigError, Context, EventInvalid, Step
 from bus.settings import Settings
 from bus.wire import keys
+from consumers.worker import Worker
 from tests.support import Lab
 from web import create_app
 
@@ -111,3 +112,15 @@ def test_no_script_is_put_together_from_text_of_users() -> None:
 def http(settings: Settings):
     with TestClient(create_app(configured=settings)) as client:
         yield client
+
+
+def test_two_buses_with_one_function_id_are_refused_in_one_worker() -> None:
+    """Each took the other's events and went on with the other's runs."""
+    first, second = Bus("shop"), Bus("shop")
+    for app in (first, second):
+        app.function("f", on="a")(_handler)
+    with pytest.raises(ConfigError, match="two of the given buses have a function 'shop-f'"):
+        Worker(first, second)
+
+
+async def _handler(ctx: Context[dict], step: Step) -> None: ...

@@ -37,7 +37,7 @@ if ARGV[7] ~= '' then
   due = moment(ARGV[7])
   told = ',"due":' .. due
 end
-if redis.call('HEXISTS', fn .. 'steps:' .. run, ARGV[5]) == 1 then
+if redis.call('HGET', fn .. 'steps:' .. run, ARGV[5]) then
   return { 'mine', due, now, since } -- nothing to write; its value is handed out when the turn would park
 end
 local record = '{"since":' .. since .. told .. ',' .. ARGV[8] .. '}'
