@@ -2,6 +2,7 @@
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md ./
+COPY stepstream stepstream
 COPY bus bus
 COPY checkpoint checkpoint
 COPY producers producers

@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LINKS := build/links/stepstream
 
 .PHONY: demo test check chaos browser model storm mutations bench docs clean
 
@@ -11,6 +12,9 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Stepstream needs Python 3.11 or newer; call make PYTHON=python3.12"; exit 1)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@mkdir -p $(LINKS)  # the tree as it is installed, for pyright and editors: they do not read package-dir
+	@for one in bus checkpoint producers consumers web; do ln -sfn ../../../$$one $(LINKS)/$$one; done
+	@for one in __init__.py __main__.py py.typed; do ln -sfn ../../../stepstream/$$one $(LINKS)/$$one; done
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## bus dev with the plushie example and eight requests; EXIT=1 ends when they have

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 
-from bus import Batch, Bus, Concurrency, Context, Step, Throttle
+from stepstream import Batch, Bus, Concurrency, Context, Step, Throttle
 
 app = Bus("bench")
 

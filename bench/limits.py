@@ -9,13 +9,13 @@ import time
 
 from rich.console import Console
 from rich.table import Table
+from stepstream.bus.bus import NewEvent
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
 
 from bench.app import app
 from bench.spine import Bench, on_own_server
-from bus.bus import NewEvent
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.wire import Wire
 
 console = Console()
 CUSTOMERS = 1_000

@@ -12,15 +12,15 @@ from typing import Any, cast
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from stepstream.bus.bus import NewEvent
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.worker import Worker, running
+from stepstream.web.embedded import embedded
 
 from bench.app import app
-from bus.bus import NewEvent
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.streams import fields_of
-from bus.wire.wire import Wire
-from consumers.worker import Worker, running
-from web.embedded import embedded
 
 RUNS = 4_000
 DATA = {"text": "x" * 249}

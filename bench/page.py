@@ -19,7 +19,7 @@ async def open_page(redis_url: str) -> AsyncGenerator[None]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bus", "serve", "--port", str(port),
+        sys.executable, "-m", "stepstream", "serve", "--port", str(port),
         env={**os.environ, "BUS_REDIS_URL": redis_url},
         stderr=subprocess.DEVNULL,
     )  # fmt: skip

@@ -20,15 +20,15 @@ from typing import Any
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from stepstream.bus.bus import NewEvent
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.pipeline import Pipe
+from stepstream.bus.wire.wire import Wire
+from stepstream.web.embedded import embedded
 
 from bench.app import app
 from bench.page import open_page
-from bus.bus import NewEvent
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.pipeline import Pipe
-from bus.wire.wire import Wire
-from web.embedded import embedded
 
 BATCH = 1_000
 IN_TURN = 100
@@ -51,7 +51,7 @@ class Bench:
     async def worker(self, *environ: str) -> asyncio.subprocess.Process:
         """Start a worker and wait until it works."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bus", "worker", "bench.app:app",
+            sys.executable, "-m", "stepstream", "worker", "bench.app:app",
             env={**os.environ, "BUS_REDIS_URL": self.url, **dict(one.split("=", 1) for one in environ)},
             stderr=subprocess.PIPE,
         )  # fmt: skip

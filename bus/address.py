@@ -12,8 +12,7 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
-
-from bus.errors import ConfigError
+from stepstream.bus.errors import ConfigError
 
 _LATER = {"redis+sentinel": "Sentinel", "redis+cluster": "a cluster"}
 _ESCAPE = "in a password write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bus import codec
-from bus.expression import compiled, found_at
+from stepstream.bus import codec
+from stepstream.bus.expression import compiled, found_at
 
 _OF_TWO = "an expression of two events"
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, overload
 
-from bus import settings
-from bus.errors import ConfigError, EventInvalid
-from bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, as_data, check_id, check_name, check_ts
-from bus.flow import (
+from stepstream.bus import settings
+from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, as_data, check_id, check_name, check_ts
+from stepstream.bus.flow import (
     Batch,
     CancelDeclared,
     Concurrency,
@@ -20,13 +20,13 @@ from bus.flow import (
     checked_cancel_on,
     checked_flow,
 )
-from bus.function import Function, Handler
-from bus.function import check_id as check_function_id
-from bus.ids import ulid
-from bus.retry import Retry
-from bus.trigger import Declared, checked
-from bus.wire.streams import Publisher, Stored
-from bus.wire.wire import Wire
+from stepstream.bus.function import Function, Handler
+from stepstream.bus.function import check_id as check_function_id
+from stepstream.bus.ids import ulid
+from stepstream.bus.retry import Retry
+from stepstream.bus.trigger import Declared, checked
+from stepstream.bus.wire.streams import Publisher, Stored
+from stepstream.bus.wire.wire import Wire
 
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 

@@ -4,9 +4,8 @@ import importlib.metadata
 import sys
 
 import typer
-
-from bus import failpoints, files, settings
-from bus.errors import BusError
+from stepstream.bus import failpoints, files, settings
+from stepstream.bus.errors import BusError
 
 _ORDER = ("dev", "serve", "worker", "send", "runs", "run")
 

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import structlog
-
-from bus import codec
-from bus.codec import NotJson
-from bus.errors import NonRetriable
-from bus.event import Event
+from stepstream.bus import codec
+from stepstream.bus.codec import NotJson
+from stepstream.bus.errors import NonRetriable
+from stepstream.bus.event import Event
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime, timedelta
 
-from bus.errors import ConfigError
+from stepstream.bus.errors import ConfigError
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")

@@ -10,10 +10,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, dataclass_transform
 
 import msgspec
 from msgspec import Raw
-
-from bus import codec
-from bus.codec import NotJson
-from bus.errors import ConfigError, EventInvalid
+from stepstream.bus import codec
+from stepstream.bus.codec import NotJson
+from stepstream.bus.errors import ConfigError, EventInvalid
 
 T = TypeVar("T")
 

@@ -16,8 +16,7 @@ from typing import Any, cast
 import cel
 import msgspec
 import structlog
-
-from bus.errors import ConfigError
+from stepstream.bus.errors import ConfigError
 
 _log = structlog.get_logger("expression")
 _TOKEN = re.compile(

@@ -9,11 +9,10 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
-
-from bus.durations import milliseconds
-from bus.errors import ConfigError, EventInvalid
-from bus.event import EventData, check_name
-from bus.expression import Expression
+from stepstream.bus.durations import milliseconds
+from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.event import EventData, check_name
+from stepstream.bus.expression import Expression
 
 Duration = float | str | timedelta
 PATH = re.compile(r"(data|id|name|v)(\.[A-Za-z0-9_]+)*")

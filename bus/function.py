@@ -6,13 +6,13 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bus.context import Context
-from bus.cron import Cron
-from bus.errors import ConfigError
-from bus.flow import CancelOn, Flow, Timeouts
-from bus.retry import Retry
-from bus.step import Step
-from bus.trigger import Trigger
+from stepstream.bus.context import Context
+from stepstream.bus.cron import Cron
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.flow import CancelOn, Flow, Timeouts
+from stepstream.bus.retry import Retry
+from stepstream.bus.step import Step
+from stepstream.bus.trigger import Trigger
 
 Handler = Callable[[Context[Any], Step], Awaitable[Any]]
 

@@ -1,17 +1,11 @@
-"""Loading an application: APP is `module:attribute`, as for uvicorn.
-
-Our five packages have names that users' folders may have too, so they are imported before APP's directory joins the
-path; a module of theirs that would be shadowed is named in the error.
-"""
+"""Loading an application: APP is `module:attribute`, as for uvicorn, found from the working directory."""
 
 import importlib
 import os
 import sys
 
-from bus.bus import Bus
-from bus.errors import ConfigError
-
-_OURS = frozenset({"bus", "checkpoint", "consumers", "producers", "web"})
+from stepstream.bus.bus import Bus
+from stepstream.bus.errors import ConfigError
 
 
 def load(app: str) -> Bus:
@@ -19,10 +13,6 @@ def load(app: str) -> Bus:
     module_name, _, attribute = app.partition(":")
     if not module_name or not attribute:
         raise ConfigError(f"{app!r} is not module:attribute; write for example shop.functions:app")
-    if module_name.partition(".")[0] in _OURS:
-        raise ConfigError(f"{app!r}: '{module_name.partition('.')[0]}' is a package of Stepstream's own; rename yours")
-    for ours in sorted(_OURS):
-        importlib.import_module(ours)
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)

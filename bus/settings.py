@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-
-from bus.address import address
-from bus.durations import milliseconds
-from bus.errors import ConfigError
-from bus.failpoints import NAMES
+from stepstream.bus.address import address
+from stepstream.bus.durations import milliseconds
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.failpoints import NAMES
 
 # Names that Kubernetes injects for a Service called `bus`: never ours.
 _INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")

@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
-
-from bus import codec
-from bus.event import Event, EventData, NewEvent
-from bus.retry import Retry
+from stepstream.bus import codec
+from stepstream.bus.event import Event, EventData, NewEvent
+from stepstream.bus.retry import Retry
 
 R = TypeVar("R")
 E = TypeVar("E", bound=EventData)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-
-from bus.durations import milliseconds
-from bus.failpoints import reached
-from bus.function import Function
-from bus.wire import keys
-from bus.wire.wire import Wire
+from stepstream.bus.durations import milliseconds
+from stepstream.bus.failpoints import reached
+from stepstream.bus.function import Function
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
 
 VERDICT_KEPT_MS = 86_400_000
 

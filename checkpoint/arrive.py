@@ -4,14 +4,14 @@ The run of an event then starts in the round trip that brings the event (docs/de
 is asked of `start`, as ever.
 """
 
-from bus.errors import BusError, ScriptMissing
-from bus.failpoints import reached
-from bus.function import Function
-from bus.ids import entry_ms, token
-from bus.wire import keys
-from bus.wire.pipeline import Pipe, retrieved
-from bus.wire.wire import Wire
-from checkpoint.start import Asked, Started
+from stepstream.bus.errors import BusError, ScriptMissing
+from stepstream.bus.failpoints import reached
+from stepstream.bus.function import Function
+from stepstream.bus.ids import entry_ms, token
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.pipeline import Pipe, retrieved
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.start import Asked, Started
 
 _SCRIPT = "run_arrive"
 

@@ -10,22 +10,21 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-
-from bus import codec
-from bus.answer import value_at
-from bus.errors import StoreError
-from bus.wire import keys
-from bus.wire.outcomes import ENDED
-from bus.wire.pipeline import Argument
-from bus.wire.registry import FORMAT, Registered
-from bus.wire.registry import functions as registered
-from bus.wire.streams import fields_of
-from bus.wire.wire import Wire
-from checkpoint.check import ACTIVE, Unheld
-from checkpoint.check import repair as give_holder
-from checkpoint.memo import Open, open_of
-from checkpoint.names import Holder, still_wait
-from checkpoint.waits import Wait
+from stepstream.bus import codec
+from stepstream.bus.answer import value_at
+from stepstream.bus.errors import StoreError
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.outcomes import ENDED
+from stepstream.bus.wire.pipeline import Argument
+from stepstream.bus.wire.registry import FORMAT, Registered
+from stepstream.bus.wire.registry import functions as registered
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.check import ACTIVE, Unheld
+from stepstream.checkpoint.check import repair as give_holder
+from stepstream.checkpoint.memo import Open, open_of
+from stepstream.checkpoint.names import Holder, still_wait
+from stepstream.checkpoint.waits import Wait
 
 _PAGE = 200
 

@@ -4,14 +4,13 @@ Its id is derived from its cause, so a second queue entry for it is acknowledged
 """
 
 import msgspec
-
-from bus import codec
-from bus.event import RawEvent
-from bus.wire import keys
-from bus.wire.pipeline import Argument
-from bus.wire.retry import patiently
-from bus.wire.streams import Fields
-from bus.wire.wire import Wire
+from stepstream.bus import codec
+from stepstream.bus.event import RawEvent
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.pipeline import Argument
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.streams import Fields
+from stepstream.bus.wire.wire import Wire
 
 
 async def begin(

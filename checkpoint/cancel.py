@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from bus import codec
-from bus.errors import BusError, HasEnded, RunNotFound
-from bus.wire import keys
-from bus.wire.pipeline import Argument
-from bus.wire.wire import Wire
-from checkpoint.find import find
-from checkpoint.history import Run
-from checkpoint.memo import Failure
+from stepstream.bus import codec
+from stepstream.bus.errors import BusError, HasEnded, RunNotFound
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.pipeline import Argument
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.find import find
+from stepstream.checkpoint.history import Run
+from stepstream.checkpoint.memo import Failure
 
 Word = Literal["cancelled", "asked", "ended", "gone"]
 AT_ONCE = 50

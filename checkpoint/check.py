@@ -8,11 +8,10 @@ lease apart, is repaired.
 from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
-
-from bus.wire import keys
-from bus.wire.bounds import parts
-from bus.wire.streams import stands
-from bus.wire.wire import Wire
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.streams import stands
+from stepstream.bus.wire.wire import Wire
 
 ACTIVE = ("waiting", "queued", "running")
 PAGE = 100

@@ -9,25 +9,24 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
-
-from bus import codec
-from bus.clock import now_ms
-from bus.durations import in_words
-from bus.errors import ConfigError
-from bus.wire.fitness import examine
-from bus.wire.once import once
-from bus.wire.registry import Registered, function_of
-from bus.wire.registry import functions as registered
-from bus.wire.wire import Wire
-from checkpoint.audit import Fault, audit, mend, still
-from checkpoint.cancel import cancel_now
-from checkpoint.check import Unheld, active, repair, unheld
-from checkpoint.find import get, wait_for_end
-from checkpoint.forget import forget
-from checkpoint.history import STATUSES, Run, StepView, counts, steps
-from checkpoint.lines import Lines, lines
-from checkpoint.listing import list_runs
-from checkpoint.rerun import rerun as rerun_run
+from stepstream.bus import codec
+from stepstream.bus.clock import now_ms
+from stepstream.bus.durations import in_words
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.wire.fitness import examine
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.registry import Registered, function_of
+from stepstream.bus.wire.registry import functions as registered
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.audit import Fault, audit, mend, still
+from stepstream.checkpoint.cancel import cancel_now
+from stepstream.checkpoint.check import Unheld, active, repair, unheld
+from stepstream.checkpoint.find import get, wait_for_end
+from stepstream.checkpoint.forget import forget
+from stepstream.checkpoint.history import STATUSES, Run, StepView, counts, steps
+from stepstream.checkpoint.lines import Lines, lines
+from stepstream.checkpoint.listing import list_runs
+from stepstream.checkpoint.rerun import rerun as rerun_run
 
 R = TypeVar("R")
 _COLOURS = {

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from bus.wire import keys
-from bus.wire.bounds import parts
-from bus.wire.wire import Wire
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.wire import Wire
 
 
 async def take_back_crashes(wire: Wire, slug: str, consumer: str, runs: Sequence[str]) -> int:

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Any, Literal
 
-from bus import codec
-from bus.wire.wire import Wire
-from checkpoint.memo import Failure
-from checkpoint.owned import Owned
+from stepstream.bus import codec
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import Failure
+from stepstream.checkpoint.owned import Owned
 
 Leaves = Literal["", "steps", "open", "steps open"]
 """Which keys a run has beside its own, as far as the caller, who has seen them all made, can tell."""

@@ -2,12 +2,11 @@
 
 import msgspec
 from msgspec import Raw
-
-from bus import codec
-from bus.event import RawEvent
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.memo import Failure
+from stepstream.bus import codec
+from stepstream.bus.event import RawEvent
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import Failure
 
 FAILED, FINISHED, CANCELLED = "bus/function.failed", "bus/function.finished", "bus/function.cancelled"
 LISTENED = {FAILED: "failed", FINISHED: "completed failed cancelled", CANCELLED: "cancelled"}

@@ -8,16 +8,16 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from bus import codec
-from bus.errors import RunNotFound
-from bus.ids import run_id, ulid_ms
-from bus.trigger import covers
-from bus.wire import keys
-from bus.wire.registry import Registered, functions
-from bus.wire.streams import event_of, fields_of, stands
-from bus.wire.wire import Wire
-from checkpoint.begin import begun_event
-from checkpoint.history import Run, run_of, stored_json
+from stepstream.bus import codec
+from stepstream.bus.errors import RunNotFound
+from stepstream.bus.ids import run_id, ulid_ms
+from stepstream.bus.trigger import covers
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.registry import Registered, functions
+from stepstream.bus.wire.streams import event_of, fields_of, stands
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.begin import begun_event
+from stepstream.checkpoint.history import Run, run_of, stored_json
 
 _ENTRIES = 1_000
 """How many entries of a stream are looked at: those from the id's own millisecond on, oldest first."""

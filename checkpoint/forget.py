@@ -1,17 +1,17 @@
 """Forget: a function that is no more. Its groups are dropped, so they hold back no event; all it has in Redis goes."""
 
-from bus import codec
-from bus.errors import BusError, ConfigError
-from bus.wire import keys
-from bus.wire.bounds import parts
-from bus.wire.outcomes import ENDED
-from bus.wire.registry import function_of
-from bus.wire.streams import fields_of
-from bus.wire.wire import Wire
-from checkpoint.check import active
-from checkpoint.ends import load_end
-from checkpoint.memo import Failure
-from checkpoint.resolve import resolve
+from stepstream.bus import codec
+from stepstream.bus.errors import BusError, ConfigError
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.outcomes import ENDED
+from stepstream.bus.wire.registry import function_of
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.check import active
+from stepstream.checkpoint.ends import load_end
+from stepstream.checkpoint.memo import Failure
+from stepstream.checkpoint.resolve import resolve
 
 _PAGE = 500
 

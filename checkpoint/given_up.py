@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 
 import msgspec
-
-from bus import codec
-from bus.answer import value_at
-from bus.wire.wire import Wire
-from checkpoint.history import event_json
-from checkpoint.memo import Open
-from checkpoint.names import Holder
-from checkpoint.signals import give_signal
-from checkpoint.waits import Wait, disarm
+from stepstream.bus import codec
+from stepstream.bus.answer import value_at
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.history import event_json
+from stepstream.checkpoint.memo import Open
+from stepstream.checkpoint.names import Holder
+from stepstream.checkpoint.signals import give_signal
+from stepstream.checkpoint.waits import Wait, disarm
 
 
 class _What(msgspec.Struct):

@@ -5,15 +5,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
-
-from bus import codec
-from bus.ids import ulid_ms
-from bus.wire import keys
-from bus.wire.outcomes import ENDED
-from bus.wire.retry import patiently
-from bus.wire.streams import Fields, fields_of
-from bus.wire.wire import Wire
-from checkpoint.memo import Failure, Memo, Open, memo_of, open_of
+from stepstream.bus import codec
+from stepstream.bus.ids import ulid_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.outcomes import ENDED
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.streams import Fields, fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import Failure, Memo, Open, memo_of, open_of
 
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
 _EVENTS_AT_ONCE = 25

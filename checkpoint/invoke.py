@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Raw
-
-from bus.event import RawEvent, as_data
-from bus.ids import run_id, ulid
-from bus.wire.registry import function_of
-from bus.wire.retry import patiently
-from bus.wire.wire import Wire
-from checkpoint.begin import begin
+from stepstream.bus.event import RawEvent, as_data
+from stepstream.bus.ids import run_id, ulid
+from stepstream.bus.wire.registry import function_of
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.begin import begin
 
 INVOKED = "bus/function.invoked"
 

@@ -1,9 +1,8 @@
 """Lines: who waits for which limit of a function, and what is held in buffers. Reads only."""
 
 import msgspec
-
-from bus.wire import keys
-from bus.wire.wire import Wire
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
 
 MOST = 100
 _LOOKED_AT = 2_000

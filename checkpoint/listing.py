@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-
-from bus.errors import ConfigError
-from bus.ids import ulid_ms
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.history import STATUSES, Run, run_of
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.ids import ulid_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.history import STATUSES, Run, run_of
 
 _SHOWN = (
     "status", "queued", "started", "ended", "turn", "attempt", "crashes", "worker", "code", "source", "parent", "why",

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import msgspec
-
-from bus import codec
-from bus.wire import keys
-from bus.wire.bounds import parts
-from bus.wire.wire import Wire
-from checkpoint.memo import Failure, Memo
-from checkpoint.save import news_of
+from stepstream.bus import codec
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import Failure, Memo
+from stepstream.checkpoint.save import news_of
 
 
 class Seen(msgspec.Struct):

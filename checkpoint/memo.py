@@ -5,9 +5,8 @@ from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
-
-from bus import codec
-from bus.errors import StepFailed, StoreError, StoreUnavailable
+from stepstream.bus import codec
+from stepstream.bus.errors import StepFailed, StoreError, StoreUnavailable
 
 MAX_STEPS = 1_000
 MAX_STATE_BYTES = 32 * 1024 * 1024

@@ -7,12 +7,11 @@ at where it is in somebody's way: one that waits no more has lost its name.
 from collections.abc import Sequence
 
 import msgspec
-
-from bus.wire import keys
-from bus.wire.bounds import parts
-from bus.wire.outcomes import ENDED
-from bus.wire.retry import patiently
-from bus.wire.wire import Wire
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.outcomes import ENDED
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.wire import Wire
 
 
 class Holder(msgspec.Struct, frozen=True):

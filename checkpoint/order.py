@@ -10,10 +10,10 @@ ones take that one's time. So a time later than the clock tells nothing; whoever
 
 from collections.abc import Iterable
 
-from bus.ids import entry_ms, run_id, ulid_ms
-from bus.wire import keys
-from bus.wire.retry import patiently
-from bus.wire.wire import Wire
+from stepstream.bus.ids import entry_ms, run_id, ulid_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.wire import Wire
 
 _OF_ONE_MS = 1_000
 

@@ -3,8 +3,7 @@
 from typing import Literal
 
 import msgspec
-
-from bus.wire import keys
+from stepstream.bus.wire import keys
 
 Word = Literal["mine", "there", "full", "wake", "cancel", "over", "lost", "absent"]
 

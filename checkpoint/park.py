@@ -3,13 +3,12 @@
 from typing import cast
 
 import msgspec
-
-from bus import codec
-from bus.failpoints import reached
-from bus.wire.wire import Wire
-from checkpoint.memo import Failure, Memo
-from checkpoint.owned import Owned, Word
-from checkpoint.save import news_of
+from stepstream.bus import codec
+from stepstream.bus.failpoints import reached
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import Failure, Memo
+from stepstream.checkpoint.owned import Owned, Word
+from stepstream.checkpoint.save import news_of
 
 
 class Parked(msgspec.Struct):

@@ -3,14 +3,13 @@
 from functools import partial
 
 import msgspec
-
-from bus.failpoints import reached
-from bus.function import Function
-from bus.ids import token
-from bus.wire import keys
-from bus.wire.streams import Fields, fields_of
-from bus.wire.wire import Wire
-from checkpoint.start import Asked, Started
+from stepstream.bus.failpoints import reached
+from stepstream.bus.function import Function
+from stepstream.bus.ids import token
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import Fields, fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.start import Asked, Started
 
 
 class Popped(msgspec.Struct):

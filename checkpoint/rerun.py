@@ -1,18 +1,17 @@
 """Rerun: a new run for an old one's event; whole, or from a step on with the memos before it."""
 
 from msgspec import Raw
-
-from bus import codec
-from bus.errors import ConfigError
-from bus.event import RawEvent
-from bus.ids import run_id, ulid
-from bus.wire import keys
-from bus.wire.retry import patiently
-from bus.wire.streams import fields_of
-from bus.wire.wire import Wire
-from checkpoint.begin import begin
-from checkpoint.find import get
-from checkpoint.memo import memo_of
+from stepstream.bus import codec
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.event import RawEvent
+from stepstream.bus.ids import run_id, ulid
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.begin import begin
+from stepstream.checkpoint.find import get
+from stepstream.checkpoint.memo import memo_of
 
 
 async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:

@@ -3,12 +3,11 @@
 from typing import Literal, cast
 
 import msgspec
-
-from bus import codec
-from bus.failpoints import reached
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.memo import Failure
+from stepstream.bus import codec
+from stepstream.bus.failpoints import reached
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import Failure
 
 AT_ONCE = 250
 """Timers moved by one script call: it holds the server for about 2 ms."""

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
-
-from bus import codec
-from bus.ids import entry_ms
-from bus.settings import LEAST_KEEP_MS
-from bus.trigger import covers
-from bus.wire import keys
-from bus.wire.serverclock import FAR
-from bus.wire.wire import Wire
+from stepstream.bus import codec
+from stepstream.bus.ids import entry_ms
+from stepstream.bus.settings import LEAST_KEEP_MS
+from stepstream.bus.trigger import covers
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.serverclock import FAR
+from stepstream.bus.wire.wire import Wire
 
 AT_ONCE = 200
 TRIM_AT_ONCE = 10_000

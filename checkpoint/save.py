@@ -3,12 +3,11 @@
 from typing import Any, Literal, cast
 
 import msgspec
-
-from bus import codec
-from bus.failpoints import reached
-from bus.wire.wire import Wire
-from checkpoint.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of, open_of
-from checkpoint.owned import Owned, Word
+from stepstream.bus import codec
+from stepstream.bus.failpoints import reached
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of, open_of
+from stepstream.checkpoint.owned import Owned, Word
 
 FULL = {
     "steps": "a run holds at most 1,000 steps; let it start another function for the rest",

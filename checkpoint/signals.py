@@ -2,15 +2,15 @@
 
 from typing import Any, cast
 
-from bus import codec
-from bus.errors import EventInvalid
-from bus.event import as_json
-from bus.ids import token
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.memo import memo_of
-from checkpoint.names import Holder, still_wait
-from checkpoint.resolve import resolve
+from stepstream.bus import codec
+from stepstream.bus.errors import EventInvalid
+from stepstream.bus.event import as_json
+from stepstream.bus.ids import token
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import memo_of
+from stepstream.checkpoint.names import Holder, still_wait
+from stepstream.checkpoint.resolve import resolve
 
 MAX_NAME = 256
 

@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-
-from bus.errors import StoreError
-from bus.function import Function
-from bus.wire import keys
-from bus.wire.bounds import MOST_BYTES
-from bus.wire.wire import Wire
-from checkpoint.memo import Memo, Open, memo_of, open_of
+from stepstream.bus.errors import StoreError
+from stepstream.bus.function import Function
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import MOST_BYTES
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import Memo, Open, memo_of, open_of
 
 MAX_CRASHES = 5
 

@@ -11,17 +11,16 @@ from collections.abc import AsyncGenerator, Sequence
 from urllib.parse import quote, unquote
 
 import msgspec
-
-from bus import codec
-from bus.answer import value_at
-from bus.event import RawEvent
-from bus.ids import entry_place
-from bus.wire import keys
-from bus.wire.bounds import MOST_BYTES, parts
-from bus.wire.retry import patiently
-from bus.wire.streams import event_of, fields_of
-from bus.wire.wire import Wire
-from checkpoint.names import Holder, still_wait
+from stepstream.bus import codec
+from stepstream.bus.answer import value_at
+from stepstream.bus.event import RawEvent
+from stepstream.bus.ids import entry_place
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import MOST_BYTES, parts
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.streams import event_of, fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.names import Holder, still_wait
 
 GROUP = "@waits"
 MOST_BY_EXPRESSION = 1_000

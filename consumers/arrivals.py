@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from bus.wire.pipeline import Pipe
-from bus.wire.wire import Wire
-from checkpoint.arrive import Arriving
-from checkpoint.start import Asked, Started
-from consumers.delivery import Delivery, Source
+from stepstream.bus.wire.pipeline import Pipe
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.arrive import Arriving
+from stepstream.checkpoint.start import Asked, Started
+from stepstream.consumers.delivery import Delivery, Source
 
 
 class Arrivals:

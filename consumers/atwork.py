@@ -4,8 +4,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-from bus.errors import BusError, StoreError, StoreUnavailable
-from consumers.interrupts import TurnOver
+from stepstream.bus.errors import BusError, StoreError, StoreUnavailable
+from stepstream.consumers.interrupts import TurnOver
 
 
 class Worked(Protocol):

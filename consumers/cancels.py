@@ -9,22 +9,21 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-
-from bus.answer import answers, value_at
-from bus.errors import BusError
-from bus.event import RawEvent
-from bus.flow import CancelOn
-from bus.function import Function
-from bus.ids import ulid_ms
-from bus.observe.signals import Signals
-from bus.wire import keys
-from bus.wire.streams import event_of
-from bus.wire.wire import Wire
-from checkpoint.cancel import AT_ONCE, cancel_of, cancel_several
-from checkpoint.history import events_json
-from checkpoint.order import added_at, begun_before
-from checkpoint.waits import look_back, prefix
-from consumers.delivery import Delivery
+from stepstream.bus.answer import answers, value_at
+from stepstream.bus.errors import BusError
+from stepstream.bus.event import RawEvent
+from stepstream.bus.flow import CancelOn
+from stepstream.bus.function import Function
+from stepstream.bus.ids import ulid_ms
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import event_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cancel import AT_ONCE, cancel_of, cancel_several
+from stepstream.checkpoint.history import events_json
+from stepstream.checkpoint.order import added_at, begun_before
+from stepstream.checkpoint.waits import look_back, prefix
+from stepstream.consumers.delivery import Delivery
 
 ANY = "*"
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from bus.wire.bounds import MOST_ENTRIES
+from stepstream.bus.wire.bounds import MOST_ENTRIES
 
 BEAT_S = 0.1
 _AHEAD_S = 0.005

@@ -2,14 +2,14 @@
 
 import time
 
-from bus.errors import GroupMissing
-from bus.failpoints import reached
-from bus.observe.signals import Signals
-from bus.wire.streams import RELEASED, claim, pending, take
-from bus.wire.wire import Wire
-from consumers.capacity import Capacity
-from consumers.delivery import Delivery
-from consumers.reader import Reader
+from stepstream.bus.errors import GroupMissing
+from stepstream.bus.failpoints import reached
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.streams import RELEASED, claim, pending, take
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Delivery
+from stepstream.consumers.reader import Reader
 
 MOST = 100
 STRANGERS_EVERY_S = 5.0

@@ -11,21 +11,20 @@ from typing import Annotated
 
 import typer
 import uvloop
-
-from bus import codec, settings
-from bus.bus import Bus
-from bus.errors import BusError, StoreUnavailable
-from bus.loading import load
-from bus.observe import log
-from bus.observe.signals import Signals
-from bus.settings import Settings
-from bus.wire.once import once
-from bus.wire.wire import Wire
-from checkpoint.find import wait_for_end
-from checkpoint.history import Run
-from checkpoint.invoke import invoke as invoked
-from consumers.worker import Worker
-from producers.cli import data_of
+from stepstream.bus import codec, settings
+from stepstream.bus.bus import Bus
+from stepstream.bus.errors import BusError, StoreUnavailable
+from stepstream.bus.loading import load
+from stepstream.bus.observe import log
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.find import wait_for_end
+from stepstream.checkpoint.history import Run
+from stepstream.checkpoint.invoke import invoke as invoked
+from stepstream.consumers.worker import Worker
+from stepstream.producers.cli import data_of
 
 LEFT_WORK = 3
 """The exit code of a worker that was told to stop and left work to others."""
@@ -100,7 +99,7 @@ def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool)
     What makes no sense is an error of the first, here: it would end each of them, again and again.
     """
     settings.read(strict=strict)
-    command = [sys.executable, "-m", "bus", "worker", *apps, "--concurrency", str(concurrency)]
+    command = [sys.executable, "-m", "stepstream", "worker", *apps, "--concurrency", str(concurrency)]
     command += ["--strict"] if strict else []
     children = [subprocess.Popen(command) for _ in range(processes)]
     asked = 0

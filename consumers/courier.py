@@ -10,33 +10,32 @@ from functools import partial
 from typing import Any
 
 import msgspec
-
-from bus import codec
-from bus.answer import answers
-from bus.errors import ConfigError
-from bus.event import Outgoing, RawEvent
-from bus.failpoints import reached
-from bus.ids import entry_place, run_id
-from bus.observe.signals import Signals
-from bus.wire.bounds import MOST_BYTES
-from bus.wire.retry import patiently
-from bus.wire.streams import Publisher, event_of
-from bus.wire.wire import Wire
-from checkpoint.begin import begin
-from checkpoint.ends import FAILED, LISTENED, Ended, load_end
-from checkpoint.given_up import give_up
-from checkpoint.history import events_json
-from checkpoint.memo import Failure, open_of
-from checkpoint.order import added_at
-from checkpoint.resolve import resolve
-from checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
-from consumers.cancels import Cancels
-from consumers.capacity import Capacity
-from consumers.delivery import Delivery
-from consumers.exits import Exits
-from consumers.failing import Failing, tell
-from consumers.heard import Heard
-from consumers.quiet import outside
+from stepstream.bus import codec
+from stepstream.bus.answer import answers
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.event import Outgoing, RawEvent
+from stepstream.bus.failpoints import reached
+from stepstream.bus.ids import entry_place, run_id
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.bounds import MOST_BYTES
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.streams import Publisher, event_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.begin import begin
+from stepstream.checkpoint.ends import FAILED, LISTENED, Ended, load_end
+from stepstream.checkpoint.given_up import give_up
+from stepstream.checkpoint.history import events_json
+from stepstream.checkpoint.memo import Failure, open_of
+from stepstream.checkpoint.order import added_at
+from stepstream.checkpoint.resolve import resolve
+from stepstream.checkpoint.waits import Wait, by_expression, by_value, disarm, names_waited_for
+from stepstream.consumers.cancels import Cancels
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Delivery
+from stepstream.consumers.exits import Exits
+from stepstream.consumers.failing import Failing, tell
+from stepstream.consumers.heard import Heard
+from stepstream.consumers.quiet import outside
 
 AT_ONCE = 50
 LOOK_EVERY_S = 1.0

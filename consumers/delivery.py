@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
-from bus.event import RawEvent
-from bus.function import Function
-from bus.trigger import Trigger, is_wanted
-from bus.wire.leases import Lease
-from bus.wire.streams import Fields, event_of
-from consumers.bell import Bell
+from stepstream.bus.event import RawEvent
+from stepstream.bus.function import Function
+from stepstream.bus.trigger import Trigger, is_wanted
+from stepstream.bus.wire.leases import Lease
+from stepstream.bus.wire.streams import Fields, event_of
+from stepstream.consumers.bell import Bell
 
 Kind = Literal["queue", "events", "ends", "waits", "cancels"]
 """What a source brings: due turns, events that begin runs, ends to be told, events that answer waits or cancel runs."""

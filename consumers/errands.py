@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from bus.wire.streams import Publisher
-from consumers.steps.fetch import Fetcher
+from stepstream.bus.wire.streams import Publisher
+from stepstream.consumers.steps.fetch import Fetcher
 
 
 class Errands:

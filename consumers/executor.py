@@ -13,31 +13,30 @@ from functools import partial
 from typing import Any
 
 import msgspec
-
-from bus import codec
-from bus.event import RawEvent
-from bus.failpoints import reached
-from bus.function import Function
-from bus.observe.signals import AttemptFailed, RunEnded, RunParked, RunStarted, Signals
-from bus.wire.streams import is_pending_for
-from bus.wire.wire import Wire
-from checkpoint.end import end
-from checkpoint.look import look
-from checkpoint.memo import Failure
-from checkpoint.owned import Owned
-from checkpoint.park import park
-from checkpoint.start import Asked, Started
-from consumers.cancels import Cancels
-from consumers.capacity import BEAT_S, Capacity
-from consumers.delivery import Delivery
-from consumers.errands import Errands
-from consumers.exits import Exits
-from consumers.failing import FAILED, tell
-from consumers.handler import Left, Raised, Returned, call
-from consumers.heard import Heard
-from consumers.quiet import outside
-from consumers.starter import Starter
-from consumers.turn import LINGER_S, Parting, Turn
+from stepstream.bus import codec
+from stepstream.bus.event import RawEvent
+from stepstream.bus.failpoints import reached
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import AttemptFailed, RunEnded, RunParked, RunStarted, Signals
+from stepstream.bus.wire.streams import is_pending_for
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.end import end
+from stepstream.checkpoint.look import look
+from stepstream.checkpoint.memo import Failure
+from stepstream.checkpoint.owned import Owned
+from stepstream.checkpoint.park import park
+from stepstream.checkpoint.start import Asked, Started
+from stepstream.consumers.cancels import Cancels
+from stepstream.consumers.capacity import BEAT_S, Capacity
+from stepstream.consumers.delivery import Delivery
+from stepstream.consumers.errands import Errands
+from stepstream.consumers.exits import Exits
+from stepstream.consumers.failing import FAILED, tell
+from stepstream.consumers.handler import Left, Raised, Returned, call
+from stepstream.consumers.heard import Heard
+from stepstream.consumers.quiet import outside
+from stepstream.consumers.starter import Starter
+from stepstream.consumers.turn import LINGER_S, Parting, Turn
 
 LOOK_EVERY_S = 1.0
 CHANGED_AGAIN_MS = 60_000

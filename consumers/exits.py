@@ -8,14 +8,14 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from bus.failpoints import reached
-from bus.observe.signals import Signals
-from bus.wire.streams import acknowledge, acknowledge_turns, release
-from bus.wire.wire import Wire
-from consumers.delivery import Delivery, Source
-from consumers.failing import Failing
-from consumers.places import SharedPlaces
-from consumers.quiet import outside
+from stepstream.bus.failpoints import reached
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.streams import acknowledge, acknowledge_turns, release
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.delivery import Delivery, Source
+from stepstream.consumers.failing import Failing
+from stepstream.consumers.places import SharedPlaces
+from stepstream.consumers.quiet import outside
 
 Exit = Literal["parked", "ended", "passed", "elsewhere", "given back", "lost"]
 """How an entry leaves.

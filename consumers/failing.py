@@ -3,8 +3,8 @@
 from types import TracebackType
 from typing import Any
 
-from bus.errors import BusError, StoreUnavailable
-from bus.observe.signals import Signals
+from stepstream.bus.errors import BusError, StoreUnavailable
+from stepstream.bus.observe.signals import Signals
 
 FAILED = "the engine failed at a run; it is taken up again"
 

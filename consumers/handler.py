@@ -4,16 +4,15 @@ import asyncio
 import traceback
 
 import msgspec
-
-from bus import codec
-from bus.codec import NotJson
-from bus.context import Context
-from bus.errors import EventInvalid, NonRetriable, RetryAfter, StepFailed
-from bus.retry import asked_delay_ms
-from checkpoint.memo import Failure, leaves, of_redis
-from consumers import quiet
-from consumers.steps.contract import TurnStep
-from consumers.turn import Turn
+from stepstream.bus import codec
+from stepstream.bus.codec import NotJson
+from stepstream.bus.context import Context
+from stepstream.bus.errors import EventInvalid, NonRetriable, RetryAfter, StepFailed
+from stepstream.bus.retry import asked_delay_ms
+from stepstream.checkpoint.memo import Failure, leaves, of_redis
+from stepstream.consumers import quiet
+from stepstream.consumers.steps.contract import TurnStep
+from stepstream.consumers.turn import Turn
 
 
 class Returned(msgspec.Struct, frozen=True):

@@ -17,28 +17,28 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from bus import codec
-from bus.bus import Bus
-from bus.clock import now_ms
-from bus.durations import milliseconds, moment_ms
-from bus.errors import BusError, ConfigError
-from bus.event import Event, EventData, NewEvent
-from bus.function import Function
-from bus.ids import entry_place
-from bus.observe.signals import Noticed, Signals
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.streams import event_of, fields_of
-from bus.wire.wire import Wire
-from checkpoint.cancel import cancel
-from checkpoint.find import find
-from checkpoint.history import Run, StepView, steps, whole
-from checkpoint.invoke import invoke
-from checkpoint.listing import list_runs
-from checkpoint.rerun import rerun
-from checkpoint.signals import send_signal
-from consumers.scratch import scratch
-from consumers.worker import Worker
+from stepstream.bus import codec
+from stepstream.bus.bus import Bus
+from stepstream.bus.clock import now_ms
+from stepstream.bus.durations import milliseconds, moment_ms
+from stepstream.bus.errors import BusError, ConfigError
+from stepstream.bus.event import Event, EventData, NewEvent
+from stepstream.bus.function import Function
+from stepstream.bus.ids import entry_place
+from stepstream.bus.observe.signals import Noticed, Signals
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import event_of, fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cancel import cancel
+from stepstream.checkpoint.find import find
+from stepstream.checkpoint.history import Run, StepView, steps, whole
+from stepstream.checkpoint.invoke import invoke
+from stepstream.checkpoint.listing import list_runs
+from stepstream.checkpoint.rerun import rerun
+from stepstream.checkpoint.signals import send_signal
+from stepstream.consumers.scratch import scratch
+from stepstream.consumers.worker import Worker
 
 Stub = Callable[..., Any]
 _LOOK_EVERY_S = 0.005

@@ -3,10 +3,10 @@
 Workers write nothing for ends that nobody hears of. Who begins to listen is known within a second.
 """
 
-from bus.function import Function
-from bus.wire.registry import trigger_names
-from bus.wire.wire import Wire
-from checkpoint.ends import LISTENED
+from stepstream.bus.function import Function
+from stepstream.bus.wire.registry import trigger_names
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.ends import LISTENED
 
 
 class Heard:

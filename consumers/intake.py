@@ -10,27 +10,26 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
-
-from bus import codec
-from bus.durations import milliseconds
-from bus.event import RawEvent
-from bus.function import Function
-from bus.ids import entry_ms, run_id
-from bus.observe.signals import Signals
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.admit import Applicant, admit
-from checkpoint.begin import begun_event
-from consumers import cancels, rules
-from consumers.bell import Bell
-from consumers.cancels import Cancels
-from consumers.capacity import Capacity
-from consumers.delivery import Delivery
-from consumers.executor import Executor
-from consumers.exits import Exits
-from consumers.heard import Heard
-from consumers.places import SharedPlaces
-from consumers.quiet import outside
+from stepstream.bus import codec
+from stepstream.bus.durations import milliseconds
+from stepstream.bus.event import RawEvent
+from stepstream.bus.function import Function
+from stepstream.bus.ids import entry_ms, run_id
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.admit import Applicant, admit
+from stepstream.checkpoint.begin import begun_event
+from stepstream.consumers import cancels, rules
+from stepstream.consumers.bell import Bell
+from stepstream.consumers.cancels import Cancels
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Delivery
+from stepstream.consumers.executor import Executor
+from stepstream.consumers.exits import Exits
+from stepstream.consumers.heard import Heard
+from stepstream.consumers.places import SharedPlaces
+from stepstream.consumers.quiet import outside
 
 AT_ONCE = 200
 TOGETHER = 50

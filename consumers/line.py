@@ -6,8 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from consumers.capacity import Capacity
-from consumers.delivery import Delivery
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Delivery
 
 LONGEST_S = 1.0
 

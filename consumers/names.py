@@ -7,13 +7,13 @@ registered, so nothing is missed between two looks (why B11).
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from bus import codec
-from bus.function import Function
-from bus.observe.signals import Signals
-from bus.wire import keys
-from bus.wire.retry import patiently
-from bus.wire.wire import Wire
-from consumers.failing import Failing
+from stepstream.bus import codec
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.failing import Failing
 
 LOOK_EVERY_S = 1.0
 

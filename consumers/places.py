@@ -9,16 +9,16 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from bus.errors import BusError
-from bus.function import Function
-from bus.observe.signals import Signals
-from bus.wire import keys
-from bus.wire.leases import Leases, Place
-from bus.wire.retry import patiently
-from bus.wire.wire import Wire
-from consumers.delivery import Delivery
-from consumers.failing import tell
-from consumers.quiet import outside
+from stepstream.bus.errors import BusError
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.leases import Leases, Place
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.delivery import Delivery
+from stepstream.consumers.failing import tell
+from stepstream.consumers.quiet import outside
 
 
 class SharedPlaces:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-from bus.observe.signals import Signals
-from bus.wire.wire import Wire
-from checkpoint.pop import pop
-from consumers.bell import Bell
-from consumers.capacity import Capacity
-from consumers.delivery import Source
-from consumers.executor import Executor
-from consumers.failing import Failing
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.pop import pop
+from stepstream.consumers.bell import Bell
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Source
+from stepstream.consumers.executor import Executor
+from stepstream.consumers.failing import Failing
 
 LOOK_EVERY_S = 1.0
 AT_ONCE = 50

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from consumers.harness import Harness
+    from stepstream.consumers.harness import Harness
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def harness(request: pytest.FixtureRequest) -> "Callable[..., Harness]":
     """Return what makes a Harness: `async with harness(app) as bus:`."""
-    from consumers.harness import Harness
+    from stepstream.consumers.harness import Harness
 
     url: str | None = request.config.getoption("--bus-url")
     return partial(Harness, url=url, flush=url is not None)

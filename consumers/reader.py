@@ -4,19 +4,19 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from bus.errors import BusError, GroupMissing, StoreUnavailable
-from bus.failpoints import reached
-from bus.observe.signals import Signals
-from bus.wire.pipeline import Pipe
-from bus.wire.retry import Tries
-from bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK
-from bus.wire.streams import ensure_group, fields_of
-from bus.wire.wire import Wire
-from consumers.arrivals import Arrivals
-from consumers.capacity import Capacity
-from consumers.delivery import Delivery, Source
-from consumers.exits import Exits
-from consumers.failing import Failing
+from stepstream.bus.errors import BusError, GroupMissing, StoreUnavailable
+from stepstream.bus.failpoints import reached
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.pipeline import Pipe
+from stepstream.bus.wire.retry import Tries
+from stepstream.bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK
+from stepstream.bus.wire.streams import ensure_group, fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.arrivals import Arrivals
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Delivery, Source
+from stepstream.consumers.exits import Exits
+from stepstream.consumers.failing import Failing
 
 BLOCK_MS = 2_000
 _AGAIN_S = 1.0

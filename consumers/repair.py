@@ -9,11 +9,11 @@ import random
 import time
 from collections.abc import AsyncGenerator
 
-from bus.observe.signals import Signals
-from bus.wire.fitness import Finding, watch
-from bus.wire.wire import Wire
-from checkpoint.check import Unheld, active, repair, unheld
-from consumers.failing import Failing
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.fitness import Finding, watch
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.check import Unheld, active, repair, unheld
+from stepstream.consumers.failing import Failing
 
 LOOK_EVERY_S = 5.0
 EVERY_S = 60.0

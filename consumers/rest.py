@@ -9,15 +9,15 @@ import contextvars
 import heapq
 from typing import Any, Protocol
 
-from bus.errors import BusError, StoreError, StoreUnavailable
-from bus.function import Function
-from bus.observe.signals import RunParked, Signals
-from bus.wire.wire import Wire
-from checkpoint.memo import Failure, Memo, Open
-from checkpoint.owned import Owned, Word
-from checkpoint.park import park
-from consumers import quiet
-from consumers.settle import Settle
+from stepstream.bus.errors import BusError, StoreError, StoreUnavailable
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import RunParked, Signals
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.memo import Failure, Memo, Open
+from stepstream.checkpoint.owned import Owned, Word
+from stepstream.checkpoint.park import park
+from stepstream.consumers import quiet
+from stepstream.consumers.settle import Settle
 
 UNKNOWN_WAIT_S = 0.25
 GIVEN_UP_WAIT_S = 60.0

@@ -4,13 +4,13 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from bus import files
-from bus.errors import ConfigError, StoreUnavailable
-from bus.observe.signals import Signals
-from bus.wire.fitness import clients
-from bus.wire.retry import pause
-from bus.wire.wire import Wire
-from consumers.reader import Reader
+from stepstream.bus import files
+from stepstream.bus.errors import ConfigError, StoreUnavailable
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.fitness import clients
+from stepstream.bus.wire.retry import pause
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.reader import Reader
 
 BESIDE = 3
 """Connections of a worker beside its readers': for commands, for big reads, for the leases."""

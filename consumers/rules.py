@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from bus import codec
-from bus.expression import compiled
-from bus.flow import MOST_PRIORITY_S, Flow
-from bus.function import Function
-from bus.ids import run_id
-from checkpoint.admit import Applicant
+from stepstream.bus import codec
+from stepstream.bus.expression import compiled
+from stepstream.bus.flow import MOST_PRIORITY_S, Flow
+from stepstream.bus.function import Function
+from stepstream.bus.ids import run_id
+from stepstream.checkpoint.admit import Applicant
 
 _LONGEST_KEY = 200
 _WHERE = "a limit"  # each was checked when its function was declared

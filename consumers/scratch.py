@@ -9,7 +9,7 @@ import signal
 from collections.abc import Generator
 from functools import cache
 
-from bus.errors import ConfigError
+from stepstream.bus.errors import ConfigError
 
 _DATABASES = 64
 

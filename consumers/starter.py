@@ -9,24 +9,24 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bus import codec
-from bus.event import RawEvent
-from bus.failpoints import reached
-from bus.function import Function
-from bus.ids import entry_ms, run_id, token
-from bus.observe.signals import RunEnded, Signals
-from bus.wire.leases import consumer_worker
-from bus.wire.wire import Wire
-from checkpoint.begin import begun_event
-from checkpoint.start import Asked, Started, load_memos, start
-from consumers import cancels
-from consumers.capacity import Capacity
-from consumers.delivery import Delivery
-from consumers.exits import Exit, Exits
-from consumers.failing import FAILED
-from consumers.heard import Heard
-from consumers.line import Line
-from consumers.quiet import outside
+from stepstream.bus import codec
+from stepstream.bus.event import RawEvent
+from stepstream.bus.failpoints import reached
+from stepstream.bus.function import Function
+from stepstream.bus.ids import entry_ms, run_id, token
+from stepstream.bus.observe.signals import RunEnded, Signals
+from stepstream.bus.wire.leases import consumer_worker
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.begin import begun_event
+from stepstream.checkpoint.start import Asked, Started, load_memos, start
+from stepstream.consumers import cancels
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Delivery
+from stepstream.consumers.exits import Exit, Exits
+from stepstream.consumers.failing import FAILED
+from stepstream.consumers.heard import Heard
+from stepstream.consumers.line import Line
+from stepstream.consumers.quiet import outside
 
 Made = Callable[[Function, str, RawEvent], None]
 Go = Callable[[Delivery, RawEvent | None, Asked, Started], None]

@@ -7,7 +7,7 @@ import contextvars
 import sys
 from typing import Any
 
-from bus.errors import NonRetriable
+from stepstream.bus.errors import NonRetriable
 
 MAX_STEP_ID = 256
 

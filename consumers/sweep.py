@@ -4,10 +4,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
-from bus.durations import in_words
-from bus.observe.signals import Signals
-from bus.wire.wire import Wire
-from checkpoint.retention import (
+from stepstream.bus.durations import in_words
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.retention import (
     TRIM_AT_ONCE,
     Trimmed,
     forget_workers,
@@ -17,8 +17,8 @@ from checkpoint.retention import (
     trim_events,
     try_lines_again,
 )
-from checkpoint.waits import GROUP, end_waits
-from consumers.failing import Failing
+from stepstream.checkpoint.waits import GROUP, end_waits
+from stepstream.consumers.failing import Failing
 
 EVERY_S = 60.0
 _FIRST_S = 5.0

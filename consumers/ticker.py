@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 
-from bus.cron import Cron
-from bus.observe.signals import Signals
-from bus.wire.wire import Wire
-from consumers.failing import Failing
-from producers.cron import tick
+from stepstream.bus.cron import Cron
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.failing import Failing
+from stepstream.producers.cron import tick
 
 _LONGEST_S = 30.0
 _AGAIN_S = 1.0

@@ -6,10 +6,10 @@ Sleeps until the earliest due it knows of: its own parks tell it, others' are se
 import asyncio
 import time
 
-from bus.observe.signals import Signals
-from bus.wire.wire import Wire
-from checkpoint.resolve import fire_timers
-from consumers.failing import Failing
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.resolve import fire_timers
+from stepstream.consumers.failing import Failing
 
 _LOOK_EVERY_S = 1.0
 

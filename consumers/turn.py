@@ -14,26 +14,25 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from msgspec import Raw
-
-from bus.errors import BusError, NonRetriable
-from bus.event import RawEvent
-from bus.function import Function
-from bus.observe.signals import Signals, StepSaved
-from bus.wire.wire import Wire
-from checkpoint.end import Leaves
-from checkpoint.memo import Failure, Memo, Open
-from checkpoint.owned import Owned, Word
-from checkpoint.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
-from checkpoint.start import Started
-from consumers.atwork import AtWork
-from consumers.bodies import Bodies
-from consumers.delivery import Delivery
-from consumers.errands import Errands
-from consumers.failing import FAILED
-from consumers.interrupts import TurnOver
-from consumers.progress import Progress
-from consumers.rest import Rest
-from consumers.stepids import StepIds
+from stepstream.bus.errors import BusError, NonRetriable
+from stepstream.bus.event import RawEvent
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import Signals, StepSaved
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.end import Leaves
+from stepstream.checkpoint.memo import Failure, Memo, Open
+from stepstream.checkpoint.owned import Owned, Word
+from stepstream.checkpoint.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
+from stepstream.checkpoint.start import Started
+from stepstream.consumers.atwork import AtWork
+from stepstream.consumers.bodies import Bodies
+from stepstream.consumers.delivery import Delivery
+from stepstream.consumers.errands import Errands
+from stepstream.consumers.failing import FAILED
+from stepstream.consumers.interrupts import TurnOver
+from stepstream.consumers.progress import Progress
+from stepstream.consumers.rest import Rest
+from stepstream.consumers.stepids import StepIds
 
 Parting = Literal["parked", "changed", "cancelled", "over", "lost", "absent", "given back", "abandoned"]
 """How a turn ended, if not by its handler.

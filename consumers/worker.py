@@ -13,45 +13,44 @@ from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
-
-from bus.bus import Bus
-from bus.durations import in_words
-from bus.errors import BusError, ConfigError, StoreUnavailable
-from bus.function import Function
-from bus.observe.signals import Signals
-from bus.settings import Settings, read
-from bus.wire import keys
-from bus.wire.fitness import at_boot, refuse
-from bus.wire.leases import Lease, Leases
-from bus.wire.registry import check_format, register
-from bus.wire.retry import patiently
-from bus.wire.streams import Publisher, ensure_group
-from bus.wire.wire import Wire
-from checkpoint.crash import take_back_crashes
-from checkpoint.waits import GROUP as WAITS
-from consumers import quiet
-from consumers.arrivals import Arrivals
-from consumers.bell import Bell
-from consumers.cancels import Cancels, group
-from consumers.capacity import Capacity
-from consumers.claimer import Claimer
-from consumers.courier import Courier
-from consumers.delivery import Delivery, Source
-from consumers.errands import Errands
-from consumers.executor import Executor
-from consumers.exits import Exits
-from consumers.failing import Failing, tell
-from consumers.heard import Heard
-from consumers.intake import Intake
-from consumers.names import Names
-from consumers.places import SharedPlaces
-from consumers.popper import Popper
-from consumers.reader import Reader
-from consumers.repair import Repair
-from consumers.room import Room
-from consumers.sweep import Sweep
-from consumers.ticker import Ticker
-from consumers.timers import Timers
+from stepstream.bus.bus import Bus
+from stepstream.bus.durations import in_words
+from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.settings import Settings, read
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.fitness import at_boot, refuse
+from stepstream.bus.wire.leases import Lease, Leases
+from stepstream.bus.wire.registry import check_format, register
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.streams import Publisher, ensure_group
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.crash import take_back_crashes
+from stepstream.checkpoint.waits import GROUP as WAITS
+from stepstream.consumers import quiet
+from stepstream.consumers.arrivals import Arrivals
+from stepstream.consumers.bell import Bell
+from stepstream.consumers.cancels import Cancels, group
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.claimer import Claimer
+from stepstream.consumers.courier import Courier
+from stepstream.consumers.delivery import Delivery, Source
+from stepstream.consumers.errands import Errands
+from stepstream.consumers.executor import Executor
+from stepstream.consumers.exits import Exits
+from stepstream.consumers.failing import Failing, tell
+from stepstream.consumers.heard import Heard
+from stepstream.consumers.intake import Intake
+from stepstream.consumers.names import Names
+from stepstream.consumers.places import SharedPlaces
+from stepstream.consumers.popper import Popper
+from stepstream.consumers.reader import Reader
+from stepstream.consumers.repair import Repair
+from stepstream.consumers.room import Room
+from stepstream.consumers.sweep import Sweep
+from stepstream.consumers.ticker import Ticker
+from stepstream.consumers.timers import Timers
 
 
 class Worker:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
-from bus.wire import keys
+from stepstream.bus.wire import keys
 
 PAGE = Path(__file__).parent / "keys.md"
 

@@ -18,10 +18,10 @@ from typing import Any
 import httpx2
 import redis
 from rich.console import Console
+from stepstream.bus.durations import in_words
+from stepstream.web.embedded import running_url
 
-from bus.durations import in_words
 from examples.plushify import credits_key, photo
-from web.embedded import running_url
 
 USERS = ("ada", "ben")
 FUNCTION = "plushify-generate-plushie"
@@ -129,7 +129,7 @@ def main() -> int:
     arguments.add_argument("--port", default=os.environ.get("PORT", "8288"))
     options = arguments.parse_args()
     address = f"http://127.0.0.1:{options.port}"
-    command = [sys.executable, "-m", "bus", "dev", "examples.plushify:app", "--port", options.port]
+    command = [sys.executable, "-m", "stepstream", "dev", "examples.plushify:app", "--port", options.port]
     # Its own session: Ctrl-C reaches it through us, once.
     dev = subprocess.Popen(command, start_new_session=True)
     try:

@@ -5,13 +5,12 @@ import sys
 from typing import Annotated, Any
 
 import typer
-
-from bus.bus import Bus, NewEvent
-from bus.errors import ConfigError, EventInvalid
-from bus.wire.once import once
-from bus.wire.outcomes import Outcome, outcomes
-from bus.wire.streams import Stored
-from bus.wire.wire import Wire
+from stepstream.bus.bus import Bus, NewEvent
+from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.outcomes import Outcome, outcomes
+from stepstream.bus.wire.streams import Stored
+from stepstream.bus.wire.wire import Wire
 
 
 def send(

@@ -10,16 +10,15 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
-
-from bus import codec
-from bus.cron import Cron
-from bus.durations import in_words
-from bus.event import RawEvent
-from bus.failpoints import reached
-from bus.ids import run_id
-from bus.observe.signals import Signals
-from bus.wire import keys
-from bus.wire.wire import Wire
+from stepstream.bus import codec
+from stepstream.bus.cron import Cron
+from stepstream.bus.durations import in_words
+from stepstream.bus.event import RawEvent
+from stepstream.bus.failpoints import reached
+from stepstream.bus.ids import run_id
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
 
 TICK = "bus/cron.tick"
 SILENT_MS = 300_000

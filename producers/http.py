@@ -7,13 +7,12 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-
-from bus.errors import BusError, EventInvalid
-from bus.event import Outgoing
-from bus.settings import Settings
-from bus.wire.streams import Publisher, PublishFailed
-from producers.ingest import events_of
-from producers.strict import Malformed
+from stepstream.bus.errors import BusError, EventInvalid
+from stepstream.bus.event import Outgoing
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire.streams import Publisher, PublishFailed
+from stepstream.producers.ingest import events_of
+from stepstream.producers.strict import Malformed
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 BODY_WITHIN_S = 30.0

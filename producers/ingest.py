@@ -4,12 +4,11 @@ from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
-
-from bus import codec
-from bus.errors import EventInvalid
-from bus.event import MAX_EVENTS, Outgoing, check_id, check_name, check_size, check_ts
-from bus.ids import ulid
-from producers.strict import parse
+from stepstream.bus import codec
+from stepstream.bus.errors import EventInvalid
+from stepstream.bus.event import MAX_EVENTS, Outgoing, check_id, check_name, check_size, check_ts
+from stepstream.bus.ids import ulid
+from stepstream.producers.strict import parse
 
 
 class _Received(msgspec.Struct):

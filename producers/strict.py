@@ -10,10 +10,9 @@ from math import isfinite
 from typing import Any, TypeVar, cast
 
 import msgspec
-
-from bus import codec
-from bus.errors import EventInvalid
-from bus.event import invalid
+from stepstream.bus import codec
+from stepstream.bus.errors import EventInvalid
+from stepstream.bus.event import invalid
 
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 A suite that passes with a rule removed does not test the rule. Prints a table; exit code 1 when a mutant lives.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parent.parent
+FOLDERS = ("bus", "checkpoint", "producers", "consumers", "web")
+LEFT_OUT = (".venv", ".git", ".bus", "build", "__pycache__", "*.egg-info")
 LUA = "bus/wire/lua/"
 SCRIPTS = ["tests/redis/test_scripts.py"]
 ARRIVE = ["tests/redis/test_arrive.py"]
@@ -118,7 +121,9 @@ def killed(mutant: Mutant) -> tuple[bool, str]:
     """Return whether the tests failed with the mutation in place, and their last line."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tree"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", ".bus", "__pycache__", "*.egg-info"))
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        for folder_of_ours in FOLDERS:  # so that the copy imports itself, not what is installed
+            (copy / "stepstream" / folder_of_ours).symlink_to(copy / folder_of_ours)
         target = copy / mutant.file
         text = target.read_text()
         if text.count(mutant.old) != 1:
@@ -127,7 +132,15 @@ def killed(mutant: Mutant) -> tuple[bool, str]:
             )
         target.write_text(text.replace(mutant.old, mutant.new))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *mutant.tests]
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=400, check=False)
+        done = subprocess.run(
+            command,
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy)},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
         told = [
             line
             for line in done.stdout.splitlines()

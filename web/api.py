@@ -3,17 +3,16 @@
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-
-from bus import codec
-from bus.durations import milliseconds
-from bus.errors import ConfigError
-from bus.wire.registry import function_of, functions
-from checkpoint.find import get, wait_for_end
-from checkpoint.history import STATUSES, counts, steps
-from checkpoint.lines import lines
-from checkpoint.listing import list_runs
-from web.answers import value
-from web.store import wire_of
+from stepstream.bus import codec
+from stepstream.bus.durations import milliseconds
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.wire.registry import function_of, functions
+from stepstream.checkpoint.find import get, wait_for_end
+from stepstream.checkpoint.history import STATUSES, counts, steps
+from stepstream.checkpoint.lines import lines
+from stepstream.checkpoint.listing import list_runs
+from stepstream.web.answers import value
+from stepstream.web.store import wire_of
 
 MOST = 1_000
 LONGEST_WAIT_MS = 300_000

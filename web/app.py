@@ -9,15 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
-
-from bus import settings
-from bus.bus import Bus
-from bus.errors import BusError
-from producers import http
-from web import actions, answers, api, health, pages
-from web.door import Door
-from web.hosts import Hosts
-from web.store import Store
+from stepstream.bus import settings
+from stepstream.bus.bus import Bus
+from stepstream.bus.errors import BusError
+from stepstream.producers import http
+from stepstream.web import actions, answers, api, health, pages
+from stepstream.web.door import Door
+from stepstream.web.hosts import Hosts
+from stepstream.web.store import Store
 
 
 class Site(Starlette):
@@ -39,7 +38,7 @@ class Site(Starlette):
                 *api.routes,
                 *health.routes,
                 *pages.routes,
-                Mount("/static", StaticFiles(directory=str(files("web") / "static")), name="static"),
+                Mount("/static", StaticFiles(directory=str(files("stepstream.web") / "static")), name="static"),
             ],
             middleware=[Middleware(Door, hosts=Hosts([*configured.allow_hosts, *hosts]))],
             exception_handlers={HTTPException: answers.not_routed, BusError: answers.refused},

@@ -9,16 +9,15 @@ from typing import Annotated
 
 import typer
 import uvloop
-
-from bus import settings
-from bus.address import address
-from bus.loading import load
-from bus.observe import log
-from bus.settings import Settings
-from web.app import create_app
-from web.dev import WorkerChild, run
-from web.embedded import embedded
-from web.serving import check_address, server
+from stepstream.bus import settings
+from stepstream.bus.address import address
+from stepstream.bus.loading import load
+from stepstream.bus.observe import log
+from stepstream.bus.settings import Settings
+from stepstream.web.app import create_app
+from stepstream.web.dev import WorkerChild, run
+from stepstream.web.embedded import embedded
+from stepstream.web.serving import check_address, server
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]

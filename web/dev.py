@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
+from stepstream.web.serving import Server
 from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVariableType]
-
-from web.serving import Server
 
 _log = structlog.get_logger("dev")
 
@@ -23,7 +22,7 @@ class WorkerChild:
         self._command = [
             sys.executable,
             "-m",
-            "bus",
+            "stepstream",
             "worker",
             *apps,
             "--concurrency",

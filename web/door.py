@@ -4,11 +4,10 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from bus.ids import token
-from web import answers
-from web.hosts import Hosts
-from web.paths import enter
+from stepstream.bus.ids import token
+from stepstream.web import answers
+from stepstream.web.hosts import Hosts
+from stepstream.web.paths import enter
 
 _log = structlog.get_logger("web")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

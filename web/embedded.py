@@ -7,7 +7,7 @@ import socket
 from collections.abc import Generator
 from pathlib import Path
 
-from bus.errors import ConfigError
+from stepstream.bus.errors import ConfigError
 
 _NOTE = "server.json"
 

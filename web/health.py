@@ -3,10 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-
-from bus.errors import BusError
-from bus.wire.fitness import evicts
-from web.store import wire_of
+from stepstream.bus.errors import BusError
+from stepstream.bus.wire.fitness import evicts
+from stepstream.web.store import wire_of
 
 
 async def _health(_request: Request) -> Response:

@@ -9,22 +9,21 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-
-from bus.clock import now_ms
-from bus.wire import keys
-from bus.wire.registry import function_of, functions, workers
-from checkpoint.find import get
-from checkpoint.history import counts, steps
-from checkpoint.lines import lines
-from checkpoint.listing import list_runs
-from web import views
-from web.paths import root
-from web.store import wire_of
+from stepstream.bus.clock import now_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.registry import function_of, functions, workers
+from stepstream.checkpoint.find import get
+from stepstream.checkpoint.history import counts, steps
+from stepstream.checkpoint.lines import lines
+from stepstream.checkpoint.listing import list_runs
+from stepstream.web import views
+from stepstream.web.paths import root
+from stepstream.web.store import wire_of
 
 LATEST = 50
 
 _templates = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(str(files("web") / "templates")),
+    loader=jinja2.FileSystemLoader(str(files("stepstream.web") / "templates")),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,

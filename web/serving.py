@@ -5,11 +5,10 @@ import socket
 from collections.abc import Generator, Sequence
 
 import uvicorn
-
-from bus import settings
-from bus.bus import Bus
-from bus.errors import ConfigError
-from web.app import Site, create_app
+from stepstream.bus import settings
+from stepstream.bus.bus import Bus
+from stepstream.bus.errors import ConfigError
+from stepstream.web.app import Site, create_app
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 

@@ -4,10 +4,9 @@ import asyncio
 
 import structlog
 from starlette.requests import Request
-
-from bus.settings import Settings
-from bus.wire.streams import Publisher
-from bus.wire.wire import Wire
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire.streams import Publisher
+from stepstream.bus.wire.wire import Wire
 
 
 class Store:

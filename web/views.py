@@ -6,12 +6,11 @@ from urllib.parse import unquote
 
 import msgspec
 from msgspec import Raw
-
-from bus import codec
-from bus.durations import in_words
-from bus.wire.registry import Registered
-from checkpoint.history import Run, StepView
-from checkpoint.lines import Held, Line, Lines
+from stepstream.bus import codec
+from stepstream.bus.durations import in_words
+from stepstream.bus.wire.registry import Registered
+from stepstream.checkpoint.history import Run, StepView
+from stepstream.checkpoint.lines import Held, Line, Lines
 
 SHOWN_CHARS = 16_384
 """How much of a payload a page shows; the rest is in the API."""

@@ -5,10 +5,9 @@ import sys
 from typing import Any
 
 import structlog
-
-from bus.durations import in_words
-from bus.observe.signals import AttemptFailed, Noticed, RunEnded, RunParked, Signals
-from bus.settings import Settings
+from stepstream.bus.durations import in_words
+from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, RunParked, Signals
+from stepstream.bus.settings import Settings
 
 
 def configure(settings: Settings) -> None:

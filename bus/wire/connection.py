@@ -14,10 +14,9 @@ import redis.connection as thread_connection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-
-from bus.address import Address
-from bus.errors import RightMissing, StoreUnavailable
-from bus.wire.refusals import translated
+from stepstream.bus.address import Address
+from stepstream.bus.errors import RightMissing, StoreUnavailable
+from stepstream.bus.wire.refusals import translated
 
 
 async def opened(

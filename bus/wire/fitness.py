@@ -10,15 +10,14 @@ import time
 from typing import Literal
 
 import msgspec
-
-from bus.address import Address
-from bus.clock import now_ms
-from bus.durations import in_words
-from bus.errors import ConfigError, GroupMissing, RightMissing, StoreError, StoreUnavailable
-from bus.wire import keys
-from bus.wire.retry import patiently
-from bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCRIPT_LOAD
-from bus.wire.wire import Wire
+from stepstream.bus.address import Address
+from stepstream.bus.clock import now_ms
+from stepstream.bus.durations import in_words
+from stepstream.bus.errors import ConfigError, GroupMissing, RightMissing, StoreError, StoreUnavailable
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCRIPT_LOAD
+from stepstream.bus.wire.wire import Wire
 
 REDIS_FLOOR, VALKEY_FLOOR = (7, 0), (7, 2)
 LISTPACK_VALUE = 1_024

@@ -15,15 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
-
-from bus.address import address
-from bus.errors import StoreUnavailable
-from bus.settings import Settings
-from bus.wire import connection, keys
-from bus.wire.bounds import parts
-from bus.wire.refusals import translated
-from bus.wire.scripts import all_scripts
-from bus.wire.serverclock import ServerClock, boot
+from stepstream.bus.address import address
+from stepstream.bus.errors import StoreUnavailable
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import connection, keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.refusals import translated
+from stepstream.bus.wire.scripts import all_scripts
+from stepstream.bus.wire.serverclock import ServerClock, boot
 
 _log = structlog.get_logger("lease")
 _BEAT_S = 1.0

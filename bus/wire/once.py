@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from bus import settings
-from bus.wire.wire import Wire
+from stepstream.bus import settings
+from stepstream.bus.wire.wire import Wire
 
 R = TypeVar("R")
 

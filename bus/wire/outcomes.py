@@ -4,13 +4,12 @@ import asyncio
 import time
 
 import msgspec
-
-from bus.ids import entry_ms, run_id
-from bus.trigger import covers
-from bus.wire import keys
-from bus.wire.registry import functions
-from bus.wire.streams import stands
-from bus.wire.wire import Wire
+from stepstream.bus.ids import entry_ms, run_id
+from stepstream.bus.trigger import covers
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.registry import functions
+from stepstream.bus.wire.streams import stands
+from stepstream.bus.wire.wire import Wire
 
 ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
 """The statuses a run never leaves."""

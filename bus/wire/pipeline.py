@@ -14,14 +14,13 @@ from functools import partial
 from typing import Any, cast
 
 import hiredis
-
-from bus.address import Address
-from bus.errors import RightMissing, StoreUnavailable
-from bus.wire import connection, keys
-from bus.wire.refusals import ELSEWHERE, translated
-from bus.wire.retry import Pace
-from bus.wire.rights import CLIENT_SETNAME, SCRIPT_LOAD, Right, Rights
-from bus.wire.trouble import Trouble
+from stepstream.bus.address import Address
+from stepstream.bus.errors import RightMissing, StoreUnavailable
+from stepstream.bus.wire import connection, keys
+from stepstream.bus.wire.refusals import ELSEWHERE, translated
+from stepstream.bus.wire.retry import Pace
+from stepstream.bus.wire.rights import CLIENT_SETNAME, SCRIPT_LOAD, Right, Rights
+from stepstream.bus.wire.trouble import Trouble
 
 Argument = str | bytes | int | float
 Reply = Any

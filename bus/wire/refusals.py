@@ -6,7 +6,7 @@ heard of (a proxy's, a hosted server's), is a state to live through.
 
 import re
 
-from bus.errors import BusError, GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
+from stepstream.bus.errors import BusError, GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
 
 ELSEWHERE = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "NOREPLICAS", "NOAUTH"})
 """Said by who is not, or not any more, the server that serves us: its address may lead to another by now."""

@@ -3,15 +3,14 @@
 import contextlib
 
 import msgspec
-
-from bus import codec
-from bus.errors import ConfigError, FunctionNotFound
-from bus.function import Function
-from bus.wire import keys
-from bus.wire.bounds import parts
-from bus.wire.retry import patiently
-from bus.wire.serverclock import FAR
-from bus.wire.wire import Wire
+from stepstream.bus import codec
+from stepstream.bus.errors import ConfigError, FunctionNotFound
+from stepstream.bus.function import Function
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.serverclock import FAR
+from stepstream.bus.wire.wire import Wire
 
 FORMAT = 2
 """The store's format. A worker refuses any other: what an entry, a run or a memo says is read in one way only."""

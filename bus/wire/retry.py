@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
-from bus.errors import StoreUnavailable
+from stepstream.bus.errors import StoreUnavailable
 
 R = TypeVar("R")
 

@@ -8,9 +8,8 @@ from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
-
-from bus.errors import RightMissing, StoreError
-from bus.wire.trouble import Notice
+from stepstream.bus.errors import RightMissing, StoreError
+from stepstream.bus.wire.trouble import Notice
 
 
 class Right(msgspec.Struct, frozen=True):

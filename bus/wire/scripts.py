@@ -30,7 +30,7 @@ class Script:
 @cache
 def all_scripts() -> dict[str, Script]:
     """Return every script by name."""
-    folder = files("bus.wire") / "lua"
+    folder = files("stepstream.bus.wire") / "lua"
     fragments = {
         path.name.removesuffix(".lua"): path.read_text()
         for path in (folder / "fragments").iterdir()

@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-
-from bus import codec
-from bus.clock import now_ms
-from bus.errors import GroupMissing, ScriptMissing, StoreError, StoreUnavailable
-from bus.event import LATEST_MS, Outgoing, RawEvent
-from bus.failpoints import reached
-from bus.ids import entry_ms, entry_place
-from bus.wire import keys
-from bus.wire.bounds import parts
-from bus.wire.pipeline import Argument
-from bus.wire.retry import patiently
-from bus.wire.wire import Wire
+from stepstream.bus import codec
+from stepstream.bus.clock import now_ms
+from stepstream.bus.errors import GroupMissing, ScriptMissing, StoreError, StoreUnavailable
+from stepstream.bus.event import LATEST_MS, Outgoing, RawEvent
+from stepstream.bus.failpoints import reached
+from stepstream.bus.ids import entry_ms, entry_place
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.pipeline import Argument
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.wire import Wire
 
 PATIENCE_S = 10.0
 """How long a publisher waits for Redis before it tells its caller."""

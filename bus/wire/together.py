@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
-from bus.errors import BusError
-from bus.wire.pipeline import Argument, Reply
-from bus.wire.refusals import translated
+from stepstream.bus.errors import BusError
+from stepstream.bus.wire.pipeline import Argument, Reply
+from stepstream.bus.wire.refusals import translated
 
 MOST = 50
 """Items of one call: what is saved by sharing is saved by then, and the server is not held up longer than 2 ms."""

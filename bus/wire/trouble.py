@@ -8,7 +8,7 @@ import math
 import time
 from typing import NoReturn, Protocol
 
-from bus.errors import RightMissing, StoreUnavailable
+from stepstream.bus.errors import RightMissing, StoreUnavailable
 
 CALM_S = 2.0
 """How long nothing may be refused or break before the trouble is over: connections come back one by one."""

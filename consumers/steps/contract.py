@@ -4,18 +4,18 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from bus.durations import milliseconds, moment_ms
-from bus.errors import EventInvalid, NonRetriable
-from bus.event import EventData, NewEvent
-from bus.retry import Retry
-from bus.step import Callee, Fetched, Step
-from checkpoint.signals import send_signal
-from consumers.steps.invoke import invoke
-from consumers.steps.run import run_step
-from consumers.steps.send import send_event
-from consumers.steps.sleep import sleep_step
-from consumers.steps.wait import LONGEST_MS, wait_for_event, wait_for_signal
-from consumers.turn import Turn
+from stepstream.bus.durations import milliseconds, moment_ms
+from stepstream.bus.errors import EventInvalid, NonRetriable
+from stepstream.bus.event import EventData, NewEvent
+from stepstream.bus.retry import Retry
+from stepstream.bus.step import Callee, Fetched, Step
+from stepstream.checkpoint.signals import send_signal
+from stepstream.consumers.steps.invoke import invoke
+from stepstream.consumers.steps.run import run_step
+from stepstream.consumers.steps.send import send_event
+from stepstream.consumers.steps.sleep import sleep_step
+from stepstream.consumers.steps.wait import LONGEST_MS, wait_for_event, wait_for_signal
+from stepstream.consumers.turn import Turn
 
 
 class TurnStep(Step):

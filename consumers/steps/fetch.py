@@ -6,11 +6,10 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx2
-
-from bus import codec
-from bus.codec import NotJson
-from bus.errors import NonRetriable, RetryAfter
-from bus.step import Fetched
+from stepstream.bus import codec
+from stepstream.bus.codec import NotJson
+from stepstream.bus.errors import NonRetriable, RetryAfter
+from stepstream.bus.step import Fetched
 
 _LATER = frozenset({429, 503})
 MAX_BODY = 3 * 1024 * 1024

@@ -3,18 +3,17 @@
 from typing import Any
 
 from msgspec import Raw
-
-from bus import codec
-from bus.errors import EventInvalid, FunctionNotFound, NonRetriable, StepFailed
-from bus.event import RawEvent, as_data
-from bus.ids import run_id
-from bus.step import Callee
-from bus.wire.registry import function_of
-from checkpoint.begin import begin
-from checkpoint.invoke import INVOKED
-from checkpoint.memo import Failure, Memo
-from consumers.steps.waiting import waiting
-from consumers.turn import Turn
+from stepstream.bus import codec
+from stepstream.bus.errors import EventInvalid, FunctionNotFound, NonRetriable, StepFailed
+from stepstream.bus.event import RawEvent, as_data
+from stepstream.bus.ids import run_id
+from stepstream.bus.step import Callee
+from stepstream.bus.wire.registry import function_of
+from stepstream.checkpoint.begin import begin
+from stepstream.checkpoint.invoke import INVOKED
+from stepstream.checkpoint.memo import Failure, Memo
+from stepstream.consumers.steps.waiting import waiting
+from stepstream.consumers.turn import Turn
 
 
 async def invoke(turn: Turn, step: str, function: Callee | str, data: Any, timeout_ms: int) -> Any:

@@ -9,17 +9,16 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import msgspec
-
-from bus import codec
-from bus.codec import NotJson
-from bus.errors import NonRetriable, RetryAfter, StepFailed
-from bus.failpoints import reached
-from bus.observe.signals import AttemptFailed
-from bus.retry import Retry, asked_delay_ms, of
-from checkpoint.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
-from consumers.stepids import in_body
-from consumers.steps.waiting import give_up, waiting
-from consumers.turn import Turn
+from stepstream.bus import codec
+from stepstream.bus.codec import NotJson
+from stepstream.bus.errors import NonRetriable, RetryAfter, StepFailed
+from stepstream.bus.failpoints import reached
+from stepstream.bus.observe.signals import AttemptFailed
+from stepstream.bus.retry import Retry, asked_delay_ms, of
+from stepstream.checkpoint.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
+from stepstream.consumers.stepids import in_body
+from stepstream.consumers.steps.waiting import give_up, waiting
+from stepstream.consumers.turn import Turn
 
 
 async def run_step(

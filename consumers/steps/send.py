@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 
-from bus import codec
-from bus.bus import outgoing
-from bus.errors import EventInvalid, NonRetriable
-from bus.event import EventData, NewEvent, Outgoing
-from bus.failpoints import reached
-from bus.wire.retry import patiently
-from consumers.turn import Turn
+from stepstream.bus import codec
+from stepstream.bus.bus import outgoing
+from stepstream.bus.errors import EventInvalid, NonRetriable
+from stepstream.bus.event import EventData, NewEvent, Outgoing
+from stepstream.bus.failpoints import reached
+from stepstream.bus.wire.retry import patiently
+from stepstream.consumers.turn import Turn
 
 
 async def send_event(turn: Turn, step: str, events: Sequence[EventData | NewEvent]) -> list[str]:

@@ -1,7 +1,7 @@
 """Sleep: a wait for a moment. The due is noted with the server's clock; a replay never waits longer."""
 
-from consumers.steps.waiting import waiting
-from consumers.turn import Turn
+from stepstream.consumers.steps.waiting import waiting
+from stepstream.consumers.turn import Turn
 
 
 async def sleep_step(turn: Turn, step: str, due: str) -> None:

@@ -9,23 +9,22 @@ from functools import partial
 from typing import Any
 
 import msgspec
-
-from bus import codec
-from bus.answer import answers, value_at
-from bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
-from bus.event import EventData, RawEvent
-from bus.expression import compiled
-from bus.flow import PATH
-from bus.ids import ulid_ms
-from bus.wire import keys
-from bus.wire.retry import patiently
-from checkpoint.memo import Failure, Memo
-from checkpoint.names import Holder
-from checkpoint.order import added_at, begun_before
-from checkpoint.signals import check_signal, give_signal, take_signal
-from checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
-from consumers.steps.waiting import waiting
-from consumers.turn import Turn
+from stepstream.bus import codec
+from stepstream.bus.answer import answers, value_at
+from stepstream.bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
+from stepstream.bus.event import EventData, RawEvent
+from stepstream.bus.expression import compiled
+from stepstream.bus.flow import PATH
+from stepstream.bus.ids import ulid_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.retry import patiently
+from stepstream.checkpoint.memo import Failure, Memo
+from stepstream.checkpoint.names import Holder
+from stepstream.checkpoint.order import added_at, begun_before
+from stepstream.checkpoint.signals import check_signal, give_signal, take_signal
+from stepstream.checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
+from stepstream.consumers.steps.waiting import waiting
+from stepstream.consumers.turn import Turn
 
 LONGEST_MS = 366 * 86_400_000
 

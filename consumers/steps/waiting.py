@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from checkpoint.memo import Open
-from checkpoint.save import note_open
-from consumers.interrupts import TurnOver
-from consumers.turn import Turn
+from stepstream.checkpoint.memo import Open
+from stepstream.checkpoint.save import note_open
+from stepstream.consumers.interrupts import TurnOver
+from stepstream.consumers.turn import Turn
 
 
 @asynccontextmanager

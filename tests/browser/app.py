@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from bus import Bus, Concurrency, NonRetriable, Retry, StepFailed, Throttle
+from stepstream import Bus, Concurrency, NonRetriable, Retry, StepFailed, Throttle
 
 app = Bus("shop")
 

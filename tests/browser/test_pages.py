@@ -36,7 +36,7 @@ class Site:
 
     def __init__(self, folder: Path, *apps: str) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        command = [sys.executable, "-m", "bus", "dev", *apps, "--port", str(port), "--folder", str(folder)]
+        command = [sys.executable, "-m", "stepstream", "dev", *apps, "--port", str(port), "--folder", str(folder)]
         environ = {name: value for name, value in os.environ.items() if name != "BUS_REDIS_URL"}
         self.process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
         functions = 1 if apps else 0

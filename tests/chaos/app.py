@@ -5,7 +5,7 @@ import json
 import os
 import time
 
-from bus import Bus, Concurrency, Cron, Retry
+from stepstream import Bus, Concurrency, Cron, Retry
 
 app = Bus("chaos")
 SECONDS = float(os.environ.get("CHAOS_STEP", "0.2"))

@@ -6,7 +6,7 @@ Every step body writes a line to the journal before it acts, so a body that begi
 import asyncio
 import random
 
-from bus import Batch, Bus, CancelOn, Concurrency, Cron, Debounce, NonRetriable, Retry, Singleton, Throttle
+from stepstream import Batch, Bus, CancelOn, Concurrency, Cron, Debounce, NonRetriable, Retry, Singleton, Throttle
 from tests.chaos.storm_app import note
 
 app = Bus("gale")

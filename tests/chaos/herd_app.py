@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from bus import Bus, Context, Step
+from stepstream import Bus, Context, Step
 
 app = Bus("herd")
 

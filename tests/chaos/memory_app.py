@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bus.bus import Bus
+from stepstream.bus.bus import Bus
 
 app = Bus("memory")
 

@@ -12,11 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import httpx2
+from stepstream.bus.bus import Bus, NewEvent
+from stepstream.bus.errors import BusError
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire.wire import Wire
 
-from bus.bus import Bus, NewEvent
-from bus.errors import BusError
-from bus.settings import Settings
-from bus.wire.wire import Wire
 from tests.chaos.gale_app import NAMES
 from tests.chaos.storm import SEED, Storm
 from tests.support import free_port
@@ -48,7 +48,7 @@ class Publishing:
     def _served(self) -> "subprocess.Popen[bytes]":
         with (self._storm.log.parent / "serve.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "bus", "serve", "--port", str(self._port)],
+                [sys.executable, "-m", "stepstream", "serve", "--port", str(self._port)],
                 env=self._storm.environ,
                 stderr=log,
                 cwd=Path(__file__).parent.parent.parent,

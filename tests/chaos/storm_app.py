@@ -6,7 +6,7 @@ import os
 import random
 import time
 
-from bus import Bus, Concurrency
+from stepstream import Bus, Concurrency
 
 app = Bus("storm")
 _journal = -1

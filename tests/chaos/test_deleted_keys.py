@@ -6,14 +6,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.audit import mend, standing
+from stepstream.checkpoint.check import active, repair, unheld
+from stepstream.checkpoint.signals import send_signal
+from stepstream.consumers.sweep import Sweep
+from stepstream.consumers.worker import Worker
 
-from bus import Batch, CancelOn, Concurrency, Context, Cron, Debounce, Singleton, Step, Throttle
-from bus.wire import keys
-from checkpoint.audit import mend, standing
-from checkpoint.check import active, repair, unheld
-from checkpoint.signals import send_signal
-from consumers.sweep import Sweep
-from consumers.worker import Worker
+from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, Singleton, Step, Throttle
 from tests.support import Lab, eventually
 
 SEEN_NOT_TO_BE_MISSING = {"seen", "rate", "single", "limit_waiting"}

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import redis
+from stepstream.bus.failpoints import NAMES
+from stepstream.bus.wire import keys
 
-from bus.failpoints import NAMES
-from bus.wire import keys
 from tests.support import ValkeyProcess, WorkerProcess, journal
 
 pytestmark = pytest.mark.chaos
@@ -397,7 +397,7 @@ def test_a_run_that_kills_its_worker_every_time_ends_after_five_crashes(arena: A
 
 def test_an_event_whose_publisher_died_before_it_knew_is_stored_once(arena: Arena) -> None:
     environ = {**os.environ, "BUS_REDIS_URL": arena.server.url}
-    command = [sys.executable, "-m", "bus", "send", "chaos/x", "n=1", "--id", "mine"]
+    command = [sys.executable, "-m", "stepstream", "send", "chaos/x", "n=1", "--id", "mine"]
     died = subprocess.run(command, env={**environ, "BUS_FAILPOINT": "publish.sent:1"}, check=False, capture_output=True)
     again = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
     assert died.returncode == 9

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from stepstream.bus.ids import entry_ms, run_id
+from stepstream.bus.wire import keys
 
-from bus.ids import entry_ms, run_id
-from bus.wire import keys
 from tests.chaos.gale_app import PATIENCE_S, app
 from tests.chaos.publishing import Publishing
 from tests.chaos.storm import Storm, patterns
@@ -96,7 +96,7 @@ def unfinished(store: "redis.Redis") -> Iterable[str]:
 def checked(url: str, *, repair: bool = False) -> tuple[int, str]:
     """Run `bus check`; return its exit code and what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "bus", "check", *(["--repair"] if repair else [])],
+        [sys.executable, "-m", "stepstream", "check", *(["--repair"] if repair else [])],
         env={**os.environ, "BUS_REDIS_URL": url, "BUS_LEASE": "0.6"},
         capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parent.parent.parent,
     )  # fmt: skip

@@ -5,10 +5,10 @@ import contextlib
 import json
 
 import pytest
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.wire import keys
 
-from bus import Context, EventData, NonRetriable, Step, StepFailed
-from bus.errors import ConfigError
-from bus.wire import keys
+from stepstream import Context, EventData, NonRetriable, Step, StepFailed
 from tests.support import Lab, eventually
 
 
@@ -170,7 +170,7 @@ async def test_fetch_is_a_step(lab: Lab) -> None:
 
 
 def test_a_failure_function_whose_id_is_taken_is_refused() -> None:
-    from bus import Bus
+    from stepstream import Bus
 
     app = Bus("a")
 

@@ -8,8 +8,7 @@ from functools import partial
 
 import pytest
 
-from bus import Batch, Bus, ConfigError, Context, Cron, EventData, NonRetriable, Retry, Step, Throttle
-from consumers import Harness
+from stepstream import Batch, Bus, ConfigError, Context, Cron, EventData, Harness, NonRetriable, Retry, Step, Throttle
 from tests.support import ValkeyProcess
 
 

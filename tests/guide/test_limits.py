@@ -7,8 +7,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.cancel import cancel
 
-from bus import (
+from stepstream import (
     Batch,
     Bus,
     CancelOn,
@@ -24,8 +26,6 @@ from bus import (
     StepFailed,
     Throttle,
 )
-from bus.wire import keys
-from checkpoint.cancel import cancel
 from tests.support import Lab, eventually
 
 SLUG = "test-f"

@@ -6,16 +6,16 @@ import sys
 import time
 
 import pytest
+from stepstream.bus.errors import ConfigError, NotFound
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.forget import forget
+from stepstream.checkpoint.retention import tidy_runs, trim_events
+from stepstream.consumers.sweep import Sweep
+from stepstream.consumers.worker import Worker
 
-from bus import Bus, Context, Step, StepFailed
-from bus.errors import ConfigError, NotFound
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.forget import forget
-from checkpoint.retention import tidy_runs, trim_events
-from consumers.sweep import Sweep
-from consumers.worker import Worker
+from stepstream import Bus, Context, Step, StepFailed
 from tests.support import Lab, eventually
 
 DAY = 86_400_000
@@ -169,7 +169,7 @@ async def test_a_function_with_runs_that_wait_is_forgotten_only_with_them_and_th
 
 def test_bus_functions_lists_and_refuses_what_it_does_not_know(url: str) -> None:
     def bus(*words: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "bus", "functions", *words]
+        command = [sys.executable, "-m", "stepstream", "functions", *words]
         return subprocess.run(command, env={"BUS_REDIS_URL": url}, capture_output=True, text=True, check=False)
 
     assert "no functions yet" in bus().stdout

@@ -3,9 +3,10 @@
 import asyncio
 import json
 
-from bus import Context, EventData, NonRetriable, Retry, Step, StepFailed
-from bus.wire import keys
-from checkpoint.waits import end_waits
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.waits import end_waits
+
+from stepstream import Context, EventData, NonRetriable, Retry, Step, StepFailed
 from tests.support import Lab, eventually
 
 

@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
+from stepstream.bus.function import Function
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.admit import Applicant, Verdict, admit
+from stepstream.checkpoint.begin import begun_event
+from stepstream.checkpoint.pop import pop
 
-from bus import Batch, Bus, Concurrency, Debounce, RateLimit, Singleton, Throttle
-from bus.function import Function
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.admit import Applicant, Verdict, admit
-from checkpoint.begin import begun_event
-from checkpoint.pop import pop
+from stepstream import Batch, Bus, Concurrency, Debounce, RateLimit, Singleton, Throttle
 
 SLUG = "shop-f"
 

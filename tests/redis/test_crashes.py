@@ -1,9 +1,10 @@
 """Crashes: a run is charged with its worker's death; a worker that was only stopped takes the charge back."""
 
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.crash import take_back_crashes
-from checkpoint.save import save
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.crash import take_back_crashes
+from stepstream.checkpoint.save import save
+
 from tests.redis.test_scripts import RUN, SLUG, begin, hash_of, owned
 
 

@@ -1,18 +1,18 @@
 """Runs that nobody has started: they have no hash yet, are found by their entry, and can be cancelled."""
 
 import pytest
+from stepstream.bus.ids import entry_ms, run_id
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.outcomes import outcomes
+from stepstream.bus.wire.registry import register
+from stepstream.bus.wire.streams import fields_of
+from stepstream.checkpoint.cancel import cancel
+from stepstream.checkpoint.find import find
+from stepstream.checkpoint.invoke import invoke
+from stepstream.checkpoint.rerun import rerun
+from stepstream.consumers.worker import Worker
 
-from bus import Bus, Context, On, Step, StepFailed
-from bus.ids import entry_ms, run_id
-from bus.wire import keys
-from bus.wire.outcomes import outcomes
-from bus.wire.registry import register
-from bus.wire.streams import fields_of
-from checkpoint.cancel import cancel
-from checkpoint.find import find
-from checkpoint.invoke import invoke
-from checkpoint.rerun import rerun
-from consumers.worker import Worker
+from stepstream import Bus, Context, On, Step, StepFailed
 from tests.support import Lab, eventually
 
 

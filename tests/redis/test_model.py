@@ -22,10 +22,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-
-from bus.ids import run_id
-from bus.wire import keys
-from bus.wire.scripts import all_scripts
+from stepstream.bus.ids import run_id
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import all_scripts
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
 EVENT = "event|a|1-0"

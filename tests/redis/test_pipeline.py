@@ -7,17 +7,17 @@ import subprocess
 import tempfile
 
 import pytest
+from stepstream.bus.address import address
+from stepstream.bus.errors import GroupMissing, RightMissing, StoreError, StoreUnavailable
+from stepstream.bus.event import Outgoing
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import connection, keys
+from stepstream.bus.wire.refusals import translated
+from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.streams import Publisher, ensure_group
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers import quiet
 
-from bus.address import address
-from bus.errors import GroupMissing, RightMissing, StoreError, StoreUnavailable
-from bus.event import Outgoing
-from bus.settings import Settings
-from bus.wire import connection, keys
-from bus.wire.refusals import translated
-from bus.wire.retry import patiently
-from bus.wire.streams import Publisher, ensure_group
-from bus.wire.wire import Wire
-from consumers import quiet
 from tests.support import ValkeyProcess, free_port
 
 

@@ -4,20 +4,19 @@ import asyncio
 import json
 
 import pytest
-
-from bus.bus import Bus
-from bus.errors import BusError, StoreError
-from bus.event import Outgoing
-from bus.wire import keys
-from bus.wire.streams import Publisher, claim, ensure_group, fields_of, pending, release, take
-from bus.wire.wire import Wire
-from checkpoint.end import end
-from checkpoint.memo import MAX_STEPS, Failure
-from checkpoint.owned import Owned
-from checkpoint.park import park
-from checkpoint.resolve import fire_timers, resolve
-from checkpoint.save import note_open, save
-from checkpoint.start import Asked, Started, load_memos, start
+from stepstream.bus.bus import Bus
+from stepstream.bus.errors import BusError, StoreError
+from stepstream.bus.event import Outgoing
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import Publisher, claim, ensure_group, fields_of, pending, release, take
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.end import end
+from stepstream.checkpoint.memo import MAX_STEPS, Failure
+from stepstream.checkpoint.owned import Owned
+from stepstream.checkpoint.park import park
+from stepstream.checkpoint.resolve import fire_timers, resolve
+from stepstream.checkpoint.save import note_open, save
+from stepstream.checkpoint.start import Asked, Started, load_memos, start
 
 SLUG = "shop-f"
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -500,8 +499,8 @@ async def test_publishing_goes_on_after_the_server_forgot_its_scripts(wire: Wire
 
 async def test_a_slug_has_one_owner(wire: Wire) -> None:
     """Bus("a-b")+"c" and Bus("a")+"b-c" would share group, queue and runs."""
-    from bus.errors import ConfigError
-    from bus.wire.registry import register
+    from stepstream.bus.errors import ConfigError
+    from stepstream.bus.wire.registry import register
 
     await register(wire, Bus("a-b").function("c", on="x")(_handler))
     with pytest.raises(ConfigError, match="belongs to bus 'a-b'"):

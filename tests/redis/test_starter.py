@@ -3,16 +3,17 @@
 import asyncio
 from typing import Any, cast
 
-from bus.observe.signals import Signals
-from bus.wire import keys
-from bus.wire.leases import Leases
-from bus.wire.wire import Wire
-from consumers.capacity import Capacity
-from consumers.delivery import Delivery, Source
-from consumers.exits import Exits
-from consumers.heard import Heard
-from consumers.places import SharedPlaces
-from consumers.starter import Starter
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.leases import Leases
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Delivery, Source
+from stepstream.consumers.exits import Exits
+from stepstream.consumers.heard import Heard
+from stepstream.consumers.places import SharedPlaces
+from stepstream.consumers.starter import Starter
+
 from tests.redis.test_scripts import SLUG, begin, function
 from tests.support import eventually
 

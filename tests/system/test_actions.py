@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import redis
 from starlette.testclient import TestClient
+from stepstream.bus.bus import Bus
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.consumers.worker import Worker, running
 
-from bus.bus import Bus
-from bus.settings import Settings
-from bus.wire import keys
-from consumers.worker import Worker, running
-from web import create_app
+from stepstream import create_app
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_the_commands(http: TestClient, settings: Settings) -> None:
 
     def bus(*words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "bus", *words], env={**os.environ, "BUS_REDIS_URL": settings.redis_url},
+            [sys.executable, "-m", "stepstream", *words], env={**os.environ, "BUS_REDIS_URL": settings.redis_url},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Concurrency, Context, Cron, Step, StepFailed
-from consumers import Harness
+from stepstream import Bus, Concurrency, Context, Cron, Harness, Step, StepFailed
 from tests.support import Lab
 
 DAILY = (

@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.signals import send_signal
+from stepstream.consumers import rest
 
-from bus import Bus, Context, Step
-from bus.wire import keys
-from checkpoint.signals import send_signal
-from consumers import rest
+from stepstream import Bus, Context, Step
 from tests.support import Lab, eventually
 
 ran: list[str] = []

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 import redis
+from stepstream.bus.bus import NewEvent
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import fitness, keys
+from stepstream.bus.wire.fitness import Finding, examine, refuse
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.worker import running
 
-from bus import Bus, Concurrency, Debounce
-from bus.bus import NewEvent
-from bus.errors import ConfigError
-from bus.settings import Settings
-from bus.wire import fitness, keys
-from bus.wire.fitness import Finding, examine, refuse
-from bus.wire.wire import Wire
-from consumers import Worker
-from consumers.worker import running
+from stepstream import Bus, Concurrency, Debounce, Worker
 from tests.support import ValkeyProcess, eventually
 
 
@@ -158,7 +157,7 @@ async def test_a_worker_refuses_a_server_that_evicts(server: ValkeyProcess) -> N
 
 
 def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(server: ValkeyProcess) -> None:
-    command = [sys.executable, "-m", "bus", "doctor"]
+    command = [sys.executable, "-m", "stepstream", "doctor"]
     environ = {"BUS_REDIS_URL": server.url, "PATH": "/usr/bin:/bin"}
     table = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     assert "eviction" in table.stdout
@@ -174,7 +173,7 @@ def test_bus_doctor_prints_what_a_missing_right_costs_and_how_it_is_given(server
     with redis.Redis.from_url(server.url) as store:
         store.execute_command(*["ACL", "SETUSER", "app", "on", ">pw", "~bus:*", "+@all", "-info", "-client|unblock"])
     environ = {"BUS_REDIS_URL": server.url.replace("redis://", "redis://app:pw@"), "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-m", "bus", "doctor", "--json"]
+    command = [sys.executable, "-m", "stepstream", "doctor", "--json"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = {one["check"]: one for one in json.loads(done.stdout)}

@@ -22,16 +22,16 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
+from stepstream.bus.bus import Bus
+from stepstream.bus.clock import now_ms
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.ids import run_id
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.web.app import Site
 
-from bus.bus import Bus
-from bus.clock import now_ms
-from bus.errors import ConfigError
-from bus.ids import run_id
-from bus.settings import Settings
-from bus.wire import keys
+from stepstream import create_app, serve
 from tests.support import free_port
-from web import create_app, serve
-from web.app import Site
 
 TODAY = now_ms() // 86_400_000 * 86_400_000
 RUN, LATER = (run_id("nobody", "event", cause, TODAY) for cause in ("a|1-0", "a|2-0"))  # in each process the same
@@ -136,7 +136,7 @@ def test_only_pages_of_ours_may_act(settings: Settings, store: "redis.Redis", or
 
 def test_serve_answers_to_the_names_it_is_given(settings: Settings, tmp_path: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "bus", "serve", "--port", str(port), "--host", "0.0.0.0", "--expose"]
+    command = [sys.executable, "-m", "stepstream", "serve", "--port", str(port), "--host", "0.0.0.0", "--expose"]
     environ = {**os.environ, "BUS_REDIS_URL": settings.redis_url, "BUS_ALLOW_HOSTS": "two.example"}
     with (tmp_path / "err").open("w") as out:
         process = subprocess.Popen([*command, "--allow-host", "one.example"], env=environ, stderr=out)

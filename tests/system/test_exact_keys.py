@@ -4,11 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from stepstream.bus.flow import Batch, CancelOn, Concurrency, Debounce, Flow, RateLimit, Singleton, Throttle
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.admit import Applicant
+from stepstream.consumers import rules
 
-from bus.flow import Batch, CancelOn, Concurrency, Debounce, Flow, RateLimit, Singleton, Throttle
-from bus.wire import keys
-from checkpoint.admit import Applicant
-from consumers import rules
 from tests.support import Lab, eventually
 
 DIFFERENT = [1, "1", True, "true", None, "null", [1], "[1]", 2**64 + 1, 2**64 + 2, "", "=1", "#", 0.5, {"a": 1}]
@@ -79,7 +79,7 @@ def test_every_limit_keeps_them_apart_and_text_readable(lab_function: Any, flow:
 
 @pytest.fixture
 def lab_function() -> Any:
-    from bus.bus import Bus
+    from stepstream.bus.bus import Bus
 
     async def handler(ctx, step):
         return None

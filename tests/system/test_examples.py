@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from PIL import Image
 from redis.asyncio import Redis
+from stepstream.bus.bus import NewEvent
 
-from bus.bus import NewEvent
 from examples import demo, plushify
 from tests.support import Lab
 

@@ -10,19 +10,19 @@ import anyio
 import pytest
 import redis
 from starlette.testclient import TestClient
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.observe.signals import Noticed, Signals
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.fitness import Finding, examine
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers import repair
+from stepstream.consumers.worker import Worker, running
+from stepstream.web.app import create_app
 
-from bus import Bus, Context, Step
-from bus.errors import ConfigError
-from bus.observe.signals import Noticed, Signals
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.fitness import Finding, examine
-from bus.wire.wire import Wire
-from consumers import repair
-from consumers.worker import Worker, running
+from stepstream import Bus, Context, Step
 from tests.chaos.resp import RespProxy
 from tests.support import ValkeyProcess, eventually, free_port
-from web.app import create_app
 
 
 @pytest.fixture(scope="module")

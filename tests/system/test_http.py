@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import redis
 from starlette.testclient import TestClient
+from stepstream.bus.bus import Bus
+from stepstream.bus.ids import run_id
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
 
-from bus.bus import Bus
-from bus.ids import run_id
-from bus.settings import Settings
-from bus.wire import keys
+from stepstream import create_app
 from tests.support import free_port
-from web import create_app
 
 
 @pytest.fixture
@@ -226,8 +226,9 @@ class TestWithRuns:
         """A worker in a thread of its own, and three runs: one completed, one failed, one waiting."""
         import asyncio
 
-        from consumers import Worker
-        from consumers.worker import running
+        from stepstream.consumers.worker import running
+
+        from stepstream import Worker
 
         ended = threading.Event()
         begun = threading.Event()
@@ -237,7 +238,7 @@ class TestWithRuns:
         async def f(ctx, step):
             await step.run("first", lambda: {"html": "<b>bold</b>"})
             if ctx.event.data.get("fail"):
-                from bus import NonRetriable
+                from stepstream import NonRetriable
 
                 raise NonRetriable("<script>alert(1)</script>")
             if ctx.event.data.get("wait"):

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 import redis
 from starlette.testclient import TestClient
+from stepstream.bus.ids import run_id, ulid
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.listing import list_runs
 
-from bus.ids import run_id, ulid
-from bus.settings import Settings
-from bus.wire import keys
-from checkpoint.listing import list_runs
+from stepstream import create_app
 from tests.support import Lab
-from web import create_app
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 DEEP = "[" * 965 + "]" * 965

@@ -8,12 +8,11 @@ import sys
 
 import anyio.to_thread
 import httpx2
+from stepstream.bus.settings import Settings
+from stepstream.checkpoint.lines import Line, lines
 
-from bus import Batch, Concurrency, Context, EventData, RateLimit, Step
-from bus.settings import Settings
-from checkpoint.lines import Line, lines
+from stepstream import Batch, Concurrency, Context, EventData, RateLimit, Step, create_app
 from tests.support import Lab, eventually
-from web import create_app
 
 
 class Asked(EventData, name="shop/asked", rename="camel"):
@@ -22,7 +21,7 @@ class Asked(EventData, name="shop/asked", rename="camel"):
 
 def command(settings: Settings, *words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "bus", "functions", *words], capture_output=True, text=True, check=False, timeout=30,
+        [sys.executable, "-m", "stepstream", "functions", *words], capture_output=True, text=True, check=False, timeout=30,
         env={**os.environ, "BUS_REDIS_URL": settings.redis_url},
     )  # fmt: skip
     return done.stdout + done.stderr

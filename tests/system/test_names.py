@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import redis
 from starlette.testclient import TestClient
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.consumers.worker import Worker
 
-from bus import Bus, ConfigError, Context, EventInvalid, Step
-from bus.settings import Settings
-from bus.wire import keys
-from consumers.worker import Worker
+from stepstream import Bus, ConfigError, Context, EventInvalid, Step, create_app
 from tests.support import Lab
-from web import create_app
 
 HOSTILE = [
     "a}b{c", "{x}", "{}", "{{a}", "a:b", "a:seen:b", "?[a]", "%2e%2e/", "../../etc/passwd", "..\\..\\x", "con", "__init__",

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from stepstream.bus.ids import entry_ms, run_id
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.order import begun_before
+from stepstream.checkpoint.waits import GROUP, Wait
 
-from bus import Batch, CancelOn, Context, Debounce, EventData, On, Step
-from bus.ids import entry_ms, run_id
-from bus.wire import keys
-from checkpoint.order import begun_before
-from checkpoint.waits import GROUP, Wait
+from stepstream import Batch, CancelOn, Context, Debounce, EventData, On, Step
 from tests.support import Lab, eventually
 
 

@@ -10,14 +10,14 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from stepstream.bus.ids import run_id, ulid
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.history import STATUSES
+from stepstream.checkpoint.listing import list_runs
 
-from bus.ids import run_id, ulid
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.wire import Wire
-from checkpoint.history import STATUSES
-from checkpoint.listing import list_runs
-from web import create_app
+from stepstream import create_app
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SLUGS = ("t-a", "t-b")

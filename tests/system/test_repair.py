@@ -8,12 +8,12 @@ import sys
 from typing import Any
 
 import pytest
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.check import unheld
+from stepstream.consumers.repair import Repair
 
-from bus import Context, Step
-from bus.settings import Settings
-from bus.wire import keys
-from checkpoint.check import unheld
-from consumers.repair import Repair
+from stepstream import Context, Step
 from tests.support import Lab, eventually
 
 SLUG = "test-f"
@@ -105,7 +105,7 @@ async def test_a_run_of_an_event_with_the_name_of_another_holder_is_not_taken_fo
 
 def bus_check(settings: Settings, *words: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "bus", "check", *words],
+        [sys.executable, "-m", "stepstream", "check", *words],
         capture_output=True, text=True, check=False, timeout=30,
         env={**os.environ, "BUS_REDIS_URL": settings.redis_url, "BUS_LEASE": "1"},
     )  # fmt: skip

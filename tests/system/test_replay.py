@@ -4,7 +4,7 @@ import asyncio
 import sys
 from types import FrameType
 
-from bus import Context, Step
+from stepstream import Context, Step
 from tests.support import Lab
 
 FEW, MANY = 100, 800

@@ -10,14 +10,14 @@ from pathlib import Path
 import anyio
 import pytest
 import redis
+from stepstream.bus.errors import ConfigError, StoreUnavailable
+from stepstream.bus.observe.signals import Noticed, Signals
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.worker import Worker, running
 
-from bus import Bus
-from bus.errors import ConfigError, StoreUnavailable
-from bus.observe.signals import Noticed, Signals
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.wire import Wire
-from consumers.worker import Worker, running
+from stepstream import Bus
 from tests.support import ValkeyProcess, eventually
 
 FUNCTIONS = 30
@@ -105,7 +105,7 @@ async def test_a_full_server_is_not_no_redis(tmp_path: Path) -> None:
 
 
 APP = """
-from bus import Bus
+from stepstream import Bus
 app = Bus("files")
 for n in range(40):
     async def body(ctx, step): ...

@@ -12,10 +12,10 @@ import anyio
 import msgspec
 import pytest
 import structlog
+from stepstream.bus.wire import keys
+from stepstream.consumers import starter
 
-from bus import Bus, Context, EventData, NonRetriable, On, Retry, RetryAfter, Step, StepFailed
-from bus.wire import keys
-from consumers import starter
+from stepstream import Bus, Context, EventData, NonRetriable, On, Retry, RetryAfter, Step, StepFailed
 from tests.support import Lab, eventually
 
 
@@ -574,7 +574,7 @@ async def test_a_thousand_events_on_few_slots_all_complete(lab: Lab) -> None:
         return await step.run("one", lambda: 1) if ctx.event.data["n"] % 10 == 0 else 0
 
     await lab.work(concurrency=7)
-    from bus.bus import NewEvent
+    from stepstream.bus.bus import NewEvent
 
     await lab.app.publish([NewEvent("a", {"n": n}) for n in range(1000)])
     assert {run.status for run in await lab.ended(1000, within=20)} == {"completed"}

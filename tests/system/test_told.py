@@ -5,17 +5,17 @@ import json
 from typing import Any
 
 import pytest
+from stepstream.bus.errors import HasEnded, StepFailed
+from stepstream.bus.flow import Batch, Debounce
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.cancel import cancel_now
+from stepstream.checkpoint.find import find
+from stepstream.checkpoint.history import Run, StepView
+from stepstream.checkpoint.lines import lines
+from stepstream.checkpoint.signals import send_signal
+from stepstream.web import views
 
-from bus.errors import HasEnded, StepFailed
-from bus.flow import Batch, Debounce
-from bus.wire import keys
-from checkpoint.cancel import cancel_now
-from checkpoint.find import find
-from checkpoint.history import Run, StepView
-from checkpoint.lines import lines
-from checkpoint.signals import send_signal
 from tests.support import Lab, eventually
-from web import views
 
 
 async def step_is(lab: Lab, run: str, step: str, state: str) -> StepView:

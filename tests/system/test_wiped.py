@@ -7,19 +7,19 @@ import anyio
 import anyio.to_thread
 import pytest
 from starlette.testclient import TestClient
+from stepstream.bus.event import Outgoing
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import Publisher
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.audit import mend, standing
+from stepstream.consumers.sweep import Sweep
+from stepstream.consumers.ticker import Ticker
+from stepstream.web.app import create_app
 
-from bus import Context, Cron, Step
-from bus.event import Outgoing
-from bus.observe.signals import Signals
-from bus.settings import Settings
-from bus.wire import keys
-from bus.wire.streams import Publisher
-from bus.wire.wire import Wire
-from checkpoint.audit import mend, standing
-from consumers.sweep import Sweep
-from consumers.ticker import Ticker
+from stepstream import Context, Cron, Step
 from tests.support import Lab, eventually
-from web.app import create_app
 
 
 @pytest.mark.parametrize("own_id", [False, True])
@@ -40,7 +40,7 @@ async def test_a_publisher_tells_of_its_names_again_after_a_wipe(lab: Lab, own_i
 
 
 async def test_a_list_of_names_that_was_deleted_is_written_again_by_who_publishes(wire: Wire, monkeypatch) -> None:
-    monkeypatch.setattr("bus.wire.streams._ANNOUNCE_EVERY_S", 0.0)
+    monkeypatch.setattr("stepstream.bus.wire.streams._ANNOUNCE_EVERY_S", 0.0)
     publisher = Publisher(wire)
     await publisher.publish([Outgoing("1", "a", b"{}")])
     await wire.call("DEL", keys.event_names())
@@ -50,7 +50,7 @@ async def test_a_list_of_names_that_was_deleted_is_written_again_by_who_publishe
 
 async def test_what_strangers_choose_is_not_remembered_for_ever(wire: Wire, monkeypatch) -> None:
     """Names, ids, signals: each publisher keeps a bounded number of them in memory."""
-    monkeypatch.setattr("bus.wire.streams._MOST_KNOWN", 100)
+    monkeypatch.setattr("stepstream.bus.wire.streams._MOST_KNOWN", 100)
     publisher = Publisher(wire)
     for n in range(50):
         await publisher.publish([Outgoing(f"{n}-{m}", f"name/{n}-{m}", b"{}", own_id=True) for m in range(10)])
@@ -67,7 +67,7 @@ async def evicting(wire: Wire) -> AsyncGenerator[None]:
 
 
 async def test_eviction_that_is_switched_on_at_run_time_is_told_once(lab: Lab, monkeypatch) -> None:
-    monkeypatch.setattr("consumers.repair.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("stepstream.consumers.repair.LOOK_EVERY_S", 0.05)
 
     @lab.app.function("f", on="a")
     async def f(ctx: Context[dict], step: Step) -> None:

@@ -3,11 +3,10 @@
 import traceback
 
 import pytest
-
-from bus import settings
-from bus.address import address
-from bus.errors import ConfigError
-from bus.settings import Settings
+from stepstream.bus import settings
+from stepstream.bus.address import address
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.settings import Settings
 
 
 @pytest.mark.parametrize(

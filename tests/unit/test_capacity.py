@@ -4,9 +4,9 @@ import asyncio
 from functools import partial
 from typing import Any, cast
 
-from consumers.capacity import Capacity
-from consumers.delivery import Delivery
-from consumers.line import Line
+from stepstream.consumers.capacity import Capacity
+from stepstream.consumers.delivery import Delivery
+from stepstream.consumers.line import Line
 
 
 def held(total: int) -> Capacity:

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import cycle, pairwise
 from zoneinfo import ZoneInfo
 
-from bus import Cron
+from stepstream import Cron
 
 ZONES = [
     "Africa/Cairo", "Africa/Casablanca", "Africa/El_Aaiun", "America/Asuncion", "America/Chicago", "America/Havana",

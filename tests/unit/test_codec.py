@@ -8,12 +8,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from bus import codec
-from bus.bus import Bus
-from bus.codec import NotJson
-from bus.errors import EventInvalid
-from bus.event import EventData, NewEvent
+from stepstream.bus import codec
+from stepstream.bus.bus import Bus
+from stepstream.bus.codec import NotJson
+from stepstream.bus.errors import EventInvalid
+from stepstream.bus.event import EventData, NewEvent
 
 NAN, INFINITE = float("nan"), float("inf")
 

@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 import structlog.testing
-
-from bus import codec
-from bus.answer import answers
-from bus.errors import ConfigError
-from bus.event import EventData
-from bus.expression import Expression
+from stepstream.bus import codec
+from stepstream.bus.answer import answers
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.event import EventData
+from stepstream.bus.expression import Expression
 
 BEYOND = 2**53
 

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
-from bus import codec
-from bus.errors import EventInvalid
-from producers.ingest import events_of
-from producers.strict import MAX_DEPTH, MAX_DIGITS, parse
+from stepstream.bus import codec
+from stepstream.bus.errors import EventInvalid
+from stepstream.producers.ingest import events_of
+from stepstream.producers.strict import MAX_DEPTH, MAX_DIGITS, parse
 
 ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 

@@ -4,17 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-
-from bus import codec, settings
-from bus.bus import Bus
-from bus.durations import in_words, milliseconds
-from bus.errors import ConfigError, EventInvalid, RetryAfter
-from bus.event import EventData, RawEvent
-from bus.expression import Expression
-from bus.ids import entry_ms, run_id, token, ulid, ulid_ms
-from bus.retry import Exponential, Retry, asked_delay_ms
-from bus.trigger import On
-from bus.wire import keys
+from stepstream.bus import codec, settings
+from stepstream.bus.bus import Bus
+from stepstream.bus.durations import in_words, milliseconds
+from stepstream.bus.errors import ConfigError, EventInvalid, RetryAfter
+from stepstream.bus.event import EventData, RawEvent
+from stepstream.bus.expression import Expression
+from stepstream.bus.ids import entry_ms, run_id, token, ulid, ulid_ms
+from stepstream.bus.retry import Exponential, Retry, asked_delay_ms
+from stepstream.bus.trigger import On
+from stepstream.bus.wire import keys
 
 
 class Paid(EventData, name="order/paid", rename="camel"):

@@ -1,5 +1,0 @@
-"""`python -m bus`."""
-
-from bus.cli import main
-
-main()

@@ -1,0 +1,82 @@
+"""Stepstream: durable functions over Redis Streams.
+
+Declare functions on a `Bus` and send events with it; `Worker(app)` runs them, `Harness(app)` tests them,
+`create_app(app)` and `serve(app)` make the HTTP API and the status page.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from stepstream.bus.bus import Bus, NewEvent
+from stepstream.bus.context import Context
+from stepstream.bus.cron import Cron
+from stepstream.bus.errors import (
+    BusError,
+    ConfigError,
+    EventInvalid,
+    NonRetriable,
+    NotFound,
+    RetryAfter,
+    StepFailed,
+    StoreUnavailable,
+)
+from stepstream.bus.event import Event, EventData
+from stepstream.bus.flow import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
+from stepstream.bus.function import Function
+from stepstream.bus.retry import Exponential, Retry
+from stepstream.bus.step import Step
+from stepstream.bus.trigger import On
+
+if TYPE_CHECKING:
+    from stepstream.consumers.harness import Harness
+    from stepstream.consumers.worker import Worker
+    from stepstream.web.app import create_app
+    from stepstream.web.serving import serve
+
+_ON_DEMAND = {
+    "Harness": "stepstream.consumers.harness",
+    "Worker": "stepstream.consumers.worker",
+    "create_app": "stepstream.web.app",
+    "serve": "stepstream.web.serving",
+}
+"""Who only publishes loads neither the engine nor the site."""
+
+__all__ = [
+    "Batch",
+    "Bus",
+    "BusError",
+    "CancelOn",
+    "Concurrency",
+    "ConfigError",
+    "Context",
+    "Cron",
+    "Debounce",
+    "Event",
+    "EventData",
+    "EventInvalid",
+    "Exponential",
+    "Function",
+    "Harness",
+    "NewEvent",
+    "NonRetriable",
+    "NotFound",
+    "On",
+    "RateLimit",
+    "Retry",
+    "RetryAfter",
+    "Singleton",
+    "Step",
+    "StepFailed",
+    "StoreUnavailable",
+    "Throttle",
+    "Timeouts",
+    "Worker",
+    "create_app",
+    "serve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module 'stepstream' has no attribute {name!r}")
+    return getattr(importlib.import_module(_ON_DEMAND[name]), name)

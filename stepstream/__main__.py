@@ -1,0 +1,5 @@
+"""`python -m stepstream`."""
+
+from stepstream.bus.cli import main
+
+main()
