@@ -9,13 +9,13 @@ import time
 
 from rich.console import Console
 from rich.table import Table
+
+from bench.app import app
+from bench.spine import Bench, on_own_server
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-
-from bench.app import app
-from bench.spine import Bench, on_own_server
 
 console = Console()
 CUSTOMERS = 1_000

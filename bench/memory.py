@@ -12,15 +12,15 @@ from typing import Any, cast
 import uvloop
 from rich.console import Console
 from rich.table import Table
+
+from bench.app import app
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.worker import Worker, running
-from stepstream.web.embedded import embedded
-
-from bench.app import app
+from stepstream.web.dev.embedded import embedded
 
 RUNS = 4_000
 DATA = {"text": "x" * 249}

@@ -20,15 +20,15 @@ from typing import Any
 import uvloop
 from rich.console import Console
 from rich.table import Table
-from stepstream.bus.bus import NewEvent
-from stepstream.bus.settings import Settings
-from stepstream.bus.wire import keys
-from stepstream.bus.wire.pipeline import Pipe
-from stepstream.bus.wire.wire import Wire
-from stepstream.web.embedded import embedded
 
 from bench.app import app
 from bench.page import open_page
+from stepstream.bus.bus import NewEvent
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.pipeline import Pipe
+from stepstream.bus.wire.wire import Wire
+from stepstream.web.dev.embedded import embedded
 
 BATCH = 1_000
 IN_TURN = 100

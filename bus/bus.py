@@ -8,7 +8,9 @@ from typing import Any, overload
 from stepstream.bus import settings
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, as_data, check_id, check_name, check_ts
-from stepstream.bus.flow import (
+from stepstream.bus.function import Function, Handler
+from stepstream.bus.function import check_id as check_function_id
+from stepstream.bus.limits import (
     Batch,
     CancelDeclared,
     Concurrency,
@@ -20,11 +22,9 @@ from stepstream.bus.flow import (
     checked_cancel_on,
     checked_flow,
 )
-from stepstream.bus.function import Function, Handler
-from stepstream.bus.function import check_id as check_function_id
-from stepstream.bus.ids import ulid
 from stepstream.bus.retry import Retry
 from stepstream.bus.trigger import Declared, checked
+from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire.streams import Publisher, Stored
 from stepstream.bus.wire.wire import Wire
 
@@ -71,7 +71,7 @@ class Bus:
         its event is `bus/function.failed`, with the error and the event. `cancel_on` is an event, a CancelOn or a list
         of them: when it comes, the runs it belongs to are cancelled. `timeouts` bounds how long a run may take.
 
-        `concurrency`, `throttle`, `rate_limit`, `debounce`, `batch` and `singleton` are limits (bus/flow.py);
+        `concurrency`, `throttle`, `rate_limit`, `debounce`, `batch` and `singleton` are limits (bus/limits.py);
         `priority` (seconds before others) and `idempotency` (what runs once in 24 h) are CEL over `event`.
 
         Raises ConfigError, naming the function, the option, its value and the way out.

@@ -4,8 +4,10 @@ import importlib.metadata
 import sys
 
 import typer
-from stepstream.bus import failpoints, files, settings
+
+from stepstream.bus import settings
 from stepstream.bus.errors import BusError
+from stepstream.bus.process import failpoints, files
 
 _ORDER = ("dev", "serve", "worker", "send", "runs", "run")
 

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import structlog
-from stepstream.bus import codec
-from stepstream.bus.codec import NotJson
+
 from stepstream.bus.errors import NonRetriable
 from stepstream.bus.event import Event
+from stepstream.bus.values import codec
+from stepstream.bus.values.codec import NotJson
 
 T = TypeVar("T")
 

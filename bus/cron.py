@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 from croniter import CroniterError, croniter
+
 from stepstream.bus.errors import ConfigError
 
 MAX_LATE_MS = 3_600_000

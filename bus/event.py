@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, dataclass_transform
 
 import msgspec
 from msgspec import Raw
-from stepstream.bus import codec
-from stepstream.bus.codec import NotJson
+
 from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.values import codec
+from stepstream.bus.values.codec import NotJson
 
 T = TypeVar("T")
 

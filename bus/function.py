@@ -9,7 +9,7 @@ from typing import Any
 from stepstream.bus.context import Context
 from stepstream.bus.cron import Cron
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.flow import CancelOn, Flow, Timeouts
+from stepstream.bus.limits import CancelOn, Flow, Timeouts
 from stepstream.bus.retry import Retry
 from stepstream.bus.step import Step
 from stepstream.bus.trigger import Trigger

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from stepstream.bus.clock import now_ms
-from stepstream.bus.durations import milliseconds, moment_ms
+
 from stepstream.bus.errors import ConfigError, RetryAfter
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.durations import milliseconds, moment_ms
 
 MAX_RETRIES = 20
 _TABLE_MS = tuple(s * 1_000 for s in (15, 30, 60, 120, 300, 600, 1_200, 2_400, 3_600, 7_200))

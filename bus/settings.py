@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from stepstream.bus.address import address
-from stepstream.bus.durations import milliseconds
+
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.failpoints import NAMES
+from stepstream.bus.process.failpoints import NAMES
+from stepstream.bus.values.address import address
+from stepstream.bus.values.durations import milliseconds
 
 # Names that Kubernetes injects for a Service called `bus`: never ours.
 _INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
@@ -24,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a process finds Redis and behaves. Defaults stand here and nowhere else."""
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """redis://, rediss:// (TLS) or unix://; bus/address.py knows its parameters."""
+    """redis://, rediss:// (TLS) or unix://; bus/values/address.py knows its parameters."""
     lease_ms: int = 10_000
     """How long what a silent worker has in hand stays its own. At least 500 ms."""
     drain_ms: int = 25_000

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
-from stepstream.bus import codec
+
 from stepstream.bus.event import Event, EventData, NewEvent
 from stepstream.bus.retry import Retry
+from stepstream.bus.values import codec
 
 R = TypeVar("R")
 E = TypeVar("E", bound=EventData)

@@ -3,10 +3,11 @@
 from typing import Any, Literal
 
 import msgspec
+
 from stepstream.bus.cron import Cron
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import EventData, RawEvent, check_name
-from stepstream.bus.expression import Expression
+from stepstream.bus.values.expression import Expression
 
 SYSTEM = frozenset({"bus/function.failed", "bus/function.finished", "bus/function.cancelled"})
 """Reserved names that functions may be triggered by: ends of runs, of any bus on this Redis."""

@@ -9,24 +9,25 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
-from stepstream.bus import codec
-from stepstream.bus.clock import now_ms
-from stepstream.bus.durations import in_words
+
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.wire.fitness import examine
+from stepstream.bus.values import codec
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.doctor import examine
 from stepstream.bus.wire.once import once
-from stepstream.bus.wire.registry import Registered, function_of
-from stepstream.bus.wire.registry import functions as registered
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.audit import Fault, audit, mend, still
-from stepstream.checkpoint.cancel import cancel_now
-from stepstream.checkpoint.check import Unheld, active, repair, unheld
-from stepstream.checkpoint.find import get, wait_for_end
-from stepstream.checkpoint.forget import forget
-from stepstream.checkpoint.history import STATUSES, Run, StepView, counts, steps
-from stepstream.checkpoint.lines import Lines, lines
-from stepstream.checkpoint.listing import list_runs
-from stepstream.checkpoint.rerun import rerun as rerun_run
+from stepstream.checkpoint.actions.cancel import cancel_now
+from stepstream.checkpoint.actions.forget import forget
+from stepstream.checkpoint.actions.rerun import rerun as rerun_run
+from stepstream.checkpoint.limits.backlogs import Lines, lines
+from stepstream.checkpoint.read.find import get, wait_for_end
+from stepstream.checkpoint.read.history import STATUSES, Run, StepView, counts, steps
+from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.registry import Registered, function_of
+from stepstream.checkpoint.registry import functions as registered
+from stepstream.checkpoint.upkeep.audit import Fault, audit, mend, still
+from stepstream.checkpoint.upkeep.repair import Unheld, active, repair, unheld
 
 R = TypeVar("R")
 _COLOURS = {

@@ -11,18 +11,20 @@ from typing import Annotated
 
 import typer
 import uvloop
-from stepstream.bus import codec, settings
+
+from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.loading import load
 from stepstream.bus.observe import log
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
+from stepstream.bus.values import codec
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.find import wait_for_end
-from stepstream.checkpoint.history import Run
-from stepstream.checkpoint.invoke import invoke as invoked
+from stepstream.checkpoint.actions.invoke import invoke as invoked
+from stepstream.checkpoint.read.find import wait_for_end
+from stepstream.checkpoint.read.history import Run
 from stepstream.consumers.worker import Worker
 from stepstream.producers.cli import data_of
 

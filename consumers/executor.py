@@ -13,30 +13,31 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from stepstream.bus import codec
+
 from stepstream.bus.event import RawEvent
-from stepstream.bus.failpoints import reached
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import AttemptFailed, RunEnded, RunParked, RunStarted, Signals
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
 from stepstream.bus.wire.streams import is_pending_for
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.end import end
-from stepstream.checkpoint.look import look
-from stepstream.checkpoint.memo import Failure
-from stepstream.checkpoint.owned import Owned
-from stepstream.checkpoint.park import park
-from stepstream.checkpoint.start import Asked, Started
-from stepstream.consumers.cancels import Cancels
-from stepstream.consumers.capacity import BEAT_S, Capacity
-from stepstream.consumers.delivery import Delivery
-from stepstream.consumers.errands import Errands
-from stepstream.consumers.exits import Exits
-from stepstream.consumers.failing import FAILED, tell
-from stepstream.consumers.handler import Left, Raised, Returned, call
-from stepstream.consumers.heard import Heard
-from stepstream.consumers.quiet import outside
-from stepstream.consumers.starter import Starter
-from stepstream.consumers.turn import LINGER_S, Parting, Turn
+from stepstream.checkpoint.run.end import end
+from stepstream.checkpoint.run.fence import Owned
+from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.poll import look
+from stepstream.checkpoint.run.start import Asked, Started
+from stepstream.checkpoint.run.suspend import park
+from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.delivery.exits import Exits
+from stepstream.consumers.delivery.failing import FAILED, tell
+from stepstream.consumers.delivery.slots import BEAT_S, Capacity
+from stepstream.consumers.delivery.starter import Starter
+from stepstream.consumers.drivers.local import Left, Raised, Returned, call
+from stepstream.consumers.relay.event_cancellation import Cancels
+from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.turn.idle_detection import outside
+from stepstream.consumers.turn.services import Errands
+from stepstream.consumers.turn.turn import LINGER_S, Parting, Turn
 
 LOOK_EVERY_S = 1.0
 CHANGED_AGAIN_MS = 60_000

@@ -13,44 +13,45 @@ from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
+
 from stepstream.bus.bus import Bus
-from stepstream.bus.durations import in_words
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings, read
+from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.fitness import at_boot, refuse
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.doctor import at_boot, refuse
 from stepstream.bus.wire.leases import Lease, Leases
-from stepstream.bus.wire.registry import check_format, register
-from stepstream.bus.wire.retry import patiently
 from stepstream.bus.wire.streams import Publisher, ensure_group
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.crash import take_back_crashes
-from stepstream.checkpoint.waits import GROUP as WAITS
-from stepstream.consumers import quiet
-from stepstream.consumers.arrivals import Arrivals
-from stepstream.consumers.bell import Bell
-from stepstream.consumers.cancels import Cancels, group
-from stepstream.consumers.capacity import Capacity
-from stepstream.consumers.claimer import Claimer
-from stepstream.consumers.courier import Courier
-from stepstream.consumers.delivery import Delivery, Source
-from stepstream.consumers.errands import Errands
+from stepstream.checkpoint.registry import check_format, register
+from stepstream.checkpoint.run.crash import take_back_crashes
+from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
+from stepstream.consumers.delivery.connections import Room
+from stepstream.consumers.delivery.delivery import Delivery, Source
+from stepstream.consumers.delivery.eager_starts import Arrivals
+from stepstream.consumers.delivery.exits import Exits
+from stepstream.consumers.delivery.failing import Failing, tell
+from stepstream.consumers.delivery.reader import Reader
+from stepstream.consumers.delivery.reclaimer import Claimer
+from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.delivery.wakeup import Bell
 from stepstream.consumers.executor import Executor
-from stepstream.consumers.exits import Exits
-from stepstream.consumers.failing import Failing, tell
-from stepstream.consumers.heard import Heard
-from stepstream.consumers.intake import Intake
-from stepstream.consumers.names import Names
-from stepstream.consumers.places import SharedPlaces
-from stepstream.consumers.popper import Popper
-from stepstream.consumers.reader import Reader
-from stepstream.consumers.repair import Repair
-from stepstream.consumers.room import Room
-from stepstream.consumers.sweep import Sweep
-from stepstream.consumers.ticker import Ticker
-from stepstream.consumers.timers import Timers
+from stepstream.consumers.limits.dispatcher import Popper
+from stepstream.consumers.limits.intake import Intake
+from stepstream.consumers.limits.shared_places import SharedPlaces
+from stepstream.consumers.relay.courier import Courier
+from stepstream.consumers.relay.event_cancellation import Cancels, group
+from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.turn import idle_detection
+from stepstream.consumers.turn.services import Errands
+from stepstream.consumers.upkeep.discovery import Names
+from stepstream.consumers.upkeep.repair import Repair
+from stepstream.consumers.upkeep.retention import Sweep
+from stepstream.consumers.upkeep.ticker import Ticker
+from stepstream.consumers.upkeep.timers import Timers
 
 
 class Worker:
@@ -113,7 +114,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until stop(). Enters each bus's lifespan once; waits for Redis as long as it takes."""
-        quiet.install(asyncio.get_running_loop())
+        idle_detection.install(asyncio.get_running_loop())
         wire = self._wire = Wire(self.settings, self.name, self.signals.notice)
         wire.now = self._now
         leases = Leases(self.settings, self.name, self._lost, self._clock_set, wire.trouble.met)

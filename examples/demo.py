@@ -18,10 +18,10 @@ from typing import Any
 import httpx2
 import redis
 from rich.console import Console
-from stepstream.bus.durations import in_words
-from stepstream.web.embedded import running_url
 
 from examples.plushify import credits_key, photo
+from stepstream.bus.values.durations import in_words
+from stepstream.web.dev.embedded import running_url
 
 USERS = ("ada", "ben")
 FUNCTION = "plushify-generate-plushie"

@@ -19,9 +19,9 @@ import anyio
 import msgspec
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from redis.asyncio import Redis
-from stepstream.bus.settings import read
 
 from stepstream import Bus, Concurrency, Context, EventData, Exponential, NonRetriable, Retry, Step
+from stepstream.bus.settings import read
 
 BLOBS = Path(os.environ.get("PLUSHIFY_BLOBS", ".bus/plushify"))
 MODEL_SECONDS = float(os.environ.get("PLUSHIFY_MODEL_SECONDS", "0.4"))

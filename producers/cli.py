@@ -5,12 +5,13 @@ import sys
 from typing import Annotated, Any
 
 import typer
+
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.wire.once import once
-from stepstream.bus.wire.outcomes import Outcome, outcomes
 from stepstream.bus.wire.streams import Stored
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.outcomes import Outcome, outcomes
 
 
 def send(

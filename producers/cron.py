@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
-from stepstream.bus import codec
+
 from stepstream.bus.cron import Cron
-from stepstream.bus.durations import in_words
 from stepstream.bus.event import RawEvent
-from stepstream.bus.failpoints import reached
-from stepstream.bus.ids import run_id
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 

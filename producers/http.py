@@ -7,6 +7,7 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings

@@ -4,10 +4,11 @@ from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
-from stepstream.bus import codec
+
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import MAX_EVENTS, Outgoing, check_id, check_name, check_size, check_ts
-from stepstream.bus.ids import ulid
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import ulid
 from stepstream.producers.strict import parse
 
 

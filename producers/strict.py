@@ -10,9 +10,10 @@ from math import isfinite
 from typing import Any, TypeVar, cast
 
 import msgspec
-from stepstream.bus import codec
+
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import invalid
+from stepstream.bus.values import codec
 
 T = TypeVar("T")
 

@@ -21,20 +21,20 @@ from stepstream.bus.errors import (
     StoreUnavailable,
 )
 from stepstream.bus.event import Event, EventData
-from stepstream.bus.flow import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
 from stepstream.bus.function import Function
+from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
 from stepstream.bus.retry import Exponential, Retry
 from stepstream.bus.step import Step
 from stepstream.bus.trigger import On
 
 if TYPE_CHECKING:
-    from stepstream.consumers.harness import Harness
+    from stepstream.consumers.testing.harness import Harness
     from stepstream.consumers.worker import Worker
     from stepstream.web.app import create_app
     from stepstream.web.serving import serve
 
 _ON_DEMAND = {
-    "Harness": "stepstream.consumers.harness",
+    "Harness": "stepstream.consumers.testing.harness",
     "Worker": "stepstream.consumers.worker",
     "create_app": "stepstream.web.app",
     "serve": "stepstream.web.serving",

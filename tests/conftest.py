@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import redis
+
 from stepstream.bus.bus import Bus
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.audit import standing
-
+from stepstream.checkpoint.upkeep.audit import standing
 from tests.chaos.clocked import LIBRARY
 from tests.support import Lab, ValkeyProcess
 

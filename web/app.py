@@ -9,13 +9,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError
 from stepstream.producers import http
-from stepstream.web import actions, answers, api, health, pages
+from stepstream.web import answers
+from stepstream.web.api import actions, health, v1
 from stepstream.web.door import Door
 from stepstream.web.hosts import Hosts
+from stepstream.web.pages import pages
 from stepstream.web.store import Store
 
 
@@ -35,10 +38,10 @@ class Site(Starlette):
             routes=[
                 *http.routes(lambda: self._store.publisher, configured),
                 *actions.routes,
-                *api.routes,
+                *v1.routes,
                 *health.routes,
                 *pages.routes,
-                Mount("/static", StaticFiles(directory=str(files("stepstream.web") / "static")), name="static"),
+                Mount("/static", StaticFiles(directory=str(files("stepstream.web.pages") / "static")), name="static"),
             ],
             middleware=[Middleware(Door, hosts=Hosts([*configured.allow_hosts, *hosts]))],
             exception_handlers={HTTPException: answers.not_routed, BusError: answers.refused},

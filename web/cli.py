@@ -9,14 +9,15 @@ from typing import Annotated
 
 import typer
 import uvloop
+
 from stepstream.bus import settings
-from stepstream.bus.address import address
 from stepstream.bus.loading import load
 from stepstream.bus.observe import log
 from stepstream.bus.settings import Settings
+from stepstream.bus.values.address import address
 from stepstream.web.app import create_app
-from stepstream.web.dev import WorkerChild, run
-from stepstream.web.embedded import embedded
+from stepstream.web.dev.command import WorkerChild, run
+from stepstream.web.dev.embedded import embedded
 from stepstream.web.serving import check_address, server
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]

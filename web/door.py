@@ -4,7 +4,8 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from stepstream.bus.ids import token
+
+from stepstream.bus.values.ids import token
 from stepstream.web import answers
 from stepstream.web.hosts import Hosts
 from stepstream.web.paths import enter

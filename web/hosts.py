@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
+
 from stepstream.bus.errors import ConfigError
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Generator, Sequence
 
 import uvicorn
+
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import ConfigError

@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 from starlette.requests import Request
+
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire.streams import Publisher
 from stepstream.bus.wire.wire import Wire

@@ -5,9 +5,10 @@ import sys
 from typing import Any
 
 import structlog
-from stepstream.bus.durations import in_words
+
 from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, RunParked, Signals
 from stepstream.bus.settings import Settings
+from stepstream.bus.values.durations import in_words
 
 
 def configure(settings: Settings) -> None:

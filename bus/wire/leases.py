@@ -15,12 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
-from stepstream.bus.address import address
+
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.settings import Settings
-from stepstream.bus.wire import connection, keys
+from stepstream.bus.values.address import address
+from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
-from stepstream.bus.wire.refusals import translated
+from stepstream.bus.wire.connection import opening
+from stepstream.bus.wire.connection.refusals import translated
 from stepstream.bus.wire.scripts import all_scripts
 from stepstream.bus.wire.serverclock import ServerClock, boot
 
@@ -111,7 +113,7 @@ def _refusal(replies: Sequence[Any]) -> StoreUnavailable | None:
     refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
     if refused is None:
         return None
-    error = translated(connection.words(refused))
+    error = translated(opening.words(refused))
     if isinstance(error, StoreUnavailable):
         return error
     return StoreUnavailable(f"a lease is not renewed: {error}", state="lease")
@@ -197,7 +199,7 @@ class Leases:
         self._beat = self._loop.call_later(_BEAT_S, self._turn)
 
     def _renew_forever(self) -> None:
-        client: Any = connection.threaded(self._where, max(0.2, self._settings.lease_ms / 3_000))
+        client: Any = opening.threaded(self._where, max(0.2, self._settings.lease_ms / 3_000))
         scripts = all_scripts()
         script, places = scripts["lease_renew"].text, scripts["limit_renew"].text
         while not self._stopping:
@@ -242,10 +244,10 @@ class Leases:
         pipe.execute_command("EVAL", script, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1)
         try:
             replies = pipe.execute(raise_on_error=False)
-        except connection.threaded_errors as error:
+        except opening.threaded_errors as error:
             for lease in leases:
                 lease.broken()
-            return connection.unavailable(self._where, error)
+            return opening.unavailable(self._where, error)
         lost: dict[Lease, str] = {}
         received = boot()
         for reply in replies:
@@ -285,8 +287,8 @@ class Leases:
             return None
         try:
             return _refusal(pipe.execute(raise_on_error=False))
-        except connection.threaded_errors as error:
-            return connection.unavailable(self._where, error)
+        except opening.threaded_errors as error:
+            return opening.unavailable(self._where, error)
 
     def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
         if not self._loop.is_closed():

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from stepstream.bus import codec
-from stepstream.bus.clock import now_ms
+
 from stepstream.bus.errors import GroupMissing, ScriptMissing, StoreError, StoreUnavailable
 from stepstream.bus.event import LATEST_MS, Outgoing, RawEvent
-from stepstream.bus.failpoints import reached
-from stepstream.bus.ids import entry_ms, entry_place
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.ids import entry_ms, entry_place
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
-from stepstream.bus.wire.pipeline import Argument
-from stepstream.bus.wire.retry import patiently
+from stepstream.bus.wire.connection.pipeline import Argument
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 
 PATIENCE_S = 10.0

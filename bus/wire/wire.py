@@ -5,15 +5,15 @@ import contextvars
 from collections.abc import Sequence
 from functools import partial
 
-from stepstream.bus.address import address
 from stepstream.bus.errors import ScriptMissing, StoreUnavailable
 from stepstream.bus.settings import Settings
-from stepstream.bus.wire.pipeline import Argument, Pipe, Reply, retrieved
-from stepstream.bus.wire.retry import Pace, patiently
-from stepstream.bus.wire.rights import Right, Rights
+from stepstream.bus.values.address import address
+from stepstream.bus.wire.batching import Then, Together
+from stepstream.bus.wire.connection.pipeline import Argument, Pipe, Reply, retrieved
+from stepstream.bus.wire.connection.retry import Pace, patiently
+from stepstream.bus.wire.connection.rights import Right, Rights
+from stepstream.bus.wire.connection.trouble import Notice, Trouble, silent
 from stepstream.bus.wire.scripts import all_scripts
-from stepstream.bus.wire.together import Then, Together
-from stepstream.bus.wire.trouble import Notice, Trouble, silent
 
 
 class Wire:

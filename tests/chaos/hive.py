@@ -13,14 +13,14 @@ import signal
 import sys
 
 import uvloop
+
+from stepstream import Worker
 from stepstream.bus.cron import Cron
 from stepstream.bus.observe import log
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import read
 from stepstream.bus.wire.wire import Wire
 from stepstream.producers.cron import tick
-
-from stepstream import Worker
 from tests.chaos import gale_app, storm_app
 
 APP = gale_app.app if "gale" in sys.argv else storm_app.app

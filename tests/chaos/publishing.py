@@ -12,11 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 import httpx2
+
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import BusError
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire.wire import Wire
-
 from tests.chaos.gale_app import NAMES
 from tests.chaos.storm import SEED, Storm
 from tests.support import free_port

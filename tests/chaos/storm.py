@@ -18,8 +18,8 @@ from pathlib import Path
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from stepstream.bus.wire import keys
 
+from stepstream.bus.wire import keys
 from tests.chaos.resp import WORDS, RespProxy
 from tests.support import ValkeyProcess
 

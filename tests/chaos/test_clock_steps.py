@@ -11,11 +11,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+
+from stepstream import Bus, CancelOn, Concurrency, Context, Cron, RateLimit, Step, Throttle
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-
-from stepstream import Bus, CancelOn, Concurrency, Context, Cron, RateLimit, Step, Throttle
 from tests.chaos.clocked import LIBRARY, ClockedServer
 from tests.support import Lab, WorkerProcess, eventually
 

@@ -6,14 +6,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.audit import mend, standing
-from stepstream.checkpoint.check import active, repair, unheld
-from stepstream.checkpoint.signals import send_signal
-from stepstream.consumers.sweep import Sweep
-from stepstream.consumers.worker import Worker
 
 from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, Singleton, Step, Throttle
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.upkeep.audit import mend, standing
+from stepstream.checkpoint.upkeep.repair import active, repair, unheld
+from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.consumers.upkeep.retention import Sweep
+from stepstream.consumers.worker import Worker
 from tests.support import Lab, eventually
 
 SEEN_NOT_TO_BE_MISSING = {"seen", "rate", "single", "limit_waiting"}

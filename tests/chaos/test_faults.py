@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 import redis
+
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import BusError
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-
 from tests.chaos.proxy import FAULTS, Fault, Proxy
 from tests.chaos.test_kills import Arena
 from tests.chaos.test_states import quiet_during

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stepstream.bus.wire import keys
 
+from stepstream.bus.wire import keys
 from tests.chaos.gale_app import app
 from tests.chaos.publishing import Publishing
 from tests.chaos.storm import SCALE, SEED, WORKERS, Storm, raging, within

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import redis
+
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.resolve import fire_timers
-
+from stepstream.checkpoint.run.resolve import fire_timers
 from tests.support import ValkeyProcess, WorkerProcess
 
 pytestmark = pytest.mark.chaos

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import redis
-from stepstream.bus.failpoints import NAMES
-from stepstream.bus.wire import keys
 
+from stepstream.bus.process.failpoints import NAMES
+from stepstream.bus.wire import keys
 from tests.support import ValkeyProcess, WorkerProcess, journal
 
 pytestmark = pytest.mark.chaos

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from stepstream.bus.wire import keys
 
+from stepstream.bus.wire import keys
 from tests.chaos.storm import LEASE_S, SCALE, SEED, Storm
 from tests.support import journal
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from stepstream.bus.wire import keys
 
+from stepstream.bus.wire import keys
 from tests.support import ValkeyProcess, WorkerProcess
 
 pytestmark = pytest.mark.chaos

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.cancel import cancel
-from stepstream.checkpoint.rerun import rerun
-
+from stepstream.checkpoint.actions.cancel import cancel
+from stepstream.checkpoint.actions.rerun import rerun
 from tests.chaos.hive import CLOCK
 from tests.chaos.storm import SCALE, SEED, WORKERS, Storm
 

@@ -8,8 +8,8 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from stepstream.bus.wire.scripts import all_scripts
 
+from stepstream.bus.wire.scripts import all_scripts
 from tests.chaos.resp import RespProxy
 from tests.support import ValkeyProcess
 

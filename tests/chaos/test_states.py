@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from stepstream.bus.wire import keys
 
+from stepstream.bus.wire import keys
 from tests.chaos.test_kills import Arena
 from tests.support import WorkerProcess, journal
 

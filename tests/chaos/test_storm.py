@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from stepstream.bus.wire import keys
 
+from stepstream.bus.wire import keys
 from tests.chaos.storm import SCALE, SEED, WORKERS, Storm
 from tests.support import journal
 

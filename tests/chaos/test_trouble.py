@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import redis
+
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-
 from tests.chaos.resp import CLIENTS, WORDS, RespProxy
 from tests.chaos.test_kills import Arena
 from tests.support import Lab, ValkeyProcess, eventually, journal

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from stepstream.bus.ids import entry_ms, run_id
-from stepstream.bus.wire import keys
 
+from stepstream.bus.values.ids import entry_ms, run_id
+from stepstream.bus.wire import keys
 from tests.chaos.gale_app import PATIENCE_S, app
 from tests.chaos.publishing import Publishing
 from tests.chaos.storm import Storm, patterns

@@ -4,12 +4,12 @@ import asyncio
 import json
 
 import pytest
-from stepstream.bus.errors import ConfigError
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.cancel import cancel
-from stepstream.checkpoint.rerun import rerun
 
 from stepstream import Context, NonRetriable, Step
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.actions.cancel import cancel
+from stepstream.checkpoint.actions.rerun import rerun
 from tests.support import Lab, eventually
 
 
@@ -72,7 +72,7 @@ async def test_a_run_nobody_has_started_never_starts_when_it_was_cancelled(lab: 
 
     await eventually(gone, "the worker has left")
     stored = await lab.send("a")
-    from stepstream.bus.ids import entry_ms, run_id
+    from stepstream.bus.values.ids import entry_ms, run_id
 
     run = run_id("test-f", "event", f"a|{stored.entry}", entry_ms(stored.entry))
     assert await cancel(lab.wire, run, "early") == "cancelled"

@@ -5,9 +5,9 @@ import json
 import time
 
 import pytest
-from stepstream.bus.wire import keys
 
 from stepstream import Bus, CancelOn, ConfigError, Context, EventData, NewEvent, Step, Timeouts
+from stepstream.bus.wire import keys
 from tests.support import Lab, eventually
 
 

@@ -5,10 +5,10 @@ import contextlib
 import json
 
 import pytest
-from stepstream.bus.errors import ConfigError
-from stepstream.bus.wire import keys
 
 from stepstream import Context, EventData, NonRetriable, Step, StepFailed
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.wire import keys
 from tests.support import Lab, eventually
 
 

@@ -7,8 +7,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.cancel import cancel
 
 from stepstream import (
     Batch,
@@ -26,6 +24,8 @@ from stepstream import (
     StepFailed,
     Throttle,
 )
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.actions.cancel import cancel
 from tests.support import Lab, eventually
 
 SLUG = "test-f"

@@ -6,16 +6,16 @@ import sys
 import time
 
 import pytest
+
+from stepstream import Bus, Context, Step, StepFailed
 from stepstream.bus.errors import ConfigError, NotFound
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.forget import forget
-from stepstream.checkpoint.retention import tidy_runs, trim_events
-from stepstream.consumers.sweep import Sweep
+from stepstream.checkpoint.actions.forget import forget
+from stepstream.checkpoint.upkeep.retention import tidy_runs, trim_events
+from stepstream.consumers.upkeep.retention import Sweep
 from stepstream.consumers.worker import Worker
-
-from stepstream import Bus, Context, Step, StepFailed
 from tests.support import Lab, eventually
 
 DAY = 86_400_000

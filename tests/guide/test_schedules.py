@@ -8,12 +8,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+
+from stepstream import Bus, ConfigError, Context, Cron, NewEvent, On, Step, Timeouts
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.producers.cron import tick
-
-from stepstream import Bus, ConfigError, Context, Cron, NewEvent, On, Step, Timeouts
 from tests.support import Lab, eventually
 
 SLUG = "test-f"

@@ -3,10 +3,9 @@
 import asyncio
 import json
 
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.waits import end_waits
-
 from stepstream import Context, EventData, NonRetriable, Retry, Step, StepFailed
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.waits.event_waits import end_waits
 from tests.support import Lab, eventually
 
 

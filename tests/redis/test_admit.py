@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
+
+from stepstream import Batch, Bus, Concurrency, Debounce, RateLimit, Singleton, Throttle
 from stepstream.bus.function import Function
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.admit import Applicant, Verdict, admit
-from stepstream.checkpoint.begin import begun_event
-from stepstream.checkpoint.pop import pop
-
-from stepstream import Batch, Bus, Concurrency, Debounce, RateLimit, Singleton, Throttle
+from stepstream.checkpoint.limits.admit import Applicant, Verdict, admit
+from stepstream.checkpoint.limits.dispatch import pop
+from stepstream.checkpoint.run.begin import begun_event
 
 SLUG = "shop-f"
 

@@ -4,21 +4,21 @@ import asyncio
 from typing import Any
 
 import pytest
-from stepstream.bus import codec
+
 from stepstream.bus.bus import Bus
-from stepstream.bus.flow import Throttle, Timeouts
-from stepstream.bus.ids import entry_ms, run_id
+from stepstream.bus.limits import Throttle, Timeouts
 from stepstream.bus.trigger import On
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.pipeline import Pipe
+from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.streams import ensure_group, event_of, fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.arrive import Arriving
-from stepstream.checkpoint.owned import Owned
-from stepstream.checkpoint.save import save
-from stepstream.consumers.arrivals import Arrivals
-from stepstream.consumers.delivery import Source
-
+from stepstream.checkpoint.run.eager_start import Arriving
+from stepstream.checkpoint.run.fence import Owned
+from stepstream.checkpoint.run.save import save
+from stepstream.consumers.delivery.delivery import Source
+from stepstream.consumers.delivery.eager_starts import Arrivals
 from tests.redis.test_scripts import SLUG, begin, dump, function
 
 ME = "w.0"

@@ -2,9 +2,8 @@
 
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.crash import take_back_crashes
-from stepstream.checkpoint.save import save
-
+from stepstream.checkpoint.run.crash import take_back_crashes
+from stepstream.checkpoint.run.save import save
 from tests.redis.test_scripts import RUN, SLUG, begin, hash_of, owned
 
 

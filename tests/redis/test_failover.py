@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import redis
+
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire.wire import Wire
-
 from tests.chaos.resp import RespProxy
 from tests.support import ValkeyProcess
 

@@ -1,18 +1,18 @@
 """Runs that nobody has started: they have no hash yet, are found by their entry, and can be cancelled."""
 
 import pytest
-from stepstream.bus.ids import entry_ms, run_id
-from stepstream.bus.wire import keys
-from stepstream.bus.wire.outcomes import outcomes
-from stepstream.bus.wire.registry import register
-from stepstream.bus.wire.streams import fields_of
-from stepstream.checkpoint.cancel import cancel
-from stepstream.checkpoint.find import find
-from stepstream.checkpoint.invoke import invoke
-from stepstream.checkpoint.rerun import rerun
-from stepstream.consumers.worker import Worker
 
 from stepstream import Bus, Context, On, Step, StepFailed
+from stepstream.bus.values.ids import entry_ms, run_id
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import fields_of
+from stepstream.checkpoint.actions.cancel import cancel
+from stepstream.checkpoint.actions.invoke import invoke
+from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.read.find import find
+from stepstream.checkpoint.read.outcomes import outcomes
+from stepstream.checkpoint.registry import register
+from stepstream.consumers.worker import Worker
 from tests.support import Lab, eventually
 
 

@@ -22,7 +22,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from stepstream.bus.ids import run_id
+
+from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import all_scripts
 

@@ -7,17 +7,18 @@ import subprocess
 import tempfile
 
 import pytest
-from stepstream.bus.address import address
+
 from stepstream.bus.errors import GroupMissing, RightMissing, StoreError, StoreUnavailable
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
-from stepstream.bus.wire import connection, keys
-from stepstream.bus.wire.refusals import translated
-from stepstream.bus.wire.retry import patiently
+from stepstream.bus.values.address import address
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection import opening
+from stepstream.bus.wire.connection.refusals import translated
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.streams import Publisher, ensure_group
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers import quiet
-
+from stepstream.consumers.turn import idle_detection
 from tests.support import ValkeyProcess, free_port
 
 
@@ -37,7 +38,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_others_nor_take_their_repl
 
 async def test_redis_pys_connection_still_has_the_transport_we_take(settings: Settings) -> None:
     """Private attributes, pinned: a new redis-py that moves them fails here, not in production."""
-    stream = await connection.opened(address(settings.redis_url), 2.0, "pin")
+    stream = await opening.opened(address(settings.redis_url), 2.0, "pin")
     assert stream.transport.get_extra_info("peername")
     assert stream._reader._buffer == b""
     stream.close()
@@ -170,13 +171,13 @@ async def test_opening_a_connection_belongs_to_no_run(settings: Settings) -> Non
             adopted.append(task)
 
     loop = asyncio.get_running_loop()
-    quiet.install(loop)
-    token = quiet.current.set(Turn())
+    idle_detection.install(loop)
+    token = idle_detection.current.set(Turn())
     wire = Wire(settings, "test")
     try:
         assert await wire.call("PING") == b"PONG"
     finally:
-        quiet.current.reset(token)
+        idle_detection.current.reset(token)
         loop.set_task_factory(None)
         await wire.close()
     assert adopted == []
@@ -195,11 +196,11 @@ async def test_opening_that_is_cancelled_before_the_servers_greeting_leaves_no_s
     greeted = asyncio.Event()
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    opening = asyncio.ensure_future(connection.opened(address(f"redis://:pw@127.0.0.1:{port}/0"), 5.0, "x"))
+    work = asyncio.ensure_future(opening.opened(address(f"redis://:pw@127.0.0.1:{port}/0"), 5.0, "x"))
     await asyncio.wait_for(greeted.wait(), 5)
-    opening.cancel()
+    work.cancel()
     with pytest.raises(asyncio.CancelledError) as held:  # what is held here holds the frames, and redis-py's connection
-        await opening
+        await work
     await asyncio.wait_for(gone.wait(), 5)
     assert held.value is not None
     server.close()

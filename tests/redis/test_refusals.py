@@ -3,14 +3,14 @@
 import asyncio
 
 import pytest
+
 from stepstream.bus.errors import GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.refusals import translated
+from stepstream.bus.wire.connection.refusals import translated
 from stepstream.bus.wire.streams import Publisher, PublishFailed
 from stepstream.bus.wire.wire import Wire
-
 from tests.chaos.resp import WORDS, RespProxy
 from tests.support import free_port
 

@@ -4,19 +4,20 @@ import asyncio
 import json
 
 import pytest
+
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, StoreError
 from stepstream.bus.event import Outgoing
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Publisher, claim, ensure_group, fields_of, pending, release, take
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.end import end
-from stepstream.checkpoint.memo import MAX_STEPS, Failure
-from stepstream.checkpoint.owned import Owned
-from stepstream.checkpoint.park import park
-from stepstream.checkpoint.resolve import fire_timers, resolve
-from stepstream.checkpoint.save import note_open, save
-from stepstream.checkpoint.start import Asked, Started, load_memos, start
+from stepstream.checkpoint.run.end import end
+from stepstream.checkpoint.run.fence import Owned
+from stepstream.checkpoint.run.memo import MAX_STEPS, Failure
+from stepstream.checkpoint.run.resolve import fire_timers, resolve
+from stepstream.checkpoint.run.save import note_open, save
+from stepstream.checkpoint.run.start import Asked, Started, load_memos, start
+from stepstream.checkpoint.run.suspend import park
 
 SLUG = "shop-f"
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -500,7 +501,7 @@ async def test_publishing_goes_on_after_the_server_forgot_its_scripts(wire: Wire
 async def test_a_slug_has_one_owner(wire: Wire) -> None:
     """Bus("a-b")+"c" and Bus("a")+"b-c" would share group, queue and runs."""
     from stepstream.bus.errors import ConfigError
-    from stepstream.bus.wire.registry import register
+    from stepstream.checkpoint.registry import register
 
     await register(wire, Bus("a-b").function("c", on="x")(_handler))
     with pytest.raises(ConfigError, match="belongs to bus 'a-b'"):

@@ -7,13 +7,12 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers.capacity import Capacity
-from stepstream.consumers.delivery import Delivery, Source
-from stepstream.consumers.exits import Exits
-from stepstream.consumers.heard import Heard
-from stepstream.consumers.places import SharedPlaces
-from stepstream.consumers.starter import Starter
-
+from stepstream.consumers.delivery.delivery import Delivery, Source
+from stepstream.consumers.delivery.exits import Exits
+from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.delivery.starter import Starter
+from stepstream.consumers.limits.shared_places import SharedPlaces
+from stepstream.consumers.relay.subscriptions import Heard
 from tests.redis.test_scripts import SLUG, begin, function
 from tests.support import eventually
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import redis
 from starlette.testclient import TestClient
+
+from stepstream import create_app
 from stepstream.bus.bus import Bus
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.consumers.worker import Worker, running
-
-from stepstream import create_app
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import pytest
+
 from stepstream.bus.bus import Bus, NewEvent
-from stepstream.bus.flow import Batch, Concurrency
-from stepstream.bus.ids import run_id
+from stepstream.bus.limits import Batch, Concurrency
 from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import MOST_ENTRIES, parts
 from stepstream.bus.wire.streams import RELEASED, acknowledge, acknowledge_turns, ensure_group, release, take
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.start import Asked, Started, start
-
+from stepstream.checkpoint.run.start import Asked, Started, start
 from tests.chaos.proxy import Proxy
 from tests.support import Lab, eventually
 

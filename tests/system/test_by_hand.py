@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 import pytest
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.waits import GROUP
 
 from stepstream import CancelOn, Concurrency, Context, Step
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.waits.event_waits import GROUP
 from tests.support import Lab, eventually
 
 SLUG = "test-f"

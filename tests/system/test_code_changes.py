@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.signals import send_signal
-from stepstream.consumers import rest
 
 from stepstream import Bus, Context, Step
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.consumers.turn import suspension
 from tests.support import Lab, eventually
 
 ran: list[str] = []
@@ -211,7 +211,7 @@ async def test_code_that_waits_for_a_step_it_had_given_up_before_it_comes_to_wha
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A deadline of the author's may have cancelled it, and will again; after a minute it is told as changed code."""
-    monkeypatch.setattr(rest, "GIVEN_UP_WAIT_S", 0.2)
+    monkeypatch.setattr(suspension, "GIVEN_UP_WAIT_S", 0.2)
     old = await deploy(lab, race)
     await lab.send("a")
     run = await lab.first()

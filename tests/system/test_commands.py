@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import redis
+
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.cli import cancel, check, doctor, functions, run, runs
 from stepstream.consumers.cli import invoke
 from stepstream.producers.cli import send
-
 from tests.support import ValkeyProcess, WorkerProcess, free_port
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,8 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
-from stepstream.bus.step import Step
 
+from stepstream.bus.step import Step
 from tests.support import Lab, eventually
 
 NAP = 0.4

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 import redis
+
+from stepstream import Bus, Concurrency, Debounce, Worker
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings
-from stepstream.bus.wire import fitness, keys
-from stepstream.bus.wire.fitness import Finding, examine, refuse
+from stepstream.bus.wire import doctor, keys
+from stepstream.bus.wire.doctor import Finding, examine, refuse
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.worker import running
-
-from stepstream import Bus, Concurrency, Debounce, Worker
 from tests.support import ValkeyProcess, eventually
 
 
@@ -94,7 +94,7 @@ async def test_the_doctor_tries_every_command_that_workers_use(wire: Wire) -> No
             if path.name != "harness.py":  # it empties its own database
                 used |= set(re.findall(r"(?:call|load|tell)\(\s*\"([A-Z]+)\"", path.read_text()))
     optional = {"SCRIPT"}
-    assert used - optional - {str(command[0]) for command in fitness._needed(wire)} == set()
+    assert used - optional - {str(command[0]) for command in doctor._needed(wire)} == set()
 
 
 async def test_the_rights_that_operations_md_gives_are_enough_and_give_no_more(server: ValkeyProcess) -> None:

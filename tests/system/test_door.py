@@ -22,15 +22,15 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
-from stepstream.bus.bus import Bus
-from stepstream.bus.clock import now_ms
-from stepstream.bus.errors import ConfigError
-from stepstream.bus.ids import run_id
-from stepstream.bus.settings import Settings
-from stepstream.bus.wire import keys
-from stepstream.web.app import Site
 
 from stepstream import create_app, serve
+from stepstream.bus.bus import Bus
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.settings import Settings
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.ids import run_id
+from stepstream.bus.wire import keys
+from stepstream.web.app import Site
 from tests.support import free_port
 
 TODAY = now_ms() // 86_400_000 * 86_400_000

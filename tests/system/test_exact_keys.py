@@ -4,11 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from stepstream.bus.flow import Batch, CancelOn, Concurrency, Debounce, Flow, RateLimit, Singleton, Throttle
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.admit import Applicant
-from stepstream.consumers import rules
 
+from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, Flow, RateLimit, Singleton, Throttle
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.limits.admit import Applicant
+from stepstream.consumers.limits import limit_keys
 from tests.support import Lab, eventually
 
 DIFFERENT = [1, "1", True, "true", None, "null", [1], "[1]", 2**64 + 1, 2**64 + 2, "", "=1", "#", 0.5, {"a": 1}]
@@ -68,7 +68,7 @@ def test_every_limit_keeps_them_apart_and_text_readable(lab_function: Any, flow:
     def of(value: Any) -> tuple[str, ...]:
         applicant = Applicant("run", b"", "event", 1)
         event = {"id": "e", "name": "a", "data": {"key": value}, "ts": 1, "v": None}
-        rules.apply(lab_function(flow), applicant, event, "a|1-0")
+        limit_keys.apply(lab_function(flow), applicant, event, "a|1-0")
         return (*applicant.holds.split("\n"), applicant.rate, applicant.single, applicant.buffer)
 
     assert len({of(value) for value in DIFFERENT}) == len(DIFFERENT)

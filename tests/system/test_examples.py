@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from PIL import Image
 from redis.asyncio import Redis
-from stepstream.bus.bus import NewEvent
 
 from examples import demo, plushify
+from stepstream.bus.bus import NewEvent
 from tests.support import Lab
 
 

@@ -5,13 +5,13 @@ import threading
 from functools import partial
 
 import pytest
+
+from stepstream import Bus, Concurrency, Context, Step, Timeouts
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.cancel import cancel_of
-from stepstream.checkpoint.invoke import invoke
-
-from stepstream import Bus, Concurrency, Context, Step, Timeouts
+from stepstream.checkpoint.actions.cancel import cancel_of
+from stepstream.checkpoint.actions.invoke import invoke
 from tests.support import Lab, eventually
 
 HELD = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

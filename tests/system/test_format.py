@@ -1,10 +1,11 @@
 """The store's format: a worker reads one, and tells the way out of another."""
 
 import pytest
+
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.registry import FORMAT, check_format
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.registry import FORMAT, check_format
 
 
 @pytest.mark.parametrize(("found", "way_out"), [(FORMAT - 1, "use another database"), (FORMAT + 1, "upgrade it")])

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.cancel import cancel
-from stepstream.checkpoint.history import Run
-from stepstream.checkpoint.names import Holder, still_wait
-from stepstream.checkpoint.signals import give_signal, send_signal, take_signal
-from stepstream.checkpoint.waits import MOST_BY_EXPRESSION, Wait, arm
 
 from stepstream import Context, Retry, Step, StepFailed
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.actions.cancel import cancel
+from stepstream.checkpoint.read.history import Run
+from stepstream.checkpoint.waits.event_waits import MOST_BY_EXPRESSION, Wait, arm
+from stepstream.checkpoint.waits.names import Holder, still_wait
+from stepstream.checkpoint.waits.signals import give_signal, send_signal, take_signal
 from tests.support import Lab, eventually
 
 NAME = "word"

@@ -10,17 +10,17 @@ import anyio
 import pytest
 import redis
 from starlette.testclient import TestClient
+
+from stepstream import Bus, Context, Step
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.fitness import Finding, examine
+from stepstream.bus.wire.doctor import Finding, examine
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers import repair
+from stepstream.consumers.upkeep import repair
 from stepstream.consumers.worker import Worker, running
 from stepstream.web.app import create_app
-
-from stepstream import Bus, Context, Step
 from tests.chaos.resp import RespProxy
 from tests.support import ValkeyProcess, eventually, free_port
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import redis
 from starlette.testclient import TestClient
-from stepstream.bus.bus import Bus
-from stepstream.bus.ids import run_id
-from stepstream.bus.settings import Settings
-from stepstream.bus.wire import keys
 
 from stepstream import create_app
+from stepstream.bus.bus import Bus
+from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import run_id
+from stepstream.bus.wire import keys
 from tests.support import free_port
 
 
@@ -226,9 +226,8 @@ class TestWithRuns:
         """A worker in a thread of its own, and three runs: one completed, one failed, one waiting."""
         import asyncio
 
-        from stepstream.consumers.worker import running
-
         from stepstream import Worker
+        from stepstream.consumers.worker import running
 
         ended = threading.Event()
         begun = threading.Event()

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 import redis
 from starlette.testclient import TestClient
-from stepstream.bus.ids import run_id, ulid
-from stepstream.bus.settings import Settings
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.listing import list_runs
 
 from stepstream import create_app
+from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import run_id, ulid
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.read.listing import list_runs
 from tests.support import Lab
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

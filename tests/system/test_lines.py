@@ -8,10 +8,10 @@ import sys
 
 import anyio.to_thread
 import httpx2
-from stepstream.bus.settings import Settings
-from stepstream.checkpoint.lines import Line, lines
 
 from stepstream import Batch, Concurrency, Context, EventData, RateLimit, Step, create_app
+from stepstream.bus.settings import Settings
+from stepstream.checkpoint.limits.backlogs import Line, lines
 from tests.support import Lab, eventually
 
 

@@ -7,15 +7,15 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+
 from stepstream.bus.event import Outgoing
 from stepstream.bus.retry import Retry
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Publisher
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.rerun import rerun
-from stepstream.checkpoint.waits import look_back
-from stepstream.consumers.turn import Turn
-
+from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.waits.event_waits import look_back
+from stepstream.consumers.turn.turn import Turn
 from tests.support import Lab, eventually
 
 

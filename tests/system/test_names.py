@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import redis
 from starlette.testclient import TestClient
+
+from stepstream import Bus, ConfigError, Context, EventInvalid, Step, create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.consumers.worker import Worker
-
-from stepstream import Bus, ConfigError, Context, EventInvalid, Step, create_app
 from tests.support import Lab
 
 HOSTILE = [

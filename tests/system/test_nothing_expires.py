@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.cancel import cancel
-from stepstream.checkpoint.rerun import rerun
 
 from stepstream import Context, Singleton, Step, StepFailed
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.actions.cancel import cancel
+from stepstream.checkpoint.actions.rerun import rerun
 from tests.support import Lab, eventually
 
 SLUG = "test-f"

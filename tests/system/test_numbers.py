@@ -1,11 +1,11 @@
 """Numbers that JSON does not have: NaN and the infinities never turn into null, the first time and on replay alike."""
 
 import pytest
+
 from stepstream.bus.errors import EventInvalid, StepFailed
 from stepstream.bus.retry import Retry
-from stepstream.checkpoint.invoke import invoke
-from stepstream.checkpoint.signals import send_signal
-
+from stepstream.checkpoint.actions.invoke import invoke
+from stepstream.checkpoint.waits.signals import send_signal
 from tests.support import Lab
 
 NAN, INFINITE = float("nan"), float("inf")

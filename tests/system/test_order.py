@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from stepstream.bus.ids import entry_ms, run_id
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.order import begun_before
-from stepstream.checkpoint.waits import GROUP, Wait
 
 from stepstream import Batch, CancelOn, Context, Debounce, EventData, On, Step
+from stepstream.bus.values.ids import entry_ms, run_id
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.waits.event_waits import GROUP, Wait
+from stepstream.checkpoint.waits.order import begun_before
 from tests.support import Lab, eventually
 
 

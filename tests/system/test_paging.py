@@ -10,14 +10,14 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
-from stepstream.bus.ids import run_id, ulid
-from stepstream.bus.settings import Settings
-from stepstream.bus.wire import keys
-from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.history import STATUSES
-from stepstream.checkpoint.listing import list_runs
 
 from stepstream import create_app
+from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import run_id, ulid
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.history import STATUSES
+from stepstream.checkpoint.read.listing import list_runs
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SLUGS = ("t-a", "t-b")

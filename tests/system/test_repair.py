@@ -8,12 +8,12 @@ import sys
 from typing import Any
 
 import pytest
-from stepstream.bus.settings import Settings
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.check import unheld
-from stepstream.consumers.repair import Repair
 
 from stepstream import Context, Step
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.upkeep.repair import unheld
+from stepstream.consumers.upkeep.repair import Repair
 from tests.support import Lab, eventually
 
 SLUG = "test-f"

@@ -10,14 +10,14 @@ from pathlib import Path
 import anyio
 import pytest
 import redis
+
+from stepstream import Bus
 from stepstream.bus.errors import ConfigError, StoreUnavailable
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.worker import Worker, running
-
-from stepstream import Bus
 from tests.support import ValkeyProcess, eventually
 
 FUNCTIONS = 30

@@ -12,10 +12,10 @@ import anyio
 import msgspec
 import pytest
 import structlog
-from stepstream.bus.wire import keys
-from stepstream.consumers import starter
 
 from stepstream import Bus, Context, EventData, NonRetriable, On, Retry, RetryAfter, Step, StepFailed
+from stepstream.bus.wire import keys
+from stepstream.consumers.delivery import starter
 from tests.support import Lab, eventually
 
 

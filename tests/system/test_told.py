@@ -5,16 +5,16 @@ import json
 from typing import Any
 
 import pytest
-from stepstream.bus.errors import HasEnded, StepFailed
-from stepstream.bus.flow import Batch, Debounce
-from stepstream.bus.wire import keys
-from stepstream.checkpoint.cancel import cancel_now
-from stepstream.checkpoint.find import find
-from stepstream.checkpoint.history import Run, StepView
-from stepstream.checkpoint.lines import lines
-from stepstream.checkpoint.signals import send_signal
-from stepstream.web import views
 
+from stepstream.bus.errors import HasEnded, StepFailed
+from stepstream.bus.limits import Batch, Debounce
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.actions.cancel import cancel_now
+from stepstream.checkpoint.limits.backlogs import lines
+from stepstream.checkpoint.read.find import find
+from stepstream.checkpoint.read.history import Run, StepView
+from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.web.pages import views
 from tests.support import Lab, eventually
 
 

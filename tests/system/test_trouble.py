@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import anyio
 import msgspec
 import pytest
+
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import BusError, StoreError, StoreUnavailable
 from stepstream.bus.observe.signals import Noticed, Signals
@@ -15,8 +16,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import PublishFailed
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers.failing import Failing
-
+from stepstream.consumers.delivery.failing import Failing
 from tests.chaos.resp import CLIENTS, RespProxy
 from tests.support import Lab, eventually
 

@@ -7,18 +7,18 @@ import anyio
 import anyio.to_thread
 import pytest
 from starlette.testclient import TestClient
+
+from stepstream import Context, Cron, Step
 from stepstream.bus.event import Outgoing
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Publisher
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.audit import mend, standing
-from stepstream.consumers.sweep import Sweep
-from stepstream.consumers.ticker import Ticker
+from stepstream.checkpoint.upkeep.audit import mend, standing
+from stepstream.consumers.upkeep.retention import Sweep
+from stepstream.consumers.upkeep.ticker import Ticker
 from stepstream.web.app import create_app
-
-from stepstream import Context, Cron, Step
 from tests.support import Lab, eventually
 
 
@@ -67,7 +67,7 @@ async def evicting(wire: Wire) -> AsyncGenerator[None]:
 
 
 async def test_eviction_that_is_switched_on_at_run_time_is_told_once(lab: Lab, monkeypatch) -> None:
-    monkeypatch.setattr("stepstream.consumers.repair.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("stepstream.consumers.upkeep.repair.LOOK_EVERY_S", 0.05)
 
     @lab.app.function("f", on="a")
     async def f(ctx: Context[dict], step: Step) -> None:

@@ -3,10 +3,11 @@
 import traceback
 
 import pytest
+
 from stepstream.bus import settings
-from stepstream.bus.address import address
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings
+from stepstream.bus.values.address import address
 
 
 @pytest.mark.parametrize(

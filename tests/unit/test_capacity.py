@@ -4,9 +4,9 @@ import asyncio
 from functools import partial
 from typing import Any, cast
 
-from stepstream.consumers.capacity import Capacity
-from stepstream.consumers.delivery import Delivery
-from stepstream.consumers.line import Line
+from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.delivery.slot_queue import Line
+from stepstream.consumers.delivery.slots import Capacity
 
 
 def held(total: int) -> Capacity:

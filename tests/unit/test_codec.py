@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stepstream.bus import codec
+
 from stepstream.bus.bus import Bus
-from stepstream.bus.codec import NotJson
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import EventData, NewEvent
+from stepstream.bus.values import codec
+from stepstream.bus.values.codec import NotJson
 
 NAN, INFINITE = float("nan"), float("inf")
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from stepstream.bus import codec
-from stepstream.bus.answer import answers
+
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import EventData
-from stepstream.bus.expression import Expression
+from stepstream.bus.values import codec
+from stepstream.bus.values.expression import Expression
+from stepstream.bus.values.matching import answers
 
 BEYOND = 2**53
 

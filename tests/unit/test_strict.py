@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from stepstream.bus import codec
+
 from stepstream.bus.errors import EventInvalid
+from stepstream.bus.values import codec
 from stepstream.producers.ingest import events_of
 from stepstream.producers.strict import MAX_DEPTH, MAX_DIGITS, parse
 

@@ -4,15 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from stepstream.bus import codec, settings
+
+from stepstream.bus import settings
 from stepstream.bus.bus import Bus
-from stepstream.bus.durations import in_words, milliseconds
 from stepstream.bus.errors import ConfigError, EventInvalid, RetryAfter
 from stepstream.bus.event import EventData, RawEvent
-from stepstream.bus.expression import Expression
-from stepstream.bus.ids import entry_ms, run_id, token, ulid, ulid_ms
 from stepstream.bus.retry import Exponential, Retry, asked_delay_ms
 from stepstream.bus.trigger import On
+from stepstream.bus.values import codec
+from stepstream.bus.values.durations import in_words, milliseconds
+from stepstream.bus.values.expression import Expression
+from stepstream.bus.values.ids import entry_ms, run_id, token, ulid, ulid_ms
 from stepstream.bus.wire import keys
 
 

@@ -33,7 +33,7 @@ local function base32(number, length)
   return table.concat(letters)
 end
 
--- bus/ids.py: run_id
+-- bus/values/ids.py: run_id
 local function run_id(cause, ms)
   local hash = redis.sha1hex(slug .. '\0event\0' .. cause)
   return base32(ms, 10) .. base32(tonumber(string.sub(hash, 1, 10), 16), 8)

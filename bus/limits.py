@@ -1,0 +1,358 @@
+"""Flow: what bounds the runs of a function. Frozen values, checked whole when the function is declared.
+
+Meanings and window algorithms are those people know (sdk-protocol §4.4-4.13). Keys are CEL over `event`: one limit for
+each value; a field that is missing counts as the value null.
+"""
+
+import re
+from datetime import timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.event import EventData, check_name
+from stepstream.bus.values.durations import milliseconds
+from stepstream.bus.values.expression import Expression
+
+Duration = float | str | timedelta
+PATH = re.compile(r"(data|id|name|v)(\.[A-Za-z0-9_]+)*")
+"""A path into an event, as `match=` takes it: `data.orderId`."""
+MAX_CANCEL_ON = 5
+HOUR_S, DAY_S = 3_600, 86_400
+MOST_PRIORITY_S = 12 * HOUR_S
+
+
+def _period(value: Duration, what: str, where: str, least_s: float, most_s: float) -> int:
+    ms = milliseconds(value, f"{where}: {what}")
+    if not least_s * 1_000 <= ms <= most_s * 1_000:
+        raise ConfigError(f"{where}: {what} must be from {least_s:g} s to {most_s:g} s, got {value!r}")
+    return ms
+
+
+def _whole(value: Any, what: str, where: str, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{where}: {what} must be a whole number, at least {least}, got {value!r}")
+
+
+def _expression(text: str | None, where: str, kinds: tuple[type[Any], ...]) -> None:
+    if text is not None:
+        expression = Expression(text, where)
+        for kind in kinds:
+            expression.check(kind)
+
+
+class Concurrency(msgspec.Struct, frozen=True):
+    """At most `limit` runs at a time, for each value of `key`; the others wait in line, nobody behind another's.
+
+    A run holds its place while it is in a turn: one that sleeps or waits holds none. `shared` is a name: functions of
+    any bus that give the same name (and value of `key`) share one limit.
+    """
+
+    limit: int
+    key: str | None = None
+    shared: str | None = None
+
+    def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
+        """Refuse what makes no sense."""
+        _whole(self.limit, "concurrency limit", where, 1)
+        _expression(self.key, f"{where}, concurrency key", kinds)
+        if self.shared is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", self.shared):
+            raise ConfigError(
+                f"{where}: concurrency shared {self.shared!r} must be letters, digits, '.', '_', '/', '-'"
+            )
+
+
+class Throttle(msgspec.Struct, frozen=True):
+    """Start at most `limit` runs in a `period` (1 s or longer) for each value of `key`, evenly; the others wait.
+
+    After a pause `limit + burst` may start at once (GCRA).
+    """
+
+    limit: int
+    period: Duration
+    burst: int = 0
+    key: str | None = None
+
+    def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
+        """Refuse what makes no sense."""
+        _whole(self.limit, "throttle limit", where, 1)
+        _whole(self.burst, "throttle burst", where, 0)
+        _period(self.period, "throttle period", where, 1, 366 * DAY_S)
+        _expression(self.key, f"{where}, throttle key", kinds)
+
+    @property
+    def gap_ms(self) -> float:
+        """How long between two starts."""
+        return milliseconds(self.period) / self.limit
+
+    @property
+    def more(self) -> int:
+        """How many more may start at once after a pause."""
+        return self.limit + self.burst - 1
+
+
+class RateLimit(msgspec.Struct, frozen=True):
+    """Drop events above `limit` in a `period` (1 s to 24 h) for each value of `key`.
+
+    Evenly (GCRA): after a pause 1 + a tenth of `limit` pass at once, then one every period / limit. A key that is false
+    is not limited. What was dropped is listed as `skipped` for a day.
+    """
+
+    limit: int
+    period: Duration
+    key: str | None = None
+
+    def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
+        """Refuse what makes no sense."""
+        _whole(self.limit, "rate limit", where, 1)
+        _period(self.period, "rate limit period", where, 1, DAY_S)
+        _expression(self.key, f"{where}, rate limit key", kinds)
+
+    @property
+    def gap_ms(self) -> float:
+        """How long between two events."""
+        return milliseconds(self.period) / self.limit
+
+    @property
+    def more(self) -> int:
+        """How many more pass at once after a pause."""
+        return self.limit // 10
+
+
+class Debounce(msgspec.Struct, frozen=True):
+    """Run once, with the last event, when none has come for `period` (1 s to 7 d), or `timeout` after the first."""
+
+    period: Duration
+    timeout: Duration | None = None
+    key: str | None = None
+
+    def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
+        """Refuse what makes no sense."""
+        _period(self.period, "debounce period", where, 1, 7 * DAY_S)
+        if self.timeout is not None:
+            _period(self.timeout, "debounce timeout", where, 1, 366 * DAY_S)
+        _expression(self.key, f"{where}, debounce key", kinds)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Run once for up to `size` events (2 or more; 10 MiB), or for those that came within `timeout` of the first.
+
+    `ctx.events` are all of them. An event for which `if_` is not true runs alone, at once.
+    """
+
+    size: int
+    timeout: Duration
+    key: str | None = None
+    if_: str | None = None
+
+    def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
+        """Refuse what makes no sense."""
+        _whole(self.size, "batch size", where, 2)
+        _period(self.timeout, "batch timeout", where, 1, 7 * DAY_S)
+        _expression(self.key, f"{where}, batch key", kinds)
+        _expression(self.if_, f"{where}, batch if_", kinds)
+
+
+class Singleton(msgspec.Struct, frozen=True):
+    """One run at a time for each value of `key`, from its event to its end: a newer is skipped, or cancels the older.
+
+    A key that is false is no singleton.
+    """
+
+    mode: Literal["skip", "cancel"]
+    key: str | None = None
+
+    def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
+        """Refuse what makes no sense."""
+        if self.mode not in ("skip", "cancel"):
+            raise ConfigError(f"{where}: singleton mode must be skip or cancel, got {self.mode!r}")
+        _expression(self.key, f"{where}, singleton key", kinds)
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """All limits of one function. `priority` is CEL: seconds, ±12 h, that a run goes before its time in line."""
+
+    concurrency: tuple[Concurrency, ...] = ()
+    throttle: Throttle | None = None
+    rate_limit: RateLimit | None = None
+    debounce: Debounce | None = None
+    batch: Batch | None = None
+    singleton: Singleton | None = None
+    priority: str | None = None
+
+    @property
+    def is_regulated(self) -> bool:
+        """Whether runs pass the intake before they may start."""
+        return self != _UNREGULATED
+
+    def rule_of(self, hold: str) -> Concurrency | None:
+        """Return the concurrency rule that a run's hold (`c0:<value>`) is of.
+
+        None for other holds, and for a rule that a deploy has dropped since the run was admitted.
+        """
+        kind, _, _ = hold.partition(":")
+        number = int(kind[1:]) if kind[:1] == "c" and kind[1:].isdecimal() else len(self.concurrency)
+        return self.concurrency[number] if number < len(self.concurrency) else None
+
+    def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
+        """Refuse what makes no sense, alone or together."""
+        if len(self.concurrency) > 2:
+            raise ConfigError(f"{where} has {len(self.concurrency)} concurrency limits; give at most two")
+        for rule in (*self.concurrency, self.throttle, self.rate_limit, self.debounce, self.batch, self.singleton):
+            if rule is not None:
+                rule.check(where, kinds)
+        _expression(self.priority, f"{where}, priority", kinds)
+        if self.batch is not None:
+            others = {
+                "debounce": self.debounce,
+                "singleton": self.singleton,
+                "priority": self.priority,
+                "rate_limit (or idempotency)": self.rate_limit,
+            }
+            for name, value in others.items():
+                if value is not None:
+                    raise ConfigError(f"{where} has batch and {name}; they do not go together, remove one")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """How pages and tables show it."""
+        found = [
+            f"{one.limit} at a time{_per(one.key)}{f', shared as {one.shared}' if one.shared else ''}"
+            for one in self.concurrency
+        ]
+        if self.throttle:
+            found.append(f"{self.throttle.limit} starts in {self.throttle.period}{_per(self.throttle.key)}")
+        if self.rate_limit:
+            found.append(f"at most {self.rate_limit.limit} in {self.rate_limit.period}{_per(self.rate_limit.key)}")
+        if self.debounce:
+            found.append(f"after {self.debounce.period} of quiet{_per(self.debounce.key)}")
+        if self.batch:
+            found.append(f"batches of {self.batch.size}, within {self.batch.timeout}{_per(self.batch.key)}")
+        if self.singleton:
+            found.append(f"one at a time ({self.singleton.mode}){_per(self.singleton.key)}")
+        if self.priority:
+            found.append(f"priority {self.priority}")
+        return tuple(found)
+
+
+_UNREGULATED = Flow()
+
+
+def _per(key: str | None) -> str:
+    return f" per {key}" if key else ""
+
+
+def checked_flow(
+    *,
+    concurrency: "int | Concurrency | list[Concurrency] | None",
+    idempotency: str | None,
+    rate_limit: RateLimit | None,
+    where: str,
+    kinds: tuple[type[Any], ...],
+    others: dict[str, Any],
+) -> Flow:
+    """Return the limits of a function, checked. `idempotency` is a rate limit of one in 24 h, and stands for it."""
+    if isinstance(concurrency, int):
+        concurrency = Concurrency(concurrency)
+    several = concurrency if isinstance(concurrency, list) else [] if concurrency is None else [concurrency]
+    if idempotency is not None:
+        rate_limit = RateLimit(1, DAY_S, key=idempotency)
+    flow = Flow(concurrency=tuple(several), rate_limit=rate_limit, **others)
+    flow.check(where, kinds)
+    return flow
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """How long a run may take: `start` from its event to its first code, `finish` from there to its end.
+
+    A run that takes longer is cancelled; its async bodies stop at once, what a thread still does is dropped.
+    """
+
+    start: Duration | None = None
+    finish: Duration | None = None
+
+    @property
+    def start_ms(self) -> int:
+        """`start` in ms; 0 when it is not bounded."""
+        return 0 if self.start is None else milliseconds(self.start, "timeouts start")
+
+    @property
+    def finish_ms(self) -> int:
+        """`finish` in ms; 0 when it is not bounded."""
+        return 0 if self.finish is None else milliseconds(self.finish, "timeouts finish")
+
+    def check(self, where: str) -> None:
+        """Refuse bounds that are none."""
+        for name, value, ms in (("start", self.start, self.start_ms), ("finish", self.finish, self.finish_ms)):
+            if value is not None and ms < 1:
+                raise ConfigError(f"{where}: timeouts {name} must be longer than nothing, got {value!r}")
+
+
+class CancelOn(msgspec.Struct, frozen=True):
+    """Cancel a run when an event comes that belongs to it, within `timeout` of its own (default and at most 366 days).
+
+    `match="data.orderId"`: the event has there what the run's own event has. `if_`: CEL over `event`, the run's own,
+    and `async`, the one that comes. Neither: any event of that name cancels every run.
+    """
+
+    event: str | type[EventData]
+    match: str | None = None
+    if_: str | None = None
+    timeout: Duration = "366d"
+
+    @property
+    def name(self) -> str:
+        """The event's name."""
+        return self.event if isinstance(self.event, str) else self.event.event_name
+
+    @property
+    def words(self) -> str:
+        """How pages and tables show it."""
+        more = f" with the same {self.match}" if self.match else f" if {self.if_}" if self.if_ else ""
+        return f"{self.name}{more}"
+
+    @property
+    def timeout_ms(self) -> int:
+        """How long after a run's start it counts, ms."""
+        return milliseconds(self.timeout, "cancel_on timeout")
+
+    def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
+        """Refuse what makes no sense; `kinds` are the payload types of the function's triggers."""
+        here = f"{where}, cancel_on {self.name!r}"
+        try:
+            check_name(self.name)
+        except EventInvalid as error:
+            raise ConfigError(f"{here}: the name {error.reason}") from None
+        if self.name.endswith("*"):
+            raise ConfigError(f"{here}: a wildcard cannot cancel; name each event")
+        if self.match is not None and self.if_ is not None:
+            raise ConfigError(f"{here}: has match and if_; give one of them")
+        if self.match is not None and not PATH.fullmatch(self.match):
+            raise ConfigError(f"{here}: match {self.match!r} is no path; write for example match='data.orderId'")
+        if self.timeout_ms < 1:
+            raise ConfigError(f"{here}: timeout must be longer than nothing, got {self.timeout!r}")
+        came = self.event if isinstance(self.event, type) else None
+        text = self.if_ or (f"event.{self.match} == async.{self.match}" if self.match else None)
+        if text is not None:
+            expression = Expression(text, here, of_two=True)
+            for kind in kinds:
+                expression.check(kind)
+            if came is not None:
+                expression.check(came, "async")
+
+
+CancelDeclared = CancelOn | str | type[EventData]
+
+
+def checked_cancel_on(
+    declared: CancelDeclared | list[CancelDeclared] | None, where: str, kinds: tuple[type[Any], ...]
+) -> tuple[CancelOn, ...]:
+    """Return the cancel_on of a function, checked: one, or a list of at most five."""
+    several = declared if isinstance(declared, list) else [declared] if declared is not None else []
+    found = tuple(one if isinstance(one, CancelOn) else CancelOn(one) for one in several)
+    if len(found) > MAX_CANCEL_ON:
+        raise ConfigError(f"{where} has {len(found)} cancel_on; give at most {MAX_CANCEL_ON}")
+    for one in found:
+        one.check(where, kinds)
+    return found

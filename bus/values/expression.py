@@ -1,0 +1,199 @@
+"""Expressions over `event`: CEL, compiled once. The only room that imports the CEL package.
+
+An expression that errors is false. Paths are checked at declaration against the payload's names on the wire, so
+`event.data.user_id` where the wire says `userId` is told at once, not silently null.
+
+CEL holds whole numbers of 64 bits, and compares a whole number with a fraction's kind (a double) as doubles: beyond
+2^53 it takes different numbers for equal. Where an expression looks at such numbers it is not asked, and that is told.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+import cel
+import msgspec
+import structlog
+
+from stepstream.bus.errors import ConfigError
+
+_log = structlog.get_logger("expression")
+_TOKEN = re.compile(
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(\s*\()?"""
+    r"""|(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"""
+)
+_BOUND = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,")
+"""The name that a macro over a list gives to its members."""
+_EXACT = 2**53
+"""Up to here a double holds every whole number."""
+_Tree = dict[str, "_Tree | None"]
+"""What is looked at: names, and what of each; None: all of it."""
+_ROOTS = frozenset({"event"})
+_WITH_ASYNC = frozenset({"event", "async"})
+_PATH = re.compile(r"event(\.[A-Za-z_]\w*)+")
+_ENVELOPE = ("id", "name", "data", "ts", "v")
+
+
+class Expression:
+    """A compiled CEL expression; `text` is what the author wrote."""
+
+    def __init__(self, text: str, where: str, *, of_two: bool = False) -> None:
+        """Compile it; ConfigError names `where` it was declared. `of_two` events: `event`, and `async` that came."""
+        self.text = text
+        self._where = where
+        try:
+            self._program = cel.compile(text)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {text!r} is not an expression: {str(error).splitlines()[0]}") from None
+        roots = _WITH_ASYNC if of_two else _ROOTS
+        unknown = set(self._program.variables()) - roots - set(_BOUND.findall(text))
+        if unknown:
+            known = " and ".join(f"`{root}`" for root in sorted(roots, reverse=True))
+            raise ConfigError(f"{where}: {text!r} names {min(unknown)!r}; an expression here knows only {known}")
+        self._tree: _Tree = {}
+        self._literals: list[int | float] = []
+        for path, number in _words(text):
+            if number is not None:
+                self._literals += (number, -number) if number <= 2**63 else (number,)  # its sign is not looked at
+            elif path[0] in roots:
+                _look_at(self._tree, path)
+        self._path = text.split(".")[1:] if _PATH.fullmatch(text) else None
+        """The names, when it is a path into the event and nothing else: the most common key, and exact."""
+        self._told = False
+
+    def matches(self, event: Mapping[str, Any], came: Mapping[str, Any] | None = None) -> bool:
+        """Return whether it is true of an event, and of the one that `came`; an expression that errors is false."""
+        seen = self._seen({"event": event} if came is None else {"event": event, "async": came})
+        return self._is_exact(seen) and self._evaluated(seen) is True
+
+    def value(self, event: Mapping[str, Any]) -> Any:
+        """Return what it is of an event; an expression that errors (a missing field) is None.
+
+        Where it looks at numbers that CEL takes for others, all it looks at stands for its value: so that what differs
+        has different keys.
+        """
+        if self._path is not None:
+            return found_at(self._path, event)
+        seen = self._seen({"event": event})
+        return self._evaluated(seen) if self._is_exact(seen) else seen
+
+    def _seen(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what it looks at, and nothing else: an event may be large."""
+        return dict.fromkeys(values) | _part(values, self._tree)
+
+    def _evaluated(self, seen: dict[str, Any]) -> Any:
+        try:
+            return self._program.execute(seen)
+        except Exception:  # noqa: BLE001 - the library raises KeyError, TypeError, ValueError and RuntimeError for data
+            return None
+
+    def _is_exact(self, seen: dict[str, Any]) -> bool:
+        """Whether CEL holds all numbers exactly, and compares them rightly; the first that it does not is told of."""
+        number = _not_exact([seen, self._literals])
+        if number is not None and not self._told:
+            self._told = True
+            _log.warning(
+                "an expression looks at a number it cannot hold, or tell from another: a condition counts as false, "
+                "a key is all that the expression looks at; write such numbers as text",
+                expression=self.text,
+                where=self._where,
+                number=str(number),
+            )
+        return number is None
+
+    def check(self, kind: type[Any], root: str = "event") -> None:
+        """Refuse a path that events of `kind`, which `root` stands for, cannot have."""
+        for path, _ in _words(self.text):
+            if not path or path[0] != root or len(path) < 2:
+                continue
+            self._one_of(path[1], _ENVELOPE)
+            if path[1] == "data" and len(path) > 2:
+                self._walk(kind, path[2:])
+
+    def _walk(self, kind: Any, parts: list[str]) -> None:
+        for part in parts:
+            if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+                return
+            fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+            self._one_of(part, tuple(fields))
+            kind = fields[part]
+
+    def _one_of(self, part: str, known: tuple[str, ...]) -> None:
+        if part not in known:
+            near = difflib.get_close_matches(_folded(part), [_folded(name) for name in known], 1)
+            twin = next((name for name in known if near and _folded(name) == near[0]), None)
+            hint = f"; did you mean {twin}?" if twin else f"; known are {', '.join(known)}"
+            raise ConfigError(f"{self._where}: {self.text!r} has unknown field {part}{hint}")
+
+
+def _words(text: str) -> Iterator[tuple[list[str], int | float | None]]:
+    """Yield an expression's paths, and its numbers with an empty one."""
+    for literal, path, called, number in _TOKEN.findall(text):
+        if number:
+            yield [], int(number) if number.isdecimal() else float(number)
+        elif not literal:
+            names = path.split(".")
+            if called:  # `event.data.name.startsWith(`: a method is no field
+                names.pop()
+            if names:
+                yield names, None
+
+
+def found_at(path: list[str], event: object) -> Any:
+    """Return what plain values have at a path; None when there is nothing."""
+    for name in path:
+        if not isinstance(event, dict):
+            return None
+        event = cast("dict[str, Any]", event).get(name)
+    return event
+
+
+def _look_at(tree: _Tree, path: list[str]) -> None:
+    for name in path[:-1]:
+        inner = tree.setdefault(name, {})
+        if inner is None:  # all of it is looked at already
+            return
+        tree = inner
+    tree[path[-1]] = None
+
+
+def _part(value: Any, tree: _Tree | None) -> Any:
+    if tree is None or not isinstance(value, Mapping):
+        return value
+    inside = cast("Mapping[str, Any]", value)
+    return {name: _part(inside[name], inner) for name, inner in tree.items() if name in inside}
+
+
+def _not_exact(values: Any) -> int | float | None:
+    """Return a number among values that CEL does not hold exactly, or takes for another of them; None: all are well."""
+    rounded: set[float] = set()
+    doubles: set[float] = set()
+    rest = [values]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            continue
+        if isinstance(value, dict):
+            rest += cast("dict[str, Any]", value).values()
+        elif isinstance(value, list):
+            rest += cast("list[Any]", value)
+        elif isinstance(value, int):
+            if not -(2**63) <= value < 2**64:
+                return value
+            if abs(value) > _EXACT and int(float(value)) != value:
+                rounded.add(float(value))
+        elif isinstance(value, float) and abs(value) >= _EXACT:
+            doubles.add(value)
+    return next(iter(rounded & doubles), None)
+
+
+@lru_cache(maxsize=4_096)
+def compiled(text: str, where: str, *, of_two: bool = False) -> Expression:
+    """Return an expression as `Expression` does, each text compiled once: for those that come with every event."""
+    return Expression(text, where, of_two=of_two)
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()

@@ -1,0 +1,71 @@
+"""Rights: commands we are better off with and can do without. ACLs and hosted servers take some of them away.
+
+Each that is missing costs one thing, which is told once, with the way out. It is asked for again each time, so a right
+that is given while we run is used from then on.
+"""
+
+from collections.abc import Awaitable
+from typing import Any
+
+import msgspec
+
+from stepstream.bus.errors import RightMissing, StoreError
+from stepstream.bus.wire.connection.trouble import Notice
+
+
+class Right(msgspec.Struct, frozen=True):
+    """A command, what is given up without it, and how an ACL gives it."""
+
+    command: tuple[str, ...]
+    without: str
+    acl: str
+
+    @property
+    def words(self) -> str:
+        """The command as people write it."""
+        return " ".join(self.command)
+
+
+INFO = Right(
+    ("INFO",),
+    "a broken connection is taken for a restart of the server, and memory, eviction and persistence stay unseen",
+    "+info",
+)
+HELLO = Right(("HELLO",), "version, role and cluster mode stay unseen", "+hello")
+CLIENT_ID = Right(("CLIENT", "ID"), "a stop waits up to 2 s for blocked reads", "+client|id")
+CLIENT_UNBLOCK = Right(("CLIENT", "UNBLOCK"), "a stop waits up to 2 s for blocked reads", "+client|unblock")
+CLIENT_SETNAME = Right(("CLIENT", "SETNAME"), "CLIENT LIST does not tell whose a connection is", "+client|setname")
+SCRIPT_LOAD = Right(("SCRIPT", "LOAD"), "after a restart each script is sent whole once", "+script|load")
+CONFIG_GET = Right(("CONFIG", "GET"), "bus doctor cannot look at fsync and listpack settings", "+config|get")
+
+
+class Rights:
+    """What one process was refused so far."""
+
+    def __init__(self, notice: Notice) -> None:
+        self.missing: dict[Right, str] = {}
+        """The rights that were refused, with the server's words."""
+        self._notice = notice
+        self._told: set[Right] = set()
+
+    async def answer(self, right: Right, asked: Awaitable[Any]) -> Any | None:
+        """Return the reply to an optional command; None when it is refused. StoreUnavailable when Redis is away."""
+        try:
+            reply = await asked
+        except (RightMissing, StoreError) as error:
+            self.refused(right, str(error))
+            return None
+        self.missing.pop(right, None)
+        return reply
+
+    def refused(self, right: Right, error: str) -> None:
+        """Tell once that a right is missing."""
+        self.missing[right] = error
+        if right in self._told:
+            return
+        self._told.add(right)
+        self._notice(
+            f"{right.words} is refused: {right.without}",
+            error=error,
+            do=f"ACL SETUSER <user> {right.acl}, or live with it",
+        )

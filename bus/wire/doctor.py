@@ -1,0 +1,326 @@
+"""Fitness: is this Redis fit to hold what must not be lost? `bus doctor` looks at all, a worker at what INFO tells.
+
+What makes one unfit is what loses or stops work for certain: a version without what the scripts need, a policy that
+evicts keys, a replica, a missing right. What may lose a second's work or wastes memory is advice.
+"""
+
+import re
+import statistics
+import time
+from typing import Literal
+
+import msgspec
+
+from stepstream.bus.errors import ConfigError, GroupMissing, RightMissing, StoreError, StoreUnavailable
+from stepstream.bus.values.address import Address
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCRIPT_LOAD
+from stepstream.bus.wire.wire import Wire
+
+REDIS_FLOOR, VALKEY_FLOOR = (7, 0), (7, 2)
+LISTPACK_VALUE = 1_024
+_FULL = 0.85
+_SKEW_MS = 1_000
+_SLOW_MS = 5.0
+_UNSEEN = "not told to this user"
+
+Verdict = Literal["fit", "advice", "unfit"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at: what was found, the verdict, and what to do when it is not `fit`."""
+
+    check: str
+    found: str
+    verdict: Verdict = "fit"
+    do: str = ""
+
+
+async def at_boot(wire: Wire) -> list[Finding]:
+    """Look at what INFO tells, in one round trip; where it is not ours to ask, at the part that HELLO tells."""
+    info = await _info(wire)
+    looked = [_version(info), _role(info), _cluster(info), _eviction(info), _persistence(info, None)]
+    return [finding for finding in looked if finding.found != _UNSEEN]
+
+
+def refuse(findings: list[Finding]) -> list[Finding]:
+    """Raise ConfigError for what no waiting mends; return the others that are not fit, to be told of.
+
+    A replica may be promoted and a disk freed while a worker waits.
+    """
+    others = [finding for finding in findings if finding.verdict != "fit"]
+    fatal = [one for one in others if one.verdict == "unfit" and one.check in {"version", "cluster", "eviction"}]
+    if fatal:
+        told = "; ".join(f"{finding.check}: {finding.found}: {finding.do}" for finding in fatal)
+        raise ConfigError(f"this Redis is not fit for Stepstream: {told} (bus doctor tells more)")
+    return others
+
+
+async def examine(wire: Wire) -> list[Finding]:
+    """Look at everything; StoreUnavailable when the server does not answer."""
+    info = await _info(wire)
+    return [
+        _version(info),
+        _role(info),
+        _cluster(info),
+        _eviction(info),
+        _memory(info),
+        _persistence(info, await _config(wire, "appendfsync")),
+        await _listpack(wire),
+        await _clock(wire),
+        await _round_trip(wire),
+        await _rights(wire),
+        *(Finding(right.words, f"refused: {error}", "advice", f"without it {right.without}; {right.acl} gives it")
+          for right, error in wire.rights.missing.items()),
+        _access(wire.where),
+    ]  # fmt: skip
+
+
+async def watch(wire: Wire) -> tuple[str, Finding]:
+    """Return what names this server in this life of its, and whether it evicts keys: somebody may switch that on.
+
+    The name is another after a restart or a failover. Where it is not told, it changes with each trouble:
+    after a restart there was one.
+    """
+    info = await _info(wire)
+    if "run_id" not in info and "master_replid" not in info:
+        return f"after trouble {wire.trouble.times}", _eviction(info)
+    return f"{info.get('run_id', '')} {info.get('master_replid', '')}", _eviction(info)
+
+
+async def evicts(wire: Wire) -> Finding | None:
+    """Return what is wrong when this server evicts keys; None when it does not, or it is not ours to see."""
+    _, finding = await watch(wire)
+    return finding if finding.verdict == "unfit" else None
+
+
+class Clients(msgspec.Struct, frozen=True):
+    """How many connections a server takes at most, and how many it has."""
+
+    most: int
+    connected: int
+
+
+async def clients(wire: Wire) -> Clients | None:
+    """Return what INFO tells of the server's connections; None where it is not told."""
+    info = await patiently(lambda: _info(wire))
+    if "maxclients" not in info or "connected_clients" not in info:
+        return None
+    return Clients(int(info["maxclients"]), int(info["connected_clients"]))
+
+
+async def _info(wire: Wire) -> dict[str, str]:
+    """Return the fields of INFO; where this user may not ask, those of them that HELLO knows."""
+    raw = await wire.ask(INFO)
+    if raw is not None:
+        return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
+    hello = await wire.ask(HELLO)
+    if hello is None:
+        return {}
+    told = {name.decode(): value.decode() for name, value in zip(hello[::2], hello[1::2], strict=True)
+            if isinstance(value, bytes)}  # fmt: skip
+    return {
+        f"{told.get('server', 'redis')}_version": told.get("version", ""),
+        "role": told.get("role", ""),
+        "cluster_enabled": "1" if told.get("mode") == "cluster" else "0",
+    }
+
+
+async def _config(wire: Wire, name: str) -> str | None:
+    """Return a setting; None where this user may not ask, or a hosted server has no CONFIG."""
+    reply = await wire.ask(CONFIG_GET, name)
+    return reply[1].decode() if reply else None
+
+
+def _unseen(check: str, do: str) -> Finding:
+    return Finding(check, _UNSEEN, "advice", do)
+
+
+def _version(info: dict[str, str]) -> Finding:
+    valkey = info.get("valkey_version")
+    text = valkey or info.get("redis_version")
+    if not text:
+        return _unseen("version", "make sure that it is Redis 7.0 or newer, or Valkey 7.2 or newer")
+    name, floor = ("Valkey", VALKEY_FLOOR) if valkey else ("Redis", REDIS_FLOOR)
+    numbers = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+    if numbers < floor:
+        return Finding("version", f"{name} {text}", "unfit", "use Redis 7.0 or newer, or Valkey 7.2 or newer")
+    return Finding("version", f"{name} {text}")
+
+
+def _role(info: dict[str, str]) -> Finding:
+    role = info.get("role")
+    if not role:
+        return _unseen("role", "make sure that it is a primary")
+    if role != "master":
+        return Finding("role", role, "unfit", "point BUS_REDIS_URL at the primary: a replica takes no writes")
+    if "connected_slaves" not in info:
+        return Finding("role", "primary")
+    replicas = int(info["connected_slaves"])
+    return Finding("role", f"primary, {replicas} replica{'' if replicas == 1 else 's'}")
+
+
+def _cluster(info: dict[str, str]) -> Finding:
+    enabled = info.get("cluster_enabled")
+    if enabled is None:
+        return _unseen("cluster", "make sure that it is a single primary")
+    if enabled == "1":
+        return Finding("cluster", "on", "unfit", "a cluster is not supported yet: use a single primary")
+    return Finding("cluster", "off")
+
+
+def _eviction(info: dict[str, str]) -> Finding:
+    policy = info.get("maxmemory_policy")
+    if not policy:
+        return _unseen("eviction", "make sure that its maxmemory-policy is noeviction: evicted keys are lost runs")
+    if policy == "noeviction":
+        return Finding("eviction", policy)
+    do = "CONFIG SET maxmemory-policy noeviction: evicted keys are lost runs"
+    if info.get("maxmemory", "0") == "0":
+        return Finding("eviction", f"{policy}, no maxmemory", "advice", do)
+    return Finding("eviction", policy, "unfit", do)
+
+
+def _memory(info: dict[str, str]) -> Finding:
+    if "used_memory" not in info:
+        return _unseen("memory", "watch it where the server is operated")
+    used, most = int(info["used_memory"]), int(info.get("maxmemory", "0"))
+    if most and used > _FULL * most:
+        return Finding(
+            "memory", f"{used / most:.0%} of maxmemory", "advice", "raise maxmemory, or keep runs shorter (BUS_KEEP)"
+        )
+    told = f"{used / 2**20:,.0f} MiB" + (f", {used / most:.0%} of maxmemory" if most else ", no maxmemory")
+    return Finding("memory", told)
+
+
+def _persistence(info: dict[str, str], fsync: str | None) -> Finding:
+    failed = [
+        field for field in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+        if info.get(field, "ok") != "ok"
+    ]  # fmt: skip
+    if failed:
+        return Finding("persistence", f"{failed[0]} is not ok", "unfit", "look at the server's log and its disk")
+    if "aof_enabled" not in info:
+        return _unseen("persistence", "make sure that it keeps an append-only file")
+    if info["aof_enabled"] != "1":
+        return Finding(
+            "persistence", "no append-only file", "advice",
+            "CONFIG SET appendonly yes: without it a restart loses what came after the last snapshot",
+        )  # fmt: skip
+    if fsync == "no":
+        return Finding(
+            "persistence", "append-only, fsync left to the system", "advice", "CONFIG SET appendfsync everysec"
+        )
+    loses = {"everysec": ", a power loss costs up to 2 s", "always": ", nothing is lost"}.get(fsync or "", "")
+    return Finding("persistence", f"append-only{f', fsync {fsync}' if fsync else ''}{loses}")
+
+
+async def _listpack(wire: Wire) -> Finding:
+    name = "hash-max-listpack-value"
+    value = await _config(wire, name)
+    if value is None:
+        return Finding(
+            name, "not ours to read", "advice", f"set it to {LISTPACK_VALUE}: a finished run then takes a third less"
+        )
+    if int(value) < LISTPACK_VALUE:
+        return Finding(
+            name, value, "advice", f"CONFIG SET {name} {LISTPACK_VALUE}: a finished run then takes a third less memory"
+        )
+    return Finding(name, value)
+
+
+async def _clock(wire: Wire) -> Finding:
+    before = now_ms()
+    seconds, micros = await wire.call("TIME")
+    here = (before + now_ms()) / 2
+    skew = round(int(seconds) * 1_000 + int(micros) / 1_000 - here)
+    if abs(skew) > _SKEW_MS:
+        told = f"{in_words(abs(skew))} {'ahead of' if skew > 0 else 'behind'} this machine"
+        return Finding("clock", told, "advice", "set both by NTP: due times are the server's, event times the sender's")
+    return Finding("clock", f"{skew:+d} ms")
+
+
+async def _round_trip(wire: Wire) -> Finding:
+    took: list[float] = []
+    for _ in range(20):
+        began = time.perf_counter()
+        await wire.call("PING")
+        took.append((time.perf_counter() - began) * 1_000)
+    median = statistics.median(took)
+    if median > _SLOW_MS:
+        return Finding(
+            "round trip", f"{median:.1f} ms", "advice", "each step waits for one: put workers near the server"
+        )
+    return Finding("round trip", f"{median:.2f} ms")
+
+
+def _needed(wire: Wire) -> list[tuple[str | int, ...]]:
+    """Return every command that workers use, by themselves or in scripts, on keys of a function that is none."""
+    slug = name = "@doctor"
+    stream, run, index = keys.events(name), keys.run(slug, "doctor"), keys.runs(slug, "completed")
+    text, names = keys.seen(name, "doctor"), keys.signal("doctor")
+    return [
+        ("TIME",), ("PING",),
+        ("XGROUP", "CREATE", stream, slug, "$", "MKSTREAM"),
+        ("XADD", stream, "1-1", "data", "{}"),
+        ("XREADGROUP", "GROUP", slug, "doctor", "COUNT", 1, "STREAMS", stream, ">"),
+        ("XPENDING", stream, slug, "-", "+", 1), ("XCLAIM", stream, slug, "doctor", 0, "1-1", "JUSTID"),
+        ("XACK", stream, slug, "1-1"), ("XINFO", "GROUPS", stream), ("XINFO", "STREAM", stream), ("XLEN", stream),
+        ("XRANGE", stream, "-", "+", "COUNT", 1), ("XREVRANGE", stream, "+", "-", "COUNT", 1),
+        ("XTRIM", stream, "MAXLEN", 0), ("XGROUP", "DELCONSUMER", stream, slug, "doctor"),
+        ("XGROUP", "DESTROY", stream, slug),
+        ("HSET", run, "format", 1), ("HSETNX", run, "size", 1), ("HINCRBY", run, "size", 1), ("HGET", run, "size"),
+        ("HMGET", run, "size"), ("HGETALL", run), ("HKEYS", run), ("HLEN", run), ("HVALS", run), ("HDEL", run, "size"),
+        ("HSCAN", run, 0), ("HSTRLEN", run, "size"), ("PEXPIRE", run, 60_000), ("EXISTS", run),
+        ("ZADD", index, 1, "doctor"), ("ZCARD", index), ("ZCOUNT", index, 0, 1), ("ZSCORE", index, "doctor"),
+        ("ZRANGE", index, 0, -1), ("ZREVRANGE", index, 0, -1), ("ZRANGEBYSCORE", index, 0, 1),
+        ("ZRANGEBYLEX", index, "-", "+"), ("ZREMRANGEBYSCORE", index, 0, 0), ("ZREMRANGEBYLEX", index, "[a", "[a"),
+        ("ZREM", index, "doctor"),
+        ("SET", text, "1", "PX", 60_000), ("GET", text), ("SADD", names, "doctor"), ("SMEMBERS", names),
+        ("EVAL", wire.scripts["entries_take"].text, 1, stream, "", slug, "doctor"),
+        ("EVALSHA", wire.scripts["entries_take"].sha, 1, stream, "", slug, "doctor"),
+        ("SCAN", 0), ("UNLINK", text), ("DEL", stream, run, index, text, names),
+    ]  # fmt: skip
+
+
+async def _rights(wire: Wire) -> Finding:
+    """Do once all that workers do."""
+    try:
+        refused = await _refused(wire, _needed(wire))
+        await wire.ask(CLIENT_ID)
+        await wire.ask(CLIENT_UNBLOCK, 0)
+        for script in wire.scripts.values():
+            await wire.ask(SCRIPT_LOAD, script.text)
+    except StoreUnavailable as error:
+        if error.state not in {"READONLY", "OOM", "MISCONF", "NOREPLICAS"}:
+            raise
+        return Finding("rights", f"not tried: the server answers {error.state}", "advice", "mend that first")
+    if refused:
+        return Finding(
+            "rights", f"refused: {'; '.join(refused)}", "unfit", "give this user the rights of docs/operations"
+        )
+    return Finding("rights", "all that workers need")
+
+
+async def _refused(wire: Wire, commands: list[tuple[str | int, ...]]) -> list[str]:
+    refused: list[str] = []
+    for command in commands:
+        try:
+            await wire.call(*command)
+        except GroupMissing:  # making it was refused
+            continue
+        except (RightMissing, StoreError) as error:
+            refused.append(f"{command[0]} {error}")
+    return refused
+
+
+def _access(where: Address) -> Finding:
+    host = where.options.get("host")
+    if where.kind != "redis" or host in {"127.0.0.1", "localhost", "::1"}:
+        return Finding("access", "TLS" if where.kind == "rediss" else "this machine")
+    if "password" not in where.options:
+        return Finding("access", f"{host}, no password", "advice", "set a password or an ACL user, and use rediss://")
+    return Finding("access", f"{host}, a password, no TLS", "advice", "use rediss:// beyond a private network")

@@ -1,0 +1,97 @@
+"""Forget: a function that is no more. Its groups are dropped, so they hold back no event; all it has in Redis goes."""
+
+from stepstream.bus.errors import BusError, ConfigError
+from stepstream.bus.values import codec
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.outcomes import ENDED
+from stepstream.checkpoint.registry import function_of
+from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.resolve import resolve
+from stepstream.checkpoint.upkeep.repair import active
+from stepstream.checkpoint.waits.ends import load_end
+
+_PAGE = 500
+
+
+async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]:
+    """Forget a function and its runs; return the event names whose groups were dropped.
+
+    ConfigError while a worker reads for it, and, unless `with_runs`, while it has runs that have not ended: nobody
+    would ever end them. Who called one of those is told that it was cancelled. FunctionNotFound when it
+    is not registered.
+    """
+    await function_of(wire, slug)
+    alive = await wire.call("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
+    if alive:
+        raise ConfigError(f"function '{slug}' has {alive} worker(s) at work; stop them first")
+    callers, count = await _callers(wire, slug)
+    if count and not with_runs:
+        raise ConfigError(
+            f"function '{slug}' has {count} run(s) that have not ended, and never would: cancel them first, "
+            "or say --with-runs"
+        )
+    dropped = await _drop_groups(wire, slug)
+    for run, parent in callers:
+        await _tell(wire, slug, run, parent)
+    fields = [codec.text(field) for field in await wire.call("HKEYS", keys.triggers())]
+    for part in parts([field for field in fields if field.startswith(f"{slug} ")]):
+        await wire.call("HDEL", keys.triggers(), *part)
+    await wire.call("HDEL", keys.functions(), slug)
+    await _delete_all(wire, keys.function(slug))
+    return dropped
+
+
+async def _callers(wire: Wire, slug: str) -> tuple[list[tuple[str, str]], int]:
+    """Return each run that somebody waits for, with who does, and how many runs have not ended."""
+    found: dict[str, str] = {}
+    count = 0
+    async for page in active(wire, slug):
+        count += len(page)
+        parents = await wire.loads(*(("HGET", keys.run(slug, run), "parent") for run in page))
+        found |= {run: parent.decode() for run, parent in zip(page, parents, strict=True) if parent}
+    for stream in (keys.queue(slug), keys.ends(slug)):  # runs that have not begun, and ends that nobody was told of
+        start = "-"
+        while rows := await wire.load("XRANGE", stream, start, "+", "COUNT", _PAGE):
+            for fields in (fields_of(flat or ()) for _, flat in rows):
+                if fields.get(b"parent") and fields.get(b"run"):
+                    found[codec.text(fields[b"run"])] = codec.text(fields[b"parent"])
+                    count += b"event" in fields
+            start = f"({rows[-1][0].decode()}"
+    return [(run, parent) for run, parent in found.items() if parent.count("|") >= 2], count
+
+
+async def _tell(wire: Wire, slug: str, run: str, parent: str) -> None:
+    """Tell a caller how a run has ended: mostly just now."""
+    caller, caller_run, step = parent.split("|", 2)
+    ended, data = await load_end(wire, slug, run), b"null"
+    error: Failure | None = Failure("cancelled", f"run {run} was cancelled: function '{slug}' was forgotten")
+    if ended is not None and ended.status in ENDED:
+        error, data = ended.error, bytes(ended.output or b"null")
+    await resolve(wire, caller, caller_run, step, "invoke", data, error=error)
+
+
+async def _drop_groups(wire: Wire, slug: str) -> list[str]:
+    dropped: list[str] = []
+    for name in map(codec.text, await wire.load("ZRANGE", keys.event_names(), 0, -1)):
+        for group in (slug, f"{slug}@cancel"):
+            try:
+                if await wire.call("XGROUP", "DESTROY", keys.events(name), group):
+                    dropped.append(name)
+            except BusError:  # no such stream
+                continue
+    return dropped
+
+
+async def _delete_all(wire: Wire, prefix: str) -> None:
+    """Delete every key that begins so."""
+    pattern = "".join(f"\\{letter}" if letter in "?*[]\\^" else letter for letter in prefix) + "*"
+    cursor: bytes | int = 0
+    while True:
+        cursor, found = await wire.load("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000)
+        for part in parts(found):
+            await wire.call("UNLINK", *part)
+        if int(cursor) == 0:
+            return

@@ -1,0 +1,51 @@
+"""Rerun: a new run for an old one's event; whole, or from a step on with the memos before it."""
+
+from msgspec import Raw
+
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.event import RawEvent
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import run_id, ulid
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.run.begin import begin
+from stepstream.checkpoint.run.memo import memo_of
+
+
+async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
+    """Begin a new run; return its id. RunNotFound, or ConfigError when there is no such step or no event.
+
+    `from_step` keeps the memos that came before that step's. One `request` (an id of the caller's) makes one run.
+    """
+    found = await get(wire, run)
+    event = _event(found.event)
+    if event is None:
+        raise ConfigError(f"run {run} has no event yet; it has not begun")
+    new = run_id(found.function, "rerun", f"{run}|{request or ulid()}", await patiently(wire.clock, 2.0))
+    if from_step:
+        before = await _steps_before(wire, found.function, run, from_step)
+        if before is None:
+            raise ConfigError(f"run {run} has no finished step {from_step!r} to begin again at")
+        if not await wire.lasting_script("run_copy", [keys.function(found.function)], run, new, *before, patience=10.0):
+            raise ConfigError(f"run {run} was forgotten meanwhile: its time to be kept is over")
+    await begin(wire, found.function, new, "rerun", event, rerun_of=run, patience=10.0)
+    return new
+
+
+async def _steps_before(wire: Wire, slug: str, run: str, step: str) -> list[str] | None:
+    """Return the steps of a run that finished before one of its; None when that has not finished."""
+    flat: list[bytes] = await wire.load("HGETALL", keys.steps(slug, run), patience=10.0)
+    places = {name.decode(): memo_of(memo).n for name, memo in fields_of(flat).items()}
+    if step not in places:
+        return None
+    return [name for name, n in places.items() if n < places[step]]
+
+
+def _event(raw: Raw | None) -> RawEvent | None:
+    try:
+        return codec.decode_as(raw, RawEvent) if raw is not None else None
+    except ValueError:
+        return None

@@ -1,0 +1,4 @@
+"""Limits of functions: who is admitted, who waits in line, who is dispatched.
+
+May touch: `bus`, `run`.
+"""

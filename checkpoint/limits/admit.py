@@ -1,0 +1,72 @@
+"""Admit: what becomes of the events of a function with limits: each verdict is recorded under its run's id.
+
+`later`: a run that waits in line; `merged`: part of a buffer that will be a run; `skipped`; `there`: decided before.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from stepstream.bus.function import Function
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values.durations import milliseconds
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+
+VERDICT_KEPT_MS = 86_400_000
+
+
+class Applicant(msgspec.Struct):
+    """An event and what its function's limits say of it.
+
+    `holds` are the limits the run must have a place of, a line each; `rank` is its place in line: queued ms, less 1000
+    for each second of priority. `rate`, `single` and `buffer` (`d:…` or `b:…`) are keys, empty where the rule does not
+    apply.
+    """
+
+    run: str
+    event: bytes
+    source: str
+    queued: int
+    parent: str = ""
+    cancels: str = ""
+    not_before: int = 0
+    holds: str = ""
+    rank: int = 0
+    rate: str = ""
+    single: str = ""
+    buffer: str = ""
+    buffer_run: str = ""
+    ts: int = 0
+    rerun_of: str = ""
+
+
+class Verdict(msgspec.Struct):
+    """`later`, `merged` (into run `by`), `skipped` (`why`), `there` or `error` (`why`)."""
+
+    word: str
+    why: str = ""
+
+
+async def admit(wire: Wire, function: Function, heard: str, applicants: Sequence[Applicant]) -> list[Verdict]:
+    """Decide on events, together; waits until Redis answers."""
+    flow = function.flow
+    rate, debounce, batch = flow.rate_limit, flow.debounce, flow.batch
+    flat: list[Any] = [
+        function.code, VERDICT_KEPT_MS, wire.settings.keep_ms, heard,
+        rate.gap_ms if rate else 0, rate.more if rate else 0,
+        flow.singleton.mode if flow.singleton else "skip",
+        milliseconds(debounce.period) if debounce else 0,
+        milliseconds(debounce.timeout) if debounce and debounce.timeout is not None else 0,
+        batch.size if batch else 0, milliseconds(batch.timeout) if batch else 0,
+    ]  # fmt: skip
+    for one in applicants:
+        flat += (
+            one.run, one.event, one.source, one.queued, one.parent, one.cancels, one.not_before, one.holds, one.rank,
+            one.rate, one.single, one.buffer, one.buffer_run, one.ts,
+            one.rerun_of,
+        )  # fmt: skip
+    replies = await wire.lasting_script("runs_admit", [keys.function(function.slug)], *flat)
+    reached("admit.replied")
+    return [Verdict(*(part.decode(errors="replace") for part in reply[:2])) for reply in replies]

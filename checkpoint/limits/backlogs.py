@@ -1,0 +1,57 @@
+"""Lines: who waits for which limit of a function, and what is held in buffers. Reads only."""
+
+import msgspec
+
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+
+MOST = 100
+_LOOKED_AT = 2_000
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One limit and key (`c0:<value>`: the first concurrency, `t:<value>`: throttle, `-`: none of them)."""
+
+    key: str
+    waiting: int
+    running: int
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A debounce (`d:<value>`) or batch (`b:<value>`) buffer: how many events, and when it becomes a run."""
+
+    key: str
+    events: int
+    due: int
+
+
+class Lines(msgspec.Struct):
+    """The longest lines first, at most a hundred; `keys` are all that were looked at (2,000 at most)."""
+
+    keys: int
+    lines: list[Line]
+    buffers: list[Held]
+
+
+async def lines(wire: Wire, slug: str) -> Lines:
+    """Return where runs of a function wait, and what is in its buffers."""
+    ready, full, buffered = await wire.loads(
+        ("ZRANGE", keys.ready(slug), 0, _LOOKED_AT - 1),
+        ("ZREVRANGE", keys.full(slug), 0, _LOOKED_AT - 1),
+        ("HSCAN", keys.buffered(slug), 0, "COUNT", _LOOKED_AT),
+    )
+    holds = list(dict.fromkeys(raw.decode() for raw in (*ready, *full)))[:_LOOKED_AT]
+    counts = await wire.loads(
+        *((("ZCARD", key(slug, hold))) for hold in holds for key in (keys.backlog, keys.places))
+    )  # fmt: skip
+    found = [Line(hold, counts[2 * n], counts[2 * n + 1]) for n, hold in enumerate(holds) if counts[2 * n]]
+    names = [name.decode() for name in buffered[1][1::2]][:MOST]
+    sizes = await wire.loads(*(("HGET", keys.buffer(slug, name), "n") for name in names))
+    dues = await wire.loads(*(("ZSCORE", keys.timers(slug), f"buffer|{name}") for name in names))
+    held = [
+        Held(name, int(size or 1), int(float(due)))
+        for name, size, due in zip(names, sizes, dues, strict=True)
+        if due is not None
+    ]
+    found.sort(key=lambda line: -line.waiting)
+    return Lines(len(found), found[:MOST], sorted(held, key=lambda one: one.due))

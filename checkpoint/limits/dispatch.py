@@ -1,0 +1,69 @@
+"""Pop: the best of the runs that wait for a place get theirs, and are read by the caller in the same act."""
+
+from functools import partial
+
+import msgspec
+
+from stepstream.bus.function import Function
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values.ids import token
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import Fields, fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.start import Asked, Started
+
+
+class Popped(msgspec.Struct):
+    """How many got places, the queue entries read (theirs, and what else was due), ms until a throttle goes on."""
+
+    taken: int
+    entries: list[tuple[str, Fields]]
+    next_ms: int | None
+    started: dict[str, tuple[Asked, Started]]
+    """By entry: runs that are new were started in the same act."""
+
+
+async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Popped:
+    """Take the best `most` that may have their places now."""
+    throttle, limits = function.flow.throttle, [one.limit for one in function.flow.concurrency]
+    first, second = [*limits, "", ""][:2]
+    is_shared = any(one.shared for one in function.flow.concurrency)
+    starts = not (is_shared or function.timeouts.start_ms or function.timeouts.finish_ms)
+    fences = [token() for _ in range(most)] if starts else []
+    taken, rows, soonest, started, now = await wire.script(
+        "runs_pop",
+        [keys.function(function.slug)],
+        function.slug,
+        consumer,
+        most,
+        throttle.gap_ms if throttle else 0,
+        throttle.more if throttle else 0,
+        first,
+        second,
+        *fences,
+    )
+    if taken:
+        reached("pop.replied")
+    entries = [(entry.decode(), fields_of(flat or ())) for entry, flat in rows]
+    return Popped(
+        int(taken),
+        entries,
+        int(soonest) if int(soonest) >= 0 else None,
+        dict(map(partial(_started, consumer, int(now)), started)),
+    )
+
+
+def _started(consumer: str, now: int, row: list[bytes]) -> tuple[str, tuple[Asked, Started]]:
+    entry, run, fence, event, queued, source, turn = row
+    asked = Asked(
+        run=run.decode(),
+        turn=int(turn),
+        entry=f"queue|{entry.decode()}",
+        owner="",
+        consumer=consumer,
+        fence=fence.decode(),
+        event=event,
+        source=source.decode(),
+        queued=int(queued),
+    )
+    return entry.decode(), (asked, Started("go", int(turn), now))

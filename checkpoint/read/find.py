@@ -1,0 +1,125 @@
+"""Find: a run by its id alone. One that nobody has started has no hash yet: it is what will begin it.
+
+That is an event's entry, an entry of the queue, or a buffer of a debounce or a batch.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from stepstream.bus.errors import RunNotFound
+from stepstream.bus.trigger import covers
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import run_id, ulid_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import event_of, fields_of, stands
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.history import Run, run_of, stored_json
+from stepstream.checkpoint.registry import Registered, functions
+from stepstream.checkpoint.run.begin import begun_event
+
+_ENTRIES = 1_000
+"""How many entries of a stream are looked at: those from the id's own millisecond on, oldest first."""
+
+
+async def find(wire: Wire, run: str) -> Run | None:
+    """Return a run by its id; one that is still to be started, by an entry or a buffer that stands, is `queued`."""
+    ms = ulid_ms(run)
+    known = await functions(wire) if ms is not None else []
+    if ms is None or not known:
+        return None
+    found = await _begun(wire, known, run)
+    found = found or await _published(wire, known, run, ms) or await _held(wire, known, run, ms)
+    found = found or await _asked_for(wire, known, run, ms)  # after the buffers: what leaves them is queued
+    return found or await _begun(wire, known, run)  # it may have begun while we looked at the entries
+
+
+async def get(wire: Wire, run: str) -> Run:
+    """Return a run by its id as `find` does; RunNotFound when there is none."""
+    found = await find(wire, run)
+    if found is None:
+        raise RunNotFound(run)
+    return found
+
+
+async def _begun(wire: Wire, known: Sequence[Registered], run: str) -> Run | None:
+    hashes = await wire.loads(*(("HGETALL", keys.run(function.slug, run)) for function in known))
+    rows = zip(known, hashes, strict=True)
+    return next((run_of(run, function.slug, fields_of(flat)) for function, flat in rows if flat), None)
+
+
+async def _published(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+    """Look at the events of that millisecond: run ids are derived from name, entry and function."""
+    published = [name.decode() for name in await wire.load("ZRANGE", keys.event_names(), 0, 999)]
+    pairs = [
+        (function.slug, name)
+        for function in known
+        for pattern in function.events
+        for name in (filter(partial(covers, pattern), published) if pattern.endswith("*") else [pattern])
+    ]
+    replies = await wire.loads(*(("XRANGE", keys.events(name), ms, ms, "COUNT", _ENTRIES) for _, name in pairs))
+    for (slug, name), entries in zip(pairs, replies, strict=True):
+        for entry, flat in ((raw.decode(), flat) for raw, flat in entries):
+            if run_id(slug, "event", f"{name}|{entry}", ms) != run:
+                continue
+            # Where there is no group, no worker has read the stream yet: one will, from the first entry on.
+            if not await stands(wire, keys.events(name), slug, entry, without_group=True):
+                return None
+            event = stored_json(codec.encode(event_of(name, entry, fields_of(flat))))
+            return Run(id=run, function=slug, status="queued", queued=ms, event=event)
+    return None
+
+
+async def _held(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+    """Look at the buffers: a debounced run, or a batch, that has not begun; with the events it has so far."""
+    names = await wire.loads(*(("HGET", keys.buffered(function.slug), run) for function in known))
+    slug, name = next(((f.slug, codec.text(name)) for f, name in zip(known, names, strict=True) if name), ("", ""))
+    if not slug:
+        return None
+    fields = fields_of(await wire.load("HGETALL", keys.buffer(slug, name)))
+    if fields.get(b"run") != run.encode():
+        return None
+    several = [fields[entry] for n in range(1, int(fields.get(b"n", 0)) + 1) if (entry := f"e:{n}".encode()) in fields]
+    if several:
+        fields |= {b"event": several[0], b"batch": b"[" + b",".join(several) + b"]"}
+    return Run(
+        id=run,
+        function=slug,
+        status="queued",
+        queued=ms,
+        event=stored_json(begun_event(fields)),
+        source="batch" if several else "debounce",
+    )
+
+
+async def _asked_for(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+    """Look at the queues: an entry that begins a run was added after the time in its id, by the server's clock."""
+    queues = await wire.loads(*(("XRANGE", keys.queue(f.slug), ms, "+", "COUNT", _ENTRIES) for f in known))
+    for function, entries in zip(known, queues, strict=True):
+        for fields in (fields_of(flat) for _, flat in entries):
+            if fields.get(b"run") == run.encode() and b"event" in fields:
+                return Run(
+                    id=run,
+                    function=function.slug,
+                    status="queued",
+                    queued=ms,
+                    event=stored_json(begun_event(fields)),
+                    source=fields.get(b"source", b"").decode(),
+                    rerun_of=fields.get(b"rerun_of", b"").decode(),
+                    parent=fields.get(b"parent", b"").decode(),
+                )
+    return None
+
+
+async def wait_for_end(wire: Wire, run: str, seconds: float) -> Run | None:
+    """Return a run when it has ended, or as it is after `seconds`; looks 4 times a second, workers write nothing."""
+    until = time.monotonic() + seconds
+    pause = 0.02
+    while True:
+        found = await find(wire, run)
+        left = until - time.monotonic()
+        if (found is not None and found.has_ended) or left <= 0:
+            return found
+        await asyncio.sleep(min(pause, left))
+        pause = min(0.25, pause * 2)

@@ -1,0 +1,102 @@
+"""Listing: runs, newest first, a page at a time. Of each what is small; payloads are asked for run by run."""
+
+import asyncio
+import heapq
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.values.ids import ulid_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.history import STATUSES, Run, run_of
+
+_SHOWN = (
+    "status", "queued", "started", "ended", "turn", "attempt", "crashes", "worker", "code", "source", "parent", "why",
+    "by",
+)  # fmt: skip
+_ROUNDS = 10
+"""Index members may outlive their run: how often a page that came out short is filled up before it is answered."""
+
+
+class Page(msgspec.Struct):
+    """Runs, newest first, without event, output and error; and the cursor of what comes after (None: nothing does).
+
+    A page may be short, even empty, though there is a cursor: when many of the index's members have outlived their run.
+    """
+
+    runs: list[Run]
+    cursor: str | None = None
+
+
+class _Place(NamedTuple):
+    """A run's place in the list; it keeps it whatever becomes of the run."""
+
+    queued: int
+    run: str
+    slug: str = ""
+
+
+async def list_runs(
+    wire: Wire,
+    slugs: Sequence[str],
+    statuses: Sequence[str] = STATUSES,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    since: int | None = None,
+    until: int | None = None,
+) -> Page:
+    """Return runs of functions, newest first; `since` and `until` bound when they were queued, Unix ms."""
+    moment, run = _parse_cursor(cursor)
+    if until is not None and (moment is None or until < moment):
+        moment, run = until, ""
+    runs: list[Run] = []
+    for _ in range(_ROUNDS):
+        wanted = limit - len(runs)
+        bounds = ("+inf" if moment is None else moment, run, "-inf" if since is None else since, wanted + 1)
+        after = await _after(wire, slugs, statuses, bounds)
+        looked_at = after[:wanted]
+        runs += await _shown(wire, looked_at)
+        if len(after) == len(looked_at):
+            return Page(runs)
+        moment, run, _ = looked_at[-1]
+        if len(runs) == limit:
+            break
+    return Page(runs, f"{moment}-{run}")
+
+
+def _parse_cursor(cursor: str | None) -> tuple[int | None, str]:
+    if not cursor:
+        return None, ""
+    moment, _, run = cursor.partition("-")
+    if not (moment.isascii() and moment.isdecimal() and len(moment) <= 15) or ulid_ms(run) is None:
+        raise ConfigError(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
+    return int(moment), run
+
+
+async def _after(
+    wire: Wire, slugs: Sequence[str], statuses: Sequence[str], bounds: tuple[int | str, ...]
+) -> list[_Place]:
+    """Return the places that come after one, newest first: of each function and status as many as are wanted."""
+    replies = await asyncio.gather(
+        *(wire.look("runs_page", [keys.function(slug)], *bounds, *statuses) for slug in slugs)
+    )
+    found = [
+        [_Place(int(float(row[i + 1])), row[i].decode(), slug) for i in range(0, len(row), 2)]
+        for slug, reply in zip(slugs, replies, strict=True)
+        for row in reply
+    ]
+    return list(dict.fromkeys(heapq.merge(*found, reverse=True)))
+
+
+async def _shown(wire: Wire, places: Sequence[_Place]) -> list[Run]:
+    """Return what a list shows of runs; those that are gone are left out."""
+    rows: list[Any] = await wire.loads(*(("HMGET", keys.run(slug, run), *_SHOWN) for _, run, slug in places))
+    found = [
+        (place, {name.encode(): value for name, value in zip(_SHOWN, row, strict=True) if value is not None})
+        for place, row in zip(places, rows, strict=True)
+    ]
+    return [run_of(place.run, place.slug, fields) for place, fields in found if fields]

@@ -1,0 +1,51 @@
+"""Outcomes: how the runs of one event end, for a publisher that waits. Run ids are derived, so nothing is stored."""
+
+import asyncio
+import time
+
+import msgspec
+
+from stepstream.bus.trigger import covers
+from stepstream.bus.values.ids import entry_ms, run_id
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import stands
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.registry import functions
+
+ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
+"""The statuses a run never leaves."""
+
+_LOOK_EVERY_S = 0.1
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """One run of an event: `status` is `queued` until a worker has started it."""
+
+    run: str
+    slug: str
+    status: str
+    has_ended: bool
+
+
+async def outcomes(wire: Wire, name: str, entry: str, seconds: float) -> list[Outcome]:
+    """Return the runs that functions make of an event, when all have ended or after `seconds`.
+
+    A function that did not want the event (its `if` did not hold) has no run of it.
+    """
+    slugs = [function.slug for function in await functions(wire) if any(covers(one, name) for one in function.events)]
+    until = time.monotonic() + seconds
+    while True:
+        looks = await asyncio.gather(*(_look(wire, slug, name, entry) for slug in slugs))
+        found = [one for one in looks if one is not None]
+        if all(one.has_ended for one in found) or time.monotonic() >= until:
+            return found
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _look(wire: Wire, slug: str, name: str, entry: str) -> Outcome | None:
+    run = run_id(slug, "event", f"{name}|{entry}", entry_ms(entry))
+    status = await wire.load("HGET", keys.run(slug, run), "status")
+    if status is None and await stands(wire, keys.events(name), slug, entry, without_group=True):
+        return Outcome(run, slug, "queued", has_ended=False)
+    status = status or await wire.load("HGET", keys.run(slug, run), "status")  # begun and done with since we looked
+    return Outcome(run, slug, status.decode(), status.decode() in ENDED) if status is not None else None

@@ -1,0 +1,124 @@
+"""Registry: which functions there are, since when each of their triggers is, which events have names, who works."""
+
+import contextlib
+
+import msgspec
+
+from stepstream.bus.errors import ConfigError, FunctionNotFound
+from stepstream.bus.function import Function
+from stepstream.bus.values import codec
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.serverclock import FAR
+from stepstream.bus.wire.wire import Wire
+
+FORMAT = 2
+"""The store's format. A worker refuses any other: what an entry, a run or a memo says is read in one way only."""
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """A function as the registry knows it: what pages and commands show without having loaded the app."""
+
+    bus: str
+    id: str
+    name: str
+    slug: str
+    on: tuple[str, ...]
+    events: tuple[str, ...]
+    retries: int
+    code: str
+    flow: tuple[str, ...] = ()
+
+
+async def check_format(wire: Wire, patience: float | None = None) -> None:
+    """Write the store's format when there is none; ConfigError when another Stepstream has written it."""
+    await patiently(lambda: wire.call("HSETNX", keys.meta(), "format", FORMAT), patience)
+    found = int(await patiently(lambda: wire.call("HGET", keys.meta(), "format"), patience))
+    if found < FORMAT:
+        raise ConfigError(
+            f"this Redis holds format {found} of an older Stepstream, this one knows {FORMAT}: let the older one's "
+            "workers end their runs, then use another database (redis://…/1), or delete its keys: "
+            "redis-cli --scan --pattern 'bus:*' | xargs redis-cli UNLINK"
+        )
+    if found > FORMAT:
+        raise ConfigError(
+            f"this Redis holds format {found}, this Stepstream knows {FORMAT}: upgrade it before it works here"
+        )
+
+
+async def register(wire: Wire, function: Function) -> dict[str, int]:
+    """Declare a function; return for each of its event names since when it is a trigger, ms.
+
+    ConfigError when another bus owns the slug.
+    """
+    declared = Registered(
+        bus=function.bus_id,
+        id=function.id,
+        name=function.name,
+        slug=function.slug,
+        on=tuple(one.words for one in (*function.triggers, *function.crons)),
+        events=tuple(trigger.name for trigger in function.triggers),
+        retries=function.retry.retries,
+        code=function.code,
+        flow=function.flow.words,
+    )
+    declaration, seen = codec.encode(declared), b""
+    while stands := await wire.lasting_script(
+        "function_register", [keys.functions()], function.slug, declaration, seen
+    ):
+        owner = codec.decode_as(stands, Registered).bus
+        if owner != function.bus_id:
+            raise ConfigError(
+                f"function '{function.slug}' belongs to bus '{owner}' already; "
+                f"rename bus '{function.bus_id}' or the function"
+            )
+        seen = stands
+    since: dict[str, int] = {}
+    now = await patiently(wire.clock)
+    for trigger in function.triggers:
+        field = f"{function.slug} {trigger.name}"
+        await patiently(lambda field=field: wire.call("HSETNX", keys.triggers(), field, now))
+        since[trigger.name] = int(await patiently(lambda field=field: wire.call("HGET", keys.triggers(), field)))
+    await _forget_undeclared(wire, function)
+    return since
+
+
+async def _forget_undeclared(wire: Wire, function: Function) -> None:
+    """Forget since when a function had triggers that it has no more: one that is put back begins then."""
+    declared = {f"{function.slug} {trigger.name}" for trigger in function.triggers}
+    fields: list[bytes] = await patiently(lambda: wire.call("HKEYS", keys.triggers()))
+    own = [field for field in map(codec.text, fields) if field.startswith(f"{function.slug} ")]
+    for part in parts([field for field in own if field not in declared]):
+        await patiently(lambda part=part: wire.call("HDEL", keys.triggers(), *part))
+
+
+async def trigger_names(wire: Wire) -> set[str]:
+    """Return every event name that is a trigger of some function."""
+    fields: list[bytes] = await wire.call("HKEYS", keys.triggers())
+    return {codec.text(field).partition(" ")[2] for field in fields}
+
+
+async def functions(wire: Wire, patience: float | None = 2.0) -> list[Registered]:
+    """Return every registered function, by slug."""
+    found: list[Registered] = []
+    for raw in await wire.load("HVALS", keys.functions(), patience=patience):
+        with contextlib.suppress(ValueError):  # written by hand: it is none of ours, and hides no other
+            found.append(codec.decode_as(raw, Registered))
+    return sorted(found, key=lambda function: function.slug)
+
+
+async def function_of(wire: Wire, slug: str, patience: float | None = 2.0) -> Registered:
+    """Return a registered function; FunctionNotFound when there is none of that slug."""
+    raw = await wire.load("HGET", keys.functions(), slug, patience=patience)
+    if raw is None:
+        known = await wire.load("HKEYS", keys.functions(), patience=patience)
+        raise FunctionNotFound(slug, [name.decode() for name in known])
+    return codec.decode_as(raw, Registered)
+
+
+async def workers(wire: Wire) -> list[str]:
+    """Return the workers whose lease is in force."""
+    now = await patiently(wire.clock, 2.0)
+    latest = now + FAR * wire.settings.lease_ms  # those beyond were written before the clock was set back
+    return [name.decode() for name in await wire.load("ZRANGEBYSCORE", keys.workers(), now, latest, patience=2.0)]

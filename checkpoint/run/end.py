@@ -1,0 +1,42 @@
+"""End: record how a run ended, once. Runs of a function that end in one tick share a call."""
+
+import asyncio
+from typing import Any, Literal
+
+from stepstream.bus.values import codec
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.fence import Owned
+from stepstream.checkpoint.run.memo import Failure
+
+Leaves = Literal["", "steps", "open", "steps open"]
+"""Which keys a run has beside its own, as far as the caller, who has seen them all made, can tell."""
+
+
+def end(
+    wire: Wire,
+    owned: Owned,
+    status: Literal["completed", "failed", "cancelled"],
+    *,
+    output: bytes = b"null",
+    error: Failure | None = None,
+    leaves: Leaves = "steps open",
+    heard: str = "",
+) -> asyncio.Future[Any]:
+    """Record an end; the future has the word (bytes). `over` may be the repeat of this very call.
+
+    `heard` holds the statuses that somebody beside the run's caller is to be told of (checkpoint/waits/ends.py).
+    """
+    return wire.together(
+        "run_end",
+        owned.prefix,
+        (wire.settings.keep_ms, heard),
+        (
+            owned.run,
+            owned.fence,
+            owned.turn,
+            status,
+            "output" if error is None else "error",
+            output if error is None else codec.encode(error),
+            leaves,
+        ),
+    )

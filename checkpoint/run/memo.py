@@ -1,0 +1,114 @@
+"""Memo: what one step returned or raised, written once; and Open: what is not finished yet."""
+
+import traceback
+from typing import Any, cast
+
+import msgspec
+from msgspec import Raw
+
+from stepstream.bus.errors import StepFailed, StoreError, StoreUnavailable
+from stepstream.bus.values import codec
+
+MAX_STEPS = 1_000
+MAX_STATE_BYTES = 32 * 1024 * 1024
+MAX_RESULT_BYTES = 4 * 1024 * 1024
+_LONGEST_TEXT = 8_000
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as it is stored: the exception's class name, its message, its stack (each at most 8,000 characters)."""
+
+    name: str
+    message: str
+    stack: str = ""
+
+    def told(self) -> str:
+        """Return it as a line of a log tells it."""
+        return f"{self.name}: {self.message}"
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Return what is stored of an exception; a group tells all its leaves."""
+        found = leaves(error)
+        if isinstance(error, StepFailed):
+            return cls(error.name, f"step '{error.step}': {error.message}"[:_LONGEST_TEXT], error.stack)
+        several = len(found) > 1
+        message = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found) if several else str(found[0])
+        stack = "".join(traceback.format_exception(error))
+        return cls(type(found[0]).__name__, message[:_LONGEST_TEXT], stack[-_LONGEST_TEXT:])
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the exceptions of a group, however deep; of another exception, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return [leaf for inner in group.exceptions for leaf in leaves(inner)]
+    return [error]
+
+
+def of_redis(error: BaseException) -> StoreError | StoreUnavailable | None:
+    """Return Redis's error when an exception, or each of a group, is one: then no code of the author's has failed."""
+    found: StoreError | StoreUnavailable | None = None
+    for leaf in leaves(error):
+        if not isinstance(leaf, StoreError | StoreUnavailable):
+            return None
+        found = found or leaf
+    return found
+
+
+class Open(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step that is not finished: since when, until when it waits (server ms), and the error of its last attempt.
+
+    `what` it waits for, as JSON for people; `armed` once whoever brings it has been told; `given_up` once the author's
+    code has cancelled its task.
+    """
+
+    since: int
+    kind: str
+    due: int | None = None
+    attempt: int = 0
+    error: Failure | None = None
+    what: Raw = Raw(b"null")
+    armed: bool = False
+    given_up: bool = False
+
+
+class Memo(msgspec.Struct, frozen=True):
+    """A finished step. `n` is its place in the order in which steps finished; `started` and `ended` are its last
+    attempt's, `since` its first one's when there were several; `error` stands in place of `data`; `entry` is the stream
+    entry of an event it waited for, `mark` tells who sent a signal its own memo; `timed_out`: what
+    it waited for has not come; `was`: how it was noted while it waited."""
+
+    n: int
+    kind: str
+    attempts: int = 1
+    since: int = 0
+    started: int = 0
+    ended: int = 0
+    entry: str = ""
+    mark: str = ""
+    timed_out: bool = False
+    was: Open | None = None
+    data: Raw = Raw(b"null")
+    error: Failure | None = None
+
+    @property
+    def begun(self) -> int:
+        """When its last attempt began, or it began to wait, server ms."""
+        return self.was.since if self.was is not None else self.started
+
+    def value(self, step: str, wanted: Any) -> Any:
+        """Return the step's result as the wanted type, or raise StepFailed as it was raised."""
+        if self.error is not None:
+            raise StepFailed(step, self.error.name, self.error.message, self.error.stack)
+        return codec.decode_as(self.data, wanted)
+
+
+def memo_of(raw: bytes) -> Memo:
+    """Return a memo as it is stored."""
+    return codec.decode_as(raw, Memo)
+
+
+def open_of(raw: bytes) -> Open:
+    """Return an open step as it is stored."""
+    return codec.decode_as(raw, Open)

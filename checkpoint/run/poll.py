@@ -1,0 +1,29 @@
+"""Look: what has come from outside for turns that are in hand."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stepstream.bus.values import codec
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.checkpoint.run.save import news_of
+
+
+class Seen(msgspec.Struct):
+    """What a turn should hear of: that it is cancelled, and why; memos it does not know."""
+
+    cancel: Failure | None
+    news: dict[str, Memo]
+
+
+async def look(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[Seen]:
+    """Look for turns of a function, each a run and the highest `n` it knows."""
+    seen: list[Seen] = []
+    for some in parts(turns, width=2):
+        part = [argument for turn in some for argument in turn]
+        replies = await wire.script("runs_look", [keys.function(slug)], *part)
+        seen += [Seen(codec.decode_as(why, Failure) if why else None, news_of(news)) for why, news in replies]
+    return seen

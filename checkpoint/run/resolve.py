@@ -1,0 +1,58 @@
+"""Resolve: a value for a step from outside the turn; and the timers, which are resolve for a moment."""
+
+from typing import Literal, cast
+
+import msgspec
+
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.memo import Failure
+
+AT_ONCE = 250
+"""Timers moved by one script call: it holds the server for about 2 ms."""
+
+
+async def resolve(
+    wire: Wire,
+    slug: str,
+    run: str,
+    step: str,
+    kind: str,
+    data: bytes,
+    *,
+    error: Failure | None = None,
+    entry: str = "",
+    mark: str = "",
+) -> Literal["gone", "there", "waiting", "running", "queued"]:
+    """Store a step's memo and see to it that the run hears of it; the answer is the status the run had.
+
+    `entry` is the stream entry an event came from: a later wait of the run does not take it again. By its `mark` (a
+    token) who sent it knows its own memo again.
+    """
+    middle = f'"kind":"{kind}"' + (f',"entry":{codec.encode(entry).decode()}' if entry else "")
+    if mark:
+        middle += f',"mark":"{mark}"'
+    result = b'"data":' + data if error is None else b'"error":' + codec.encode(error)
+    word = await wire.lasting_script("run_resolve", [keys.function(slug)], run, step, middle, result)
+    return cast("Literal['gone', 'there', 'waiting', 'running', 'queued']", word.decode())
+
+
+class Fired(msgspec.Struct):
+    """How many turns were queued, whether more are due, ms until the next timer (None: there is none), and members that
+    made no sense and were dropped."""
+
+    added: int
+    more: bool
+    next_ms: int | None
+    dropped: list[str] = []
+
+
+async def fire_timers(wire: Wire, slug: str) -> Fired:
+    """Queue the turns whose timer is due, at most AT_ONCE."""
+    added, looked_at, next_ms, bad = await wire.script("timers_due", [keys.function(slug)], AT_ONCE)
+    if added:
+        reached("timers.fired")
+    dropped = [codec.text(member) for member in bad]
+    return Fired(int(added), int(looked_at) == AT_ONCE, int(next_ms) if int(next_ms) >= 0 else None, dropped)

@@ -1,0 +1,170 @@
+"""Save: record a step's memo once. Open: note a step that is not finished."""
+
+from typing import Any, Literal, cast
+
+import msgspec
+
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.fence import Owned, Word
+from stepstream.checkpoint.run.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of, open_of
+
+FULL = {
+    "steps": "a run holds at most 1,000 steps; let it start another function for the rest",
+    "size": "the results of a run's steps hold at most 32 MiB together; store big ones, return where",
+}
+"""What is told of a bound that a run has met, by Saved.full."""
+NAMED = frozenset({"event", "signal"})
+"""The kinds of steps that wait under a name in another slot than their run's."""
+
+
+class Saved(msgspec.Struct):
+    """What save answers: the word, the memo's `n`, whether cancel is asked, news, or the memo that stands."""
+
+    word: Word
+    n: int = 0
+    cancel: Failure | None = None
+    news: dict[str, Memo] = {}
+    memo: Memo | None = None
+    full: str = ""
+
+
+async def save(
+    wire: Wire,
+    owned: Owned,
+    step: str,
+    kind: str,
+    *,
+    data: bytes | None = None,
+    error: Failure | None = None,
+    attempts: int = 1,
+    took_ms: int = 0,
+    since: int | None = None,
+    opened: bool = False,
+    known: int = 0,
+    entry: str = "",
+    timed_out: bool = False,
+) -> Saved:
+    """Record what a step returned (`data`, JSON) or raised; waits until Redis answers.
+
+    `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms), `entry` the
+    stream entry of an event that was waited for. `timed_out`: it waited, and nothing came.
+    """
+    middle = f'"kind":"{kind}","attempts":{attempts}'
+    if since is not None:
+        middle += f',"since":{since}'
+    if entry:
+        middle += f',"entry":{codec.encode(entry).decode()}'
+    if timed_out:
+        middle += ',"timed_out":true'
+    result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
+    reply = await wire.together(
+        "run_save",
+        owned.prefix,
+        (MAX_STEPS, MAX_STATE_BYTES),
+        (owned.run, owned.fence, owned.turn, step, middle, took_ms, result, _opened(kind) if opened else 0, known),
+    )
+    reached("save.replied")
+    word = cast("Word", reply[0].decode())
+    if word == "mine":
+        return Saved(
+            word,
+            n=int(reply[1]),
+            cancel=codec.decode_as(reply[2], Failure) if reply[2] else None,
+            news=news_of(reply[3]),
+        )
+    if word == "there":
+        return Saved(word, memo=memo_of(reply[1]))
+    return Saved(word, full=reply[1].decode() if word == "full" else "")
+
+
+def _opened(kind: str) -> int:
+    """How the script is told that a step may be open: of a wait its memo keeps how it was noted."""
+    return 1 if kind == "run" else 2
+
+
+class Noted(msgspec.Struct):
+    """What open answers: the word, when the step is due, the server's clock, and when the step began, all ms."""
+
+    word: Word
+    due: int = 0
+    now: int = 0
+    since: int = 0
+
+
+async def note_open(
+    wire: Wire,
+    owned: Owned,
+    step: str,
+    kind: str,
+    *,
+    due: str,
+    attempt: int = 0,
+    error: Failure | None = None,
+    since: str = "-0",
+    what: bytes = b"",
+    again: bool = False,
+    given_up: bool = False,
+) -> Noted:
+    """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands.
+
+    `since` when the step is open: "-<ms ago>" or "<ms since 1970>". `what` it waits for is JSON, for people. Noted
+    `again` it is as it is said now; so it is when it is `given_up`.
+    """
+    state = "given_up" if given_up else "again" if again else ""
+    arguments = _open(owned, step, kind, due, attempt, error, since, what, state)
+    reply = await wire.lasting_script("run_open", *arguments)
+    reached("open.replied")
+    word = cast("Word", reply[0].decode())
+    if word == "mine":
+        return Noted(word, int(reply[1] or 0), int(reply[2]), int(reply[3]))
+    if word == "there":  # by this very call, whose answer was lost
+        stands = open_of(reply[1])
+        return Noted("mine", stands.due or 0, int(reply[2]), stands.since)
+    return Noted(word)
+
+
+def tell_open(wire: Wire, owned: Owned, step: str, attempt: int, took_ms: int) -> None:
+    """Send, without waiting, that a body takes long: what the page shows; a lost one costs nothing."""
+    keys, *arguments = _open(owned, step, "run", "", attempt, None, f"-{took_ms}")
+    wire.tell_script("run_open", keys, *arguments)
+
+
+def tell_progress(wire: Wire, owned: Owned, progress: bytes) -> None:
+    """Send, without waiting, how far a run is (JSON): what the page shows; a lost one costs nothing."""
+    wire.tell_script("run_progress", owned.prefix, owned.run, owned.fence, owned.turn, progress)
+
+
+def tell_armed(wire: Wire, owned: Owned, step: str, kind: str, due: int, since: int, what: bytes) -> None:
+    """Send, without waiting, that whoever brings what a step waits for has been told; a lost one is told again."""
+    keys, *arguments = _open(owned, step, kind, str(due), 0, None, str(since), what, "armed")
+    wire.tell_script("run_open", keys, *arguments)
+
+
+def _open(
+    owned: Owned,
+    step: str,
+    kind: str,
+    due: str,
+    attempt: int,
+    error: Failure | None,
+    since: str,
+    what: bytes = b"",
+    state: Literal["", "armed", "given_up", "again"] = "",
+) -> tuple[tuple[str], *tuple[Any, ...]]:
+    record = f'"kind":"{kind}","attempt":{attempt}'.encode()
+    if error is not None:
+        record += b',"error":' + codec.encode(error)
+    if what:
+        record += b',"what":' + what
+    if state in ("armed", "given_up"):
+        record += f',"{state}":true'.encode()
+    keep = "replace" if state or kind == "run" else "keep"
+    has_name = 1 if kind in NAMED else 0
+    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since, has_name, state)
+
+
+def news_of(flat: list[bytes]) -> dict[str, Memo]:
+    """Return step ids and memos of a flat reply."""
+    return {flat[i].decode(): memo_of(flat[i + 1]) for i in range(0, len(flat), 2)}

@@ -1,0 +1,54 @@
+"""Park: a run waits without holding a worker."""
+
+from typing import cast
+
+import msgspec
+
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.fence import Owned, Word
+from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.checkpoint.run.save import news_of
+
+
+class Parked(msgspec.Struct):
+    """What park answers: the word, how long until the run is due, or the memos that came since the caller looked."""
+
+    word: Word
+    due_in_ms: int = 0
+    news: dict[str, Memo] = {}
+    cancel: Failure | None = None
+
+
+async def park(
+    wire: Wire,
+    owned: Owned,
+    *,
+    known: int,
+    due: str,
+    attempt: int | None = None,
+    error: Failure | None = None,
+) -> Parked:
+    """Let a run wait until `due` ("+<ms from now>" or "<ms since 1970>").
+
+    With `attempt` and `error` the code between steps has failed and is tried again then.
+    """
+    reply = await wire.lasting_script(
+        "run_park",
+        owned.prefix,
+        owned.run,
+        owned.fence,
+        owned.turn,
+        known,
+        due,
+        "" if attempt is None else attempt,
+        b"" if error is None else codec.encode(error),
+    )
+    reached("park.replied")
+    word = cast("Word", reply[0].decode())
+    if word == "mine":
+        return Parked(word, due_in_ms=int(reply[1]))
+    if word == "cancel":
+        return Parked(word, cancel=codec.decode_as(reply[1], Failure))
+    return Parked(word, news=news_of(reply[1]) if word == "wake" else {})

@@ -1,0 +1,356 @@
+"""Audit: does every key belong to something that lives, and has all that lives its keys? Reads every key of the bus.
+
+What is looked at changes while it is looked at: only what is seen at two looks, one lease apart, is a fault. Faults of
+one run's holder are told apart (checkpoint/upkeep/repair.py), for workers look for those all the time.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from stepstream.bus.errors import StoreError
+from stepstream.bus.values import codec
+from stepstream.bus.values.matching import value_at
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.pipeline import Argument
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.outcomes import ENDED
+from stepstream.checkpoint.registry import FORMAT, Registered
+from stepstream.checkpoint.registry import functions as registered
+from stepstream.checkpoint.run.memo import Open, open_of
+from stepstream.checkpoint.upkeep.repair import ACTIVE, Unheld
+from stepstream.checkpoint.upkeep.repair import repair as give_holder
+from stepstream.checkpoint.waits.event_waits import Wait
+from stepstream.checkpoint.waits.names import Holder, still_wait
+
+_PAGE = 200
+
+Command = tuple[Argument, ...]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A key and what is wrong with it; `mend` are the commands that put it right, none: it is lost.
+
+    `wake` is a run that goes on after that: it makes anew what it waits for.
+    """
+
+    key: str
+    words: str
+    mend: tuple[Command, ...] = ()
+    wake: Unheld | None = None
+
+
+async def audit(wire: Wire) -> list[Fault]:
+    """Look once at everything."""
+    looker = _Looker(wire, await registered(wire))
+    found = await looker.registry()
+    async for page in _pages(wire):
+        for faults in await asyncio.gather(*(looker.look(key) for key in page)):
+            found += faults
+    return found
+
+
+async def standing(wire: Wire) -> list[Fault]:
+    """Return the faults that are there at two looks, one lease apart."""
+    first = await audit(wire)
+    if first:
+        await asyncio.sleep(wire.settings.lease_ms / 1_000)
+    return await still(wire, first)
+
+
+async def still(wire: Wire, first: Sequence[Fault]) -> list[Fault]:
+    """Return those of the faults of an earlier look that are there now."""
+    if not first:
+        return []
+    again = {(fault.key, fault.words) for fault in await audit(wire)}
+    return [fault for fault in first if (fault.key, fault.words) in again]
+
+
+async def mend(wire: Wire, fault: Fault) -> bool:
+    """Put a fault right; False for what is lost."""
+    for command in fault.mend:
+        await wire.call(*command)
+    return await give_holder(wire, fault.wake) if fault.wake is not None else bool(fault.mend)
+
+
+async def _pages(wire: Wire) -> AsyncGenerator[list[str]]:
+    cursor: Any = 0
+    while True:
+        cursor, found = await wire.load("SCAN", cursor, "MATCH", f"{keys.PREFIX}*", "COUNT", _PAGE)
+        for start in range(0, len(found), _PAGE):
+            yield [codec.text(key) for key in found[start : start + _PAGE]]
+        if int(cursor) == 0:
+            return
+
+
+class _Looker:
+    """Looks at one key of each kind."""
+
+    def __init__(self, wire: Wire, known: Sequence[Registered]) -> None:
+        self._wire = wire
+        self._known = {function.slug: function for function in known}
+
+    async def look(self, key: str) -> list[Fault]:
+        """Return what is wrong with a key."""
+        kind = keys.kind_of(key)
+        if kind is None:
+            return [Fault(key, "is none of ours")]
+        name, tag, rest = kind
+        looks: dict[str, Callable[[str, str, str], Awaitable[list[Fault]]]] = {
+            "events": self._events, "seen": self._passing, "rate": self._passing, "limit": self._passing,
+            "limit_waiting": self._passing, "waits": self._waits, "waits_if": self._waits, "signal": self._signal,
+            "queue": self._stream, "ends": self._stream, "run": self._run, "steps": self._of_run,
+            "open_steps": self._of_run, "cancels": self._cancels, "timers": self._timers, "backlog": self._backlog,
+            "places": self._places, "buffer": self._buffer, "single": self._single, "runs": self._runs,
+        }  # fmt: skip
+        return await looks[name](key, tag, rest) if name in looks else []
+
+    async def registry(self) -> list[Fault]:
+        """Return what the registry lacks: groups of functions, the store's format."""
+        found: list[Fault] = []
+        if self._known and not await self._ask("EXISTS", keys.meta()):
+            found.append(Fault(keys.meta(), "is gone", (("HSETNX", keys.meta(), "format", FORMAT),)))
+        for slug, function in self._known.items():
+            streams = [(keys.queue(slug), 0), (keys.ends(slug), 0)]
+            for name in function.events:
+                since = await self._ask("HGET", keys.triggers(), f"{slug} {name}")
+                if since is None:
+                    words = f"lacks since when {slug} has trigger {name}: its worker writes it again"
+                    found.append(Fault(keys.triggers(), words))
+                elif not name.endswith("*"):
+                    streams.append((keys.events(name), int(since)))
+            for stream, since in streams:
+                if slug not in await self._groups(stream):
+                    start = f"{since - 1}-{2**64 - 1}" if since else "0"
+                    command = ("XGROUP", "CREATE", stream, slug, start, "MKSTREAM")
+                    found.append(Fault(stream, f"lacks the group of {slug}", (command,)))
+        return found
+
+    def _ask(self, *command: Argument) -> Awaitable[Any]:
+        return self._wire.load(*command)
+
+    async def _groups(self, stream: str) -> set[str]:
+        try:
+            rows = await self._ask("XINFO", "GROUPS", stream)
+        except StoreError:  # no such key
+            return set()
+        return {codec.text(fields_of(row)[b"name"]) for row in rows}
+
+    async def _run_of(self, slug: str, run: str, *fields: str) -> list[str | None]:
+        values = await self._ask("HMGET", keys.run(slug, run), *fields)
+        return [None if value is None else codec.text(value) for value in values]
+
+    async def _lives(self, slug: str, run: str) -> bool:
+        status = (await self._run_of(slug, run, "status"))[0]
+        return status is not None and status not in ENDED
+
+    # -- what is shared by all -------------------------------------------------------------------------------------
+
+    async def _passing(self, key: str, _tag: str, _rest: str) -> list[Fault]:
+        """A key that is there for a time only."""
+        ttl = await self._ask("PTTL", key)
+        return [Fault(key, "never expires", (("PEXPIRE", key, 86_400_000),))] if ttl == -1 else []
+
+    async def _events(self, key: str, name: str, _rest: str) -> list[Fault]:
+        if await self._ask("ZSCORE", keys.event_names(), name) is not None or not await self._ask("XLEN", key):
+            return []
+        at = (await self._ask("XRANGE", key, "-", "+", "COUNT", 1))[0][0].decode().partition("-")[0]
+        mend = (("ZADD", keys.event_names(), "NX", at, name),)
+        return [Fault(key, "is not in the list of event names", mend)]
+
+    async def _waits(self, key: str, name: str, _rest: str) -> list[Fault]:
+        by_value = key == keys.waits(name)
+        words = await (self._ask("ZRANGE", key, 0, -1) if by_value else self._ask("HKEYS", key))
+        found: list[Fault] = []
+        for word in words:
+            parts = codec.text(word).split("|")
+            slug, run, step = parts[1:4] if by_value else parts[:3]
+            if not (await still_wait(self._wire, [Holder(*map(unquote, (slug, run, step)))]))[0]:
+                command = ("ZREM" if by_value else "HDEL", key, word)
+                found.append(Fault(key, f"waits for nobody: {codec.text(word)}", (command,)))
+        if words and len(found) < len(words) and await self._ask("ZSCORE", keys.waited(), name) is None:
+            mend = (("ZADD", keys.waited(), await self._wire.clock() + 366 * 86_400_000, name),)
+            found.append(Fault(keys.waited(), f"lacks {name}, which somebody waits for", mend))
+        return found
+
+    async def _signal(self, key: str, _name: str, _rest: str) -> list[Fault]:
+        word = await self._ask("GET", key)
+        if word is None or (await still_wait(self._wire, [Holder.of(codec.text(word))]))[0]:
+            return []
+        return [Fault(key, f"is held by {codec.text(word)}, which does not wait for it", (("DEL", key),))]
+
+    async def _stream(self, key: str, slug: str, _rest: str) -> list[Fault]:
+        return [] if slug in self._known else [Fault(key, "is of a function that is not registered")]
+
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    async def _run(self, key: str, slug: str, run: str) -> list[Fault]:
+        fields = ("status", "queued", "cancels", "turn", "entry", "holds")
+        status, queued, cancels, turn, entry, holds = await self._run_of(slug, run, *fields)
+        ttl = await self._ask("PTTL", key)
+        if status is None:
+            return [] if ttl == -2 else [Fault(key, "has no status: a part of it is lost")]
+        found: list[Fault] = []
+        if await self._ask("ZSCORE", keys.runs(slug, status), run) is None:
+            mend = (("ZADD", keys.runs(slug, status), queued or 0, run),)
+            found.append(Fault(key, f"is {status}, and not in that index", mend))
+        if status in ENDED:
+            if ttl == -1:
+                command = ("PEXPIRE", key, self._wire.settings.keep_ms)
+                found.append(Fault(key, "has ended, and never expires", (command,)))
+            return found
+        if ttl >= 0:
+            found.append(Fault(key, f"is {status}, and expires", (("PERSIST", key),)))
+        for word in (cancels or "").split("\n"):
+            if word and await self._ask("ZSCORE", keys.cancels(slug), word) is None:
+                mend = (("ZADD", keys.cancels(slug), 0, word),)
+                found.append(Fault(keys.cancels(slug), f"lacks what cancels run {run}: {word}", mend))
+        if status == "running":
+            found += await self._has_places(slug, run, holds or "")
+        if status == "waiting":
+            seen = Unheld(slug, run, status, turn or "1", entry or "")
+            found += await self._has_what_it_waits_for(seen)
+        return found
+
+    async def _has_places(self, slug: str, run: str, holds: str) -> list[Fault]:
+        found: list[Fault] = []
+        for hold in holds.split("\n"):
+            if hold.startswith("c") and await self._ask("ZSCORE", keys.places(slug, hold), run) is None:
+                mend = (("ZADD", keys.places(slug, hold), await self._wire.clock(), run),)
+                found.append(Fault(keys.places(slug, hold), f"lacks run {run}, which is at work", mend))
+            if hold.startswith("s:") and await self._ask("EXISTS", keys.single(slug, hold)) == 0:
+                mend = (("SET", keys.single(slug, hold), run, "NX"),)
+                found.append(Fault(keys.single(slug, hold), f"is gone, and run {run} lives", mend))
+        return found
+
+    async def _has_what_it_waits_for(self, seen: Unheld) -> list[Fault]:
+        key = keys.open_steps(seen.slug, seen.run)
+        opened = fields_of(await self._ask("HGETALL", key))
+        started, attempt = await self._run_of(seen.slug, seen.run, "started", "attempt")
+        if not opened and started is not None and attempt in (None, "0"):
+            return [Fault(key, f"is gone: run {seen.run} does not know what it waits for", wake=seen)]
+        found: list[Fault] = []
+        for step, raw in ((codec.text(name), raw) for name, raw in opened.items()):
+            noted = open_of(raw)
+            if noted.armed and not await self._is_armed(seen, step, noted):
+                again = codec.encode(msgspec.structs.replace(noted, armed=False))
+                words = f"step {step} of run {seen.run} waits, and nobody knows: the {noted.kind} it waits for is gone"
+                found.append(Fault(key, words, (("HSET", key, step, again),), wake=seen))
+        return found
+
+    async def _is_armed(self, seen: Unheld, step: str, noted: Open) -> bool:
+        what: dict[str, str] = codec.decode(noted.what) or {}
+        if noted.kind == "signal":
+            holder = await self._ask("GET", keys.signal(what["signal"]))
+            mine = Holder(seen.slug, seen.run, step)
+            return holder is not None and Holder.of(codec.text(holder)).is_step_of(mine)
+        if noted.kind == "event":
+            match, if_ = what.get("match", ""), what.get("if", "")
+            own = codec.decode(await self._ask("HGET", keys.run(seen.slug, seen.run), "event") or b"{}")
+            value = (value_at(match, own) or b"") if match else b""
+            wait = Wait(what["event"], seen.slug, seen.run, step, noted.due or 0, match, value, if_)
+            if if_:
+                return bool(await self._ask("HEXISTS", keys.waits_if(wait.name), wait.word))
+            return bool(await self._ask("ZRANGEBYLEX", keys.waits(wait.name), f"[{wait.word}|", f"({wait.word}}}"))
+        if noted.kind == "invoke" and "run" in what:
+            return await self._is_called(what["function"], what["run"])
+        return True
+
+    async def _is_called(self, slug: str, run: str) -> bool:
+        """Whether a call goes on: its run lives, has yet to begin, or its end has yet to be told."""
+        if await self._lives(slug, run):
+            return True
+        return run in await self._runs_in(keys.queue(slug)) or run in await self._runs_in(keys.ends(slug))
+
+    async def _runs_in(self, stream: str) -> set[str]:
+        try:
+            rows = await self._ask("XRANGE", stream, "-", "+")
+        except StoreError:
+            return set()
+        return {codec.text(fields_of(flat).get(b"run", b"")) for _, flat in rows}
+
+    async def _of_run(self, key: str, slug: str, run: str) -> list[Fault]:
+        status = (await self._run_of(slug, run, "status"))[0]
+        if status is None:
+            if run in await self._runs_in(keys.queue(slug)):  # to be run again: it has yet to begin
+                return []
+            return [Fault(key, "belongs to no run", (("UNLINK", key),))]
+        ttl, is_steps = await self._ask("PTTL", key), key == keys.steps(slug, run)
+        if status not in ENDED:
+            return [Fault(key, f"expires, and its run is {status}", (("PERSIST", key),))] if ttl >= 0 else []
+        if not is_steps and ttl != -2:
+            return [Fault(key, "is open, and its run has ended", (("UNLINK", key),))]
+        command = ("PEXPIRE", key, self._wire.settings.keep_ms)
+        return [Fault(key, "never expires, and its run has ended", (command,))] if ttl == -1 else []
+
+    async def _runs(self, key: str, slug: str, status: str) -> list[Fault]:
+        found: list[Fault] = []
+        for run in map(codec.text, await self._ask("ZRANGE", key, 0, -1)):
+            real = (await self._run_of(slug, run, "status"))[0]
+            if real != status and (real is not None or status in ACTIVE):
+                words = (
+                    f"lists {run}, whose record is gone: it is lost" if real is None else f"lists {run}: it is {real}"
+                )
+                found.append(Fault(key, words, (("ZREM", key, run),)))
+        return found
+
+    # -- what a function has for its runs --------------------------------------------------------------------------
+
+    async def _cancels(self, key: str, slug: str, _rest: str) -> list[Fault]:
+        found: list[Fault] = []
+        for word in map(codec.text, await self._ask("ZRANGE", key, 0, -1)):
+            run = word.split("|")[-2] if word.count("|") > 1 else ""
+            if not await self._lives(slug, run):
+                found.append(Fault(key, f"cancels no run that lives: {word}", (("ZREM", key, word),)))
+        return found
+
+    async def _timers(self, key: str, slug: str, _rest: str) -> list[Fault]:
+        found: list[Fault] = []
+        for member in map(codec.text, await self._ask("ZRANGE", key, 0, -1)):
+            kind, bar, name = member.partition("|")
+            if bar and kind == "buffer" and not await self._ask("EXISTS", keys.buffer(slug, name)):
+                words = f"has a timer of a buffer that is gone, with the events in it: {name}"
+                found.append(Fault(key, words, (("ZREM", key, member),)))
+            elif not bar:
+                run, _, turn = member.rpartition(":")
+                if await self._run_of(slug, run, "status", "turn") != ["waiting", turn]:
+                    found.append(Fault(key, f"wakes no run that waits: {member}", (("ZREM", key, member),)))
+        return found
+
+    async def _backlog(self, key: str, slug: str, hold: str) -> list[Fault]:
+        line = await self._ask("ZRANGE", key, 0, -1, "WITHSCORES")
+        found = [
+            Fault(key, f"holds a place in line for {run}, which is not in it", (("ZREM", key, run),))
+            for run in map(codec.text, line[::2])
+            if await self._run_of(slug, run, "status", "entry") != ["queued", f"backlog|{hold}"]
+        ]
+        tried = [await self._ask("ZSCORE", index, hold) for index in (keys.ready(slug), keys.full(slug))]
+        if line and tried == [None, None]:
+            found.append(Fault(key, "is tried by nobody", (("ZADD", keys.ready(slug), line[1], hold),)))
+        return found
+
+    async def _places(self, key: str, slug: str, _hold: str) -> list[Fault]:
+        found: list[Fault] = []
+        for run in map(codec.text, await self._ask("ZRANGE", key, 0, -1)):
+            status, entry = await self._run_of(slug, run, "status", "entry")
+            if status != "running" and not (status == "queued" and (entry or "").startswith("queue|")):
+                found.append(Fault(key, f"is held by {run}, which is {status or 'gone'}", (("ZREM", key, run),)))
+        return found
+
+    async def _buffer(self, key: str, slug: str, name: str) -> list[Fault]:
+        if await self._ask("ZSCORE", keys.timers(slug), f"buffer|{name}") is not None or not await self._ask(
+            "EXISTS", key
+        ):
+            return []
+        mend = (("ZADD", keys.timers(slug), await self._wire.clock(), f"buffer|{name}"),)
+        return [Fault(key, "has no timer", mend)]
+
+    async def _single(self, key: str, slug: str, _name: str) -> list[Fault]:
+        run = codec.text(await self._ask("GET", key) or b"")
+        if await self._lives(slug, run):
+            return []
+        return [Fault(key, f"is held by {run}, which does not live", (("DEL", key),))]

@@ -1,0 +1,68 @@
+"""Check: does every run that has not ended have a holder? One without is lost in silence: it gets a new one.
+
+A failover may take a holder away: the timer, the queue entry or the pending entry is on a server that forgot it. A
+second holder does no harm (docs/state-machine.md), a missing one is fatal; so what seems to have none at two looks, one
+lease apart, is repaired.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.streams import stands
+from stepstream.bus.wire.wire import Wire
+
+ACTIVE = ("waiting", "queued", "running")
+PAGE = 100
+
+
+class Unheld(msgspec.Struct, frozen=True):
+    """A run without a holder, as it was seen."""
+
+    slug: str
+    run: str
+    status: str
+    turn: str
+    entry: str
+
+    @property
+    def words(self) -> str:
+        """What is wrong."""
+        if self.status == "waiting":
+            return "waits, and has no timer"
+        return f"is {self.status}, and its entry {self.entry or '(none)'} is neither in the queue nor pending"
+
+
+async def unheld(wire: Wire, slug: str, runs: Sequence[str]) -> list[Unheld]:
+    """Return those of a function's runs that nobody seems to hold: one look."""
+    seen: list[Unheld] = []
+    for part in parts(runs):
+        rows = await wire.script("runs_unheld", [keys.function(slug)], *part)
+        seen += [Unheld(slug, *(word.decode() for word in row)) for row in rows]
+    return [one for one in seen if not await _is_pending(wire, one)]
+
+
+async def _is_pending(wire: Wire, one: Unheld) -> bool:
+    """Whether the event entry a run names is in hand or is still to be delivered."""
+    kind, _, rest = one.entry.partition("|")
+    if kind != "event" or one.status == "waiting":
+        return False
+    name, _, entry = rest.rpartition("|")
+    return await stands(wire, keys.events(name), one.slug, entry, without_group=False)
+
+
+async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:
+    """Yield the runs of a function that have not ended, a page at a time, oldest first."""
+    for status in ACTIVE:
+        start = 0
+        while page := await wire.load("ZRANGE", keys.runs(slug, status), start, start + PAGE - 1):
+            yield [run.decode() for run in page]
+            start += len(page)
+
+
+async def repair(wire: Wire, one: Unheld) -> bool:
+    """Give a run a new holder; False when it has moved on since it was seen."""
+    arguments = (one.run, one.status, one.turn, one.entry)
+    return bool(await wire.script("run_repair", [keys.function(one.slug)], *arguments))

@@ -1,0 +1,107 @@
+"""Retention: how long events and ended runs are kept, and how many. Nothing that somebody still needs is dropped."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from stepstream.bus.settings import LEAST_KEEP_MS
+from stepstream.bus.trigger import covers
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import entry_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.serverclock import FAR
+from stepstream.bus.wire.wire import Wire
+
+AT_ONCE = 200
+TRIM_AT_ONCE = 10_000
+FORGET_MS = 7 * 86_400_000
+"""How long a group that no worker serves holds back old events; then it is dropped."""
+
+LINES_AT_ONCE = 1_000
+_COUNTED = (("completed", "cancelled", "skipped"), ("failed",))
+"""Statuses that BUS_KEEP_RUNS counts together."""
+
+_BETWEEN_S = 0.01
+
+
+class Trimmed(msgspec.Struct, frozen=True):
+    """What became of the old events of a name.
+
+    `dropped` is how many have gone, -1 while the group `holder` is missing. Else `holder` is the group that still needs
+    old ones, last served by a worker `unserved_ms` ago. `groups` were dropped, since nobody served them for long.
+    """
+
+    dropped: int
+    holder: str
+    unserved_ms: int
+    groups: list[str]
+
+
+async def trim_events(wire: Wire, name: str, groups: Sequence[str]) -> Trimmed:
+    """Drop old events of a name, for a worker that serves `groups` of it; a name that nobody uses any more goes."""
+    kept = wire.settings.keep_events_ms
+    dropped, holder, unserved, gone, is_gone = await wire.script(
+        "events_trim", [keys.events(name), keys.events_served(name)], kept, TRIM_AT_ONCE, FORGET_MS, *groups
+    )
+    trimmed = Trimmed(int(dropped), codec.text(holder), int(unserved), [codec.text(group) for group in gone])
+    for group in trimmed.groups:
+        await _forget_triggers(wire, group, name)
+    if is_gone:
+        await wire.call("ZREM", keys.event_names(), name)
+        # Published meanwhile: its publisher has told of the name before that, or tells of it now (streams.py).
+        if await wire.call("EXISTS", keys.events(name)):
+            await wire.call("ZADD", keys.event_names(), "NX", await wire.clock(), name)
+    return trimmed
+
+
+async def _forget_triggers(wire: Wire, slug: str, name: str) -> None:
+    """Let a trigger whose group has gone begin anew, should it be declared again: not with what came in between."""
+    fields: list[bytes] = await wire.call("HKEYS", keys.triggers())
+    for owner, _, pattern in (codec.text(field).partition(" ") for field in fields):
+        if owner == slug and covers(pattern, name):
+            await wire.call("HDEL", keys.triggers(), f"{owner} {pattern}")
+
+
+async def name_again(wire: Wire, name: str) -> None:
+    """Put a name whose stream is there into the list of names: it was added by hand, or the list was lost."""
+    first = await wire.load("XRANGE", keys.events(name), "-", "+", "COUNT", 1)
+    if first:
+        await wire.call("ZADD", keys.event_names(), "NX", entry_ms(first[0][0].decode()), name)
+
+
+async def other_names(wire: Wire, start: int, count: int) -> list[str]:
+    """Return event names, a page of all there are: also those that no worker reads are swept."""
+    return [codec.text(name) for name in await wire.call("ZRANGE", keys.event_names(), start, start + count - 1)]
+
+
+async def tidy_runs(wire: Wire, slug: str) -> int:
+    """Forget the oldest ended runs above BUS_KEEP_RUNS; return how many.
+
+    Goes on until the count holds, in calls of a millisecond or two.
+    """
+    forgotten = 0
+    for together in _COUNTED:
+        for status in together:
+            passed, over = 0, 1
+            while over > 0:
+                arguments = (wire.settings.keep_runs, LEAST_KEEP_MS, AT_ONCE, status, passed)
+                gone, stay, over = map(
+                    int, await wire.script("runs_tidy", [keys.function(slug)], *arguments, *together)
+                )
+                forgotten, passed = forgotten + gone, passed + stay
+                if gone + stay < AT_ONCE:
+                    break
+                await asyncio.sleep(_BETWEEN_S)
+    return forgotten
+
+
+async def try_lines_again(wire: Wire, slug: str) -> None:
+    """Let the lines of a function's limits be tried that wait for a place, should its return have been lost."""
+    await wire.script("lines_again", [keys.function(slug)], LINES_AT_ONCE)
+
+
+async def forget_workers(wire: Wire, now: int) -> None:
+    """Forget workers whose lease ended an hour ago, or far ahead, before the clock was set back; the living renew."""
+    await wire.call("ZREMRANGEBYSCORE", keys.workers(), "-inf", now - 3_600_000)
+    await wire.call("ZREMRANGEBYSCORE", keys.workers(), now + FAR * wire.settings.lease_ms, "+inf")

@@ -1,0 +1,39 @@
+"""Given up: the names of steps that wait no more, because their run has ended, or their task was cancelled."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from stepstream.bus.values import codec
+from stepstream.bus.values.matching import value_at
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.history import event_json
+from stepstream.checkpoint.run.memo import Open
+from stepstream.checkpoint.waits.event_waits import Wait, disarm
+from stepstream.checkpoint.waits.names import Holder
+from stepstream.checkpoint.waits.signals import give_signal
+
+
+class _What(msgspec.Struct):
+    """What a step waits for, as it is noted."""
+
+    signal: str = ""
+    event: str = ""
+    match: str = ""
+    if_: str = msgspec.field(default="", name="if")
+
+
+async def give_up(wire: Wire, slug: str, run: str, opened: Mapping[str, Open]) -> None:
+    """Give up the names of a run's steps that will never wait again."""
+    own = None
+    for step, noted in opened.items():
+        what = codec.decode_as(noted.what, _What | None)
+        if what is None:
+            continue
+        if what.signal:
+            await give_signal(wire, what.signal, Holder(slug, run, step))
+        elif what.event:
+            own = own or await event_json(wire, slug, run)
+            value = value_at(what.match, own) if what.match else b""
+            wait = Wait(what.event, slug, run, step, noted.due or 0, what.match, value or b"", what.if_)
+            await disarm(wire, what.event, [wait])

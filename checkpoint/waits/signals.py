@@ -1,0 +1,65 @@
+"""Signals: a value for the one run that waits for a name. Sent to nobody, it is not kept."""
+
+from typing import Any, cast
+
+from stepstream.bus.errors import EventInvalid
+from stepstream.bus.event import as_json
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import token
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.memo import memo_of
+from stepstream.checkpoint.run.resolve import resolve
+from stepstream.checkpoint.waits.names import Holder, still_wait
+
+MAX_NAME = 256
+
+
+def check_signal(name: str) -> None:
+    """Refuse a signal's name that is empty, too long or not printable."""
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise EventInvalid(f"must be 1 to {MAX_NAME} printable characters, got {name[:40]!r}", field="signal")
+
+
+async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Holder | None:
+    """Take a name for a step; return who waits for it already, None when it is ours.
+
+    One that has it and waits no more loses it, as it was seen: should it wait again by then, its fence is another. The
+    step itself, whose first answer was lost, has it.
+    """
+    gone = ""
+    while True:
+        word = await wire.lasting_script("signal_take", [keys.signal(name)], waiter.word, max(1, for_ms), gone)
+        if not word:
+            return None
+        holder = Holder.of(codec.text(word))
+        if not holder.is_step_of(waiter) and (await still_wait(wire, [holder]))[0]:
+            return holder
+        gone = holder.word
+
+
+async def give_signal(wire: Wire, name: str, waiter: Holder) -> None:
+    """Give a name up, if the step still has it, whichever of its turns took it."""
+    word = cast("bytes | None", await wire.load("GET", keys.signal(name)))
+    if word is not None and Holder.of(codec.text(word)).is_step_of(waiter):
+        await wire.lasting_script("signal_give", [keys.signal(name)], word)
+
+
+async def send_signal(wire: Wire, name: str, data: Any) -> str | None:
+    """Hand data to the run that waits for a signal; return that run's id, None when none waits."""
+    check_signal(name)
+    encoded, mark = as_json(data), token()
+    while word := cast("bytes | None", await wire.load("GET", keys.signal(name))):
+        waiter = Holder.of(codec.text(word))
+        heard = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
+        await wire.lasting_script("signal_give", [keys.signal(name)], word)
+        if heard == "there" and await _is_ours(wire, waiter, mark):  # the answer to our first try was lost
+            return waiter.run
+        if heard not in ("gone", "there"):
+            return waiter.run
+    return None
+
+
+async def _is_ours(wire: Wire, waiter: Holder, mark: str) -> bool:
+    memo = await wire.load("HGET", keys.steps(waiter.slug, waiter.run), waiter.step)
+    return memo is not None and memo_of(memo).mark == mark

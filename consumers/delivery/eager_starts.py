@@ -1,0 +1,35 @@
+"""Arrivals: which functions' runs are started as their event comes, and what to do with one that was."""
+
+from collections.abc import Callable
+
+from stepstream.bus.wire.connection.pipeline import Pipe
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.eager_start import Arriving
+from stepstream.checkpoint.run.start import Asked, Started
+from stepstream.consumers.delivery.delivery import Delivery, Source
+
+
+class Arrivals:
+    """Sends the starts of one source behind its blocked reads; `begin` is called for a run that was started."""
+
+    def __init__(self, wire: Wire, source: Source, begin: Callable[[Delivery, Asked, Started], None]) -> None:
+        self.begin = begin
+        self._wire = wire
+        self._source = source
+
+    @staticmethod
+    def are_for(source: Source) -> bool:
+        """Whether each event of a source begins a run of which nothing must be worked out first."""
+        function = source.function
+        return not (
+            function.flow.is_regulated
+            or function.cancel_on
+            or function.timeouts.start_ms
+            or function.timeouts.finish_ms
+            or any(trigger.condition for trigger in source.triggers)
+        )
+
+    def send(self, pipe: Pipe, newest: str) -> Arriving:
+        """Send a start behind the read just sent; `newest` is the newest entry that was read before."""
+        source = self._source
+        return Arriving(self._wire, pipe, source.function, source.name, source.lease.consumer, newest)

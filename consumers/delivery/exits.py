@@ -1,0 +1,120 @@
+"""Exits: the one place where an entry leaves this worker's hands, and all that follows from how it leaves.
+
+Whoever has done with an entry says so once, with one word. What follows is decided here: what Redis is told, whether
+the shared places held for it are given back, and whether its function's line is woken.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.wire.streams import acknowledge, acknowledge_turns, release
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.delivery.delivery import Delivery, Source
+from stepstream.consumers.delivery.failing import Failing
+from stepstream.consumers.limits.shared_places import SharedPlaces
+from stepstream.consumers.turn.idle_detection import outside
+
+Exit = Literal["parked", "ended", "passed", "elsewhere", "given back", "lost"]
+"""How an entry leaves.
+
+`parked`: its run waits. `ended`: its run has ended, or gone on to a later turn. `passed`: there is nothing to run for
+it here: no trigger wants it, its run stands in line, it only rang, or what it brought is told. `elsewhere`: another
+entry holds its run. These four are acknowledged. `given back`: any worker may have it at once. `lost`: it is left to
+whoever has it by now, or to be taken up again, without a word to Redis.
+"""
+
+_FREES: frozenset[Exit] = frozenset({"parked", "ended", "passed", "given back"})
+"""After these no turn of the entry's run is at work for it, so its places may be others'."""
+
+
+class Exits:
+    """The exits of one worker's entries: acknowledged, or given back, with the others of the same loop tick."""
+
+    def __init__(self, wire: Wire, signals: Signals, places: SharedPlaces) -> None:
+        self._wire = wire
+        self._signals = signals
+        self._failing = Failing(signals, "letting entries go failed; they are taken up again")
+        self._places = places
+        self._loop = asyncio.get_running_loop()
+        self._leaving: dict[tuple[Source, bool], list[tuple[Delivery, str]]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def leave(self, delivery: Delivery, how: Exit, failpoint: str = "") -> None:
+        """Let an entry go. It stays in hand until Redis has answered; `failpoint` is reached then."""
+        if how in _FREES and delivery.source.line is not None:
+            delivery.source.line.ring()
+        if how == "lost":
+            self._places.leave_to_lease(delivery)
+            delivery.source.drop(delivery)
+            return
+        if how == "elsewhere":
+            self._places.leave_to_lease(delivery)
+        elif how != "given back":
+            self._places.give_back(delivery)
+        if not self._leaving:
+            self._loop.call_soon(self._flush)
+        self._leaving.setdefault((delivery.source, how == "given back"), []).append((delivery, failpoint))
+
+    def drop_senseless(self, delivery: Delivery, error: ValueError) -> None:
+        """Let an entry go that somebody added by hand: no run can have made it, and nothing can come of it, ever."""
+        self._signals.notice(
+            "an entry makes no sense; it is dropped",
+            stream=delivery.source.stream,
+            entry=delivery.id,
+            error=str(error),
+        )
+        self.leave(delivery, "passed")
+
+    def lose(self, sources: Iterable[Source], is_lost: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Let go all entries for which `is_lost` is true: by now they are another's. Returns them."""
+        lost = [delivery for source in sources for delivery in source.in_hand.values() if is_lost(delivery)]
+        for delivery in lost:
+            self.leave(delivery, "lost")
+        return lost
+
+    async def settled(self) -> None:
+        """Wait until Redis has been told of every entry that has left so far."""
+        while self._leaving or self._telling:
+            await asyncio.sleep(0)
+            if self._telling:
+                await asyncio.wait(tuple(self._telling))
+
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, {}
+        for (source, is_given_back), deliveries in leaving.items():
+            tell = self._give_back if is_given_back else self._acknowledge
+            task = outside(self._loop, tell(source, deliveries))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _acknowledge(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
+        """Acknowledge, in a later write than the answer that came before: else a refused end would be a lost run."""
+        ids = [delivery.id for delivery, _ in deliveries]
+        is_told = False
+        with self._failing:  # then they stay pending, and are taken up again
+            if source.is_deleted_when_done:
+                await acknowledge_turns(self._wire, source.stream, source.group, ids)
+            else:
+                await acknowledge(self._wire, source.stream, source.group, ids)
+            is_told = True
+        for delivery, failpoint in deliveries:
+            source.drop(delivery)
+            if is_told and failpoint:
+                reached(failpoint)
+
+    async def _give_back(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
+        """Give entries back, their shared places first: who claims one asks for a place under the same name."""
+        for delivery, _ in deliveries:
+            self._places.give_back(delivery)
+        await self._places.settled()
+        by_consumer: dict[str, list[str]] = {}
+        for delivery, _ in deliveries:
+            source.drop(delivery)
+            by_consumer.setdefault(delivery.consumer, []).append(delivery.id)
+        for consumer, ids in by_consumer.items():
+            with self._failing:
+                await release(self._wire, source.stream, source.group, consumer, ids)
+        reached("release.replied")

@@ -1,0 +1,153 @@
+"""Reader: reads new entries of one source as slots free up. One blocking connection each."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from stepstream.bus.errors import BusError, GroupMissing, StoreUnavailable
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.wire.connection.pipeline import Pipe
+from stepstream.bus.wire.connection.retry import Tries
+from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK
+from stepstream.bus.wire.streams import ensure_group, fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.delivery.delivery import Delivery, Source
+from stepstream.consumers.delivery.eager_starts import Arrivals
+from stepstream.consumers.delivery.exits import Exits
+from stepstream.consumers.delivery.failing import Failing
+from stepstream.consumers.delivery.slots import Capacity
+
+BLOCK_MS = 2_000
+_AGAIN_S = 1.0
+
+
+class Reader:
+    """An idle reader blocks with COUNT 1; a full read is followed at once by one with its share of the free slots.
+
+    With `arrivals`, what a blocked read brings is started in the same round trip.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        source: Source,
+        capacity: Capacity,
+        exits: Exits,
+        signals: Signals,
+        since_ms: int,
+        when_gone: Callable[[], Awaitable[object]],
+        arrivals: Arrivals | None = None,
+    ) -> None:
+        self.source = source
+        self.broke = False
+        """Whether a read failed since the claimer last looked for entries that never arrived."""
+        self._wire = wire
+        self._capacity = capacity
+        self._exits = exits
+        self._signals = signals
+        self._since_ms = since_ms
+        self._when_gone = when_gone
+        self._arrivals = arrivals
+        self._newest = "0-0"
+        self._stopping = False
+        self._pipe = self._new_pipe()
+        self._client_id: int | None = None
+        self._is_asked = False
+
+    def _new_pipe(self) -> Pipe:
+        return self._wire.pipe(extra_timeout=BLOCK_MS / 1_000)
+
+    async def open(self) -> None:
+        """Open the connection, when it is not; StoreUnavailable when that fails."""
+        if not self._is_asked:
+            self._client_id = await self._pipe.ask(CLIENT_ID)
+            self._is_asked = True
+
+    async def close(self) -> None:
+        """Give the connection back; open() or run() opens another."""
+        pipe, self._pipe = self._pipe, self._new_pipe()
+        self._is_asked = False
+        await pipe.close()
+
+    async def run(self) -> None:
+        """Read until stop()."""
+        failing = Failing(self._signals, "reading failed", stream=self.source.stream)
+        tries, full = Tries(), False
+        try:
+            while not self._stopping:
+                await self._capacity.wait_room(first=self.source.kind == "queue")
+                while not self.source.lease.is_fresh() and not self._stopping:
+                    await self.source.lease.renewed()
+                if self._stopping:
+                    return
+                wait = _AGAIN_S
+                with failing:
+                    try:
+                        full = await self._read(full=full)
+                    except GroupMissing:
+                        if self.source.kind == "waits":  # nobody waits any more
+                            await self._when_gone()
+                            return
+                        await self._make_group()
+                    except StoreUnavailable as error:
+                        self._client_id, self._is_asked = None, False
+                        wait = tries.pause(error)
+                        raise
+                    tries = Tries()
+                    continue
+                self.broke = True  # what was read stays pending and is taken up again
+                await asyncio.sleep(wait)
+        finally:
+            await self._pipe.close()
+
+    async def _make_group(self) -> None:
+        """Flushed, or failed over to before the group: made again where its trigger was registered."""
+        self._signals.notice("a consumer group is gone; was Redis wiped?", stream=self.source.stream)
+        await self._when_gone()
+        await ensure_group(self._wire, self.source.stream, self.source.group, self._since_ms)
+
+    async def _read(self, *, full: bool) -> bool:
+        await self.open()
+        pipe, consumer = self._pipe, self.source.lease.consumer
+        count = self._capacity.share() if full else 1
+        how = ("COUNT", count) if full else ("COUNT", count, "BLOCK", BLOCK_MS)
+        reading = pipe.call(
+            "XREADGROUP", "GROUP", self.source.group, consumer, *how, "STREAMS", self.source.stream, ">"
+        )
+        arriving = self._arrivals.send(pipe, self._newest) if self._arrivals and not full else None
+        reply = await reading
+        if not reply:
+            return False
+        rows = [(entry.decode(), fields_of(fields or ())) for entry, fields in reply[0][1]]
+        reached("read.replied")
+        self._newest = rows[-1][0]
+        deliveries = self.source.receive(rows, consumer)
+        if not deliveries:
+            return False
+        started = await arriving.run_of(deliveries[0].id) if arriving else None
+        if started and self._arrivals and not self._stopping:
+            self._arrivals.begin(deliveries[0], *started)
+        else:
+            self.begin(deliveries)
+        return len(rows) >= count
+
+    def begin(self, deliveries: list[Delivery]) -> None:
+        """Let entries in hand begin, however they were taken; a worker that stops gives them back."""
+        if self._stopping:
+            for delivery in deliveries:
+                self._exits.leave(delivery, "given back")
+        elif deliveries:
+            self.source.taker.begin(deliveries)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._stopping
+
+    async def stop(self) -> None:
+        """Read no more. A blocked read is not cancelled (its entries would be lost to us) but woken."""
+        self._stopping = True
+        if self._client_id is not None:
+            with contextlib.suppress(BusError):  # then BLOCK runs out
+                await self._wire.ask(CLIENT_UNBLOCK, self._client_id)

@@ -1,0 +1,99 @@
+"""Claimer: takes up what the dead left, what was given back, and what was delivered to us and never arrived."""
+
+import time
+
+from stepstream.bus.errors import GroupMissing
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.wire.streams import RELEASED, claim, pending, take
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.delivery.reader import Reader
+from stepstream.consumers.delivery.slots import Capacity
+
+MOST = 100
+STRANGERS_EVERY_S = 5.0
+
+
+class Claimer:
+    """Sweeps one source."""
+
+    def __init__(self, wire: Wire, reader: Reader, capacity: Capacity, signals: Signals) -> None:
+        self._wire = wire
+        self.source = reader.source
+        self._reader = reader
+        self._capacity = capacity
+        self._signals = signals
+        self._looked = time.monotonic()
+        self._seen: dict[str, float] = {}
+        """Entries pending for us and not in hand, since when (monotonic, s)."""
+
+    async def sweep(self) -> None:
+        """Look once; called every sweep interval."""
+        source = self.source
+        # A worker that stops would take up again what it has just given back to others.
+        if self._reader.is_stopping or not source.lease.is_fresh() or self._capacity.free <= 0:
+            return
+        try:
+            await self._claim()
+            since = time.monotonic() - self._looked
+            if since >= min(STRANGERS_EVERY_S, self._wire.settings.lease_ms / 1_000) or self._reader.broke:
+                self._looked = time.monotonic()
+                self._reader.broke = False
+                await self._take_strangers()
+        except GroupMissing:
+            return  # the reader tells of it, and makes the group again
+
+    async def _claim(self) -> None:
+        source = self.source
+        lease_ms = self._wire.settings.lease_ms
+        sure = source.lease.judges_until(lease_ms)
+        if not sure:
+            return
+        me = source.lease.consumer
+        count = min(MOST, self._capacity.free)
+        claimed = await claim(
+            self._wire,
+            source.stream,
+            source.workers_key,
+            source.group,
+            me,
+            lease_ms=lease_ms,
+            count=count,
+            sure=sure,
+        )
+        if not claimed:
+            return
+        reached("claim.replied")
+        deliveries: list[Delivery] = []
+        for entry, owner, fields in claimed:
+            deliveries += source.receive([(entry, fields)], me, "" if owner == RELEASED else owner)
+        self._signals.notice(
+            "took over what a worker left",
+            group=source.group,
+            entries=len(claimed),
+            workers=sorted({owner for _, owner, _ in claimed}),
+        )
+        self._reader.begin(deliveries)
+
+    async def _take_strangers(self) -> None:
+        """Entries pending for this living worker whose reply was lost: nobody else would ever claim them."""
+        source = self.source
+        me = source.lease.consumer
+        # In-hand entries are pending too: ask for enough to see past them.
+        ids = await pending(self._wire, source.stream, source.group, me, len(source.in_hand) + MOST)
+        now = time.monotonic()
+        self._seen = {entry: self._seen.get(entry, now) for entry in ids if entry not in source.in_hand}
+        # One that was seen just now may be on its way. How long it is idle is not asked: the server's clock may be set.
+        least_s = min(STRANGERS_EVERY_S, self._wire.settings.lease_ms / 2_000)
+        strangers = [entry for entry, since in self._seen.items() if now - since >= least_s]
+        strangers = strangers[: max(0, min(MOST, self._capacity.free))]
+        if not strangers:
+            return
+        rows = await take(self._wire, source.stream, source.group, me, strangers)
+        deliveries = source.receive(rows, me)
+        if deliveries:
+            self._signals.notice(
+                "took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream
+            )
+            self._reader.begin(deliveries)

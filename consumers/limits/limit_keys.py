@@ -1,0 +1,83 @@
+"""Rules: what a function's limits say of one event: keys evaluated, verdicts left to Redis (runs_admit, runs_pop)."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from stepstream.bus.function import Function
+from stepstream.bus.limits import MOST_PRIORITY_S, Flow
+from stepstream.bus.values import codec
+from stepstream.bus.values.expression import compiled
+from stepstream.bus.values.ids import run_id
+from stepstream.checkpoint.limits.admit import Applicant
+
+_LONGEST_KEY = 200
+_WHERE = "a limit"  # each was checked when its function was declared
+_RULED = frozenset({"event", "cron", "invoke"})
+"""What rate limit, debounce, batch and singleton look at; what is run again, or was in a buffer, has passed them."""
+
+
+def apply(function: Function, applicant: Applicant, event: Mapping[str, Any], cause: str) -> None:
+    """Fill in what the limits of a function say of an event (`cause` names it: `<event name>|<entry>`)."""
+    flow = function.flow
+    applicant.holds = "\n".join(_holds(flow, event))
+    applicant.rank = applicant.queued - 1_000 * _priority(flow, event)
+    if applicant.source not in _RULED:
+        applicant.single = _single(flow, event) if applicant.source == "debounce" else ""
+        return
+    if flow.batch is not None and applicant.source == "event":
+        if flow.batch.if_ is None or compiled(flow.batch.if_, _WHERE).value(event) is True:
+            _buffer(function, applicant, f"b:{_key(flow.batch.key, event)}", "batch", cause)
+        return
+    if flow.rate_limit is not None and _value(flow.rate_limit.key, event) is not False:
+        applicant.rate = f"r:{_key(flow.rate_limit.key, event)}"
+    if flow.debounce is not None and applicant.source == "event":
+        _buffer(function, applicant, f"d:{_key(flow.debounce.key, event)}", "debounce", cause)
+        return
+    applicant.single = _single(flow, event)
+
+
+def _buffer(function: Function, applicant: Applicant, key: str, source: str, cause: str) -> None:
+    applicant.buffer = key
+    applicant.buffer_run = run_id(function.slug, source, cause, applicant.queued)
+
+
+def _holds(flow: Flow, event: Mapping[str, Any]) -> list[str]:
+    holds = [f"c{n}:{_key(one.key, event)}" for n, one in enumerate(flow.concurrency)]
+    return [*holds, f"t:{_key(flow.throttle.key, event)}"] if flow.throttle is not None else holds
+
+
+def _single(flow: Flow, event: Mapping[str, Any]) -> str:
+    if flow.singleton is None or _value(flow.singleton.key, event) is False:
+        return ""
+    return f"s:{_key(flow.singleton.key, event)}"
+
+
+def _priority(flow: Flow, event: Mapping[str, Any]) -> int:
+    value = _value(flow.priority, event) if flow.priority is not None else 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return 0
+    return int(max(-MOST_PRIORITY_S, min(MOST_PRIORITY_S, value)))
+
+
+def _value(key: str | None, event: Mapping[str, Any]) -> Any:
+    return "" if key is None else compiled(key, _WHERE).value(event)
+
+
+def _key(key: str | None, event: Mapping[str, Any]) -> str:
+    """Return a key's value as a part of a Redis key: text as it is, the rest as `=` and its JSON, the long as a hash.
+
+    Percent-encoding leaves no `=` and no `#`, so values of different types share no key: 1 is `=1`, "1" is `1`.
+    """
+    value = _value(key, event)
+    mark, text = ("", value) if isinstance(value, str) else ("=", _json(value))
+    coded = mark + quote(text, safe="/")
+    return coded if len(coded) <= _LONGEST_KEY else f"#{hashlib.sha256((mark + text).encode()).hexdigest()}"
+
+
+def _json(value: Any) -> str:
+    try:
+        return codec.canonical(value).decode()
+    except codec.NotJson:  # CEL computes numbers that JSON has not; or it is nested too deep to be compared
+        return type(value).__name__

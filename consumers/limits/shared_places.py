@@ -1,0 +1,105 @@
+"""Shared places: limits that several functions share. They lie in a slot of their own, so each place is a lease.
+
+A turn that has its function's places asks for the shared ones before it starts; without one, its run goes back into
+line, and is tried when somebody gives one back, or within a second. So does a run that was taken over from a worker
+that died: its place may have been another's since.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from stepstream.bus.errors import BusError
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.leases import Leases, Place
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.delivery.failing import tell
+from stepstream.consumers.turn.idle_detection import outside
+
+
+class SharedPlaces:
+    """The shared places held for the entries in hand of one worker. The lease thread renews them."""
+
+    def __init__(self, wire: Wire, signals: Signals, leases: Leases) -> None:
+        self._wire = wire
+        self._signals = signals
+        self._leases = leases
+        self._held: dict[Delivery, list[Place]] = {}
+        self._giving: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    async def take(self, function: Function, delivery: Delivery) -> bool:
+        """Take the shared places a turn needs. False: its run stands in line again, and the entry is to be let go."""
+        run, turn = delivery.fields[b"run"].decode(), delivery.fields.get(b"turn", b"1").decode()
+        for hold in delivery.fields.get(b"holds", b"").decode().split("\n"):
+            rule = function.flow.rule_of(hold)
+            if rule is None or rule.shared is None:
+                continue
+            # With the turn in its name, a turn that leaves late never gives back what the next one has taken.
+            place = Place(f"{rule.shared}={hold.partition(':')[2]}", f"{function.slug}|{run}|{turn}", rule.limit)
+            names = [keys.limit(place.limit), keys.limit_waiting(place.limit)]
+            line = f"{function.slug}|{hold}"
+            lease_ms, sure = self._wire.settings.lease_ms, self._leases.sure_until()
+            if await self._wire.lasting_script("limit_take", names, place.holder, lease_ms, place.most, line, sure):
+                self._held.setdefault(delivery, []).append(place)
+                self._leases.hold(place)
+            else:
+                # First: once its run stands in line it may be taken from there, and ask under the same name.
+                await self._give_all(self._let_go(delivery))
+                if await self._wait(function, delivery, run, hold):
+                    return False
+                # The run has moved on since, and start will say so.
+        if not delivery.is_in_hand:  # its lease was lost meanwhile
+            self.leave_to_lease(delivery)
+        return True
+
+    async def _wait(self, function: Function, delivery: Delivery, run: str, hold: str) -> bool:
+        """Put a run back into the line of a limit; False when it is no longer this entry's."""
+        entry = delivery.source.entry_name(delivery.id)
+        return bool(
+            await self._wire.lasting_script(
+                "run_wait", [keys.function(function.slug)], run, entry, hold, delivery.owner
+            )
+        )
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Give back the places of an entry, if it has any, and wake who waits for them."""
+        places = self._let_go(delivery)
+        if not places:
+            return
+        task = outside(self._loop, self._give_all(places))
+        self._giving.add(task)
+        task.add_done_callback(self._giving.discard)
+
+    def leave_to_lease(self, delivery: Delivery) -> None:
+        """Renew the places of an entry no more: its run may be another worker's, which has them by the same name."""
+        self._let_go(delivery)
+
+    def _let_go(self, delivery: Delivery) -> list[Place]:
+        places = self._held.pop(delivery, [])
+        for place in places:
+            self._leases.let_go(place)
+        return places
+
+    async def settled(self) -> None:
+        """Wait until all that was given back is free."""
+        while self._giving:
+            await asyncio.wait(tuple(self._giving))
+
+    async def _give_all(self, places: Sequence[Place]) -> None:
+        try:
+            for place in places:
+                names = [keys.limit(place.limit), keys.limit_waiting(place.limit)]
+                waiting: list[bytes] = await self._wire.lasting_script("limit_give", names, place.holder, patience=5.0)
+                for line in waiting:
+                    slug, hold = line.decode().split("|", 1)
+                    await patiently(lambda slug=slug, hold=hold: self._try(slug, hold), 5.0)
+        except BusError as error:  # then its lease ends
+            tell(self._signals, "giving back a shared place failed", error)
+
+    async def _try(self, slug: str, hold: str) -> Any:
+        return await self._wire.script("line_try", [keys.function(slug)], hold)

@@ -1,0 +1,218 @@
+"""Courier: carries what crosses from one slot to another: ends to who waits for them, events to the runs they answer.
+
+Every worker has one. It reads the streams `ends` of its functions, and group `@waits` of the events somebody waits for.
+Each target is told separately, and an entry is acknowledged when all have answered: telling again changes nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.event import Outgoing, RawEvent
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import entry_place, run_id
+from stepstream.bus.values.matching import answers
+from stepstream.bus.wire.bounds import MOST_BYTES
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.streams import Publisher, event_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.history import events_json
+from stepstream.checkpoint.run.begin import begin
+from stepstream.checkpoint.run.memo import Failure, open_of
+from stepstream.checkpoint.run.resolve import resolve
+from stepstream.checkpoint.waits.ends import FAILED, LISTENED, Ended, load_end
+from stepstream.checkpoint.waits.event_waits import Wait, by_expression, by_value, disarm, names_waited_for
+from stepstream.checkpoint.waits.given_up import give_up
+from stepstream.checkpoint.waits.order import added_at
+from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.delivery.exits import Exits
+from stepstream.consumers.delivery.failing import Failing, tell
+from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.relay.event_cancellation import Cancels
+from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.turn.idle_detection import outside
+
+AT_ONCE = 50
+LOOK_EVERY_S = 1.0
+
+
+class Courier:
+    """Takes what is read of `ends`, `@waits` and `@cancel`; `open_waits` makes this worker read a name's."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        signals: Signals,
+        heard: Heard,
+        cancels: Cancels,
+        exits: Exits,
+        open_waits: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._exits = exits
+        self.capacity = Capacity(AT_ONCE)
+        self._wire = wire
+        self._signals = signals
+        self._heard = heard
+        self._cancels = cancels
+        self._open_waits = open_waits
+        self._publisher = Publisher(wire)
+        self._loop = asyncio.get_running_loop()
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._names: set[str] = set()
+        self._expected = asyncio.Event()
+
+    # -- what to read -----------------------------------------------------------------------------------------------
+
+    def expect(self, name: str) -> None:
+        """A run of this worker waits for an event: read its stream from now on."""
+        if name not in self._names:
+            self._expected.set()
+
+    def closed(self, name: str) -> None:
+        """Nobody waits for an event any more, and its stream is read no longer."""
+        self._names.discard(name)
+
+    async def watch(self) -> None:
+        """Look once a second which events are waited for, and who hears of ends; runs until cancelled."""
+        failing = Failing(self._signals, "looking for waits failed")
+        while True:
+            with failing:
+                await self._heard.look(self._wire)
+                for name in await names_waited_for(self._wire, await self._wire.moment()):
+                    if name not in self._names:
+                        await self._open_waits(name)
+                        self._names.add(name)
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._expected.wait()
+            except TimeoutError:
+                continue
+            self._expected.clear()
+
+    # -- carrying ---------------------------------------------------------------------------------------------------
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Carry what entries of one source bring."""
+        for delivery in deliveries:
+            has_slot = self.capacity.take()
+            task = outside(self._loop, self._carry(delivery))
+            self._carrying.add(task)
+            task.add_done_callback(partial(self._carried, has_slot))
+
+    async def settled(self) -> None:
+        """Wait until all that was taken is carried."""
+        while self._carrying:
+            await asyncio.wait(tuple(self._carrying))
+
+    def _carried(self, has_slot: bool, task: asyncio.Task[None]) -> None:
+        self._carrying.discard(task)
+        if has_slot:
+            self.capacity.give_back()
+
+    async def _carry(self, delivery: Delivery) -> None:
+        try:
+            if delivery.source.kind == "ends":
+                await self._tell_end(delivery)
+            elif delivery.source.kind == "cancels":
+                await self._cancels.offer(delivery)
+            else:
+                await self._offer(delivery)
+        except ValueError as error:
+            self._exits.drop_senseless(delivery, error)
+            return
+        except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
+            self._exits.leave(delivery, "lost")
+            tell(self._signals, "carrying failed; it is tried again", error, stream=delivery.source.stream)
+            return
+        reached("courier.told")
+        self._exits.leave(delivery, "passed")
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+
+    async def _tell_end(self, delivery: Delivery) -> None:
+        function = delivery.source.function
+        run, caller = (delivery.fields.get(name, b"").decode() for name in (b"run", b"parent"))
+        if step := delivery.fields.get(b"step"):
+            await give_up(self._wire, function.slug, run, {step.decode(): open_of(delivery.fields[b"open"])})
+            return
+        ended = await load_end(self._wire, function.slug, run)
+        if ended is None:  # its time to be kept was over before anybody read this
+            gone = Failure("gone", f"run {run} has ended; how is no longer known")
+            if caller:
+                await self._resolve_caller(caller, b"null", gone)
+            return
+        told: list[Awaitable[Any]] = []
+        if ended.parent:
+            told.append(self._tell_caller(ended))
+        if ended.status == "failed" and function.failure is not None:
+            run = run_id(function.failure.slug, "failure", ended.run, ended.ended)
+            told.append(begin(self._wire, function.failure.slug, run, "failure", ended.told(FAILED)))
+        if not ended.made_by_an_end():
+            told += [
+                self._publish(ended.told(name)) for name in self._heard.names if ended.status in LISTENED[name].split()
+            ]
+        await asyncio.gather(*told)
+
+    async def _tell_caller(self, ended: Ended) -> None:
+        error = ended.error
+        if ended.status != "completed" and error is None:
+            error = Failure(ended.status, f"the invoked run was {ended.status}")
+        data = bytes(ended.output) if ended.output is not None else b"null"
+        await self._resolve_caller(ended.parent, data, error)
+
+    async def _resolve_caller(self, caller: str, data: bytes, error: Failure | None) -> None:
+        slug, run, step = caller.split("|", 2)
+        await resolve(self._wire, slug, run, step, "invoke", data, error=error)
+
+    async def _publish(self, event: RawEvent) -> None:
+        outgoing = Outgoing(event.id, event.name, bytes(event.data), own_id=True, ts=event.ts)
+        await patiently(lambda: self._publisher.publish([outgoing]))
+
+    # -- waits ------------------------------------------------------------------------------------------------------
+
+    async def _offer(self, delivery: Delivery) -> None:
+        name = delivery.source.name
+        event = event_of(name, delivery.id, delivery.fields)
+        try:
+            plain = event.plain()
+        except msgspec.MsgspecError:  # added by hand, no JSON: nobody can wait for it
+            return
+        encoded = codec.encode(event)
+        async for waits in by_value(self._wire, name, plain):
+            await self._answer(waits, name, delivery.id, plain, encoded)
+        await self._answer(await by_expression(self._wire, name), name, delivery.id, plain, encoded)
+
+    async def _answer(self, waits: list[Wait], name: str, entry: str, plain: dict[str, Any], encoded: bytes) -> None:
+        """Give an event to those of the waits that it is for; each is sent a copy, so a few megabytes go at a time."""
+        place, ms = entry_place(entry), await added_at(self._wire, entry, (one.deadline for one in waits))
+        over = [wait for wait in waits if wait.deadline < ms]
+        # A courier may be behind: what was there before the wait was, the run has looked up itself.
+        new = [wait for wait in waits if entry_place(wait.behind) < place and wait.deadline >= ms]
+        waits = await self._meant(new, plain)
+        at_once = max(1, 4 * MOST_BYTES // len(encoded))
+        for start in range(0, len(waits), at_once):
+            some = waits[start : start + at_once]
+            named = f"{name}|{entry}"
+            await asyncio.gather(
+                *(resolve(self._wire, one.slug, one.run, one.step, "event", encoded, entry=named) for one in some)
+            )
+        await disarm(self._wire, name, over + waits)
+
+    async def _meant(self, waits: Sequence[Wait], came: dict[str, Any]) -> list[Wait]:
+        """Return those whose expression is true of an event and of the run's own, and those that have none."""
+        own = await events_json(self._wire, {(wait.slug, wait.run) for wait in waits if wait.if_})
+
+        def is_meant(wait: Wait) -> bool:
+            event = own.get((wait.slug, wait.run))
+            try:
+                return not wait.if_ or (event is not None and answers(event, came, None, wait.if_))
+            except ConfigError:
+                return False
+
+        return [wait for wait in waits if is_meant(wait)]

@@ -1,0 +1,136 @@
+"""Cancels: events that cancel the runs they belong to (`cancel_on`).
+
+What cancels a run is kept in an index of its function, written by the very start that makes the run and removed by its
+end. An event that came before that start, but after the run's own, is looked up by the worker that started it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from stepstream.bus.errors import BusError
+from stepstream.bus.event import RawEvent
+from stepstream.bus.function import Function
+from stepstream.bus.limits import CancelOn
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.values.ids import ulid_ms
+from stepstream.bus.values.matching import answers, value_at
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import event_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_of, cancel_several
+from stepstream.checkpoint.read.history import events_json
+from stepstream.checkpoint.waits.event_waits import look_back, prefix
+from stepstream.checkpoint.waits.order import added_at, begun_before
+from stepstream.consumers.delivery.delivery import Delivery
+
+ANY = "*"
+
+
+def group(slug: str) -> str:
+    """Return the group that reads a function's cancelling events; its own group may be triggered by the same name."""
+    return f"{slug}@cancel"
+
+
+def words(function: Function, event: RawEvent, run: str, queued: int) -> str:
+    """Return a run's words in the index, a line each."""
+    if not function.cancel_on:
+        return ""
+    try:
+        own = event.plain()
+    except msgspec.MsgspecError:
+        return ""
+    found: list[str] = []
+    for one in function.cancel_on:
+        begins = _begins(one, own)
+        if begins is not None:
+            found.append(f"{begins}|{run}|{queued + one.timeout_ms}")
+    return "\n".join(found)
+
+
+def _begins(one: CancelOn, event: Mapping[str, Any]) -> str | None:
+    """Return how the words begin of runs that an event may cancel; None when it has nothing at the path."""
+    name = quote(one.name, safe="/")
+    if one.if_ is not None:
+        return f"{name}|{ANY}"
+    if one.match is None:
+        return f"{name}|{prefix('', b'')}"
+    value = value_at(one.match, event)
+    return None if value is None else f"{name}|{prefix(one.match, value)}"
+
+
+class Cancels:
+    """Finds the runs of this worker's functions that an event cancels, and the events that cancel a new run."""
+
+    def __init__(self, wire: Wire, signals: Signals) -> None:
+        self._wire = wire
+        self._signals = signals
+
+    async def offer(self, delivery: Delivery) -> None:
+        """Cancel the runs that a delivered event belongs to."""
+        function, name = delivery.source.function, delivery.source.name
+        event = event_of(name, delivery.id, delivery.fields)
+        try:
+            came = event.plain()
+        except msgspec.MsgspecError:
+            return
+        for one in function.cancel_on:
+            begins = _begins(one, came) if one.name == name else None
+            if begins is not None:
+                await self._offer(function, one, begins, delivery.id, event, came)
+
+    async def _offer(
+        self, function: Function, one: CancelOn, begins: str, entry: str, event: RawEvent, came: Mapping[str, Any]
+    ) -> None:
+        """Cancel the runs whose words begin so, a page at a time: one event may be about thousands."""
+        slug, after = function.slug, f"[{begins}|".encode()
+        while True:
+            page = await self._wire.load("ZRANGEBYLEX", keys.cancels(slug), after, f"({begins}}}", "LIMIT", 0, AT_ONCE)
+            words = list(map(_meant, page))
+            ms = await added_at(self._wire, entry, (deadline for _, deadline in words))
+            meant = [run for run, deadline in words if ms <= deadline]
+            begun = await begun_before(self._wire, event.name, entry, ((slug, run) for run in meant))
+            if one.if_ is not None:
+                own = await events_json(self._wire, begun)
+                begun = {key for key in begun if key in own and answers(own[key], came, None, one.if_)}
+            await cancel_several(self._wire, slug, [run for run in meant if (slug, run) in begun], _why(event))
+            if len(page) < AT_ONCE:
+                return
+            after = b"(" + page[-1]
+
+    async def look_back(self, function: Function, run: str, own: RawEvent) -> None:
+        """Cancel a run that has just been made if an event has come since its own that cancels it."""
+        try:
+            plain = own.plain()
+            for one in function.cancel_on:
+                async for entry, event in look_back(self._wire, one.name, ulid_ms(run) or 0, "+"):
+                    if _answers(one, plain, event) and await begun_before(
+                        self._wire, one.name, entry, [(function.slug, run)]
+                    ):
+                        await cancel_of(self._wire, function.slug, run, _why(event))
+                        return
+        except (BusError, msgspec.MsgspecError) as error:
+            self._signals.notice("looking for what cancels a new run failed", run=run, error=str(error))
+
+
+def _why(event: RawEvent) -> str:
+    return f"cancelled by event {event.name} ({event.id})"
+
+
+def _meant(word: bytes) -> tuple[str, int]:
+    """Return the run a word of the index is about, and until when; one added by hand is about none."""
+    try:
+        run, deadline = word.decode().rsplit("|", 2)[1:]
+        return run, int(deadline)
+    except ValueError:
+        return "", 0
+
+
+def _answers(one: CancelOn, own: Mapping[str, Any], event: RawEvent) -> bool:
+    try:
+        came = event.plain()
+    except msgspec.MsgspecError:
+        return False
+    return answers(own, came, one.match, one.if_)

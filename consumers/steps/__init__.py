@@ -1,1 +1,0 @@
-"""Steps: one file for each kind of step a turn can take."""

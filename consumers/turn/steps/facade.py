@@ -1,0 +1,120 @@
+"""TurnStep: the Step a handler gets. It takes id and place at the call, and hands the work to the kind's own file."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from stepstream.bus.errors import EventInvalid, NonRetriable
+from stepstream.bus.event import EventData, NewEvent
+from stepstream.bus.retry import Retry
+from stepstream.bus.step import Callee, Fetched, Step
+from stepstream.bus.values.durations import milliseconds, moment_ms
+from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.consumers.turn.steps.invoke import invoke
+from stepstream.consumers.turn.steps.run import run_step
+from stepstream.consumers.turn.steps.send import send_event
+from stepstream.consumers.turn.steps.sleep import sleep_step
+from stepstream.consumers.turn.steps.wait import LONGEST_MS, wait_for_event, wait_for_signal
+from stepstream.consumers.turn.turn import Turn
+
+
+class TurnStep(Step):
+    """Answers from the memos of one turn, and does what has none."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def run(
+        self,
+        id: str,
+        target: Callable[..., Any],
+        *args: Any,
+        timeout: float | str | timedelta | None = None,
+        retries: int | Retry | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Number the step, then run it when awaited."""
+        step = self._turn.enter(id)
+        limit = None if timeout is None else milliseconds(timeout, f"step '{id}' timeout") / 1_000
+        return run_step(self._turn, step, target, args, limit, retries)
+
+    def sleep(self, id: str, duration: float | str | timedelta) -> Coroutine[Any, Any, None]:
+        """Number the step, then wait when awaited."""
+        return sleep_step(self._turn, self._turn.enter(id), f"+{milliseconds(duration, 'sleep')}")
+
+    def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:
+        """Number the step, then wait when awaited."""
+        return sleep_step(self._turn, self._turn.enter(id), str(moment_ms(moment, f"step '{id}' sleep_until")))
+
+    def wait_for_event(
+        self,
+        id: str,
+        event: str | type[EventData],
+        *,
+        match: str | None = None,
+        if_: str | None = None,
+        timeout: float | str | timedelta | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Number the step, then wait when awaited."""
+        step = self._turn.enter(id)
+        return wait_for_event(self._turn, step, event, match, if_, _within(step, timeout))
+
+    def wait_for_signal(
+        self, id: str, signal: str, *, timeout: float | str | timedelta | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Number the step, then wait when awaited."""
+        step = self._turn.enter(id)
+        return wait_for_signal(self._turn, step, signal, _within(step, timeout))
+
+    def send_signal(self, id: str, signal: str, data: Any = None) -> Coroutine[Any, Any, bool]:
+        """Number the step, then send when awaited."""
+        wire = self._turn.wire
+
+        async def sent() -> bool:
+            try:
+                return await send_signal(wire, signal, data) is not None
+            except EventInvalid as error:
+                raise NonRetriable(str(error)) from None
+
+        return run_step(self._turn, self._turn.enter(id), sent, (), None, None)
+
+    def invoke(
+        self, id: str, function: Callee | str, data: Any = None, *, timeout: float | str | timedelta | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Number the step, then call when awaited."""
+        step = self._turn.enter(id)
+        return invoke(self._turn, step, function, data, _within(step, timeout))
+
+    def send_event(
+        self, id: str, event: str | EventData | NewEvent | Sequence[EventData | NewEvent], data: Any = None
+    ) -> Coroutine[Any, Any, list[str]]:
+        """Number the step, then publish when awaited."""
+        if isinstance(event, str):
+            events: Sequence[EventData | NewEvent] = [NewEvent(event, data)]
+        else:
+            events = [event] if isinstance(event, EventData | NewEvent) else event
+        return send_event(self._turn, self._turn.enter(id), events)
+
+    def fetch(
+        self,
+        id: str,
+        url: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        data: bytes | str | None = None,
+        timeout: float | str | timedelta = 30,
+        retries: int | Retry | None = None,
+    ) -> Coroutine[Any, Any, Fetched]:
+        """Number the step, then ask when awaited."""
+        turn, step = self._turn, self._turn.enter(id)
+        limit = milliseconds(timeout, f"step '{step}' timeout") / 1_000
+        fetch = turn.errands().fetcher.fetch
+        return run_step(turn, step, fetch, (method, url, headers, json, data, limit), None, retries)
+
+
+def _within(step: str, timeout: float | str | timedelta | None) -> int:
+    """Return a wait's timeout in ms; 366 days when none is given."""
+    return LONGEST_MS if timeout is None else min(LONGEST_MS, milliseconds(timeout, f"step '{step}' timeout"))

@@ -1,0 +1,66 @@
+"""Invoke: call another function and wait for its end. The child is a run of its own, with its own retries."""
+
+from typing import Any
+
+from msgspec import Raw
+
+from stepstream.bus.errors import EventInvalid, FunctionNotFound, NonRetriable, StepFailed
+from stepstream.bus.event import RawEvent, as_data
+from stepstream.bus.step import Callee
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import run_id
+from stepstream.checkpoint.actions.invoke import INVOKED
+from stepstream.checkpoint.registry import function_of
+from stepstream.checkpoint.run.begin import begin
+from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.consumers.turn.steps.waiting import waiting
+from stepstream.consumers.turn.turn import Turn
+
+
+async def invoke(turn: Turn, step: str, function: Callee | str, data: Any, timeout_ms: int) -> Any:
+    """Return what the function returned. StepFailed with its error, or `timeout`: the child is not cancelled then.
+
+    Nor is it when the task that waits for it is cancelled: it goes on, and what it returns is forgotten.
+    """
+    turn.awaited(step)
+    memo = await turn.replayed(step)
+    if memo is None:
+        slug = function if isinstance(function, str) else function.slug
+        memo = await _call(turn, step, slug, _payload(step, data), timeout_ms)
+    if memo.error is not None:
+        raise StepFailed(step, memo.error.name, memo.error.message, memo.error.stack)
+    wanted = Any if isinstance(function, str) else codec.return_type(function.handler)
+    return codec.decode_as(memo.data, wanted)
+
+
+def _payload(step: str, data: Any) -> bytes:
+    try:
+        return as_data({} if data is None else data)
+    except EventInvalid as error:
+        raise NonRetriable(f"step '{step}': {error}") from None
+
+
+async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) -> Memo:
+    owned = turn.owned
+    if step not in turn.open:
+        with turn.at_work():
+            try:
+                await function_of(turn.wire, slug, patience=None)
+            except FunctionNotFound as error:
+                raise NonRetriable(f"step '{step}': {error}") from None
+    what = codec.encode({"function": slug})
+    async with waiting(turn, step, "invoke", what):
+        noted = await turn.noted(step, "invoke", f"+{timeout_ms}", what)
+        child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)
+        if not turn.is_armed(step):
+            with turn.at_work():
+                event = RawEvent(id=child, name=INVOKED, data=Raw(data), ts=noted.since)
+                await begin(turn.wire, slug, child, "invoke", event, parent=f"{owned.slug}|{owned.run}|{step}")
+            turn.armed(step, "invoke", noted.due, codec.encode({"function": slug, "run": child}))
+        memo = await turn.wait_until(step, noted.due, noted.now)
+        if memo is not None:
+            return memo
+        with turn.at_work():
+            late = Failure("timeout", f"run {child} of '{slug}' has not ended in time; it goes on")
+            stands = await turn.save(step, "invoke", error=late, opened=True, timed_out=True)
+            return stands or turn.keep(step, "invoke", None, late)

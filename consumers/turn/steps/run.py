@@ -1,0 +1,198 @@
+"""Run: call a function of the author's, at least once; record what it returned, exactly once."""
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import msgspec
+
+from stepstream.bus.errors import NonRetriable, RetryAfter, StepFailed
+from stepstream.bus.observe.signals import AttemptFailed
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.retry import Retry, asked_delay_ms, of
+from stepstream.bus.values import codec
+from stepstream.bus.values.codec import NotJson
+from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
+from stepstream.consumers.turn.step_ids import in_body
+from stepstream.consumers.turn.steps.waiting import give_up, waiting
+from stepstream.consumers.turn.turn import Turn
+
+
+async def run_step(
+    turn: Turn,
+    step: str,
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    timeout: float | None,  # noqa: ASYNC109 - bounds the author's code, not ours
+    retries: int | Retry | None,
+) -> Any:
+    """Return the step's result: from its memo, or by running its body until it succeeds or its attempts are used up."""
+    turn.awaited(step)
+    target = turn.stubbed(step, target)
+    wanted = codec.return_type(target)
+    memo = await turn.replayed(step)
+    if memo is not None:
+        return memo.value(step, wanted)
+    retry = of(retries, turn.function.retry)
+    noted = turn.open.get(step)
+    attempt = noted.attempt if noted else 0
+    if noted is not None and noted.due is not None:
+        memo = await _until(turn, step, noted.due, turn.server_now())
+        if memo is not None:
+            return memo.value(step, wanted)
+    while True:
+        outcome = await _attempt(turn, step, target, args, timeout, retry, attempt, wanted)
+        if isinstance(outcome, _Again):
+            memo = await _until(turn, step, outcome.due_ms, outcome.now_ms)
+            if memo is not None:
+                return memo.value(step, wanted)
+            attempt += 1
+        elif isinstance(outcome, Memo):
+            return outcome.value(step, wanted)
+        else:
+            return outcome[0]
+
+
+async def _until(turn: Turn, step: str, due_ms: int, now_ms: int) -> Memo | None:
+    """Wait for the next attempt."""
+    async with waiting(turn, step, "run"):
+        return await turn.wait_until(step, due_ms, now_ms)
+
+
+class _Again:
+    """The attempt failed and there is another: due then."""
+
+    __slots__ = ("due_ms", "now_ms")
+
+    def __init__(self, due_ms: int, now_ms: int) -> None:
+        self.due_ms = due_ms
+        self.now_ms = now_ms
+
+
+async def _attempt(
+    turn: Turn,
+    step: str,
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    timeout: float | None,  # noqa: ASYNC109
+    retry: Retry,
+    attempt: int,
+    wanted: Any,
+) -> "Memo | _Again | tuple[Any]":
+    """Run the body once and record what came of it; a fresh result comes in a tuple of one."""
+    started = time.monotonic()
+    with turn.at_work(is_body=True):
+        if not turn.lease_is_fresh():
+            await turn.lease_renewed()
+        turn.speak_up()
+        turn.bodies.begins(step, started, attempt)
+        try:
+            result = await _body(turn, target, args, timeout)
+            data, value = _through_json(step, result, wanted)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
+            of_store = of_redis(error)
+            if of_store is not None:
+                raise of_store from None
+            return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
+        except asyncio.CancelledError:
+            if not turn.over and (turn.bodies.ends(step) or step in turn.open):
+                await give_up(turn, step, "run")
+            raise
+        finally:
+            opened = turn.bodies.ends(step) or step in turn.open
+        reached("body.ended")
+        stands = await turn.save(
+            step, "run", data=data, attempts=attempt + 1, took_ms=_ms(turn, started), opened=opened
+        )
+        return (value,) if stands is None else stands
+
+
+def _ms(turn: Turn, started: float) -> int:
+    """Return how long a body took, ms: no time where the clock stands still (Harness)."""
+    return 0 if turn.wire.now else round((time.monotonic() - started) * 1_000)
+
+
+async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ASYNC109
+    token = in_body.set(True)
+    future: asyncio.Future[Any] | None = None
+    try:
+        if _is_async(target):
+            if timeout is None:
+                return await target(*args)
+            async with _limit(timeout):
+                return await target(*args)
+        context = contextvars.copy_context()
+        future = turn.bodies.in_thread(context.run, target, *args)
+        if timeout is None:
+            result = await future
+        else:
+            async with _limit(timeout):
+                result = await asyncio.shield(future)  # a thread cannot be cancelled: it goes on and keeps its slot
+        if inspect.isawaitable(result):  # a lambda or a partial around an async function
+            async with _limit(timeout):
+                return await result
+        return result
+    finally:
+        future = None  # else what a thread raised refers to itself, and keeps the step's arguments
+        in_body.reset(token)
+
+
+def _is_async(target: Callable[..., Any]) -> bool:
+    code = getattr(target, "__code__", None)  # of functions and methods; asking inspect costs ten times as much
+    if code is not None and code.co_flags & inspect.CO_COROUTINE:
+        return True
+    return inspect.iscoroutinefunction(target)
+
+
+@contextlib.asynccontextmanager
+async def _limit(seconds: float | None) -> AsyncGenerator[None]:
+    """asyncio.timeout, whose error tells the limit."""
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            yield
+    except TimeoutError as late:
+        if scope.expired():
+            raise TimeoutError(f"the step's body took longer than its timeout of {seconds:g} s") from late
+        raise
+
+
+def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
+    """Return the result as JSON, and what a replay will return for it."""
+    if result is None:
+        return b"null", None
+    try:
+        data = codec.encode(result)
+    except NotJson as error:
+        raise NonRetriable(f"the result of step '{step}' is not JSON: {error}") from None
+    if len(data) > MAX_RESULT_BYTES:
+        raise NonRetriable(
+            f"the result of step '{step}' is {len(data)} bytes; a step returns at most {MAX_RESULT_BYTES}: "
+            "store it, return where"
+        )
+    try:
+        return data, codec.decode_as(data, wanted)
+    except msgspec.DecodeError as error:
+        raise NonRetriable(f"the result of step '{step}' does not fit its annotation {wanted}: {error}") from None
+
+
+async def _failed(
+    turn: Turn, step: str, error: BaseException, retry: Retry, attempt: int, took_ms: int
+) -> Memo | _Again:
+    failure = Failure.of(error)
+    final = isinstance(error, NonRetriable | StepFailed) or attempt >= retry.retries
+    if final:
+        stands = await turn.save(step, "run", error=failure, attempts=attempt + 1, took_ms=took_ms, opened=True)
+        return stands or Memo(0, "run", attempt + 1, error=failure)
+    delay = asked_delay_ms(error) if isinstance(error, RetryAfter) else retry.delay_ms(attempt)
+    signals = turn.signals
+    if signals.attempt_failed:
+        signals.attempt_failed.send(
+            AttemptFailed(turn.function.slug, turn.owned.run, step, attempt, failure.told(), delay)
+        )
+    noted = await turn.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure, took_ms=took_ms)
+    return _Again(noted.due, noted.now)

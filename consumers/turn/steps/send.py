@@ -1,0 +1,45 @@
+"""Send: publish events from a run, without duplicates over crashes: their ids are derived from run and step."""
+
+import hashlib
+from collections.abc import Sequence
+
+from stepstream.bus.bus import outgoing
+from stepstream.bus.errors import EventInvalid, NonRetriable
+from stepstream.bus.event import EventData, NewEvent, Outgoing
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.consumers.turn.turn import Turn
+
+
+async def send_event(turn: Turn, step: str, events: Sequence[EventData | NewEvent]) -> list[str]:
+    """Return the ids of the events, once they are stored. All are checked before any is."""
+    turn.awaited(step)
+    memo = await turn.replayed(step)
+    if memo is None:
+        with turn.at_work():
+            ids = await _publish(turn, step, events)
+            data = codec.encode(ids)
+            stands = await turn.save(step, "send", data=data)
+        if stands is None:
+            return ids
+        memo = stands
+    return memo.value(step, list[str])
+
+
+async def _publish(turn: Turn, step: str, events: Sequence[EventData | NewEvent]) -> list[str]:
+    if not events:
+        raise NonRetriable(f"step '{step}': there is no event to send")
+    checked: list[Outgoing] = []
+    for position, event in enumerate(events):
+        new = event if isinstance(event, NewEvent) else NewEvent(event)
+        cause = f"{turn.owned.slug}|{turn.owned.run}|{step}|{position}"
+        derived = new.id or hashlib.sha256(cause.encode()).hexdigest()[:32]
+        try:
+            checked.append(outgoing(NewEvent(new.event, new.data, derived, new.ts, new.v)))
+        except EventInvalid as error:
+            raise NonRetriable(f"step '{step}': {error.at(position) if len(events) > 1 else error}") from None
+    publisher = turn.errands().publisher
+    await patiently(lambda: publisher.publish(checked))
+    reached("send.stored")
+    return [event.id for event in checked]

@@ -1,0 +1,193 @@
+"""Wait: for an event, or for a signal, durably.
+
+The wait is noted, then armed in the event's own slot, then the run looks back: an event that came after the run began
+and before the wait was there is not missed (why A12, A14). A timeout decides nothing by itself: it looks once more, up
+to its deadline, before it says None (why A13).
+"""
+
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from stepstream.bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
+from stepstream.bus.event import EventData, RawEvent
+from stepstream.bus.limits import PATH
+from stepstream.bus.values import codec
+from stepstream.bus.values.expression import compiled
+from stepstream.bus.values.ids import ulid_ms
+from stepstream.bus.values.matching import answers, value_at
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.checkpoint.waits.event_waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
+from stepstream.checkpoint.waits.names import Holder
+from stepstream.checkpoint.waits.order import added_at, begun_before
+from stepstream.checkpoint.waits.signals import check_signal, give_signal, take_signal
+from stepstream.consumers.turn.steps.waiting import waiting
+from stepstream.consumers.turn.turn import Turn
+
+LONGEST_MS = 366 * 86_400_000
+
+
+async def wait_for_event(
+    turn: Turn, step: str, event: str | type[EventData], match: str | None, if_: str | None, timeout_ms: int
+) -> Any:
+    """Return the event that answers, as Event[T]; None when none has come in time."""
+    turn.awaited(step)
+    name, kind = (event, None) if isinstance(event, str) else (event.event_name, event)
+    memo = await turn.replayed(step)
+    if memo is None:
+        value = _wanted(turn, step, name, match, if_)
+        memo = await _wait(turn, step, name, match or "", if_ or "", value, timeout_ms)
+    if memo.error is not None:
+        raise StepFailed(step, memo.error.name, memo.error.message)
+    if bytes(memo.data) == b"null":
+        return None
+    try:
+        return codec.decode_as(memo.data, RawEvent).typed(kind)
+    except EventInvalid as error:
+        raise StepFailed(step, "event_invalid", str(error)) from None
+
+
+def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None) -> bytes:
+    """Refuse what could never be answered; return the value that answers have at `match`."""
+    if not name or "*" in name:
+        raise NonRetriable(f"step '{step}' waits for {name!r}: give one event's whole name")
+    if match is not None and if_ is not None:
+        raise NonRetriable(f"step '{step}' has match and if_; give one of them")
+    if if_ is not None:
+        try:
+            compiled(if_, f"step '{step}', if_", of_two=True)
+        except ConfigError as error:
+            raise NonRetriable(str(error)) from None
+    if match is None:
+        return b""
+    if not PATH.fullmatch(match):
+        raise NonRetriable(f"step '{step}': match {match!r} is no path; write for example match='data.orderId'")
+    value = value_at(match, turn.event.plain())
+    if value is None:
+        raise NonRetriable(
+            f"step '{step}': match '{match}', but the run's own event has nothing there, so none would ever be equal"
+        )
+    return value
+
+
+async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: bytes, timeout_ms: int) -> Memo:
+    what = codec.encode({"event": name} | ({"match": match} if match else {}) | ({"if": if_} if if_ else {}))
+    wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match, value, if_)
+
+    async def give_up() -> None:
+        await disarm(turn.wire, name, [wait])
+
+    async with waiting(turn, step, "event", what, give_up):
+        noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
+        wait = msgspec.structs.replace(wait, deadline=noted.due)
+        if not turn.is_armed(step):
+            with turn.at_work():
+                added = await arm(turn.wire, wait)
+                if added is None:
+                    full = Failure(
+                        "waits_full", f"{MOST_BY_EXPRESSION} runs wait for '{name}' by expression; use match"
+                    )
+                    return await _recorded(turn, step, error=full)
+                turn.expect_event(name)
+                found = await _came(turn, wait, until=added.behind)
+                if found is not None:
+                    return await _take(turn, step, wait, found)
+            turn.armed(step, "event", noted.due, what)
+        memo = await turn.wait_until(step, noted.due, noted.now)
+        if memo is not None:
+            return memo
+        with turn.at_work():
+            found = await _came(turn, wait, until=f"{wait.deadline}-{2**64 - 1}")
+            # While the clock is behind the last entry, because it was set back, new ones take that one's time.
+            found = found or await _came(turn, wait, since=turn.server_now() + 1)
+            return await _take(turn, step, wait, found)
+
+
+async def _came(turn: Turn, wait: Wait, *, since: int | None = None, until: str = "+") -> tuple[str, RawEvent] | None:
+    """Return the earliest event that answers and that no other wait of this run has taken."""
+    taken = {memo.entry for memo in turn.memos.values() if memo.entry}
+    own, run = turn.event.plain(), (turn.owned.slug, turn.owned.run)
+    since = await _begun(turn) if since is None else since
+    async for entry, event in look_back(turn.wire, wait.name, since, until):
+        if f"{wait.name}|{entry}" in taken or await added_at(turn.wire, entry, [wait.deadline]) > wait.deadline:
+            continue
+        try:
+            is_meant = answers(own, event.plain(), wait.path, wait.if_)
+        except ValueError:  # added by hand, no JSON
+            continue
+        if is_meant and await begun_before(turn.wire, wait.name, entry, [run]):
+            return entry, event
+    return None
+
+
+async def _begun(turn: Turn) -> int:
+    """Return since when the run is there, ms: the time in its id, unless the clock was set back behind that."""
+    made, now = ulid_ms(turn.owned.run) or 0, turn.server_now()
+    if made <= now:
+        return made
+    started = await patiently(lambda: turn.wire.call("HGET", keys.run(turn.owned.slug, turn.owned.run), "started"))
+    return min(now, int(started or now))
+
+
+async def _take(turn: Turn, step: str, wait: Wait, found: tuple[str, RawEvent] | None) -> Memo:
+    """Record what was found, or that nothing was; what a courier has recorded meanwhile stands."""
+    if found is None:
+        memo = await _recorded(turn, step, data=b"null", timed_out=True)
+    else:
+        entry, event = found
+        memo = await _recorded(turn, step, data=codec.encode(event), entry=f"{wait.name}|{entry}")
+    await disarm(turn.wire, wait.name, [wait])
+    return memo
+
+
+async def _recorded(
+    turn: Turn,
+    step: str,
+    *,
+    data: bytes | None = None,
+    error: Failure | None = None,
+    entry: str = "",
+    kind: str = "event",
+    timed_out: bool = False,
+) -> Memo:
+    stands = await turn.save(step, kind, data=data, error=error, opened=True, entry=entry, timed_out=timed_out)
+    return stands or turn.keep(step, kind, data, error, entry)
+
+
+async def wait_for_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Any:
+    """Return what was sent; None when nothing was in time. StepFailed when another run waits for the name."""
+    turn.awaited(step)
+    memo = await turn.replayed(step)
+    if memo is None:
+        try:
+            check_signal(name)
+        except EventInvalid as error:
+            raise NonRetriable(f"step '{step}': {error}") from None
+        memo = await _wait_signal(turn, step, name, timeout_ms)
+    if memo.error is not None:
+        raise StepFailed(step, memo.error.name, memo.error.message)
+    return codec.decode(memo.data)
+
+
+async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Memo:
+    what = codec.encode({"signal": name})
+    waiter = Holder(turn.owned.slug, turn.owned.run, step, turn.owned.fence)
+    async with waiting(turn, step, "signal", what, partial(give_signal, turn.wire, name, waiter)):
+        noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
+        if not turn.is_armed(step):
+            with turn.at_work():
+                other = await take_signal(turn.wire, name, waiter, noted.due - noted.now)
+                if other is not None:
+                    error = Failure("signal_conflict", f"run {other.run} waits for signal '{name}' already")
+                    return await _recorded(turn, step, error=error, kind="signal")
+            turn.armed(step, "signal", noted.due, what)
+        memo = await turn.wait_until(step, noted.due, noted.now)
+        if memo is not None:
+            return memo
+        with turn.at_work():
+            memo = await _recorded(turn, step, data=b"null", kind="signal", timed_out=True)
+            await give_signal(turn.wire, name, waiter)
+            return memo

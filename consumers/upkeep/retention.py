@@ -1,0 +1,108 @@
+"""Sweep: once a minute, drop what nobody needs: old events, ended runs above the count, waits that are over."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.upkeep.retention import (
+    TRIM_AT_ONCE,
+    Trimmed,
+    forget_workers,
+    name_again,
+    other_names,
+    tidy_runs,
+    trim_events,
+    try_lines_again,
+)
+from stepstream.checkpoint.waits.event_waits import GROUP, end_waits
+from stepstream.consumers.delivery.failing import Failing
+
+EVERY_S = 60.0
+_FIRST_S = 5.0
+_BETWEEN_S = 0.01
+_NAMES = 100
+"""How many other names are swept each time."""
+
+_SERVED_MS = 600_000
+"""Who was served within this long is alive, but for a restart."""
+
+
+class Sweep:
+    """The sweep of one worker.
+
+    `reads` tells the event names it reads, with its groups; `slugs` are its functions, which `register` declares again:
+    the registry may have been lost.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        signals: Signals,
+        slugs: list[str],
+        reads: Callable[[], dict[str, list[str]]],
+        register: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._wire = wire
+        self._signals = signals
+        self._slugs = slugs
+        self._reads = reads
+        self._register = register
+        self._told: set[tuple[str, str]] = set()
+        self._start = 0
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        await asyncio.sleep(random.uniform(0, _FIRST_S))
+        failing = Failing(self._signals, "sweeping failed")
+        while True:
+            with failing:
+                await self.once()
+            await asyncio.sleep(EVERY_S * random.uniform(0.8, 1.2))
+
+    async def once(self) -> None:
+        """Sweep everything once, and a page of the names that this worker does not read."""
+        if self._register is not None:
+            await self._register()
+        for slug in self._slugs:
+            await tidy_runs(self._wire, slug)
+            await try_lines_again(self._wire, slug)
+        served = self._reads()
+        for name, groups in served.items():
+            await self._trim(name, groups)
+            await name_again(self._wire, name)
+            if GROUP in groups:
+                await end_waits(self._wire, name)
+        others = await other_names(self._wire, self._start, _NAMES)
+        self._start = self._start + _NAMES if len(others) == _NAMES else 0
+        for name in others:
+            if name not in served:
+                await self._trim(name, ())
+        await forget_workers(self._wire, await self._wire.clock())
+
+    async def _trim(self, name: str, groups: Sequence[str]) -> None:
+        while True:
+            trimmed = await trim_events(self._wire, name, groups)
+            self._tell(name, trimmed)
+            await asyncio.sleep(_BETWEEN_S)
+            if trimmed.dropped < TRIM_AT_ONCE // 2:
+                return
+
+    def _tell(self, name: str, trimmed: Trimmed) -> None:
+        """Say once which group keeps old events from being dropped, and what becomes of it."""
+        for group in trimmed.groups:
+            self._told.discard((name, group))
+            self._signals.notice("a group that no worker served for 7 days is dropped", name=name, group=group)
+        holder = trimmed.holder
+        if trimmed.dropped < 0 or not holder or trimmed.unserved_ms < _SERVED_MS or (name, holder) in self._told:
+            return
+        self._told.add((name, holder))
+        self._signals.notice(
+            "no worker serves a group: old events are kept for it until that has been so for 7 days; "
+            "if its function is no more: bus functions forget",
+            name=name,
+            group=holder,
+            unserved=in_words(trimmed.unserved_ms),
+        )

@@ -1,0 +1,4 @@
+"""The HTTP API: /v1, actions, health.
+
+May touch: the engine, the door's answers, the store.
+"""

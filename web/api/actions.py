@@ -1,0 +1,96 @@
+"""Actions: cancel, rerun, signal, invoke; as JSON, and as the forms of the pages. GET never acts."""
+
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from stepstream.bus.errors import NobodyWaits
+from stepstream.bus.event import MAX_EVENT_BYTES
+from stepstream.checkpoint.actions.cancel import cancel_now
+from stepstream.checkpoint.actions.invoke import invoke
+from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.producers.http import read_body
+from stepstream.producers.strict import parse_as
+from stepstream.web.answers import value
+from stepstream.web.paths import root
+from stepstream.web.store import wire_of
+
+T = TypeVar("T")
+
+_WITHOUT_DATA = 65_536
+_WITH_DATA = MAX_EVENT_BYTES + _WITHOUT_DATA
+"""How many bytes are read: of words alone, or of data as big as an event's and what stands around it."""
+
+
+class _Rerun(msgspec.Struct, forbid_unknown_fields=True):
+    from_step: str = msgspec.field(name="from", default="")
+    request: str = ""
+
+
+class _Signal(msgspec.Struct, forbid_unknown_fields=True):
+    signal: str
+    data: Raw = Raw(b"null")
+
+
+class _Invoke(msgspec.Struct, forbid_unknown_fields=True):
+    data: Raw = Raw(b"{}")
+
+
+async def _received(request: Request, shape: type[T], most: int = _WITH_DATA) -> T:
+    """Return the body as what it must be, an empty one as an empty object."""
+    return parse_as(await read_body(request, most) or b"{}", shape)
+
+
+async def _cancel(request: Request) -> Response:
+    run = request.path_params["id"]
+    word = await cancel_now(wire_of(request), run, "cancelled by the API")
+    return _done({"id": run, "status": "cancelled" if word == "cancelled" else "cancelling"})
+
+
+async def _rerun(request: Request) -> Response:
+    asked, run = await _received(request, _Rerun, _WITHOUT_DATA), request.path_params["id"]
+    new = await rerun(wire_of(request), run, asked.from_step, asked.request)
+    return _done({"id": new, "rerun_of": run})
+
+
+async def _signal(request: Request) -> Response:
+    asked = await _received(request, _Signal)
+    run = await send_signal(wire_of(request), asked.signal, asked.data)
+    if run is None:
+        raise NobodyWaits(asked.signal)
+    return _done({"run_id": run})
+
+
+async def _invoke(request: Request) -> Response:
+    asked, slug = await _received(request, _Invoke), request.path_params["function"]
+    return _done({"id": await invoke(wire_of(request), slug, asked.data)})
+
+
+async def _cancel_form(request: Request) -> Response:
+    run = request.path_params["id"]
+    await cancel_now(wire_of(request), run, "cancelled on the status page")
+    return RedirectResponse(f"{root(request)}/runs/{run}", 303)
+
+
+async def _rerun_form(request: Request) -> Response:
+    new = await rerun(wire_of(request), request.path_params["id"], request.query_params.get("from", ""))
+    return RedirectResponse(f"{root(request)}/runs/{new}", 303)
+
+
+def _done(what: dict[str, str]) -> Response:
+    return value({"data": what})
+
+
+routes = [
+    Route("/v1/runs/{id}", _cancel, methods=["DELETE"]),
+    Route("/v1/runs/{id}/rerun", _rerun, methods=["POST"]),
+    Route("/v1/signals", _signal, methods=["POST"]),
+    Route("/invoke/{function:path}", _invoke, methods=["POST"]),
+    Route("/runs/{id}/cancel", _cancel_form, methods=["POST"]),
+    Route("/runs/{id}/rerun", _rerun_form, methods=["POST"]),
+]

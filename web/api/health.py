@@ -1,0 +1,29 @@
+"""/health: this process lives. /ready: it can do its work, that is, Redis answers and keeps what it is given."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stepstream.bus.errors import BusError
+from stepstream.bus.wire.doctor import evicts
+from stepstream.web.store import wire_of
+
+
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _ready(request: Request) -> Response:
+    try:
+        wire = wire_of(request)
+        await wire.call("PING")
+        unfit = await evicts(wire)
+        if unfit is not None:
+            error = f"{unfit.check}: {unfit.found}: {unfit.do}"
+            return JSONResponse({"status": "unfit", "error": error}, status_code=503)
+    except BusError as error:
+        return JSONResponse({"status": "unavailable", "error": str(error)}, status_code=503)
+    return JSONResponse({"status": "ready"})
+
+
+routes = [Route("/health", _health), Route("/ready", _ready)]

@@ -1,0 +1,86 @@
+"""/v1: what there is, as JSON."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.values import codec
+from stepstream.bus.values.durations import milliseconds
+from stepstream.checkpoint.limits.backlogs import lines
+from stepstream.checkpoint.read.find import get, wait_for_end
+from stepstream.checkpoint.read.history import STATUSES, counts, steps
+from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.registry import function_of, functions
+from stepstream.web.answers import value
+from stepstream.web.store import wire_of
+
+MOST = 1_000
+LONGEST_WAIT_MS = 300_000
+
+
+def _number(request: Request, name: str, default: int | None, least: int, most: int) -> int | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) <= 15 and least <= int(text) <= most):
+        raise ConfigError(f"{name} must be a number from {least} to {most}, got {text[:40]!r}")
+    return int(text)
+
+
+async def _runs(request: Request) -> Response:
+    wire = wire_of(request)
+    slug, status = request.query_params.get("function"), request.query_params.get("status")
+    known = await functions(wire) if slug is None else [await function_of(wire, slug)]
+    if status is not None and status not in STATUSES:
+        raise ConfigError(f"status {status!r} is none; there are {', '.join(STATUSES)}")
+    page = await list_runs(
+        wire,
+        [function.slug for function in known],
+        [status] if status else STATUSES,
+        limit=_number(request, "limit", 50, 1, MOST) or 50,
+        cursor=request.query_params.get("cursor"),
+        since=_number(request, "since", None, 0, 10**14),
+        until=_number(request, "until", None, 0, 10**14),
+    )
+    return value({"data": page.runs, "cursor": page.cursor})
+
+
+async def _run(request: Request) -> Response:
+    wire, run_id = wire_of(request), request.path_params["id"]
+    wait = request.query_params.get("wait")
+    if wait is not None:
+        seconds = float(wait) if wait.replace(".", "", 1).isdecimal() else wait
+        await wait_for_end(wire, run_id, min(milliseconds(seconds, "wait"), LONGEST_WAIT_MS) / 1_000)
+    return value({"data": await get(wire, run_id)})
+
+
+async def _steps(request: Request) -> Response:
+    wire, run_id = wire_of(request), request.path_params["id"]
+    found = await get(wire, run_id)
+    return value({"data": await steps(wire, found.function, run_id)})
+
+
+async def _functions(request: Request) -> Response:
+    wire = wire_of(request)
+    known = await functions(wire)
+    how_many = await counts(wire, [function.slug for function in known])
+    rows = [{**codec.decode(codec.encode(function)), "runs": how_many[function.slug]} for function in known]
+    return value({"data": rows})
+
+
+async def _function(request: Request) -> Response:
+    wire, slug = wire_of(request), request.path_params["id"]
+    known = await function_of(wire, slug)
+    runs, found = await counts(wire, [slug]), await lines(wire, slug)
+    told = {**codec.decode(codec.encode(known)), "runs": runs[slug]}
+    return value({"data": {**told, "lines": found.lines, "keys_in_line": found.keys, "buffers": found.buffers}})
+
+
+routes = [
+    Route("/v1/runs", _runs),
+    Route("/v1/runs/{id}", _run),
+    Route("/v1/runs/{id}/steps", _steps),
+    Route("/v1/functions", _functions),
+    Route("/v1/functions/{id:path}", _function),
+]

@@ -1,0 +1,108 @@
+"""bus dev: everything in one command. The page in this process, the worker in a child that new code starts anew."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVariableType]
+
+from stepstream.web.serving import Server
+
+_log = structlog.get_logger("dev")
+
+
+class WorkerChild:
+    """The worker process of `bus dev`."""
+
+    def __init__(self, apps: Sequence[str], concurrency: int, environ: dict[str, str]) -> None:
+        self._command = [
+            sys.executable,
+            "-m",
+            "stepstream",
+            "worker",
+            *apps,
+            "--concurrency",
+            str(concurrency),
+            "--while-stdin",
+        ]
+        self._environ = environ
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    async def keep(self) -> None:
+        """Keep a worker running; one that ends by itself is told of and started again at the next change of code."""
+        async with asyncio.TaskGroup() as tasks:
+            changes = asyncio.Event()
+            watching = tasks.create_task(_watch(changes))
+            while not self._stopping:
+                changes.clear()
+                # A session of its own: Ctrl-C must not reach it before we have told it to drain.
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, env=self._environ, start_new_session=True, stdin=asyncio.subprocess.PIPE
+                )
+                ended = tasks.create_task(self._process.wait())
+                changed = tasks.create_task(changes.wait())
+                await asyncio.wait({ended, changed}, return_when=asyncio.FIRST_COMPLETED)
+                if changes.is_set() and not self._stopping:
+                    _log.info("code changed; the worker starts anew")
+                    await self._end()
+                elif not self._stopping:
+                    _log.error("the worker ended; it starts again when code changes", exit_code=ended.result())
+                    await changes.wait()
+                changed.cancel()
+                await asyncio.wait({ended})
+            watching.cancel()
+
+    async def stop(self) -> None:
+        """Let the worker drain, and do not start it again."""
+        self._stopping = True
+        await self._end()
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+    def end_at_once(self) -> None:
+        """The second Ctrl-C: do not wait."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+
+async def _watch(changes: asyncio.Event) -> None:
+    async for _ in awatch(Path.cwd(), watch_filter=PythonFilter(), stop_event=None, raise_interrupt=False):
+        changes.set()
+
+
+async def run(server: Server, sockets: Sequence[socket.socket], child: WorkerChild | None) -> None:
+    """Serve the page and keep the worker until Ctrl-C or SIGTERM; then drain. A second one ends at once."""
+    stop = asyncio.Event()
+
+    def asked_to_stop() -> None:
+        if stop.is_set():
+            if child is not None:
+                child.end_at_once()
+            os._exit(130)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop)
+    serving = asyncio.create_task(server.serve(sockets=list(sockets)))
+    keeping = asyncio.create_task(child.keep()) if child is not None else None
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping, *([keeping] if keeping else [])}, return_when=asyncio.FIRST_COMPLETED)
+    if child is not None and keeping is not None:
+        await child.stop()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    server.should_exit = True
+    stopping.cancel()
+    await serving

@@ -1,0 +1,84 @@
+"""Pages: views into HTML. Everything is escaped by the templates; nothing here writes markup."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.limits.backlogs import lines
+from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.read.history import counts, steps
+from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.registry import function_of, functions, workers
+from stepstream.web.pages import views
+from stepstream.web.paths import root
+from stepstream.web.store import wire_of
+
+LATEST = 50
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(str(files("stepstream.web.pages") / "templates")),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+
+
+def _segment(text: str) -> str:
+    """Return text as one segment of a path: an id may hold slashes and dots, which a browser would walk along."""
+    return quote(text, safe="")
+
+
+_templates.filters["segment"] = _segment
+
+
+def _page(
+    request: Request, name: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> HTMLResponse:
+    return HTMLResponse(
+        _templates.get_template(name).render(root=root(request), **values),
+        status_code=status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+async def _index(request: Request) -> Response:
+    wire = wire_of(request)
+    known = await functions(wire)
+    slugs = [function.slug for function in known]
+    page = await list_runs(wire, slugs, limit=LATEST)
+    view = views.index(known, await counts(wire, slugs), page.runs, len(await workers(wire)), now_ms())
+    return _page(request, "index.html", page=view, live=view.live)
+
+
+async def _run(request: Request) -> Response:
+    wire = wire_of(request)
+    found = await get(wire, request.path_params["id"])
+    view = views.run_page(found, await steps(wire, found.function, found.id), now_ms())
+    return _page(request, "run.html", page=view, live=view.live)
+
+
+async def _function(request: Request) -> Response:
+    wire = wire_of(request)
+    known = await function_of(wire, request.path_params["slug"])
+    slug = known.slug
+    how_many, page = await counts(wire, [slug]), await list_runs(wire, [slug], limit=LATEST)
+    at_work = await wire.load("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
+    view = views.function_page(known, how_many[slug], await lines(wire, slug), at_work, page.runs, now_ms())
+    return _page(request, "function.html", page=view, live=view.live)
+
+
+def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a page that says what is wrong."""
+    return _page(request, "failure.html", status, headers, message=message, code=status, live=status == 503)
+
+
+routes = [Route("/", _index), Route("/runs/{id}", _run), Route("/functions/{slug:path}", _function)]
