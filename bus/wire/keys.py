@@ -78,7 +78,10 @@ def waited() -> str:
 
 
 def signal(name: str) -> str:
-    """string · a signal's name → `<slug>|<run>|<fence>|<step>`: the step that waits for it. Expires at its deadline."""
+    """string · a signal's name → `<slug>|<run>|<fence>|<step>`: the step that waits for it. Expires at its deadline.
+
+    After a step's signal was heard: `|<run>|<mark>`, so that the sender's next try knows. Expires after an hour.
+    """
     return f"bus:signal:{{{_coded(name)}}}"
 
 

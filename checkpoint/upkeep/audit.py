@@ -26,6 +26,7 @@ from stepstream.checkpoint.upkeep.repair import ACTIVE, Unheld
 from stepstream.checkpoint.upkeep.repair import repair as give_holder
 from stepstream.checkpoint.waits.event_waits import Wait
 from stepstream.checkpoint.waits.names import Holder, still_wait
+from stepstream.checkpoint.waits.signals import is_heard
 
 _PAGE = 200
 
@@ -179,7 +180,7 @@ class _Looker:
 
     async def _signal(self, key: str, _name: str, _rest: str) -> list[Fault]:
         word = await self._ask("GET", key)
-        if word is None or (await still_wait(self._wire, [Holder.of(codec.text(word))]))[0]:
+        if word is None or is_heard(word) or (await still_wait(self._wire, [Holder.of(codec.text(word))]))[0]:
             return []
         return [Fault(key, f"is held by {codec.text(word)}, which does not wait for it", (("DEL", key),))]
 

@@ -1,5 +1,6 @@
 """Signals: a value for the one run that waits for a name. Sent to nobody, it is not kept."""
 
+import hashlib
 from typing import Any, cast
 
 from stepstream.bus.errors import EventInvalid
@@ -13,6 +14,8 @@ from stepstream.checkpoint.run.resolve import resolve
 from stepstream.checkpoint.waits.names import Holder, still_wait
 
 MAX_NAME = 256
+HEARD_MS = 3_600_000
+"""How long a name tells the step that sent a signal that it was heard; nobody needs to wait for that."""
 
 
 def check_signal(name: str) -> None:
@@ -33,9 +36,9 @@ async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Hol
         if not word:
             return None
         holder = Holder.of(codec.text(word))
-        if not holder.is_step_of(waiter) and (await still_wait(wire, [holder]))[0]:
+        if not is_heard(word) and not holder.is_step_of(waiter) and (await still_wait(wire, [holder]))[0]:
             return holder
-        gone = holder.word
+        gone = codec.text(word)
 
 
 async def give_signal(wire: Wire, name: str, waiter: Holder) -> None:
@@ -45,19 +48,35 @@ async def give_signal(wire: Wire, name: str, waiter: Holder) -> None:
         await wire.lasting_script("signal_give", [keys.signal(name)], word)
 
 
-async def send_signal(wire: Wire, name: str, data: Any) -> str | None:
-    """Hand data to the run that waits for a signal; return that run's id, None when none waits."""
+async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> str | None:
+    """Hand data to the run that waits for a signal; return that run's id, None when none waits.
+
+    A `sender` (a run's step) that tries again, because its worker died before it knew, is told that it was heard.
+    """
     check_signal(name)
-    encoded, mark = as_json(data), token()
+    encoded, mark = as_json(data), _mark(sender) if sender else token()
     while word := cast("bytes | None", await wire.load("GET", keys.signal(name))):
+        if is_heard(word):
+            _, run, by = codec.text(word).split("|")
+            return run if by == mark else None
         waiter = Holder.of(codec.text(word))
         heard = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
-        await wire.lasting_script("signal_give", [keys.signal(name)], word)
-        if heard == "there" and await _is_ours(wire, waiter, mark):  # the answer to our first try was lost
-            return waiter.run
-        if heard not in ("gone", "there"):
+        # It was resolved before: by us, when the answer was lost or the try died; or by another.
+        is_ours = heard not in ("gone", "there") or await _is_ours(wire, waiter, mark)
+        leaves = (f"|{waiter.run}|{mark}", HEARD_MS) if is_ours and sender else ()
+        await wire.lasting_script("signal_give", [keys.signal(name)], word, *leaves)
+        if is_ours:
             return waiter.run
     return None
+
+
+def is_heard(word: bytes) -> bool:
+    """Whether a name has no holder, only the note that a signal was heard: `|<run>|<mark of who sent it>`."""
+    return word.startswith(b"|")
+
+
+def _mark(sender: str) -> str:
+    return hashlib.sha1(sender.encode(), usedforsecurity=False).hexdigest()[:20]
 
 
 async def _is_ours(wire: Wire, waiter: Holder, mark: str) -> bool:

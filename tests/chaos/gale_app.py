@@ -10,7 +10,8 @@ from stepstream import Batch, Bus, CancelOn, Concurrency, Cron, Debounce, NonRet
 from tests.chaos.storm_app import note
 
 app = Bus("gale")
-PATIENCE_S = 60
+PATIENCE_S = 900
+"""Longer than the worst storm: whatever is lost does not come late, it never comes."""
 """How long runs wait for each other: longer than anything that is done to the bus lasts."""
 
 
@@ -68,11 +69,11 @@ async def hearing(ctx, step):
 
 @app.function("saying", on="gale/signal")
 async def saying(ctx, step):
-    """Sends a signal until it is heard, or for long enough: a try that was heard and then killed is not known as such."""
-    for tries in range(60):
+    """Sends a signal until it is heard; a try that was heard and then killed is known as such by the next."""
+    for tries in range(450):
         if await step.send_signal(f"say-{tries}", f"gale-{ctx.event.data['n']}", tries):
             return True
-        await step.sleep(f"nap-{tries}", 0.3 if tries < 20 else 1.0)  # its hearer may begin half a minute late
+        await step.sleep(f"nap-{tries}", 0.3 if tries < 20 else 2.0)  # its hearer may begin half a minute late
     return False
 
 

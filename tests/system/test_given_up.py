@@ -150,6 +150,32 @@ async def test_the_next_waiter_gets_the_name_and_the_signal(lab: Lab) -> None:
     assert (await lab.status(run.id, "completed")).output == Raw(b'"hello"')
 
 
+@pytest.mark.parametrize("hearer_has_ended", [True, False])
+async def test_a_step_whose_signal_was_heard_knows_it_when_its_worker_died_before(
+    lab: Lab, hearer_has_ended: bool
+) -> None:
+    """Its next try was told that nobody waits: a sender that goes on until it is heard, went on for ever."""
+
+    @lab.app.function("hearer", on="shop/hearer")
+    async def hears(ctx: Context[dict], step: Step) -> str:
+        word = await step.wait_for_signal("word", NAME, timeout="1h")
+        await step.sleep("rest", 0.01 if hearer_has_ended else "1h")
+        return word
+
+    await lab.work()
+    await lab.send("shop/hearer")
+    run = await lab.first()
+    await lab.status(run, "waiting")
+    assert await send_signal(lab.wire, NAME, "hello", sender="run|step") == run
+    if hearer_has_ended:
+        await lab.one()
+    assert await send_signal(lab.wire, NAME, "hello", sender="run|step") == run
+    assert await send_signal(lab.wire, NAME, "hello", sender="run|another") is None
+    waiter = Holder("test-hearer", "another", "word", "fence")
+    assert await take_signal(lab.wire, NAME, waiter, 60_000) is None, "what was heard is in nobody's way"
+    await give_signal(lab.wire, NAME, waiter)
+
+
 async def test_a_run_that_waits_for_one_name_in_a_loop_never_conflicts_with_itself(lab: Lab) -> None:
     @lab.app.function("loop", on="shop/loop")
     async def runs(ctx: Context[dict], step: Step) -> list[int]:

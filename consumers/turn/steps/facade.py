@@ -69,15 +69,15 @@ class TurnStep(Step):
 
     def send_signal(self, id: str, signal: str, data: Any = None) -> Coroutine[Any, Any, bool]:
         """Number the step, then send when awaited."""
-        wire = self._turn.wire
+        turn, step = self._turn, self._turn.enter(id)
 
         async def sent() -> bool:
             try:
-                return await send_signal(wire, signal, data) is not None
+                return await send_signal(turn.wire, signal, data, sender=f"{turn.owned.run}|{step}") is not None
             except EventInvalid as error:
                 raise NonRetriable(str(error)) from None
 
-        return run_step(self._turn, self._turn.enter(id), sent, (), None, None)
+        return run_step(turn, step, sent, (), None, None)
 
     def invoke(
         self, id: str, function: Callee | str, data: Any = None, *, timeout: float | str | timedelta | None = None
