@@ -229,6 +229,7 @@ BOUNDED = {
     "checkpoint.run.save: _open(owned, step, kind, due, attempt, error, since, what, state)": "of one step: eleven",
     "checkpoint.run.save: arguments": "of one step: nine",
     "checkpoint.waits.event_waits: wanted": "of one wait: four",
+    "checkpoint.waits.signals: leaves": "two words",
     "consumers.delivery.reader: how": "four words",
 }
 """Lists in commands that are never long, and why. What may be long goes through bounds.parts, as `part`."""

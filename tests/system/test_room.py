@@ -117,7 +117,7 @@ def run_worker(folder: Path, url: str, soft: int, hard: int) -> subprocess.Popen
     (folder / "manyfiles.py").write_text(APP)
     (folder / "log").touch()
     return subprocess.Popen(
-        ["sh", "-c", f"exec {sys.executable} -m bus worker manyfiles:app 2>log"], cwd=folder,
+        ["sh", "-c", f"exec {sys.executable} -m stepstream worker manyfiles:app 2>log"], cwd=folder,
         env={**os.environ, "BUS_REDIS_URL": url, "PYTHONPATH": f"{Path(__file__).parent.parent.parent}:{folder}"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
     )  # fmt: skip
