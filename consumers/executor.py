@@ -30,11 +30,11 @@ from stepstream.checkpoint.run.suspend import park
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import FAILED, tell
-from stepstream.consumers.delivery.slots import BEAT_S, Capacity
+from stepstream.consumers.delivery.slots import BEAT_S, Slots
 from stepstream.consumers.delivery.starter import Starter
 from stepstream.consumers.drivers.local import Left, Raised, Returned, call
-from stepstream.consumers.relay.event_cancellation import Cancels
-from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.relay.event_cancellation import EventCancellation
+from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn.idle_detection import outside
 from stepstream.consumers.turn.services import Errands
 from stepstream.consumers.turn.turn import LINGER_S, Parting, Turn
@@ -51,10 +51,10 @@ class Executor:
         self,
         wire: Wire,
         signals: Signals,
-        capacity: Capacity,
-        heard: Heard,
+        capacity: Slots,
+        heard: Subscriptions,
         errands: Errands,
-        cancels: Cancels,
+        cancels: EventCancellation,
         worker: str,
         state: Any,
         on_parked: Callable[[Function, int], None],
@@ -274,7 +274,7 @@ class Executor:
             raise
         if still_ours:
             delivery.owner = ""
-            source.taker.begin([delivery])
+            source.handler.begin([delivery])
         else:
             self._exits.leave(delivery, "lost")
 

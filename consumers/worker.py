@@ -29,27 +29,27 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import check_format, register
 from stepstream.checkpoint.run.crash import take_back_crashes
 from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
-from stepstream.consumers.delivery.connections import Room
+from stepstream.consumers.delivery.connections import ReaderConnections
 from stepstream.consumers.delivery.delivery import Delivery, Source
 from stepstream.consumers.delivery.eager_starts import Arrivals
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing, tell
 from stepstream.consumers.delivery.reader import Reader
-from stepstream.consumers.delivery.reclaimer import Claimer
-from stepstream.consumers.delivery.slots import Capacity
-from stepstream.consumers.delivery.wakeup import Bell
+from stepstream.consumers.delivery.reclaimer import Reclaimer
+from stepstream.consumers.delivery.slots import Slots
+from stepstream.consumers.delivery.wakeup import Wakeup
 from stepstream.consumers.executor import Executor
-from stepstream.consumers.limits.dispatcher import Popper
+from stepstream.consumers.limits.dispatcher import Dispatcher
 from stepstream.consumers.limits.intake import Intake
 from stepstream.consumers.limits.shared_places import SharedPlaces
 from stepstream.consumers.relay.courier import Courier
-from stepstream.consumers.relay.event_cancellation import Cancels, group
-from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.relay.event_cancellation import EventCancellation, group
+from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.services import Errands
-from stepstream.consumers.upkeep.discovery import Names
+from stepstream.consumers.upkeep.discovery import Discovery
 from stepstream.consumers.upkeep.repair import Repair
-from stepstream.consumers.upkeep.retention import Sweep
+from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.upkeep.ticker import Ticker
 from stepstream.consumers.upkeep.timers import Timers
 
@@ -84,17 +84,17 @@ class Worker:
         self._now = "" if now_ms is None else str(now_ms)
         self._stubs = {} if stubs is None else stubs
         self._buses = buses
-        self._capacity = Capacity(concurrency)
+        self._capacity = Slots(concurrency)
         self._stop = asyncio.Event()
         self._sources: list[Source] = []
         self._readers: list[Reader] = []
-        self._claimers: list[Claimer] = []
+        self._claimers: list[Reclaimer] = []
         self._timers: dict[str, Timers] = {}
         self._executors: list[Executor] = []
         self._tickers: list[Ticker] = []
-        self._names: list[Names] = []
+        self._names: list[Discovery] = []
         self._intakes: list[Intake] = []
-        self._poppers: list[Popper] = []
+        self._poppers: list[Dispatcher] = []
         self._courier: Courier
         self._exits: Exits
         self._wire: Wire
@@ -122,8 +122,8 @@ class Worker:
             async with contextlib.AsyncExitStack() as stack:
                 await self._unless_stopped(self._examine(wire))
                 await self._unless_stopped(check_format(wire))
-                heard = Heard()
-                cancels = Cancels(wire, self.signals)
+                heard = Subscriptions()
+                cancels = EventCancellation(wire, self.signals)
                 places = SharedPlaces(wire, self.signals, leases)
                 self._exits = exits = Exits(wire, self.signals, places)
                 opens = partial(self._open_waits, wire, leases)
@@ -149,7 +149,7 @@ class Worker:
                     stack.callback(executor.close)
                     adds: list[Coroutine[Any, Any, None]] = []
                     for function in bus.functions.values():
-                        intake, line = None, Bell()
+                        intake, line = None, Wakeup()
                         if function.flow.is_regulated:
                             intake = Intake(
                                 wire,
@@ -167,7 +167,9 @@ class Worker:
                     await self._unless_stopped(_side_by_side(adds))
                     self._executors.append(executor)
                 functions = sum(len(bus.functions) for bus in self._buses)
-                await self._unless_stopped(Room(wire, self.signals, tuple(self._readers), functions).take())
+                await self._unless_stopped(
+                    ReaderConnections(wire, self.signals, tuple(self._readers), functions).take()
+                )
                 leases.start()
                 await self._work()
         finally:
@@ -198,7 +200,7 @@ class Worker:
         await doing
 
     async def _add(
-        self, wire: Wire, leases: Leases, executor: Executor, function: Function, intake: Intake | None, line: Bell
+        self, wire: Wire, leases: Leases, executor: Executor, function: Function, intake: Intake | None, line: Wakeup
     ) -> None:
         since = await register(wire, function)
         slug = function.slug
@@ -224,7 +226,7 @@ class Worker:
         await self._serve(wire, queue, self._capacity, 0, again)
         if has_line:
             expect = self._timers[slug].expect
-            self._poppers.append(Popper(wire, queue, line, self._capacity, executor, self.signals, expect))
+            self._poppers.append(Dispatcher(wire, queue, line, self._capacity, executor, self.signals, expect))
         if intake is not None:
             self._intakes.append(intake)
         ends = Source("ends", "ends", keys.ends(slug), slug, workers, lease, function, self._courier)
@@ -233,7 +235,7 @@ class Worker:
             await self._open_cancels(wire, leases, function, name)
         for cron in function.crons:
             self._tickers.append(Ticker(wire, slug, cron, self.signals))
-        names = Names(
+        names = Discovery(
             wire, function, partial(self._open_events, wire, leases, intake or executor, function, since, again)
         )
         await names.look()
@@ -244,7 +246,7 @@ class Worker:
         self,
         wire: Wire,
         leases: Leases,
-        taker: Executor | Intake,
+        handler: Executor | Intake,
         function: Function,
         since: dict[str, int],
         when_gone: Callable[[], Awaitable[object]],
@@ -255,8 +257,8 @@ class Worker:
         start_ms = 0 if any(trigger.from_start for trigger in triggers) else min(since[one.name] for one in triggers)
         workers = keys.events_workers(name)
         lease = leases.add(workers)
-        source = Source("events", name, keys.events(name), function.slug, workers, lease, function, taker, triggers)
-        capacity = taker.capacity if isinstance(taker, Intake) else self._capacity
+        source = Source("events", name, keys.events(name), function.slug, workers, lease, function, handler, triggers)
+        capacity = handler.capacity if isinstance(handler, Intake) else self._capacity
         await self._serve(wire, source, capacity, start_ms, when_gone)
 
     async def _open_waits(self, wire: Wire, leases: Leases, name: str) -> None:
@@ -312,19 +314,19 @@ class Worker:
         self,
         wire: Wire,
         source: Source,
-        capacity: Capacity,
+        capacity: Slots,
         since_ms: int,
         when_gone: Callable[[], Awaitable[object]],
     ) -> None:
         """Read a source, and take up what is left of it; at once when the worker is at work."""
         await ensure_group(wire, source.stream, source.group, since_ms)
-        arrivals, taker = None, source.taker
-        if isinstance(taker, Executor) and source.kind == "events" and Arrivals.are_for(source):
-            arrivals = Arrivals(wire, source, taker.begin_started)
+        arrivals, handler = None, source.handler
+        if isinstance(handler, Executor) and source.kind == "events" and Arrivals.are_for(source):
+            arrivals = Arrivals(wire, source, handler.begin_started)
         reader = Reader(wire, source, capacity, self._exits, self.signals, since_ms, when_gone, arrivals)
         self._sources.append(source)
         self._readers.append(reader)
-        self._claimers.append(Claimer(wire, reader, capacity, self.signals))
+        self._claimers.append(Reclaimer(wire, reader, capacity, self.signals))
         if self._loops is not None:
             self._loops.start_soon(reader.run)
 
@@ -339,7 +341,7 @@ class Worker:
                 loops.start_soon(popper.run)
             loops.start_soon(self._sweep)
             loops.start_soon(self._courier.watch)
-            loops.start_soon(Sweep(self._wire, self.signals, sorted(self._timers), self._reads, self._register).run)
+            loops.start_soon(Retention(self._wire, self.signals, sorted(self._timers), self._reads, self._register).run)
             loops.start_soon(Repair(self._wire, self.signals, sorted(self._timers)).run)
             for ticker in self._tickers:
                 loops.start_soon(ticker.run)

@@ -1,4 +1,4 @@
-"""Room: whether a worker can have all the connections it needs. All, or none: it serves no half of its functions."""
+"""The connections of a worker's readers: opened when all of them can be had, since half of its functions is no use."""
 
 import asyncio
 import random
@@ -21,8 +21,8 @@ SPARE_CLIENTS = 10
 _AGAIN_S = 2.0
 
 
-class Room:
-    """The connections of a worker's readers, taken when all of them can be had."""
+class ReaderConnections:
+    """Opens a connection for every reader, or none."""
 
     def __init__(self, wire: Wire, signals: Signals, readers: Sequence[Reader], functions: int) -> None:
         self._wire = wire

@@ -8,7 +8,7 @@ from stepstream.bus.function import Function
 from stepstream.bus.trigger import Trigger, is_wanted
 from stepstream.bus.wire.leases import Lease
 from stepstream.bus.wire.streams import Fields, event_of
-from stepstream.consumers.delivery.wakeup import Bell
+from stepstream.consumers.delivery.wakeup import Wakeup
 
 Kind = Literal["queue", "events", "ends", "waits", "cancels"]
 """What a source brings: due turns, events that begin runs, ends to be told, events that answer waits or cancel runs."""
@@ -40,7 +40,7 @@ class Delivery:
         return event if any(is_wanted(trigger, event) for trigger in self.source.triggers) else None
 
 
-class Taker(Protocol):
+class EntryHandler(Protocol):
     """Who does what is read: the executor runs runs, the intake decides, the courier carries what others wait for."""
 
     def begin(self, deliveries: "Sequence[Delivery]") -> None:
@@ -63,9 +63,9 @@ class Source:
         workers_key: str,
         lease: Lease,
         function: Function | None,
-        taker: Taker,
+        handler: EntryHandler,
         triggers: tuple[Trigger, ...] = (),
-        line: Bell | None = None,
+        line: Wakeup | None = None,
     ) -> None:
         self.kind: Kind = kind
         self.name = name
@@ -74,7 +74,7 @@ class Source:
         self.workers_key = workers_key
         self.lease = lease
         self._function = function
-        self.taker = taker
+        self.handler = handler
         self.triggers = triggers
         self.line = line
         self.in_hand: dict[str, Delivery] = {}

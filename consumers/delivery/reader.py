@@ -16,7 +16,7 @@ from stepstream.consumers.delivery.delivery import Delivery, Source
 from stepstream.consumers.delivery.eager_starts import Arrivals
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing
-from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.delivery.slots import Slots
 
 BLOCK_MS = 2_000
 _AGAIN_S = 1.0
@@ -32,7 +32,7 @@ class Reader:
         self,
         wire: Wire,
         source: Source,
-        capacity: Capacity,
+        capacity: Slots,
         exits: Exits,
         signals: Signals,
         since_ms: int,
@@ -138,7 +138,7 @@ class Reader:
             for delivery in deliveries:
                 self._exits.leave(delivery, "given back")
         elif deliveries:
-            self.source.taker.begin(deliveries)
+            self.source.handler.begin(deliveries)
 
     @property
     def is_stopping(self) -> bool:

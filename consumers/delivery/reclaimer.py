@@ -1,4 +1,4 @@
-"""Claimer: takes up what the dead left, what was given back, and what was delivered to us and never arrived."""
+"""Reclaims pending entries of expired consumers, released ones, and those of our own whose delivery was lost."""
 
 import time
 
@@ -9,16 +9,16 @@ from stepstream.bus.wire.streams import RELEASED, claim, pending, take
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.reader import Reader
-from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.delivery.slots import Slots
 
 MOST = 100
-STRANGERS_EVERY_S = 5.0
+UNDELIVERED_EVERY_S = 5.0
 
 
-class Claimer:
-    """Sweeps one source."""
+class Reclaimer:
+    """Looks for such entries in one source."""
 
-    def __init__(self, wire: Wire, reader: Reader, capacity: Capacity, signals: Signals) -> None:
+    def __init__(self, wire: Wire, reader: Reader, capacity: Slots, signals: Signals) -> None:
         self._wire = wire
         self.source = reader.source
         self._reader = reader
@@ -37,10 +37,10 @@ class Claimer:
         try:
             await self._claim()
             since = time.monotonic() - self._looked
-            if since >= min(STRANGERS_EVERY_S, self._wire.settings.lease_ms / 1_000) or self._reader.broke:
+            if since >= min(UNDELIVERED_EVERY_S, self._wire.settings.lease_ms / 1_000) or self._reader.broke:
                 self._looked = time.monotonic()
                 self._reader.broke = False
-                await self._take_strangers()
+                await self._take_undelivered()
         except GroupMissing:
             return  # the reader tells of it, and makes the group again
 
@@ -69,15 +69,15 @@ class Claimer:
         for entry, owner, fields in claimed:
             deliveries += source.receive([(entry, fields)], me, "" if owner == RELEASED else owner)
         self._signals.notice(
-            "took over what a worker left",
+            "reclaimed pending entries",
             group=source.group,
             entries=len(claimed),
-            workers=sorted({owner for _, owner, _ in claimed}),
+            consumers=sorted({owner for _, owner, _ in claimed}),
         )
         self._reader.begin(deliveries)
 
-    async def _take_strangers(self) -> None:
-        """Entries pending for this living worker whose reply was lost: nobody else would ever claim them."""
+    async def _take_undelivered(self) -> None:
+        """Read again what is pending for this consumer and never arrived: nobody else would ever claim it."""
         source = self.source
         me = source.lease.consumer
         # In-hand entries are pending too: ask for enough to see past them.
@@ -85,15 +85,13 @@ class Claimer:
         now = time.monotonic()
         self._seen = {entry: self._seen.get(entry, now) for entry in ids if entry not in source.in_hand}
         # One that was seen just now may be on its way. How long it is idle is not asked: the server's clock may be set.
-        least_s = min(STRANGERS_EVERY_S, self._wire.settings.lease_ms / 2_000)
-        strangers = [entry for entry, since in self._seen.items() if now - since >= least_s]
-        strangers = strangers[: max(0, min(MOST, self._capacity.free))]
-        if not strangers:
+        least_s = min(UNDELIVERED_EVERY_S, self._wire.settings.lease_ms / 2_000)
+        undelivered = [entry for entry, since in self._seen.items() if now - since >= least_s]
+        undelivered = undelivered[: max(0, min(MOST, self._capacity.free))]
+        if not undelivered:
             return
-        rows = await take(self._wire, source.stream, source.group, me, strangers)
+        rows = await take(self._wire, source.stream, source.group, me, undelivered)
         deliveries = source.receive(rows, me)
         if deliveries:
-            self._signals.notice(
-                "took up entries whose delivery never arrived", entries=len(deliveries), stream=source.stream
-            )
+            self._signals.notice("read undelivered entries again", entries=len(deliveries), stream=source.stream)
             self._reader.begin(deliveries)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from stepstream.consumers.delivery.delivery import Delivery
-from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.delivery.slots import Slots
 
 LONGEST_S = 1.0
 
@@ -15,7 +15,7 @@ LONGEST_S = 1.0
 class Line:
     """Begins, once a loop tick, as many as there are free slots."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: Capacity) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: Slots) -> None:
         self._loop = loop
         self._capacity = capacity
         self._entries: deque[tuple[float, Delivery, Callable[[], None]]] = deque()

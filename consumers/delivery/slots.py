@@ -1,4 +1,4 @@
-"""Capacity: a worker's slots, one for each turn that runs. Who goes on with a run is served before who begins one."""
+"""Slots: how many turns a worker runs at once. Queue entries, which continue runs, come before new events."""
 
 import asyncio
 from collections import deque
@@ -9,7 +9,7 @@ BEAT_S = 0.1
 _AHEAD_S = 0.005
 
 
-class Capacity:
+class Slots:
     """`total` slots; `free` of them left; `waiting` entries in hand have none yet."""
 
     def __init__(self, total: int) -> None:

@@ -23,9 +23,9 @@ from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exit, Exits
 from stepstream.consumers.delivery.failing import FAILED
 from stepstream.consumers.delivery.slot_queue import Line
-from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.relay import event_cancellation
-from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn.idle_detection import outside
 
 Made = Callable[[Function, str, RawEvent], None]
@@ -42,9 +42,9 @@ class Starter:
         self,
         wire: Wire,
         signals: Signals,
-        capacity: Capacity,
+        capacity: Slots,
         exits: Exits,
-        heard: Heard,
+        heard: Subscriptions,
         worker: str,
         go: Go,
         made: Made,

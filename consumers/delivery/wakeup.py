@@ -1,20 +1,20 @@
-"""Bell: tells one who waits that something may be ready. Rung from below, heard above."""
+"""Wakeup: lets a loop wait until something may be ready. Lower parts ring it; the loop above waits for it."""
 
 import asyncio
 
 
-class Bell:
-    """Remembers that it was rung until it is heard."""
+class Wakeup:
+    """A ring is remembered until somebody waits for it."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
-        """Wake who waits, now or when it next waits."""
+        """Wake the waiting loop; at once if it waits, else when it next does."""
         self._rung.set()
 
-    async def heard(self, within_s: float) -> None:
-        """Wait until it is rung, or the time is over."""
+    async def wait(self, within_s: float) -> None:
+        """Wait until it is rung, at most this many seconds."""
         try:
             async with asyncio.timeout(within_s):
                 await self._rung.wait()

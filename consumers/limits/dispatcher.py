@@ -1,4 +1,4 @@
-"""Popper: runs of a function with limits that wait in line get their places as this worker has slots for them."""
+"""Dispatcher: runs of a function with limits that wait in line get their places as this worker has slots for them."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,15 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.limits.dispatch import pop
 from stepstream.consumers.delivery.delivery import Source
 from stepstream.consumers.delivery.failing import Failing
-from stepstream.consumers.delivery.slots import Capacity
-from stepstream.consumers.delivery.wakeup import Bell
+from stepstream.consumers.delivery.slots import Slots
+from stepstream.consumers.delivery.wakeup import Wakeup
 from stepstream.consumers.executor import Executor
 
 LOOK_EVERY_S = 1.0
 AT_ONCE = 50
 
 
-class Popper:
+class Dispatcher:
     """The lines of one function.
 
     `queue` is where what got its place is read; `line` rings when something may have a place: a run came, a place or a
@@ -26,8 +26,8 @@ class Popper:
         self,
         wire: Wire,
         queue: Source,
-        line: Bell,
-        capacity: Capacity,
+        line: Wakeup,
+        capacity: Slots,
         executor: Executor,
         signals: Signals,
         expect: Callable[[int], None],
@@ -48,7 +48,7 @@ class Popper:
     async def run(self) -> None:
         """Look when the line rings, and once a second for what others have left; runs until cancelled."""
         while not self._stopping:
-            await self._line.heard(LOOK_EVERY_S)
+            await self._line.wait(LOOK_EVERY_S)
             await self._pop()
 
     async def _pop(self) -> None:
@@ -62,7 +62,7 @@ class Popper:
                     if delivery.id in popped.started:
                         self._executor.begin_started(delivery, *popped.started[delivery.id])
                 if due:
-                    self._queue.taker.begin(due)
+                    self._queue.handler.begin(due)
                 if popped.next_ms is not None:
                     self._expect(popped.next_ms)
                 if popped.taken < most:

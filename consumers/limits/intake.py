@@ -1,8 +1,8 @@
 """Intake: where events of functions with limits are decided on before they may run.
 
-Entries are read whether there are slots or not, recorded as runs with a verdict, and acknowledged; the runs wait in
-line (Popper). The queue of such a function brings turns that have their places, new runs (a call, a schedule, a buffer
-whose time is over), and bells that only wake.
+Entries are read whether there are slots or not, recorded as runs with a verdict, and acknowledged; the runs then wait
+in a backlog (dispatcher.py). The queue of such a function brings turns that have their places, new runs (a call, a
+schedule, a buffer whose time is over), and entries that only wake the dispatcher.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from stepstream.checkpoint.limits.admit import Applicant, admit
 from stepstream.checkpoint.run.begin import begun_event
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
-from stepstream.consumers.delivery.slots import Capacity
-from stepstream.consumers.delivery.wakeup import Bell
+from stepstream.consumers.delivery.slots import Slots
+from stepstream.consumers.delivery.wakeup import Wakeup
 from stepstream.consumers.executor import Executor
 from stepstream.consumers.limits import limit_keys
 from stepstream.consumers.limits.shared_places import SharedPlaces
 from stepstream.consumers.relay import event_cancellation
-from stepstream.consumers.relay.event_cancellation import Cancels
-from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.relay.event_cancellation import EventCancellation
+from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn.idle_detection import outside
 
 AT_ONCE = 200
@@ -52,14 +52,14 @@ class Intake:
         signals: Signals,
         function: Function,
         executor: Executor,
-        heard: Heard,
-        made: Cancels,
+        heard: Subscriptions,
+        made: EventCancellation,
         places: SharedPlaces,
         exits: Exits,
-        line: Bell,
-        slots: Capacity,
+        line: Wakeup,
+        slots: Slots,
     ) -> None:
-        self.capacity = Capacity(AT_ONCE)
+        self.capacity = Slots(AT_ONCE)
         self._wire = wire
         self._signals = signals
         self._function = function
@@ -80,7 +80,7 @@ class Intake:
         new: list[Delivery] = []
         for delivery in deliveries:
             if delivery.source.kind == "queue" and b"run" not in delivery.fields:
-                self._exits.leave(delivery, "passed")  # a bell
+                self._exits.leave(delivery, "passed")  # it only wakes
             elif delivery.source.kind == "queue" and b"event" not in delivery.fields:
                 turns.append(delivery)
             else:

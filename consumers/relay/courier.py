@@ -33,9 +33,9 @@ from stepstream.checkpoint.waits.order import added_at
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing, tell
-from stepstream.consumers.delivery.slots import Capacity
-from stepstream.consumers.relay.event_cancellation import Cancels
-from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.delivery.slots import Slots
+from stepstream.consumers.relay.event_cancellation import EventCancellation
+from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn.idle_detection import outside
 
 AT_ONCE = 50
@@ -49,13 +49,13 @@ class Courier:
         self,
         wire: Wire,
         signals: Signals,
-        heard: Heard,
-        cancels: Cancels,
+        heard: Subscriptions,
+        cancels: EventCancellation,
         exits: Exits,
         open_waits: Callable[[str], Awaitable[None]],
     ) -> None:
         self._exits = exits
-        self.capacity = Capacity(AT_ONCE)
+        self.capacity = Slots(AT_ONCE)
         self._wire = wire
         self._signals = signals
         self._heard = heard

@@ -1,4 +1,4 @@
-"""Cancels: events that cancel the runs they belong to (`cancel_on`).
+"""EventCancellation: events that cancel the runs they belong to (`cancel_on`).
 
 What cancels a run is kept in an index of its function, written by the very start that makes the run and removed by its
 end. An event that came before that start, but after the run's own, is looked up by the worker that started it.
@@ -61,7 +61,7 @@ def _begins(one: CancelOn, event: Mapping[str, Any]) -> str | None:
     return None if value is None else f"{name}|{prefix(one.match, value)}"
 
 
-class Cancels:
+class EventCancellation:
     """Finds the runs of this worker's functions that an event cancels, and the events that cancel a new run."""
 
     def __init__(self, wire: Wire, signals: Signals) -> None:

@@ -1,4 +1,4 @@
-"""Heard: which ends somebody hears of beside a run's caller: on_failure, and functions on `bus/function.…`.
+"""Subscriptions: which ends somebody hears of beside a run's caller: on_failure, and functions on `bus/function.…`.
 
 Workers write nothing for ends that nobody hears of. Who begins to listen is known within a second.
 """
@@ -9,7 +9,7 @@ from stepstream.checkpoint.registry import trigger_names
 from stepstream.checkpoint.waits.ends import LISTENED
 
 
-class Heard:
+class Subscriptions:
     """What one worker knows of listeners."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Names: which streams a function reads. Those of a wildcard appear when an event of that name is published first.
+"""Discovery: which streams a function reads. Those of a wildcard appear when an event of that name is published first.
 
 A publisher writes a name to `bus:event-names` before its first event, and the group begins where the trigger was
 registered, so nothing is missed between two looks (why B11).
@@ -18,7 +18,7 @@ from stepstream.consumers.delivery.failing import Failing
 LOOK_EVERY_S = 1.0
 
 
-class Names:
+class Discovery:
     """The event names of one function; `open_name` begins to read one."""
 
     def __init__(self, wire: Wire, function: Function, open_name: Callable[[str], Awaitable[None]]) -> None:

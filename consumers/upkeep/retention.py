@@ -1,4 +1,4 @@
-"""Sweep: once a minute, drop what nobody needs: old events, ended runs above the count, waits that are over."""
+"""Retention: once a minute, drops what nobody needs: old events, ended runs above the count, waits that are over."""
 
 import asyncio
 import random
@@ -30,8 +30,8 @@ _SERVED_MS = 600_000
 """Who was served within this long is alive, but for a restart."""
 
 
-class Sweep:
-    """The sweep of one worker.
+class Retention:
+    """The retention of one worker.
 
     `reads` tells the event names it reads, with its groups; `slugs` are its functions, which `register` declares again:
     the registry may have been lost.
@@ -54,16 +54,16 @@ class Sweep:
         self._start = 0
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
+        """Repeat once() about every minute until cancelled."""
         await asyncio.sleep(random.uniform(0, _FIRST_S))
-        failing = Failing(self._signals, "sweeping failed")
+        failing = Failing(self._signals, "dropping what nobody needs failed")
         while True:
             with failing:
                 await self.once()
             await asyncio.sleep(EVERY_S * random.uniform(0.8, 1.2))
 
     async def once(self) -> None:
-        """Sweep everything once, and a page of the names that this worker does not read."""
+        """Trim what this worker reads and keeps, and a page of the event names that it does not read."""
         if self._register is not None:
             await self._register()
         for slug in self._slugs:

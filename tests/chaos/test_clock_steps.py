@@ -75,7 +75,7 @@ async def test_a_body_runs_once_and_no_lease_is_lost(clocked: Clocked, steps: tu
     runs = await clocked.ended(6)
     assert {run.status for run in runs} == {"completed"}
     assert len(bodies) == 6, "each body once"
-    assert clocked.told("lease was lost") == clocked.told("took over") == []
+    assert clocked.told("lease was lost") == clocked.told("reclaimed pending entries") == []
     assert len(clocked.told("clock was set")) == len(workers) * len(steps), "each worker tells of each step once"
 
 

@@ -196,7 +196,7 @@ def test_a_worker_stopped_for_a_third_of_a_lease_loses_nothing(arena: Arena) -> 
         stopped.signal(signal.SIGCONT)
     arena.until(lambda: arena.ended("five", sent), "all runs ended")
     arena.check("five", sent, extra=0)
-    assert "took over" not in first.log.read_text() + second.log.read_text()
+    assert "reclaimed pending entries" not in first.log.read_text() + second.log.read_text()
 
 
 def test_a_step_that_blocks_the_loop_for_three_leases_is_not_stolen(arena: Arena) -> None:
@@ -207,7 +207,7 @@ def test_a_step_that_blocks_the_loop_for_three_leases_is_not_stolen(arena: Arena
     arena.until(lambda: arena.ended("blocking", 1), "the run ended")
     arena.check("blocking", 1, extra=0)
     logs = first.log.read_text() + second.log.read_text()
-    assert "took over" not in logs
+    assert "reclaimed pending entries" not in logs
     assert "stands still" in logs
 
 

@@ -14,7 +14,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.upkeep.retention import tidy_runs, trim_events
-from stepstream.consumers.upkeep.retention import Sweep
+from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.worker import Worker
 from tests.support import Lab, eventually
 
@@ -234,7 +234,7 @@ async def test_a_stream_that_nobody_reads_is_emptied_by_age_and_goes(lab: Lab) -
 
     worker = await lab.work()
     await lab.send("nobody/reads", {"n": 1})
-    sweep = Sweep(lab.wire, worker.signals, ["test-f"], dict)
+    sweep = Retention(lab.wire, worker.signals, ["test-f"], dict)
     await sweep.once()
     assert await lab.wire.call("XLEN", keys.events("nobody/reads")) == 1
     lab.wire.now = str(int(time.time() * 1000) + 4 * DAY)
@@ -261,7 +261,7 @@ async def test_only_a_group_that_nobody_serves_is_named_in_advice(lab: Lab) -> N
     for name, group in (("a", "removed"), ("b", "test-f-old")):
         await lab.wire.call("XGROUP", "CREATE", keys.events(name), group, "0")
     await lab.send("b", {"n": 1})
-    sweep = Sweep(lab.wire, worker.signals, ["test-f"], worker._reads)
+    sweep = Retention(lab.wire, worker.signals, ["test-f"], worker._reads)
     await sweep.once()
     assert not [notice for notice in lab.notices if "group" in notice.event]
     for half_days in range(1, 9):

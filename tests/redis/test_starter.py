@@ -9,10 +9,10 @@ from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.delivery import Delivery, Source
 from stepstream.consumers.delivery.exits import Exits
-from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.delivery.starter import Starter
 from stepstream.consumers.limits.shared_places import SharedPlaces
-from stepstream.consumers.relay.subscriptions import Heard
+from stepstream.consumers.relay.subscriptions import Subscriptions
 from tests.redis.test_scripts import SLUG, begin, function
 from tests.support import eventually
 
@@ -28,7 +28,7 @@ class Bench:
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
-        self.capacity = Capacity(1)
+        self.capacity = Slots(1)
         self.begun: list[str] = []
         self.source = Source(
             "queue", "queue", keys.queue(SLUG), SLUG, "", cast("Any", _Lease()), function, cast("Any", None)
@@ -37,7 +37,7 @@ class Bench:
             wire, Signals(), SharedPlaces(wire, Signals(), Leases(wire.settings, ME, lambda *_: None, lambda *_: None))
         )
         self.starter = Starter(
-            wire, Signals(), self.capacity, exits, Heard(), ME, self._go, lambda *_: None, lambda *_: None
+            wire, Signals(), self.capacity, exits, Subscriptions(), ME, self._go, lambda *_: None, lambda *_: None
         )
 
     def _go(self, delivery: Delivery, *_: Any) -> None:

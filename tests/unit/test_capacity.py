@@ -1,4 +1,4 @@
-"""Capacity and Line: how far a worker reads ahead of its slots."""
+"""Slots and Line: how far a worker reads ahead of its slots."""
 
 import asyncio
 from functools import partial
@@ -6,11 +6,11 @@ from typing import Any, cast
 
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.slot_queue import Line
-from stepstream.consumers.delivery.slots import Capacity
+from stepstream.consumers.delivery.slots import Slots
 
 
-def held(total: int) -> Capacity:
-    capacity = Capacity(total)
+def held(total: int) -> Slots:
+    capacity = Slots(total)
     for _ in range(total):
         assert capacity.take()
     return capacity
@@ -57,7 +57,7 @@ async def test_runs_in_line_begin_as_slots_free_and_count_as_read() -> None:
 
 
 async def test_a_run_begins_at_once_when_there_is_a_slot_and_nobody_before_it() -> None:
-    capacity = Capacity(1)
+    capacity = Slots(1)
     line = Line(asyncio.get_running_loop(), capacity)
     begun: list[int] = []
     capacity.wait(2)
@@ -67,7 +67,7 @@ async def test_a_run_begins_at_once_when_there_is_a_slot_and_nobody_before_it() 
 
 
 async def test_a_worker_is_idle_when_no_slot_is_taken_and_nothing_waits_for_one() -> None:
-    capacity = Capacity(1)
+    capacity = Slots(1)
     capacity.wait()
     idle = asyncio.ensure_future(capacity.wait_idle())
     await asyncio.sleep(0)
