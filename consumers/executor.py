@@ -25,7 +25,7 @@ from stepstream.checkpoint.run.end import end
 from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.poll import look
-from stepstream.checkpoint.run.start import Asked, Started
+from stepstream.checkpoint.run.start import StartReply, StartRequest
 from stepstream.checkpoint.run.suspend import park
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
@@ -36,7 +36,7 @@ from stepstream.consumers.drivers.local import Left, Raised, Returned, call
 from stepstream.consumers.relay.event_cancellation import EventCancellation
 from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn.idle_detection import outside
-from stepstream.consumers.turn.services import Errands
+from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.turn import LINGER_S, Parting, Turn
 
 LOOK_EVERY_S = 1.0
@@ -53,7 +53,7 @@ class Executor:
         signals: Signals,
         capacity: Slots,
         heard: Subscriptions,
-        errands: Errands,
+        errands: Services,
         cancels: EventCancellation,
         worker: str,
         state: Any,
@@ -86,7 +86,7 @@ class Executor:
         self._starter.begin(deliveries)
         self._begin_beating()
 
-    def begin_started(self, delivery: Delivery, asked: Asked, started: Started) -> None:
+    def begin_started(self, delivery: Delivery, asked: StartRequest, started: StartReply) -> None:
         """Let a run's code run that was started as it was read."""
         self._starter.begin_started(delivery, asked, started)
         self._begin_beating()
@@ -99,7 +99,7 @@ class Executor:
         if self._beating is None:
             self._beating = self._loop.call_later(BEAT_S, self._beat)
 
-    def _go(self, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started) -> None:
+    def _go(self, delivery: Delivery, event: RawEvent | None, asked: StartRequest, answer: StartReply) -> None:
         """A run may have its code run."""
         function = delivery.source.function
         if delivery.consumer != delivery.source.lease.consumer:  # the lease was lost while start was under way

@@ -46,7 +46,7 @@ from stepstream.consumers.relay.courier import Courier
 from stepstream.consumers.relay.event_cancellation import EventCancellation, group
 from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn import idle_detection
-from stepstream.consumers.turn.services import Errands
+from stepstream.consumers.turn.services import Services
 from stepstream.consumers.upkeep.discovery import Discovery
 from stepstream.consumers.upkeep.repair import Repair
 from stepstream.consumers.upkeep.retention import Retention
@@ -128,7 +128,7 @@ class Worker:
                 self._exits = exits = Exits(wire, self.signals, places)
                 opens = partial(self._open_waits, wire, leases)
                 self._courier = Courier(wire, self.signals, heard, cancels, exits, opens)
-                errands = Errands(Publisher(wire), self._courier.expect, self._stubs)
+                errands = Services(Publisher(wire), self._courier.expect, self._stubs)
                 stack.push_async_callback(errands.fetcher.close)
                 await self._unless_stopped(patiently(lambda: heard.look(wire)))
                 for bus in self._buses:

@@ -10,7 +10,7 @@ from stepstream.bus.values.ids import token
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Fields, fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.start import Asked, Started
+from stepstream.checkpoint.run.start import StartReply, StartRequest
 
 
 class Popped(msgspec.Struct):
@@ -19,7 +19,7 @@ class Popped(msgspec.Struct):
     taken: int
     entries: list[tuple[str, Fields]]
     next_ms: int | None
-    started: dict[str, tuple[Asked, Started]]
+    started: dict[str, tuple[StartRequest, StartReply]]
     """By entry: runs that are new were started in the same act."""
 
 
@@ -53,9 +53,9 @@ async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Poppe
     )
 
 
-def _started(consumer: str, now: int, row: list[bytes]) -> tuple[str, tuple[Asked, Started]]:
+def _started(consumer: str, now: int, row: list[bytes]) -> tuple[str, tuple[StartRequest, StartReply]]:
     entry, run, fence, event, queued, source, turn = row
-    asked = Asked(
+    asked = StartRequest(
         run=run.decode(),
         turn=int(turn),
         entry=f"queue|{entry.decode()}",
@@ -66,4 +66,4 @@ def _started(consumer: str, now: int, row: list[bytes]) -> tuple[str, tuple[Aske
         source=source.decode(),
         queued=int(queued),
     )
-    return entry.decode(), (asked, Started("go", int(turn), now))
+    return entry.decode(), (asked, StartReply("go", int(turn), now))

@@ -11,7 +11,7 @@ from stepstream.bus.values.ids import entry_ms, token
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe, retrieved
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.start import Asked, Started
+from stepstream.checkpoint.run.start import StartReply, StartRequest
 
 _SCRIPT = "run_arrive"
 
@@ -32,7 +32,7 @@ class Arriving:
         )  # fmt: skip
         self._sent.add_done_callback(retrieved)  # a read that brings nothing leaves it unasked for
 
-    async def run_of(self, entry: str) -> tuple[Asked, Started] | None:
+    async def run_of(self, entry: str) -> tuple[StartRequest, StartReply] | None:
         """Return the run of an entry and what start answers of it; None: start is still to be asked."""
         try:
             answer = await self._sent
@@ -46,4 +46,6 @@ class Arriving:
         reached("start.replied")
         run, event, now = answer[1].decode(), answer[2], int(answer[3])
         named, ms = f"event|{self._name}|{entry}", entry_ms(entry)
-        return Asked(run, 1, named, "", self._consumer, self._fence, event, "event", ms), Started("go", now=now)
+        return StartRequest(run, 1, named, "", self._consumer, self._fence, event, "event", ms), StartReply(
+            "go", now=now
+        )

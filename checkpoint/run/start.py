@@ -16,7 +16,7 @@ from stepstream.checkpoint.run.memo import Memo, Open, memo_of, open_of
 MAX_CRASHES = 5
 
 
-class Asked(msgspec.Struct):
+class StartRequest(msgspec.Struct):
     """One delivered entry and the run it is for.
 
     `owner` is the consumer it was claimed from (empty: not claimed, or from oneself or @released, which is no crash).
@@ -41,7 +41,7 @@ class Asked(msgspec.Struct):
     rerun_of: str = ""
 
 
-class Started(msgspec.Struct):
+class StartReply(msgspec.Struct):
     """What start answers. `word` is `go`, or why nothing is run (docs/state-machine.md).
 
     `expires`: when the run must have ended, server ms, or 0.
@@ -67,10 +67,10 @@ class Started(msgspec.Struct):
 def start(
     wire: Wire,
     function: Function,
-    asked: Sequence[Asked],
+    asked: Sequence[StartRequest],
     suspects: int,
     heard: str,
-    then: Callable[[list[Started], BaseException | None], None],
+    then: Callable[[list[StartReply], BaseException | None], None],
 ) -> None:
     """Start runs and call `then` when Redis has answered, however long that takes: with the answers, or an error.
 
@@ -92,26 +92,26 @@ def start(
     wire.lasting_script_then(answered, "run_start", (keys.function(function.slug),), flat)
 
 
-def _started(reply: Sequence[Any], finish_ms: int) -> Started:
+def _started(reply: Sequence[Any], finish_ms: int) -> StartReply:
     """Return an answer; one whose memos cannot be read is that run's error alone."""
     try:
         return _read(reply, finish_ms)
     except (ValueError, UnicodeDecodeError) as error:
-        return Started("error", why=str(error))
+        return StartReply("error", why=str(error))
 
 
-def _read(reply: Sequence[Any], finish_ms: int) -> Started:
+def _read(reply: Sequence[Any], finish_ms: int) -> StartReply:
     word = reply[0].decode()
     if word == "error":
-        return Started(word, why=reply[1].decode(errors="replace"))
+        return StartReply(word, why=reply[1].decode(errors="replace"))
     if word != "go":
-        return Started(word)
+        return StartReply(word)
     if len(reply) == 3:
         now = int(reply[2])
-        return Started(word, int(reply[1]), now, expires=now + finish_ms if finish_ms else 0)
+        return StartReply(word, int(reply[1]), now, expires=now + finish_ms if finish_ms else 0)
     is_loaded, opened = isinstance(reply[7], list), reply[8]
     memos: list[bytes] = reply[7] if is_loaded else []
-    return Started(
+    return StartReply(
         word,
         resumed=True,
         to_load=0 if is_loaded else int(reply[7]),
@@ -127,7 +127,7 @@ def _read(reply: Sequence[Any], finish_ms: int) -> Started:
     )
 
 
-async def load_memos(wire: Wire, slug: str, run: str, started: Started) -> None:
+async def load_memos(wire: Wire, slug: str, run: str, started: StartReply) -> None:
     """Load the memos that start left out, a megabyte or so at a time, beside what else is asked of the server.
 
     StoreError when there are fewer than start saw: without them finished steps would run again.

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.eager_start import Arriving
-from stepstream.checkpoint.run.start import Asked, Started
+from stepstream.checkpoint.run.start import StartReply, StartRequest
 from stepstream.consumers.delivery.delivery import Delivery, Source
 
 
 class Arrivals:
     """Sends the starts of one source behind its blocked reads; `begin` is called for a run that was started."""
 
-    def __init__(self, wire: Wire, source: Source, begin: Callable[[Delivery, Asked, Started], None]) -> None:
+    def __init__(self, wire: Wire, source: Source, begin: Callable[[Delivery, StartRequest, StartReply], None]) -> None:
         self.begin = begin
         self._wire = wire
         self._source = source

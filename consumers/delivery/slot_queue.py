@@ -1,4 +1,4 @@
-"""Line: runs that were started and have no slot yet, oldest first. Those that get none in a second are given back."""
+"""SlotQueue: started runs that have no slot yet, oldest first. Those that get none within a second are given back."""
 
 import asyncio
 import contextvars
@@ -12,7 +12,7 @@ from stepstream.consumers.delivery.slots import Slots
 LONGEST_S = 1.0
 
 
-class Line:
+class SlotQueue:
     """Begins, once a loop tick, as many as there are free slots."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, capacity: Slots) -> None:

@@ -18,18 +18,18 @@ from stepstream.bus.values.ids import entry_ms, run_id, token
 from stepstream.bus.wire.leases import consumer_worker
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.begin import begun_event
-from stepstream.checkpoint.run.start import Asked, Started, load_memos, start
+from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exit, Exits
 from stepstream.consumers.delivery.failing import FAILED
-from stepstream.consumers.delivery.slot_queue import Line
+from stepstream.consumers.delivery.slot_queue import SlotQueue
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.relay import event_cancellation
 from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn.idle_detection import outside
 
 Made = Callable[[Function, str, RawEvent], None]
-Go = Callable[[Delivery, RawEvent | None, Asked, Started], None]
+Go = Callable[[Delivery, RawEvent | None, StartRequest, StartReply], None]
 
 
 class Starter:
@@ -60,7 +60,7 @@ class Starter:
         self._made = made
         self._later = later
         self._loop = asyncio.get_running_loop()
-        self._line = Line(self._loop, capacity)
+        self._line = SlotQueue(self._loop, capacity)
         self._starting: set[Any] = set()
         self._loading: set[asyncio.Task[None]] = set()
         self._suspects: deque[Delivery] = deque()
@@ -77,7 +77,7 @@ class Starter:
         self._capacity.wait(len(deliveries))
         self._start(deliveries)
 
-    def begin_started(self, delivery: Delivery, asked: Asked, started: Started) -> None:
+    def begin_started(self, delivery: Delivery, asked: StartRequest, started: StartReply) -> None:
         """Let a run's code run that was started as it was read."""
         self._capacity.wait()
         delivery.run = asked.run
@@ -88,7 +88,7 @@ class Starter:
         function = deliveries[0].source.function
         wanted: list[Delivery] = []
         events: list[RawEvent | None] = []
-        asked: list[Asked] = []
+        asked: list[StartRequest] = []
         for delivery in deliveries:
             is_event = bool(delivery.source.triggers)
             if not is_event and b"bell" in delivery.fields:  # rung for a function that had limits once
@@ -112,7 +112,7 @@ class Starter:
         lets_suspect = not self._suspect_runs
         self._suspect_runs = True
 
-        def then(answers: list[Started], error: BaseException | None) -> None:
+        def then(answers: list[StartReply], error: BaseException | None) -> None:
             if lets_suspect:
                 are = (
                     one
@@ -132,8 +132,8 @@ class Starter:
         function: Function,
         deliveries: Sequence[Delivery],
         events: Sequence[RawEvent | None],
-        asked: Sequence[Asked],
-        answers: Sequence[Started],
+        asked: Sequence[StartRequest],
+        answers: Sequence[StartReply],
         error: BaseException | None,
     ) -> None:
         if error is not None:
@@ -150,7 +150,7 @@ class Starter:
         self._next_suspect()
 
     def _answered(
-        self, function: Function, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started
+        self, function: Function, delivery: Delivery, event: RawEvent | None, asked: StartRequest, answer: StartReply
     ) -> None:
         if function.cancel_on and (answer.word == "later" or (answer.word == "go" and not answer.resumed)):
             self._made(function, asked.run, event or codec.decode_as(asked.event, RawEvent))
@@ -170,7 +170,7 @@ class Starter:
         else:
             self._not_started(function, delivery, asked, answer)
 
-    async def _load(self, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started) -> None:
+    async def _load(self, delivery: Delivery, event: RawEvent | None, asked: StartRequest, answer: StartReply) -> None:
         """Load what start left out of its answer; then the run stands in line like any other."""
         try:
             await load_memos(self._wire, delivery.source.function.slug, asked.run, answer)
@@ -180,7 +180,7 @@ class Starter:
         else:
             self._let_run(delivery, event, asked, answer)
 
-    def _let_run(self, delivery: Delivery, event: RawEvent | None, asked: Asked, answer: Started) -> None:
+    def _let_run(self, delivery: Delivery, event: RawEvent | None, asked: StartRequest, answer: StartReply) -> None:
         def begin() -> None:
             try:
                 self._go(delivery, event, asked, answer)
@@ -202,7 +202,7 @@ class Starter:
         self._exits.leave(delivery, "lost")
         self._signals.notice(FAILED, stream=delivery.source.stream, entry=delivery.id, error=why)
 
-    def _ask(self, function: Function, delivery: Delivery, event: RawEvent | None) -> Asked:
+    def _ask(self, function: Function, delivery: Delivery, event: RawEvent | None) -> StartRequest:
         entry = delivery.source.entry_name(delivery.id)
         owner = delivery.owner
         if owner and consumer_worker(owner) == self._worker:
@@ -217,7 +217,7 @@ class Starter:
             indexed = ""
             if begins and function.cancel_on:
                 indexed = event_cancellation.words(function, codec.decode_as(begins, RawEvent), run, ms)
-            return Asked(
+            return StartRequest(
                 run,
                 turn,
                 entry,
@@ -232,7 +232,7 @@ class Starter:
                 rerun_of=fields.get(b"rerun_of", b"").decode(),
             )
         run = run_id(function.slug, "event", delivery.source.cause(delivery.id), ms)
-        return Asked(
+        return StartRequest(
             run,
             1,
             entry,
@@ -247,7 +247,7 @@ class Starter:
             event_cancellation.words(function, event, run, ms),
         )
 
-    def _not_started(self, function: Function, delivery: Delivery, asked: Asked, answer: Started) -> None:
+    def _not_started(self, function: Function, delivery: Delivery, asked: StartRequest, answer: StartReply) -> None:
         self._leave(delivery, "elsewhere" if answer.word == "elsewhere" else "ended")
         if answer.word == "crashed" and self._signals.run_ended:
             self._signals.run_ended.send(

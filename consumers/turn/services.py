@@ -1,4 +1,4 @@
-"""Errands: what turns of one worker ask of it beside running."""
+"""Services: what turns of one worker ask of it beside running."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from stepstream.bus.wire.streams import Publisher
 from stepstream.consumers.turn.steps.fetch import Fetcher
 
 
-class Errands:
+class Services:
     """What turns of one worker ask of it beside running: to publish, to read who they wait for, and to send HTTP."""
 
     __slots__ = ("expect_event", "fetcher", "publisher", "stubs")

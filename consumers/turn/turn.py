@@ -24,14 +24,14 @@ from stepstream.checkpoint.run.end import Leaves
 from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import Failure, Memo, Open
 from stepstream.checkpoint.run.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
-from stepstream.checkpoint.run.start import Started
+from stepstream.checkpoint.run.start import StartReply
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.failing import FAILED
 from stepstream.consumers.turn.activity import AtWork
 from stepstream.consumers.turn.bodies import Bodies
 from stepstream.consumers.turn.interrupts import TurnOver
 from stepstream.consumers.turn.progress import Progress
-from stepstream.consumers.turn.services import Errands
+from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.step_ids import StepIds
 from stepstream.consumers.turn.suspension import Rest
 
@@ -95,9 +95,9 @@ class Turn:
         function: Function,
         delivery: Delivery,
         owned: Owned,
-        started: Started,
+        started: StartReply,
         event: RawEvent,
-        errands: Errands,
+        errands: Services,
         on_parting: "Callable[[Turn, Parting, int], None]",
     ) -> None:
         self.wire = wire
@@ -362,7 +362,7 @@ class Turn:
         self.memos[step] = memo
         return memo
 
-    def errands(self) -> Errands:
+    def errands(self) -> Services:
         """Return what publishes events and sends requests for this worker."""
         return self._errands
 

@@ -16,7 +16,7 @@ from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.memo import MAX_STEPS, Failure
 from stepstream.checkpoint.run.resolve import fire_timers, resolve
 from stepstream.checkpoint.run.save import note_open, save
-from stepstream.checkpoint.run.start import Asked, Started, load_memos, start
+from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
 from stepstream.checkpoint.run.suspend import park
 
 SLUG = "shop-f"
@@ -31,20 +31,20 @@ app = Bus("shop")
 function = app.function("f", on="a")(_handler)
 
 
-def asked(**changes) -> Asked:
+def asked(**changes) -> StartRequest:
     values = {"run": RUN, "turn": 1, "entry": "event|a|1-0", "owner": "", "consumer": "w.0", "fence": "f1",
               "event": b'{"id":"e1","name":"a","data":{},"ts":1}', "source": "event", "queued": 1} | changes  # fmt: skip
-    return Asked(**values)
+    return StartRequest(**values)
 
 
 async def begin(wire: Wire, suspects: int = 1, **changes):
     return (await started(wire, [asked(**changes)], suspects))[0]
 
 
-async def started(wire: Wire, several: list[Asked], suspects: int = 1) -> list[Started]:
-    answered: asyncio.Future[list[Started]] = asyncio.get_running_loop().create_future()
+async def started(wire: Wire, several: list[StartRequest], suspects: int = 1) -> list[StartReply]:
+    answered: asyncio.Future[list[StartReply]] = asyncio.get_running_loop().create_future()
 
-    def then(answers: list[Started], error: BaseException | None) -> None:
+    def then(answers: list[StartReply], error: BaseException | None) -> None:
         answered.set_exception(error) if error else answered.set_result(answers)
 
     start(wire, function, several, suspects, "", then)
@@ -561,7 +561,7 @@ async def test_calls_that_share_a_write_outlive_forgotten_scripts_and_a_cut_conn
 # -- memos that are large ----------------------------------------------------------------------------------------------
 
 
-async def large(wire: Wire, run: str, count: int) -> Asked:
+async def large(wire: Wire, run: str, count: int) -> StartRequest:
     """Bring a run with so many results of 400 kB to its second turn."""
     mine = Owned(SLUG, run, 1, "f1")
     await begin(wire, run=run)

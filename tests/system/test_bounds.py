@@ -15,7 +15,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import MOST_ENTRIES, parts
 from stepstream.bus.wire.streams import RELEASED, acknowledge, acknowledge_turns, ensure_group, release, take
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.start import Asked, Started, start
+from stepstream.checkpoint.run.start import StartReply, StartRequest, start
 from tests.chaos.proxy import Proxy
 from tests.support import Lab, eventually
 
@@ -95,13 +95,13 @@ async def test_a_script_takes_more_than_lua_hands_over_at_once(wire: Wire) -> No
     async def f(ctx, step):
         return None
 
-    answered: asyncio.Future[list[Started]] = asyncio.get_running_loop().create_future()
+    answered: asyncio.Future[list[StartReply]] = asyncio.get_running_loop().create_future()
 
-    def then(answers: list[Started], error: BaseException | None) -> None:
+    def then(answers: list[StartReply], error: BaseException | None) -> None:
         answered.set_exception(error) if error else answered.set_result(answers)
 
     several = [
-        Asked(run_id(f.slug, "event", f"a|{n}", n), 1, f"a|{n}-0", "", "w.0", "f", b'{"id":"e"}', "event", n)
+        StartRequest(run_id(f.slug, "event", f"a|{n}", n), 1, f"a|{n}-0", "", "w.0", "f", b'{"id":"e"}', "event", n)
         for n in range(1, 5_001)
     ]
     start(wire, f, several, 1, "", then)

@@ -1,11 +1,11 @@
-"""Slots and Line: how far a worker reads ahead of its slots."""
+"""Slots and SlotQueue: how far a worker reads ahead of its slots."""
 
 import asyncio
 from functools import partial
 from typing import Any, cast
 
 from stepstream.consumers.delivery.delivery import Delivery
-from stepstream.consumers.delivery.slot_queue import Line
+from stepstream.consumers.delivery.slot_queue import SlotQueue
 from stepstream.consumers.delivery.slots import Slots
 
 
@@ -39,7 +39,7 @@ def test_where_slots_turn_over_fast_as_much_is_read_as_they_free_in_5_ms_and_at_
 async def test_runs_in_line_begin_as_slots_free_and_count_as_read() -> None:
     capacity = held(3)
     begun: list[int] = []
-    line = Line(asyncio.get_running_loop(), capacity)
+    line = SlotQueue(asyncio.get_running_loop(), capacity)
     source = cast("Any", object())
     entries = [Delivery(source, f"{n}-0", {}, "w.0") for n in range(3)]
     capacity.wait(len(entries))
@@ -58,7 +58,7 @@ async def test_runs_in_line_begin_as_slots_free_and_count_as_read() -> None:
 
 async def test_a_run_begins_at_once_when_there_is_a_slot_and_nobody_before_it() -> None:
     capacity = Slots(1)
-    line = Line(asyncio.get_running_loop(), capacity)
+    line = SlotQueue(asyncio.get_running_loop(), capacity)
     begun: list[int] = []
     capacity.wait(2)
     for n in range(2):
