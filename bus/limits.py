@@ -1,7 +1,7 @@
-"""Flow: what bounds the runs of a function. Frozen values, checked whole when the function is declared.
+"""Limits: how many runs of a function may start or run. Frozen values, checked when the function is declared.
 
-Meanings and window algorithms are those people know (sdk-protocol §4.4-4.13). Keys are CEL over `event`: one limit for
-each value; a field that is missing counts as the value null.
+Each option means what it means in the Inngest SDKs (docs/limits.md compares them). Keys are CEL expressions over
+`event`: each value of a key has a limit of its own, and a missing field counts as the value null.
 """
 
 import re

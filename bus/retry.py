@@ -1,6 +1,6 @@
-"""Retries: from an attempt that failed to the wait before the next; pure.
+"""Retries: how long to wait after a failed attempt before the next one.
 
-The default table and its jitter are those of the protocol people know (sdk-protocol §6).
+The default waits and their jitter are those of the Inngest SDKs.
 """
 
 import random

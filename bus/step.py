@@ -1,4 +1,4 @@
-"""Step: the contract a function's body sees. The replaying implementation lives in consumers/steps."""
+"""Step: the contract a function's body sees. consumers/turn/steps implements it with replay."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence

@@ -1,7 +1,9 @@
 """The house rules: arrows run down, no circles, fences hold, scripts say what they take."""
 
 import ast
+import io
 import re
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -267,3 +269,52 @@ def test_failpoints_are_those_the_state_machine_page_lists() -> None:
         for name in re.findall(r'reached\("([a-z.]+)"\)|"((?:park|end)\.acked)"', path.read_text())
     }
     assert {first or second for first, second in used} == NAMES
+
+
+DANGLING = re.compile(
+    r"\bwhy [A-Z]\d|\bDESIGN\b|\breliability [A-Z§]|sdk-protocol|house-review|speed-spike|§|\b(?:apps|style|why)\.md"
+    r"|\((?:[A-Z]\d{1,2}(?:, ?|-)?)+\)|/work/"
+)
+"""How references to documents outside the repository began."""
+PATH = re.compile(
+    r"(?<![\w/.-])(?:bus|checkpoint|producers|consumers|web|stepstream|tests|docs|examples)/[\w./*-]*[\w*]"
+)
+EVENT_NAME = re.compile(r"bus/(?:function|cron)\.\w+")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def texts(*kinds: str) -> Iterator[tuple[Path, str]]:
+    """Every file of ours with one of these endings."""
+    for folder in (*FLOORS, "stepstream", "tests", "docs", "examples", "bench"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in kinds and path != Path(__file__):
+                yield path, path.read_text()
+    yield from ((path, path.read_text()) for path in sorted(ROOT.glob("*")) if path.suffix in kinds)
+
+
+def prose(path: Path, text: str) -> Iterator[tuple[int, str]]:
+    """What a file says to people, line by line: of Python the comments and docstrings, of the others all."""
+    if path.suffix != ".py" or not (DANGLING.search(text) or PATH.search(text)):
+        yield from enumerate(() if path.suffix == ".py" else text.splitlines(), 1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and '"""' in token.string):
+            yield from enumerate(token.string.splitlines(), token.start[0])
+
+
+def test_no_reference_points_to_a_document_that_is_not_here() -> None:
+    there: dict[str, bool] = {}
+
+    def is_there(named: str) -> bool:
+        if named not in there:
+            there[named] = any(ROOT.glob(named if "*" in named else f"{named}*"))
+        return there[named]
+
+    for path, text in texts(".py", ".lua", ".md", ".html"):
+        where = path.relative_to(ROOT)
+        for number, line in prose(path, text):
+            assert not DANGLING.search(line), f"{where}:{number}: {line.strip()}"
+            for named in PATH.findall(line):
+                assert EVENT_NAME.fullmatch(named) or is_there(named), f"{where}:{number}: there is no {named}"
+        for link in LINK.findall(text) if path.suffix == ".md" else ():
+            assert "://" in link or (path.parent / link).exists(), f"{where}: the link {link} leads nowhere"

@@ -10,7 +10,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 LONGEST_MS = 366 * _UNITS["d"]
-"""The longest sleep or wait: 366 days (sdk-protocol §12.1)."""
+"""The longest sleep or wait: 366 days."""
 
 
 def milliseconds(duration: float | str | timedelta, what: str = "duration") -> int:

@@ -1,8 +1,8 @@
 """Ids: ULIDs for events, and run ids derived from what made the run.
 
-The same cause always gives the same run (DESIGN §5), so creating a run is idempotent. A run id is a ULID whose time is
-the entry's and whose 80 random bits are a hash of the cause: the stream's name is part of it, because two streams do
-give one entry id in the same millisecond (why A1).
+The same cause always gives the same run, so creating a run is idempotent (docs/design/delivery.md). A run id is a
+ULID whose time is the entry's and whose 80 random bits are a hash of the cause: the stream's name is part of it,
+because two streams do give one entry id in the same millisecond.
 """
 
 import hashlib

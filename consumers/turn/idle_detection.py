@@ -3,7 +3,7 @@
 A task factory knows the run's tasks by a context variable. What a task awaits is looked at where it stands: a parked
 step, another task of the run, gather, or one of the constructs below that wait for tasks of the run on a future of
 their own. Anything else is unknown: the turn then ends after 250 ms without a step starting or ending, with a warning
-that names the line (why A9). Rule for authors: beside a waiting step, await only steps.
+that names the line. Rule for authors: beside a waiting step, await only steps.
 """
 
 import asyncio

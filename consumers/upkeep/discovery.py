@@ -1,7 +1,7 @@
 """Discovery: which streams a function reads. Those of a wildcard appear when an event of that name is published first.
 
 A publisher writes a name to `bus:event-names` before its first event, and the group begins where the trigger was
-registered, so nothing is missed between two looks (why B11).
+registered, so nothing is missed between two looks.
 """
 
 import asyncio

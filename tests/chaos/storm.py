@@ -239,7 +239,7 @@ class Storm:
 
     def is_stray(self, pid: int, at: float) -> bool:
         """A worker stopped between its look at the lease and its body's first line goes on with that line: one body a
-        stop, whose result is refused (reliability S2, I6)."""
+        stop, whose result is refused."""
         return any(pid == one and 0 <= at - since < 100 for one, since in self.resumed)
 
     def close(self) -> None:

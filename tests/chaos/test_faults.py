@@ -73,7 +73,7 @@ def publish(url: str, name: str, count: int) -> list[str]:
 @pytest.mark.parametrize("times", range(TIMES))
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_network_doubles_and_loses_nothing(arena: Arena, fault: Fault, times: int) -> None:
-    """Replies lost after the command was applied, requests lost, late, split, cut in the middle, half-open (F15)."""
+    """Replies lost after the command was applied, requests lost, late, split, cut in the middle, half-open."""
     seed = SEED + times
     print(f"seed {seed}")
     count = 12 if fault == "silent" else 30  # each silence costs its caller a second
@@ -95,7 +95,7 @@ def test_a_bad_network_doubles_and_loses_nothing(arena: Arena, fault: Fault, tim
 
 @pytest.mark.parametrize("times", range(TIMES))
 def test_a_drain_whose_reads_are_on_the_wire_loses_none(arena: Arena, times: int) -> None:
-    """SIGTERM while a read's reply is 200 ms away: what it brings is given back, and another worker has it (F16)."""
+    """SIGTERM while a read's reply is 200 ms away: what it brings is given back, and another worker has it."""
     with Proxy(arena.server.port, "late", SEED + times, one_in=1) as proxy:
         first = arena.worker(lease="1", BUS_REDIS_URL=proxy.url, step="0.01")
         arena.send("chaos/five", 5)
@@ -111,7 +111,7 @@ def test_a_drain_whose_reads_are_on_the_wire_loses_none(arena: Arena, times: int
 
 @pytest.mark.parametrize("times", range(TIMES))
 def test_a_server_that_lost_its_last_moments_goes_on_from_what_it_knows(lasting: Arena, times: int) -> None:
-    """Power loss: the append-only file ends somewhere within its last second, also inside a script's transaction (F9)."""
+    """Power loss: the append-only file ends somewhere within its last second, also inside a script's transaction."""
     dice = random.Random(SEED + times)
     print(f"seed {SEED + times}")
     lasting.worker(lease="1", step="0.02")
@@ -149,7 +149,7 @@ def _aof(folder: Path) -> Path:
 
 @pytest.mark.parametrize("wipe", ["stream", "group", "everything"])
 def test_a_worker_lives_on_when_its_stream_group_or_all_is_deleted(arena: Arena, wipe: str) -> None:
-    """Under blocked readers (F22): groups are made again, functions registered again, and it is told loudly."""
+    """Under blocked readers: groups are made again, functions registered again, and it is told loudly."""
     worker = arena.worker(lease="1", step="0.01")
     if wipe == "stream":
         arena.store.delete(keys.events("chaos/five"))
@@ -230,7 +230,7 @@ def _refuses(arena: Arena, word: str) -> bool:
 
 @pytest.mark.parametrize("times", range(TIMES))
 def test_a_worker_killed_within_its_drain_under_load_loses_nothing(arena: Arena, times: int) -> None:
-    """SIGTERM, then kill -9 at a moment of the drain (F23)."""
+    """SIGTERM, then kill -9 at a moment of the drain."""
     dice = random.Random(SEED + times)
     other = arena.worker(lease="0.6", step="0.05")
     for _ in range(3):

@@ -180,7 +180,7 @@ def test_a_worker_stopped_for_three_leases_writes_nothing_and_each_run_ends_once
 
 
 def test_a_worker_stopped_for_a_third_of_a_lease_loses_nothing(arena: Arena) -> None:
-    """Three times; five hundred times with make chaos (F3), at a shorter lease."""
+    """Three times; five hundred times with make chaos, at a shorter lease."""
     stops, lease_s = (3, 3.0) if TIMES == 1 else (500, 1.0)
     first, second = (arena.worker(lease=str(lease_s)) for _ in range(2))
     time.sleep(lease_s + 0.2)
@@ -406,8 +406,8 @@ def test_an_event_whose_publisher_died_before_it_knew_is_stored_once(arena: Aren
 
 
 def test_one_crasher_among_thirty_runs_fails_alone(arena: Arena) -> None:
-    """From its second crash on a run is a suspect, and starts only while no other suspect runs (prototype §1.2: 29 of 29
-    innocents were declared poison without that)."""
+    """From its second crash on a run is a suspect, and starts only while no other suspect runs (without that rule,
+    29 of 29 innocent runs were declared poison)."""
     arena.worker(lease="0.6")
     arena.send("chaos/crowd", 29)
     arena.send("chaos/crowd", data='{"poison": 1}')

@@ -1,4 +1,4 @@
-"""Limits under kills and stops (F27): never above, full again within a lease, nothing leaked.
+"""Limits under kills and stops: never above, full again within a lease, nothing leaked.
 
 Ten workers, limit 3, the places looked at every 5 ms: for a minute with make storm, six seconds in CI.
 """

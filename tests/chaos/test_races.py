@@ -1,6 +1,6 @@
 """Things that come at the same moment, under worker kills: a wait's event and its timeout, ticks and schedulers, cancel and end.
 
-make storm: 5,000 triples (F26), 2,000 races (F28); CI a tenth of it. 1,000 ticks in both (F25). CHAOS_SEED repeats one.
+make storm: 5,000 triples, 2,000 races; CI a tenth of it. 1,000 ticks in both. CHAOS_SEED repeats one.
 """
 
 import asyncio

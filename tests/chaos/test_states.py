@@ -20,9 +20,9 @@ from tests.support import WorkerProcess, journal
 pytestmark = pytest.mark.chaos
 TICKS = os.sysconf("SC_CLK_TCK")
 AWAY_S = 5.0 if int(os.environ.get("CHAOS_TIMES", "1")) == 1 else 60.0
-"""How long a server is gone: make chaos waits a minute (reliability F14)."""
+"""How long a server is gone: make chaos waits a minute."""
 QUIET_SHARE = 0.10
-"""Of a core, while Redis is away; reliability I25 wants 5 %, and a busy test machine doubles what is counted."""
+"""Of a core, while Redis is away: 5 % is the aim, and a busy test machine doubles what is counted."""
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_server_that_refuses_writes_is_waited_for(arena: Arena, enter: Callabl
 
 
 def test_what_was_done_is_recorded_though_memory_is_full(arena: Arena) -> None:
-    """Under OOM a worker may not begin, but what it has done must not be done again (reliability T36)."""
+    """Under OOM a worker may not begin, but what it has done must not be done again."""
     arena.worker(lease="2", step="0.3")
     arena.send("chaos/five", 3)
     arena.until(lambda: len(journal(arena.path)) >= 3, "runs in progress")
@@ -129,7 +129,7 @@ def test_clients_killed_at_random_lose_nothing(arena: Arena) -> None:
 
 
 def test_a_server_that_pauses_its_clients_past_their_timeout_loses_and_doubles_nothing(arena: Arena) -> None:
-    """CLIENT PAUSE for longer than a command may take: its outcome is unknown, and repeating it is harmless (F13)."""
+    """CLIENT PAUSE for longer than a command may take: its outcome is unknown, and repeating it is harmless."""
     arena.worker(lease="4", step="0.05", BUS_TIMEOUT="0.5")
     for pause_ms in (700, 1_500):
         arena.send("chaos/five", 5)

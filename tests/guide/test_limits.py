@@ -1,4 +1,4 @@
-"""Limits: the shortest example of each, and the same sequences of events as were measured (sdk-protocol §4.4-4.13)."""
+"""Limits: the shortest example of each, and the sequences of events that docs/limits.md compares with the Inngest SDK."""
 
 import asyncio
 import json

@@ -76,7 +76,7 @@ async def test_an_event_that_came_a_moment_too_early_is_found(lab: Lab) -> None:
 
 
 async def test_two_waits_of_a_run_take_two_events_whatever_their_order(lab: Lab) -> None:
-    """wait a, then wait b; the events come b, then a (why A12)."""
+    """wait a, then wait b; the events come b, then a."""
 
     @lab.app.function("order", on=Ordered)
     async def order(ctx: Context[Ordered], step: Step) -> list[str]:

@@ -1,4 +1,4 @@
-"""The intake's scripts: a verdict is recorded, so an event that is delivered again gets the same one and counts once (why A11)."""
+"""The intake's scripts: a verdict is recorded, so an event that is delivered again gets the same one and counts once."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The life of a run against a model of DESIGN §6: any interleaving of two workers, redeliveries, lost replies, lost leases,
+"""The life of a run against a model of docs/state-machine.md: any interleaving of two workers, redeliveries, lost replies, lost leases,
 timers, values from outside, cancels, and a server that goes back in time.
 
 The model below is docs/state-machine.md in Python. After each call the answer and the whole state in Redis must be the
@@ -427,7 +427,7 @@ class Spine(RuleBasedStateMachine):
 
     @invariant()
     def a_memo_never_changes(self) -> None:
-        """I4, I5: one result a step, numbered without gaps, the same for ever (in one history of the server)."""
+        """One result a step, numbered without gaps, the same for ever (in one history of the server)."""
         if not hasattr(self, "model"):
             return
         memos = self.client.hgetall(keys.steps(self.slug, self.run))

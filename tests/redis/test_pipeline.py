@@ -56,7 +56,7 @@ async def test_a_lost_connection_fails_what_is_in_flight_and_opens_again(wire: W
 
 
 async def test_a_lost_reply_publishes_once(wire: Wire) -> None:
-    """The connection is cut after the server has applied XADD; the retry looks before it adds (why A16)."""
+    """The connection is cut after the server has applied XADD; the retry looks before it adds."""
     publisher = Publisher(wire)
     await publisher.publish([Outgoing("e0", "a", b"{}")])
     me = await wire.call("CLIENT", "ID")
@@ -74,7 +74,7 @@ async def test_a_lost_reply_publishes_once(wire: Wire) -> None:
 
 
 async def test_errors_are_told_by_their_first_word(wire: Wire) -> None:
-    """BUSY is not BUSYGROUP (prototype §5)."""
+    """BUSY is not BUSYGROUP."""
     await wire.call("XGROUP", "CREATE", "bus:events:{a}", "g", "$", "MKSTREAM")
     with pytest.raises(StoreError, match="BUSYGROUP"):
         await wire.call("XGROUP", "CREATE", "bus:events:{a}", "g", "$", "MKSTREAM")

@@ -1,4 +1,4 @@
-"""The limits and schedules of two applications this bus carries (apps.md §2-3), with their names to the letter."""
+"""The limits and schedules of two applications this bus carries, with their names to the letter."""
 
 import asyncio
 import json

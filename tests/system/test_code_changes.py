@@ -1,4 +1,4 @@
-"""Code that changed between two turns: a missing or renamed step is seen, told and resumable, never silently wrong (S7, S8, F24)."""
+"""Code that changed between two turns: a missing or renamed step is seen, told and resumable, never silently wrong."""
 
 import asyncio
 import json

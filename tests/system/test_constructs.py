@@ -1,4 +1,4 @@
-"""Every construct a handler can wait in (why A8-A10): it parks at once or is told of, replays in the same order, and
+"""Every construct a handler can wait in: it parks at once or is told of, replays in the same order, and
 leaves no task behind.
 
 Each handler waits for a parked sleep of 0.4 s in its own way, beside steps that finish in a known order. Run twice (first

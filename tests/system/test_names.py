@@ -1,4 +1,4 @@
-"""Names that would like to be something else: a hash tag, a separator, a pattern, a path, markup, Lua (reliability C 39-48)."""
+"""Names that would like to be something else: a hash tag, a separator, a pattern, a path, markup, Lua."""
 
 import json
 from pathlib import Path

@@ -279,7 +279,7 @@ async def test_parallel_steps_run_side_by_side_and_park_together(lab: Lab, how: 
 
 
 async def test_a_sleep_that_falls_due_while_its_turn_lives_is_resolved_there(lab: Lab) -> None:
-    """A 0.1 s sleep beside a long step must not wait for the long one (why B16)."""
+    """A 0.1 s sleep beside a long step must not wait for the long one."""
     order: list[str] = []
 
     @lab.app.function("f", on="a")
@@ -301,7 +301,7 @@ async def test_a_sleep_that_falls_due_while_its_turn_lives_is_resolved_there(lab
 
 
 async def test_replay_keeps_the_order_in_which_steps_finished(lab: Lab) -> None:
-    """asyncio.wait(FIRST_COMPLETED) must see on replay what it saw first (why A8)."""
+    """asyncio.wait(FIRST_COMPLETED) must see on replay what it saw first."""
     firsts: list[str] = []
 
     async def after(seconds: float, name: str) -> str:
@@ -325,7 +325,7 @@ async def test_replay_keeps_the_order_in_which_steps_finished(lab: Lab) -> None:
 
 
 async def test_finally_and_except_base_exception_cannot_act_for_a_run_that_only_waits(lab: Lab) -> None:
-    """Cancelling the parked handler must not execute and save its clean-up (why A10)."""
+    """Cancelling the parked handler must not execute and save its clean-up."""
     acted: list[str] = []
 
     @lab.app.function("f", on="a")
@@ -624,7 +624,7 @@ async def test_an_entry_added_by_hand_that_makes_no_sense_is_told_and_stops_nobo
 
 @pytest.mark.leaves_behind("its events are added by hand")
 async def test_entries_of_two_streams_with_one_id_are_two_runs(lab: Lab) -> None:
-    """Streams give equal ids in one millisecond: the run id names the stream (why A1)."""
+    """Streams give equal ids in one millisecond: the run id names the stream."""
 
     @lab.app.function("f", on=["a", "b"])
     async def f(ctx, step):
@@ -639,7 +639,7 @@ async def test_entries_of_two_streams_with_one_id_are_two_runs(lab: Lab) -> None
 
 @pytest.mark.leaves_behind("its events are added by hand")
 async def test_an_entry_whose_delivery_never_arrived_is_taken_up_by_the_living_worker(lab: Lab) -> None:
-    """The reply of a read was lost on the wire: the lease holds, so nobody else would ever claim it (why B1)."""
+    """The reply of a read was lost on the wire: the lease holds, so nobody else would ever claim it."""
 
     @lab.app.function("f", on="a")
     async def f(ctx, step):

@@ -28,7 +28,7 @@ async def handler(ctx, step):
 
 
 def test_two_streams_with_one_entry_id_make_two_runs() -> None:
-    """Streams do give equal entry ids in one millisecond (why A1)."""
+    """Streams do give equal entry ids in one millisecond."""
     assert run_id("shop-f", "event", "shop/a|1700000000000-0", 1) != run_id(
         "shop-f", "event", "shop/b|1700000000000-0", 1
     )

@@ -57,7 +57,7 @@ async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = N
 class Pace:
     """Spaces the connection attempts of a process: some at a time, and one by one with pauses after one has failed.
 
-    When a server dies all connections of a process break in one moment; each would try at once (reliability T26).
+    When a server dies, all connections of a process break at the same moment; without this all would reconnect at once.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 --[[ consumer_leave: a worker goes: end its lease in this slot and remove its consumer, if nothing is pending for it.
 
-Why a script: removing a consumer drops what it has pending (reliability T10).
+Why a script: removing a consumer drops its pending entries, so it is removed only when it has none.
 
 KEYS[1]  bus:events:{<event>} or bus:fn:{<fn>}:queue  stream
 KEYS[2]  its slot's workers  zset  consumer -> end of lease

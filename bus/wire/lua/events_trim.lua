@@ -1,6 +1,6 @@
 --[[ events_trim: drop old events that every group has done with, and groups that nobody has served for long.
 
-Why a script: trimming ignores groups, so what each still needs is looked at in the same act (reliability T12).
+Why a script: trimming ignores groups, so what each still needs is looked at in the same act.
 
 KEYS[1]  bus:events:{<event>}  stream
 KEYS[2]  bus:events:{<event>}:served  zset  group -> when a worker last served it

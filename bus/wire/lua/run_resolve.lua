@@ -1,6 +1,6 @@
 --[[ run_resolve: a value for a step comes from outside the turn: an event, a child, a signal.
 
-Why a script: memo and wake-up are one act, or a run parks between them and nobody wakes it (why A2).
+Why a script: memo and wake-up are one act, or a run could suspend between them and nobody would wake it.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, queue, timers, runs:<status> are built from it
 ARGV[1]  now, ms, or empty for the server's clock

@@ -1,8 +1,8 @@
 """Wait: for an event, or for a signal, durably.
 
 The wait is noted, then armed in the event's own slot, then the run looks back: an event that came after the run began
-and before the wait was there is not missed (why A12, A14). A timeout decides nothing by itself: it looks once more, up
-to its deadline, before it says None (why A13).
+and before the wait was there is not missed. A timeout decides nothing by itself: it looks once more, up
+to its deadline, before it says None.
 """
 
 from functools import partial

@@ -1,5 +1,5 @@
 -- fence: is the caller the living owner of this turn? `mine`, or the word it is told instead.
--- Equal fences, never newer or older: a fence is an unguessable token of one delivery (why A4).
+-- Fences are compared for equality, never for order: a fence is a random token of one delivery (docs/design/delivery.md).
 -- A later turn is `over` even with another fence; an earlier one means the server rolled back: `lost`.
 local function owner(status, fence, turn, my_fence, my_turn)
   if not status then
