@@ -1,11 +1,14 @@
 """Everything that can go wrong, and who should care.
 
 BusError
-├── ConfigError           the programmer: a declaration or a setting makes no sense
+├── ConfigError           the programmer: a declaration, a setting or a command line makes no sense
 ├── EventInvalid          the sender: answered with 4xx, the event and the field
-├── NotFound              who asks: what is named is not there
+├── BadRequest            who asks: a parameter of the request makes no sense
+│   ├── StepNotFound
+├── NotFound              who asks: what is named does not exist
 │   ├── RunNotFound, FunctionNotFound, NobodyWaits
-├── HasEnded              who acts: the run has ended before
+├── Conflict              who acts: it exists, but its state does not allow that
+│   ├── HasEnded, NotBegun, InUse
 ├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, a syntax error)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
@@ -31,10 +34,9 @@ class BusError(Exception):
 
 
 class ConfigError(BusError):
-    """A declaration or a setting makes no sense; the message has the value and the way out."""
+    """A declaration, a setting or a command line makes no sense; the message has the value and the way out."""
 
     code = "config"
-    status = 400
 
 
 class EventInvalid(BusError):
@@ -59,15 +61,33 @@ class EventInvalid(BusError):
         return EventInvalid(self.reason, field=self.field, position=position, status=self.status)
 
 
+class BadRequest(BusError):
+    """A parameter of a request makes no sense; the message has the value and what is allowed."""
+
+    code = "bad_request"
+    status = 400
+
+
+class StepNotFound(BadRequest):
+    """A run has no finished step of this id, from which it was to run again."""
+
+    code = "step_not_found"
+
+    def __init__(self, run: str, step: str) -> None:
+        self.run = run
+        self.step = step
+        super().__init__(f"run {run} has no finished step {step[:150]!r}")
+
+
 class NotFound(BusError):
-    """What is named is not there."""
+    """What is named does not exist."""
 
     code = "not_found"
     status = 404
 
 
 class RunNotFound(NotFound):
-    """There is no run of an id."""
+    """No run has this id."""
 
     code = "run_not_found"
 
@@ -77,7 +97,7 @@ class RunNotFound(NotFound):
 
 
 class FunctionNotFound(NotFound):
-    """No function of a slug is registered; the message has those that are."""
+    """No function of this slug is registered; the message lists those that are."""
 
     code = "function_not_found"
 
@@ -89,7 +109,7 @@ class FunctionNotFound(NotFound):
 
 
 class NobodyWaits(NotFound):
-    """No run waits for a signal."""
+    """No run waits for this signal."""
 
     code = "nobody_waits"
 
@@ -98,15 +118,37 @@ class NobodyWaits(NotFound):
         super().__init__(f"no run waits for signal {signal[:60]!r}")
 
 
-class HasEnded(BusError):
-    """A run that was to be cancelled has ended before."""
+class Conflict(BusError):
+    """What is named exists, but its state does not allow the action."""
+
+    code = "conflict"
+    status = 409
+
+
+class HasEnded(Conflict):
+    """A run to be cancelled has already ended."""
 
     code = "has_ended"
-    status = 409
 
     def __init__(self, run: str) -> None:
         self.run = run
         super().__init__(f"run {run} has ended already")
+
+
+class NotBegun(Conflict):
+    """A run to be run again has no event yet: it waits in a buffer, or was added by hand."""
+
+    code = "not_begun"
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        super().__init__(f"run {run} has no event yet; it has not begun")
+
+
+class InUse(Conflict):
+    """A function to be forgotten has workers, or runs that have not ended; the message has the way out."""
+
+    code = "in_use"
 
 
 class StoreError(BusError):
@@ -145,15 +187,15 @@ class RightMissing(StoreUnavailable):
 
 
 class RunError(BusError):
-    """What ends a step or a run."""
+    """An error that ends a step or a run."""
 
     code = "run"
 
 
 class StepFailed(RunError):
-    """A step used up its attempts. Catch it to go on without the step.
+    """A step used up its attempts. Catch it to continue without the step.
 
-    `step` is its id; `name`, `message` and `stack` tell the last error as it was raised.
+    `step` is its id; `name`, `message` and `stack` are those of the last error.
     """
 
     code = "step_failed"

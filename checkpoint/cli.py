@@ -22,7 +22,7 @@ from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.limits.backlogs import Lines, lines
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.history import STATUSES, Run, StepView, counts, steps
+from stepstream.checkpoint.read.history import STATUSES, Run, StepView, counts, statuses_of, steps
 from stepstream.checkpoint.read.listing import list_runs
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
@@ -47,13 +47,12 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List runs, newest first."""
-    if status is not None and status not in STATUSES:
-        raise ConfigError(f"status {status!r} is none; there are {', '.join(STATUSES)}")
+    statuses = statuses_of(status)
 
     async def look(wire: Wire) -> list[Run]:
         known = await registered(wire) if function is None else [await function_of(wire, function)]
         slugs = [one.slug for one in known]
-        page = await list_runs(wire, slugs, [status] if status else STATUSES, limit=limit)
+        page = await list_runs(wire, slugs, statuses, limit=limit)
         return page.runs
 
     found = once(look)

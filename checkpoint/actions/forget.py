@@ -1,6 +1,6 @@
 """Forget: a function that is no more. Its groups are dropped, so they hold back no event; all it has in Redis goes."""
 
-from stepstream.bus.errors import BusError, ConfigError
+from stepstream.bus.errors import BusError, InUse
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
@@ -19,17 +19,17 @@ _PAGE = 500
 async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]:
     """Forget a function and its runs; return the event names whose groups were dropped.
 
-    ConfigError while a worker reads for it, and, unless `with_runs`, while it has runs that have not ended: nobody
-    would ever end them. Who called one of those is told that it was cancelled. FunctionNotFound when it
-    is not registered.
+    InUse while a worker reads for it, and, unless `with_runs`, while it has runs that have not ended: nobody would
+    ever end them. A run that invoked one of those is told that it was cancelled. FunctionNotFound when it is not
+    registered.
     """
     await function_of(wire, slug)
     alive = await wire.call("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
     if alive:
-        raise ConfigError(f"function '{slug}' has {alive} worker(s) at work; stop them first")
+        raise InUse(f"function '{slug}' has {alive} worker(s) at work; stop them first")
     callers, count = await _callers(wire, slug)
     if count and not with_runs:
-        raise ConfigError(
+        raise InUse(
             f"function '{slug}' has {count} run(s) that have not ended, and never would: cancel them first, "
             "or say --with-runs"
         )

@@ -2,7 +2,7 @@
 
 from msgspec import Raw
 
-from stepstream.bus.errors import ConfigError
+from stepstream.bus.errors import NotBegun, RunNotFound, StepNotFound
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import run_id, ulid
@@ -16,21 +16,21 @@ from stepstream.checkpoint.run.memo import memo_of
 
 
 async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
-    """Begin a new run; return its id. RunNotFound, or ConfigError when there is no such step or no event.
+    """Begin a new run; return its id. RunNotFound, StepNotFound, or NotBegun when it has no event yet.
 
     `from_step` keeps the memos that came before that step's. One `request` (an id of the caller's) makes one run.
     """
     found = await get(wire, run)
     event = _event(found.event)
     if event is None:
-        raise ConfigError(f"run {run} has no event yet; it has not begun")
+        raise NotBegun(run)
     new = run_id(found.function, "rerun", f"{run}|{request or ulid()}", await patiently(wire.clock, 2.0))
     if from_step:
         before = await _steps_before(wire, found.function, run, from_step)
         if before is None:
-            raise ConfigError(f"run {run} has no finished step {from_step!r} to begin again at")
+            raise StepNotFound(run, from_step)
         if not await wire.lasting_script("run_copy", [keys.function(found.function)], run, new, *before, patience=10.0):
-            raise ConfigError(f"run {run} was forgotten meanwhile: its time to be kept is over")
+            raise RunNotFound(run)  # forgotten meanwhile
     await begin(wire, found.function, new, "rerun", event, rerun_of=run, patience=10.0)
     return new
 

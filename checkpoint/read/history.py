@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.errors import BadRequest
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
@@ -16,6 +17,17 @@ from stepstream.checkpoint.read.outcomes import ENDED
 from stepstream.checkpoint.run.memo import Failure, Memo, Open, memo_of, open_of
 
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
+
+
+def statuses_of(status: str | None) -> tuple[str, ...]:
+    """Return one status as a list is asked for it, all without one; BadRequest when there is none of that name."""
+    if status is None:
+        return STATUSES
+    if status not in STATUSES:
+        raise BadRequest(f"status {status[:40]!r} is none; there are {', '.join(STATUSES)}")
+    return (status,)
+
+
 _EVENTS_AT_ONCE = 25
 """An event has 3 MiB at most, and there may be a thousand waits."""
 

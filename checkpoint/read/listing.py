@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stepstream.bus.errors import ConfigError
+from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
@@ -73,7 +73,7 @@ def _parse_cursor(cursor: str | None) -> tuple[int | None, str]:
         return None, ""
     moment, _, run = cursor.partition("-")
     if not (moment.isascii() and moment.isdecimal() and len(moment) <= 15) or ulid_ms(run) is None:
-        raise ConfigError(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
+        raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
     return int(moment), run
 
 

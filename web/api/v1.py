@@ -4,12 +4,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stepstream.bus.errors import ConfigError
+from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds
 from stepstream.checkpoint.limits.backlogs import lines
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.history import STATUSES, counts, steps
+from stepstream.checkpoint.read.history import counts, statuses_of, steps
 from stepstream.checkpoint.read.listing import list_runs
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.web.answers import value
@@ -24,20 +24,26 @@ def _number(request: Request, name: str, default: int | None, least: int, most: 
     if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) <= 15 and least <= int(text) <= most):
-        raise ConfigError(f"{name} must be a number from {least} to {most}, got {text[:40]!r}")
+        raise BadRequest(f"{name} must be a number from {least} to {most}, got {text[:40]!r}")
     return int(text)
+
+
+def _wait_s(text: str) -> float:
+    try:
+        ms = milliseconds(float(text) if text.replace(".", "", 1).isdecimal() else text, "wait")
+    except ConfigError as error:
+        raise BadRequest(str(error)) from None
+    return min(ms, LONGEST_WAIT_MS) / 1_000
 
 
 async def _runs(request: Request) -> Response:
     wire = wire_of(request)
-    slug, status = request.query_params.get("function"), request.query_params.get("status")
+    slug, statuses = request.query_params.get("function"), statuses_of(request.query_params.get("status"))
     known = await functions(wire) if slug is None else [await function_of(wire, slug)]
-    if status is not None and status not in STATUSES:
-        raise ConfigError(f"status {status!r} is none; there are {', '.join(STATUSES)}")
     page = await list_runs(
         wire,
         [function.slug for function in known],
-        [status] if status else STATUSES,
+        statuses,
         limit=_number(request, "limit", 50, 1, MOST) or 50,
         cursor=request.query_params.get("cursor"),
         since=_number(request, "since", None, 0, 10**14),
@@ -50,8 +56,7 @@ async def _run(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     wait = request.query_params.get("wait")
     if wait is not None:
-        seconds = float(wait) if wait.replace(".", "", 1).isdecimal() else wait
-        await wait_for_end(wire, run_id, min(milliseconds(seconds, "wait"), LONGEST_WAIT_MS) / 1_000)
+        await wait_for_end(wire, run_id, _wait_s(wait))
     return value({"data": await get(wire, run_id)})
 
 
