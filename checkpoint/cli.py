@@ -201,7 +201,8 @@ def check(
 ) -> None:
     """Look twice, one lease apart, whether every run has a holder, and every key an owner. Exit code 1 if one has none.
 
-    What is lost is told of with and without --repair: a run whose record is gone cannot be put back.
+    What is lost is told of with and without --repair: a run whose record is gone cannot be put back. Leftovers of
+    workers that died are shown too: they go by themselves at their deadline, and do not change the exit code.
     """
 
     async def look(wire: Wire) -> tuple[int, list[Unheld], list[Fault], int]:
@@ -223,11 +224,14 @@ def check(
         return count, found, standing, mended
 
     count, found, faults, mended = once(look)
+    leftovers = sum(fault.leftover for fault in faults)
+    wrong = len(faults) - leftovers
     if as_json:
         answer = {
             "active": count,
             "unheld": [{"run": one.run, "function": one.slug, "found": one.words} for one in found],
-            "faults": [{"key": fault.key, "found": fault.words} for fault in faults],
+            "faults": [{"key": fault.key, "found": fault.words} for fault in faults if not fault.leftover],
+            "leftovers": [{"key": fault.key, "found": fault.words} for fault in faults if fault.leftover],
             "repaired": mended,
         }
         sys.stdout.write(codec.encode(answer).decode() + "\n")
@@ -236,11 +240,11 @@ def check(
             sys.stdout.write(f"{one.run}  {one.slug}  {one.words}\n")
         for fault in faults:
             sys.stdout.write(f"{_plain(fault.key)}  {_plain(fault.words)}\n")
-        wrong = len(found) + len(faults)
-        repaired = f"; {mended} repaired" if repairs else "; bus check --repair mends that" if wrong else ""
-        told = f"{count} runs have not ended, {len(found)} of them have no holder; {len(faults)} keys are not right"
-        sys.stdout.write(f"{told}{repaired}\n")
-    if len(found) + len(faults) > mended:
+        repaired = f"; {mended} repaired" if repairs else "; bus check --repair mends that" if found or faults else ""
+        left = f"; {leftovers} leftovers go by themselves at their deadline" if leftovers else ""
+        seen = f"{count} runs have not ended, {len(found)} of them have no holder; {wrong} keys are not right{left}"
+        sys.stdout.write(f"{seen}{repaired}\n")
+    if len(found) + wrong and len(found) + len(faults) > mended:
         raise typer.Exit(1)
 
 

@@ -36,13 +36,15 @@ Command = tuple[Argument, ...]
 class Fault(msgspec.Struct, frozen=True):
     """A key and what is wrong with it; `mend` are the commands that put it right, none: it is lost.
 
-    `wake` is a run that goes on after that: it makes anew what it waits for.
+    `wake` is a run that goes on after that: it makes anew what it waits for. A `leftover` is of a worker that died
+    between two commands: it is in nobody's way, and goes by itself at its deadline.
     """
 
     key: str
     words: str
     mend: tuple[Command, ...] = ()
     wake: Unheld | None = None
+    leftover: bool = False
 
 
 async def audit(wire: Wire) -> list[Fault]:
@@ -172,7 +174,7 @@ class _Looker:
             slug, run, step = parts[1:4] if by_value else parts[:3]
             if not (await still_wait(self._wire, [Holder(*map(unquote, (slug, run, step)))]))[0]:
                 command = ("ZREM" if by_value else "HDEL", key, word)
-                found.append(Fault(key, f"waits for nobody: {codec.text(word)}", (command,)))
+                found.append(Fault(key, f"waits for nobody: {codec.text(word)}", (command,), leftover=True))
         if words and len(found) < len(words) and await self._ask("ZSCORE", keys.waited(), name) is None:
             mend = (("ZADD", keys.waited(), await self._wire.clock() + 366 * 86_400_000, name),)
             found.append(Fault(keys.waited(), f"lacks {name}, which somebody waits for", mend))
@@ -182,7 +184,9 @@ class _Looker:
         word = await self._ask("GET", key)
         if word is None or is_heard(word) or (await still_wait(self._wire, [Holder.of(codec.text(word))]))[0]:
             return []
-        return [Fault(key, f"is held by {codec.text(word)}, which does not wait for it", (("DEL", key),))]
+        return [
+            Fault(key, f"is held by {codec.text(word)}, which does not wait for it", (("DEL", key),), leftover=True)
+        ]
 
     async def _stream(self, key: str, slug: str, _rest: str) -> list[Fault]:
         return [] if slug in self._known else [Fault(key, "is of a function that is not registered")]

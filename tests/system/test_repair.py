@@ -137,10 +137,23 @@ async def test_bus_check_tells_and_repairs(lab: Lab) -> None:
     assert code == 0
     assert json.loads(told) == {
         "active": 1, "unheld": [{"run": run, "function": SLUG, "found": "waits, and has no timer"}],
-        "faults": [], "repaired": 1,
+        "faults": [], "leftovers": [], "repaired": 1,
     }  # fmt: skip
 
     async def parked_again() -> bool:
         return await lab.wire.call("ZCARD", keys.timers(SLUG)) == 1
 
     await eventually(parked_again, "it waits again")
+
+
+async def test_what_a_dead_worker_left_waiting_is_told_as_a_leftover_not_as_a_fault(lab: Lab) -> None:
+    """`bus check` exited with 1 for days: it is in nobody's way, and goes at its deadline."""
+    deadline = await lab.wire.clock() + 3_600_000
+    await lab.wire.call("SET", keys.signal("word"), "gone|run|fence|step", "PX", 3_600_000)
+    await lab.wire.call("ZADD", keys.waits("shop/a"), 0, f"data.n=1|gone|run|step|{deadline}|1-0")
+    code, told = await asyncio.to_thread(bus_check, lab.settings)
+    assert code == 0
+    assert "0 keys are not right; 2 leftovers go by themselves at their deadline; bus check --repair" in told
+    code, told = await asyncio.to_thread(bus_check, lab.settings, "--repair")
+    assert (code, told.splitlines()[-1].endswith("; 2 repaired")) == (0, True)
+    assert await lab.wire.call("EXISTS", keys.signal("word"), keys.waits("shop/a")) == 0
