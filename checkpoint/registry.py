@@ -1,6 +1,7 @@
 """Registry: which functions there are, since when each of their triggers is, which events have names, who works."""
 
 import contextlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,7 +14,7 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.wire import Wire
 
-FORMAT = 2
+FORMAT = 3
 """The store's format. A worker refuses any other: what an entry, a run or a memo says is read in one way only."""
 
 
@@ -99,10 +100,17 @@ async def trigger_names(wire: Wire) -> set[str]:
     return {codec.text(field).partition(" ")[2] for field in fields}
 
 
-async def functions(wire: Wire, patience: float | None = 2.0) -> list[Registered]:
-    """Return every registered function, by slug."""
+async def slugs(wire: Wire) -> list[str]:
+    """Return the slugs of the registered functions."""
+    return [codec.text(slug) for slug in await wire.load("HKEYS", keys.functions(), patience=2.0)]
+
+
+async def functions(wire: Wire, among: Sequence[str] | None = None) -> list[Registered]:
+    """Return the registered functions, by slug: every one, or those of some slugs."""
+    command = ("HVALS", keys.functions()) if among is None else ("HMGET", keys.functions(), *among)
+    stored: list[bytes | None] = await wire.load(*command, patience=2.0)
     found: list[Registered] = []
-    for raw in await wire.load("HVALS", keys.functions(), patience=patience):
+    for raw in filter(None, stored):
         with contextlib.suppress(ValueError):  # written by hand: it is none of ours, and hides no other
             found.append(codec.decode_as(raw, Registered))
     return sorted(found, key=lambda function: function.slug)

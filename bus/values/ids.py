@@ -1,8 +1,19 @@
 """Ids: ULIDs for events, and run ids derived from what made the run.
 
-The same cause always gives the same run, so creating a run is idempotent (docs/design/delivery.md). A run id is a
-ULID whose time is the entry's and whose 80 random bits are a hash of the cause: the stream's name is part of it,
-because two streams do give one entry id in the same millisecond.
+The same cause always gives the same run, so creating a run is idempotent (docs/design/delivery.md). A run id is a ULID:
+26 letters that sort by time. What is random in other ULIDs says here whose run it is:
+
+    letters 1-10   the time of the cause, Unix ms (48 bits)
+    letters 11-14  a hash of the function's slug (20 bits): a run is found by its id alone
+    letters 15-16  the partition of the function that the run is in (10 bits): 0 today
+    letters 17-26  a hash of the function, the source and the cause (50 bits)
+
+A stream's name is part of the cause, because two streams do give one entry id in the same millisecond.
+
+Two causes of one function in one millisecond that share the last 50 bits would be taken for one run, and the second
+would not run. Their chance is 1 in 2**50 a pair: a function with a thousand runs in every millisecond of a year would
+lose about fourteen. Two functions may share their 20 bits (among 1,400 functions about one pair does): a look-up then
+asks both, and the last 50 bits tell their runs apart.
 """
 
 import hashlib
@@ -14,10 +25,11 @@ from functools import lru_cache
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
 _VALUES = {letter: value for value, letter in enumerate(_CROCKFORD)}
+_FIRST_PARTITION = "00"
 
 
 def _eight(five: bytes) -> str:
-    """Return five bytes as eight letters; written out, for every event and run passes here."""
+    """Return five bytes as eight letters; written out, for every event passes here."""
     value, pairs = int.from_bytes(five), _PAIRS
     return pairs[value >> 30] + pairs[value >> 20 & 1023] + pairs[value >> 10 & 1023] + pairs[value & 1023]
 
@@ -28,13 +40,15 @@ def _ten(ms: int) -> str:
     return "".join([_PAIRS[ms >> shift & 1023] for shift in (40, 30, 20, 10, 0)])
 
 
-def _encode(ms: int, entropy: bytes) -> str:
-    return _ten(ms) + _eight(entropy[:5]) + _eight(entropy[5:10])
+def _sha1(text: str) -> bytes:
+    # SHA-1 because Redis has it: run_arrive.lua makes the same ids (docs/decisions/0008). It need only spread.
+    return hashlib.sha1(text.encode(), usedforsecurity=False).digest()
 
 
 def ulid(ms: int | None = None) -> str:
     """Return a new ULID, 26 letters, sortable by time."""
-    return _encode(time.time_ns() // 1_000_000 if ms is None else ms, os.urandom(10))
+    entropy = os.urandom(10)
+    return _ten(time.time_ns() // 1_000_000 if ms is None else ms) + _eight(entropy[:5]) + _eight(entropy[5:])
 
 
 def ulid_ms(text: str) -> int | None:
@@ -47,13 +61,32 @@ def ulid_ms(text: str) -> int | None:
     return value
 
 
+@lru_cache(maxsize=4_096)
+def owner_letters(slug: str) -> str:
+    """Return letters 11 to 16 of a function's run ids: the hash of its slug, and the partition."""
+    return _eight(_sha1(slug)[:5])[:4] + _FIRST_PARTITION
+
+
+def is_run_of(run: str, slug: str) -> bool:
+    """Whether a run id may be one of a function's; of two functions both do once in a million."""
+    return run[10:14] == owner_letters(slug)[:4]
+
+
 def run_id(slug: str, source: str, cause: str, ms: int) -> str:
     """Return the run id of a function (its slug) for a cause.
 
     `source` is what kind of thing made it (`event`), `cause` names it (`<event name>|<entry id>`), `ms` is its time.
     """
-    # SHA-1 because Redis has it: run_arrive.lua makes the same id (docs/decisions/0008). It need only spread.
-    return _encode(ms, hashlib.sha1(f"{slug}\0{source}\0{cause}".encode(), usedforsecurity=False).digest())
+    value, pairs = int.from_bytes(_sha1(f"{slug}\0{source}\0{cause}")[:7]) >> 6, _PAIRS
+    return (
+        _ten(ms)
+        + owner_letters(slug)
+        + pairs[value >> 40]
+        + pairs[value >> 30 & 1023]
+        + pairs[value >> 20 & 1023]
+        + pairs[value >> 10 & 1023]
+        + pairs[value & 1023]
+    )
 
 
 def entry_ms(entry_id: str) -> int:

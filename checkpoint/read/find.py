@@ -1,6 +1,7 @@
-"""Find: a run by its id alone. One that nobody has started has no hash yet: it is what will begin it.
+"""Find: a run by its id alone, which names its function (bus/values/ids.py).
 
-That is an event's entry, an entry of the queue, or a buffer of a debounce or a batch.
+One that nobody has started has no hash yet: it is what will begin it, an event's entry, an entry of the queue, or a
+buffer of a debounce or a batch.
 """
 
 import asyncio
@@ -11,12 +12,12 @@ from functools import partial
 from stepstream.bus.errors import RunNotFound
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import run_id, ulid_ms
+from stepstream.bus.values.ids import is_run_of, run_id, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import event_of, fields_of, stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.history import Run, run_of, stored_json
-from stepstream.checkpoint.registry import Registered, functions
+from stepstream.checkpoint.registry import functions, slugs
 from stepstream.checkpoint.run.begin import begun_event
 
 _ENTRIES = 1_000
@@ -26,13 +27,13 @@ _ENTRIES = 1_000
 async def find(wire: Wire, run: str) -> Run | None:
     """Return a run by its id; one that is still to be started, by an entry or a buffer that stands, is `queued`."""
     ms = ulid_ms(run)
-    known = await functions(wire) if ms is not None else []
-    if ms is None or not known:
+    owners = [slug for slug in await slugs(wire) if is_run_of(run, slug)] if ms is not None else []
+    if ms is None or not owners:
         return None
-    found = await _begun(wire, known, run)
-    found = found or await _published(wire, known, run, ms) or await _held(wire, known, run, ms)
-    found = found or await _asked_for(wire, known, run, ms)  # after the buffers: what leaves them is queued
-    return found or await _begun(wire, known, run)  # it may have begun while we looked at the entries
+    found = await _begun(wire, owners, run)
+    found = found or await _published(wire, owners, run, ms) or await _held(wire, owners, run, ms)
+    found = found or await _asked_for(wire, owners, run, ms)  # after the buffers: what leaves them is queued
+    return found or await _begun(wire, owners, run)  # it may have begun while we looked at the entries
 
 
 async def get(wire: Wire, run: str) -> Run:
@@ -43,18 +44,18 @@ async def get(wire: Wire, run: str) -> Run:
     return found
 
 
-async def _begun(wire: Wire, known: Sequence[Registered], run: str) -> Run | None:
-    hashes = await wire.loads(*(("HGETALL", keys.run(function.slug, run)) for function in known))
-    rows = zip(known, hashes, strict=True)
-    return next((run_of(run, function.slug, fields_of(flat)) for function, flat in rows if flat), None)
+async def _begun(wire: Wire, owners: Sequence[str], run: str) -> Run | None:
+    hashes = await wire.loads(*(("HGETALL", keys.run(slug, run)) for slug in owners))
+    rows = zip(owners, hashes, strict=True)
+    return next((run_of(run, slug, fields_of(flat)) for slug, flat in rows if flat), None)
 
 
-async def _published(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+async def _published(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
     """Look at the events of that millisecond: run ids are derived from name, entry and function."""
     published = [name.decode() for name in await wire.load("ZRANGE", keys.event_names(), 0, 999)]
     pairs = [
         (function.slug, name)
-        for function in known
+        for function in await functions(wire, owners)
         for pattern in function.events
         for name in (filter(partial(covers, pattern), published) if pattern.endswith("*") else [pattern])
     ]
@@ -71,10 +72,10 @@ async def _published(wire: Wire, known: Sequence[Registered], run: str, ms: int)
     return None
 
 
-async def _held(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+async def _held(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
     """Look at the buffers: a debounced run, or a batch, that has not begun; with the events it has so far."""
-    names = await wire.loads(*(("HGET", keys.buffered(function.slug), run) for function in known))
-    slug, name = next(((f.slug, codec.text(name)) for f, name in zip(known, names, strict=True) if name), ("", ""))
+    names = await wire.loads(*(("HGET", keys.buffered(slug), run) for slug in owners))
+    slug, name = next(((slug, codec.text(name)) for slug, name in zip(owners, names, strict=True) if name), ("", ""))
     if not slug:
         return None
     fields = fields_of(await wire.load("HGETALL", keys.buffer(slug, name)))
@@ -93,15 +94,15 @@ async def _held(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> R
     )
 
 
-async def _asked_for(wire: Wire, known: Sequence[Registered], run: str, ms: int) -> Run | None:
+async def _asked_for(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
     """Look at the queues: an entry that begins a run was added after the time in its id, by the server's clock."""
-    queues = await wire.loads(*(("XRANGE", keys.queue(f.slug), ms, "+", "COUNT", _ENTRIES) for f in known))
-    for function, entries in zip(known, queues, strict=True):
+    queues = await wire.loads(*(("XRANGE", keys.queue(slug), ms, "+", "COUNT", _ENTRIES) for slug in owners))
+    for slug, entries in zip(owners, queues, strict=True):
         for fields in (fields_of(flat) for _, flat in entries):
             if fields.get(b"run") == run.encode() and b"event" in fields:
                 return Run(
                     id=run,
-                    function=function.slug,
+                    function=slug,
                     status="queued",
                     queued=ms,
                     event=stored_json(begun_event(fields)),

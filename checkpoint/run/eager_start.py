@@ -7,7 +7,7 @@ is asked of `start`, as ever.
 from stepstream.bus.errors import BusError, ScriptMissing
 from stepstream.bus.function import Function
 from stepstream.bus.process.failpoints import reached
-from stepstream.bus.values.ids import entry_ms, token
+from stepstream.bus.values.ids import entry_ms, owner_letters, token
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe, retrieved
 from stepstream.bus.wire.wire import Wire
@@ -29,6 +29,7 @@ class Arriving:
             "EVALSHA", wire.scripts[_SCRIPT].sha, 3,
             keys.function(function.slug), keys.events(name), keys.events_workers(name),
             wire.now, function.slug, consumer, newest, name, self._fence, function.code,
+            owner_letters(function.slug),
         )  # fmt: skip
         self._sent.add_done_callback(retrieved)  # a read that brings nothing leaves it unasked for
 

@@ -1,11 +1,14 @@
 """Runs that nobody has started: they have no hash yet, are found by their entry, and can be cancelled."""
 
+import re
+
 import pytest
 
 from stepstream import Bus, Context, On, Step, StepFailed
 from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
@@ -134,3 +137,30 @@ async def test_a_registered_function_that_no_worker_has_read_for_has_queued_runs
     found = await find(lab.wire, run)
     assert found is not None
     assert found.status == "queued"
+
+
+async def test_an_id_leads_to_its_function_whatever_others_there_are(wire: Wire) -> None:
+    """f436 and f980 have one hash: both are asked. Of the others none is."""
+    slugs = ("test-f436", "test-f980", "test-f7")
+    for number in (*range(20), 436, 980):
+        await register(wire, Bus("test").function(f"f{number}", on="a")(_handler))
+    runs = [run_id(slug, "event", "a|1-0", 1) for slug in slugs]
+    for slug, run in zip(slugs, runs, strict=True):
+        await wire.call("HSET", keys.run(slug, run), "status", "running")
+
+    async def asked(run: str) -> tuple[str, int]:
+        before = await _looks(wire)
+        found = await find(wire, run)
+        return found.function if found else "", await _looks(wire) - before
+
+    assert [await asked(run) for run in runs] == [(slugs[0], 3), (slugs[1], 3), (slugs[2], 2)]
+    assert await asked(run_id("nobody", "event", "a|1-0", 1)) == ("", 1)
+
+
+async def _handler(ctx: Context[dict], step: Step) -> None: ...
+
+
+async def _looks(wire: Wire) -> int:
+    """Return how many hashes were looked at so far."""
+    info = (await wire.call("INFO", "commandstats")).decode()
+    return sum(map(int, re.findall(r"cmdstat_h\w+:calls=(\d+)", info)))

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from stepstream.bus.values.ids import run_id
+from stepstream.bus.values.ids import owner_letters, run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import all_scripts
 
@@ -200,7 +200,7 @@ class Spine(RuleBasedStateMachine):
         self.client.xgroup_setid(self.stream, self.slug, "0")
         self.client.xreadgroup(self.slug, me, {self.stream: ">"}, count=1)
         self.client.zadd(self.leases, {me: self.now + (1 if leased else -1)})
-        arguments = (self.slug, me, "0-0", "a", fence, "code")
+        arguments = (self.slug, me, "0-0", "a", fence, "code", owner_letters(self.slug))
         answer = self.script("run_arrive", *arguments, more_keys=(self.stream, self.leases))
         if not leased or self.model.run is not None:
             assert answer == []

@@ -8,8 +8,17 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import FORMAT, check_format
 
 
-@pytest.mark.parametrize(("found", "way_out"), [(FORMAT - 1, "use another database"), (FORMAT + 1, "upgrade it")])
+@pytest.mark.parametrize(
+    ("found", "way_out"),
+    [
+        (1, "end their runs"),
+        (FORMAT - 1, "end their runs"),
+        (FORMAT - 1, "use another database"),
+        (FORMAT + 1, "upgrade it"),
+    ],
+)
 async def test_a_store_of_another_format_is_refused_with_the_way_out(wire: Wire, found: int, way_out: str) -> None:
     await wire.call("HSET", keys.meta(), "format", found)
     with pytest.raises(ConfigError, match=way_out):
         await check_format(wire)
+    assert await wire.call("HGET", keys.meta(), "format") == str(found).encode()

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from stepstream import create_app
 from stepstream.bus.settings import Settings
-from stepstream.bus.values.ids import run_id, ulid
+from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.read.listing import list_runs
 from tests.support import Lab
@@ -126,7 +126,7 @@ def test_a_wrong_key_is_told_before_the_body_is_looked_at(settings: Settings) ->
 def test_what_was_stored_and_is_too_deep_breaks_no_list_and_no_page(http: TestClient, store: "redis.Redis") -> None:
     deep = "[" * 50_000 + "]" * 50_000
     for n, value in enumerate((DEEP, deep, "no JSON at all", '"\\ud800"', "NaN")):
-        run = ulid(n + 10)
+        run = run_id("t-f", "test", str(n), n + 10)
         put(store, run, f'{{"id":"e","name":"a","data":{value},"ts":1}}', value, progress=value)
         memo = f'{{"n":1,"kind":"run","attempts":1,"started":1,"ended":2,"data":{value}}}'
         store.hset(keys.steps("t-f", run), "s", memo)

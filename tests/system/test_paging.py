@@ -140,7 +140,7 @@ async def test_many_that_are_gone_hide_none_of_those_that_are_there(wire: Wire, 
 
 def test_lists_carry_no_payloads_and_the_runs_own_route_does(http: TestClient, store: "redis.Redis") -> None:
     big = json.dumps("x" * 1_000_000)
-    runs = [ulid() for _ in range(10)]
+    runs = [run_id("t-a", "test", str(n), 5) for n in range(10)]
     for run in runs:
         event = f'{{"id":"e","name":"a","data":{{"x":{big}}},"ts":1}}'
         error = json.dumps({"name": "Boom", "message": "m" * 8_000, "stack": "s" * 8_000})

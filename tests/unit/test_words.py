@@ -14,7 +14,7 @@ from stepstream.bus.trigger import On
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words, milliseconds
 from stepstream.bus.values.expression import Expression
-from stepstream.bus.values.ids import entry_ms, run_id, token, ulid, ulid_ms
+from stepstream.bus.values.ids import entry_ms, is_run_of, owner_letters, run_id, token, ulid, ulid_ms
 from stepstream.bus.wire import keys
 
 
@@ -38,6 +38,21 @@ def test_the_same_cause_always_gives_the_same_run_at_the_time_of_its_entry() -> 
     first = run_id("shop-f", "event", "shop/a|1700000000000-3", entry_ms("1700000000000-3"))
     assert first == run_id("shop-f", "event", "shop/a|1700000000000-3", 1700000000000)
     assert ulid_ms(first) == 1700000000000
+
+
+def test_a_run_id_names_its_function_and_leaves_room_for_a_partition() -> None:
+    runs = {slug: [run_id(slug, "event", f"a|{n}-0", n) for n in range(100)] for slug in ("shop-f", "shop-g")}
+    for slug, made in runs.items():
+        assert {run[10:16] for run in made} == {owner_letters(slug)}
+        assert {run[14:16] for run in made} == {"00"}
+        assert all(is_run_of(run, slug) for run in made)
+        assert not any(is_run_of(run, "shop-h") for run in made)
+    assert run_id("shop-f", "event", "shop/a|1700000000000-3", 1700000000000) == "01HF7YAT00JPN900396ST8C8PM"
+
+
+def test_two_functions_of_one_hash_have_different_runs_of_one_cause() -> None:
+    assert owner_letters("test-f436") == owner_letters("test-f980")
+    assert run_id("test-f436", "event", "a|1-0", 1) != run_id("test-f980", "event", "a|1-0", 1)
 
 
 def test_ulids_sort_by_time_and_tell_it() -> None:

@@ -16,6 +16,7 @@ ARGV[4]  the newest entry this reader has had, or 0-0
 ARGV[5]  the event's name
 ARGV[6]  fence
 ARGV[7]  the function's code version
+ARGV[8]  letters 11 to 16 of the function's run ids
 
 Returns {entry id, run, event JSON, now}, or nothing ]]
 -- uses: clock begin
@@ -36,8 +37,9 @@ end
 -- bus/values/ids.py: run_id
 local function run_id(cause, ms)
   local hash = redis.sha1hex(slug .. '\0event\0' .. cause)
-  return base32(ms, 10) .. base32(tonumber(string.sub(hash, 1, 10), 16), 8)
-    .. base32(tonumber(string.sub(hash, 11, 20), 16), 8)
+  local tail = tonumber(string.sub(hash, 11, 13), 16)
+  return base32(ms, 10) .. ARGV[8] .. base32(tonumber(string.sub(hash, 1, 10), 16), 8)
+    .. base32((tail - tail % 4) / 4, 2)
 end
 
 -- Text that stands in JSON as it is.
