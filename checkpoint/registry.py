@@ -107,8 +107,11 @@ async def slugs(wire: Wire) -> list[str]:
 
 async def functions(wire: Wire, among: Sequence[str] | None = None) -> list[Registered]:
     """Return the registered functions, by slug: every one, or those of some slugs."""
-    command = ("HVALS", keys.functions()) if among is None else ("HMGET", keys.functions(), *among)
-    stored: list[bytes | None] = await wire.load(*command, patience=2.0)
+    stored: list[bytes | None]
+    if among is None:
+        stored = await wire.load("HVALS", keys.functions(), patience=2.0)
+    else:
+        stored = await wire.loads(*(("HGET", keys.functions(), slug) for slug in among))
     found: list[Registered] = []
     for raw in filter(None, stored):
         with contextlib.suppress(ValueError):  # written by hand: it is none of ours, and hides no other
