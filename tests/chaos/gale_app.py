@@ -69,11 +69,14 @@ async def hearing(ctx, step):
 
 @app.function("saying", on="gale/signal")
 async def saying(ctx, step):
-    """Sends a signal until it is heard; a try that was heard and then killed is known as such by the next."""
-    for tries in range(450):
+    """Sends a signal until it is heard; a try that was heard and then killed is known as such by the next.
+
+    Not where the name's key is deleted meanwhile: then it gives up, after longer than its hearer may begin late.
+    """
+    for tries in range(70):
         if await step.send_signal(f"say-{tries}", f"gale-{ctx.event.data['n']}", tries):
             return True
-        await step.sleep(f"nap-{tries}", 0.3 if tries < 20 else 2.0)  # its hearer may begin half a minute late
+        await step.sleep(f"nap-{tries}", 0.3 if tries < 20 else 2.0)
     return False
 
 

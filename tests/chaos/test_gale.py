@@ -19,7 +19,7 @@ pytestmark = pytest.mark.chaos
 SECONDS = 5.0 if SCALE <= 1 else 30 * SCALE
 
 FAULTS = {"kill": 40, "stop past the lease": 20, "error words": 20, "role swap": 8}
-HOME_WITHIN_S = 90
+HOME_WITHIN_S = 150
 CHECK_EVERY_S = 20
 
 KEPT: dict[Callable[..., str], str] = {
