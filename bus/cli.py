@@ -1,4 +1,4 @@
-"""`bus COMMAND`: finds the commands each folder announces in pyproject.toml, and imports none of them itself."""
+"""`bus COMMAND`: finds the commands each folder announces in pyproject.toml, and imports the one that is asked for."""
 
 import importlib.metadata
 import sys
@@ -12,18 +12,28 @@ from stepstream.bus.process import failpoints, files
 _ORDER = ("dev", "serve", "worker", "send", "runs", "run")
 
 
-def application() -> typer.Typer:
-    """Return the command-line application with every announced command."""
+def application(command: str = "") -> typer.Typer:
+    """Return the command line with `command` alone; with every announced one when that is none of them.
+
+    A command imports what it needs, which is most of the time it takes: only the one that is asked for is loaded. For
+    `--help` and for a mistyped name, all are: help shows a line of each, and the nearest name is suggested.
+    """
     app = typer.Typer(
         help="Durable functions over Redis Streams. Begin with: bus dev examples.plushify:app",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        callback=_group,
     )
     found = {entry.name: entry for entry in importlib.metadata.entry_points(group="bus.commands")}
-    for name in sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)):
+    names = sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
+    for name in [command] if command in found else names:
         app.command(name)(found[name].load())
     return app
+
+
+def _group() -> None:
+    """Without this, Typer takes an application with one command for that command."""
 
 
 def main() -> None:
@@ -34,7 +44,7 @@ def main() -> None:
             sys.stderr.write(f"bus: {warning}\n")
         failpoints.arm(configured.failpoint)
         files.raise_limit()
-        application()()
+        application(sys.argv[1] if len(sys.argv) > 1 else "")()
     except BusError as error:
         sys.stderr.write(f"bus: {error}\n")
         raise SystemExit(1) from None

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
-import cel
 import msgspec
 import structlog
 
@@ -43,6 +42,8 @@ class Expression:
         """Compile it; ConfigError names `where` it was declared. `of_two` events: `event`, and `async` that came."""
         self.text = text
         self._where = where
+        import cel  # here, for it brings a terminal of its own: who declares no expression does not wait for that
+
         try:
             self._program = cel.compile(text)
         except ValueError as error:
