@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import os
 import re
 import shutil
 import socket
@@ -27,6 +28,8 @@ from tests.support import Lab, ValkeyProcess
 REDIS_SERVER = shutil.which("redis-server")
 MOST_S, CHAOS_MOST_S = 30.0, 180.0
 SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
+ON_EACH_SERVER = Path(__file__).parent / "redis"
+"""Its tests run on each server; of the others, those marked `each_server`, and all of them with TEST_SERVERS=each."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -50,9 +53,20 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return ("asyncio", {"use_uvloop": True})
 
 
-@pytest.fixture(scope="session", params=SERVERS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test its servers: Valkey, and Debian's Redis 7 as well where the difference matters."""
+    if "server_url" in metafunc.fixturenames:
+        each = (
+            os.environ.get("TEST_SERVERS") == "each"
+            or ON_EACH_SERVER in metafunc.definition.path.parents
+            or metafunc.definition.get_closest_marker("each_server") is not None
+        )
+        metafunc.parametrize("server_url", SERVERS if each else SERVERS[:1], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """A server for the session: Valkey from its wheel, and Debian's Redis 7 where there is one."""
+    """A server for the session of one process: Valkey from its wheel, or Debian's Redis 7."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "valkey":
         with ValkeyProcess(folder) as valkey:

@@ -33,6 +33,7 @@ async def test_a_run_that_waits_is_cancelled_at_once(lab: Lab) -> None:
     await lab.idle()
 
 
+@pytest.mark.each_server
 async def test_a_run_in_a_long_step_is_cancelled_and_its_async_body_stops(lab: Lab) -> None:
     stopped = asyncio.Event()
 
@@ -104,6 +105,7 @@ async def test_cancelling_a_run_tells_its_caller(lab: Lab) -> None:
     assert outputs == {"test-child": "cancelled", "test-parent": "completed"}
 
 
+@pytest.mark.each_server
 async def test_rerun_whole_and_from_a_step(lab: Lab) -> None:
     ran: list[str] = []
 

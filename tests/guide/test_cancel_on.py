@@ -19,6 +19,7 @@ class Withdrawn(EventData, name="shop/withdrawn", rename="camel"):
     order_id: str
 
 
+@pytest.mark.each_server
 async def test_an_event_cancels_the_run_it_belongs_to(lab: Lab) -> None:
     @lab.app.function("order", on=Ordered, cancel_on=CancelOn(Withdrawn, match="data.orderId"))
     async def order(ctx: Context[Ordered], step: Step) -> None:

@@ -16,6 +16,7 @@ class Ordered(EventData, name="shop/ordered", rename="camel"):
     order_id: str
 
 
+@pytest.mark.each_server
 async def test_on_failure_runs_when_a_run_has_failed(lab: Lab) -> None:
     async def refund(ctx: Context[dict], step: Step) -> str:
         failed = ctx.event.data

@@ -63,6 +63,7 @@ async def nothing_is_held(lab: Lab) -> None:
     await lab.idle()
 
 
+@pytest.mark.each_server
 async def test_so_many_at_once_for_each_key(lab: Lab) -> None:
     watched = Watched()
 
@@ -201,6 +202,7 @@ async def test_idempotency(lab: Lab) -> None:
     assert sorted(json.loads(bytes(run.output)) for run in runs if run.output) == ["k0", "k1"]
 
 
+@pytest.mark.each_server
 async def test_debounce(lab: Lab) -> None:
     """The last event, a second after it; whatever came before is part of that run."""
 
@@ -238,6 +240,7 @@ async def test_debounce_has_a_longest_wait_and_keeps_the_newest_by_its_time(lab:
     assert time.monotonic() - began < 1.0, "a second after the first, not after the last"
 
 
+@pytest.mark.each_server
 async def test_batch(lab: Lab) -> None:
     """Measured: five events, size 3: three at once, two when the time is over."""
 
@@ -325,6 +328,7 @@ async def test_priority(lab: Lab) -> None:
     assert watched.order == [0, 5, 4, 2, 3, 1]
 
 
+@pytest.mark.each_server
 async def test_several_rules_together(lab: Lab) -> None:
     watched = Watched()
 
@@ -527,6 +531,7 @@ def test_limits_that_make_no_sense_fail_when_declared(options: dict, told: str) 
     assert "function 'f'" in str(refused.value)
 
 
+@pytest.mark.each_server
 async def test_a_limit_that_two_functions_share(lab: Lab) -> None:
     watched = Watched()
 

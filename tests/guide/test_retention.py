@@ -41,6 +41,7 @@ async def read(wire: Wire, group: str, count: int, *, ack: int) -> None:
         await wire.call("XACK", keys.events("a"), group, entry)
 
 
+@pytest.mark.each_server
 async def test_old_events_go_when_every_group_has_done_with_them(wire: Wire) -> None:
     await stream(wire, "f", "g")
     await read(wire, "f", 300, ack=300)
@@ -74,6 +75,7 @@ async def test_events_of_the_last_days_stay(lab: Lab) -> None:
     assert await lab.wire.call("XLEN", keys.events("a")) == 5
 
 
+@pytest.mark.each_server
 async def test_of_ended_runs_the_oldest_go_above_the_count_and_failed_ones_count_apart(url: str) -> None:
     wire = Wire(Settings(redis_url=url, keep_runs=3), "test")
     for n in range(6):

@@ -44,6 +44,7 @@ async def test_cron(lab: Lab) -> None:
     await lab.idle()
 
 
+@pytest.mark.each_server
 async def test_a_new_schedule_begins_now_and_each_tick_is_queued_once(wire: Wire) -> None:
     cron = Cron("0 4 * * *")
     assert await at(wire, cron, "2026-05-01T04:00:10") == 24 * 3_600_000 - 10_000
@@ -173,6 +174,7 @@ def test_a_schedule_that_makes_no_sense_fails_when_declared(cron: Cron, told: st
     assert "function 'f'" in str(refused.value)
 
 
+@pytest.mark.each_server
 async def test_wildcards_also_of_streams_that_appear_later(lab: Lab) -> None:
     @lab.app.function("all", on=["shop/*", On("shop/user.*")])
     async def every(ctx: Context[dict], step: Step) -> str:

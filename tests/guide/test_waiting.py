@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+import pytest
+
 from stepstream import Context, EventData, NonRetriable, Retry, Step, StepFailed
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.waits.event_waits import end_waits
@@ -141,6 +143,7 @@ async def test_the_group_that_hands_events_to_waits_goes_with_the_last_wait_and_
     assert not any("wiped" in notice.event for notice in lab.notices)
 
 
+@pytest.mark.each_server
 async def test_signals(lab: Lab) -> None:
     @lab.app.function("order", on=Ordered)
     async def order(ctx: Context[Ordered], step: Step) -> str:
@@ -288,6 +291,7 @@ async def test_send_events_from_a_run_without_duplicates(lab: Lab) -> None:
     assert await lab.wire.call("XLEN", keys.events("shop/approved")) == 2
 
 
+@pytest.mark.each_server
 async def test_steps_of_every_kind_side_by_side(lab: Lab) -> None:
     @lab.app.function("child")
     async def child(ctx: Context[dict], step: Step) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +22,6 @@ from stepstream.producers.cli import send
 from tests.support import ValkeyProcess, WorkerProcess, free_port
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="module")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """One server is enough here: commands start slowly, and no script is met for the first time."""
-    with ValkeyProcess(tmp_path_factory.mktemp("valkey")) as valkey:
-        yield valkey.url
 
 
 def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, **environ: str) -> str:

@@ -85,6 +85,7 @@ async def test_a_right_that_is_missing_is_named_with_its_command(server: ValkeyP
     assert "NOGROUP" not in found["rights"].found, "what follows from it is not told"
 
 
+@pytest.mark.each_server
 async def test_the_doctor_tries_every_command_that_workers_use(wire: Wire) -> None:
     """It tried one that nobody uses, and not those of the scripts; each is checked by the server's ACL."""
     used = {word for script in wire.scripts.values() for word in re.findall(r"redis\.p?call\('([A-Z]+)'", script.text)}

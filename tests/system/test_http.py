@@ -34,6 +34,7 @@ def publish(http: TestClient, body: Any, **headers: str) -> Any:
     return http.post("/e/key", content=content, headers=headers)
 
 
+@pytest.mark.each_server
 def test_one_event_or_a_list_is_published_and_the_ids_answered(http: TestClient, store: "redis.Redis") -> None:
     one = publish(http, {"name": "a", "data": {"n": 1}})
     several = publish(http, [{"name": "a", "id": "mine", "ts": 1700000000123, "v": "2"}, {"name": "b", "data": None}])

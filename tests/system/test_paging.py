@@ -111,6 +111,7 @@ async def test_pages_joined_are_the_list_that_one_would_write_by_hand(
     assert joined(pages) == [run for _, run in sorted(wanted, reverse=True)]
 
 
+@pytest.mark.each_server
 async def test_a_run_that_moves_on_between_two_pages_is_seen_once(wire: Wire, store: "redis.Redis") -> None:
     made = [run_id("t-a", "test", str(n), 5) for n in range(60)]
     for run in made:

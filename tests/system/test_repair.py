@@ -36,6 +36,7 @@ async def _lose(lab: Lab, what: str, run: str) -> None:
         await call("ZADD", keys.runs(SLUG, "running"), 1, run)
 
 
+@pytest.mark.each_server
 @pytest.mark.parametrize("what", ["timer", "queue entry", "pending entry"])
 async def test_a_run_that_lost_its(lab: Lab, what: str) -> None:
     slept: list[str] = []

@@ -33,6 +33,7 @@ class Receipt(msgspec.Struct):
     total: int
 
 
+@pytest.mark.each_server
 async def test_an_event_becomes_a_run_with_checkpointed_steps(lab: Lab) -> None:
     @lab.app.function("receipt", on=Paid)
     async def receipt(ctx: Context[Paid], step: Step) -> dict[str, Any]:
@@ -568,6 +569,7 @@ async def test_logs_are_silent_while_memos_are_replayed(lab: Lab) -> None:
     assert [line["event"] for line in lines if line.get("function") == "test-f"] == ["one", "two", "three"]
 
 
+@pytest.mark.each_server
 async def test_a_thousand_events_on_few_slots_all_complete(lab: Lab) -> None:
     @lab.app.function("f", on="a")
     async def f(ctx, step):
@@ -581,6 +583,7 @@ async def test_a_thousand_events_on_few_slots_all_complete(lab: Lab) -> None:
     await lab.idle()
 
 
+@pytest.mark.each_server
 async def test_a_function_that_redis_refuses_for_good_stops_no_other(lab: Lab) -> None:
     """A key of another type in its way: told, taken up again and again, and the slots are not used up."""
     for name in ("broken", "sound"):
