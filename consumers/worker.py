@@ -24,7 +24,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.doctor import at_boot, refuse
 from stepstream.bus.wire.leases import Lease, Leases
-from stepstream.bus.wire.streams import Publisher, ensure_group
+from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import check_format, register
 from stepstream.checkpoint.run.crash import take_back_crashes
@@ -38,6 +38,7 @@ from stepstream.consumers.delivery.reader import Reader
 from stepstream.consumers.delivery.reclaimer import Reclaimer
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.delivery.wakeup import Wakeup
+from stepstream.consumers.drivers.local import LocalDriver
 from stepstream.consumers.executor import Executor
 from stepstream.consumers.limits.dispatcher import Dispatcher
 from stepstream.consumers.limits.intake import Intake
@@ -128,23 +129,21 @@ class Worker:
                 self._exits = exits = Exits(wire, self.signals, places)
                 opens = partial(self._open_waits, wire, leases)
                 self._courier = Courier(wire, self.signals, heard, cancels, exits, opens)
-                errands = Services(Publisher(wire), self._courier.expect, self._stubs)
-                stack.push_async_callback(errands.fetcher.close)
+                services = Services(wire, self.signals, self._courier.expect, self._stubs)
+                stack.push_async_callback(services.fetcher.close)
                 await self._unless_stopped(patiently(lambda: heard.look(wire)))
                 for bus in self._buses:
                     bus.connect(wire)
                     state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
                     executor = Executor(
-                        wire,
-                        self.signals,
+                        services,
                         self._capacity,
-                        heard,
-                        errands,
-                        cancels,
-                        self.name,
-                        state,
-                        self._parked,
                         exits,
+                        heard,
+                        cancels,
+                        self._timers,
+                        self.name,
+                        LocalDriver(state),
                     )
                     stack.callback(executor.close)
                     adds: list[Coroutine[Any, Any, None]] = []
@@ -359,9 +358,6 @@ class Worker:
             for claimer in tuple(self._claimers):
                 with failing:
                     await claimer.sweep()
-
-    def _parked(self, function: Function, due_in_ms: int) -> None:
-        self._timers[function.slug].expect(due_in_ms)
 
     def _clock_set(self, by_ms: int) -> None:
         """Tell that the server's clock was set; what is due is due by that clock."""

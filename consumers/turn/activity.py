@@ -1,42 +1,45 @@
-"""At work: what a run does between two rests, and what becomes of it when Redis fails under it."""
+"""Activity: what a run has under way between two waits, and what becomes of it when Redis fails under it."""
 
-from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
 
-from stepstream.bus.errors import BusError, StoreError, StoreUnavailable
+from stepstream.bus.errors import StoreError, StoreUnavailable
+from stepstream.consumers.turn.idle_timer import IdleTimer
 from stepstream.consumers.turn.interrupts import TurnOver
+from stepstream.consumers.turn.recorder import Recorder
+from stepstream.consumers.turn.state import RunState
 
 
-class Worked(Protocol):
-    """A turn that is at work."""
+class Activity:
+    """`with activity:` stands around each step's body and all that a run asks of Redis: the run cannot suspend then.
 
-    def end_work(self) -> None:
-        """A body, a save or a note has ended."""
-
-    def give_up(self, error: BusError) -> None:
-        """Redis failed under the turn."""
-
-
-class AtWork:
-    """Stands around all that a run asks of Redis: an error of Redis there is no error of the author's code.
-
-    The turn is given up, and no attempt is used up.
+    An error of Redis inside is no error of the author's code: the turn is abandoned, and no attempt is used up.
     """
 
-    __slots__ = ("_begin", "_turn")
+    __slots__ = ("_recorder", "_state", "count", "idle", "under_way")
 
-    def __init__(self, turn: Worked, begin: Callable[[], None]) -> None:
-        self._turn = turn
-        self._begin = begin
+    def __init__(self, state: RunState, recorder: Recorder) -> None:
+        self._state = state
+        self._recorder = recorder
+        self.under_way = 0
+        """Bodies, saves and notes that have not ended."""
+        self.count = 0
+        """Grows with whatever a step of the run does: how an idle run is told from a busy one."""
+        self.idle: IdleTimer | None = None
+        """Started again whenever something has ended; None while nothing waits for the run to be idle."""
 
     def __enter__(self) -> None:
-        """Begin: the turn cannot park."""
-        self._begin()
+        """Begin; TurnOver when the turn has ended."""
+        if self._state.over:
+            raise TurnOver
+        self.under_way += 1
+        self.count += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End."""
-        self._turn.end_work()
+        """End; TurnOver in place of an error of Redis."""
+        self.under_way -= 1
+        self.count += 1
+        if self.idle is not None:
+            self.idle.restart()
         if isinstance(error, StoreError | StoreUnavailable):
-            self._turn.give_up(error)
+            self._recorder.abandon(error)
             raise TurnOver from None

@@ -1,21 +1,30 @@
-"""Services: what turns of one worker ask of it beside running."""
+"""Services: what the turns of one worker share: the way to Redis, to events and to other servers."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.streams import Publisher
+from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn.steps.fetch import Fetcher
 
 
 class Services:
-    """What turns of one worker ask of it beside running: to publish, to read who they wait for, and to send HTTP."""
+    """Made inside the worker's loop. `stubs` are a test's bodies in place of steps' own, by step id.
 
-    __slots__ = ("expect_event", "fetcher", "publisher", "stubs")
+    `expect_event` is told of an event's name that a run of this worker waits for: its stream is read from then on.
+    """
+
+    __slots__ = ("expect_event", "fetcher", "loop", "publisher", "signals", "stubs", "wire")
 
     def __init__(
-        self, publisher: Publisher, expect_event: Callable[[str], None], stubs: dict[str, Callable[..., Any]]
+        self, wire: Wire, signals: Signals, expect_event: Callable[[str], None], stubs: dict[str, Callable[..., Any]]
     ) -> None:
-        self.stubs = stubs
-        self.publisher = publisher
-        self.expect_event = expect_event
+        self.wire = wire
+        self.signals = signals
+        self.loop = asyncio.get_running_loop()
+        self.publisher = Publisher(wire)
         self.fetcher = Fetcher()
+        self.expect_event = expect_event
+        self.stubs = stubs

@@ -1,179 +1,145 @@
-"""Rest: what becomes of a run that has come to rest: the next memo is handed out, or the turn parks.
+"""Suspension: what becomes of a run that is idle: it is handed its next memo, or it suspends.
 
-Memos are handed out one at a time in order of `n`, letting the loop settle between two, so a replay sees steps finish
-in the order in which they did. When every task of the run awaits a parked step, the turn ends.
+Memos are handed out one at a time in order of `n`, and the run comes to rest between two, so a replay sees steps finish
+in the order in which they did. When every task of the run awaits a waiting step, the turn ends.
 """
 
 import asyncio
 import contextvars
 import heapq
-from typing import Any, Protocol
+from typing import Any
 
-from stepstream.bus.errors import BusError, StoreError, StoreUnavailable
-from stepstream.bus.function import Function
-from stepstream.bus.observe.signals import RunParked, Signals
-from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.fence import Owned, Word
-from stepstream.checkpoint.run.memo import Failure, Memo, Open
-from stepstream.checkpoint.run.suspend import park
+from stepstream.checkpoint.run.memo import Memo
 from stepstream.consumers.turn import idle_detection
-from stepstream.consumers.turn.settling import Settle
+from stepstream.consumers.turn.activity import Activity
+from stepstream.consumers.turn.exit import CodeChanged
+from stepstream.consumers.turn.idle_timer import IdleTimer
+from stepstream.consumers.turn.recorder import Recorder
+from stepstream.consumers.turn.state import RunState
+from stepstream.consumers.turn.tasks import RunTasks
 
 UNKNOWN_WAIT_S = 0.25
 GIVEN_UP_WAIT_S = 60.0
 """How long a turn may wait for nothing but a step it had given up: for the deadline that cancelled it, perhaps."""
 
 
-class Host(Protocol):
-    """The turn that rests."""
+class Suspension:
+    """The waiting steps and the requested memos of one turn; made for the runs that wait or replay."""
 
-    wire: Wire
-    signals: Signals
-    function: Function
-    owned: Owned
-    memos: dict[str, Memo]
-    open: dict[str, Open]
-    tasks: set[asyncio.Task[Any]]
-    known: int
-    over: bool
-    work: int
-    activity: int
-    uncalled: set[str]
-
-    def hear(self, news: dict[str, Memo]) -> None:
-        """Take memos that came from outside."""
-
-    def refused(self, word: Word) -> None:
-        """Park was told over, lost or absent."""
-
-    def give_up(self, error: BusError) -> None:
-        """Redis failed under the turn."""
-
-    def cancel(self, why: Failure | None) -> None:
-        """The run is cancelled."""
-
-    def parked(self, due_in_ms: int) -> None:
-        """Park was recorded."""
-
-    def changed(self) -> None:
-        """The code is not what the run was begun with."""
-
-
-class Rest:
-    """The parked steps and the awaited memos of one turn."""
-
-    def __init__(self, turn: Host, loop: asyncio.AbstractEventLoop) -> None:
-        self._turn = turn
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        state: RunState,
+        tasks: RunTasks,
+        activity: Activity,
+        recorder: Recorder,
+    ) -> None:
         self._loop = loop
-        self._settle = Settle(loop, self._decide)
-        self._parked: dict[str, asyncio.Future[Memo | None]] = {}
+        self._state = state
+        self._tasks = tasks
+        self._activity = activity
+        self._recorder = recorder
+        self._idle = IdleTimer(loop, self._decide)
         self._due: dict[asyncio.Future[Any], int] = {}
-        """When each parked step is due, by what it waits on."""
+        """When each waiting step is due, by what it waits on."""
         self._requests: list[tuple[int, int, asyncio.Future[Memo], Memo]] = []
         """A heap by `n`, then by who asked first: a run may ask for a thousand memos at once."""
-        self._asked = 0
+        self._requested = 0
         self._held: dict[asyncio.Future[None], None] = {}
         self._given_up: dict[asyncio.Future[None], None] = {}
         self._patience: asyncio.TimerHandle | None = None
         self._holds = True
-        self._parking: asyncio.Task[None] | None = None
+        self._suspending: asyncio.Task[None] | None = None
 
-    def end(self) -> None:
-        """The turn is over: nothing is handed out any more."""
+    def close(self) -> None:
+        """The turn is over: nothing is handed out any more, and nothing refers back to its steps."""
         self._requests.clear()
-        self._settle.end()
+        self._idle.stop()
+        self._activity.idle = None
         if self._patience is not None:
             self._patience.cancel()
 
-    def touch(self) -> None:
-        """Something happened in the run."""
-        if self._parked or self._requests or self._held or self._given_up:
-            self._settle.touch()
+    def _wait_for_idle(self) -> None:
+        """Decide what is next once the run is idle, however often it is busy before."""
+        self._activity.idle = self._idle
+        self._idle.restart()
 
-    async def handed_out(self, step: str) -> Memo:
-        """Wait for the turn of a memo that is there."""
+    # -- what steps wait for ----------------------------------------------------------------------------------------
+
+    async def next_memo(self, step: str) -> Memo:
+        """Return a memo that is there when its turn has come."""
         future: asyncio.Future[Memo] = self._loop.create_future()
-        memo = self._turn.memos[step]
-        self._asked += 1
-        heapq.heappush(self._requests, (memo.n, self._asked, future, memo))
-        self._settle.touch()
+        memo = self._state.memos[step]
+        self._requested += 1
+        heapq.heappush(self._requests, (memo.n, self._requested, future, memo))
+        self._wait_for_idle()
         return await future
 
     async def let_begin(self, step: str) -> None:
-        """Hold a step that has no memo back until it may begin, or go on; it may have a memo then."""
-        noted = self._turn.open.get(step)
-        if noted is not None and noted.given_up:
-            await self._cancelled()
-        elif noted is None and self._turn.uncalled and self._holds:
-            await self._held_back()
+        """Hold a step that has no memo back until it may begin, or go on; it may have a memo then.
 
-    async def _held_back(self) -> None:
-        """Wait until the handler has called everything that earlier turns have begun."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._held[future] = None
-        self._settle.touch()
-        try:
-            await future
-        finally:
-            self._held.pop(future, None)
-
-    async def _cancelled(self) -> None:
-        """Wait until a step's task is cancelled again, or the handler has come as far as it was when that happened.
-
-        Then all is not as it was: an attempt that failed had cancelled it, perhaps, and the step waits on.
+        A new one waits until the handler has called everything that earlier turns have begun. One that was given up
+        waits until its task is cancelled again, or the handler has come as far as it was when that happened: then all
+        is not as it was (an attempt that failed had cancelled it, perhaps), and the step waits on.
         """
+        noted = self._state.open.get(step)
+        if noted is not None and noted.given_up:
+            await self._hold(self._given_up)
+        elif noted is None and self._state.uncalled and self._holds:
+            await self._hold(self._held)
+
+    async def _hold(self, held: dict[asyncio.Future[None], None]) -> None:
         future: asyncio.Future[None] = self._loop.create_future()
-        self._given_up[future] = None
-        self._settle.touch()
+        held[future] = None
+        self._wait_for_idle()
         try:
             await future
         finally:
-            self._given_up.pop(future, None)
-
-    def arrived(self, step: str, memo: Memo) -> None:
-        """The memo of a parked step has come."""
-        future = self._parked.get(step)
-        if future is not None and not future.done():
-            future.set_result(memo)
+            held.pop(future, None)
 
     async def until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
-        """Park a step. Returns None when its due comes while the turn lives, its memo when that comes first."""
+        """Wait. Returns None when the step's due comes while the turn lives, its memo when that comes first."""
+        waiting = self._state.waiting
         future: asyncio.Future[Memo | None] = self._loop.create_future()
-        self._parked[step] = future
+        waiting[step] = future
         self._due[future] = due_ms
         alarm = self._loop.call_later(
             max(0.0, (due_ms - now_ms) / 1_000), self._fall_due, future, context=contextvars.Context()
         )
-        self._settle.touch()
+        self._wait_for_idle()
         try:
             return await future
         finally:
             alarm.cancel()
-            self._parked.pop(step, None)
+            waiting.pop(step, None)
             self._due.pop(future, None)
 
     def _fall_due(self, future: "asyncio.Future[Memo | None]") -> None:
-        # While park is under way the timer is the server's to fire: two turns of one run must not begin.
-        if self._parking is None and not future.done():
+        # While the run suspends the timer is the server's to fire: two turns of one run must not begin.
+        if self._suspending is None and not future.done():
             future.set_result(None)
 
+    # -- deciding ---------------------------------------------------------------------------------------------------
+
     def _decide(self) -> None:
-        """At rest: hand out the next memo in order of `n`, or look whether the turn can end."""
-        turn = self._turn
-        if turn.over or self._parking is not None:
+        """The run is idle: hand out the next memo in order of `n`, or look whether the turn can end."""
+        if self._state.over or self._suspending is not None:
             return
         while self._requests and self._requests[0][2].done():  # its task was cancelled
             heapq.heappop(self._requests)
+        is_busy = self._activity.under_way > 0
         if self._requests:
             _, _, future, memo = heapq.heappop(self._requests)
             future.set_result(memo)
-            self._settle.touch()
-        elif (self._held or self._given_up) and not turn.uncalled:
+            self._idle.restart()
+        elif (self._held or self._given_up) and not self._state.uncalled:
             self._let_go(self._held, self._given_up)
-        elif (self._parked or self._held) and turn.work == 0:
+        elif (self._due or self._held) and not is_busy:
             self._look()
-        elif self._given_up and turn.work == 0:
+        elif self._given_up and not is_busy:
             self._await_cancel()
+        elif not (self._due or self._held or self._given_up):
+            self._activity.idle = None  # nothing waits
 
     def _let_go(self, *held: dict[asyncio.Future[None], None]) -> None:
         for future in [one for some in held for one in some]:
@@ -181,87 +147,74 @@ class Rest:
                 future.set_result(None)
 
     def _look(self) -> None:
-        turn = self._turn
+        """Suspend when every task of the run awaits a waiting step."""
         try:
-            unknown = idle_detection.unknown_waits(turn.tasks, self._is_ours)
+            unknown = idle_detection.unknown_waits(self._tasks.alive, self._is_ours)
         except idle_detection.Busy:
-            self._loop.call_later(0.001, self._settle.touch, context=contextvars.Context())
+            self._loop.call_later(0.001, self._idle.restart, context=contextvars.Context())
             return
         if unknown:
             self._loop.call_later(
-                UNKNOWN_WAIT_S, self._look_again, turn.activity, unknown, context=contextvars.Context()
+                UNKNOWN_WAIT_S, self._look_again, self._activity.count, unknown, context=contextvars.Context()
             )
-        elif turn.uncalled and self._given_up:
+        elif self._state.uncalled and self._given_up:
             self._await_cancel()
-        elif turn.uncalled:
-            turn.changed()
+        elif self._state.uncalled:
+            self._end_as_changed()
         else:
-            self._begin_park()
+            self._begin_suspending()
 
     def _is_ours(self, future: object) -> bool:
         return future in self._due or future in self._held or future in self._given_up
 
-    def _look_again(self, activity: int, unknown: list[str]) -> None:
-        turn = self._turn
-        if turn.over or self._parking is not None or turn.activity != activity or turn.work:
+    def _has_moved_since(self, count: int) -> bool:
+        return self._state.over or self._activity.count != count or self._activity.under_way > 0
+
+    def _look_again(self, count: int, unknown: list[str]) -> None:
+        if self._suspending is not None or self._has_moved_since(count):
             return
         if self._held:  # what earlier turns have begun may be called after something that is not a step
             self._holds = False
             self._let_go(self._held)
             return
-        if not self._parked:
+        if not self._due:
             return
-        turn.signals.notice(
+        self._recorder.notice(
             "a run waits beside something that is not a step: it is cut off now and begins again after the wait",
-            function=turn.function.slug,
-            run=turn.owned.run,
             at=unknown,
         )
-        self._begin_park()
+        self._begin_suspending()
 
     def _await_cancel(self) -> None:
         """What cancelled a step that was given up may be a deadline of the author's: it comes again."""
         if self._patience is not None:
             self._patience.cancel()
         self._patience = self._loop.call_later(
-            GIVEN_UP_WAIT_S, self._not_cancelled, self._turn.activity, context=contextvars.Context()
+            GIVEN_UP_WAIT_S, self._not_cancelled, self._activity.count, context=contextvars.Context()
         )
 
-    def _not_cancelled(self, activity: int) -> None:
-        turn = self._turn
-        if turn.over or turn.activity != activity or turn.work or not self._given_up:
+    def _not_cancelled(self, count: int) -> None:
+        if self._has_moved_since(count) or not self._given_up:
             return
         try:
-            is_at_rest = not idle_detection.unknown_waits(turn.tasks, self._is_ours)
+            is_idle = not idle_detection.unknown_waits(self._tasks.alive, self._is_ours)
         except idle_detection.Busy:
-            is_at_rest = False
-        if not is_at_rest:
-            self._await_cancel()
-            return
-        turn.changed()
-
-    def _begin_park(self) -> None:
-        due = min(self._due.values())
-        self._parking = idle_detection.outside(self._loop, self._park(due))
-
-    async def _park(self, due_ms: int) -> None:
-        turn = self._turn
-        try:
-            parked = await park(turn.wire, turn.owned, known=turn.known, due=str(due_ms))
-        except (StoreError, StoreUnavailable) as error:
-            turn.give_up(error)
-            return
-        if turn.over:
-            return
-        if parked.word == "wake":
-            self._parking = None
-            turn.hear(parked.news)
-            self._settle.touch()
-        elif parked.word == "cancel":
-            turn.cancel(parked.cancel)
-        elif parked.word == "mine":
-            if turn.signals.run_parked:
-                turn.signals.run_parked.send(RunParked(turn.function.slug, turn.owned.run, parked.due_in_ms))
-            turn.parked(parked.due_in_ms)
+            is_idle = False
+        if is_idle:
+            self._end_as_changed()
         else:
-            turn.refused(parked.word)
+            self._await_cancel()
+
+    # -- ending the turn --------------------------------------------------------------------------------------------
+
+    def _end_as_changed(self) -> None:
+        self._recorder.end(CodeChanged(tuple(sorted(self._state.uncalled))))
+
+    def _begin_suspending(self) -> None:
+        due = min(self._due.values())
+        self._suspending = idle_detection.outside(self._loop, self._suspend(due))
+
+    async def _suspend(self, due_ms: int) -> None:
+        if not await self._recorder.suspend(due_ms):
+            self._suspending = None
+            self._idle.restart()

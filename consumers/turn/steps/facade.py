@@ -111,7 +111,7 @@ class TurnStep(Step):
         """Number the step, then ask when awaited."""
         turn, step = self._turn, self._turn.enter(id)
         limit = milliseconds(timeout, f"step '{step}' timeout") / 1_000
-        fetch = turn.errands().fetcher.fetch
+        fetch = turn.services.fetcher.fetch
         return run_step(turn, step, fetch, (method, url, headers, json, data, limit), None, retries)
 
 

@@ -42,8 +42,8 @@ def _payload(step: str, data: Any) -> bytes:
 
 async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) -> Memo:
     owned = turn.owned
-    if step not in turn.open:
-        with turn.at_work():
+    if step not in turn.state.open:
+        with turn.activity:
             try:
                 await function_of(turn.wire, slug, patience=None)
             except FunctionNotFound as error:
@@ -53,14 +53,14 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
         noted = await turn.noted(step, "invoke", f"+{timeout_ms}", what)
         child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)
         if not turn.is_armed(step):
-            with turn.at_work():
+            with turn.activity:
                 event = RawEvent(id=child, name=INVOKED, data=Raw(data), ts=noted.since)
                 await begin(turn.wire, slug, child, "invoke", event, parent=f"{owned.slug}|{owned.run}|{step}")
-            turn.armed(step, "invoke", noted.due, codec.encode({"function": slug, "run": child}))
+            turn.recorder.tell_armed(step, "invoke", noted.due, codec.encode({"function": slug, "run": child}))
         memo = await turn.wait_until(step, noted.due, noted.now)
         if memo is not None:
             return memo
-        with turn.at_work():
+        with turn.activity:
             late = Failure("timeout", f"run {child} of '{slug}' has not ended in time; it goes on")
-            stands = await turn.save(step, "invoke", error=late, opened=True, timed_out=True)
-            return stands or turn.keep(step, "invoke", None, late)
+            stands = await turn.recorder.save(step, "invoke", error=late, opened=True, timed_out=True)
+            return stands or turn.state.keep(step, "invoke", None, late)

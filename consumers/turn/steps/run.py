@@ -18,7 +18,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
 from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
 from stepstream.consumers.turn.step_ids import in_body
-from stepstream.consumers.turn.steps.waiting import give_up, waiting
+from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
 
 
@@ -38,10 +38,10 @@ async def run_step(
     if memo is not None:
         return memo.value(step, wanted)
     retry = of(retries, turn.function.retry)
-    noted = turn.open.get(step)
+    noted = turn.state.open.get(step)
     attempt = noted.attempt if noted else 0
     if noted is not None and noted.due is not None:
-        memo = await _until(turn, step, noted.due, turn.server_now())
+        memo = await _until(turn, step, noted.due, turn.state.server_now())
         if memo is not None:
             return memo.value(step, wanted)
     while True:
@@ -85,10 +85,10 @@ async def _attempt(
 ) -> "Memo | _Again | tuple[Any]":
     """Run the body once and record what came of it; a fresh result comes in a tuple of one."""
     started = time.monotonic()
-    with turn.at_work(is_body=True):
+    with turn.body():
         if not turn.lease_is_fresh():
             await turn.lease_renewed()
-        turn.speak_up()
+        turn.state.leave_replay()
         turn.bodies.begins(step, started, attempt)
         try:
             result = await _body(turn, target, args, timeout)
@@ -99,13 +99,13 @@ async def _attempt(
                 raise of_store from None
             return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
         except asyncio.CancelledError:
-            if not turn.over and (turn.bodies.ends(step) or step in turn.open):
-                await give_up(turn, step, "run")
+            if not turn.over and (turn.bodies.ends(step) or step in turn.state.open):
+                await turn.recorder.note_given_up(step, "run")
             raise
         finally:
-            opened = turn.bodies.ends(step) or step in turn.open
+            opened = turn.bodies.ends(step) or step in turn.state.open
         reached("body.ended")
-        stands = await turn.save(
+        stands = await turn.recorder.save(
             step, "run", data=data, attempts=attempt + 1, took_ms=_ms(turn, started), opened=opened
         )
         return (value,) if stands is None else stands
@@ -186,13 +186,15 @@ async def _failed(
     failure = Failure.of(error)
     final = isinstance(error, NonRetriable | StepFailed) or attempt >= retry.retries
     if final:
-        stands = await turn.save(step, "run", error=failure, attempts=attempt + 1, took_ms=took_ms, opened=True)
+        stands = await turn.recorder.save(
+            step, "run", error=failure, attempts=attempt + 1, took_ms=took_ms, opened=True
+        )
         return stands or Memo(0, "run", attempt + 1, error=failure)
     delay = asked_delay_ms(error) if isinstance(error, RetryAfter) else retry.delay_ms(attempt)
-    signals = turn.signals
+    signals = turn.services.signals
     if signals.attempt_failed:
         signals.attempt_failed.send(
             AttemptFailed(turn.function.slug, turn.owned.run, step, attempt, failure.told(), delay)
         )
-    noted = await turn.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure, took_ms=took_ms)
+    noted = await turn.recorder.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure, took_ms=took_ms)
     return _Again(noted.due, noted.now)

@@ -17,10 +17,10 @@ async def send_event(turn: Turn, step: str, events: Sequence[EventData | NewEven
     turn.awaited(step)
     memo = await turn.replayed(step)
     if memo is None:
-        with turn.at_work():
+        with turn.activity:
             ids = await _publish(turn, step, events)
             data = codec.encode(ids)
-            stands = await turn.save(step, "send", data=data)
+            stands = await turn.recorder.save(step, "send", data=data)
         if stands is None:
             return ids
         memo = stands
@@ -39,7 +39,7 @@ async def _publish(turn: Turn, step: str, events: Sequence[EventData | NewEvent]
             checked.append(outgoing(NewEvent(new.event, new.data, derived, new.ts, new.v)))
         except EventInvalid as error:
             raise NonRetriable(f"step '{step}': {error.at(position) if len(events) > 1 else error}") from None
-    publisher = turn.errands().publisher
+    publisher = turn.services.publisher
     await patiently(lambda: publisher.publish(checked))
     reached("send.stored")
     return [event.id for event in checked]

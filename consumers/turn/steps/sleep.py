@@ -13,5 +13,5 @@ async def sleep_step(turn: Turn, step: str, due: str) -> None:
         noted = await turn.noted(step, "sleep", due)
         memo = await turn.wait_until(step, noted.due, noted.now)
         if memo is None:
-            with turn.at_work():
+            with turn.activity:
                 await turn.save_sleep(step)

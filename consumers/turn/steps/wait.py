@@ -84,31 +84,31 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
         noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
         wait = msgspec.structs.replace(wait, deadline=noted.due)
         if not turn.is_armed(step):
-            with turn.at_work():
+            with turn.activity:
                 added = await arm(turn.wire, wait)
                 if added is None:
                     full = Failure(
                         "waits_full", f"{MOST_BY_EXPRESSION} runs wait for '{name}' by expression; use match"
                     )
                     return await _recorded(turn, step, error=full)
-                turn.expect_event(name)
+                turn.services.expect_event(name)
                 found = await _came(turn, wait, until=added.behind)
                 if found is not None:
                     return await _take(turn, step, wait, found)
-            turn.armed(step, "event", noted.due, what)
+            turn.recorder.tell_armed(step, "event", noted.due, what)
         memo = await turn.wait_until(step, noted.due, noted.now)
         if memo is not None:
             return memo
-        with turn.at_work():
+        with turn.activity:
             found = await _came(turn, wait, until=f"{wait.deadline}-{2**64 - 1}")
             # While the clock is behind the last entry, because it was set back, new ones take that one's time.
-            found = found or await _came(turn, wait, since=turn.server_now() + 1)
+            found = found or await _came(turn, wait, since=turn.state.server_now() + 1)
             return await _take(turn, step, wait, found)
 
 
 async def _came(turn: Turn, wait: Wait, *, since: int | None = None, until: str = "+") -> tuple[str, RawEvent] | None:
     """Return the earliest event that answers and that no other wait of this run has taken."""
-    taken = {memo.entry for memo in turn.memos.values() if memo.entry}
+    taken = {memo.entry for memo in turn.state.memos.values() if memo.entry}
     own, run = turn.event.plain(), (turn.owned.slug, turn.owned.run)
     since = await _begun(turn) if since is None else since
     async for entry, event in look_back(turn.wire, wait.name, since, until):
@@ -125,7 +125,7 @@ async def _came(turn: Turn, wait: Wait, *, since: int | None = None, until: str 
 
 async def _begun(turn: Turn) -> int:
     """Return since when the run is there, ms: the time in its id, unless the clock was set back behind that."""
-    made, now = ulid_ms(turn.owned.run) or 0, turn.server_now()
+    made, now = ulid_ms(turn.owned.run) or 0, turn.state.server_now()
     if made <= now:
         return made
     started = await patiently(lambda: turn.wire.call("HGET", keys.run(turn.owned.slug, turn.owned.run), "started"))
@@ -153,8 +153,8 @@ async def _recorded(
     kind: str = "event",
     timed_out: bool = False,
 ) -> Memo:
-    stands = await turn.save(step, kind, data=data, error=error, opened=True, entry=entry, timed_out=timed_out)
-    return stands or turn.keep(step, kind, data, error, entry)
+    stands = await turn.recorder.save(step, kind, data=data, error=error, opened=True, entry=entry, timed_out=timed_out)
+    return stands or turn.state.keep(step, kind, data, error, entry)
 
 
 async def wait_for_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Any:
@@ -178,16 +178,16 @@ async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Mem
     async with waiting(turn, step, "signal", what, partial(give_signal, turn.wire, name, waiter)):
         noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
         if not turn.is_armed(step):
-            with turn.at_work():
+            with turn.activity:
                 other = await take_signal(turn.wire, name, waiter, noted.due - noted.now)
                 if other is not None:
                     error = Failure("signal_conflict", f"run {other.run} waits for signal '{name}' already")
                     return await _recorded(turn, step, error=error, kind="signal")
-            turn.armed(step, "signal", noted.due, what)
+            turn.recorder.tell_armed(step, "signal", noted.due, what)
         memo = await turn.wait_until(step, noted.due, noted.now)
         if memo is not None:
             return memo
-        with turn.at_work():
+        with turn.activity:
             memo = await _recorded(turn, step, data=b"null", kind="signal", timed_out=True)
             await give_signal(turn.wire, name, waiter)
             return memo

@@ -1,0 +1,39 @@
+"""Drive: run one turn by a driver; what comes of it is one TurnExit."""
+
+import asyncio
+
+from stepstream.consumers.drivers.contract import Call, Driver, Outcome, Raised, Returned
+from stepstream.consumers.turn.exit import Ended, TryAgain, TurnExit
+from stepstream.consumers.turn.idle_detection import outside
+from stepstream.consumers.turn.turn import Turn
+
+
+def drive(turn: Turn, driver: Driver) -> asyncio.Future[TurnExit]:
+    """Run a turn in a task of its own; the future has how it ended.
+
+    When the code returns or raises, that is known at once. When the turn ends under the code (the recorder says so), it
+    follows when the code has gone, or after a second: a handler that swallows the interrupt holds nobody up.
+    """
+    turn.tasks.main = outside(turn.services.loop, _call(turn, driver))
+    return turn.recorder.exit
+
+
+async def _call(turn: Turn, driver: Driver) -> None:
+    state = turn.state
+    call = Call(turn.function, turn.owned.run, turn.event, state.attempt, state.memos, state.open)
+    outcome = await driver.call(call, turn)
+    turn.close()
+    if turn.over:
+        return
+    if forgotten := state.ids.never_awaited():
+        turn.recorder.notice("steps were called and never awaited: nothing of them was done", steps=forgotten)
+    turn.recorder.finish(_exit(outcome))
+
+
+def _exit(outcome: Outcome) -> TurnExit:
+    if isinstance(outcome, Returned):
+        return Ended("completed", output=outcome.output)
+    assert isinstance(outcome, Raised), "the turn has ended when its call was stopped"
+    if outcome.delay_ms is None:
+        return Ended("failed", error=outcome.failure)
+    return TryAgain(outcome.failure, outcome.delay_ms)

@@ -1,0 +1,165 @@
+"""Settlement: what a turn's exit says is recorded, then its entry leaves.
+
+An answer always comes before an acknowledgement, and never in the same write: an acknowledged entry whose end was
+refused would be a lost run.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import AttemptFailed, RunEnded, RunParked
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.wire.streams import is_pending_for
+from stepstream.checkpoint.run.memo import Failure
+from stepstream.consumers.background import Background
+from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.delivery.exits import Exits
+from stepstream.consumers.delivery.failing import FAILED, tell
+from stepstream.consumers.relay.subscriptions import Subscriptions
+from stepstream.consumers.turn.exit import (
+    Abandoned,
+    CodeChanged,
+    Ended,
+    GivenBack,
+    Refused,
+    Suspended,
+    TryAgain,
+    TurnExit,
+)
+from stepstream.consumers.turn.services import Services
+from stepstream.consumers.turn.turn import Turn
+from stepstream.consumers.upkeep.timers import Timers
+
+CHANGED_AGAIN_MS = 60_000
+"""How often a run whose code has changed is tried: it goes on within a minute of the deploy that mends it."""
+
+
+class Settlement:
+    """Settles the turns of one executor. `timers` are those of its functions, by slug."""
+
+    def __init__(
+        self, services: Services, exits: Exits, subscriptions: Subscriptions, timers: Mapping[str, Timers]
+    ) -> None:
+        self._wire = services.wire
+        self._signals = services.signals
+        self._exits = exits
+        self._subscriptions = subscriptions
+        self._timers = timers
+        self._background = Background(services.signals)
+        self._ending: set[asyncio.Future[Any]] = set()
+        self._context = contextvars.Context()
+
+    def settle(self, turn: Turn, turn_exit: TurnExit) -> None:
+        """Record what is to be recorded, and let the entry go when that is done."""
+        match turn_exit:
+            case Ended():
+                self._end(turn, turn_exit)
+            case TryAgain():
+                self._background.start(self._try_again(turn, turn_exit, turn.state.attempt + 1))
+            case Suspended():
+                self.expect(turn.function, turn_exit.due_in_ms)
+                self._exits.leave(turn.delivery, "parked", "park.acked")
+            case CodeChanged():
+                self._background.start(self._wait_for_deploy(turn, turn_exit))
+            case Refused(word="over"):
+                self._exits.leave(turn.delivery, "parked", "park.acked")
+            case Refused():
+                self._background.start(self._look_again(turn.delivery))
+            case GivenBack():
+                self._exits.leave(turn.delivery, "given back")
+            case Abandoned():
+                self._exits.leave(turn.delivery, "lost")
+
+    def expect(self, function: Function, due_in_ms: int) -> None:
+        """A timer of a function was set."""
+        self._timers[function.slug].expect(due_in_ms)
+
+    # -- ends -------------------------------------------------------------------------------------------------------
+
+    def _end(self, turn: Turn, ended: Ended) -> None:
+        recorded = turn.recorder.end_run(ended, self._subscriptions.statuses(turn.function))
+        self._ending.add(recorded)
+        recorded.add_done_callback(partial(self._ended, turn, ended), context=self._context)
+
+    def _ended(self, turn: Turn, ended: Ended, recorded: asyncio.Future[Any]) -> None:
+        self._ending.discard(recorded)
+        error = recorded.exception()
+        if error is not None:
+            self._exits.leave(turn.delivery, "lost")
+            tell(self._signals, FAILED, error)
+            return
+        reached("end.replied")
+        word = recorded.result()
+        if word == b"mine" and self._signals.run_ended:
+            why = (ended.error.told(),) if ended.error is not None else ()
+            self._signals.run_ended.send(RunEnded(turn.owned.slug, turn.owned.run, ended.status, *why))
+        if word in (b"mine", b"over"):
+            self._exits.leave(turn.delivery, "ended", "end.acked")
+        else:
+            self._background.start(self._look_again(turn.delivery))
+
+    # -- another turn -----------------------------------------------------------------------------------------------
+
+    async def _try_again(self, turn: Turn, failed: TryAgain, attempt: int) -> None:
+        """Let the run wait until its code is called again."""
+        try:
+            parked = await turn.recorder.suspend_failed(failed, attempt)
+        except Exception:
+            self._exits.leave(turn.delivery, "lost")
+            raise
+        if parked.word == "mine":
+            slug, run, before = turn.owned.slug, turn.owned.run, turn.state.attempt
+            if self._signals.attempt_failed and attempt > before:
+                self._signals.attempt_failed.send(
+                    AttemptFailed(slug, run, "", before, failed.failure.told(), failed.delay_ms)
+                )
+            if self._signals.run_parked:
+                self._signals.run_parked.send(RunParked(slug, run, parked.due_in_ms))
+            self.expect(turn.function, parked.due_in_ms)
+        if parked.word == "cancel":
+            self._end(turn, Ended("cancelled", error=parked.cancel or Failure("cancelled", "")))
+        elif parked.word in ("mine", "over"):
+            self._exits.leave(turn.delivery, "parked", "end.acked")
+        else:
+            await self._look_again(turn.delivery)
+
+    async def _wait_for_deploy(self, turn: Turn, changed: CodeChanged) -> None:
+        """The function does not call what the run has begun: nothing new was done, and no attempt is used up."""
+        steps = ", ".join(changed.steps)
+        turn.recorder.notice("the code has changed under a run; it waits for a deploy", steps=steps)
+        failure = Failure(
+            "code_changed",
+            f"the function as it is now does not call {steps}, which this run has begun; it waits for a version "
+            "that does (docs/living-with-code-changes.md)",
+        )
+        await self._try_again(turn, TryAgain(failure, CHANGED_AGAIN_MS), turn.state.attempt)
+
+    async def _look_again(self, delivery: Delivery) -> None:
+        """A write was refused: is the entry still pending for us? Then it is handled as if it had just come."""
+        source = delivery.source
+        try:
+            still_ours = delivery.consumer == source.lease.consumer and await is_pending_for(
+                self._wire, source.stream, source.group, delivery.id, delivery.consumer
+            )
+        except Exception:
+            self._exits.leave(delivery, "lost")
+            raise
+        if still_ours:
+            delivery.owner = ""
+            source.handler.begin([delivery])
+        else:
+            self._exits.leave(delivery, "lost")
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+
+    def under_way(self) -> Iterable[asyncio.Future[Any]]:
+        """Return what is not recorded yet."""
+        return (*self._background.tasks, *self._ending)
+
+    def close(self) -> None:
+        """Record nothing more."""
+        self._background.cancel()

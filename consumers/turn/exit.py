@@ -1,0 +1,51 @@
+"""TurnExit: how a turn ended, as one value. `drive` returns it; the settlement records it and lets the entry go."""
+
+from typing import Literal
+
+import msgspec
+
+from stepstream.checkpoint.run.memo import Failure
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The run ends with this turn; that is still to be recorded. `output` is JSON, `error` stands in its place."""
+
+    status: Literal["completed", "failed", "cancelled"]
+    output: bytes = b"null"
+    error: Failure | None = None
+
+
+class TryAgain(msgspec.Struct, frozen=True):
+    """The code between steps failed and has attempts left; the next one is due in `delay_ms`. Still to be recorded."""
+
+    failure: Failure
+    delay_ms: int
+
+
+class Suspended(msgspec.Struct, frozen=True):
+    """The run waits without holding a worker, as is recorded; its next turn is due in `due_in_ms`."""
+
+    due_in_ms: int
+
+
+class CodeChanged(msgspec.Struct, frozen=True):
+    """The code does not call `steps`, which earlier turns have begun: the run waits for a deploy."""
+
+    steps: tuple[str, ...]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A fenced script refused a write. `over`: the run has ended or gone on; `lost`, `absent`: look who has it now."""
+
+    word: Literal["over", "lost", "absent"]
+
+
+class GivenBack(msgspec.Struct, frozen=True):
+    """The worker stops: any worker may have the entry at once."""
+
+
+class Abandoned(msgspec.Struct, frozen=True):
+    """The lease is lost, or Redis failed under the turn: the entry stays pending and is reclaimed."""
+
+
+TurnExit = Ended | TryAgain | Suspended | CodeChanged | Refused | GivenBack | Abandoned

@@ -1,0 +1,98 @@
+"""RunState: what one turn knows of its run. Nothing here asks Redis anything."""
+
+import asyncio
+import time
+
+from msgspec import Raw
+
+from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.checkpoint.run.start import StartReply
+from stepstream.consumers.turn.step_ids import StepIds
+
+
+class RunState:
+    """The steps of a run, finished and open, and how far the handler has come with calling them."""
+
+    __slots__ = (
+        "_clock_offset", "_fresh", "_silent", "_to_replay", "attempt", "has_open", "has_steps", "ids", "known", "memos",
+        "open", "over", "uncalled", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, started: StartReply) -> None:
+        self.attempt = started.attempt
+        """Which attempt of the code between steps this is; 0 again after each step that is recorded."""
+        self.memos = started.memos
+        self.open = started.open
+        self.known = max(memo.n for memo in started.memos.values()) if started.memos else 0
+        """The highest `n` of a memo that this turn knows of."""
+        self.uncalled: set[str] = {*started.memos, *started.open}
+        """Steps that earlier turns have begun and the handler has not called yet in this one."""
+        self.waiting: dict[str, asyncio.Future[Memo | None]] = {}
+        """What steps wait on that have no memo yet: resolved with it when it comes."""
+        self.ids = StepIds()
+        self.over = False
+        """The turn has ended: every step raises TurnOver, nothing is recorded any more."""
+        self.has_steps = self.has_open = started.resumed
+        """Whether the run may have a key of finished steps, and one of open steps, beside its own."""
+        self._clock_offset = started.now - time.monotonic() * 1_000
+        self._to_replay = len(started.memos)
+        self._fresh: set[str] = set()
+        self._silent = bool(started.memos or started.open)
+
+    # -- the clock --------------------------------------------------------------------------------------------------
+
+    def server_now(self) -> int:
+        """Return the server's clock, as far as this turn knows it, ms."""
+        return round(self._clock_offset + time.monotonic() * 1_000)
+
+    def set_clock(self, now_ms: int) -> None:
+        """Take the server's clock from a reply."""
+        self._clock_offset = now_ms - time.monotonic() * 1_000
+
+    # -- replaying --------------------------------------------------------------------------------------------------
+
+    def replaying(self) -> bool:
+        """Return whether the handler is where an earlier turn has been: its log lines were written then."""
+        return self._silent
+
+    def leave_replay(self) -> None:
+        """Something new begins: the handler's log lines are written from now on."""
+        self._silent = False
+
+    def replayed(self, step: str) -> None:
+        """The handler is given the memo of a step."""
+        self._to_replay -= 1
+        if step in self._fresh or (self._to_replay == 0 and all(one.given_up for one in self.open.values())):
+            self._silent = False
+
+    # -- memos that come while the turn lives -----------------------------------------------------------------------
+
+    def keep(self, step: str, kind: str, data: bytes | None, error: Failure | None, entry: str = "") -> Memo:
+        """Return a memo this turn has just recorded, known from now on like one that was loaded."""
+        memo = Memo(self.known, kind, data=Raw(data or b"null"), error=error, entry=entry)
+        self.memos[step] = memo
+        return memo
+
+    def keep_sleep(self, step: str, memo: Memo | None) -> None:
+        """Take a sleep that was recorded before the handler runs: it is replayed like one of an earlier turn."""
+        self.memos[step] = memo or Memo(self.known, "sleep")
+        self.open.pop(step, None)
+        self._fresh.add(step)
+        self._to_replay += 1
+
+    def resolve(self, memos: dict[str, Memo]) -> None:
+        """Take memos that were recorded elsewhere: the steps that wait for them go on, in the order of `n`."""
+        for step, memo in sorted(memos.items(), key=lambda item: item[1].n):
+            self.memos[step] = memo
+            self.known = max(self.known, memo.n)
+            waiting = self.waiting.get(step)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(memo)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Let go of the run's values. Code under load seldom lets the garbage collector run: they would stay long."""
+        self.memos.clear()
+        self.open.clear()
+        self.ids = StepIds()
