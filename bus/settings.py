@@ -15,7 +15,8 @@ from stepstream.bus.values.durations import milliseconds
 
 # Names that Kubernetes injects for a Service called `bus`: never ours.
 _INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
-
+# No braces, which would move all keys to one slot; nothing that SCAN or an ACL reads as a pattern.
+_PREFIX = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,62}[A-Za-z0-9])?")
 
 LEAST_KEEP_MS = 600_000
 """No run is forgotten within this long after its end."""
@@ -26,6 +27,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     """redis://, rediss:// (TLS) or unix://; bus/values/address.py knows its parameters."""
+    prefix: str = "bus"
+    """What every key begins with: installations that share a Redis have one each."""
     lease_ms: int = 10_000
     """How long what a silent worker has in hand stays its own. At least 500 ms."""
     drain_ms: int = 25_000
@@ -67,6 +70,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.log_level not in {"debug", "info", "warning", "error"}:
             raise ConfigError(f"BUS_LOG_LEVEL must be debug, info, warning or error, got {self.log_level!r}")
         address(self.redis_url)
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ConfigError(
+                f"BUS_PREFIX {self.prefix[:80]!r} is no prefix of keys: up to 64 ASCII letters, digits and . _ - : "
+                "of which the first and the last are letters or digits"
+            )
         name, _, passing = self.failpoint.partition(":")
         if self.failpoint and (name not in NAMES or not (passing or "1").isdecimal()):
             near = difflib.get_close_matches(name, NAMES, 1)
@@ -77,6 +85,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         secret = {"redis_url": address(self.redis_url).shown, "event_keys": f"{len(self.event_keys)} keys"}
         fields = (f"{name}={secret.get(name, getattr(self, name))!r}" for name in self.__struct_fields__)
         return f"Settings({', '.join(fields)})"
+
+    @property
+    def store(self) -> str:
+        """Where all is kept, for people: the server's address, and the pattern of the keys."""
+        return f"{address(self.redis_url).shown}, keys {self.prefix}:*"
 
     @property
     def renew_ms(self) -> int:
@@ -91,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 _VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_REDIS_URL": ("redis_url", str),
+    "BUS_PREFIX": ("prefix", str),
     "BUS_LEASE": ("lease_ms", float),
     "BUS_DRAIN": ("drain_ms", float),
     "BUS_STALL": ("stall_ms", float),

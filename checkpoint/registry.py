@@ -39,8 +39,8 @@ async def check_format(wire: Wire, patience: float | None = None) -> None:
     if found < FORMAT:
         raise ConfigError(
             f"this Redis holds format {found} of an older Stepstream, this one knows {FORMAT}: let the older one's "
-            "workers end their runs, then use another database (redis://…/1), or delete its keys: "
-            "redis-cli --scan --pattern 'bus:*' | xargs redis-cli UNLINK"
+            "workers end their runs, then use another database (redis://…/1) or BUS_PREFIX, or delete its keys: "
+            f"redis-cli --scan --pattern '{keys.pattern()}' | xargs redis-cli UNLINK"
         )
     if found > FORMAT:
         raise ConfigError(

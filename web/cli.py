@@ -14,7 +14,6 @@ from stepstream.bus import settings
 from stepstream.bus.loading import load
 from stepstream.bus.observe import log
 from stepstream.bus.settings import Settings
-from stepstream.bus.values.address import address
 from stepstream.web.app import create_app
 from stepstream.web.dev.command import WorkerChild, run
 from stepstream.web.dev.embedded import embedded
@@ -49,9 +48,7 @@ def serve(
     buses = [load(app) for app in apps or []]
     bound = check_address(host, port, exposed=expose)
     site = create_app(*buses, configured=configured, hosts=allow_host or ())
-    sys.stderr.write(
-        f"status page and API: {_url(host, port)}{root_path}  (Redis: {address(configured.redis_url).shown})\n"
-    )
+    sys.stderr.write(f"status page and API: {_url(host, port)}{root_path}  (Redis: {configured.store})\n")
     _tell_hosts(configured, allow_host, exposed=expose)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(server(site, configured, root_path), [bound], None))
@@ -94,7 +91,7 @@ def _dev(
     child = WorkerChild(apps, concurrency, environ) if apps else None
     sys.stderr.write(
         f"Stepstream dev\n  page     {_url(host, port)}\n  publish  curl {_url(host, port)}/e/dev -d "
-        f'\'{{"name": "hello", "data": {{}}}}\'\n  Redis    {address(configured.redis_url).shown}\n'
+        f'\'{{"name": "hello", "data": {{}}}}\'\n  Redis    {configured.store}\n'
         f"  stop     Ctrl-C\n"
     )
     _tell_hosts(configured, allow_host, exposed=exposed)

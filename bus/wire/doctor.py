@@ -76,6 +76,7 @@ async def examine(wire: Wire) -> list[Finding]:
         *(Finding(right.words, f"refused: {error}", "advice", f"without it {right.without}; {right.acl} gives it")
           for right, error in wire.rights.missing.items()),
         _access(wire.where),
+        Finding("keys", keys.pattern()),
     ]  # fmt: skip
 
 

@@ -3,13 +3,35 @@
 Names are percent-encoded, so a name can hold no `{`, `}` or `:` and never moves a key to another slot. Hash tags are
 the event's name and the function's slug: a script touches one tag, so a busy bus spreads over a cluster by itself
 (but run_arrive, which start stands in for).
+
+Every key begins with the prefix of the installation (BUS_PREFIX, here `bus`): two that share a Redis see nothing of
+each other. A process has one prefix, and scripts have none of their own: they get keys, or the beginning of keys.
 """
 
 import re
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
-PREFIX = "bus:"
+from stepstream.bus.errors import ConfigError
+
+_prefix = "bus"
+_is_fixed = False
+
+
+def use_prefix(prefix: str) -> None:
+    """Let all keys of this process begin with a prefix; ConfigError when they begin with another already."""
+    global _prefix, _is_fixed
+    if _is_fixed and prefix != _prefix:
+        raise ConfigError(
+            f"this process uses keys that begin with {_prefix!r}, and is told to use {prefix!r}: "
+            "BUS_PREFIX is one for a whole process"
+        )
+    _prefix, _is_fixed = prefix, True
+
+
+def pattern() -> str:
+    """Return the pattern of every key of this installation, for SCAN and ACLs."""
+    return f"{_prefix}:*"
 
 
 @lru_cache(maxsize=4_096)  # also of ids and names that strangers choose
@@ -19,32 +41,32 @@ def _coded(name: str) -> str:
 
 def meta() -> str:
     """hash · `format`: the store's format. Written by the first worker; a worker refuses another. Permanent."""
-    return "bus:meta"
+    return f"{_prefix}:meta"
 
 
 def functions() -> str:
     """hash · slug → its declaration as JSON. Written by workers at start. Permanent."""
-    return "bus:functions"
+    return f"{_prefix}:functions"
 
 
 def triggers() -> str:
     """hash · `<slug> <event name>` → when that trigger was first registered, ms: its group starts there. Permanent."""
-    return "bus:triggers"
+    return f"{_prefix}:triggers"
 
 
 def event_names() -> str:
     """zset · event name → when it was first published, ms. Written before the name's first event. Permanent."""
-    return "bus:event-names"
+    return f"{_prefix}:event-names"
 
 
 def workers() -> str:
     """zset · worker → end of its lease, server ms. Written by the lease thread; the dead are removed after an hour."""
-    return "bus:workers"
+    return f"{_prefix}:workers"
 
 
 def events(name: str) -> str:
     """stream · events of one name: id, name, data, ts, v. One consumer group per function. Written by producers."""
-    return f"bus:events:{{{_coded(name)}}}"
+    return f"{_prefix}:events:{{{_coded(name)}}}"
 
 
 def seen(name: str, event_id: str) -> str:
@@ -74,7 +96,7 @@ def waits_if(name: str) -> str:
 
 def waited() -> str:
     """zset · event name → the latest deadline of a wait for it, ms: which streams couriers read. Courier removes."""
-    return "bus:waits"
+    return f"{_prefix}:waits"
 
 
 def signal(name: str) -> str:
@@ -82,12 +104,12 @@ def signal(name: str) -> str:
 
     After a step's signal was heard: `|<run>|<mark>`, so that the sender's next try knows. Expires after an hour.
     """
-    return f"bus:signal:{{{_coded(name)}}}"
+    return f"{_prefix}:signal:{{{_coded(name)}}}"
 
 
 def limit(name: str) -> str:
     """zset · `<slug>|<run>|<turn>` → end of its lease, ms: who holds a place of `<name>=<key>`. Expires with them."""
-    return f"bus:limit:{{{_coded(name)}}}"
+    return f"{_prefix}:limit:{{{_coded(name)}}}"
 
 
 def limit_waiting(name: str) -> str:
@@ -97,7 +119,7 @@ def limit_waiting(name: str) -> str:
 
 def function(slug: str) -> str:
     """Return the prefix of all keys of one function: scripts take it as a key and build the others from it."""
-    return f"bus:fn:{{{_coded(slug)}}}:"
+    return f"{_prefix}:fn:{{{_coded(slug)}}}:"
 
 
 def function_workers(slug: str) -> str:
@@ -203,8 +225,8 @@ ALL = (
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""
 
-_TAGGED = re.compile(r"bus:(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTALL)
-_PLAIN = {make(): make.__name__ for make in (meta, functions, triggers, event_names, workers, waited)}
+_TAGGED = re.compile(r"(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTALL)
+_PLAIN = {make().partition(":")[2]: make.__name__ for make in (meta, functions, triggers, event_names, workers, waited)}
 _OF_EVENTS = {"": "events", "seen": "seen", "workers": "events_workers", "served": "events_served", "waits": "waits"}
 _OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {
     make.__name__: make.__name__ for make, stand_ins in ALL if stand_ins[:1] == ("F",)
@@ -213,9 +235,12 @@ _OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {
 
 def kind_of(key: str) -> tuple[str, str, str] | None:
     """Return the function that makes a key (its name), the tag's name and the rest; None for what is none of ours."""
-    if key in _PLAIN:
-        return _PLAIN[key], "", ""
-    tagged = _TAGGED.fullmatch(key)
+    if not key.startswith(f"{_prefix}:"):
+        return None
+    own = key[len(_prefix) + 1 :]
+    if own in _PLAIN:
+        return _PLAIN[own], "", ""
+    tagged = _TAGGED.fullmatch(own)
     if tagged is None:
         return None
     family, tag, suffix = tagged[1], unquote(tagged[2]), tagged[3]

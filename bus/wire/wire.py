@@ -13,6 +13,7 @@ from stepstream.bus.wire.connection.pipeline import Argument, Pipe, Reply, retri
 from stepstream.bus.wire.connection.retry import Pace, patiently
 from stepstream.bus.wire.connection.rights import Right, Rights
 from stepstream.bus.wire.connection.trouble import Notice, Trouble, silent
+from stepstream.bus.wire.keys import use_prefix
 from stepstream.bus.wire.scripts import all_scripts
 
 
@@ -24,6 +25,7 @@ class Wire:
     """
 
     def __init__(self, settings: Settings, name: str = "bus", notice: Notice = silent) -> None:
+        use_prefix(settings.prefix)
         self.settings = settings
         self.rights = Rights(notice)
         self.where = address(settings.redis_url)

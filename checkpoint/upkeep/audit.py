@@ -83,7 +83,7 @@ async def mend(wire: Wire, fault: Fault) -> bool:
 async def _pages(wire: Wire) -> AsyncGenerator[list[str]]:
     cursor: Any = 0
     while True:
-        cursor, found = await wire.load("SCAN", cursor, "MATCH", f"{keys.PREFIX}*", "COUNT", _PAGE)
+        cursor, found = await wire.load("SCAN", cursor, "MATCH", keys.pattern(), "COUNT", _PAGE)
         for start in range(0, len(found), _PAGE):
             yield [codec.text(key) for key in found[start : start + _PAGE]]
         if int(cursor) == 0:

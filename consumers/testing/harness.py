@@ -22,7 +22,7 @@ from stepstream.bus.errors import BusError, ConfigError
 from stepstream.bus.event import Event, EventData, NewEvent
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Noticed, Signals
-from stepstream.bus.settings import Settings
+from stepstream.bus.settings import Settings, read
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import milliseconds, moment_ms
@@ -79,7 +79,8 @@ class Harness:
         """Start the server, where none is given, and the worker."""
         async with contextlib.AsyncExitStack() as stack:
             url = self._url or stack.enter_context(scratch())
-            settings = Settings(redis_url=url, drain_ms=2_000)
+            # The environment's prefix: the site or a publisher of the same process may have read it.
+            settings = Settings(redis_url=url, drain_ms=2_000, prefix=read()[0].prefix)
             self._wire = Wire(settings, "harness")
             stack.push_async_callback(self._wire.close)
             await self._make_empty()
