@@ -1,4 +1,4 @@
-"""`bus COMMAND`: finds the commands each folder announces in pyproject.toml, and imports the one that is asked for."""
+"""`bus COMMAND`: finds the commands each folder announces in pyproject.toml, and imports only the one called."""
 
 import importlib.metadata
 import sys
@@ -37,7 +37,7 @@ def _group() -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line and exit code 1, never a traceback."""
+    """Run a command. A BusError becomes one line on standard error and exit code 1, without a traceback."""
     try:
         configured, warnings = settings.read()
         for warning in warnings:

@@ -1,8 +1,8 @@
-"""Cron: when a schedule is due, in its time zone. The only room that imports croniter.
+"""Cron: when a schedule is due, in its time zone. The only module that imports croniter.
 
-Where local clocks change, the rule is that of Vixie and ISC cron. A schedule whose minute or hour begins with `*`
-follows the clock on the wall: it is due in both of two repeated hours, and not for times in a gap. Any other names
-times of the day: those in a gap are due once, right after it; those in a repeated hour only the first time.
+Where local clocks change, the rule is that of Vixie and ISC cron. A schedule whose minute or hour field begins with `*`
+follows wall-clock time: it is due in both passes of a repeated hour, and skips times in a gap. Any other schedule names
+times of day: a time in a gap is due once, right after the gap; a time in a repeated hour is due only the first time.
 """
 
 from bisect import bisect_left
@@ -20,8 +20,8 @@ MAX_LATE_MS = 3_600_000
 class Cron(msgspec.Struct, frozen=True):
     """Start on a schedule: five fields (minute hour day month weekday) in a time zone.
 
-    A tick that a worker sees late, by less than half the period and at most an hour, still runs; of several missed ones
-    only the latest. `catch_up=True` lifts that bound.
+    A tick that is noticed late still runs if it is late by less than half the period and at most an hour. Of several
+    missed ticks only the latest runs. `catch_up=True` removes the bound.
     """
 
     expression: str
@@ -30,11 +30,11 @@ class Cron(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """How pages, keys and tables show it."""
+        """The schedule as pages, keys and tables show it."""
         return f"cron {self.expression}" + (f" {self.tz}" if self.tz != "UTC" else "")
 
     def check(self, where: str) -> None:
-        """Refuse a schedule that makes no sense; ConfigError names `where` it was declared."""
+        """Raise ConfigError, naming `where` it was declared, for a schedule that is invalid or never due."""
         if len(self.expression.split()) != 5:
             raise ConfigError(
                 f"{where}: cron {self.expression!r} has not five fields: minute hour day-of-month month weekday"
@@ -67,16 +67,16 @@ class Cron(msgspec.Struct, frozen=True):
         return self.next_after(first) - first
 
     def grace(self, tick: int) -> float:
-        """Return how late a tick still runs, ms."""
+        """Return how late a tick may be noticed and still run, ms."""
         if self.catch_up:
             return float("inf")
         return min(MAX_LATE_MS, (self.next_after(tick) - tick) / 2)
 
     def _tick(self, ms: int, *, forward: bool) -> int:
-        """Return the nearest moment after `ms`, or the nearest before or at it.
+        """Return the first tick after `ms`, or the last one at or before it.
 
-        croniter knows times of the day, without a zone. In the first of two repeated hours, times that are behind on
-        the wall are still to come; in the second, times that are ahead have been.
+        croniter works with wall-clock times and knows no zone. In the first pass of a repeated hour, earlier wall-clock
+        times are still to come; in the second pass, later ones have already been. So both passes are searched.
         """
         zone = ZoneInfo(self.tz)
         moment = datetime.fromtimestamp(ms / 1_000, zone)
@@ -87,8 +87,8 @@ class Cron(msgspec.Struct, frozen=True):
             start, end = sorted([ms // 1_000, ms // 1_000 + (1 if forward else -1) * int(repeated.total_seconds())])
             begins = datetime.fromtimestamp(_change(zone, start, end), zone).replace(tzinfo=None)
             starts.append(begins - timedelta(minutes=1) if forward else begins + repeated)
-        found = [self._search(start, zone, ms, forward=forward) for start in starts]
-        return min(found) if forward else max(found)
+        ticks = [self._search(start, zone, ms, forward=forward) for start in starts]
+        return min(ticks) if forward else max(ticks)
 
     def _search(self, start: datetime, zone: ZoneInfo, ms: int, *, forward: bool) -> int:
         times = croniter(self.expression, start.replace(tzinfo=UTC))
@@ -99,7 +99,7 @@ class Cron(msgspec.Struct, frozen=True):
                 return min(due) if forward else max(due)
 
     def _moments(self, wall: datetime, zone: ZoneInfo) -> list[int]:
-        """Return when a time on the wall is due, Unix ms: once, or in both of two repeated hours, or not in a gap."""
+        """Return when a wall-clock time is due, Unix ms: once, twice in a repeated hour, or never in a gap."""
         first, second = (_unix(wall) - _offset(wall, zone, fold).total_seconds() for fold in (0, 1))
         if first > second:  # in a gap
             due = [] if self._follows_the_wall else [_change(zone, int(second), int(first))]
@@ -117,15 +117,15 @@ def _unix(wall: datetime) -> float:
 
 
 def _offset(wall: datetime, zone: ZoneInfo, fold: int = 0) -> timedelta:
-    """Return a zone's distance from UTC at a time on its wall; by `fold`, before or after a change around it."""
+    """Return a zone's UTC offset at a wall-clock time; `fold` chooses the offset before or after a clock change."""
     return wall.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta(0)
 
 
 def _change(zone: ZoneInfo, before: int, after: int) -> int:
-    """Return the moment between two at which a zone's clocks change, Unix s."""
+    """Return the moment between `before` and `after` at which a zone's clocks change, Unix seconds."""
 
     def offset(moment: int) -> timedelta | None:
         return datetime.fromtimestamp(moment, zone).utcoffset()
 
-    there = offset(after)
-    return before + bisect_left(range(before, after), True, key=lambda moment: offset(moment) == there)
+    changed = offset(after)
+    return before + bisect_left(range(before, after), True, key=lambda moment: offset(moment) == changed)

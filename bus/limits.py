@@ -43,10 +43,10 @@ def _expression(text: str | None, where: str, kinds: tuple[type[Any], ...]) -> N
 
 
 class Concurrency(msgspec.Struct, frozen=True):
-    """At most `limit` runs at a time, for each value of `key`; the others wait in line, nobody behind another's.
+    """At most `limit` runs at a time for each value of `key`. The others wait in a backlog of their own key.
 
-    A run holds its place while it is in a turn: one that sleeps or waits holds none. `shared` is a name: functions of
-    any bus that give the same name (and value of `key`) share one limit.
+    A run holds its place only while it runs: a run that sleeps or waits holds none. `shared` is a name: all functions,
+    of any bus, that give the same name (and value of `key`) share one limit.
     """
 
     limit: int
@@ -54,7 +54,7 @@ class Concurrency(msgspec.Struct, frozen=True):
     shared: str | None = None
 
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
-        """Refuse what makes no sense."""
+        """Raise ConfigError for an invalid declaration."""
         _whole(self.limit, "concurrency limit", where, 1)
         _expression(self.key, f"{where}, concurrency key", kinds)
         if self.shared is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", self.shared):
@@ -64,9 +64,9 @@ class Concurrency(msgspec.Struct, frozen=True):
 
 
 class Throttle(msgspec.Struct, frozen=True):
-    """Start at most `limit` runs in a `period` (1 s or longer) for each value of `key`, evenly; the others wait.
+    """Start at most `limit` runs per `period` (1 s or longer) for each value of `key`, evenly spaced; the others wait.
 
-    After a pause `limit + burst` may start at once (GCRA).
+    After a pause, `limit + burst` runs may start at once (GCRA).
     """
 
     limit: int
@@ -75,7 +75,7 @@ class Throttle(msgspec.Struct, frozen=True):
     key: str | None = None
 
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
-        """Refuse what makes no sense."""
+        """Raise ConfigError for an invalid declaration."""
         _whole(self.limit, "throttle limit", where, 1)
         _whole(self.burst, "throttle burst", where, 0)
         _period(self.period, "throttle period", where, 1, 366 * DAY_S)
@@ -83,20 +83,20 @@ class Throttle(msgspec.Struct, frozen=True):
 
     @property
     def gap_ms(self) -> float:
-        """How long between two starts."""
+        """The time between two starts, ms."""
         return milliseconds(self.period) / self.limit
 
     @property
     def more(self) -> int:
-        """How many more may start at once after a pause."""
+        """How many runs beyond the first may start at once after a pause."""
         return self.limit + self.burst - 1
 
 
 class RateLimit(msgspec.Struct, frozen=True):
-    """Drop events above `limit` in a `period` (1 s to 24 h) for each value of `key`.
+    """Drop events above `limit` per `period` (1 s to 24 h) for each value of `key`.
 
-    Evenly (GCRA): after a pause 1 + a tenth of `limit` pass at once, then one every period / limit. A key that is false
-    is not limited. What was dropped is listed as `skipped` for a day.
+    Events pass evenly (GCRA): after a pause, 1 + a tenth of `limit` pass at once, then one every period / limit. Where
+    the key is `false` there is no limit. Dropped events are listed as `skipped` for a day.
     """
 
     limit: int
@@ -104,31 +104,31 @@ class RateLimit(msgspec.Struct, frozen=True):
     key: str | None = None
 
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
-        """Refuse what makes no sense."""
+        """Raise ConfigError for an invalid declaration."""
         _whole(self.limit, "rate limit", where, 1)
         _period(self.period, "rate limit period", where, 1, DAY_S)
         _expression(self.key, f"{where}, rate limit key", kinds)
 
     @property
     def gap_ms(self) -> float:
-        """How long between two events."""
+        """The time between two events, ms."""
         return milliseconds(self.period) / self.limit
 
     @property
     def more(self) -> int:
-        """How many more pass at once after a pause."""
+        """How many events beyond the first pass at once after a pause."""
         return self.limit // 10
 
 
 class Debounce(msgspec.Struct, frozen=True):
-    """Run once, with the last event, when none has come for `period` (1 s to 7 d), or `timeout` after the first."""
+    """Run once, for the last event, when no event has come for `period` (1 s to 7 d), or `timeout` after the first."""
 
     period: Duration
     timeout: Duration | None = None
     key: str | None = None
 
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
-        """Refuse what makes no sense."""
+        """Raise ConfigError for an invalid declaration."""
         _period(self.period, "debounce period", where, 1, 7 * DAY_S)
         if self.timeout is not None:
             _period(self.timeout, "debounce timeout", where, 1, 366 * DAY_S)
@@ -136,9 +136,9 @@ class Debounce(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Run once for up to `size` events (2 or more; 10 MiB), or for those that came within `timeout` of the first.
+    """Run once for `size` events (2 or more, at most 10 MiB), or for those that came within `timeout` of the first.
 
-    `ctx.events` are all of them. An event for which `if_` is not true runs alone, at once.
+    `ctx.events` has all of them. An event for which `if_` is not true runs alone and at once.
     """
 
     size: int
@@ -147,7 +147,7 @@ class Batch(msgspec.Struct, frozen=True):
     if_: str | None = None
 
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
-        """Refuse what makes no sense."""
+        """Raise ConfigError for an invalid declaration."""
         _whole(self.size, "batch size", where, 2)
         _period(self.timeout, "batch timeout", where, 1, 7 * DAY_S)
         _expression(self.key, f"{where}, batch key", kinds)
@@ -155,23 +155,23 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Singleton(msgspec.Struct, frozen=True):
-    """One run at a time for each value of `key`, from its event to its end: a newer is skipped, or cancels the older.
+    """One run at a time for each value of `key`, from its event to its end.
 
-    A key that is false is no singleton.
+    A newer event is skipped, or cancels the older run (`mode`). Where the key is `false` the rule does not apply.
     """
 
     mode: Literal["skip", "cancel"]
     key: str | None = None
 
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
-        """Refuse what makes no sense."""
+        """Raise ConfigError for an invalid declaration."""
         if self.mode not in ("skip", "cancel"):
             raise ConfigError(f"{where}: singleton mode must be skip or cancel, got {self.mode!r}")
         _expression(self.key, f"{where}, singleton key", kinds)
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """All limits of one function. `priority` is CEL: seconds, ±12 h, that a run goes before its time in line."""
+    """All limits of one function. `priority` is CEL: by how many seconds (±12 h) a run goes before its turn."""
 
     concurrency: tuple[Concurrency, ...] = ()
     throttle: Throttle | None = None
@@ -183,20 +183,20 @@ class Flow(msgspec.Struct, frozen=True):
 
     @property
     def is_regulated(self) -> bool:
-        """Whether runs pass the intake before they may start."""
+        """Whether events of the function go through the intake before their runs may start."""
         return self != _UNREGULATED
 
     def rule_of(self, hold: str) -> Concurrency | None:
-        """Return the concurrency rule that a run's hold (`c0:<value>`) is of.
+        """Return the concurrency rule of a run's limit key (`c0:<value>`).
 
-        None for other holds, and for a rule that a deploy has dropped since the run was admitted.
+        None for keys of other limits, and for a rule that a deploy has removed since the run was admitted.
         """
         kind, _, _ = hold.partition(":")
         number = int(kind[1:]) if kind[:1] == "c" and kind[1:].isdecimal() else len(self.concurrency)
         return self.concurrency[number] if number < len(self.concurrency) else None
 
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
-        """Refuse what makes no sense, alone or together."""
+        """Raise ConfigError for a limit that is invalid by itself or together with another."""
         if len(self.concurrency) > 2:
             raise ConfigError(f"{where} has {len(self.concurrency)} concurrency limits; give at most two")
         for rule in (*self.concurrency, self.throttle, self.rate_limit, self.debounce, self.batch, self.singleton):
@@ -216,24 +216,24 @@ class Flow(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """How pages and tables show it."""
-        found = [
-            f"{one.limit} at a time{_per(one.key)}{f', shared as {one.shared}' if one.shared else ''}"
-            for one in self.concurrency
+        """The limits as pages and tables show them, one text each."""
+        words = [
+            f"{rule.limit} at a time{_per(rule.key)}{f', shared as {rule.shared}' if rule.shared else ''}"
+            for rule in self.concurrency
         ]
         if self.throttle:
-            found.append(f"{self.throttle.limit} starts in {self.throttle.period}{_per(self.throttle.key)}")
+            words.append(f"{self.throttle.limit} starts in {self.throttle.period}{_per(self.throttle.key)}")
         if self.rate_limit:
-            found.append(f"at most {self.rate_limit.limit} in {self.rate_limit.period}{_per(self.rate_limit.key)}")
+            words.append(f"at most {self.rate_limit.limit} in {self.rate_limit.period}{_per(self.rate_limit.key)}")
         if self.debounce:
-            found.append(f"after {self.debounce.period} of quiet{_per(self.debounce.key)}")
+            words.append(f"after {self.debounce.period} of quiet{_per(self.debounce.key)}")
         if self.batch:
-            found.append(f"batches of {self.batch.size}, within {self.batch.timeout}{_per(self.batch.key)}")
+            words.append(f"batches of {self.batch.size}, within {self.batch.timeout}{_per(self.batch.key)}")
         if self.singleton:
-            found.append(f"one at a time ({self.singleton.mode}){_per(self.singleton.key)}")
+            words.append(f"one at a time ({self.singleton.mode}){_per(self.singleton.key)}")
         if self.priority:
-            found.append(f"priority {self.priority}")
-        return tuple(found)
+            words.append(f"priority {self.priority}")
+        return tuple(words)
 
 
 _UNREGULATED = Flow()
@@ -252,7 +252,7 @@ def checked_flow(
     kinds: tuple[type[Any], ...],
     others: dict[str, Any],
 ) -> Flow:
-    """Return the limits of a function, checked. `idempotency` is a rate limit of one in 24 h, and stands for it."""
+    """Return the limits of a function, checked. `idempotency` becomes a rate limit of one in 24 h."""
     if isinstance(concurrency, int):
         concurrency = Concurrency(concurrency)
     several = concurrency if isinstance(concurrency, list) else [] if concurrency is None else [concurrency]
@@ -264,9 +264,9 @@ def checked_flow(
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """How long a run may take: `start` from its event to its first code, `finish` from there to its end.
+    """How long a run may take: `start` from its event to its first line of code, `finish` from there to its end.
 
-    A run that takes longer is cancelled; its async bodies stop at once, what a thread still does is dropped.
+    A run that takes longer is cancelled: its async bodies stop at once, the result of a body in a thread is dropped.
     """
 
     start: Duration | None = None
@@ -274,26 +274,26 @@ class Timeouts(msgspec.Struct, frozen=True):
 
     @property
     def start_ms(self) -> int:
-        """`start` in ms; 0 when it is not bounded."""
+        """`start` in ms; 0 for no bound."""
         return 0 if self.start is None else milliseconds(self.start, "timeouts start")
 
     @property
     def finish_ms(self) -> int:
-        """`finish` in ms; 0 when it is not bounded."""
+        """`finish` in ms; 0 for no bound."""
         return 0 if self.finish is None else milliseconds(self.finish, "timeouts finish")
 
     def check(self, where: str) -> None:
-        """Refuse bounds that are none."""
+        """Raise ConfigError for a bound of no length."""
         for name, value, ms in (("start", self.start, self.start_ms), ("finish", self.finish, self.finish_ms)):
             if value is not None and ms < 1:
-                raise ConfigError(f"{where}: timeouts {name} must be longer than nothing, got {value!r}")
+                raise ConfigError(f"{where}: timeouts {name} must be at least 1 ms, got {value!r}")
 
 
 class CancelOn(msgspec.Struct, frozen=True):
-    """Cancel a run when an event comes that belongs to it, within `timeout` of its own (default and at most 366 days).
+    """Cancel a run when a matching event comes within `timeout` of the run's own event (default and maximum 366 days).
 
-    `match="data.orderId"`: the event has there what the run's own event has. `if_`: CEL over `event`, the run's own,
-    and `async`, the one that comes. Neither: any event of that name cancels every run.
+    `match="data.orderId"`: both events have the same value there. `if_`: a CEL expression over `event`, the run's own,
+    and `async`, the incoming one. With neither, any event of that name cancels every run.
     """
 
     event: str | type[EventData]
@@ -308,38 +308,38 @@ class CancelOn(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """How pages and tables show it."""
+        """The rule as pages and tables show it."""
         more = f" with the same {self.match}" if self.match else f" if {self.if_}" if self.if_ else ""
         return f"{self.name}{more}"
 
     @property
     def timeout_ms(self) -> int:
-        """How long after a run's start it counts, ms."""
+        """How long after the run's own event the rule applies, ms."""
         return milliseconds(self.timeout, "cancel_on timeout")
 
     def check(self, where: str, kinds: tuple[type[Any], ...]) -> None:
-        """Refuse what makes no sense; `kinds` are the payload types of the function's triggers."""
+        """Raise ConfigError for an invalid declaration; `kinds` are the payload types of the function's triggers."""
         here = f"{where}, cancel_on {self.name!r}"
         try:
             check_name(self.name)
         except EventInvalid as error:
             raise ConfigError(f"{here}: the name {error.reason}") from None
         if self.name.endswith("*"):
-            raise ConfigError(f"{here}: a wildcard cannot cancel; name each event")
+            raise ConfigError(f"{here}: cancel_on takes no wildcard; name each event")
         if self.match is not None and self.if_ is not None:
             raise ConfigError(f"{here}: has match and if_; give one of them")
         if self.match is not None and not PATH.fullmatch(self.match):
-            raise ConfigError(f"{here}: match {self.match!r} is no path; write for example match='data.orderId'")
+            raise ConfigError(f"{here}: match {self.match!r} is not a path; write for example match='data.orderId'")
         if self.timeout_ms < 1:
-            raise ConfigError(f"{here}: timeout must be longer than nothing, got {self.timeout!r}")
-        came = self.event if isinstance(self.event, type) else None
+            raise ConfigError(f"{here}: timeout must be at least 1 ms, got {self.timeout!r}")
+        incoming = self.event if isinstance(self.event, type) else None
         text = self.if_ or (f"event.{self.match} == async.{self.match}" if self.match else None)
         if text is not None:
             expression = Expression(text, here, of_two=True)
             for kind in kinds:
                 expression.check(kind)
-            if came is not None:
-                expression.check(came, "async")
+            if incoming is not None:
+                expression.check(incoming, "async")
 
 
 CancelDeclared = CancelOn | str | type[EventData]
@@ -348,11 +348,11 @@ CancelDeclared = CancelOn | str | type[EventData]
 def checked_cancel_on(
     declared: CancelDeclared | list[CancelDeclared] | None, where: str, kinds: tuple[type[Any], ...]
 ) -> tuple[CancelOn, ...]:
-    """Return the cancel_on of a function, checked: one, or a list of at most five."""
+    """Return the cancel_on rules of a function, checked: one, or a list of at most five."""
     several = declared if isinstance(declared, list) else [declared] if declared is not None else []
-    found = tuple(one if isinstance(one, CancelOn) else CancelOn(one) for one in several)
-    if len(found) > MAX_CANCEL_ON:
-        raise ConfigError(f"{where} has {len(found)} cancel_on; give at most {MAX_CANCEL_ON}")
-    for one in found:
-        one.check(where, kinds)
-    return found
+    rules = tuple(rule if isinstance(rule, CancelOn) else CancelOn(rule) for rule in several)
+    if len(rules) > MAX_CANCEL_ON:
+        raise ConfigError(f"{where} has {len(rules)} cancel_on; give at most {MAX_CANCEL_ON}")
+    for rule in rules:
+        rule.check(where, kinds)
+    return rules

@@ -1,4 +1,4 @@
-"""Loading an application: APP is `module:attribute`, as for uvicorn, found from the working directory."""
+"""Load an application: APP is `module:attribute`, as for uvicorn; modules are looked up from the working directory."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ from stepstream.bus.errors import ConfigError
 
 
 def load(app: str) -> Bus:
-    """Return the Bus that APP names; ConfigError when it cannot be had, with the reason."""
+    """Return the Bus that APP names; ConfigError, with the reason, when it cannot be loaded."""
     module_name, _, attribute = app.partition(":")
     if not module_name or not attribute:
         raise ConfigError(f"{app!r} is not module:attribute; write for example shop.functions:app")
@@ -21,11 +21,13 @@ def load(app: str) -> Bus:
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise
-        raise ConfigError(f"no module {module_name!r} from {here}; APP is module:attribute") from None
-    found = getattr(module, attribute, None)
-    if not isinstance(found, Bus):
-        what = "has no such attribute" if found is None else f"is a {type(found).__name__}, not a Bus"
+        raise ConfigError(
+            f"there is no module {module_name!r} in {here} or installed; write APP as module:attribute"
+        ) from None
+    bus = getattr(module, attribute, None)
+    if not isinstance(bus, Bus):
+        what = "has no such attribute" if bus is None else f"is a {type(bus).__name__}, not a Bus"
         names = [name for name, value in vars(module).items() if isinstance(value, Bus)]
         hint = f"; did you mean {module_name}:{names[0]}?" if names else ""
         raise ConfigError(f"{app!r} {what}{hint}")
-    return found
+    return bus

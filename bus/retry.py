@@ -20,14 +20,14 @@ _SHORTEST_MS, _LONGEST_MS = 1_000, 86_400_000
 
 
 class Exponential(msgspec.Struct, frozen=True):
-    """A backoff that grows: `first`, then times `factor`, never over `max`."""
+    """A growing backoff: `first`, then `factor` times the wait before, at most `max`."""
 
     first: float | str | timedelta = "1s"
     factor: float = 2.0
     max: float | str | timedelta = "1h"
 
     def __post_init__(self) -> None:
-        """Refuse what is no growing wait."""
+        """Refuse a backoff that shrinks, or whose first wait is longer than its longest."""
         if self.factor < 1:
             raise ConfigError(f"backoff factor must be at least 1, got {self.factor}")
         if milliseconds(self.first, "backoff first") > milliseconds(self.max, "backoff max"):
@@ -35,17 +35,17 @@ class Exponential(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """How often a step, or the code between steps, is tried again: attempts = `retries` + 1.
+    """How often a step, or the code between steps, is retried: attempts = `retries` + 1.
 
-    `backoff` is seconds, a list of durations (the last repeats), or Exponential; None: 15 s growing to 2 h, with up to
-    30 s of jitter.
+    `backoff` is seconds, a list of durations (the last one repeats), or Exponential. None means 15 s growing to 2 h,
+    plus up to 30 s of jitter.
     """
 
     retries: int = 4
     backoff: float | Sequence[float | str | timedelta] | Exponential | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a count outside 0 … 20 and a backoff that is no wait."""
+        """Refuse a count outside 0 … 20, and a backoff that is not a duration."""
         if isinstance(self.retries, bool) or not 0 <= self.retries <= MAX_RETRIES:
             raise ConfigError(f"retries must be between 0 and {MAX_RETRIES}, got {self.retries!r}")
         if isinstance(self.backoff, str):
@@ -67,14 +67,14 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 def of(value: "int | Retry | None", default: Retry) -> Retry:
-    """Return the policy of a `retries=` argument: a count keeps the default's backoff."""
+    """Return the policy of a `retries=` argument. A bare count keeps the default's backoff."""
     if value is None:
         return default
     return value if isinstance(value, Retry) else Retry(value, default.backoff)
 
 
 def asked_delay_ms(error: RetryAfter) -> int:
-    """Return the wait a RetryAfter asks for, kept between 1 s and 24 h."""
+    """Return the wait that a RetryAfter asks for, limited to 1 s … 24 h."""
     when = error.when
     delay = moment_ms(when, "RetryAfter") - now_ms() if isinstance(when, datetime) else milliseconds(when, "RetryAfter")
     return max(_SHORTEST_MS, min(delay, _LONGEST_MS))

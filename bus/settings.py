@@ -1,4 +1,4 @@
-"""Settings: `BUS_…` from the environment, read once, checked whole; the only reader of os.environ."""
+"""Settings: the `BUS_…` variables of the environment, read once and checked together. Nothing else reads os.environ."""
 
 import difflib
 import os
@@ -30,38 +30,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "bus"
     """What every key begins with: installations that share a Redis have one each."""
     lease_ms: int = 10_000
-    """How long what a silent worker has in hand stays its own. At least 500 ms."""
+    """How long the pending entries of a silent worker stay its own. At least 500 ms."""
     drain_ms: int = 25_000
-    """How long a worker that was told to stop goes on with what it has in hand."""
+    """How long a worker that was told to stop may finish what it has in hand."""
     stall_ms: int = 600_000
-    """How long the event loop may stand still before the lease is let go."""
+    """How long the event loop may be blocked before the leases are no longer renewed."""
     timeout_ms: int = 5_000
-    """How long a command may go without an answer."""
+    """How long a command may go without a reply."""
     keep_ms: int = 7 * 86_400_000
     """How long an ended run is kept."""
     keep_runs: int = 100_000
-    """How many ended runs of a function are kept: of failed ones, and of the others."""
+    """How many ended runs are kept per function: so many failed ones, and so many others."""
     keep_events_ms: int = 3 * 86_400_000
-    """How long events are kept, unless a function has not done with them."""
+    """How long events are kept, if every function has finished with them by then."""
     dedupe_ms: int = 86_400_000
     """How long a caller's event id is remembered."""
     event_keys: tuple[str, ...] = ()
     """Keys that POST /e/{key} accepts; empty: any key."""
     allow_hosts: tuple[str, ...] = ()
-    """Names the site answers to, beside localhost and the address it is asked at."""
+    """Host names the site answers to, besides localhost and the address a request came in at."""
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
     failpoint: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, naming the variable."""
+        """Raise ConfigError, naming the variable, for a value that cannot work."""
         if self.lease_ms < 500:
             raise ConfigError(f"BUS_LEASE must be at least 0.5 s, got {self.lease_ms} ms")
         if self.keep_ms < LEAST_KEEP_MS:
             raise ConfigError(
                 f"BUS_KEEP must be at least 10 min, got {self.keep_ms} ms: "
-                "for so long the entry of an ended run may be delivered again"
+                "within that time the entry of an ended run may be delivered again"
             )
         if self.timeout_ms < 100:
             raise ConfigError(f"BUS_TIMEOUT must be at least 0.1 s, got {self.timeout_ms} ms")
@@ -81,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"BUS_FAILPOINT {self.failpoint!r} is not a failpoint{_hint(near)}")
 
     def __repr__(self) -> str:
-        """Show the settings without what is secret: a password, and the keys of POST /e/{key}."""
+        """Show the settings without the secrets: passwords, and the keys of POST /e/{key}."""
         secret = {"redis_url": address(self.redis_url).shown, "event_keys": f"{len(self.event_keys)} keys"}
         fields = (f"{name}={secret.get(name, getattr(self, name))!r}" for name in self.__struct_fields__)
         return f"Settings({', '.join(fields)})"
@@ -98,7 +98,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sweep_ms(self) -> int:
-        """How often dead workers are looked for: a quarter of the lease, at most once a second."""
+        """How often expired consumers are looked for: every quarter of a lease, at most once a second."""
         return min(1_000, self.lease_ms // 4)
 
 
@@ -142,9 +142,9 @@ def _value(variable: str, text: str, kind: type) -> Any:
 
 
 def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> tuple[Settings, list[str]]:
-    """Return the settings of an environment (the process's own by default) and warnings about unknown names.
+    """Return the settings of an environment (the process's own by default), and warnings about unknown names.
 
-    Durations are seconds or "1m30s". With `strict`, an unknown BUS_… name is a ConfigError.
+    Durations are seconds or text like "1m30s". With `strict`, an unknown BUS_… name is a ConfigError.
     """
     source = os.environ if environ is None else environ
     known: dict[str, Any] = {}

@@ -1,1 +1,1 @@
-"""What goes out of the engine: signals, and the logs made of them."""
+"""What the engine tells the outside: signals, and the log lines made of them."""

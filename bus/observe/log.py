@@ -1,4 +1,4 @@
-"""Logs: structlog set up once a process, and signals turned into lines."""
+"""Logs: set structlog up once per process, and turn signals into lines."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ from stepstream.bus.values.durations import in_words
 
 
 def configure(settings: Settings) -> None:
-    """Set structlog up: JSON lines, or text on a terminal; standard error, so that tables stay clean."""
+    """Set structlog up: JSON lines, or text on a terminal; on standard error, so that printed tables stay clean."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     render: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -34,7 +34,7 @@ def configure(settings: Settings) -> None:
 
 
 def listen(signals: Signals, *, debug: bool = False) -> None:
-    """Write a line for what people look for: failures, retries; with `debug` parks and every end too."""
+    """Write a line for failures, retries and notices; with `debug` also for every run that suspends or ends."""
     log = structlog.get_logger("worker")
 
     def attempt_failed(signal: AttemptFailed) -> None:

@@ -1,4 +1,4 @@
-"""Signals: what happened in a worker. Unheard, a signal costs one truth test at the place that would send it."""
+"""Signals: what happened in a worker. Without a listener a signal costs one truth test where it would be sent."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -10,7 +10,7 @@ S = TypeVar("S")
 
 
 class RunStarted(msgspec.Struct, frozen=True):
-    """A turn of a run begins here; `redelivered` when memos were loaded in the same turn."""
+    """A turn of a run begins in this worker."""
 
     function: str
     run: str
@@ -46,7 +46,7 @@ class RunParked(msgspec.Struct, frozen=True):
 
 
 class RunEnded(msgspec.Struct, frozen=True):
-    """A run's end was recorded by this worker. After a lost reply nobody tells of it."""
+    """This worker recorded a run's end. It is not sent when the reply that said so was lost."""
 
     function: str
     run: str
@@ -55,14 +55,14 @@ class RunEnded(msgspec.Struct, frozen=True):
 
 
 class Noticed(msgspec.Struct, frozen=True):
-    """Something an operator or author should know: `event` in words, and its fields."""
+    """Something an operator or author should know: `event` says what in words, `fields` give the values."""
 
     event: str
     fields: dict[str, Any]
 
 
 class Signal(Generic[S]):
-    """One kind of signal and who listens."""
+    """One kind of signal and its listeners."""
 
     __slots__ = ("_listeners",)
 
@@ -77,7 +77,7 @@ class Signal(Generic[S]):
         self._listeners.append(listener)
 
     def send(self, signal: S) -> None:
-        """Tell every listener; one that fails is dropped and told of."""
+        """Call every listener; one that raises is dropped, with a log line."""
         for listener in tuple(self._listeners):
             try:
                 listener(signal)

@@ -1,4 +1,4 @@
-"""The process: what it may open, and where a test may end it.
+"""The process: how many files it may open, and where a test may end it.
 
 May touch: nothing of ours.
 """

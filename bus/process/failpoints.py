@@ -1,4 +1,4 @@
-"""Named places where a test may end the process, as a crash would: between every two commands of a run's life.
+"""Failpoints: named places, between every two commands of a run's life, where a test may end the process like a crash.
 
 `BUS_FAILPOINT=save.replied:3` exits with code 9 at the third passing. docs/state-machine.md lists the names.
 """
@@ -16,7 +16,7 @@ _left = 0
 
 
 def arm(spec: str) -> None:
-    """End this process at the n-th time it reaches a name: `save.replied:3`; an empty spec arms nothing."""
+    """End this process the n-th time it reaches a failpoint (`save.replied:3`). An empty spec arms nothing."""
     global _armed, _left
     name, _, passing = spec.partition(":")
     if name:
@@ -24,7 +24,7 @@ def arm(spec: str) -> None:
 
 
 def reached(name: str) -> None:
-    """Stand here: costs one comparison when nothing is armed."""
+    """Mark a failpoint: costs one comparison when nothing is armed."""
     global _left
     if _armed == name:
         _left -= 1

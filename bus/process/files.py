@@ -5,15 +5,15 @@ import os
 import resource
 
 _ENOUGH = 1 << 20
-"""More is never needed, and some libraries walk through all numbers up to the limit."""
+"""No worker needs more, and some libraries loop over all numbers up to the limit."""
 
 
 def raise_limit() -> None:
-    """Raise the soft limit of open files to the hard one: 1,024 is the usual soft one, and a worker may need more."""
+    """Raise the soft limit of open files to the hard one: the usual 1,024 may be too few for a worker's connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):  # macOS knows a lower bound of its own
+        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit of its own
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 

@@ -1,4 +1,4 @@
-"""Values: what is written, compared and computed without Redis: JSON, ids, durations, addresses, expressions.
+"""Values: JSON, ids, durations, addresses and expressions; everything here works without Redis.
 
 May touch: errors, and what is beside it.
 """

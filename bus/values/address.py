@@ -1,7 +1,7 @@
-"""Address: where Redis is, from a URL; the one place that reads `BUS_REDIS_URL` and the only one that shows it.
+"""Address: where Redis is, parsed from `BUS_REDIS_URL`; the only module that reads that URL or shows it.
 
-What is not known is refused with its way out, and no message holds any part of a password: one with a `/` in it
-makes the rest of the URL look like a port or a database, so a URL that cannot be read is never repeated.
+An unknown parameter is refused by name, with what to do. No message holds any part of a password: a password with a `/`
+in it makes the rest of the URL look like a port or a database, so a URL that cannot be parsed is never repeated.
 """
 
 import difflib
@@ -20,7 +20,7 @@ _ESCAPE = "in a password write / as %2F, ? as %3F, # as %23, @ as %40 and % as %
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where Redis is: `shown` may be printed, `options` are what opens a connection (redis-py's names)."""
+    """Where Redis is: `shown` may be printed; `options` open a connection, under redis-py's names."""
 
     kind: Literal["redis", "rediss", "unix"]
     shown: str
@@ -32,7 +32,7 @@ class Address(msgspec.Struct, frozen=True):
         return f"Address({self.shown!r})"
 
     def hide(self, text: str) -> str:
-        """Return text of others (a server's error, say) without our secrets."""
+        """Return text from elsewhere (a server's error) with our secrets replaced by ***."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
@@ -90,7 +90,7 @@ _PARAMETERS: dict[str, Callable[[str], Any]] = {
 }
 _ELSEWHERE = {
     **dict.fromkeys(("socket_timeout", "socket_connect_timeout", "timeout"), "set BUS_TIMEOUT instead"),
-    "client_name": "CLIENT LIST shows each connection under the name of its process: leave it out",
+    "client_name": "connections are named after their process in CLIENT LIST: leave it out",
     **dict.fromkeys(
         ("retry_on_timeout", "retry_on_error", "health_check_interval", "max_connections", "socket_keepalive",
          "socket_read_size", "decode_responses", "encoding", "encoding_errors"),
@@ -100,7 +100,7 @@ _ELSEWHERE = {
 
 
 def address(url: str) -> Address:
-    """Read a URL: redis://, rediss:// (TLS) or unix:///path. ConfigError names the part and the way out."""
+    """Parse a URL: redis://, rediss:// (TLS) or unix:///path. ConfigError names the wrong part and what to write."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme in _LATER:
         raise ConfigError(f"BUS_REDIS_URL: {_LATER[scheme]} is not supported yet: use the URL of a single primary")
@@ -111,7 +111,7 @@ def address(url: str) -> Address:
         port = parts.port
     except ValueError:
         raise ConfigError(
-            f"BUS_REDIS_URL: host and port cannot be read: write redis://user:password@host:6379/0; {_ESCAPE}"
+            f"BUS_REDIS_URL: host and port cannot be parsed: write redis://user:password@host:6379/0; {_ESCAPE}"
         ) from None
     if parts.fragment or "#" in url:
         raise ConfigError(f"BUS_REDIS_URL holds a '#', which ends a URL; {_ESCAPE}")
@@ -140,7 +140,7 @@ def _parameters(parts: SplitResult) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name in _ELSEWHERE:
-            raise ConfigError(f"BUS_REDIS_URL: parameter '{name}' is not taken: {_ELSEWHERE[name]}")
+            raise ConfigError(f"BUS_REDIS_URL: parameter '{name}' cannot be set here: {_ELSEWHERE[name]}")
         if name not in _PARAMETERS:
             raise ConfigError(f"BUS_REDIS_URL: {_unknown(name)}")
         if name in options:
@@ -151,17 +151,17 @@ def _parameters(parts: SplitResult) -> dict[str, Any]:
             options[name] = _PARAMETERS[name](text)
         except ConfigError as error:
             raise ConfigError(f"BUS_REDIS_URL: parameter '{name}': {error}") from None
-    options.pop("protocol", None)  # there is but one
+    options.pop("protocol", None)  # only 2 is allowed, and it is the default
     return options
 
 
 def _unknown(name: str) -> str:
-    # What stands behind a '?' in a password looks like a parameter: only what looks like a name is repeated.
+    # A '?' in a password makes the rest of it look like a parameter: only what looks like a name is repeated.
     if not re.fullmatch(r"[a-z_]{1,40}", name):
-        return f"what stands behind the '?' is not name=value; {_ESCAPE}"
+        return f"the part after the '?' is not name=value; {_ESCAPE}"
     near = difflib.get_close_matches(name, [*_PARAMETERS, *_ELSEWHERE], 1)
     known = ", ".join(sorted(_PARAMETERS))
-    return f"parameter '{name}' is not known: {f'did you mean {near[0]}?' if near else f'there are {known}'}"
+    return f"parameter '{name}' is unknown: {f'did you mean {near[0]}?' if near else f'the known ones are {known}'}"
 
 
 def _host(parts: SplitResult, port: int | None, options: dict[str, Any]) -> str:
@@ -172,7 +172,7 @@ def _host(parts: SplitResult, port: int | None, options: dict[str, Any]) -> str:
         try:
             options["db"] = _number(unquote(path))
         except ConfigError:
-            raise ConfigError(f"BUS_REDIS_URL: the database, behind the host, must be a number; {_ESCAPE}") from None
+            raise ConfigError(f"BUS_REDIS_URL: the database, after the host, must be a number; {_ESCAPE}") from None
     host = unquote(parts.hostname or "localhost")
     options["host"], options["port"] = host, port or 6379
     return f"{f'[{host}]' if ':' in host else host}:{options['port']}/{options.get('db', 0)}"

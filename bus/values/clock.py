@@ -1,4 +1,4 @@
-"""The process's clock, for what is told to people; every decision is made by the server's clock, inside a script."""
+"""The process's clock, for what people are shown. Decisions use the server's clock, inside scripts."""
 
 import time
 

@@ -1,7 +1,7 @@
-"""Bytes and values: the only room that imports msgspec.json, and the one encoder of all that is stored or answered.
+"""Codec: values to JSON and back. The only module that imports msgspec.json; all stored and sent JSON is encoded here.
 
-What a step returns passes through JSON before the function sees it, the first time too, and is converted to the
-callable's return annotation: so a replay never changes a type.
+A step's result goes through JSON before the function sees it, the first time too, and is converted to the callable's
+return annotation. So a replay never changes a type.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from msgspec import Raw, json
 
 
 class NotJson(TypeError):
-    """A value that JSON cannot hold. `path` says where in it (`scores[2].mean`); empty for the whole or unknown."""
+    """A value that JSON cannot hold. `path` says where (`scores[2].mean`); empty for the value itself or if unknown."""
 
     def __init__(self, reason: str, path: str = "") -> None:
         self.reason = reason
@@ -23,10 +23,10 @@ class NotJson(TypeError):
 
 
 def _plain(value: Any) -> Any:
-    """Return what the encoder does not know as something it does: a float of the author's own class (numpy's, too)."""
+    """Return a value the encoder does not know as one it does: a subclass of float (numpy's, for example)."""
     if isinstance(value, float):
         return float(value)
-    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 encoder = json.Encoder(decimal_format="string", enc_hook=_plain)
@@ -37,27 +37,27 @@ _returns: "WeakKeyDictionary[Callable[..., Any], Any]" = WeakKeyDictionary()
 
 
 def encode(value: object) -> bytes:
-    """Return a value as JSON; NotJson, a TypeError, for what JSON cannot hold, NaN and the infinities among it."""
+    """Return a value as JSON; NotJson, a TypeError, for what JSON cannot hold, including NaN and the infinities."""
     try:
         data = encoder.encode(value)
     except (OverflowError, RecursionError, TypeError, ValueError) as error:
         raise NotJson(str(error)) from error
-    # The encoder writes null for a number that is none; where no null was written, there was none.
+    # The encoder writes null for NaN and the infinities: where it wrote no null, there were none.
     if b"null" in data and value is not None:
         _refuse_unfinite(value)
     return data
 
 
 def _refuse_unfinite(value: object) -> None:
-    """Refuse NaN and the infinities wherever they stand; the path has the names that JSON would have."""
+    """Refuse NaN and the infinities anywhere in a value; the error's path has the names that the JSON would have."""
     plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_looked_into)
-    found: list[Any] = [plain]
-    for at in found:  # which grows while we go
+    parts: list[Any] = [plain]
+    for at in parts:  # the list grows while it is walked
         kind = cast("type[Any]", type(at))
         if kind is dict:
-            found.extend(at.values())
+            parts.extend(at.values())
         elif kind is list or kind is tuple:
-            found.extend(at)
+            parts.extend(at)
         elif kind is float and not isfinite(at):
             raise NotJson(f"must be a finite number, got {at}", _path_to_unfinite(plain))
 
@@ -76,19 +76,19 @@ def _path_to_unfinite(plain: Any) -> str:
 
 
 def _looked_into(value: Any) -> Any:
-    return None if isinstance(value, Raw) else _plain(value)  # what is JSON already has passed here, or will be decoded
+    return None if isinstance(value, Raw) else _plain(value)  # Raw is JSON already, encoded here or decoded later
 
 
 def text(raw: bytes) -> str:
-    """Return text; what somebody stored by hand and is no UTF-8 is shown with U+FFFD, and stops nobody."""
+    """Return bytes as text; bytes that are not UTF-8 (stored by hand) become U+FFFD instead of an error."""
     return raw.decode(errors="replace")
 
 
 def canonical(value: object) -> bytes:
-    """Return plain values as JSON that is the same for equal values, and for no others.
+    """Return plain values as canonical JSON: the same text for equal values, and for no others.
 
-    Numbers are equal as numbers, however they were written (1 and 1.0), and exact; the order of an object's names does
-    not matter. What is compared or becomes a key goes through here. NotJson for what JSON cannot hold.
+    Numbers compare as numbers, however they were written (1 and 1.0), and exactly; the order of an object's names does
+    not matter. Values that are compared, or become part of a key, go through here. NotJson for what JSON cannot hold.
     """
     try:
         return _ordered.encode(value if isinstance(value, str) else _by_value(value))
@@ -109,7 +109,7 @@ def _by_value(value: Any) -> Any:
 
 
 def decode(raw: bytes | str | Raw) -> Any:
-    """Return the value of a JSON text; msgspec.DecodeError when it is none, or nested too deep to be read."""
+    """Return the value of a JSON text; msgspec.DecodeError when it is not JSON, or nested too deeply."""
     try:
         return _any.decode(raw)
     except (RecursionError, UnicodeDecodeError) as error:
@@ -128,17 +128,17 @@ def decode_as(raw: bytes | str | Raw, wanted: Any) -> Any:
 
 
 def _unreadable(error: Exception) -> msgspec.DecodeError:
-    """Return as a DecodeError what the decoder raises beside it, so that readers have one thing to expect."""
+    """Return the decoder's other errors as a DecodeError, so that callers have one kind to expect."""
     deep = isinstance(error, RecursionError)
     return msgspec.DecodeError("JSON is nested too deep to be read" if deep else f"JSON is not UTF-8: {error}")
 
 
 def return_type(target: Callable[..., Any]) -> Any:
-    """Return the type a step's callable says it returns; Any when it says nothing."""
+    """Return the annotated return type of a step's callable; Any when it has none that JSON can be decoded as."""
     inner: Any = getattr(target, "__func__", getattr(target, "func", target))
     try:
         known = _returns.get(inner, _returns)
-    except TypeError:  # no weak reference to it (a builtin): nothing to remember, nothing annotated
+    except TypeError:  # a builtin: it has no annotation and takes no weak reference
         return Any
     if known is not _returns:
         return known
@@ -157,7 +157,7 @@ def return_type(target: Callable[..., Any]) -> Any:
 
 
 def pretty(raw: bytes | str) -> str:
-    """Return JSON indented for people; what is no JSON, or too deep, comes back as it is."""
+    """Return JSON indented for people; text that is not JSON, or nested too deeply, is returned unchanged."""
     try:
         return json.format(raw if isinstance(raw, bytes) else raw.encode(), indent=2).decode()
     except (msgspec.DecodeError, RecursionError):

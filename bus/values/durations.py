@@ -1,4 +1,4 @@
-"""Durations and moments: what people write ("1h30m", 90, timedelta, datetime) to milliseconds."""
+"""Durations and moments: from what people write ("1h30m", 90, timedelta, datetime) to milliseconds."""
 
 import re
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ LONGEST_MS = 366 * _UNITS["d"]
 def milliseconds(duration: float | str | timedelta, what: str = "duration") -> int:
     """Return a duration in milliseconds: seconds as a number, "1h30m" as text, or a timedelta.
 
-    Raises ConfigError, naming `what`, for what is no duration, negative, or longer than 366 days.
+    Raises ConfigError, naming `what`, for anything else, and for durations that are negative or over 366 days.
     """
     if isinstance(duration, timedelta):
         value = duration.total_seconds() * 1_000
@@ -30,7 +30,7 @@ def milliseconds(duration: float | str | timedelta, what: str = "duration") -> i
         raise ConfigError(f"{what} {duration!r} is not a duration; write '30s', '1h30m' or seconds as a number")
     else:
         value = duration * 1_000
-    if not 0 <= value <= LONGEST_MS:  # also refuses NaN, which compares false
+    if not 0 <= value <= LONGEST_MS:  # NaN compares false, so it is refused too
         raise ConfigError(f"{what} {duration!r} must be between 0 and 366 days")
     return round(value)
 

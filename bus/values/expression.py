@@ -1,10 +1,10 @@
-"""Expressions over `event`: CEL, compiled once. The only room that imports the CEL package.
+"""Expressions over `event`: CEL, compiled once. The only module that imports the CEL package.
 
-An expression that errors is false. Paths are checked at declaration against the payload's names on the wire, so
-`event.data.user_id` where the wire says `userId` is told at once, not silently null.
+An expression that raises counts as false. Paths are checked at declaration against the payload's field names in JSON:
+`event.data.user_id`, where the JSON has `userId`, is refused at once instead of being null in every event.
 
-CEL holds whole numbers of 64 bits, and compares a whole number with a fraction's kind (a double) as doubles: beyond
-2^53 it takes different numbers for equal. Where an expression looks at such numbers it is not asked, and that is told.
+CEL holds 64-bit integers, and compares an integer with a double as doubles: beyond 2^53 it takes different numbers for
+equal. An event with such numbers, in fields the expression uses, is not given to CEL, and the log says so.
 """
 
 import difflib
@@ -24,11 +24,11 @@ _TOKEN = re.compile(
     r"""|(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"""
 )
 _BOUND = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,")
-"""The name that a macro over a list gives to its members."""
+"""The variable that a macro over a list (`all`, `exists`, …) binds to its members."""
 _EXACT = 2**53
-"""Up to here a double holds every whole number."""
+"""Up to here a double holds every integer exactly."""
 _Tree = dict[str, "_Tree | None"]
-"""What is looked at: names, and what of each; None: all of it."""
+"""The fields an expression uses: name → its fields, or None for the whole value."""
 _ROOTS = frozenset({"event"})
 _WITH_ASYNC = frozenset({"event", "async"})
 _PATH = re.compile(r"event(\.[A-Za-z_]\w*)+")
@@ -39,7 +39,7 @@ class Expression:
     """A compiled CEL expression; `text` is what the author wrote."""
 
     def __init__(self, text: str, where: str, *, of_two: bool = False) -> None:
-        """Compile it; ConfigError names `where` it was declared. `of_two` events: `event`, and `async` that came."""
+        """Compile it; ConfigError names `where` it was declared. `of_two` allows `async` too, the incoming event."""
         self.text = text
         self._where = where
         import cel  # here, for it brings a terminal of its own: who declares no expression does not wait for that
@@ -57,23 +57,23 @@ class Expression:
         self._literals: list[int | float] = []
         for path, number in _words(text):
             if number is not None:
-                self._literals += (number, -number) if number <= 2**63 else (number,)  # its sign is not looked at
+                self._literals += (number, -number) if number <= 2**63 else (number,)  # a minus sign is not parsed here
             elif path[0] in roots:
                 _look_at(self._tree, path)
         self._path = text.split(".")[1:] if _PATH.fullmatch(text) else None
-        """The names, when it is a path into the event and nothing else: the most common key, and exact."""
-        self._told = False
+        """The field names, if the expression is only a path into the event: the most common key, looked up exactly."""
+        self._has_warned = False
 
-    def matches(self, event: Mapping[str, Any], came: Mapping[str, Any] | None = None) -> bool:
-        """Return whether it is true of an event, and of the one that `came`; an expression that errors is false."""
-        seen = self._seen({"event": event} if came is None else {"event": event, "async": came})
+    def matches(self, event: Mapping[str, Any], incoming: Mapping[str, Any] | None = None) -> bool:
+        """Return whether it is true of an event (and of the `incoming` one); an expression that raises is false."""
+        seen = self._seen({"event": event} if incoming is None else {"event": event, "async": incoming})
         return self._is_exact(seen) and self._evaluated(seen) is True
 
     def value(self, event: Mapping[str, Any]) -> Any:
-        """Return what it is of an event; an expression that errors (a missing field) is None.
+        """Return its value for an event; None for an expression that raises (a missing field).
 
-        Where it looks at numbers that CEL takes for others, all it looks at stands for its value: so that what differs
-        has different keys.
+        Where it uses numbers that CEL would take for others, its value is all the fields it uses: different events then
+        still have different keys.
         """
         if self._path is not None:
             return found_at(self._path, event)
@@ -81,7 +81,7 @@ class Expression:
         return self._evaluated(seen) if self._is_exact(seen) else seen
 
     def _seen(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what it looks at, and nothing else: an event may be large."""
+        """Return only the fields it uses: an event may be large."""
         return dict.fromkeys(values) | _part(values, self._tree)
 
     def _evaluated(self, seen: dict[str, Any]) -> Any:
@@ -91,13 +91,13 @@ class Expression:
             return None
 
     def _is_exact(self, seen: dict[str, Any]) -> bool:
-        """Whether CEL holds all numbers exactly, and compares them rightly; the first that it does not is told of."""
+        """Whether CEL holds all numbers exactly and compares them correctly; the first exception is logged."""
         number = _not_exact([seen, self._literals])
-        if number is not None and not self._told:
-            self._told = True
+        if number is not None and not self._has_warned:
+            self._has_warned = True
             _log.warning(
-                "an expression looks at a number it cannot hold, or tell from another: a condition counts as false, "
-                "a key is all that the expression looks at; write such numbers as text",
+                "an expression uses a number that CEL cannot hold or compare exactly: a condition counts as false, "
+                "a key becomes all the fields the expression uses; send such numbers as text",
                 expression=self.text,
                 where=self._where,
                 number=str(number),
@@ -105,7 +105,7 @@ class Expression:
         return number is None
 
     def check(self, kind: type[Any], root: str = "event") -> None:
-        """Refuse a path that events of `kind`, which `root` stands for, cannot have."""
+        """Raise ConfigError for a path that events of type `kind` cannot have; `root` is the variable for the event."""
         for path, _ in _words(self.text):
             if not path or path[0] != root or len(path) < 2:
                 continue
@@ -130,20 +130,20 @@ class Expression:
 
 
 def _words(text: str) -> Iterator[tuple[list[str], int | float | None]]:
-    """Yield an expression's paths, and its numbers with an empty one."""
+    """Yield an expression's paths (with None), and its numbers (with an empty path)."""
     for literal, path, called, number in _TOKEN.findall(text):
         if number:
             yield [], int(number) if number.isdecimal() else float(number)
         elif not literal:
             names = path.split(".")
-            if called:  # `event.data.name.startsWith(`: a method is no field
+            if called:  # `event.data.name.startsWith(`: the last name is a method, not a field
                 names.pop()
             if names:
                 yield names, None
 
 
 def found_at(path: list[str], event: object) -> Any:
-    """Return what plain values have at a path; None when there is nothing."""
+    """Return the value at a path in plain values; None when there is nothing."""
     for name in path:
         if not isinstance(event, dict):
             return None
@@ -154,7 +154,7 @@ def found_at(path: list[str], event: object) -> Any:
 def _look_at(tree: _Tree, path: list[str]) -> None:
     for name in path[:-1]:
         inner = tree.setdefault(name, {})
-        if inner is None:  # all of it is looked at already
+        if inner is None:  # the whole value is used already
             return
         tree = inner
     tree[path[-1]] = None
@@ -168,7 +168,7 @@ def _part(value: Any, tree: _Tree | None) -> Any:
 
 
 def _not_exact(values: Any) -> int | float | None:
-    """Return a number among values that CEL does not hold exactly, or takes for another of them; None: all are well."""
+    """Return a number that CEL does not hold exactly, or takes for another one of `values`; None when there is none."""
     rounded: set[float] = set()
     doubles: set[float] = set()
     rest = [values]
@@ -192,7 +192,7 @@ def _not_exact(values: Any) -> int | float | None:
 
 @lru_cache(maxsize=4_096)
 def compiled(text: str, where: str, *, of_two: bool = False) -> Expression:
-    """Return an expression as `Expression` does, each text compiled once: for those that come with every event."""
+    """Return an Expression from a cache, compiling each text once: for expressions evaluated for every event."""
     return Expression(text, where, of_two=of_two)
 
 

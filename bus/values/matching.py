@@ -1,4 +1,4 @@
-"""Answer: whether an event that came belongs to another: by equal value at a path, by expression, or as any does."""
+"""Matching: does an incoming event match a run's own event? By equal value at a path, by expression, or always."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,25 +10,25 @@ _OF_TWO = "an expression of two events"
 
 
 def value_at(path: str, event: object) -> bytes | None:
-    """Return what an event (its plain values) has at `data.a.b`, as canonical JSON.
+    """Return the value an event (as plain values) has at a path like `data.a.b`, as canonical JSON.
 
-    None: there is nothing, null, or what is nested too deep to be compared.
+    None when there is nothing, null, or a value nested too deeply to be compared.
     """
-    found = found_at(path.split("."), event)
+    value = found_at(path.split("."), event)
     try:
-        return None if found is None else codec.canonical(found)
+        return None if value is None else codec.canonical(value)
     except codec.NotJson:
         return None
 
 
-def answers(own: Mapping[str, Any], came: Mapping[str, Any], match: str | None, if_: str | None) -> bool:
-    """Whether `came` answers `own` (both plain values): `if_` is true of the two, or both have the same at `match`.
+def answers(own: Mapping[str, Any], incoming: Mapping[str, Any], match: str | None, if_: str | None) -> bool:
+    """Whether `incoming` matches `own`: `if_` is true of the two, or both have the same value at `match`.
 
-    Raises ConfigError for an `if_` that is no expression; where it was declared, that was told already.
+    Both are plain values. Raises ConfigError for an invalid `if_`; where it was declared, it was refused already.
     """
     if if_:
-        return compiled(if_, _OF_TWO, of_two=True).matches(own, came)
+        return compiled(if_, _OF_TWO, of_two=True).matches(own, incoming)
     if not match:
         return True
     value = value_at(match, own)
-    return value is not None and value == value_at(match, came)
+    return value is not None and value == value_at(match, incoming)

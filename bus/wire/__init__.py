@@ -1,1 +1,1 @@
-"""The wire: everything that knows Redis. Only this folder imports redis and hiredis."""
+"""All that talks to Redis: connections, streams, leases, scripts, keys. Only this folder imports redis and hiredis."""

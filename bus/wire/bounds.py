@@ -1,4 +1,4 @@
-"""Bounds: how much one command may bring, and one read. A server that serves many takes small bites."""
+"""Bounds: how large one command and one read may be, so that no caller holds the server up for the others."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -6,15 +6,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MOST_ARGUMENTS = 3_000
-"""Of a list in one command: some managed servers take 3,999 arguments, with what stands before the list."""
+"""The longest list in one command: some managed servers take 3,999 arguments, including those before the list."""
 MOST_ENTRIES = 200
-"""Of one read, however many slots are free: their runs start in one script call, with thirteen arguments each."""
+"""The most entries of one read, however many slots are free: one script call starts them, thirteen arguments each."""
 MOST_BYTES = 1024 * 1024
-"""About so many of one answer, where it may be large: what comes behind it on the connection waits no longer."""
+"""About the largest reply that may be asked for: replies behind it on the connection wait while it is read."""
 
 
 def parts(items: Sequence[T], width: int = 1) -> Iterator[Sequence[T]]:
-    """Yield items, each of which becomes `width` arguments, in as many commands as they need; nothing for none."""
+    """Yield items in parts that fit one command, each item being `width` arguments; yields nothing for no items."""
     most = MOST_ARGUMENTS // width
     if len(items) <= most:
         if items:

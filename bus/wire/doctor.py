@@ -1,7 +1,7 @@
-"""Fitness: is this Redis fit to hold what must not be lost? `bus doctor` looks at all, a worker at what INFO tells.
+"""Doctor: is this Redis fit? `bus doctor` checks everything, a starting worker what INFO tells.
 
-What makes one unfit is what loses or stops work for certain: a version without what the scripts need, a policy that
-evicts keys, a replica, a missing right. What may lose a second's work or wastes memory is advice.
+A server is unfit if it would lose or stop work for certain: a version without features the scripts need, a policy that
+evicts keys, a replica, a missing right. Whatever may lose a second of work, or wastes memory, is advice.
 """
 
 import re
@@ -25,13 +25,13 @@ LISTPACK_VALUE = 1_024
 _FULL = 0.85
 _SKEW_MS = 1_000
 _SLOW_MS = 5.0
-_UNSEEN = "not told to this user"
+_UNSEEN = "not shown to this user"
 
 Verdict = Literal["fit", "advice", "unfit"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing looked at: what was found, the verdict, and what to do when it is not `fit`."""
+    """The result of one check: what was found, the verdict, and what to do if it is not `fit`."""
 
     check: str
     found: str
@@ -40,27 +40,27 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def at_boot(wire: Wire) -> list[Finding]:
-    """Look at what INFO tells, in one round trip; where it is not ours to ask, at the part that HELLO tells."""
+    """Check what INFO tells, in one round trip; without the right to ask it, the part that HELLO tells."""
     info = await _info(wire)
     looked = [_version(info), _role(info), _cluster(info), _eviction(info), _persistence(info, None)]
     return [finding for finding in looked if finding.found != _UNSEEN]
 
 
 def refuse(findings: list[Finding]) -> list[Finding]:
-    """Raise ConfigError for what no waiting mends; return the others that are not fit, to be told of.
+    """Raise ConfigError for what waiting cannot mend; return the other findings that are not fit, to be reported.
 
-    A replica may be promoted and a disk freed while a worker waits.
+    A replica may be promoted, and a disk freed, while a worker waits.
     """
-    others = [finding for finding in findings if finding.verdict != "fit"]
-    fatal = [one for one in others if one.verdict == "unfit" and one.check in {"version", "cluster", "eviction"}]
+    unfit = [finding for finding in findings if finding.verdict != "fit"]
+    fatal = [it for it in unfit if it.verdict == "unfit" and it.check in {"version", "cluster", "eviction"}]
     if fatal:
-        told = "; ".join(f"{finding.check}: {finding.found}: {finding.do}" for finding in fatal)
-        raise ConfigError(f"this Redis is not fit for Stepstream: {told} (bus doctor tells more)")
-    return others
+        reasons = "; ".join(f"{finding.check}: {finding.found}: {finding.do}" for finding in fatal)
+        raise ConfigError(f"this Redis is not fit for Stepstream: {reasons} (more: bus doctor)")
+    return unfit
 
 
 async def examine(wire: Wire) -> list[Finding]:
-    """Look at everything; StoreUnavailable when the server does not answer."""
+    """Check everything; StoreUnavailable when the server does not answer."""
     info = await _info(wire)
     return [
         _version(info),
@@ -81,10 +81,10 @@ async def examine(wire: Wire) -> list[Finding]:
 
 
 async def watch(wire: Wire) -> tuple[str, Finding]:
-    """Return what names this server in this life of its, and whether it evicts keys: somebody may switch that on.
+    """Return the server's identity, and whether it evicts keys (somebody may switch that on).
 
-    The name is another after a restart or a failover. Where it is not told, it changes with each trouble:
-    after a restart there was one.
+    The identity changes with a restart or a failover. Without the right to ask for it, each trouble of the connections
+    counts as a change: every restart causes one.
     """
     info = await _info(wire)
     if "run_id" not in info and "master_replid" not in info:
@@ -93,20 +93,20 @@ async def watch(wire: Wire) -> tuple[str, Finding]:
 
 
 async def evicts(wire: Wire) -> Finding | None:
-    """Return what is wrong when this server evicts keys; None when it does not, or it is not ours to see."""
+    """Return the finding when this server evicts keys; None when it does not, or we may not see it."""
     _, finding = await watch(wire)
     return finding if finding.verdict == "unfit" else None
 
 
 class Clients(msgspec.Struct, frozen=True):
-    """How many connections a server takes at most, and how many it has."""
+    """How many client connections a server accepts at most, and how many it has."""
 
     most: int
     connected: int
 
 
 async def clients(wire: Wire) -> Clients | None:
-    """Return what INFO tells of the server's connections; None where it is not told."""
+    """Return what INFO tells about the server's connections; None where it does not."""
     info = await patiently(lambda: _info(wire))
     if "maxclients" not in info or "connected_clients" not in info:
         return None
@@ -114,19 +114,19 @@ async def clients(wire: Wire) -> Clients | None:
 
 
 async def _info(wire: Wire) -> dict[str, str]:
-    """Return the fields of INFO; where this user may not ask, those of them that HELLO knows."""
+    """Return the fields of INFO; without the right to ask it, those that HELLO has too."""
     raw = await wire.ask(INFO)
     if raw is not None:
         return dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
     hello = await wire.ask(HELLO)
     if hello is None:
         return {}
-    told = {name.decode(): value.decode() for name, value in zip(hello[::2], hello[1::2], strict=True)
-            if isinstance(value, bytes)}  # fmt: skip
+    fields = {name.decode(): value.decode() for name, value in zip(hello[::2], hello[1::2], strict=True)
+              if isinstance(value, bytes)}  # fmt: skip
     return {
-        f"{told.get('server', 'redis')}_version": told.get("version", ""),
-        "role": told.get("role", ""),
-        "cluster_enabled": "1" if told.get("mode") == "cluster" else "0",
+        f"{fields.get('server', 'redis')}_version": fields.get("version", ""),
+        "role": fields.get("role", ""),
+        "cluster_enabled": "1" if fields.get("mode") == "cluster" else "0",
     }
 
 
@@ -193,8 +193,8 @@ def _memory(info: dict[str, str]) -> Finding:
         return Finding(
             "memory", f"{used / most:.0%} of maxmemory", "advice", "raise maxmemory, or keep runs shorter (BUS_KEEP)"
         )
-    told = f"{used / 2**20:,.0f} MiB" + (f", {used / most:.0%} of maxmemory" if most else ", no maxmemory")
-    return Finding("memory", told)
+    size = f"{used / 2**20:,.0f} MiB" + (f", {used / most:.0%} of maxmemory" if most else ", no maxmemory")
+    return Finding("memory", size)
 
 
 def _persistence(info: dict[str, str], fsync: str | None) -> Finding:
@@ -224,7 +224,7 @@ async def _listpack(wire: Wire) -> Finding:
     value = await _config(wire, name)
     if value is None:
         return Finding(
-            name, "not ours to read", "advice", f"set it to {LISTPACK_VALUE}: a finished run then takes a third less"
+            name, _UNSEEN, "advice", f"set it to {LISTPACK_VALUE}: a finished run then takes a third less memory"
         )
     if int(value) < LISTPACK_VALUE:
         return Finding(
@@ -239,8 +239,9 @@ async def _clock(wire: Wire) -> Finding:
     here = (before + now_ms()) / 2
     skew = round(int(seconds) * 1_000 + int(micros) / 1_000 - here)
     if abs(skew) > _SKEW_MS:
-        told = f"{in_words(abs(skew))} {'ahead of' if skew > 0 else 'behind'} this machine"
-        return Finding("clock", told, "advice", "set both by NTP: due times are the server's, event times the sender's")
+        apart = f"{in_words(abs(skew))} {'ahead of' if skew > 0 else 'behind'} this machine"
+        do = "set both by NTP: due times are the server's, event times the sender's"
+        return Finding("clock", apart, "advice", do)
     return Finding("clock", f"{skew:+d} ms")
 
 
@@ -259,7 +260,7 @@ async def _round_trip(wire: Wire) -> Finding:
 
 
 def _needed(wire: Wire) -> list[tuple[str | int, ...]]:
-    """Return every command that workers use, by themselves or in scripts, on keys of a function that is none."""
+    """Return every command a worker needs, directly or in scripts, on throwaway keys."""
     slug = name = "@doctor"
     stream, run, index = keys.events(name), keys.run(slug, "doctor"), keys.runs(slug, "completed")
     text, names = keys.seen(name, "doctor"), keys.signal("doctor")
@@ -288,7 +289,7 @@ def _needed(wire: Wire) -> list[tuple[str | int, ...]]:
 
 
 async def _rights(wire: Wire) -> Finding:
-    """Do once all that workers do."""
+    """Run every command a worker needs, once."""
     try:
         refused = await _refused(wire, _needed(wire))
         await wire.ask(CLIENT_ID)
@@ -298,10 +299,10 @@ async def _rights(wire: Wire) -> Finding:
     except StoreUnavailable as error:
         if error.state not in {"READONLY", "OOM", "MISCONF", "NOREPLICAS"}:
             raise
-        return Finding("rights", f"not tried: the server answers {error.state}", "advice", "mend that first")
+        return Finding("rights", f"not tried: the server answers {error.state}", "advice", "solve that first")
     if refused:
         return Finding(
-            "rights", f"refused: {'; '.join(refused)}", "unfit", "give this user the rights of docs/operations"
+            "rights", f"refused: {'; '.join(refused)}", "unfit", "give this user the rights in docs/operations.md"
         )
     return Finding("rights", "all that workers need")
 
@@ -311,7 +312,7 @@ async def _refused(wire: Wire, commands: list[tuple[str | int, ...]]) -> list[st
     for command in commands:
         try:
             await wire.call(*command)
-        except GroupMissing:  # making it was refused
+        except GroupMissing:  # XGROUP CREATE was refused
             continue
         except (RightMissing, StoreError) as error:
             refused.append(f"{command[0]} {error}")

@@ -1,9 +1,9 @@
-"""Leases: while a worker renews its lease in a slot, what it has pending there is its own.
+"""Leases: while a worker renews its lease in a slot, its pending entries there stay its own.
 
 A *thread* with its own connection renews, so code that blocks the event loop does not lose its runs. Renewing never
-creates: a lease that another worker has found ended is lost, with all entries in hand there, and this one goes on under
-a new name. The thread lets go when the loop has stood still for `stall` (default 10 min): a deadlock must not be kept
-alive for ever.
+creates a lease: one that another worker has found expired is lost, with all entries in hand under it, and this worker
+goes on under a new consumer name. The thread stops renewing when the loop has been blocked for `stall` (10 min by
+default): a deadlocked worker must not keep its runs for ever.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ from stepstream.bus.wire.serverclock import ServerClock, boot
 _log = structlog.get_logger("lease")
 _BEAT_S = 1.0
 _AGAIN_S = 0.4
-"""How soon a renewal that was not granted is tried again: readers wait for it."""
+"""How soon a failed renewal is tried again: readers wait for it."""
 
 
 class Lease:
-    """A worker's lease in one slot. Its name there is a new one after each loss."""
+    """A worker's lease in one slot. After each loss the worker has a new consumer name there."""
 
     def __init__(self, workers_key: str, worker: str, sure_until: Callable[[], int]) -> None:
         self.workers_key = workers_key
@@ -48,17 +48,17 @@ class Lease:
         self._renewed: list[asyncio.Future[None]] = []
 
     def is_fresh(self) -> bool:
-        """Return whether the lease is surely in force, by the local clock alone.
+        """Return whether the lease is certainly in force, by the local clock alone.
 
-        Nothing is read, claimed or begun under one that is not: it would be given up when the loss is heard of, and
-        wait another lease.
+        Nothing is read, claimed or begun otherwise: it would be given up as soon as the loss is known, and then wait
+        for another lease to end.
         """
         return self.begun and boot() < self._fresh_until
 
     def judges_until(self, lease_ms: int) -> int:
-        """Return until when, by the server's clock, this worker may say that others' leases have ended; 0: it may not.
+        """Return until when, by the server's clock, this worker may judge that others' leases have ended; 0: not now.
 
-        Only where renewals have gone on for one lease without a break, and while it is sure of that clock.
+        It may while its own renewals have succeeded for one lease without a break, and while it trusts that clock.
         """
         goes_on = self.is_fresh() and self._since is not None and boot() - self._since >= lease_ms / 1_000
         return self._sure_until() if goes_on else 0
@@ -70,25 +70,25 @@ class Lease:
         await future
 
     def kept(self, sent: float, lease_ms: int) -> None:
-        """A renewal sent at `sent` was granted."""
+        """Note that the renewal sent at `sent` succeeded."""
         self.begun = True
         self._fresh_until = sent + 0.6 * lease_ms / 1_000
         if self._since is None:
             self._since = sent
 
     def broken(self) -> None:
-        """A renewal was not answered: the unbroken stretch ends."""
+        """Note that a renewal was not answered: the unbroken series ends."""
         self._since = None
 
     def lost(self) -> None:
-        """The lease had ended: go on under a new name."""
+        """Note that the lease had expired: go on under a new consumer name."""
         self.begun = False
         self._since = None
         self.generation += 1
         self.consumer = f"{self._worker}.{self.generation}"
 
     def tell(self) -> None:
-        """Wake who waits for renewed(); in the loop's thread."""
+        """Wake the callers of renewed(); in the loop's thread."""
         waiting, self._renewed = self._renewed, []
         for future in waiting:
             if not future.done():
@@ -96,7 +96,7 @@ class Lease:
 
 
 class Place(NamedTuple):
-    """A place of a limit that functions share: of which limit, who holds it, and how many may."""
+    """A place of a shared limit: the limit, the holder, and how many places there are."""
 
     limit: str
     holder: str
@@ -104,12 +104,12 @@ class Place(NamedTuple):
 
 
 def consumer_worker(consumer: str) -> str:
-    """Return the worker of a consumer name: the name without its generation."""
+    """Return the worker of a consumer: its name without the generation."""
     return consumer.rpartition(".")[0]
 
 
 def _refusal(replies: Sequence[Any]) -> StoreUnavailable | None:
-    """Return the first refusal among replies; without leases nothing is read, so each is told."""
+    """Return the first refusal among replies. Each is reported, because without leases nothing is read."""
     refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
     if refused is None:
         return None
@@ -130,10 +130,10 @@ class Leases:
         on_clock_set: Callable[[int], None],
         on_refused: Callable[[StoreUnavailable], None] | None = None,
     ) -> None:
-        """Make them.
+        """Make them. The callbacks run in the loop's thread.
 
-        Told in the loop: leases that were lost, with their names; by how much the server's clock was set, ms; and why
-        no lease could be renewed.
+        `on_lost` gets the lost leases with their consumer names, `on_clock_set` by how much the server's clock was set
+        (ms), `on_refused` why no lease could be renewed.
         """
         self._settings = settings
         self._where = address(settings.redis_url)
@@ -160,7 +160,7 @@ class Leases:
         self._thread.start()
 
     def add(self, workers_key: str) -> Lease:
-        """Return the lease in a slot; it begins with the next renewal, which is at once."""
+        """Return the lease in a slot; it begins with the next renewal, which happens at once."""
         for lease in self._leases:
             if lease.workers_key == workers_key:
                 return lease
@@ -170,23 +170,23 @@ class Leases:
         return lease
 
     def sure_until(self) -> int:
-        """Return until when this worker is sure of the server's clock, ms; 0 within a lease after it was set.
+        """Return until when this worker trusts the server's clock, ms; 0 for one lease after the clock was set.
 
-        By then every living worker has renewed, and what has ended by that clock has ended.
+        After one lease every living worker has renewed, so what has expired by that clock has really expired.
         """
         is_steady = boot() - self._steady_since >= self._settings.lease_ms / 1_000
         return self._clock.sure_until() if is_steady else 0
 
     def hold(self, place: Place) -> None:
-        """Renew a shared place with the leases, so that code that blocks the loop does not lose it."""
+        """Renew a shared place together with the leases, so that code that blocks the loop does not lose it."""
         self._places[place] = None
 
     def let_go(self, place: Place) -> None:
-        """Renew a place no more."""
+        """Stop renewing a place."""
         self._places.pop(place, None)
 
     async def stop(self) -> None:
-        """Stop renewing; the leases end by themselves or by consumer_leave."""
+        """Stop renewing; the leases then expire, or are ended by consumer_leave."""
         self._stopping = True
         self._wake.set()
         if self._beat is not None:
@@ -209,7 +209,7 @@ class Leases:
             if refused is not None:
                 if self._on_refused is not None:
                     self._tell(self._on_refused, refused)
-                client.connection_pool.disconnect()  # its address may lead to another server by now
+                client.connection_pool.disconnect()  # the address may lead to another server by now
                 pause = min(pause, _AGAIN_S)
             self._wake.wait(pause)
         client.close()
@@ -225,14 +225,14 @@ class Leases:
             )
             where = traceback.format_stack(frame, 3) if frame else []
             _log.warning(
-                "the event loop stands still; call blocking code in a sync step",
+                "the event loop is blocked; call blocking code in a sync step",
                 seconds=round(still, 1),
                 at=where,
             )
         return still * 1_000 > self._settings.stall_ms
 
     def _renew(self, client: Any, script: str) -> StoreUnavailable | None:
-        """Renew all leases; return what the server refused."""
+        """Renew all leases; return the server's refusal, if any."""
         leases, sent = self._leases, boot()
         pipe = client.pipeline(transaction=False)
         for lease in leases:
@@ -240,7 +240,7 @@ class Leases:
             pipe.execute_command(
                 "EVAL", script, 1, lease.workers_key, "", lease.consumer, self._settings.lease_ms, begins
             )
-        # The list of workers is for people; one of them that is missing a while costs nothing.
+        # The list of workers is for people: it does no harm if one is missing for a while.
         pipe.execute_command("EVAL", script, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1)
         try:
             replies = pipe.execute(raise_on_error=False)
@@ -275,7 +275,7 @@ class Leases:
             self._tell(self._on_clock_set, step)
 
     def _renew_places(self, client: Any, script: str) -> StoreUnavailable | None:
-        """Renew all shared places; return what the server refused."""
+        """Renew all shared places; return the server's refusal, if any."""
         holders: dict[tuple[str, int], list[str]] = {}
         for place in tuple(self._places):
             holders.setdefault((place.limit, place.most), []).append(place.holder)

@@ -1,4 +1,4 @@
-"""Once: a connection for one piece of work, a command's. Who types it waits for an answer, not for Redis."""
+"""Once: a connection for one command of the command line, which gives up when Redis does not answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,9 +11,9 @@ R = TypeVar("R")
 
 
 def once(work: Callable[[Wire], Awaitable[R]], name: str = "bus-cli") -> R:
-    """Do something with a connection to Redis, then close it.
+    """Run `work` with a connection to Redis, then close it.
 
-    Whatever waits for Redis in it: StoreUnavailable, with the reason, when Redis has been away for BUS_TIMEOUT.
+    Raises StoreUnavailable, with the reason, when Redis has been away for BUS_TIMEOUT, whatever `work` is waiting for.
     """
 
     async def doing() -> R:

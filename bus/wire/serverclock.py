@@ -1,21 +1,21 @@
-"""The server's clock as a worker sees it: held against the machine's own steady one, to notice when it was set.
+"""The server's clock as a worker sees it, compared with the machine's steady clock to notice when it was set.
 
-Leases, timers and stream entries carry times of the server's clock. When somebody sets it (NTP, a machine that was
-suspended, a failover to another machine), all that was noted before is off by as much. Who says of another that its
-lease has ended must be sure that it is not the clock that has moved.
+Leases, timers and stream entries carry times of the server's clock. When it is set (NTP, a machine that was suspended,
+a failover to another machine), all earlier times are off by as much. A worker that judges another's lease expired must
+be sure that it was not the clock that moved.
 """
 
 import time
 
 FAR = 6
-"""A lease that ends more leases from now was given before the clock was set back (fragments/lease.lua)."""
+"""A lease that ends more than this many leases from now was given before the clock was set back (lease.lua)."""
 
 # CLOCK_MONOTONIC stands still while the machine sleeps, and a lease does not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boot() -> float:
-    """Return the seconds since this machine was started; nobody sets that clock."""
+    """Return the seconds since this machine was started; that clock is never set."""
     return time.clock_gettime(_CLOCK)
 
 
@@ -28,7 +28,7 @@ class ServerClock:
         """How far the server's clock is ahead of boot(), ms."""
 
     def saw(self, server_ms: int, sent: float, received: float) -> int:
-        """Take a time the server told between two moments of boot(); return by how much its clock was set, ms, or 0."""
+        """Note a server time read between two moments of boot(); return by how much the clock was set, ms, or 0."""
         least, most = server_ms - received * 1_000, server_ms + 1 - sent * 1_000
         before = self._ahead
         if before is None:
@@ -39,5 +39,5 @@ class ServerClock:
         return round(step) if abs(step) > self._tolerance else 0
 
     def sure_until(self) -> int:
-        """Return a time of the server's clock that is now or a moment to come: later, and it was set. 0: never seen."""
+        """Return the latest time the server's clock can show now, if it was not set; 0 when no time is known yet."""
         return 0 if self._ahead is None else round(self._ahead + boot() * 1_000 + self._tolerance)

@@ -1,4 +1,4 @@
-"""Streams: append events, read a group's entries, acknowledge, give back, and take up what was forgotten."""
+"""Streams: append events, make groups, acknowledge, release and claim entries, and read undelivered ones again."""
 
 import time
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 
 PATIENCE_S = 10.0
-"""How long a publisher waits for Redis before it tells its caller."""
+"""How long a publisher waits for Redis before it raises."""
 
 RELEASED = "@released"
-"""The consumer that never has a lease: what it has pending is claimed at once."""
+"""The consumer that never has a lease: its pending entries may be claimed at once."""
 
 _ANNOUNCE_EVERY_S = 5.0
-"""How often a publisher tells of a name it goes on using: the list of names may be lost, and it alone knows."""
+"""How often a publisher announces a name it still uses: the list of names may be lost, and nobody else knows."""
 
 _MOST_KNOWN = 10_000
 _LONGEST_TS = len(str(LATEST_MS))
@@ -34,7 +34,7 @@ Fields = dict[bytes, bytes]
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A published event: its id, the stream entry, and whether it was there already."""
+    """A published event: its id, its stream entry, and whether it had been stored before."""
 
     id: str
     entry: str
@@ -42,7 +42,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class PublishFailed(StoreUnavailable):
-    """Redis failed half-way through several events; `stored` are safe, and repeating all of them is too."""
+    """Redis failed half-way through several events. Those in `stored` are stored; it is safe to repeat all of them."""
 
     def __init__(self, stored: list[Stored], error: StoreUnavailable) -> None:
         self.stored = stored
@@ -55,10 +55,10 @@ class Publisher:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._known: dict[str, float] = {}
-        """Until when (monotonic, s) each name needs no announcement."""
+        """Until when (monotonic, s) each name need not be announced again."""
 
     async def publish(self, events: Sequence[Outgoing], patience: float | None = None) -> list[Stored]:
-        """Store events, all in one write; PublishFailed with those stored when Redis stays away for `patience` s."""
+        """Store events, all in one write; PublishFailed, with those stored, when Redis stays away for `patience` s."""
         patience = PATIENCE_S if patience is None else patience
         stored: list[Stored] = []
         failure: StoreUnavailable | StoreError | None = None
@@ -69,14 +69,14 @@ class Publisher:
             raise PublishFailed(stored, error) from None
         calls = [self._first(event) for event in events]
         started: int | None = None
-        for event, call in zip(events, calls, strict=True):  # all are looked at, also after one has failed
+        for event, call in zip(events, calls, strict=True):  # every reply is read, also after one has failed
             try:
                 stored.append(_stored(event, await call or await self._made(event, patience)))
             except (ScriptMissing, StoreUnavailable) as error:
                 if failure is not None:
                     continue
                 try:
-                    # Without its script the server has stored nothing.
+                    # A server that lacks the script has stored nothing.
                     if started is None and not isinstance(error, ScriptMissing):
                         started = await patiently(self._wire.clock, patience)
                     stored.append(await self._again(event, started or 0, patience))
@@ -92,7 +92,7 @@ class Publisher:
         return stored
 
     async def _announce(self, names: set[str], patience: float) -> None:
-        """Tell of names before their first event, so that nobody can miss it; and now and then, should they be lost."""
+        """Write names to the list before their first event, so that no function misses it; and again, if it is lost."""
         if not names:
             return
         if len(self._known) + len(names) > _MOST_KNOWN:
@@ -103,7 +103,7 @@ class Publisher:
         self._known |= dict.fromkeys(names, time.monotonic() + _ANNOUNCE_EVERY_S)
 
     def _first(self, event: Outgoing, *, makes_stream: bool = False) -> Any:
-        """Append an event; the reply is empty when there is no stream and it is not to be made."""
+        """Append an event; the reply is empty when there is no stream and `makes_stream` is false."""
         fields = _fields(event)
         if not event.own_id:
             stream = keys.events(event.name)
@@ -118,10 +118,10 @@ class Publisher:
         )
 
     async def _made(self, event: Outgoing, patience: float) -> Any:
-        """Append an event to a stream that is new, or has gone: wiped, or dropped because nobody used it.
+        """Append an event to a stream that is new, or was deleted (wiped, or dropped because nobody used it).
 
-        The name is told of before and after: who drops a stream takes its name from the list, and then looks whether
-        the stream is there again.
+        The name is announced before and after: a worker that drops a stream removes its name from the list, and then
+        checks whether the stream is there again.
         """
         await self._announce({event.name}, patience)
         reply = await self._first(event, makes_stream=True)
@@ -129,7 +129,7 @@ class Publisher:
         return reply
 
     async def _again(self, event: Outgoing, since: int, patience: float) -> Stored:
-        """Append an event whose first try may have been applied, after `since` (server ms); makes the stream."""
+        """Append an event whose first try, at `since` (server ms) or later, may have been applied; makes the stream."""
         fields = _fields(event)
         stream = keys.events(event.name)
         await self._announce({event.name}, patience)
@@ -143,7 +143,7 @@ class Publisher:
                 "event_publish_again", [stream], since - 60_000, event.id, *fields, patience=patience
             )
         await self._announce({event.name}, patience)
-        # "there" may be this very call's own first try: not a duplicate the caller should hear of.
+        # "there" may be the entry of our own first try, so it is not reported as a duplicate.
         return Stored(event.id, reply[1].decode())
 
 
@@ -175,24 +175,24 @@ async def acknowledge(wire: Wire, stream: str, group: str, ids: Sequence[str]) -
 
 
 async def acknowledge_turns(wire: Wire, stream: str, group: str, ids: Sequence[str]) -> None:
-    """Acknowledge and delete entries that have one reader only, in one script, so that the stream never grows."""
+    """Acknowledge and delete entries of a stream with one group, in one script, so that the stream never grows."""
     for part in parts(ids):
         await wire.lasting_script("turns_acknowledge", [stream], group, *part)
 
 
 async def is_pending_for(wire: Wire, stream: str, group: str, entry: str, consumer: str) -> bool:
-    """Return whether an entry is pending, and for this very consumer."""
+    """Return whether an entry is pending for this consumer."""
     try:
-        found = await patiently(lambda: wire.call("XPENDING", stream, group, entry, entry, 1))
+        rows = await patiently(lambda: wire.call("XPENDING", stream, group, entry, entry, 1))
     except GroupMissing:
         return False
-    return bool(found) and found[0][1].decode() == consumer
+    return bool(rows) and rows[0][1].decode() == consumer
 
 
 async def stands(wire: Wire, stream: str, group: str, entry: str, *, without_group: bool) -> bool:
-    """Return whether a group has not done with an entry: it is still to be delivered, or pending.
+    """Return whether a group has not finished with an entry: it is still to be delivered, or it is pending.
 
-    `without_group` is the answer when there is no such stream or group.
+    `without_group` is returned when there is no such stream or group.
     """
     try:
         groups = [fields_of(flat) for flat in await wire.load("XINFO", "GROUPS", stream)]
@@ -200,17 +200,17 @@ async def stands(wire: Wire, stream: str, group: str, entry: str, *, without_gro
         if "no such key" not in str(error):
             raise
         groups = []
-    delivered = next((found[b"last-delivered-id"] for found in groups if found[b"name"] == group.encode()), None)
+    delivered = next((row[b"last-delivered-id"] for row in groups if row[b"name"] == group.encode()), None)
     if delivered is None:
         return without_group
-    # In this order: an entry that is delivered in between is pending then.
+    # In this order: an entry that is delivered between the two looks is pending at the second.
     if entry_place(delivered.decode()) < entry_place(entry):
         return True
     return bool(await wire.load("XPENDING", stream, group, entry, entry, 1))
 
 
 async def pending(wire: Wire, stream: str, group: str, consumer: str, count: int) -> list[str]:
-    """Return the ids of entries that are pending for a consumer, oldest first."""
+    """Return the ids of the entries pending for a consumer, oldest first."""
     rows = await patiently(lambda: wire.call("XPENDING", stream, group, "-", "+", count, consumer))
     return [row[0].decode() for row in rows]
 
@@ -218,16 +218,16 @@ async def pending(wire: Wire, stream: str, group: str, consumer: str, count: int
 async def claim(
     wire: Wire, stream: str, workers: str, group: str, me: str, *, lease_ms: int, count: int, sure: int
 ) -> list[tuple[str, str, Fields]]:
-    """Take over up to `count` entries of consumers without a lease: (entry id, whose it was, fields).
+    """Claim up to `count` entries of consumers without a lease; return (entry id, previous consumer, fields).
 
-    `sure` is until when the caller is sure of the server's clock, ms: after that it takes nothing.
+    `sure` is until when the caller trusts the server's clock, ms: past that time nothing is claimed.
     """
     rows = await wire.script("entries_claim", [stream, workers], group, me, lease_ms, count, sure)
     return [(entry.decode(), owner.decode(), fields_of(fields)) for entry, owner, fields in rows]
 
 
 async def take(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str]) -> list[tuple[str, Fields]]:
-    """Read again entries that are pending for `me`; those that are another's by now are left out."""
+    """Read again entries that are pending for `me`; those claimed by others meanwhile are left out."""
     rows: list[Any] = []
     for part in parts(ids):
         rows += await wire.script("entries_take", [stream], group, me, *part)
@@ -235,13 +235,13 @@ async def take(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str])
 
 
 async def release(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str]) -> None:
-    """Give entries back, for others to claim at once."""
+    """Release entries, so that others may claim them at once."""
     for part in parts(ids):
         await wire.lasting_script("entries_release", [stream], group, me, *part, patience=2.0)
 
 
 def event_of(name: str, entry: str, fields: Fields) -> RawEvent:
-    """Return the event of a stream entry, whatever it holds: added by hand, it may lack all but its data."""
+    """Return the event of a stream entry. One added by hand may have nothing but data: the rest is filled in."""
     given = fields.get(b"name")
     event_id = fields.get(b"id")
     ts = fields.get(b"ts", b"")

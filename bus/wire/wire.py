@@ -1,4 +1,4 @@
-"""Wire: one process's way to Redis. Two connections for commands (small, and big loads), more for blocking reads."""
+"""Wire: a process's access to Redis. One connection for commands, one for big reads, and one per blocking read."""
 
 import asyncio
 import contextvars
@@ -18,10 +18,10 @@ from stepstream.bus.wire.scripts import all_scripts
 
 
 class Wire:
-    """Commands and scripts. Made inside the running loop, closed with it.
+    """Commands and scripts. Made inside the running loop, closed before it ends.
 
-    `notice` hears what an operator should know: a right that is missing, when Redis stops serving and serves again.
-    `now` is what scripts take for the server's clock: empty, the server's own; tests may set Unix milliseconds.
+    `notice` reports to an operator: a missing right, or that Redis stopped serving or serves again. `now` is the time
+    that scripts use: empty for the server's own clock; tests may set Unix milliseconds.
     """
 
     def __init__(self, settings: Settings, name: str = "bus", notice: Notice = silent) -> None:
@@ -40,7 +40,7 @@ class Wire:
         self._main = self.pipe(loads_scripts=True)
         self._loads = self.pipe(loads_scripts=True, only_reads=True)
         self.together = Together(self.lasting_script_then).call
-        """together(script, key, common, arguments): lasting_script, shared with others of this tick."""
+        """together(script, key, common, arguments): lasting_script, sharing one call with others of this tick."""
 
     def pipe(self, *, loads_scripts: bool = False, extra_timeout: float = 0.0, only_reads: bool = False) -> Pipe:
         """Return a new connection; `extra_timeout` (s) for one that blocks on purpose."""
@@ -57,16 +57,16 @@ class Wire:
 
     @property
     def is_in_trouble(self) -> bool:
-        """Whether Redis does not serve this process now; an operator has been told."""
+        """Whether Redis does not serve this process at the moment; that has been reported."""
         return self.trouble.is_on
 
     async def clock(self) -> int:
-        """Return the server's clock, Unix ms: the one that stream entries are named by."""
+        """Return the server's clock, Unix ms; the ids of stream entries are its times."""
         seconds, micros = await self.call("TIME")
         return int(seconds) * 1_000 + int(micros) // 1_000
 
     async def moment(self) -> int:
-        """Return the moment scripts act at, Unix ms."""
+        """Return the time that scripts use, Unix ms."""
         return int(self.now) if self.now else await self.clock()
 
     def call(self, *command: Argument) -> asyncio.Future[Reply]:
@@ -74,22 +74,22 @@ class Wire:
         return self._main.call(*command)
 
     async def ask(self, right: Right, *arguments: Argument) -> Reply | None:
-        """Send an optional command; None when it is refused, which is told once."""
+        """Send an optional command; None when it is refused, which is reported once."""
         return await self._main.ask(right, *arguments)
 
     def tell(self, *command: Argument) -> None:
-        """Send one command without waiting, whatever comes of it: for what may be lost."""
+        """Send one command and forget it: for what may be lost."""
         self._main.call(*command).add_done_callback(retrieved)
 
     def tell_script(self, name: str, keys: Sequence[str], *arguments: Argument) -> None:
-        """Run a script without waiting, whatever comes of it."""
+        """Run a script and forget it: for what may be lost."""
         self._send(name, keys, arguments).add_done_callback(retrieved)
 
     def _send(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
         return self._main.call("EVALSHA", self.scripts[name].sha, len(keys), *keys, self.now, *arguments)
 
     async def script(self, name: str, keys: Sequence[str], *arguments: Argument) -> Reply:
-        """Run a script once; a server that does not have it is sent the whole text."""
+        """Run a script once; a server that does not have it gets the whole text."""
         try:
             return await self._send(name, keys, arguments)
         except ScriptMissing:
@@ -97,7 +97,7 @@ class Wire:
             return await self._main.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
 
     async def look(self, name: str, keys: Sequence[str], *arguments: Argument) -> Reply:
-        """Run a script that only reads on the second connection, for its answer may be big."""
+        """Run a read-only script on the second connection, because its reply may be big."""
         script = self.scripts[name]
         try:
             return await self._loads.call("EVALSHA", script.sha, len(keys), *keys, self.now, *arguments)
@@ -107,14 +107,14 @@ class Wire:
     async def lasting_script(
         self, name: str, keys: Sequence[str], *arguments: Argument, patience: float | None = None
     ) -> Reply:
-        """Run a script until the server answers; for scripts whose repetition is harmless (all that take a fence)."""
+        """Run a script until the server answers; for scripts that are safe to repeat (all that take a fence are)."""
         try:
             return await self._send(name, keys, arguments)
         except (ScriptMissing, StoreUnavailable):
             return await patiently(lambda: self.script(name, keys, *arguments), patience)
 
     def lasting_script_then(self, then: Then, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
-        """Do as lasting_script, then call `then` with the reply, or None and the error; no task while all goes well."""
+        """Like lasting_script, then call `then` with the reply, or None and the error; uses a task only for retries."""
         sent = self._send(name, keys, arguments)
         sent.add_done_callback(partial(self._answered, then, name, keys, arguments), context=self._context)
 
@@ -138,17 +138,17 @@ class Wire:
     async def _repeat(self, then: Then, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
         try:
             reply = await self.lasting_script(name, keys, *arguments)
-        except Exception as error:  # noqa: BLE001 - handed to who asked
+        except Exception as error:  # noqa: BLE001 - handed to the caller
             then(None, error)
         else:
             then(reply, None)
 
     def load_script(self, name: str) -> None:
-        """Give a server that has forgotten it a script that is only ever called by its SHA-1."""
+        """Load a script that is only ever called by its SHA-1 into a server that has forgotten it."""
         self.tell("SCRIPT", "LOAD", self.scripts[name].text)
 
     async def load(self, *command: Argument, patience: float | None = None) -> Reply:
-        """Send a read whose answer may be big on the second connection, so it delays no small one."""
+        """Send a read with a possibly big reply on the second connection, so that it delays no small one."""
         try:
             return await self._loads.call(*command)
         except StoreUnavailable:
@@ -159,7 +159,7 @@ class Wire:
         return asyncio.gather(*(self._loads.call(*command) for command in commands))
 
     async def close(self) -> None:
-        """Close both connections; what is still being repeated is given up."""
+        """Close both connections; retries under way are given up."""
         for task in tuple(self._repeating):
             task.cancel()
         await self._main.close()

@@ -208,7 +208,7 @@ def test_a_step_that_blocks_the_loop_for_three_leases_is_not_stolen(arena: Arena
     arena.check("blocking", 1, extra=0)
     logs = first.log.read_text() + second.log.read_text()
     assert "reclaimed pending entries" not in logs
-    assert "stands still" in logs
+    assert "the event loop is blocked" in logs
 
 
 def test_a_killed_server_loses_no_event_answered_and_no_saved_step(lasting: Arena) -> None:

@@ -112,7 +112,7 @@ async def test_doctor_advises_on_each_missing_right_and_calls_none_of_them_unfit
         assert "no permissions" in found[words].found
         assert rule.replace("-", "+").removesuffix("|get") in found[words].do
     assert found["rights"].verdict == "fit"
-    assert found["eviction"].found == "not told to this user"
+    assert found["eviction"].found == "not shown to this user"
 
 
 async def test_commands_that_a_host_has_renamed_are_like_rights_that_are_missing(tmp_path: Path) -> None:

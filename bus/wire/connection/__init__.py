@@ -1,4 +1,4 @@
-"""One connection to Redis: opened, kept alive, and what its error replies mean.
+"""One connection to Redis: how it is opened and kept alive, and what its error replies mean.
 
 May touch: `values`, errors, key names. Only `bus/wire` knows redis-py.
 """

@@ -1,6 +1,6 @@
-"""Opening a connection: URL, TLS, AUTH are redis-py's work.
+"""Opening a connection. redis-py does the TLS handshake, AUTH and SELECT; its retries are off.
 
-redis-py's own retries are off: it retries by default, and so publishes twice.
+By default it repeats a command whose connection broke, and so would publish an event twice.
 """
 
 import asyncio
@@ -23,12 +23,13 @@ from stepstream.bus.wire.connection.refusals import translated
 async def opened(
     where: Address, patience: float, name: str, unnamed: Callable[[str], None] | None = None
 ) -> asyncio.StreamWriter:
-    """Connect, authenticate and select; return the open stream, whose transport may be taken over.
+    """Connect, authenticate and select the database; return the open stream, whose transport the caller takes over.
 
-    Naming the connection is its greeting: a server that lets nobody in says so then. `unnamed` is told when this user
-    may not.
+    The first command names the connection: a server that accepts no clients answers it with an error. `unnamed` is
+    called when this user may not name connections.
 
-    Raises StoreUnavailable: nothing answers, the server lets nobody in, or not with this password, which may change.
+    Raises StoreUnavailable when nothing answers, or the server accepts no client, or not with this password (which may
+    change).
     """
     kind: Any = {
         "redis": async_connection.Connection,
@@ -46,44 +47,44 @@ async def opened(
     try:
         await _connect(connection, name, unnamed)
     except (redis.RedisError, OSError, TimeoutError) as error:
-        raise unavailable(where, error) from None  # its cause may tell what we hide
+        raise unavailable(where, error) from None  # the cause may contain the password
     # Private, and pinned by tests/redis/test_pipeline.py: after connect() all replies are read, the transport is idle.
     writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
-    # redis-py's part is done: it must not close what we go on with.
+    # redis-py must not close the stream that we go on with.
     connection._reader = connection._writer = None  # noqa: SLF001
     return writer
 
 
 def unavailable(where: Address, error: Exception) -> StoreUnavailable:
-    """Return why no connection opens, with the way out."""
-    told = where.hide(str(error))
+    """Return why no connection could be opened, and what to do."""
+    message = where.hide(str(error))
     if isinstance(error, redis.AuthenticationError):
         return StoreUnavailable(
-            f"Redis at {where.shown} refuses the user or the password of BUS_REDIS_URL: {told}", state="WRONGPASS"
+            f"Redis at {where.shown} refuses the user or the password of BUS_REDIS_URL: {message}", state="WRONGPASS"
         )
     if isinstance(error, redis.BusyLoadingError):
-        return StoreUnavailable(f"Redis is loading its data: {told}", state="LOADING")
-    if "max number of clients" in told:
+        return StoreUnavailable(f"Redis is loading its data: {message}", state="LOADING")
+    if "max number of clients" in message:
         return StoreUnavailable(
-            f"Redis at {where.shown} takes no more connections ({told}): raise its maxclients, or run fewer processes",
+            f"Redis at {where.shown} takes no more connections ({message}): raise maxclients, or run fewer processes",
             state="maxclients",
         )
     if isinstance(error, redis.ResponseError):
         word = words(error).partition(" ")[0]
-        return StoreUnavailable(f"Redis at {where.shown} does not let us in: {told}", state=word)
+        return StoreUnavailable(f"Redis at {where.shown} refuses the connection: {message}", state=word)
     if _number_of(error) in _NO_FILES:
         return StoreUnavailable(
-            f"no connection to Redis at {where.shown}: this process may open no more files: raise ulimit -n",
+            f"no connection to Redis at {where.shown}: this process may open no more files; raise ulimit -n",
             state="files",
         )
-    return StoreUnavailable(f"no Redis at {where.shown}: {told}; start one, or set BUS_REDIS_URL", state="refused")
+    return StoreUnavailable(f"no Redis at {where.shown}: {message}; start one, or set BUS_REDIS_URL", state="refused")
 
 
 _NO_FILES = {errno.EMFILE, errno.ENFILE}
 
 
 def _number_of(error: BaseException | None) -> int | None:
-    """Return the number of the system's error behind one, or None."""
+    """Return the errno of the system error that caused an error; None when there is none."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             return error.errno
@@ -97,19 +98,18 @@ async def _connect(connection: Any, name: str, unnamed: Callable[[str], None] | 
         await connection.send_command("CLIENT", "SETNAME", name)
         try:
             await connection.read_response()
-        except redis.AuthenticationError:  # NOAUTH: it wants a password, and there is none
+        except redis.AuthenticationError:  # NOAUTH: it wants a password, and the URL has none
             raise
         except redis.ResponseError as error:
             refused = translated(words(error))
             if isinstance(refused, StoreUnavailable) and not isinstance(refused, RightMissing):
-                # This command, in words of a host's own, or all?
+                # In a hosted server's own words: is this command refused, or every command? PING tells.
                 await connection.send_command("PING")
                 await connection.read_response()
             if unnamed is not None:
                 unnamed(words(error))
     except BaseException:
-        # Cancelled between its connecting and its greeting, redis-py leaves the socket open; uvloop's close() would
-        # wait for it for ever.
+        # Cancelled after the socket is open, redis-py does not close it; uvloop's close() would wait for it for ever.
         writer: asyncio.StreamWriter | None = connection._writer  # noqa: SLF001
         if writer is not None:
             writer.transport.abort()
@@ -118,7 +118,7 @@ async def _connect(connection: Any, name: str, unnamed: Callable[[str], None] | 
 
 
 def threaded(where: Address, timeout: float) -> "redis.Redis":
-    """Return a blocking client for a thread of its own: no retries, a finite timeout."""
+    """Return a blocking client, for use in a thread: without retries, with a finite timeout."""
     kind: Any = {
         "redis": thread_connection.Connection,
         "rediss": thread_connection.SSLConnection,
@@ -133,7 +133,7 @@ def threaded(where: Address, timeout: float) -> "redis.Redis":
         socket_connect_timeout=timeout,
         driver_info=None,
     )
-    return redis.Redis.from_pool(pool)  # and closes it
+    return redis.Redis.from_pool(pool)  # closing the client closes the pool
 
 
 threaded_errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)
@@ -141,6 +141,6 @@ threaded_errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 
 
 def words(refused: Exception) -> str:
-    """Return an error reply as the server said it: redis-py takes the first word off those it knows."""
+    """Return an error reply as the server sent it: redis-py strips the first word of those it knows."""
     word = refused.status_code if isinstance(refused, redis.RedisError) else None
     return f"{word} {refused}" if word else str(refused)

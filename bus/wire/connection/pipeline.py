@@ -1,8 +1,8 @@
 """One connection on which all commands of a loop tick leave in one write.
 
-redis-py opens the connection; packing, parsing and matching replies are ours: replies come in order, so a deque of
-futures matches them. No task per command: a caller gets a future, a cancelled caller does not cancel the others. One
-watchdog per connection bounds every wait.
+redis-py opens the connection; this module packs commands, parses replies and matches them: replies come in order, so a
+deque of futures is enough. There is no task per command: a caller gets a future, and a cancelled caller does not cancel
+the others. One watchdog per connection bounds every wait.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ Argument = str | bytes | int | float
 Reply = Any
 
 YOUNG_S = 1.0
-"""A connection that is told so soon that it leads to the wrong server was opened in vain."""
+"""A connection that turns out to lead to the wrong server within this time counts as a failed attempt to connect."""
 
 _pack: Callable[[tuple[Argument, ...]], bytes] = cast("Any", hiredis).pack_command
 
 
 class Pipe(asyncio.Protocol):
-    """A connection that opens by itself at the first call and again after it broke.
+    """A connection that opens itself at the first call, and again after it broke.
 
-    A call in flight when the connection breaks fails with StoreUnavailable: its outcome is unknown. A server that says
-    it is not the one to ask (a primary that has become a replica keeps its connections) is left, and looked up again;
-    what it says after that is not believed. `only_reads`: a replica serves reads without a word, so what such a
-    connection sends begins with a command that changes nothing and that a replica refuses, as any write.
+    A call in flight when the connection breaks fails with StoreUnavailable: its outcome is unknown. When a server says
+    that it is not the primary (one that has become a replica keeps its connections), the connection is closed, later
+    replies on it are dropped, and the address is looked up again. `only_reads`: a replica serves reads without an
+    error, so what such a connection sends begins with a command that changes nothing and that only a primary accepts.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Pipe(asyncio.Protocol):
         self.closed = False
 
     def call(self, *command: Argument) -> asyncio.Future[Reply]:
-        """Send a command with this tick's others; the future has the reply, or one of our errors."""
+        """Send a command together with the others of this tick; the future gets the reply or a BusError."""
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._buffer.append(_pack(command))
         self._unsent.append(future)
@@ -88,9 +88,9 @@ class Pipe(asyncio.Protocol):
         return future
 
     async def ask(self, right: Right, *arguments: Argument) -> Reply | None:
-        """Send an optional command; None when it is refused, which is told once, and is no trouble.
+        """Send an optional command; None when it is refused. That is reported once, and not as trouble.
 
-        Hosted servers refuse in words of their own, after ERR; what is said three times in a row is meant.
+        Hosted servers refuse with ERR and words of their own, so an ERR counts as a refusal when it comes three times.
         """
         said = ""
         for _ in range(3):
@@ -135,7 +135,7 @@ class Pipe(asyncio.Protocol):
             if self.closed:
                 self._fail(StoreUnavailable("the connection is closed"))
             elif self._opening is None:
-                # In a context of its own: a run whose tick this is must not own the task, and cancel it at its end.
+                # In an empty context: else the run whose tick this is would own the task, and cancel it at its end.
                 self._opening = self._loop.create_task(self._open(), context=contextvars.Context())
             return
         if not self._waiting:
@@ -161,7 +161,7 @@ class Pipe(asyncio.Protocol):
                 return
             raise
         self._opening = None
-        self._stream = stream  # kept alive: a stream that is dropped closes its transport
+        self._stream = stream  # kept: a StreamWriter that is garbage-collected closes its transport
         self._reader = hiredis.Reader()
         transport = stream.transport
         transport.set_protocol(self)
@@ -221,7 +221,7 @@ class Pipe(asyncio.Protocol):
                 elif not future.done():  # its caller may have been cancelled
                     future.set_result(reply)
         except (hiredis.ProtocolError, IndexError) as error:
-            leave = StoreUnavailable(f"Redis spoke out of turn: {error}")
+            leave = StoreUnavailable(f"Redis sent a reply that no command asked for: {error}")
         if leave is not None:
             if self._heard - self._opened < YOUNG_S:
                 self._pace.set_back()
@@ -272,6 +272,6 @@ def _settle(future: asyncio.Future[Reply], error: BaseException) -> None:
 
 
 def retrieved(future: asyncio.Future[Reply]) -> None:
-    """Look at what came of a call that nobody waits for, so that asyncio does not complain of it."""
+    """Retrieve the result of a call that nobody awaits, so that asyncio does not log its exception."""
     if not future.cancelled():
         future.exception()

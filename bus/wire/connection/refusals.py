@@ -1,7 +1,7 @@
-"""Refusals: is an error reply about what was asked, or about the state that Redis is in?
+"""Refusals: is an error reply about the command itself, or about the state of the server?
 
-Few are about what was asked, and those are known: to ask again would not help. Every other, also one that nobody has
-heard of (a proxy's, a hosted server's), is a state to live through.
+Only a few, known replies are about the command: repeating it would not help. Every other one, including words nobody
+has heard of (a proxy's, a hosted server's), is a state that passes and is waited out.
 """
 
 import re
@@ -9,10 +9,10 @@ import re
 from stepstream.bus.errors import BusError, GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
 
 ELSEWHERE = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "NOREPLICAS", "NOAUTH"})
-"""Said by who is not, or not any more, the server that serves us: its address may lead to another by now."""
+"""Said by a server that does not, or no longer, serve us: the address may lead to another one by now."""
 
 _ABOUT_US = frozenset({"WRONGTYPE", "BUSYGROUP", "CROSSSLOT"})
-# What follows ERR when it is about a command's arguments, or about a script of ours.
+# What follows ERR when it is about a command's arguments or one of our scripts.
 _ARGUMENTS = re.compile(
     r"syntax error|wrong number of arg|no such key|invalid |unrecognized |unbalanced |number of keys|protocol error|"
     r"value is |hash value |resulting score|timeout is |count (must|should) be |string exceeds|index out of range|"
@@ -26,7 +26,7 @@ _KILLED = re.compile(r".*script killed by user", re.IGNORECASE)
 
 
 def translated(text: str) -> BusError:
-    """Return our error for a reply that is an error. The first *word* decides: BUSY is not BUSYGROUP."""
+    """Return the BusError for an error reply. Its first *word* decides: BUSY is not BUSYGROUP."""
     word, _, rest = text.partition(" ")
     if word == "NOSCRIPT":
         return ScriptMissing(text)

@@ -1,4 +1,4 @@
-"""Living through a server that is away: full jitter, and at most ten connection attempts a second in a process."""
+"""Retrying while the server is away: waits with full jitter, and spaced connection attempts in a process."""
 
 import asyncio
 import contextlib
@@ -16,21 +16,21 @@ _ATTEMPTS_GAP, _ATTEMPTS_LONGEST, _ATTEMPTS_AT_ONCE = 0.2, 0.5, 8
 
 
 def pause(tries: int, longest: float = _LONGEST) -> float:
-    """Return how long to wait after `tries` failures, seconds: jitter under a doubling ceiling.
+    """Return how long to wait after `tries` failures, seconds: random, below a ceiling that doubles.
 
-    The ceiling is low: what waits goes on within a second after the server is back.
+    The ceiling stays low, so that work goes on within a second after the server is back.
     """
     return random.uniform(0.2, 1.0) * min(longest, _FIRST * 2 ** min(tries, 10))
 
 
 class Tries:
-    """The tries of one call that Redis has not served yet."""
+    """Counts the failed tries of one call."""
 
     def __init__(self) -> None:
         self._failed = 0
 
     def pause(self, error: StoreUnavailable) -> float:
-        """Return how long to wait before the next, seconds; none where it will wait for a connection anyhow."""
+        """Return how long to wait before the next try, seconds; 0 where it will wait for a connection anyway."""
         if error.is_paced:
             return 0.0
         self._failed += 1
@@ -38,9 +38,9 @@ class Tries:
 
 
 async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = None) -> R:
-    """Call until Redis answers; only for calls whose repetition is harmless.
+    """Call until Redis answers; only for calls that are safe to repeat.
 
-    `patience` in seconds bounds it: then the last StoreUnavailable is raised. None: for ever.
+    After `patience` seconds the last StoreUnavailable is raised; None waits for ever.
     """
     started = time.monotonic()
     tries = Tries()
@@ -55,7 +55,7 @@ async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = N
 
 
 class Pace:
-    """Spaces the connection attempts of a process: some at a time, and one by one with pauses after one has failed.
+    """Spaces the connection attempts of a process: some at a time, and after a failure one by one with pauses.
 
     When a server dies, all connections of a process break at the same moment; without this all would reconnect at once.
     """
@@ -68,7 +68,7 @@ class Pace:
 
     @contextlib.asynccontextmanager
     async def attempt(self) -> AsyncGenerator[None]:
-        """Wait for the turn of an attempt, which is what happens inside; StoreUnavailable there is its failure."""
+        """Wait until an attempt may be made, and make it inside; StoreUnavailable raised there is a failed attempt."""
         async with self._some, contextlib.AsyncExitStack() as alone:
             if self._tries:
                 await alone.enter_async_context(self._one)
@@ -82,6 +82,6 @@ class Pace:
             self._next = 0.0
 
     def set_back(self) -> None:
-        """An attempt came to nothing: the next one waits."""
+        """Count a failed attempt: the next one waits."""
         self._tries += 1
         self._next = time.monotonic() + max(_ATTEMPTS_GAP, pause(self._tries, _ATTEMPTS_LONGEST))

@@ -1,7 +1,7 @@
-"""Rights: commands we are better off with and can do without. ACLs and hosted servers take some of them away.
+"""Rights: optional commands, which ACLs and hosted servers may refuse.
 
-Each that is missing costs one thing, which is told once, with the way out. It is asked for again each time, so a right
-that is given while we run is used from then on.
+Each missing right costs one thing, which is reported once with the ACL rule that grants it. The command is tried again
+each time, so a right that is granted while we run is used from then on.
 """
 
 from collections.abc import Awaitable
@@ -14,7 +14,7 @@ from stepstream.bus.wire.connection.trouble import Notice
 
 
 class Right(msgspec.Struct, frozen=True):
-    """A command, what is given up without it, and how an ACL gives it."""
+    """A command, what is lost without it, and the ACL rule that grants it."""
 
     command: tuple[str, ...]
     without: str
@@ -22,7 +22,7 @@ class Right(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """The command as people write it."""
+        """The command as text."""
         return " ".join(self.command)
 
 
@@ -40,13 +40,13 @@ CONFIG_GET = Right(("CONFIG", "GET"), "bus doctor cannot look at fsync and listp
 
 
 class Rights:
-    """What one process was refused so far."""
+    """The optional commands that one process has been refused."""
 
     def __init__(self, notice: Notice) -> None:
         self.missing: dict[Right, str] = {}
-        """The rights that were refused, with the server's words."""
+        """The refused rights, with the server's words."""
         self._notice = notice
-        self._told: set[Right] = set()
+        self._reported: set[Right] = set()
 
     async def answer(self, right: Right, asked: Awaitable[Any]) -> Any | None:
         """Return the reply to an optional command; None when it is refused. StoreUnavailable when Redis is away."""
@@ -59,11 +59,11 @@ class Rights:
         return reply
 
     def refused(self, right: Right, error: str) -> None:
-        """Tell once that a right is missing."""
+        """Report, once, that a right is missing."""
         self.missing[right] = error
-        if right in self._told:
+        if right in self._reported:
             return
-        self._told.add(right)
+        self._reported.add(right)
         self._notice(
             f"{right.words} is refused: {right.without}",
             error=error,
