@@ -11,8 +11,11 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.wire import Wire
+
+_REGISTER = script(__file__, "function_register")
 
 FORMAT = 3
 """The store's format. A worker refuses any other: what an entry, a run or a memo says is read in one way only."""
@@ -65,9 +68,7 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         flow=function.flow.words,
     )
     declaration, seen = codec.encode(declared), b""
-    while stands := await wire.lasting_script(
-        "function_register", [keys.functions()], function.slug, declaration, seen
-    ):
+    while stands := await wire.lasting_script(_REGISTER, [keys.functions()], function.slug, declaration, seen):
         owner = codec.decode_as(stands, Registered).bus
         if owner != function.bus_id:
             raise ConfigError(

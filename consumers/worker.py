@@ -24,7 +24,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.doctor import at_boot, refuse
 from stepstream.bus.wire.leases import Lease, Leases
-from stepstream.bus.wire.streams import ensure_group
+from stepstream.bus.wire.streams import ensure_group, leave_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import check_format, register
 from stepstream.checkpoint.run.crash import take_back_crashes
@@ -433,9 +433,7 @@ class Worker:
             for source in self._sources:
                 lease = source.lease
                 try:
-                    await wire.script(
-                        "consumer_leave", [source.stream, source.workers_key], source.group, lease.consumer
-                    )
+                    await leave_group(wire, source.stream, source.workers_key, source.group, lease.consumer)
                 except BusError:
                     return
             try:

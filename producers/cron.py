@@ -19,7 +19,10 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+
+_TICK = script(__file__, "cron_tick")
 
 TICK = "bus/cron.tick"
 SILENT_MS = 300_000
@@ -56,7 +59,7 @@ async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int 
         await _deal_with(wire, slug, cron, signals, raw, noted, due, now - due)
     elif noted.last - now > max(SILENT_MS, cron.period(now)):
         anew = _Noted(now, max(noted.last, noted.before))
-        if await wire.script("cron_tick", [keys.function(slug)], cron.words, raw, anew.words, "", ""):
+        if await wire.script(_TICK, [keys.function(slug)], cron.words, raw, anew.words, "", ""):
             behind = in_words(noted.last - now)
             signals.notice(
                 "a schedule begins anew: the clock is behind its last tick", function=slug, cron=cron.words, by=behind
@@ -75,7 +78,7 @@ async def _deal_with(
     run = run_id(slug, "cron", cause, due) if runs else ""
     then = _Noted(due, noted.before).words
     event = codec.encode(_event(cron, due))
-    dealt = await wire.script("cron_tick", [keys.function(slug)], cron.words, raw, then, run, event)
+    dealt = await wire.script(_TICK, [keys.function(slug)], cron.words, raw, then, run, event)
     reached("cron.ticked")
     if dealt and not runs and not has_run:
         signals.notice("a tick was missed, and is too late to run", function=slug, cron=cron.words, late_ms=late_ms)

@@ -180,8 +180,32 @@ def test_the_top_level_is_fixed() -> None:
     assert {"pyproject.toml", "bus", "checkpoint", "producers", "consumers", "web", "tests", "Dockerfile"} <= listed
 
 
+def lua() -> list[Path]:
+    """All scripts and fragments."""
+    return sorted(path for folder in FLOORS for path in (ROOT / folder).rglob("*.lua"))
+
+
+def scripts() -> list[Path]:
+    return [path for path in lua() if path.parent.name == "lua"]
+
+
+def test_a_script_lies_beside_the_module_that_calls_it() -> None:
+    named = [path.parent / "lua" / f"{name}.lua"
+             for _, path in modules() for name in re.findall(r'(?m)^\w+ = script\(__file__, "(\w+)"\)', path.read_text())]  # fmt: skip
+    assert sorted(named) == scripts(), "each is a constant of one module, of the folder it lies in"
+
+
+def test_every_fragment_is_used() -> None:
+    fragments = {path for path in lua() if path.parent.name == "fragments"}
+    assert {*scripts(), *fragments} == set(lua())
+    assert len({path.name for path in lua()}) == len(lua()), "one name each"
+    used = {name for path in lua() for uses in re.findall(r"^-- uses: (.*)$", path.read_text(), re.MULTILINE)
+            for name in uses.split()}  # fmt: skip
+    assert used == {path.stem for path in fragments}, "no fragment is left over"
+
+
 def test_scripts_say_what_they_take() -> None:
-    for path in (ROOT / "bus/wire/lua").glob("*.lua"):
+    for path in scripts():
         text = path.read_text()
         header = re.match(r"\A--\[\[ (\w+): (.+?)\]\]", text, re.DOTALL)
         assert header, path.name
@@ -198,7 +222,7 @@ def test_scripts_say_what_they_take() -> None:
 def test_no_script_reads_what_is_in_json() -> None:
     """A field's value may hold any text: what a script decides on is a field of its own."""
     looks = re.compile(r"""string\.(?:find|match|gmatch|gsub)\((?:[^'"\n]*,\s*)('[^'\n]*'|"[^"\n]*")""")
-    for path in sorted((ROOT / "bus/wire/lua").rglob("*.lua")):
+    for path in lua():
         text = path.read_text()
         patterns = looks.findall(text)
         if path.name == "run_arrive.lua":  # is there anything to escape before it is put into JSON?
@@ -209,7 +233,7 @@ def test_no_script_reads_what_is_in_json() -> None:
 
 def test_no_script_unpacks_but_in_chunks() -> None:
     """Lua hands over 8,000 values at most; which list will be longer one day nobody foresees."""
-    for path in (ROOT / "bus/wire/lua").rglob("*.lua"):
+    for path in lua():
         assert path.name == "many.lua" or "unpack" not in path.read_text(), f"{path.name}: use many or append"
 
 
@@ -250,12 +274,6 @@ def test_every_command_with_a_list_is_bounded() -> None:
     }
     unbounded = {one for one in found if not one.endswith(": part")} - set(BOUNDED)
     assert not unbounded, f"{unbounded}: may it be long? then bounds.parts; else say in BOUNDED why not"
-
-
-def test_python_names_every_script_there_is() -> None:
-    names = {path.stem for path in (ROOT / "bus/wire/lua").glob("*.lua")}
-    texts = "\n".join(path.read_text() for _, path in modules())
-    assert {name for name in names if f'"{name}"' in texts} == names
 
 
 def test_failpoints_are_those_the_state_machine_page_lists() -> None:

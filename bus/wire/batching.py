@@ -13,13 +13,14 @@ from typing import cast
 from stepstream.bus.errors import BusError
 from stepstream.bus.wire.connection.pipeline import Argument, Reply
 from stepstream.bus.wire.connection.refusals import translated
+from stepstream.bus.wire.scripts import Script
 
 MOST = 50
 """Items of one call: what is saved by sharing is saved by then, and the server is not held up longer than 2 ms."""
 
 Then = Callable[[Reply, BaseException | None], None]
-Lasting = Callable[[Then, str, Sequence[str], Sequence[Argument]], None]
-_Target = tuple[str, tuple[str], tuple[Argument, ...]]
+Lasting = Callable[[Then, Script, Sequence[str], Sequence[Argument]], None]
+_Target = tuple[Script, tuple[str], tuple[Argument, ...]]
 
 
 class Together:
@@ -33,7 +34,7 @@ class Together:
         self._context = contextvars.Context()
 
     def call(
-        self, script: str, key: tuple[str], common: tuple[Argument, ...], arguments: tuple[Argument, ...]
+        self, script: Script, key: tuple[str], common: tuple[Argument, ...], arguments: tuple[Argument, ...]
     ) -> asyncio.Future[Reply]:
         """Ask `script` with this tick's others of the same key and common arguments; waits until Redis answers."""
         if not self._gathered:

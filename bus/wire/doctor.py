@@ -18,6 +18,8 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCRIPT_LOAD
+from stepstream.bus.wire.scripts import registered
+from stepstream.bus.wire.streams import TAKE
 from stepstream.bus.wire.wire import Wire
 
 REDIS_FLOOR, VALKEY_FLOOR = (7, 0), (7, 2)
@@ -259,7 +261,7 @@ async def _round_trip(wire: Wire) -> Finding:
     return Finding("round trip", f"{median:.2f} ms")
 
 
-def _needed(wire: Wire) -> list[tuple[str | int, ...]]:
+def _needed() -> list[tuple[str | int, ...]]:
     """Return every command a worker needs, directly or in scripts, on throwaway keys."""
     slug = name = "@doctor"
     stream, run, index = keys.events(name), keys.run(slug, "doctor"), keys.runs(slug, "completed")
@@ -282,8 +284,8 @@ def _needed(wire: Wire) -> list[tuple[str | int, ...]]:
         ("ZRANGEBYLEX", index, "-", "+"), ("ZREMRANGEBYSCORE", index, 0, 0), ("ZREMRANGEBYLEX", index, "[a", "[a"),
         ("ZREM", index, "doctor"),
         ("SET", text, "1", "PX", 60_000), ("GET", text), ("SADD", names, "doctor"), ("SMEMBERS", names),
-        ("EVAL", wire.scripts["entries_take"].text, 1, stream, "", slug, "doctor"),
-        ("EVALSHA", wire.scripts["entries_take"].sha, 1, stream, "", slug, "doctor"),
+        ("EVAL", TAKE.text, 1, stream, "", slug, "doctor"),
+        ("EVALSHA", TAKE.sha, 1, stream, "", slug, "doctor"),
         ("SCAN", 0), ("UNLINK", text), ("DEL", stream, run, index, text, names),
     ]  # fmt: skip
 
@@ -291,10 +293,10 @@ def _needed(wire: Wire) -> list[tuple[str | int, ...]]:
 async def _rights(wire: Wire) -> Finding:
     """Run every command a worker needs, once."""
     try:
-        refused = await _refused(wire, _needed(wire))
+        refused = await _refused(wire, _needed())
         await wire.ask(CLIENT_ID)
         await wire.ask(CLIENT_UNBLOCK, 0)
-        for script in wire.scripts.values():
+        for script in registered():
             await wire.ask(SCRIPT_LOAD, script.text)
     except StoreUnavailable as error:
         if error.state not in {"READONLY", "OOM", "MISCONF", "NOREPLICAS"}:

@@ -23,10 +23,12 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection import opening
 from stepstream.bus.wire.connection.refusals import translated
-from stepstream.bus.wire.scripts import all_scripts
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import ServerClock, boot
 
 _log = structlog.get_logger("lease")
+_RENEW = script(__file__, "lease_renew")
+_RENEW_PLACES = script(__file__, "limit_renew")
 _BEAT_S = 1.0
 _AGAIN_S = 0.4
 """How soon a failed renewal is tried again: readers wait for it."""
@@ -200,12 +202,10 @@ class Leases:
 
     def _renew_forever(self) -> None:
         client: Any = opening.threaded(self._where, max(0.2, self._settings.lease_ms / 3_000))
-        scripts = all_scripts()
-        script, places = scripts["lease_renew"].text, scripts["limit_renew"].text
         while not self._stopping:
             self._wake.clear()
             pause = self._settings.renew_ms / 1_000
-            refused = None if self._stalled() else self._renew(client, script) or self._renew_places(client, places)
+            refused = None if self._stalled() else self._renew(client) or self._renew_places(client)
             if refused is not None:
                 if self._on_refused is not None:
                     self._tell(self._on_refused, refused)
@@ -231,17 +231,17 @@ class Leases:
             )
         return still * 1_000 > self._settings.stall_ms
 
-    def _renew(self, client: Any, script: str) -> StoreUnavailable | None:
+    def _renew(self, client: Any) -> StoreUnavailable | None:
         """Renew all leases; return the server's refusal, if any."""
         leases, sent = self._leases, boot()
         pipe = client.pipeline(transaction=False)
         for lease in leases:
             begins = 0 if lease.begun else 1
             pipe.execute_command(
-                "EVAL", script, 1, lease.workers_key, "", lease.consumer, self._settings.lease_ms, begins
+                "EVAL", _RENEW.text, 1, lease.workers_key, "", lease.consumer, self._settings.lease_ms, begins
             )
         # The list of workers is for people: it does no harm if one is missing for a while.
-        pipe.execute_command("EVAL", script, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1)
+        pipe.execute_command("EVAL", _RENEW.text, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1)
         try:
             replies = pipe.execute(raise_on_error=False)
         except opening.threaded_errors as error:
@@ -274,7 +274,7 @@ class Leases:
             self._steady_since = received
             self._tell(self._on_clock_set, step)
 
-    def _renew_places(self, client: Any, script: str) -> StoreUnavailable | None:
+    def _renew_places(self, client: Any) -> StoreUnavailable | None:
         """Renew all shared places; return the server's refusal, if any."""
         holders: dict[tuple[str, int], list[str]] = {}
         for place in tuple(self._places):
@@ -282,7 +282,7 @@ class Leases:
         pipe, lease_ms, sure = client.pipeline(transaction=False), self._settings.lease_ms, self.sure_until()
         for (limit, most), all_holders in holders.items():
             for part in parts(all_holders):
-                pipe.execute_command("EVAL", script, 1, keys.limit(limit), "", lease_ms, most, sure, *part)
+                pipe.execute_command("EVAL", _RENEW_PLACES.text, 1, keys.limit(limit), "", lease_ms, most, sure, *part)
         if not holders:
             return None
         try:

@@ -16,6 +16,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 
 PATIENCE_S = 10.0
@@ -29,6 +30,15 @@ _ANNOUNCE_EVERY_S = 5.0
 
 _MOST_KNOWN = 10_000
 _LONGEST_TS = len(str(LATEST_MS))
+
+TAKE = script(__file__, "entries_take")
+_CLAIM = script(__file__, "entries_claim")
+_RELEASE = script(__file__, "entries_release")
+_PUBLISH = script(__file__, "event_publish")
+_PUBLISH_AGAIN = script(__file__, "event_publish_again")
+_MAKE_GROUP = script(__file__, "group_make")
+_LEAVE = script(__file__, "consumer_leave")
+_ACKNOWLEDGE_TURNS = script(__file__, "turns_acknowledge")
 
 Fields = dict[bytes, bytes]
 
@@ -110,11 +120,10 @@ class Publisher:
             if makes_stream:
                 return self._wire.call("XADD", stream, "*", *fields)
             return self._wire.call("XADD", stream, "NOMKSTREAM", "*", *fields)
-        script = self._wire.scripts["event_publish"]
         stream, seen = keys.events(event.name), keys.seen(event.name, event.id)
         dedupe = self._wire.settings.dedupe_ms
         return self._wire.call(
-            "EVALSHA", script.sha, 2, stream, seen, self._wire.now, dedupe, int(makes_stream), *fields
+            "EVALSHA", _PUBLISH.sha, 2, stream, seen, self._wire.now, dedupe, int(makes_stream), *fields
         )
 
     async def _made(self, event: Outgoing, patience: float) -> Any:
@@ -136,11 +145,11 @@ class Publisher:
         if event.own_id:
             key = [stream, keys.seen(event.name, event.id)]
             reply = await self._wire.lasting_script(
-                "event_publish", key, self._wire.settings.dedupe_ms, 1, *fields, patience=patience
+                _PUBLISH, key, self._wire.settings.dedupe_ms, 1, *fields, patience=patience
             )
         else:
             reply = await self._wire.lasting_script(
-                "event_publish_again", [stream], since - 60_000, event.id, *fields, patience=patience
+                _PUBLISH_AGAIN, [stream], since - 60_000, event.id, *fields, patience=patience
             )
         await self._announce({event.name}, patience)
         # "there" may be the entry of our own first try, so it is not reported as a duplicate.
@@ -165,7 +174,7 @@ def _fields(event: Outgoing) -> list[Argument]:
 
 async def ensure_group(wire: Wire, stream: str, group: str, start_ms: int) -> None:
     """Make a consumer group that sees entries from `start_ms` (server's clock) on; one that exists is left alone."""
-    await wire.lasting_script("group_make", [stream], group, start_ms)
+    await wire.lasting_script(_MAKE_GROUP, [stream], group, start_ms)
 
 
 async def acknowledge(wire: Wire, stream: str, group: str, ids: Sequence[str]) -> None:
@@ -177,7 +186,7 @@ async def acknowledge(wire: Wire, stream: str, group: str, ids: Sequence[str]) -
 async def acknowledge_turns(wire: Wire, stream: str, group: str, ids: Sequence[str]) -> None:
     """Acknowledge and delete entries of a stream with one group, in one script, so that the stream never grows."""
     for part in parts(ids):
-        await wire.lasting_script("turns_acknowledge", [stream], group, *part)
+        await wire.lasting_script(_ACKNOWLEDGE_TURNS, [stream], group, *part)
 
 
 async def is_pending_for(wire: Wire, stream: str, group: str, entry: str, consumer: str) -> bool:
@@ -222,7 +231,7 @@ async def claim(
 
     `sure` is until when the caller trusts the server's clock, ms: past that time nothing is claimed.
     """
-    rows = await wire.script("entries_claim", [stream, workers], group, me, lease_ms, count, sure)
+    rows = await wire.script(_CLAIM, [stream, workers], group, me, lease_ms, count, sure)
     return [(entry.decode(), owner.decode(), fields_of(fields)) for entry, owner, fields in rows]
 
 
@@ -230,14 +239,19 @@ async def take(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str])
     """Read again entries that are pending for `me`; those claimed by others meanwhile are left out."""
     rows: list[Any] = []
     for part in parts(ids):
-        rows += await wire.script("entries_take", [stream], group, me, *part)
+        rows += await wire.script(TAKE, [stream], group, me, *part)
     return [(entry.decode(), fields_of(fields)) for entry, fields in rows]
 
 
 async def release(wire: Wire, stream: str, group: str, me: str, ids: Sequence[str]) -> None:
     """Release entries, so that others may claim them at once."""
     for part in parts(ids):
-        await wire.lasting_script("entries_release", [stream], group, me, *part, patience=2.0)
+        await wire.lasting_script(_RELEASE, [stream], group, me, *part, patience=2.0)
+
+
+async def leave_group(wire: Wire, stream: str, workers: str, group: str, consumer: str) -> None:
+    """End a consumer's lease, and remove it from the group if nothing is pending for it."""
+    await wire.script(_LEAVE, [stream, workers], group, consumer)
 
 
 def event_of(name: str, entry: str, fields: Fields) -> RawEvent:

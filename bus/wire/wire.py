@@ -14,7 +14,11 @@ from stepstream.bus.wire.connection.retry import Pace, patiently
 from stepstream.bus.wire.connection.rights import Right, Rights
 from stepstream.bus.wire.connection.trouble import Notice, Trouble, silent
 from stepstream.bus.wire.keys import use_prefix
-from stepstream.bus.wire.scripts import all_scripts
+from stepstream.bus.wire.scripts import Script, registered
+
+
+def _load_scripts() -> list[tuple[Argument, ...]]:
+    return [("SCRIPT", "LOAD", script.text) for script in registered()]
 
 
 class Wire:
@@ -31,7 +35,6 @@ class Wire:
         self.where = address(settings.redis_url)
         self.name = name
         self.now = ""
-        self.scripts = all_scripts()
         self._pace = Pace()
         self.trouble = Trouble(self.where.shown, notice)
         self._loop = asyncio.get_running_loop()
@@ -51,7 +54,7 @@ class Wire:
             pace=self._pace,
             rights=self.rights,
             trouble=self.trouble,
-            prelude=[("SCRIPT", "LOAD", script.text) for script in self.scripts.values()] if loads_scripts else (),
+            prelude=_load_scripts if loads_scripts else None,
             only_reads=only_reads,
         )
 
@@ -81,71 +84,82 @@ class Wire:
         """Send one command and forget it: for what may be lost."""
         self._main.call(*command).add_done_callback(retrieved)
 
-    def tell_script(self, name: str, keys: Sequence[str], *arguments: Argument) -> None:
+    def tell_script(self, script: Script, keys: Sequence[str], *arguments: Argument) -> None:
         """Run a script and forget it: for what may be lost."""
-        self._send(name, keys, arguments).add_done_callback(retrieved)
+        sent = self._send(script, keys, arguments)
+        sent.add_done_callback(partial(self._told, script, keys, arguments), context=self._context)
 
-    def _send(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
-        return self._main.call("EVALSHA", self.scripts[name].sha, len(keys), *keys, self.now, *arguments)
+    def _told(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], sent: asyncio.Future[Reply]
+    ) -> None:
+        if not sent.cancelled() and isinstance(sent.exception(), ScriptMissing):
+            self._send_text(script, keys, arguments).add_done_callback(retrieved)
 
-    async def script(self, name: str, keys: Sequence[str], *arguments: Argument) -> Reply:
+    def _send(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
+        return self._main.call("EVALSHA", script.sha, len(keys), *keys, self.now, *arguments)
+
+    def _send_text(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
+        """Run a script that the server has forgotten, or never had: it keeps it from then on."""
+        return self._main.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
+
+    async def script(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Reply:
         """Run a script once; a server that does not have it gets the whole text."""
         try:
-            return await self._send(name, keys, arguments)
+            return await self._send(script, keys, arguments)
         except ScriptMissing:
-            script = self.scripts[name]
-            return await self._main.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
+            return await self._send_text(script, keys, arguments)
 
-    async def look(self, name: str, keys: Sequence[str], *arguments: Argument) -> Reply:
+    async def look(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Reply:
         """Run a read-only script on the second connection, because its reply may be big."""
-        script = self.scripts[name]
         try:
             return await self._loads.call("EVALSHA", script.sha, len(keys), *keys, self.now, *arguments)
         except ScriptMissing:
             return await self._loads.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
 
     async def lasting_script(
-        self, name: str, keys: Sequence[str], *arguments: Argument, patience: float | None = None
+        self, script: Script, keys: Sequence[str], *arguments: Argument, patience: float | None = None
     ) -> Reply:
         """Run a script until the server answers; for scripts that are safe to repeat (all that take a fence are)."""
         try:
-            return await self._send(name, keys, arguments)
+            return await self._send(script, keys, arguments)
         except (ScriptMissing, StoreUnavailable):
-            return await patiently(lambda: self.script(name, keys, *arguments), patience)
+            return await patiently(lambda: self.script(script, keys, *arguments), patience)
 
-    def lasting_script_then(self, then: Then, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+    def lasting_script_then(
+        self, then: Then, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> None:
         """Like lasting_script, then call `then` with the reply, or None and the error; uses a task only for retries."""
-        sent = self._send(name, keys, arguments)
-        sent.add_done_callback(partial(self._answered, then, name, keys, arguments), context=self._context)
+        sent = self._send(script, keys, arguments)
+        sent.add_done_callback(partial(self._answered, then, script, keys, arguments), context=self._context)
 
     def _answered(
         self,
         then: Then,
-        name: str,
+        script: Script,
         keys: Sequence[str],
         arguments: Sequence[Argument],
         sent: asyncio.Future[Reply],
     ) -> None:
         error = sent.exception()
         if isinstance(error, ScriptMissing | StoreUnavailable):
-            work = self._repeat(then, name, keys, arguments)
+            work = self._repeat(then, script, keys, arguments)
             task = self._loop.create_task(work, context=contextvars.Context())
             self._repeating.add(task)
             task.add_done_callback(self._repeating.discard)
         else:
             then(None if error else sent.result(), error)
 
-    async def _repeat(self, then: Then, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+    async def _repeat(self, then: Then, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
         try:
-            reply = await self.lasting_script(name, keys, *arguments)
-        except Exception as error:  # noqa: BLE001 - handed to the caller
+            reply = await self.lasting_script(script, keys, *arguments)
+        except Exception as error:  # noqa: BLE001 - handed to who asked
             then(None, error)
         else:
             then(reply, None)
 
-    def load_script(self, name: str) -> None:
+    def load_script(self, script: Script) -> None:
         """Load a script that is only ever called by its SHA-1 into a server that has forgotten it."""
-        self.tell("SCRIPT", "LOAD", self.scripts[name].text)
+        self.tell("SCRIPT", "LOAD", script.text)
 
     async def load(self, *command: Argument, patience: float | None = None) -> Reply:
         """Send a read with a possibly big reply on the second connection, so that it delays no small one."""

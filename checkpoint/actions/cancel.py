@@ -7,10 +7,13 @@ from stepstream.bus.errors import BusError, HasEnded, RunNotFound
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Argument
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.read.history import Run
 from stepstream.checkpoint.run.memo import Failure
+
+_CANCEL = script(__file__, "run_cancel")
 
 Word = Literal["cancelled", "asked", "ended", "gone"]
 AT_ONCE = 50
@@ -58,7 +61,7 @@ async def _cancel(
     wire: Wire, slug: str, why: str, arguments: Sequence[Argument], patience: float | None = None
 ) -> list[Word]:
     common = (wire.settings.keep_ms, codec.encode(Failure("cancelled", why)))
-    answers = await wire.lasting_script("run_cancel", [keys.function(slug)], *common, *arguments, patience=patience)
+    answers = await wire.lasting_script(_CANCEL, [keys.function(slug)], *common, *arguments, patience=patience)
     for answer in answers:
         if isinstance(answer, list):
             raise BusError(codec.text(cast("list[bytes]", answer)[1]))

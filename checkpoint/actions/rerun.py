@@ -8,11 +8,14 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.ids import run_id, ulid
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import memo_of
+
+_COPY = script(__file__, "run_copy")
 
 
 async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
@@ -29,7 +32,7 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
         before = await _steps_before(wire, found.function, run, from_step)
         if before is None:
             raise StepNotFound(run, from_step)
-        if not await wire.lasting_script("run_copy", [keys.function(found.function)], run, new, *before, patience=10.0):
+        if not await wire.lasting_script(_COPY, [keys.function(found.function)], run, new, *before, patience=10.0):
             raise RunNotFound(run)  # forgotten meanwhile
     await begin(wire, found.function, new, "rerun", event, rerun_of=run, patience=10.0)
     return new

@@ -12,7 +12,10 @@ from stepstream.bus.function import Function
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+
+_ADMIT = script(__file__, "runs_admit")
 
 VERDICT_KEPT_MS = 86_400_000
 
@@ -67,6 +70,6 @@ async def admit(wire: Wire, function: Function, heard: str, applicants: Sequence
             one.rate, one.single, one.buffer, one.buffer_run, one.ts,
             one.rerun_of,
         )  # fmt: skip
-    replies = await wire.lasting_script("runs_admit", [keys.function(function.slug)], *flat)
+    replies = await wire.lasting_script(_ADMIT, [keys.function(function.slug)], *flat)
     reached("admit.replied")
     return [Verdict(*(part.decode(errors="replace") for part in reply[:2])) for reply in replies]

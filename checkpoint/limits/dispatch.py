@@ -8,9 +8,12 @@ from stepstream.bus.function import Function
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values.ids import token
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import Fields, fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.start import StartReply, StartRequest
+
+_DISPATCH = script(__file__, "runs_pop")
 
 
 class Popped(msgspec.Struct):
@@ -31,7 +34,7 @@ async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Poppe
     starts = not (is_shared or function.timeouts.start_ms or function.timeouts.finish_ms)
     fences = [token() for _ in range(most)] if starts else []
     taken, rows, soonest, started, now = await wire.script(
-        "runs_pop",
+        _DISPATCH,
         [keys.function(function.slug)],
         function.slug,
         consumer,

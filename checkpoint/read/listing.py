@@ -10,8 +10,11 @@ import msgspec
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.history import STATUSES, Run, run_of
+
+_PAGE_OF_RUNS = script(__file__, "runs_page")
 
 _SHOWN = (
     "status", "queued", "started", "ended", "turn", "attempt", "crashes", "worker", "code", "source", "parent", "why",
@@ -82,7 +85,7 @@ async def _after(
 ) -> list[_Place]:
     """Return the places that come after one, newest first: of each function and status as many as are wanted."""
     replies = await asyncio.gather(
-        *(wire.look("runs_page", [keys.function(slug)], *bounds, *statuses) for slug in slugs)
+        *(wire.look(_PAGE_OF_RUNS, [keys.function(slug)], *bounds, *statuses) for slug in slugs)
     )
     found = [
         [_Place(int(float(row[i + 1])), row[i].decode(), slug) for i in range(0, len(row), 2)]

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+
+_TAKE_BACK = script(__file__, "runs_alive")
 
 
 async def take_back_crashes(wire: Wire, slug: str, consumer: str, runs: Sequence[str]) -> int:
@@ -14,5 +17,5 @@ async def take_back_crashes(wire: Wire, slug: str, consumer: str, runs: Sequence
     """
     back = 0
     for part in parts(runs):
-        back += await wire.lasting_script("runs_alive", [keys.function(slug)], consumer, *part)
+        back += await wire.lasting_script(_TAKE_BACK, [keys.function(slug)], consumer, *part)
     return back

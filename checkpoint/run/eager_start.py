@@ -10,10 +10,11 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values.ids import entry_ms, owner_letters, token
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe, retrieved
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.start import StartReply, StartRequest
 
-_SCRIPT = "run_arrive"
+_ARRIVE = script(__file__, "run_arrive")
 
 
 class Arriving:
@@ -26,7 +27,7 @@ class Arriving:
         self._consumer = consumer
         self._fence = token()
         self._sent = pipe.call(
-            "EVALSHA", wire.scripts[_SCRIPT].sha, 3,
+            "EVALSHA", _ARRIVE.sha, 3,
             keys.function(function.slug), keys.events(name), keys.events_workers(name),
             wire.now, function.slug, consumer, newest, name, self._fence, function.code,
             owner_letters(function.slug),
@@ -38,7 +39,7 @@ class Arriving:
         try:
             answer = await self._sent
         except ScriptMissing:  # the server was told to forget its scripts
-            self._wire.load_script(_SCRIPT)
+            self._wire.load_script(_ARRIVE)
             return None
         except BusError:
             return None

@@ -4,9 +4,12 @@ import asyncio
 from typing import Any, Literal
 
 from stepstream.bus.values import codec
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.memo import Failure
+
+_END = script(__file__, "run_end")
 
 Leaves = Literal["", "steps", "open", "steps open"]
 """Which keys a run has beside its own, as far as the caller, who has seen them all made, can tell."""
@@ -27,7 +30,7 @@ def end(
     `heard` holds the statuses that somebody beside the run's caller is to be told of (checkpoint/waits/ends.py).
     """
     return wire.together(
-        "run_end",
+        _END,
         owned.prefix,
         (wire.settings.keep_ms, heard),
         (

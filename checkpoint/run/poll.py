@@ -7,9 +7,12 @@ import msgspec
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.save import news_of
+
+_POLL = script(__file__, "runs_look")
 
 
 class Seen(msgspec.Struct):
@@ -24,6 +27,6 @@ async def look(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[
     seen: list[Seen] = []
     for some in parts(turns, width=2):
         part = [argument for turn in some for argument in turn]
-        replies = await wire.script("runs_look", [keys.function(slug)], *part)
+        replies = await wire.script(_POLL, [keys.function(slug)], *part)
         seen += [Seen(codec.decode_as(why, Failure) if why else None, news_of(news)) for why, news in replies]
     return seen

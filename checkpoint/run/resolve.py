@@ -7,8 +7,12 @@ import msgspec
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure
+
+_RESOLVE = script(__file__, "run_resolve")
+_FIRE_TIMERS = script(__file__, "timers_due")
 
 AT_ONCE = 250
 """Timers moved by one script call: it holds the server for about 2 ms."""
@@ -35,7 +39,7 @@ async def resolve(
     if mark:
         middle += f',"mark":"{mark}"'
     result = b'"data":' + data if error is None else b'"error":' + codec.encode(error)
-    word = await wire.lasting_script("run_resolve", [keys.function(slug)], run, step, middle, result)
+    word = await wire.lasting_script(_RESOLVE, [keys.function(slug)], run, step, middle, result)
     return cast("Literal['gone', 'there', 'waiting', 'running', 'queued']", word.decode())
 
 
@@ -51,7 +55,7 @@ class Fired(msgspec.Struct):
 
 async def fire_timers(wire: Wire, slug: str) -> Fired:
     """Queue the turns whose timer is due, at most AT_ONCE."""
-    added, looked_at, next_ms, bad = await wire.script("timers_due", [keys.function(slug)], AT_ONCE)
+    added, looked_at, next_ms, bad = await wire.script(_FIRE_TIMERS, [keys.function(slug)], AT_ONCE)
     if added:
         reached("timers.fired")
     dropped = [codec.text(member) for member in bad]

@@ -6,9 +6,14 @@ import msgspec
 
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of, open_of
+
+_SAVE = script(__file__, "run_save")
+_OPEN = script(__file__, "run_open")
+_PROGRESS = script(__file__, "run_progress")
 
 FULL = {
     "steps": "a run holds at most 1,000 steps; let it start another function for the rest",
@@ -60,7 +65,7 @@ async def save(
         middle += ',"timed_out":true'
     result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
     reply = await wire.together(
-        "run_save",
+        _SAVE,
         owned.prefix,
         (MAX_STEPS, MAX_STATE_BYTES),
         (owned.run, owned.fence, owned.turn, step, middle, took_ms, result, _opened(kind) if opened else 0, known),
@@ -114,7 +119,7 @@ async def note_open(
     """
     state = "given_up" if given_up else "again" if again else ""
     arguments = _open(owned, step, kind, due, attempt, error, since, what, state)
-    reply = await wire.lasting_script("run_open", *arguments)
+    reply = await wire.lasting_script(_OPEN, *arguments)
     reached("open.replied")
     word = cast("Word", reply[0].decode())
     if word == "mine":
@@ -128,18 +133,18 @@ async def note_open(
 def tell_open(wire: Wire, owned: Owned, step: str, attempt: int, took_ms: int) -> None:
     """Send, without waiting, that a body takes long: what the page shows; a lost one costs nothing."""
     keys, *arguments = _open(owned, step, "run", "", attempt, None, f"-{took_ms}")
-    wire.tell_script("run_open", keys, *arguments)
+    wire.tell_script(_OPEN, keys, *arguments)
 
 
 def tell_progress(wire: Wire, owned: Owned, progress: bytes) -> None:
     """Send, without waiting, how far a run is (JSON): what the page shows; a lost one costs nothing."""
-    wire.tell_script("run_progress", owned.prefix, owned.run, owned.fence, owned.turn, progress)
+    wire.tell_script(_PROGRESS, owned.prefix, owned.run, owned.fence, owned.turn, progress)
 
 
 def tell_armed(wire: Wire, owned: Owned, step: str, kind: str, due: int, since: int, what: bytes) -> None:
     """Send, without waiting, that whoever brings what a step waits for has been told; a lost one is told again."""
     keys, *arguments = _open(owned, step, kind, str(due), 0, None, str(since), what, "armed")
-    wire.tell_script("run_open", keys, *arguments)
+    wire.tell_script(_OPEN, keys, *arguments)
 
 
 def _open(

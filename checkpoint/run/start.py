@@ -10,8 +10,11 @@ from stepstream.bus.errors import StoreError
 from stepstream.bus.function import Function
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import MOST_BYTES
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Memo, Open, memo_of, open_of
+
+_START = script(__file__, "run_start")
 
 MAX_CRASHES = 5
 
@@ -89,7 +92,7 @@ def start(
     def answered(replies: Any, error: BaseException | None) -> None:
         then([] if error is not None else [_started(reply, function.timeouts.finish_ms) for reply in replies], error)
 
-    wire.lasting_script_then(answered, "run_start", (keys.function(function.slug),), flat)
+    wire.lasting_script_then(answered, _START, (keys.function(function.slug),), flat)
 
 
 def _started(reply: Sequence[Any], finish_ms: int) -> StartReply:

@@ -6,10 +6,13 @@ import msgspec
 
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.save import news_of
+
+_SUSPEND = script(__file__, "run_park")
 
 
 class Parked(msgspec.Struct):
@@ -35,7 +38,7 @@ async def park(
     With `attempt` and `error` the code between steps has failed and is tried again then.
     """
     reply = await wire.lasting_script(
-        "run_park",
+        _SUSPEND,
         owned.prefix,
         owned.run,
         owned.fence,

@@ -11,8 +11,12 @@ import msgspec
 
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import stands
 from stepstream.bus.wire.wire import Wire
+
+_UNHELD = script(__file__, "runs_unheld")
+_REPAIR = script(__file__, "run_repair")
 
 ACTIVE = ("waiting", "queued", "running")
 PAGE = 100
@@ -39,7 +43,7 @@ async def unheld(wire: Wire, slug: str, runs: Sequence[str]) -> list[Unheld]:
     """Return those of a function's runs that nobody seems to hold: one look."""
     seen: list[Unheld] = []
     for part in parts(runs):
-        rows = await wire.script("runs_unheld", [keys.function(slug)], *part)
+        rows = await wire.script(_UNHELD, [keys.function(slug)], *part)
         seen += [Unheld(slug, *(word.decode() for word in row)) for row in rows]
     return [one for one in seen if not await _is_pending(wire, one)]
 
@@ -65,4 +69,4 @@ async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:
 async def repair(wire: Wire, one: Unheld) -> bool:
     """Give a run a new holder; False when it has moved on since it was seen."""
     arguments = (one.run, one.status, one.turn, one.entry)
-    return bool(await wire.script("run_repair", [keys.function(one.slug)], *arguments))
+    return bool(await wire.script(_REPAIR, [keys.function(one.slug)], *arguments))

@@ -10,8 +10,13 @@ from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.wire import Wire
+
+_TRIM_EVENTS = script(__file__, "events_trim")
+_FORGET_RUNS = script(__file__, "runs_tidy")
+_TRY_BACKLOGS = script(__file__, "lines_again")
 
 AT_ONCE = 200
 TRIM_AT_ONCE = 10_000
@@ -42,7 +47,7 @@ async def trim_events(wire: Wire, name: str, groups: Sequence[str]) -> Trimmed:
     """Drop old events of a name, for a worker that serves `groups` of it; a name that nobody uses any more goes."""
     kept = wire.settings.keep_events_ms
     dropped, holder, unserved, gone, is_gone = await wire.script(
-        "events_trim", [keys.events(name), keys.events_served(name)], kept, TRIM_AT_ONCE, FORGET_MS, *groups
+        _TRIM_EVENTS, [keys.events(name), keys.events_served(name)], kept, TRIM_AT_ONCE, FORGET_MS, *groups
     )
     trimmed = Trimmed(int(dropped), codec.text(holder), int(unserved), [codec.text(group) for group in gone])
     for group in trimmed.groups:
@@ -87,7 +92,7 @@ async def tidy_runs(wire: Wire, slug: str) -> int:
             while over > 0:
                 arguments = (wire.settings.keep_runs, LEAST_KEEP_MS, AT_ONCE, status, passed)
                 gone, stay, over = map(
-                    int, await wire.script("runs_tidy", [keys.function(slug)], *arguments, *together)
+                    int, await wire.script(_FORGET_RUNS, [keys.function(slug)], *arguments, *together)
                 )
                 forgotten, passed = forgotten + gone, passed + stay
                 if gone + stay < AT_ONCE:
@@ -98,7 +103,7 @@ async def tidy_runs(wire: Wire, slug: str) -> int:
 
 async def try_lines_again(wire: Wire, slug: str) -> None:
     """Let the lines of a function's limits be tried that wait for a place, should its return have been lost."""
-    await wire.script("lines_again", [keys.function(slug)], LINES_AT_ONCE)
+    await wire.script(_TRY_BACKLOGS, [keys.function(slug)], LINES_AT_ONCE)
 
 
 async def forget_workers(wire: Wire, now: int) -> None:

@@ -19,9 +19,14 @@ from stepstream.bus.values.matching import value_at
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import MOST_BYTES, parts
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import event_of, fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.waits.names import Holder, still_wait
+
+_ADD = script(__file__, "wait_add")
+_END = script(__file__, "waits_end")
+_PATHS = script(__file__, "wait_paths")
 
 GROUP = "@waits"
 MOST_BY_EXPRESSION = 1_000
@@ -96,9 +101,9 @@ async def arm(wire: Wire, wait: Wait) -> Wait | None:
     expression = codec.encode(wait.if_) if wait.if_ else b""
     names = [keys.events(wait.name), keys.waits(wait.name), keys.waits_if(wait.name)]
     wanted = (GROUP, wait.word, expression, MOST_BY_EXPRESSION)
-    reply = await wire.lasting_script("wait_add", names, *wanted)
+    reply = await wire.lasting_script(_ADD, names, *wanted)
     if reply[0] != b"armed" and await _forget_the_gone(wire, wait.name):
-        reply = await wire.lasting_script("wait_add", names, *wanted)
+        reply = await wire.lasting_script(_ADD, names, *wanted)
     if reply[0] != b"armed":
         return None
     is_by_value = not wait.if_
@@ -133,7 +138,7 @@ async def _without(wire: Wire, name: str, words: Sequence[str]) -> None:
 async def end_waits(wire: Wire, name: str) -> bool:
     """Forget waits that are over; when none is left, let the group go, and say so."""
     names = [keys.events(name), keys.waits(name), keys.waits_if(name)]
-    return bool(await wire.script("waits_end", names, GROUP, 1_000))
+    return bool(await wire.script(_END, names, GROUP, 1_000))
 
 
 async def names_waited_for(wire: Wire, now: int) -> list[str]:
@@ -144,7 +149,7 @@ async def names_waited_for(wire: Wire, now: int) -> list[str]:
 
 async def by_value(wire: Wire, name: str, event: dict[str, object]) -> AsyncGenerator[list[Wait]]:
     """Yield the waits by equal value that an event answers, a page at a time: thousands may wait for one."""
-    paths: list[bytes] = await wire.lasting_script("wait_paths", [keys.waits(name)], MOST_PATHS)
+    paths: list[bytes] = await wire.lasting_script(_PATHS, [keys.waits(name)], MOST_PATHS)
     for path in map(codec.text, paths):
         value = b"" if not path else value_at(path, event)
         if value is None:

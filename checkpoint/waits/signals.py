@@ -8,10 +8,14 @@ from stepstream.bus.event import as_json
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import token
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import memo_of
 from stepstream.checkpoint.run.resolve import resolve
 from stepstream.checkpoint.waits.names import Holder, still_wait
+
+_TAKE = script(__file__, "signal_take")
+_GIVE = script(__file__, "signal_give")
 
 MAX_NAME = 256
 HEARD_MS = 3_600_000
@@ -32,7 +36,7 @@ async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Hol
     """
     gone = ""
     while True:
-        word = await wire.lasting_script("signal_take", [keys.signal(name)], waiter.word, max(1, for_ms), gone)
+        word = await wire.lasting_script(_TAKE, [keys.signal(name)], waiter.word, max(1, for_ms), gone)
         if not word:
             return None
         holder = Holder.of(codec.text(word))
@@ -45,7 +49,7 @@ async def give_signal(wire: Wire, name: str, waiter: Holder) -> None:
     """Give a name up, if the step still has it, whichever of its turns took it."""
     word = cast("bytes | None", await wire.load("GET", keys.signal(name)))
     if word is not None and Holder.of(codec.text(word)).is_step_of(waiter):
-        await wire.lasting_script("signal_give", [keys.signal(name)], word)
+        await wire.lasting_script(_GIVE, [keys.signal(name)], word)
 
 
 async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> str | None:
@@ -64,7 +68,7 @@ async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> 
         # It was resolved before: by us, when the answer was lost or the try died; or by another.
         is_ours = heard not in ("gone", "there") or await _is_ours(wire, waiter, mark)
         leaves = (f"|{waiter.run}|{mark}", HEARD_MS) if is_ours and sender else ()
-        await wire.lasting_script("signal_give", [keys.signal(name)], word, *leaves)
+        await wire.lasting_script(_GIVE, [keys.signal(name)], word, *leaves)
         if is_ours:
             return waiter.run
     return None

@@ -7,15 +7,14 @@ that died: its place may have been another's since.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 from stepstream.bus.errors import BusError
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
-from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.leases import Leases, Place
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.limits.shared import give_place, take_place, try_backlog, wait_in_backlog
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.turn.idle_detection import outside
@@ -41,10 +40,7 @@ class SharedPlaces:
                 continue
             # With the turn in its name, a turn that leaves late never gives back what the next one has taken.
             place = Place(f"{rule.shared}={hold.partition(':')[2]}", f"{function.slug}|{run}|{turn}", rule.limit)
-            names = [keys.limit(place.limit), keys.limit_waiting(place.limit)]
-            line = f"{function.slug}|{hold}"
-            lease_ms, sure = self._wire.settings.lease_ms, self._leases.sure_until()
-            if await self._wire.lasting_script("limit_take", names, place.holder, lease_ms, place.most, line, sure):
+            if await take_place(self._wire, place, function.slug, hold, self._leases.sure_until()):
                 self._held.setdefault(delivery, []).append(place)
                 self._leases.hold(place)
             else:
@@ -60,11 +56,7 @@ class SharedPlaces:
     async def _wait(self, function: Function, delivery: Delivery, run: str, hold: str) -> bool:
         """Put a run back into the line of a limit; False when it is no longer this entry's."""
         entry = delivery.source.entry_name(delivery.id)
-        return bool(
-            await self._wire.lasting_script(
-                "run_wait", [keys.function(function.slug)], run, entry, hold, delivery.owner
-            )
-        )
+        return await wait_in_backlog(self._wire, function.slug, run, entry, hold, delivery.owner)
 
     def give_back(self, delivery: Delivery) -> None:
         """Give back the places of an entry, if it has any, and wake who waits for them."""
@@ -93,13 +85,7 @@ class SharedPlaces:
     async def _give_all(self, places: Sequence[Place]) -> None:
         try:
             for place in places:
-                names = [keys.limit(place.limit), keys.limit_waiting(place.limit)]
-                waiting: list[bytes] = await self._wire.lasting_script("limit_give", names, place.holder, patience=5.0)
-                for line in waiting:
-                    slug, hold = line.decode().split("|", 1)
-                    await patiently(lambda slug=slug, hold=hold: self._try(slug, hold), 5.0)
+                for slug, hold in await give_place(self._wire, place, patience=5.0):
+                    await patiently(lambda slug=slug, hold=hold: try_backlog(self._wire, slug, hold), 5.0)
         except BusError as error:  # then its lease ends
             tell(self._signals, "giving back a shared place failed", error)
-
-    async def _try(self, slug: str, hold: str) -> Any:
-        return await self._wire.script("line_try", [keys.function(slug)], hold)

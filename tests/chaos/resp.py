@@ -17,7 +17,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any, Literal
 
-from stepstream.bus.wire.scripts import all_scripts
+from tests.scripts import all_scripts
 
 CLIENTS = "ERR max number of clients reached"
 WORDS = (

@@ -9,8 +9,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from stepstream.bus.wire.scripts import all_scripts
 from tests.chaos.resp import RespProxy
+from tests.scripts import all_scripts
 from tests.support import ValkeyProcess
 
 pytestmark = pytest.mark.chaos

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from stepstream.bus.values.ids import owner_letters, run_id
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.scripts import all_scripts
+from tests.scripts import all_scripts
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
 EVENT = "event|a|1-0"

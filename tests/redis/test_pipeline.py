@@ -16,10 +16,12 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection import opening
 from stepstream.bus.wire.connection.refusals import translated
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.scripts import Script
 from stepstream.bus.wire.streams import Publisher, ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn import idle_detection
-from tests.support import ValkeyProcess, free_port
+from tests.scripts import all_scripts
+from tests.support import ValkeyProcess, eventually, free_port
 
 
 async def test_replies_come_to_their_callers_in_any_mix(wire: Wire) -> None:
@@ -112,12 +114,24 @@ async def test_no_server_is_told_with_its_address_and_without_its_password() -> 
     await wire.close()
 
 
+async def test_a_script_that_is_imported_after_the_connection_has_opened_is_not_lost(wire: Wire, tmp_path) -> None:
+    """One that nobody waits for was sent by its SHA-1 alone: a server that did not have it never did it."""
+    await wire.call("PING")
+    (tmp_path / "lua").mkdir()
+    for name in ("late", "later"):
+        (tmp_path / "lua" / f"{name}.lua").write_text(f"return redis.call('INCR', KEYS[1]) -- {name}")
+    wire.tell_script(Script(tmp_path, "late"), ["bus:late"])
+    await eventually(lambda: wire.call("GET", "bus:late"), "the script has run")
+    assert await wire.script(Script(tmp_path, "later"), ["bus:late"]) == 2
+    await wire.call("DEL", "bus:late")
+
+
 async def test_a_unix_socket_a_database_and_a_password_work(tmp_path) -> None:
     path = tempfile.mktemp(prefix="bus", suffix=".sock")  # a socket's path must be short
     with ValkeyProcess(tmp_path, "--unixsocket", path) as valkey:
         wire = Wire(Settings(redis_url=f"unix://{path}?db=3"), "test")
         await wire.call("SET", "here", "3")
-        await wire.script("lease_renew", [keys.workers()], "w.0", 1000, 1)
+        await wire.script(all_scripts()["lease_renew"], [keys.workers()], "w.0", 1000, 1)
         assert b"db3:keys=2" in await wire.call("INFO", "keyspace")
         await wire.call("CONFIG", "SET", "requirepass", "s3cret")
         await wire.close()
@@ -151,7 +165,7 @@ async def test_tls_by_url_verifies_the_server(tmp_path) -> None:
         assert await asyncio.gather(*(trusting.call("ECHO", f"{n}{big}") for n in range(5))) == [
             f"{n}{big}".encode() for n in range(5)
         ]
-        await trusting.script("lease_renew", [keys.workers()], "w.0", 1000, 1)
+        await trusting.script(all_scripts()["lease_renew"], [keys.workers()], "w.0", 1000, 1)
         await trusting.close()
         doubting = Wire(Settings(redis_url=f"rediss://127.0.0.1:{port}"), "test")
         with pytest.raises(StoreUnavailable, match="certificate"):

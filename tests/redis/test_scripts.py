@@ -18,6 +18,7 @@ from stepstream.checkpoint.run.resolve import fire_timers, resolve
 from stepstream.checkpoint.run.save import note_open, save
 from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
 from stepstream.checkpoint.run.suspend import park
+from tests.scripts import all_scripts
 
 SLUG = "shop-f"
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -375,7 +376,7 @@ async def claims(wire: Wire, stream: str, me: str, sure: int = SURE) -> list[str
 
 
 async def lease(wire: Wire, consumer: str, ms: int, begins: int = 1) -> int:
-    return await wire.script("lease_renew", [keys.events_workers("a")], consumer, ms, begins)
+    return await wire.script(all_scripts()["lease_renew"], [keys.events_workers("a")], consumer, ms, begins)
 
 
 @pytest.mark.parametrize("clock_s", [-3_600, 0, 3_600], ids=["back", "as it was", "forth"])
@@ -385,9 +386,11 @@ async def test_a_repeated_publish_finds_its_first_try_though_the_clock_was_set(w
     for n in range(60):
         await wire.call("XADD", name, f"{now}-{n + 1}", "id", f"other-{n}", "data", "{}")
     since = now + clock_s * 1_000 - 60_000
-    word, entry = await wire.script("event_publish_again", [name], since, "e1", "id", "e1", "data", "{}")
+    word, entry = await wire.script(all_scripts()["event_publish_again"], [name], since, "e1", "id", "e1", "data", "{}")
     assert (word, entry) == (b"there", b"%d-0" % now)
-    assert (await wire.script("event_publish_again", [name], since, "e2", "id", "e2", "data", "{}"))[0] == b"stored"
+    assert (await wire.script(all_scripts()["event_publish_again"], [name], since, "e2", "id", "e2", "data", "{}"))[
+        0
+    ] == b"stored"
 
 
 async def test_a_group_is_given_what_comes_after_the_clock_was_set_back(wire: Wire) -> None:

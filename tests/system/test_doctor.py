@@ -19,6 +19,7 @@ from stepstream.bus.wire import doctor, keys
 from stepstream.bus.wire.doctor import Finding, examine, refuse
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.worker import running
+from tests.scripts import all_scripts
 from tests.support import ValkeyProcess, eventually
 
 
@@ -88,14 +89,14 @@ async def test_a_right_that_is_missing_is_named_with_its_command(server: ValkeyP
 @pytest.mark.each_server
 async def test_the_doctor_tries_every_command_that_workers_use(wire: Wire) -> None:
     """It tried one that nobody uses, and not those of the scripts; each is checked by the server's ACL."""
-    used = {word for script in wire.scripts.values() for word in re.findall(r"redis\.p?call\('([A-Z]+)'", script.text)}
-    used |= {word for script in wire.scripts.values() for word in re.findall(r'redis\.p?call\("([A-Z]+)"', script.text)}
+    scripts = all_scripts().values()
+    used = {word for script in scripts for word in re.findall(r"redis\.p?call\(['\"]([A-Z]+)['\"]", script.text)}
     for folder in ("bus", "checkpoint", "consumers", "producers", "web"):
         for path in (Path(__file__).parent.parent.parent / folder).rglob("*.py"):
             if path.name != "harness.py":  # it empties its own database
                 used |= set(re.findall(r"(?:call|load|tell)\(\s*\"([A-Z]+)\"", path.read_text()))
     optional = {"SCRIPT"}
-    assert used - optional - {str(command[0]) for command in doctor._needed(wire)} == set()
+    assert used - optional - {str(command[0]) for command in doctor._needed()} == set()
 
 
 async def test_the_rights_that_operations_md_gives_are_enough_and_give_no_more(server: ValkeyProcess) -> None:

@@ -17,6 +17,7 @@ from stepstream.checkpoint.read.history import Run
 from stepstream.checkpoint.waits.event_waits import MOST_BY_EXPRESSION, Wait, arm
 from stepstream.checkpoint.waits.names import Holder, still_wait
 from stepstream.checkpoint.waits.signals import give_signal, send_signal, take_signal
+from tests.scripts import all_scripts
 from tests.support import Lab, eventually
 
 NAME = "word"
@@ -394,7 +395,9 @@ async def test_a_name_that_another_has_by_now_is_not_given_up(lab: Lab) -> None:
     mine, another = Holder("test-f", "1", "a"), Holder("test-f", "2", "a")
     await lab.wire.call("SET", keys.signal(NAME), another.word)
     await give_signal(lab.wire, NAME, mine)
-    assert await lab.wire.script("signal_give", [keys.signal(NAME)], mine.word) == 0  # it had the name when it looked
+    assert (
+        await lab.wire.script(all_scripts()["signal_give"], [keys.signal(NAME)], mine.word) == 0
+    )  # it had the name when it looked
     assert await lab.wire.call("GET", keys.signal(NAME)) == another.word.encode()
     await give_signal(lab.wire, NAME, another)
     assert await lab.wire.call("EXISTS", keys.signal(NAME)) == 0
@@ -409,5 +412,5 @@ async def test_a_holder_that_waits_again_since_it_was_looked_at_keeps_its_name(l
     )
     await lab.wire.call("SET", keys.signal(NAME), now.word)
     take = [keys.signal(NAME)], next_one.word, 1_000
-    assert await lab.wire.script("signal_take", *take, seen.word) == now.word.encode()
-    assert await lab.wire.script("signal_take", *take, now.word) == b""
+    assert await lab.wire.script(all_scripts()["signal_take"], *take, seen.word) == now.word.encode()
+    assert await lab.wire.script(all_scripts()["signal_take"], *take, now.word) == b""

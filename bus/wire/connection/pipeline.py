@@ -51,7 +51,7 @@ class Pipe(asyncio.Protocol):
         pace: Pace,
         rights: Rights,
         trouble: Trouble,
-        prelude: Sequence[tuple[Argument, ...]] = (),
+        prelude: Callable[[], Sequence[tuple[Argument, ...]]] | None = None,
         only_reads: bool = False,
     ) -> None:
         self._where = where
@@ -166,10 +166,11 @@ class Pipe(asyncio.Protocol):
         transport = stream.transport
         transport.set_protocol(self)
         self._transport = transport
-        if self._prelude:
+        if self._prelude is not None:
             # Scripts are loaded before anything else on this connection, so no NOSCRIPT can overtake them.
-            transport.write(b"".join(_pack(command) for command in self._prelude))
-            for _ in self._prelude:
+            prelude = self._prelude()
+            transport.write(b"".join(_pack(command) for command in prelude))
+            for _ in prelude:
                 ignored: asyncio.Future[Reply] = self._loop.create_future()
                 ignored.add_done_callback(self._loaded)
                 self._optional_one(ignored)
