@@ -24,7 +24,7 @@ demo: $(STAMP)  ## bus dev with the plushie example and eight requests; EXIT=1 e
 # all of them on Debian's Redis 7 too, not only those of which the server makes a difference.
 JOBS ?= 4
 test: $(STAMP)  ## unit, redis, system, guide and example tests
-	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(STAMP)  ## format, lint, types
 	@$(BIN)/ruff format --check .
@@ -33,7 +33,7 @@ check: $(STAMP)  ## format, lint, types
 
 TIMES ?= 20
 chaos: $(STAMP)  ## the tests that kill processes; each fault TIMES times, CHAOS_SEED=n repeats one
-	@TEST_SERVERS=$(SERVERS) CHAOS_TIMES=$(TIMES) $(BIN)/python -m pytest -n $(JOBS) -m chaos $(ARGS)
+	@TEST_SERVERS=$(SERVERS) CHAOS_TIMES=$(TIMES) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m chaos $(ARGS)
 
 browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'

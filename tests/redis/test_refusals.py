@@ -8,6 +8,7 @@ from stepstream.bus.errors import GroupMissing, RightMissing, ScriptMissing, Sto
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection import retry
 from stepstream.bus.wire.connection.refusals import translated
 from stepstream.bus.wire.streams import Publisher, PublishFailed
 from stepstream.bus.wire.wire import Wire
@@ -73,8 +74,12 @@ def test_words_that_ask_for_an_act_have_their_own_error() -> None:
     assert type(translated("BUSYGROUP Consumer Group name already exists")) is StoreError
 
 
-async def test_a_publisher_lives_through_any_refusal_and_stores_each_event_once(settings: Settings, wire: Wire) -> None:
+async def test_a_publisher_lives_through_any_refusal_and_stores_each_event_once(
+    settings: Settings, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`-ERR max number of clients reached` was final: PublishFailed was documented, a StoreError came."""
+    for pause in ("_FIRST", "_ATTEMPTS_GAP", "_ATTEMPTS_LONGEST"):  # how long is waited is not the question here
+        monkeypatch.setattr(retry, pause, getattr(retry, pause) / 20)
     with RespProxy(_port(settings), seed=3) as proxy:
         through = Wire(Settings(redis_url=proxy.url), "through")
         publisher = Publisher(through)

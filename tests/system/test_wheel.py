@@ -13,6 +13,9 @@ import pytest
 from tests.chaos.storm import within
 from tests.support import ROOT, WorkerProcess, free_port
 
+pytestmark = pytest.mark.xdist_group("wheel")
+"""One process runs them: the wheel is built once, and in one place at a time."""
+
 PROJECT = {
     "web/__init__.py": "SHOP = 'web of mine'\n",
     "bus/__init__.py": "",
