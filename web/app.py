@@ -19,6 +19,7 @@ from stepstream.web.api import actions, health, v1
 from stepstream.web.door import Door
 from stepstream.web.hosts import Hosts
 from stepstream.web.pages import pages
+from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import Store
 
 
@@ -36,7 +37,9 @@ class Site(Starlette):
         self._store = Store(configured)
         super().__init__(
             routes=[
-                *http.routes(lambda: self._store.publisher, configured),
+                NeedsRoute(
+                    "POST", "/e/{key}", http.endpoint(lambda: self._store.publisher, configured), needs="publish"
+                ),
                 *actions.routes,
                 *v1.routes,
                 *health.routes,

@@ -1,4 +1,4 @@
-"""The process: how many files it may open, and where a test may end it.
+"""The process: how many files it may open, where a test may end it, and a server beside it.
 
-May touch: nothing of ours.
+May touch: errors.
 """

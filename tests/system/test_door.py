@@ -34,7 +34,7 @@ from stepstream.web.app import Site
 from tests.support import free_port
 
 TODAY = now_ms() // 86_400_000 * 86_400_000
-RUN, LATER = (run_id("nobody", "event", cause, TODAY) for cause in ("a|1-0", "a|2-0"))  # in each process the same
+RUN, LATER = (run_id("t-f", "event", cause, TODAY) for cause in ("a|1-0", "a|2-0"))  # in each process the same
 ODD = ["t-a/../b", "t-a/./b", "t-a%2Fb", "t-two words", "t-a?b#c", "t-é", "t-f/", 't-"<b>"', "t-a\\b", "t-%2e%2e"]
 HTML = {"accept": "text/html,*/*"}
 

@@ -6,7 +6,6 @@ import msgspec
 from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
 from stepstream.bus.errors import NobodyWaits
 from stepstream.bus.event import MAX_EVENT_BYTES
@@ -17,7 +16,7 @@ from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.producers.http import read_body
 from stepstream.producers.strict import parse_as
 from stepstream.web.answers import value
-from stepstream.web.paths import root
+from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
 T = TypeVar("T")
@@ -74,12 +73,12 @@ async def _invoke(request: Request) -> Response:
 async def _cancel_form(request: Request) -> Response:
     run = request.path_params["id"]
     await cancel_now(wire_of(request), run, "cancelled on the status page")
-    return RedirectResponse(f"{root(request)}/runs/{run}", 303)
+    return RedirectResponse(link(request, "run", id=run), 303)
 
 
 async def _rerun_form(request: Request) -> Response:
     new = await rerun(wire_of(request), request.path_params["id"], request.query_params.get("from", ""))
-    return RedirectResponse(f"{root(request)}/runs/{new}", 303)
+    return RedirectResponse(link(request, "run", id=new), 303)
 
 
 def _done(what: dict[str, str]) -> Response:
@@ -87,10 +86,10 @@ def _done(what: dict[str, str]) -> Response:
 
 
 routes = [
-    Route("/v1/runs/{id}", _cancel, methods=["DELETE"]),
-    Route("/v1/runs/{id}/rerun", _rerun, methods=["POST"]),
-    Route("/v1/signals", _signal, methods=["POST"]),
-    Route("/invoke/{function:path}", _invoke, methods=["POST"]),
-    Route("/runs/{id}/cancel", _cancel_form, methods=["POST"]),
-    Route("/runs/{id}/rerun", _rerun_form, methods=["POST"]),
+    NeedsRoute("DELETE", "/v1/runs/{id}", _cancel, needs="operate", name="api_cancel"),
+    NeedsRoute("POST", "/v1/runs/{id}/rerun", _rerun, needs="operate", name="api_rerun"),
+    NeedsRoute("POST", "/v1/signals", _signal, needs="operate", name="api_signal"),
+    NeedsRoute("POST", "/invoke/{function:path}", _invoke, needs="operate", name="api_invoke"),
+    NeedsRoute("POST", "/runs/{id}/cancel", _cancel_form, needs="operate", name="cancel"),
+    NeedsRoute("POST", "/runs/{id}/rerun", _rerun_form, needs="operate", name="rerun"),
 ]

@@ -2,10 +2,10 @@
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stepstream.bus.errors import BusError
 from stepstream.bus.wire.doctor import evicts
+from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
 
@@ -26,4 +26,7 @@ async def _ready(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
-routes = [Route("/health", _health), Route("/ready", _ready)]
+routes = [
+    NeedsRoute("GET", "/health", _health, needs="nothing", name="health"),
+    NeedsRoute("GET", "/ready", _ready, needs="nothing", name="ready"),
+]

