@@ -6,7 +6,7 @@ import json
 import pytest
 
 from stepstream import Context, NonRetriable, Step
-from stepstream.bus.errors import ConfigError
+from stepstream.bus.errors import StepNotFound
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.rerun import rerun
@@ -130,7 +130,7 @@ async def test_rerun_whole_and_from_a_step(lab: Lab) -> None:
     part = await rerun(lab.wire, first, "b")
     run = await lab.status(part, "completed")
     assert json.loads(bytes(run.output or b"")) == ["a1", "b7", "c8"]
-    with pytest.raises(ConfigError, match="no finished step 'nope'"):
+    with pytest.raises(StepNotFound, match="no finished step 'nope'"):
         await rerun(lab.wire, first, "nope")
     assert await rerun(lab.wire, first, request="mine")
     await lab.ended(4)

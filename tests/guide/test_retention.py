@@ -8,7 +8,7 @@ import time
 import pytest
 
 from stepstream import Bus, Context, Step, StepFailed
-from stepstream.bus.errors import ConfigError, NotFound
+from stepstream.bus.errors import InUse, NotFound
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
@@ -118,7 +118,7 @@ async def test_a_function_that_is_no_more_is_forgotten_once_no_worker_serves_it(
     worker = await lab.work()
     await lab.send("a")
     await lab.one()
-    with pytest.raises(ConfigError, match="stop them first"):
+    with pytest.raises(InUse, match="stop them first"):
         await forget(lab.wire, "test-f")
     worker.stop()
 
@@ -162,7 +162,7 @@ async def test_a_function_with_runs_that_wait_is_forgotten_only_with_them_and_th
         return await lab.wire.call("ZCARD", keys.function_workers("other-f")) == 0
 
     await eventually(has_left, "the worker has left")
-    with pytest.raises(ConfigError, match=r"has 1 run\(s\) that have not ended"):
+    with pytest.raises(InUse, match=r"has 1 run\(s\) that have not ended"):
         await forget(lab.wire, "other-f")
     await forget(lab.wire, "other-f", with_runs=True)
     assert json.loads(bytes((await lab.one()).output or b"")) == "cancelled"
