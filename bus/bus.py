@@ -3,12 +3,24 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, overload
+from typing import Any, Generic, Unpack, overload
+
+from typing_extensions import TypeVar
 
 from stepstream.bus import settings
 from stepstream.bus.errors import ConfigError, EventInvalid
-from stepstream.bus.event import MAX_EVENTS, EventData, NewEvent, Outgoing, as_data, check_id, check_name, check_ts
-from stepstream.bus.function import Function, Handler
+from stepstream.bus.event import (
+    MAX_EVENTS,
+    NewEvent,
+    Outgoing,
+    Payload,
+    as_data,
+    check_id,
+    check_name,
+    check_ts,
+    event_name_of,
+)
+from stepstream.bus.function import Declare, DeclareAny, FailureHandler, Function, FunctionOptions, Handler
 from stepstream.bus.function import check_id as check_function_id
 from stepstream.bus.limits import (
     Batch,
@@ -23,34 +35,47 @@ from stepstream.bus.limits import (
     checked_flow,
 )
 from stepstream.bus.retry import Retry
-from stepstream.bus.trigger import Declared, checked
+from stepstream.bus.trigger import Declared, On, checked
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire.streams import Publisher, Stored
 from stepstream.bus.wire.wire import Wire
 
-Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+E = TypeVar("E")
+State_co = TypeVar("State_co", covariant=True, default=Any)
+Lifespan = Callable[[], AbstractAsyncContextManager[State_co]]
 
 
-class Bus:
-    """One application's functions, under one id. Declaring and sending are all it does."""
+class Bus(Generic[State_co]):
+    """One application's functions, under one id. Declaring and sending are all it does.
 
-    def __init__(self, id: str, *, lifespan: Lifespan | None = None) -> None:
+    `Bus[Shop]`, when its lifespan yields a Shop: that is the type of `ctx.state`.
+    """
+
+    def __init__(self, id: str, *, lifespan: Lifespan[State_co] | None = None) -> None:
         """Make a bus. `lifespan` is an async context manager a worker enters once; its value is `ctx.state`."""
         check_function_id("bus", id)
         self.id = id
         self.lifespan = lifespan
-        self.functions: dict[str, Function] = {}
+        self.functions: dict[str, Function[Any, Any]] = {}
         self._wire: Wire | None = None
         self._publisher: Publisher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @overload
+    def function(
+        self, id: str, *, on: type[E] | On[E] | Sequence[type[E] | On[E]], **options: Unpack[FunctionOptions]
+    ) -> Declare[E, State_co]: ...
+    @overload
+    def function(
+        self, id: str, *, on: Declared | Sequence[Declared] | None = None, **options: Unpack[FunctionOptions]
+    ) -> DeclareAny[State_co]: ...
     def function(
         self,
         id: str,
         *,
-        on: Declared | list[Declared] | None = None,
+        on: Declared | Sequence[Declared] | None = None,
         retries: int | Retry = 4,
-        on_failure: Handler | None = None,
+        on_failure: FailureHandler | None = None,
         cancel_on: CancelDeclared | list[CancelDeclared] | None = None,
         timeouts: Timeouts | None = None,
         concurrency: int | Concurrency | list[Concurrency] | None = None,
@@ -62,14 +87,16 @@ class Bus:
         priority: str | None = None,
         idempotency: str | None = None,
         name: str = "",
-    ) -> Callable[[Handler], Function]:
+    ) -> Any:
         """Declare a function: `@app.function("greet", on=Hello)` above `async def greet(ctx, step)`.
 
         `on` is an event type, a name (or `shop/*`), `On(…, if_=…)`, `Cron("0 4 * * *", tz=…)`, or a list of them;
-        without it the function is only invoked. `retries` is a count (attempts = retries + 1) or a Retry. `on_failure`
-        is a handler of the same form, a function of its own (`<id>-failure`, retries 1) that runs when one has failed:
-        its event is `bus/function.failed`, with the error and the event. `cancel_on` is an event, a CancelOn or a list
-        of them: when it comes, the runs it belongs to are cancelled. `timeouts` bounds how long a run may take.
+        without it the function is only invoked. The handler's `ctx.event.data` is of the type in `on`; when `on` has
+        none, of the type the handler is annotated with, `Context[Refund]`, if that is one an event may have, else plain
+        values. `retries` is a count (attempts = retries + 1) or a Retry. `on_failure` is a handler of the same form, a
+        function of its own (`<id>-failure`, retries 1) that runs when one has failed: its event is a FunctionFailed
+        (`bus/function.failed`), with the error and the event. `cancel_on` is an event, a CancelOn or a list of them:
+        when it comes, the runs it belongs to are cancelled. `timeouts` bounds how long a run may take.
 
         `concurrency`, `throttle`, `rate_limit`, `debounce`, `batch` and `singleton` are limits (bus/limits.py);
         `priority` (seconds before others) and `idempotency` (what runs once in 24 h) are CEL over `event`.
@@ -104,11 +131,12 @@ class Bus:
         if batch is not None and cancels:
             raise ConfigError(f"{where} has batch and cancel_on; they do not go together, remove one")
 
-        def declare(handler: Handler) -> Function:
+        def declare(handler: Handler[Any, Any, Any]) -> Function[Any, Any]:
             failure = None
             if on_failure is not None:
                 told = f"{name or id} (failure)"
-                failure = Function(self.id, f"{id}-failure", handler=on_failure, triggers=(), retry=Retry(1), name=told)
+                handles: Handler[Any, Any, object] = on_failure
+                failure = Function(self.id, f"{id}-failure", handler=handles, triggers=(), retry=Retry(1), name=told)
                 self.functions[failure.id] = failure
             made = Function(
                 self.id, id, handler=handler, triggers=triggers, retry=retry, name=name, crons=crons, failure=failure,
@@ -122,17 +150,17 @@ class Bus:
     @overload
     async def send(
         self,
-        event: str | EventData | NewEvent,
-        data: Mapping[str, Any] | None = None,
+        event: str | Payload | NewEvent,
+        data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
     ) -> str: ...
     @overload
-    async def send(self, event: Sequence[EventData | NewEvent]) -> list[str]: ...
+    async def send(self, event: Sequence[Payload | NewEvent]) -> list[str]: ...
     async def send(
         self,
-        event: str | EventData | NewEvent | Sequence[EventData | NewEvent],
-        data: Mapping[str, Any] | None = None,
+        event: str | Payload | NewEvent | Sequence[Payload | NewEvent],
+        data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
     ) -> str | list[str]:
@@ -143,11 +171,11 @@ class Bus:
         """
         if isinstance(event, NewEvent):
             return (await self.publish([event]))[0].id
-        if isinstance(event, str | EventData):
+        if isinstance(event, str) or not isinstance(event, Sequence):
             return (await self.publish([NewEvent(event, data, id)]))[0].id
         return [stored.id for stored in await self.publish(event)]
 
-    async def publish(self, events: Sequence[EventData | NewEvent]) -> list[Stored]:
+    async def publish(self, events: Sequence[Payload | NewEvent]) -> list[Stored]:
         """Publish as `send` does, and return ids, stream entries and which were there already."""
         if not 1 <= len(events) <= MAX_EVENTS:
             raise EventInvalid(f"{len(events)} events; send 1 to {MAX_EVENTS} at once", status=413)
@@ -183,15 +211,16 @@ class Bus:
 def outgoing(new: NewEvent) -> Outgoing:
     """Return an event as it is stored, checked; EventInvalid says what is wrong."""
     value: Any
-    if isinstance(new.event, EventData):
-        if not new.event.event_name:
-            raise EventInvalid(
-                f"class {type(new.event).__name__} has no event name; declare it with name='…'", field="name"
-            )
-        name, value = new.event.event_name, new.event
-    else:
-        name, value = new.event, dict(new.data or {})
+    if isinstance(new.event, str):
+        name = new.event
+        value = dict(new.data or {}) if isinstance(new.data, Mapping | None) else new.data
         check_name(name)
+    else:
+        name, value = event_name_of(type(new.event)), new.event
+        if not name:
+            raise EventInvalid(
+                f"class {type(value).__name__} has no event name; declare it with name='…' or @event('…')", field="name"
+            )
     if new.id is not None:
         check_id(new.id)
     if new.ts is not None:

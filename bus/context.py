@@ -1,16 +1,18 @@
 """Context: what a handler knows about its run."""
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic
 
 import structlog
+from typing_extensions import TypeVar
 
 from stepstream.bus.errors import NonRetriable
 from stepstream.bus.event import Event
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
 
-T = TypeVar("T")
+E_co = TypeVar("E_co", covariant=True, default=Any)
+State_co = TypeVar("State_co", covariant=True, default=Any)
 
 
 def _drop(*_: Any) -> Any:
@@ -20,12 +22,25 @@ def _drop(*_: Any) -> Any:
 _silent: Any = structlog.wrap_logger(None, processors=[_drop])
 
 
-class Context(Generic[T]):
-    """The event, the run, and the worker's state.
+def _nothing(_: bytes) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+_NO_STATE: Any = None
+
+
+class Context(Generic[E_co, State_co]):
+    """The event, the run, and the worker's state: `Context[OrderPaid]`, or `Context[OrderPaid, Shop]` with its type.
 
     `events` are all events of a batch; of another run, its one. `attempt` counts failed tries of the code between
     steps: 0, and 0 again after each newly saved step. `state` is the value of the bus's lifespan. `logger` is bound to
     the run, and silent while memos are replayed: write `ctx.logger.info(…)`, do not keep it in a variable.
+
+    A worker makes it. In a test of a handler as a plain function, `Context(event=Event(…))` is enough.
     """
 
     __slots__ = ("_logger", "_replaying", "_tell_progress", "attempt", "event", "events", "function", "run_id", "state")
@@ -33,17 +48,17 @@ class Context(Generic[T]):
     def __init__(
         self,
         *,
-        event: Event[T],
-        run_id: str,
-        function: str,
-        attempt: int,
-        state: Any,
-        replaying: Callable[[], bool],
-        tell_progress: Callable[[bytes], None],
-        events: list[Event[T]] | None = None,
+        event: Event[E_co],
+        run_id: str = "",
+        function: str = "",
+        attempt: int = 0,
+        state: State_co = _NO_STATE,
+        replaying: Callable[[], bool] = _never,
+        tell_progress: Callable[[bytes], None] = _nothing,
+        events: Sequence[Event[E_co]] | None = None,
     ) -> None:
         self.event = event
-        self.events = events or [event]
+        self.events: Sequence[Event[E_co]] = events or [event]
         self.run_id = run_id
         self.function = function
         self.attempt = attempt

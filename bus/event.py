@@ -1,21 +1,24 @@
 """Events: the envelope (`Event`), the payload's base (`EventData`), and the rules every event keeps.
 
-A payload is a msgspec struct with the event's name in its declaration; on the wire it is plain JSON, and stays raw
-until a function's type decodes it.
+A payload type has its event's name: `class OrderPaid(EventData, name="order/paid")`, or `@event("order/paid")` above a
+dataclass, a TypedDict or a Pydantic model. In Redis a payload is plain JSON; a function's type decodes it.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, Literal, TypeVar, dataclass_transform
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, Literal, Protocol, dataclass_transform
 
 import msgspec
 from msgspec import Raw
+from typing_extensions import TypeVar
 
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
+from stepstream.bus.values.payload import is_payload
 
 T = TypeVar("T")
+E_co = TypeVar("E_co", covariant=True, default=Any)
 
 MAX_EVENT_BYTES = 3 * 1024 * 1024
 MAX_EVENTS = 5_000
@@ -43,11 +46,7 @@ class _EventMeta(msgspec.StructMeta):
     ) -> Any:
         made: Any = super().__new__(mcs, cls, bases, namespace, rename=rename, **options)
         if name:
-            try:
-                check_name(name)
-            except EventInvalid as error:
-                raise ConfigError(f"class {cls}: name {name!r} {error.reason}") from None
-            made.event_name = name
+            made.event_name = _declared(name, cls)
         return made
 
 
@@ -57,12 +56,51 @@ class EventData(msgspec.Struct, metaclass=_EventMeta):
     event_name: ClassVar[str] = ""
 
 
-class Event(msgspec.Struct, Generic[T], frozen=True):
+def event(name: str) -> Callable[[type[T]], type[T]]:
+    """Give a payload type its event's name: `@event("order/paid")` above a dataclass, TypedDict or Pydantic model."""
+
+    def named(kind: type[T]) -> type[T]:
+        if not is_payload(kind):
+            raise ConfigError(
+                f"class {kind.__name__}: an event's data is an EventData, a dataclass, a TypedDict or a Pydantic model"
+            )
+        kind.event_name = _declared(name, kind.__name__)  # type: ignore[attr-defined]
+        return kind
+
+    return named
+
+
+def event_name_of(kind: Any) -> str:
+    """Return the name that a payload type has been given; empty when it has none."""
+    return getattr(kind, "event_name", "")
+
+
+def _declared(name: str, cls: str) -> str:
+    try:
+        check_name(name)
+    except EventInvalid as error:
+        raise ConfigError(f"class {cls}: name {name!r} {error.reason}") from None
+    return name
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Model(Protocol):
+    def model_dump_json(self) -> str: ...
+
+
+Payload = EventData | _Dataclass | _Model
+"""An event's data that has its event's name: an EventData, or a dataclass or Pydantic model below `@event(…)`."""
+
+
+class Event(msgspec.Struct, Generic[E_co], frozen=True):
     """What happened: an id, a name, typed data, `ts` (Unix ms, the sender's) and the schema version `v`."""
 
     id: str
     name: str
-    data: T
+    data: E_co
     ts: int
     v: str | None = None
 
@@ -98,8 +136,8 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 class NewEvent(msgspec.Struct, frozen=True):
     """An event to send, when it needs more than its data: a name without a type, an id of its own, a time."""
 
-    event: str | EventData
-    data: Mapping[str, Any] | None = None
+    event: str | Payload
+    data: Mapping[str, Any] | Payload | None = None
     id: str | None = None
     ts: int | None = None
     v: str | None = None

@@ -1,20 +1,45 @@
-"""Function: what we do about an event; checked whole when it is declared, so a bad one never starts."""
+"""Function: a handler and when it runs; checked whole when it is declared, so a bad one never starts."""
 
 import hashlib
 import inspect
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Protocol, TypedDict, get_args, get_origin, get_type_hints
+
+from typing_extensions import TypeVar
 
 from stepstream.bus.context import Context
 from stepstream.bus.cron import Cron
-from stepstream.bus.errors import ConfigError
-from stepstream.bus.limits import CancelOn, Flow, Timeouts
+from stepstream.bus.ends import INVOKED, FunctionFailed
+from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.event import Event, RawEvent
+from stepstream.bus.limits import (
+    Batch,
+    CancelDeclared,
+    CancelOn,
+    Concurrency,
+    Debounce,
+    Flow,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Timeouts,
+)
 from stepstream.bus.retry import Retry
 from stepstream.bus.step import Step
 from stepstream.bus.trigger import Trigger
+from stepstream.bus.values.payload import is_payload
 
-Handler = Callable[[Context[Any], Step], Awaitable[Any]]
+E = TypeVar("E")
+R = TypeVar("R")
+State = TypeVar("State")
+E_contra = TypeVar("E_contra", contravariant=True, default=Any)
+R_co = TypeVar("R_co", covariant=True, default=Any)
+State_co = TypeVar("State_co", covariant=True, default=Any)
+
+Handler = Callable[[Context[E, State], Step], Coroutine[Any, Any, R]]
+FailureHandler = Handler[FunctionFailed, Any, object] | Handler[dict[str, Any], Any, object]
+"""What `on_failure` takes; as a dict it is the same, under the same names."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
@@ -27,20 +52,24 @@ def check_id(what: str, text: str) -> None:
         )
 
 
-class Function:
-    """A declared function. `slug` (`<bus id>-<function id>`) names its keys, its consumer group and its runs."""
+class Function(Generic[E_contra, R_co]):
+    """A declared function: `Function[OrderPaid, Label]` takes an OrderPaid event and returns a Label.
+
+    `slug` (`<bus id>-<function id>`) names its keys, its consumer group and its runs. Call it as the plain handler it
+    is made of, in a test: `await ship_order(ctx, step)`.
+    """
 
     def __init__(
         self,
         bus_id: str,
         id: str,
         *,
-        handler: Handler,
+        handler: Handler[E_contra, Any, R_co],
         triggers: tuple[Trigger, ...],
         retry: Retry,
         name: str,
         crons: tuple[Cron, ...] = (),
-        failure: "Function | None" = None,
+        failure: "Function[Any, Any] | None" = None,
         timeouts: Timeouts | None = None,
         cancel_on: tuple[CancelOn, ...] = (),
         flow: Flow | None = None,
@@ -67,11 +96,29 @@ class Function:
         self.timeouts = timeouts or Timeouts()
         self.cancel_on = cancel_on
         self.flow = flow or Flow()
-        self._kinds = {trigger.name: trigger.kind for trigger in triggers}
+        self._kinds = {trigger.name: trigger.kind for trigger in triggers if trigger.kind is not None}
+        all_typed = len(self._kinds) == len(triggers) and not crons
+        self._invoked_kinds = list(self._kinds.values()) if all_typed else []
+        self._otherwise = None if self._kinds else _annotated(handler)
 
-    def kind_of(self, event_name: str) -> type[Any] | None:
-        """Return the payload type declared for an event's name, if any."""
-        return self._kinds.get(event_name)
+    def __call__(self, ctx: Context[E_contra, Any], step: Step) -> Coroutine[Any, Any, R_co]:
+        """Call the handler."""
+        return self.handler(ctx, step)
+
+    def typed(self, event: RawEvent) -> Event[Any]:
+        """Return an event with the data this function takes; EventInvalid, with the path, for data that does not fit.
+
+        That is the type that `on=` gives for its name. A function whose `on=` gives no type takes what its handler is
+        annotated with, `Context[OrderPaid]`, or plain values. Invoked, it takes the first of its types that the data
+        fits.
+        """
+        kinds = self._invoked_kinds if event.name == INVOKED else []
+        for kind in kinds[:-1]:
+            try:
+                return event.typed(kind)
+            except EventInvalid:
+                continue
+        return event.typed(kinds[-1] if kinds else self._kinds.get(event.name, self._otherwise))
 
     def triggers_of(self, event_name: str) -> tuple[Trigger, ...]:
         """Return the triggers that are for events of a name, the exact one first."""
@@ -83,6 +130,53 @@ class Function:
 
 def _name(handler: Any) -> str:
     return getattr(handler, "__qualname__", repr(handler))
+
+
+def _annotated(handler: Any) -> type[Any] | None:
+    """Return the payload type that a handler's context is annotated with; None for plain values, or when unknown."""
+    try:
+        hints = get_type_hints(handler)
+    except (NameError, TypeError):  # imported for type checkers only, or declared inside a function
+        return None
+    context = hints.get(next(iter(inspect.signature(handler).parameters)))
+    if get_origin(context) is not Context:
+        return None
+    kind = get_args(context)[0]
+    return kind if is_payload(kind) else None
+
+
+class FunctionOptions(TypedDict, total=False):
+    """What `app.function` takes beside its id and `on`; told there."""
+
+    retries: int | Retry
+    on_failure: FailureHandler | None
+    cancel_on: CancelDeclared | list[CancelDeclared] | None
+    timeouts: Timeouts | None
+    concurrency: int | Concurrency | list[Concurrency] | None
+    throttle: Throttle | None
+    rate_limit: RateLimit | None
+    debounce: Debounce | None
+    batch: Batch | None
+    singleton: Singleton | None
+    priority: str | None
+    idempotency: str | None
+    name: str
+
+
+class Declare(Protocol[E, State_co]):
+    """Declares a handler of events whose type `on=` gives; a handler of another event is a type error."""
+
+    def __call__(self, handler: Handler[E, State_co, R], /) -> Function[E, R]:
+        """Declare it."""
+        ...
+
+
+class DeclareAny(Protocol[State_co]):
+    """Declares a handler of events whose type `on=` does not give; the handler's annotation is believed."""
+
+    def __call__(self, handler: Handler[E, State_co, R], /) -> Function[E, R]:
+        """Declare it."""
+        ...
 
 
 def _code(handler: Any) -> str:

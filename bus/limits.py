@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from stepstream.bus.errors import ConfigError, EventInvalid
-from stepstream.bus.event import EventData, check_name
+from stepstream.bus.event import check_name, event_name_of
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.values.expression import Expression
 
@@ -296,7 +296,7 @@ class CancelOn(msgspec.Struct, frozen=True):
     and `async`, the incoming one. With neither, any event of that name cancels every run.
     """
 
-    event: str | type[EventData]
+    event: str | type[Any]
     match: str | None = None
     if_: str | None = None
     timeout: Duration = "366d"
@@ -304,7 +304,7 @@ class CancelOn(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The event's name."""
-        return self.event if isinstance(self.event, str) else self.event.event_name
+        return self.event if isinstance(self.event, str) else event_name_of(self.event)
 
     @property
     def words(self) -> str:
@@ -342,7 +342,7 @@ class CancelOn(msgspec.Struct, frozen=True):
                 expression.check(incoming, "async")
 
 
-CancelDeclared = CancelOn | str | type[EventData]
+CancelDeclared = CancelOn | str | type[Any]
 
 
 def checked_cancel_on(

@@ -3,12 +3,13 @@
 import importlib
 import os
 import sys
+from typing import Any, cast
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import ConfigError
 
 
-def load(app: str) -> Bus:
+def load(app: str) -> Bus[Any]:
     """Return the Bus that APP names; ConfigError, with the reason, when it cannot be loaded."""
     module_name, _, attribute = app.partition(":")
     if not module_name or not attribute:
@@ -30,4 +31,4 @@ def load(app: str) -> Bus:
         names = [name for name, value in vars(module).items() if isinstance(value, Bus)]
         hint = f"; did you mean {module_name}:{names[0]}?" if names else ""
         raise ConfigError(f"{app!r} {what}{hint}")
-    return bus
+    return cast("Bus[Any]", bus)

@@ -3,16 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, TypeVarTuple, overload
 
 import msgspec
 
-from stepstream.bus.event import Event, EventData, NewEvent
+from stepstream.bus.context import Context
+from stepstream.bus.event import Event, NewEvent, Payload
 from stepstream.bus.retry import Retry
 from stepstream.bus.values import codec
 
+E = TypeVar("E")
 R = TypeVar("R")
-E = TypeVar("E", bound=EventData)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+E_contra = TypeVar("E_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -27,11 +32,22 @@ class Fetched(msgspec.Struct, frozen=True):
         return codec.decode(self.body)
 
 
-class Callee(Protocol):
-    """What can be invoked: a declared function."""
+class Callee(Protocol[E_contra, R_co]):
+    """What can be invoked: a declared function (Function)."""
 
-    slug: str
-    handler: Callable[..., Any]
+    @property
+    def slug(self) -> str:
+        """Its name in Redis."""
+        ...
+
+    @property
+    def handler(self) -> Callable[..., Any]:
+        """The author's code; its return annotation is the type of what it returns."""
+        ...
+
+    def __call__(self, ctx: Context[E_contra, Any], step: "Step", /) -> Coroutine[Any, Any, R_co]:
+        """Call the handler."""
+        ...
 
 
 class Step(ABC):
@@ -46,8 +62,8 @@ class Step(ABC):
     def run(
         self,
         id: str,
-        target: Callable[..., Awaitable[R]],
-        *args: Any,
+        target: Callable[[*Ts], Awaitable[R]],
+        *args: *Ts,
         timeout: float | str | timedelta | None = None,
         retries: int | Retry | None = None,
     ) -> Coroutine[Any, Any, R]: ...
@@ -56,8 +72,8 @@ class Step(ABC):
     def run(
         self,
         id: str,
-        target: Callable[..., R],
-        *args: Any,
+        target: Callable[[*Ts], R],
+        *args: *Ts,
         timeout: float | str | timedelta | None = None,
         retries: int | Retry | None = None,
     ) -> Coroutine[Any, Any, R]: ...
@@ -72,8 +88,10 @@ class Step(ABC):
     ) -> Coroutine[Any, Any, Any]:
         """Call `target(*args)`, at least once, and remember what it returned, exactly once.
 
-        An async target runs on the event loop, a sync one in the worker's thread pool. `timeout` bounds one attempt;
-        `retries` defaults to the function's. Raises StepFailed when its attempts are used up.
+        Keywords go through functools.partial. The result is of the target's return annotation, in a replay too: also a
+        dataclass, a TypedDict or a Pydantic model. An async target runs on the event loop, a sync one in the worker's
+        thread pool. `timeout` bounds one attempt; `retries` defaults to the function's. Raises StepFailed when its
+        attempts are used up.
         """
 
     @abstractmethod
@@ -89,12 +107,12 @@ class Step(ABC):
     def wait_for_event(
         self,
         id: str,
-        event: type[E],
+        event: type[T],
         *,
         match: str | None = None,
         if_: str | None = None,
         timeout: float | str | timedelta | None = None,
-    ) -> Coroutine[Any, Any, Event[E] | None]: ...
+    ) -> Coroutine[Any, Any, Event[T] | None]: ...
     @overload
     @abstractmethod
     def wait_for_event(
@@ -110,7 +128,7 @@ class Step(ABC):
     def wait_for_event(
         self,
         id: str,
-        event: str | type[EventData],
+        event: str | type[Any],
         *,
         match: str | None = None,
         if_: str | None = None,
@@ -123,36 +141,68 @@ class Step(ABC):
         other wait of the run has taken, is found too. One event answers every run that waits for it.
         """
 
+    @overload
+    @abstractmethod
+    def wait_for_signal(
+        self, id: str, signal: str, *, type: type[T], timeout: float | str | timedelta | None = None
+    ) -> Coroutine[Any, Any, T | None]: ...
+    @overload
     @abstractmethod
     def wait_for_signal(
         self, id: str, signal: str, *, timeout: float | str | timedelta | None = None
+    ) -> Coroutine[Any, Any, Any]: ...
+    @abstractmethod
+    def wait_for_signal(
+        self, id: str, signal: str, *, type: Any = Any, timeout: float | str | timedelta | None = None
     ) -> Coroutine[Any, Any, Any]:
-        """Wait for a signal and return its data; None when `timeout` is over first.
+        """Wait for a signal and return its data, as `type` if one is given; None when `timeout` is over first.
 
-        One run at a time waits for a name: a second one's step fails with `signal_conflict`.
+        One run at a time waits for a name: a second one's step fails with `signal_conflict`. Data that is not of the
+        type fails it with `signal_invalid`.
         """
 
     @abstractmethod
     def send_signal(self, id: str, signal: str, data: Any = None) -> Coroutine[Any, Any, bool]:
         """Hand data to the run that waits for a signal; return whether one did."""
 
+    @overload
     @abstractmethod
     def invoke(
         self,
         id: str,
-        function: Callee | str,
+        function: Callee[E, R],
+        data: E | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | str | timedelta | None = None,
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    @abstractmethod
+    def invoke(
+        self,
+        id: str,
+        function: str,
+        data: Any = None,
+        *,
+        timeout: float | str | timedelta | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+    @abstractmethod
+    def invoke(
+        self,
+        id: str,
+        function: Callee[Any, Any] | str,
         data: Any = None,
         *,
         timeout: float | str | timedelta | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Call another function (or a slug, of any bus) with an object as its event's data; return what it returns.
 
+        It receives the data as the type of its event, and fails with `event_invalid` when the data does not fit.
         StepFailed with its error when it fails, or `timeout`, which does not cancel it.
         """
 
     @abstractmethod
     def send_event(
-        self, id: str, event: str | EventData | NewEvent | Sequence[EventData | NewEvent], data: Any = None
+        self, id: str, event: str | Payload | NewEvent | Sequence[Payload | NewEvent], data: Any = None
     ) -> Coroutine[Any, Any, list[str]]:
         """Publish one event or several from the run, once however often it is tried; return their ids."""
 

@@ -1,26 +1,29 @@
 """Triggers: what starts a function. A value; the worker reads the streams they name."""
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, cast
 
 import msgspec
+from typing_extensions import TypeVar
 
 from stepstream.bus.cron import Cron
+from stepstream.bus.ends import SYSTEM
 from stepstream.bus.errors import ConfigError, EventInvalid
-from stepstream.bus.event import EventData, RawEvent, check_name
+from stepstream.bus.event import RawEvent, check_name, event_name_of
 from stepstream.bus.values.expression import Expression
+from stepstream.bus.values.payload import is_payload
 
-SYSTEM = frozenset({"bus/function.failed", "bus/function.finished", "bus/function.cancelled"})
-"""Reserved names that functions may be triggered by: ends of runs, of any bus on this Redis."""
+E_co = TypeVar("E_co", covariant=True, default=Any)
 
 
-class On(msgspec.Struct, frozen=True):
+class On(msgspec.Struct, Generic[E_co], frozen=True):
     """Start on an event, by type or by name, where `if_` (CEL over `event`) is true.
 
     A name may end in `/*` or `.*`: any event that begins so. `from_="start"`: also on the events that are in the stream
     already when the trigger is declared first.
     """
 
-    event: str | type[EventData]
+    event: str | type[E_co]
     if_: str | None = None
     from_: Literal["now", "start"] = "now"
 
@@ -48,7 +51,7 @@ class Trigger(msgspec.Struct, frozen=True):
         return f"{self.name} if {self.condition.text}" if self.condition else self.name
 
 
-Declared = str | type[EventData] | On | Cron
+Declared = str | type[Any] | On[Any] | Cron
 
 
 def covers(pattern: str, event: str) -> bool:
@@ -64,11 +67,13 @@ def is_wanted(trigger: Trigger, event: RawEvent) -> bool:
         return False
 
 
-def checked(declared: Declared | list[Declared] | None, function: str) -> tuple[tuple[Trigger, ...], tuple[Cron, ...]]:
+def checked(
+    declared: Declared | Sequence[Declared] | None, function: str
+) -> tuple[tuple[Trigger, ...], tuple[Cron, ...]]:
     """Return the triggers and the schedules of an `on=`; ConfigError names the function and the way out."""
     if declared is None:
         return (), ()
-    every = declared if isinstance(declared, list) else [declared]
+    every: list[Declared] = [*declared] if isinstance(declared, list | tuple) else [cast("Declared", declared)]
     crons = tuple(one for one in every if isinstance(one, Cron))
     for cron in crons:
         cron.check(f"function '{function}'")
@@ -79,13 +84,19 @@ def checked(declared: Declared | list[Declared] | None, function: str) -> tuple[
     return _events([one for one in every if not isinstance(one, Cron)], function), crons
 
 
-def _events(several: list[str | type[EventData] | On], function: str) -> tuple[Trigger, ...]:
+def _events(several: list[str | type[Any] | On[Any]], function: str) -> tuple[Trigger, ...]:
     triggers: list[Trigger] = []
     for one in several:
         on = one if isinstance(one, On) else On(one)
-        name, kind = (on.event, None) if isinstance(on.event, str) else (on.event.event_name, on.event)
+        name, kind = (on.event, None) if isinstance(on.event, str) else (event_name_of(on.event), on.event)
+        if kind is not None and not is_payload(kind):
+            raise ConfigError(
+                f"function '{function}': on={kind!r}; give an EventData, a dataclass, a TypedDict or a Pydantic model"
+            )
         if not name:
-            raise ConfigError(f"function '{function}': class {on.event!r} has no event name; declare it with name='…'")
+            raise ConfigError(
+                f"function '{function}': class {on.event!r} has no event name; declare it with name='…' or @event('…')"
+            )
         if "*" in name[:-1] or (name.endswith("*") and name[-2:-1] not in ("/", ".")):
             raise ConfigError(
                 f"function '{function}': {name!r}: a wildcard stands at the end, after '/' or '.', as in 'shop/*'"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.context import Context
 from stepstream.bus.cron import Cron
+from stepstream.bus.ends import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
 from stepstream.bus.errors import (
     BadRequest,
     BusError,
@@ -31,11 +32,11 @@ from stepstream.bus.errors import (
     StoreError,
     StoreUnavailable,
 )
-from stepstream.bus.event import Event, EventData
+from stepstream.bus.event import Event, EventData, event
 from stepstream.bus.function import Function
 from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
 from stepstream.bus.retry import Exponential, Retry
-from stepstream.bus.step import Step
+from stepstream.bus.step import Fetched, Step
 from stepstream.bus.trigger import On
 
 if TYPE_CHECKING:
@@ -64,11 +65,16 @@ __all__ = [
     "Context",
     "Cron",
     "Debounce",
+    "ErrorInfo",
     "Event",
     "EventData",
     "EventInvalid",
     "Exponential",
+    "Fetched",
     "Function",
+    "FunctionCancelled",
+    "FunctionFailed",
+    "FunctionFinished",
     "FunctionNotFound",
     "Harness",
     "HasEnded",
@@ -94,6 +100,7 @@ __all__ = [
     "Timeouts",
     "Worker",
     "create_app",
+    "event",
     "serve",
 ]
 

@@ -15,10 +15,10 @@ FLOORS = ["bus", "checkpoint", "producers", "consumers", "web"]
 """Low to high: a folder imports from those before it."""
 ROOMS = {
     "bus": [
-        {"errors", "process"}, {"values"}, {"settings", "retry", "cron"}, {"event"}, {"step", "context", "trigger", "limits"},
+        {"errors", "process"}, {"values"}, {"settings", "retry", "cron"}, {"event"}, {"ends"}, {"step", "context", "trigger", "limits"},
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
-    "bus.values": [{"clock", "ids", "address", "durations", "codec", "expression"}, {"matching"}],
+    "bus.values": [{"payload"}, {"clock", "ids", "address", "durations", "codec", "expression"}, {"matching"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}],
     "checkpoint": [{"registry"}, {"run"}, {"read"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
 }  # fmt: skip

@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import Raw, json
 
+from stepstream.bus.values.payload import Misfit, dumped, is_model, validated
+
 
 class NotJson(TypeError):
     """A value that JSON cannot hold. `path` says where (`scores[2].mean`); empty for the value itself or if unknown."""
@@ -23,9 +25,11 @@ class NotJson(TypeError):
 
 
 def _plain(value: Any) -> Any:
-    """Return a value the encoder does not know as one it does: a subclass of float (numpy's, for example)."""
+    """Return a value the encoder does not know as one it does: a Pydantic model, a subclass of float (numpy's)."""
     if isinstance(value, float):
         return float(value)
+    if is_model(cast("type[Any]", type(value))):
+        return dumped(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
@@ -120,11 +124,32 @@ def decode_as(raw: bytes | str | Raw, wanted: Any) -> Any:
     """Return the value of a JSON text as a type; msgspec.ValidationError (with the path) if it does not fit."""
     decoder = _decoders.get(wanted)
     if decoder is None:
-        decoder = _decoders[wanted] = json.Decoder(wanted)
+        decoder = _decoders[wanted] = _decoder(wanted)
     try:
         return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise _with_whole_path(error) from None
     except (RecursionError, UnicodeDecodeError) as error:
         raise _unreadable(error) from None
+
+
+def _decoder(wanted: Any) -> json.Decoder[Any]:
+    """Return what reads JSON as a type; TypeError for types that JSON cannot be read as."""
+    return json.Decoder(wanted, dec_hook=_of_foreign_type)
+
+
+def _of_foreign_type(kind: type[Any], value: Any) -> Any:
+    """Make of plain values what the decoder does not know: a Pydantic model; it refuses what is still no `kind`."""
+    return validated(kind, encoder.encode(value)) if is_model(kind) else value
+
+
+def _with_whole_path(error: msgspec.ValidationError) -> msgspec.ValidationError:
+    """Return the error of a field inside a Pydantic model with the path of both: to the model, and in it."""
+    cause = error.__cause__
+    if not isinstance(cause, Misfit) or not cause.path:
+        return error
+    _, _, outer = str(error).partition(" - at `$")
+    return msgspec.ValidationError(f"{cause.reason} - at `${outer.rstrip('`')}{cause.path}`")
 
 
 def _unreadable(error: Exception) -> msgspec.DecodeError:
@@ -149,7 +174,7 @@ def return_type(target: Callable[..., Any]) -> Any:
     if wanted is None:
         wanted = type(None)
     try:
-        json.Decoder(wanted)
+        _decoder(wanted)
     except TypeError:
         wanted = Any
     _returns[inner] = wanted

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
-import msgspec
 import structlog
 
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.values.payload import wire_fields
 
 _log = structlog.get_logger("expression")
 _TOKEN = re.compile(
@@ -115,9 +115,9 @@ class Expression:
 
     def _walk(self, kind: Any, parts: list[str]) -> None:
         for part in parts:
-            if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+            fields = wire_fields(kind)
+            if fields is None:
                 return
-            fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
             self._one_of(part, tuple(fields))
             kind = fields[part]
 

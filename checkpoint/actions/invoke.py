@@ -1,10 +1,8 @@
 """Invoke: begin a run of a function by its slug, from outside any run."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from msgspec import Raw
 
+from stepstream.bus.ends import INVOKED
 from stepstream.bus.event import RawEvent, as_data
 from stepstream.bus.values.ids import run_id, ulid
 from stepstream.bus.wire.connection.retry import patiently
@@ -12,15 +10,13 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.run.begin import begin
 
-INVOKED = "bus/function.invoked"
 
-
-async def invoke(wire: Wire, slug: str, data: Mapping[str, Any] | Raw) -> str:
+async def invoke(wire: Wire, slug: str, data: object = None) -> str:
     """Begin a run; return its id. EventInvalid for data that is none, FunctionNotFound when no such function is.
 
-    `data` is a mapping, or an object that is JSON already (Raw).
+    `data` is a mapping, a payload (EventData, a dataclass, a Pydantic model), or an object that is JSON already (Raw).
     """
-    encoded = as_data(data)
+    encoded = as_data({} if data is None else data)
     await function_of(wire, slug)
     now = await patiently(wire.clock, 2.0)
     run = run_id(slug, "invoke", ulid(), now)

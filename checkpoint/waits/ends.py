@@ -3,13 +3,13 @@
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.ends import CANCELLED, FAILED, FINISHED
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure
 
-FAILED, FINISHED, CANCELLED = "bus/function.failed", "bus/function.finished", "bus/function.cancelled"
 LISTENED = {FAILED: "failed", FINISHED: "completed failed cancelled", CANCELLED: "cancelled"}
 """The names functions may listen to, and the statuses each is about."""
 

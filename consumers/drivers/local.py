@@ -59,7 +59,7 @@ class LocalDriver:
     async def _call(self, call: Call, turn: Turn) -> Outcome:
         event = call.event
         try:
-            several = [one.typed(call.function.kind_of(one.name)) for one in event.several()]
+            several = [call.function.typed(one) for one in event.several()]
         except EventInvalid as error:
             # Trying again cannot mend the event: no retry.
             return Raised(Failure("event_invalid", str(error)), None)

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, ConfigError
-from stepstream.bus.event import Event, EventData, NewEvent
+from stepstream.bus.event import Event, NewEvent, Payload
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.settings import Settings, read
@@ -40,6 +40,7 @@ from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.testing.scratch import scratch
 from stepstream.consumers.worker import Worker
 
+E = TypeVar("E")
 Stub = Callable[..., Any]
 _LOOK_EVERY_S = 0.005
 
@@ -141,16 +142,20 @@ class Harness:
         self._stubs[step] = body
 
     async def send(
-        self, event: str | EventData | NewEvent, data: Mapping[str, Any] | None = None, *, id: str | None = None
+        self,
+        event: str | Payload | NewEvent,
+        data: Mapping[str, Any] | Payload | None = None,
+        *,
+        id: str | None = None,
     ) -> str:
         """Publish an event and let its runs come to rest; return its id."""
         sent = await self._buses[0].send(event, data, id=id)
         await self.idle()
         return sent
 
-    async def invoke(self, function: Function | str, data: Mapping[str, Any] | None = None) -> str:
+    async def invoke(self, function: Function[E, Any] | str, data: E | Mapping[str, Any] | None = None) -> str:
         """Run a function without an event and let the run come to rest; return its id."""
-        run = await invoke(self._wire, function if isinstance(function, str) else function.slug, data or {})
+        run = await invoke(self._wire, function if isinstance(function, str) else function.slug, data)
         await self.idle()
         return run
 

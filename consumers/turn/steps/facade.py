@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from stepstream.bus.errors import EventInvalid, NonRetriable
-from stepstream.bus.event import EventData, NewEvent
+from stepstream.bus.event import NewEvent, Payload
 from stepstream.bus.retry import Retry
 from stepstream.bus.step import Callee, Fetched, Step
 from stepstream.bus.values.durations import milliseconds, moment_ms
@@ -50,7 +50,7 @@ class TurnStep(Step):
     def wait_for_event(
         self,
         id: str,
-        event: str | type[EventData],
+        event: str | type[Any],
         *,
         match: str | None = None,
         if_: str | None = None,
@@ -61,11 +61,11 @@ class TurnStep(Step):
         return wait_for_event(self._turn, step, event, match, if_, _within(step, timeout))
 
     def wait_for_signal(
-        self, id: str, signal: str, *, timeout: float | str | timedelta | None = None
+        self, id: str, signal: str, *, type: Any = Any, timeout: float | str | timedelta | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then wait when awaited."""
         step = self._turn.enter(id)
-        return wait_for_signal(self._turn, step, signal, _within(step, timeout))
+        return wait_for_signal(self._turn, step, signal, type, _within(step, timeout))
 
     def send_signal(self, id: str, signal: str, data: Any = None) -> Coroutine[Any, Any, bool]:
         """Number the step, then send when awaited."""
@@ -80,20 +80,25 @@ class TurnStep(Step):
         return run_step(turn, step, sent, (), None, None)
 
     def invoke(
-        self, id: str, function: Callee | str, data: Any = None, *, timeout: float | str | timedelta | None = None
+        self,
+        id: str,
+        function: Callee[Any, Any] | str,
+        data: Any = None,
+        *,
+        timeout: float | str | timedelta | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then call when awaited."""
         step = self._turn.enter(id)
         return invoke(self._turn, step, function, data, _within(step, timeout))
 
     def send_event(
-        self, id: str, event: str | EventData | NewEvent | Sequence[EventData | NewEvent], data: Any = None
+        self, id: str, event: str | Payload | NewEvent | Sequence[Payload | NewEvent], data: Any = None
     ) -> Coroutine[Any, Any, list[str]]:
         """Number the step, then publish when awaited."""
         if isinstance(event, str):
-            events: Sequence[EventData | NewEvent] = [NewEvent(event, data)]
+            events: Sequence[Payload | NewEvent] = [NewEvent(event, data)]
         else:
-            events = [event] if isinstance(event, EventData | NewEvent) else event
+            events = event if isinstance(event, Sequence) else [event]
         return send_event(self._turn, self._turn.enter(id), events)
 
     def fetch(

@@ -4,12 +4,12 @@ from typing import Any
 
 from msgspec import Raw
 
+from stepstream.bus.ends import INVOKED
 from stepstream.bus.errors import EventInvalid, FunctionNotFound, NonRetriable, StepFailed
 from stepstream.bus.event import RawEvent, as_data
 from stepstream.bus.step import Callee
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import run_id
-from stepstream.checkpoint.actions.invoke import INVOKED
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import Failure, Memo
@@ -17,7 +17,7 @@ from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
 
 
-async def invoke(turn: Turn, step: str, function: Callee | str, data: Any, timeout_ms: int) -> Any:
+async def invoke(turn: Turn, step: str, function: Callee[Any, Any] | str, data: Any, timeout_ms: int) -> Any:
     """Return what the function returned. StepFailed with its error, or `timeout`: the child is not cancelled then.
 
     Nor is it when the task that waits for it is cancelled: it goes on, and what it returns is forgotten.

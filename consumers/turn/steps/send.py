@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from stepstream.bus.bus import outgoing
 from stepstream.bus.errors import EventInvalid, NonRetriable
-from stepstream.bus.event import EventData, NewEvent, Outgoing
+from stepstream.bus.event import NewEvent, Outgoing, Payload
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.consumers.turn.turn import Turn
 
 
-async def send_event(turn: Turn, step: str, events: Sequence[EventData | NewEvent]) -> list[str]:
+async def send_event(turn: Turn, step: str, events: Sequence[Payload | NewEvent]) -> list[str]:
     """Return the ids of the events, once they are stored. All are checked before any is."""
     turn.awaited(step)
     memo = await turn.replayed(step)
@@ -27,7 +27,7 @@ async def send_event(turn: Turn, step: str, events: Sequence[EventData | NewEven
     return memo.value(step, list[str])
 
 
-async def _publish(turn: Turn, step: str, events: Sequence[EventData | NewEvent]) -> list[str]:
+async def _publish(turn: Turn, step: str, events: Sequence[Payload | NewEvent]) -> list[str]:
     if not events:
         raise NonRetriable(f"step '{step}': there is no event to send")
     checked: list[Outgoing] = []

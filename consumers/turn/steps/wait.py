@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from stepstream.bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
-from stepstream.bus.event import EventData, RawEvent
+from stepstream.bus.event import RawEvent, event_name_of, invalid
 from stepstream.bus.limits import PATH
 from stepstream.bus.values import codec
 from stepstream.bus.values.expression import compiled
@@ -31,11 +31,11 @@ LONGEST_MS = 366 * 86_400_000
 
 
 async def wait_for_event(
-    turn: Turn, step: str, event: str | type[EventData], match: str | None, if_: str | None, timeout_ms: int
+    turn: Turn, step: str, event: str | type[Any], match: str | None, if_: str | None, timeout_ms: int
 ) -> Any:
     """Return the event that answers, as Event[T]; None when none has come in time."""
     turn.awaited(step)
-    name, kind = (event, None) if isinstance(event, str) else (event.event_name, event)
+    name, kind = (event, None) if isinstance(event, str) else (event_name_of(event), event)
     memo = await turn.replayed(step)
     if memo is None:
         value = _wanted(turn, step, name, match, if_)
@@ -157,8 +157,11 @@ async def _recorded(
     return stands or turn.state.keep(step, kind, data, error, entry)
 
 
-async def wait_for_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Any:
-    """Return what was sent; None when nothing was in time. StepFailed when another run waits for the name."""
+async def wait_for_signal(turn: Turn, step: str, name: str, wanted: Any, timeout_ms: int) -> Any:
+    """Return what was sent, as the wanted type; None when nothing was in time.
+
+    StepFailed when another run waits for the name, or when what was sent is not of that type.
+    """
     turn.awaited(step)
     memo = await turn.replayed(step)
     if memo is None:
@@ -169,7 +172,12 @@ async def wait_for_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> 
         memo = await _wait_signal(turn, step, name, timeout_ms)
     if memo.error is not None:
         raise StepFailed(step, memo.error.name, memo.error.message)
-    return codec.decode(memo.data)
+    if bytes(memo.data) == b"null":
+        return None
+    try:
+        return codec.decode_as(memo.data, wanted)
+    except msgspec.ValidationError as error:
+        raise StepFailed(step, "signal_invalid", str(invalid(error, "data"))) from None
 
 
 async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Memo:
