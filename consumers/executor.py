@@ -7,7 +7,7 @@ is the settlement's.
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -20,21 +20,21 @@ from stepstream.bus.values import codec
 from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.poll import look
 from stepstream.checkpoint.run.start import StartReply, StartRequest
-from stepstream.consumers.background import Background
+from stepstream.checkpoint.waits.subscriptions import Subscriptions
+from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.slots import BEAT_S, Slots
 from stepstream.consumers.delivery.starter import Starter
+from stepstream.consumers.delivery.wakeup import Alarms
 from stepstream.consumers.drivers.contract import Driver
 from stepstream.consumers.drivers.drive import drive
 from stepstream.consumers.relay.event_cancellation import EventCancellation
-from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.settlement import Settlement
 from stepstream.consumers.turn.exit import Abandoned, GivenBack, TurnExit
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.tasks import LINGER_S
 from stepstream.consumers.turn.turn import Turn
-from stepstream.consumers.upkeep.timers import Timers
 
 POLL_EVERY_S = 1.0
 
@@ -49,7 +49,7 @@ class Executor:
         exits: Exits,
         subscriptions: Subscriptions,
         cancels: EventCancellation,
-        timers: Mapping[str, Timers],
+        alarms: Alarms,
         worker: str,
         driver: Driver,
     ) -> None:
@@ -63,9 +63,9 @@ class Executor:
         self._driver = driver
         self._loop = services.loop
         self._threads = ThreadPoolExecutor(slots.total, thread_name_prefix="bus-step")
-        self._settlement = Settlement(services, exits, subscriptions, timers)
+        self._settlement = Settlement(services, exits, subscriptions, alarms)
         self._starter = Starter(
-            self._wire, self._signals, slots, exits, subscriptions, worker, self._go, self._made, self.expect
+            self._wire, self._signals, slots, exits, subscriptions, worker, self._go, self._made, alarms.expect
         )
         self._beating: asyncio.TimerHandle | None = None
         self._polled = 0.0
@@ -78,15 +78,6 @@ class Executor:
         """Start the runs of entries of one source; each that may have its code run gets a slot, or waits for one."""
         self._starter.begin(deliveries)
         self._begin_beating()
-
-    def begin_started(self, delivery: Delivery, asked: StartRequest, started: StartReply) -> None:
-        """Let a run's code run that was started as it was read."""
-        self._starter.begin_started(delivery, asked, started)
-        self._begin_beating()
-
-    def expect(self, function: Function, due_in_ms: int) -> None:
-        """A timer was set for something else than a turn that was suspended."""
-        self._settlement.expect(function, due_in_ms)
 
     def _made(self, function: Function, run: str, event: RawEvent) -> None:
         """A run has just been made: has what cancels it come already?"""

@@ -6,20 +6,20 @@ refused would be a lost run.
 
 import asyncio
 import contextvars
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import AttemptFailed, RunEnded, RunParked
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import is_pending_for
 from stepstream.checkpoint.run.memo import Failure
-from stepstream.consumers.background import Background
+from stepstream.checkpoint.waits.subscriptions import Subscriptions
+from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import FAILED, tell
-from stepstream.consumers.relay.subscriptions import Subscriptions
+from stepstream.consumers.delivery.wakeup import Alarms
 from stepstream.consumers.turn.exit import (
     Abandoned,
     CodeChanged,
@@ -32,23 +32,20 @@ from stepstream.consumers.turn.exit import (
 )
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.turn import Turn
-from stepstream.consumers.upkeep.timers import Timers
 
 CHANGED_AGAIN_MS = 60_000
 """How often a run whose code has changed is tried: it goes on within a minute of the deploy that mends it."""
 
 
 class Settlement:
-    """Settles the turns of one executor. `timers` are those of its functions, by slug."""
+    """Settles the turns of one executor. `alarms` are set for the timers of its functions."""
 
-    def __init__(
-        self, services: Services, exits: Exits, subscriptions: Subscriptions, timers: Mapping[str, Timers]
-    ) -> None:
+    def __init__(self, services: Services, exits: Exits, subscriptions: Subscriptions, alarms: Alarms) -> None:
         self._wire = services.wire
         self._signals = services.signals
         self._exits = exits
         self._subscriptions = subscriptions
-        self._timers = timers
+        self._alarms = alarms
         self._background = Background(services.signals)
         self._ending: set[asyncio.Future[Any]] = set()
         self._context = contextvars.Context()
@@ -61,7 +58,7 @@ class Settlement:
             case TryAgain():
                 self._background.start(self._try_again(turn, turn_exit, turn.state.attempt + 1))
             case Suspended():
-                self.expect(turn.function, turn_exit.due_in_ms)
+                self._alarms.expect(turn.function, turn_exit.due_in_ms)
                 self._exits.leave(turn.delivery, "parked", "park.acked")
             case CodeChanged():
                 self._background.start(self._wait_for_deploy(turn, turn_exit))
@@ -73,10 +70,6 @@ class Settlement:
                 self._exits.leave(turn.delivery, "given back")
             case Abandoned():
                 self._exits.leave(turn.delivery, "lost")
-
-    def expect(self, function: Function, due_in_ms: int) -> None:
-        """A timer of a function was set."""
-        self._timers[function.slug].expect(due_in_ms)
 
     # -- ends -------------------------------------------------------------------------------------------------------
 
@@ -119,7 +112,7 @@ class Settlement:
                 )
             if self._signals.run_parked:
                 self._signals.run_parked.send(RunParked(slug, run, parked.due_in_ms))
-            self.expect(turn.function, parked.due_in_ms)
+            self._alarms.expect(turn.function, parked.due_in_ms)
         if parked.word == "cancel":
             self._end(turn, Ended("cancelled", error=parked.cancel or Failure("cancelled", "")))
         elif parked.word in ("mine", "over"):

@@ -1,4 +1,4 @@
-"""Worker: composes the loops of one process, and ends them in order when it is told to stop."""
+"""Worker: one process that runs functions: it gets ready, works, drains, and leaves."""
 
 import asyncio
 import contextlib
@@ -7,8 +7,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import anyio
@@ -16,7 +15,6 @@ from anyio.abc import TaskGroup
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
-from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.values.durations import in_words
@@ -24,35 +22,17 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.doctor import at_boot, refuse
 from stepstream.bus.wire.leases import Lease, Leases
-from stepstream.bus.wire.streams import ensure_group, leave_group
+from stepstream.bus.wire.streams import leave_group
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.registry import check_format, register
+from stepstream.checkpoint.registry import check_format
 from stepstream.checkpoint.run.crash import take_back_crashes
-from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
+from stepstream.consumers.assembly import Assembly
 from stepstream.consumers.delivery.connections import ReaderConnections
-from stepstream.consumers.delivery.delivery import Delivery, Source
-from stepstream.consumers.delivery.eager_starts import Arrivals
-from stepstream.consumers.delivery.exits import Exits
-from stepstream.consumers.delivery.failing import Failing, tell
-from stepstream.consumers.delivery.reader import Reader
-from stepstream.consumers.delivery.reclaimer import Reclaimer
+from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.delivery.slots import Slots
-from stepstream.consumers.delivery.wakeup import Wakeup
-from stepstream.consumers.drivers.local import LocalDriver
-from stepstream.consumers.executor import Executor
-from stepstream.consumers.limits.dispatcher import Dispatcher
-from stepstream.consumers.limits.intake import Intake
-from stepstream.consumers.limits.shared_places import SharedPlaces
-from stepstream.consumers.relay.courier import Courier
-from stepstream.consumers.relay.event_cancellation import EventCancellation, group
-from stepstream.consumers.relay.subscriptions import Subscriptions
 from stepstream.consumers.turn import idle_detection
-from stepstream.consumers.turn.services import Services
-from stepstream.consumers.upkeep.discovery import Discovery
-from stepstream.consumers.upkeep.repair import Repair
-from stepstream.consumers.upkeep.retention import Retention
-from stepstream.consumers.upkeep.ticker import Ticker
-from stepstream.consumers.upkeep.timers import Timers
+from stepstream.consumers.upkeep.upkeep import Upkeep
 
 
 class Worker:
@@ -85,33 +65,25 @@ class Worker:
         self._now = "" if now_ms is None else str(now_ms)
         self._stubs = {} if stubs is None else stubs
         self._buses = buses
-        self._capacity = Slots(concurrency)
+        self._slots = Slots(concurrency)
         self._stop = asyncio.Event()
-        self._sources: list[Source] = []
-        self._readers: list[Reader] = []
-        self._claimers: list[Reclaimer] = []
-        self._timers: dict[str, Timers] = {}
-        self._executors: list[Executor] = []
-        self._tickers: list[Ticker] = []
-        self._names: list[Discovery] = []
-        self._intakes: list[Intake] = []
-        self._poppers: list[Dispatcher] = []
-        self._courier: Courier
-        self._exits: Exits
         self._wire: Wire
-        self._loops: TaskGroup | None = None
+        self._assembly: Assembly | None = None
+        self._upkeep: Upkeep | None = None
+        self._tasks: TaskGroup | None = None
 
     def stop(self) -> None:
-        """Read no more, finish or park what is in hand within BUS_DRAIN, give the rest back, and return from run()."""
+        """Read no more, finish or suspend what is in hand within BUS_DRAIN, give the rest back, and return from run().
+
+        Work that others may do is left to them.
+        """
         self._stop.set()
 
     async def jump(self, now_ms: int) -> None:
         """Move the clock of a worker that was given one; timers and schedules that are due then, fire."""
         self._now = self._wire.now = str(now_ms)
-        for timers in self._timers.values():
-            timers.expect(0)
-        for ticker in self._tickers:
-            await ticker.once()
+        if self._upkeep is not None:
+            await self._upkeep.jump()
 
     async def run(self) -> None:
         """Work until stop(). Enters each bus's lifespan once; waits for Redis as long as it takes."""
@@ -121,71 +93,26 @@ class Worker:
         leases = Leases(self.settings, self.name, self._lost, self._clock_set, wire.trouble.met)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                await self._unless_stopped(self._examine(wire))
+                await self._unless_stopped(self._examine())
                 await self._unless_stopped(check_format(wire))
-                heard = Subscriptions()
-                cancels = EventCancellation(wire, self.signals)
-                places = SharedPlaces(wire, self.signals, leases)
-                self._exits = exits = Exits(wire, self.signals, places)
-                opens = partial(self._open_waits, wire, leases)
-                self._courier = Courier(wire, self.signals, heard, cancels, exits, opens)
-                services = Services(wire, self.signals, self._courier.expect, self._stubs)
-                stack.push_async_callback(services.fetcher.close)
-                await self._unless_stopped(patiently(lambda: heard.look(wire)))
+                assembly = Assembly(wire, self.signals, leases, self._slots, self.name, self._stubs)
+                self._assembly = assembly
+                stack.push_async_callback(assembly.services.fetcher.close)
+                await self._unless_stopped(patiently(lambda: assembly.subscriptions.look(wire)))
                 for bus in self._buses:
-                    bus.connect(wire)
-                    state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
-                    executor = Executor(
-                        services,
-                        self._capacity,
-                        exits,
-                        heard,
-                        cancels,
-                        self._timers,
-                        self.name,
-                        LocalDriver(state),
-                    )
-                    stack.callback(executor.close)
-                    adds: list[Coroutine[Any, Any, None]] = []
-                    for function in bus.functions.values():
-                        intake, line = None, Wakeup()
-                        if function.flow.is_regulated:
-                            intake = Intake(
-                                wire,
-                                self.signals,
-                                function,
-                                executor,
-                                heard,
-                                cancels,
-                                places,
-                                exits,
-                                line,
-                                self._capacity,
-                            )
-                        adds.append(self._add(wire, leases, executor, function, intake, line))
-                    await self._unless_stopped(_side_by_side(adds))
-                    self._executors.append(executor)
-                functions = sum(len(bus.functions) for bus in self._buses)
+                    await self._get_ready(bus, assembly, stack)
                 await self._unless_stopped(
-                    ReaderConnections(wire, self.signals, tuple(self._readers), functions).take()
+                    ReaderConnections(wire, self.signals, assembly.sources.readers, len(assembly.functions)).take()
                 )
                 leases.start()
-                await self._work()
+                await self._work(assembly)
         finally:
             with anyio.CancelScope(shield=True):  # also when run() is cancelled: no socket is left open
                 await leases.stop()
-                await self._leave(wire)
+                await self._leave()
                 await wire.close()
 
-    async def _examine(self, wire: Wire) -> None:
-        """Refuse a server that would lose work, tell of what may."""
-        try:
-            findings = await patiently(lambda: at_boot(wire))
-        except BusError as error:  # this user may not ask
-            self.signals.notice("whether this Redis is fit could not be seen", error=str(error))
-            return
-        for finding in refuse(findings):
-            self.signals.notice(f"{finding.check}: {finding.found}", do=finding.do)
+    # -- getting ready ----------------------------------------------------------------------------------------------
 
     async def _unless_stopped(self, work: Any) -> None:
         """Do what waits for Redis, or give it up when told to stop."""
@@ -198,166 +125,36 @@ class Worker:
             raise StoreUnavailable("stopped before Redis answered")
         await doing
 
-    async def _add(
-        self, wire: Wire, leases: Leases, executor: Executor, function: Function, intake: Intake | None, line: Wakeup
-    ) -> None:
-        since = await register(wire, function)
-        slug = function.slug
-        self._timers[slug] = Timers(wire, slug, self.signals)
-        workers = keys.function_workers(slug)
-        lease = leases.add(workers)
-        again = partial(register, wire, function)
-        # A function that has no limits any more may have runs in line.
-        has_line = intake is not None or bool(
-            await patiently(lambda: wire.call("EXISTS", keys.ready(slug), keys.full(slug)))
-        )
-        queue = Source(
-            "queue",
-            "queue",
-            keys.queue(slug),
-            slug,
-            workers,
-            lease,
-            function,
-            intake or executor,
-            line=line if has_line else None,
-        )
-        await self._serve(wire, queue, self._capacity, 0, again)
-        if has_line:
-            expect = self._timers[slug].expect
-            self._poppers.append(Dispatcher(wire, queue, line, self._capacity, executor, self.signals, expect))
-        if intake is not None:
-            self._intakes.append(intake)
-        ends = Source("ends", "ends", keys.ends(slug), slug, workers, lease, function, self._courier)
-        await self._serve(wire, ends, self._courier.capacity, 0, again)
-        for name in dict.fromkeys(one.name for one in function.cancel_on):
-            await self._open_cancels(wire, leases, function, name)
-        for cron in function.crons:
-            self._tickers.append(Ticker(wire, slug, cron, self.signals))
-        names = Discovery(
-            wire, function, partial(self._open_events, wire, leases, intake or executor, function, since, again)
-        )
-        await names.look()
-        if names.has_patterns:
-            self._names.append(names)
+    async def _examine(self) -> None:
+        """Refuse a server that would lose work; warn of what may."""
+        try:
+            findings = await patiently(lambda: at_boot(self._wire))
+        except BusError as error:  # this user may not ask
+            self.signals.notice("whether this Redis is fit could not be seen", error=str(error))
+            return
+        for finding in refuse(findings):
+            self.signals.notice(f"{finding.check}: {finding.found}", do=finding.do)
 
-    async def _open_events(
-        self,
-        wire: Wire,
-        leases: Leases,
-        handler: Executor | Intake,
-        function: Function,
-        since: dict[str, int],
-        when_gone: Callable[[], Awaitable[object]],
-        name: str,
-    ) -> None:
-        """Read the events of a name for a function, from when the first of its triggers was registered."""
-        triggers = function.triggers_of(name)
-        start_ms = 0 if any(trigger.from_start for trigger in triggers) else min(since[one.name] for one in triggers)
-        workers = keys.events_workers(name)
-        lease = leases.add(workers)
-        source = Source("events", name, keys.events(name), function.slug, workers, lease, function, handler, triggers)
-        capacity = handler.capacity if isinstance(handler, Intake) else self._capacity
-        await self._serve(wire, source, capacity, start_ms, when_gone)
+    async def _get_ready(self, bus: Bus, assembly: Assembly, stack: contextlib.AsyncExitStack) -> None:
+        bus.connect(self._wire)
+        state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
+        executor = assembly.add_executor(state)
+        stack.callback(executor.close)
+        await self._unless_stopped(assembly.add_functions(executor, list(bus.functions.values())))
 
-    async def _open_waits(self, wire: Wire, leases: Leases, name: str) -> None:
-        """Read, with the other couriers, the events that runs wait for.
+    # -- at work ----------------------------------------------------------------------------------------------------
 
-        The first wait has made the group. Where it is gone again the stream is new, or somebody destroyed it: all of it
-        is read, for each wait knows behind which entry it waits.
-        """
-        workers = keys.events_workers(name)
-        waits = Source("waits", name, keys.events(name), WAITS, workers, leases.add(workers), None, self._courier)
-        await self._serve(wire, waits, self._courier.capacity, 0, partial(self._close_waits, waits))
-
-    async def _open_cancels(self, wire: Wire, leases: Leases, function: Function, name: str) -> None:
-        """Read the events that cancel runs of a function."""
-        workers = keys.events_workers(name)
-        source = Source(
-            "cancels",
-            name,
-            keys.events(name),
-            group(function.slug),
-            workers,
-            leases.add(workers),
-            function,
-            self._courier,
-        )
-        again = partial(register, wire, function)
-        since = await patiently(wire.clock)
-        await self._serve(wire, source, self._courier.capacity, since, again)
-
-    async def _close_waits(self, source: Source) -> None:
-        """Nobody waits for an event any more: it is opened again when somebody does."""
-        self._sources.remove(source)
-        self._readers = [reader for reader in self._readers if reader.source is not source]
-        self._claimers = [claimer for claimer in self._claimers if claimer.source is not source]
-        self._courier.closed(source.name)
-
-    async def _register(self) -> None:
-        """Write again what this worker knows: the store's format, its functions and their triggers."""
-        await check_format(self._wire)
-        for bus in self._buses:
-            for function in bus.functions.values():
-                await register(self._wire, function)
-
-    def _reads(self) -> dict[str, list[str]]:
-        """Return the event names this worker reads, and for which groups."""
-        names: dict[str, list[str]] = {}
-        for source in self._sources:
-            if source.kind in ("events", "waits", "cancels"):
-                names.setdefault(source.name, []).append(source.group)
-        return names
-
-    async def _serve(
-        self,
-        wire: Wire,
-        source: Source,
-        capacity: Slots,
-        since_ms: int,
-        when_gone: Callable[[], Awaitable[object]],
-    ) -> None:
-        """Read a source, and take up what is left of it; at once when the worker is at work."""
-        await ensure_group(wire, source.stream, source.group, since_ms)
-        arrivals, handler = None, source.handler
-        if isinstance(handler, Executor) and source.kind == "events" and Arrivals.are_for(source):
-            arrivals = Arrivals(wire, source, handler.begin_started)
-        reader = Reader(wire, source, capacity, self._exits, self.signals, since_ms, when_gone, arrivals)
-        self._sources.append(source)
-        self._readers.append(reader)
-        self._claimers.append(Reclaimer(wire, reader, capacity, self.signals))
-        if self._loops is not None:
-            self._loops.start_soon(reader.run)
-
-    async def _work(self) -> None:
-        async with anyio.create_task_group() as loops:
-            self._loops = loops
-            for reader in tuple(self._readers):
-                loops.start_soon(reader.run)
-            for timers in self._timers.values():
-                loops.start_soon(timers.run)
-            for popper in self._poppers:
-                loops.start_soon(popper.run)
-            loops.start_soon(self._sweep)
-            loops.start_soon(self._courier.watch)
-            loops.start_soon(Retention(self._wire, self.signals, sorted(self._timers), self._reads, self._register).run)
-            loops.start_soon(Repair(self._wire, self.signals, sorted(self._timers)).run)
-            for ticker in self._tickers:
-                loops.start_soon(ticker.run)
-            for names in self._names:
-                loops.start_soon(names.watch, self.signals)
+    async def _work(self, assembly: Assembly) -> None:
+        upkeep = Upkeep(self._wire, self.signals, assembly.functions, assembly.sources, assembly.alarms)
+        self._upkeep = upkeep
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            assembly.start(tasks)
+            upkeep.start(tasks)
             self.ready.set()
             await self._stop.wait()
-            await self._drain()
-            loops.cancel_scope.cancel()
-
-    async def _sweep(self) -> None:
-        failing = Failing(self.signals, "looking for what others left failed")
-        while True:
-            await asyncio.sleep(self.settings.sweep_ms / 1_000)
-            for claimer in tuple(self._claimers):
-                with failing:
-                    await claimer.sweep()
+            await self._drain(assembly, upkeep)
+            tasks.cancel_scope.cancel()
 
     def _clock_set(self, by_ms: int) -> None:
         """Tell that the server's clock was set; what is due is due by that clock."""
@@ -365,28 +162,29 @@ class Worker:
             "the server's clock was set; what is due is due by its new time",
             by=f"{in_words(abs(by_ms))} {'forth' if by_ms > 0 else 'back'}",
         )
-        for ticker in self._tickers:
-            ticker.wake()
+        if self._upkeep is not None:
+            self._upkeep.look_at_clock()
 
     def _lost(self, leases: dict[Lease, str]) -> None:
-        """Everything in hand under these names is another's by now: give it up without a word."""
+        """What is in hand under these consumer names is another worker's by now: give it up, and tell Redis nothing."""
 
         def is_lost(delivery: Delivery) -> bool:
             return delivery.consumer == leases.get(delivery.source.lease)
 
-        for executor in self._executors:
+        assert self._assembly is not None
+        for executor in self._assembly.executors:
             executor.abandon(is_lost)
-        lost = self._exits.lose(self._sources, is_lost)
+        lost = self._assembly.exits.lose(self._assembly.sources, is_lost)
         self.signals.notice(
             "a lease was lost; what was in hand under it is left to others",
             slots=[lease.workers_key for lease in leases][:5],
             leases=len(leases),
             entries=len(lost),
         )
-        if self._loops is not None:
-            self._loops.start_soon(self._live_on, lost)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._take_back_crashes, lost)
 
-    async def _live_on(self, lost: list[Delivery]) -> None:
+    async def _take_back_crashes(self, lost: list[Delivery]) -> None:
         """This worker was only slow: the runs it had in hand are not charged with its death."""
         runs: dict[tuple[str, str], list[str]] = {}
         for delivery in lost:
@@ -398,60 +196,48 @@ class Worker:
             except BusError as error:
                 tell(self.signals, "taking back crashes failed", error, function=slug)
 
-    async def _drain(self) -> None:
-        """Stop reading; finish or park; give back what is left, but for what a thread still does."""
-        until = time.monotonic() + self.settings.drain_ms / 1_000
-        for timers in self._timers.values():
-            timers.stop()
-        for popper in self._poppers:
-            popper.stop()
-        await asyncio.gather(*(reader.stop() for reader in self._readers))
-        for intake in self._intakes:
-            with anyio.move_on_after(max(0.0, until - time.monotonic())):
-                await intake.settled()
-        with anyio.move_on_after(max(0.0, until - time.monotonic())):
-            for executor in self._executors:
-                executor.give_back_waiting()
-            await self._capacity.wait_idle()
-            for executor in self._executors:
-                await executor.settled()
-            await self._courier.settled()
-            await self._exits.settled()
-        self.left = sum(len(source.in_hand) for source in self._sources)
-        await asyncio.gather(*(executor.wind_up() for executor in self._executors))
-        with anyio.move_on_after(3.0):
-            for executor in self._executors:
-                await executor.settled()
-            for source in self._sources:
-                for delivery in tuple(source.in_hand.values()):
-                    self._exits.leave(delivery, "given back")
-            await self._exits.settled()
+    # -- ending -----------------------------------------------------------------------------------------------------
 
-    async def _leave(self, wire: Wire) -> None:
+    async def _drain(self, assembly: Assembly, upkeep: Upkeep) -> None:
+        """Stop reading; finish or suspend; give back what is left, but for what a thread still does."""
+        until = time.monotonic() + self.settings.drain_ms / 1_000
+        executors, sources, exits = assembly.executors, assembly.sources, assembly.exits
+        upkeep.stop_timers()
+        await asyncio.gather(*(reader.stop() for reader in sources.readers))
+        with anyio.move_on_after(max(0.0, until - time.monotonic())):
+            await assembly.settled()
+        with anyio.move_on_after(max(0.0, until - time.monotonic())):
+            for executor in executors:
+                executor.give_back_waiting()
+            await self._slots.wait_idle()
+            for executor in executors:
+                await executor.settled()
+            await assembly.courier.settled()
+            await exits.settled()
+        self.left = sum(len(source.in_hand) for source in sources)
+        await asyncio.gather(*(executor.wind_up() for executor in executors))
+        with anyio.move_on_after(3.0):
+            for executor in executors:
+                await executor.settled()
+            for source in sources:
+                for delivery in tuple(source.in_hand.values()):
+                    exits.leave(delivery, "given back")
+            await exits.settled()
+
+    async def _leave(self) -> None:
         """End our leases and remove our consumers, so that nothing of us is left to look at."""
+        sources = self._assembly.sources if self._assembly is not None else ()
         with anyio.move_on_after(2.0, shield=True):
-            for source in self._sources:
+            for source in sources:
                 lease = source.lease
                 try:
-                    await leave_group(wire, source.stream, source.workers_key, source.group, lease.consumer)
+                    await leave_group(self._wire, source.stream, source.workers_key, source.group, lease.consumer)
                 except BusError:
                     return
             try:
-                await wire.call("ZREM", keys.workers(), self.name)
+                await self._wire.call("ZREM", keys.workers(), self.name)
             except BusError:
                 return
-
-
-async def _side_by_side(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Do all at once; the first error ends the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
 
 
 @contextlib.asynccontextmanager

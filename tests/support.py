@@ -181,7 +181,7 @@ class Lab:
         """Wait until no turn runs in a worker."""
 
         async def look() -> bool:
-            return not any(executor.turns for executor in worker._executors)
+            return not any(executor.turns for executor in worker._assembly.executors)
 
         await eventually(look, "no turn runs")
 

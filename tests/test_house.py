@@ -21,6 +21,19 @@ ROOMS = {
     "bus.values": [{"payload"}, {"clock", "ids", "address", "durations", "codec", "expression"}, {"matching"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}],
     "checkpoint": [{"registry"}, {"run"}, {"read"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
+    "consumers": [
+        {"delivery"}, {"turn"}, {"drivers"}, {"limits", "relay"}, {"upkeep"}, {"settlement"}, {"executor"}, {"assembly"}, {"worker"},
+        {"cli", "testing"},
+    ],
+    "consumers.delivery": [
+        {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"shared_places", "slot_queue", "eager_starts"}, {"exits"},
+        {"starter", "reader"}, {"reclaimer", "connections"}, {"sources"},
+    ],
+    "consumers.limits": [{"limit_keys", "backlog"}, {"intake"}, {"dispatcher", "limited_queue"}],
+    "consumers.relay": [{"event_cancellation"}, {"courier"}],
+    "consumers.upkeep": [
+        {"chores", "discovery", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
+    ],
 }  # fmt: skip
 """What stands in a folder, low to high. Those of one set may know each other."""
 FENCES = {

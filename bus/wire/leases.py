@@ -147,6 +147,8 @@ class Leases:
         self._steady_since = 0.0
         self._leases: list[Lease] = []
         self._places: dict[Place, None] = {}
+        self._renewing_places = False
+        self._waiting: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
         self._wake = threading.Event()
         self._stopping = False
@@ -184,8 +186,21 @@ class Leases:
         self._places[place] = None
 
     def let_go(self, place: Place) -> None:
-        """Stop renewing a place."""
+        """Stop renewing a place, but for the renewal that may be under way (renewals_over)."""
         self._places.pop(place, None)
+
+    async def renewals_over(self) -> None:
+        """Wait until no renewal is under way that may still name places let go: it would put them back."""
+        while self._renewing_places:
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append(future)
+            await future
+
+    def _renewed(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     async def stop(self) -> None:
         """Stop renewing; the leases then expire, or are ended by consumer_leave."""
@@ -276,6 +291,14 @@ class Leases:
 
     def _renew_places(self, client: Any) -> StoreUnavailable | None:
         """Renew all shared places; return the server's refusal, if any."""
+        self._renewing_places = True  # before they are read: whoever lets one go then sees that this goes on
+        try:
+            return self._renew_held(client)
+        finally:
+            self._renewing_places = False
+            self._tell(self._renewed)
+
+    def _renew_held(self, client: Any) -> StoreUnavailable | None:
         holders: dict[tuple[str, int], list[str]] = {}
         for place in tuple(self._places):
             holders.setdefault((place.limit, place.most), []).append(place.holder)

@@ -1,23 +1,25 @@
-"""Delivery: one stream entry in hand; Source: one stream a worker reads for one group, under a lease."""
+"""Delivery: one stream entry in hand. Source: one stream that a worker reads for one group, under a lease."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
 from stepstream.bus.trigger import Trigger, is_wanted
+from stepstream.bus.wire import keys
 from stepstream.bus.wire.leases import Lease
 from stepstream.bus.wire.streams import Fields, event_of
+from stepstream.checkpoint.run.start import StartReply, StartRequest
 from stepstream.consumers.delivery.wakeup import Wakeup
 
 Kind = Literal["queue", "events", "ends", "waits", "cancels"]
-"""What a source brings: due turns, events that begin runs, ends to be told, events that answer waits or cancel runs."""
+"""What a source brings: due turns, events that begin runs, ends of runs, events that resolve waits or cancel runs."""
 
 
 class Delivery:
-    """An entry that was read, claimed or taken up, and is not acknowledged yet."""
+    """An entry that was read or claimed, and is not acknowledged yet."""
 
-    __slots__ = ("consumer", "fields", "id", "owner", "run", "source")
+    __slots__ = ("consumer", "fields", "id", "owner", "run", "source", "started")
 
     def __init__(self, source: "Source", id: str, fields: Fields, consumer: str, owner: str = "") -> None:
         self.source = source
@@ -25,9 +27,11 @@ class Delivery:
         self.fields = fields
         self.consumer = consumer
         self.owner = owner
-        """The dead consumer it was claimed from; empty when there is none to blame."""
+        """The expired consumer it was claimed from; empty when there is none to blame."""
         self.run = ""
         """The run it is for, once start has been asked for that."""
+        self.started: tuple[StartRequest, StartReply] | None = None
+        """How its run was started, when that was done in the act that delivered it; whoever begins it takes it."""
 
     @property
     def is_in_hand(self) -> bool:
@@ -41,42 +45,56 @@ class Delivery:
 
 
 class EntryHandler(Protocol):
-    """Who does what is read: the executor runs runs, the intake decides, the courier carries what others wait for."""
+    """What a source's entries go to, whichever way they came: an executor, an intake, a courier."""
 
     def begin(self, deliveries: "Sequence[Delivery]") -> None:
-        """Take entries of one source."""
+        """Handle entries of one source, until each leaves by Exits."""
+
+
+class StreamGroup(NamedTuple):
+    """A stream, and the consumer group that reads it; `name` is the event's, or `queue` or `ends`."""
+
+    kind: Kind
+    name: str
+    stream: str
+    group: str
+    workers_key: str
+    """Where the leases of its consumers are kept."""
+
+    @classmethod
+    def of_function(cls, kind: Literal["queue", "ends"], slug: str) -> "StreamGroup":
+        """Return a function's queue, or the ends of its runs."""
+        stream = keys.queue(slug) if kind == "queue" else keys.ends(slug)
+        return cls(kind, kind, stream, slug, keys.function_workers(slug))
+
+    @classmethod
+    def of_events(cls, kind: Literal["events", "waits", "cancels"], name: str, group: str) -> "StreamGroup":
+        """Return the events of a name as a group reads them."""
+        return cls(kind, name, keys.events(name), group, keys.events_workers(name))
 
 
 class Source:
-    """A stream, the group that reads it, who takes what it brings, and what is in hand.
+    """What one worker reads of a stream for a group: who handles the entries, and which are in hand.
 
-    `name` is the event's name, or `queue` or `ends`; `function` is None where events are read for whoever waits. `line`
-    is rung when a place of the function may have come free; None where it has no limits.
+    `function` is None where events are read for whoever waits. `backlog` is rung when a place of the function may have
+    come free; None where it has no limits.
     """
 
     def __init__(
         self,
-        kind: Kind,
-        name: str,
-        stream: str,
-        group: str,
-        workers_key: str,
+        read: StreamGroup,
         lease: Lease,
         function: Function | None,
         handler: EntryHandler,
         triggers: tuple[Trigger, ...] = (),
-        line: Wakeup | None = None,
+        backlog: Wakeup | None = None,
     ) -> None:
-        self.kind: Kind = kind
-        self.name = name
-        self.stream = stream
-        self.group = group
-        self.workers_key = workers_key
+        self.kind, self.name, self.stream, self.group, self.workers_key = read
         self.lease = lease
         self._function = function
         self.handler = handler
         self.triggers = triggers
-        self.line = line
+        self.backlog = backlog
         self.in_hand: dict[str, Delivery] = {}
 
     @property

@@ -1,19 +1,15 @@
-"""Arrivals: which functions' runs are started as their event comes, and what to do with one that was."""
-
-from collections.abc import Callable
+"""Eager starts: which functions' runs are started in the round trip that reads their event."""
 
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.eager_start import Arriving
-from stepstream.checkpoint.run.start import StartReply, StartRequest
-from stepstream.consumers.delivery.delivery import Delivery, Source
+from stepstream.consumers.delivery.delivery import Source
 
 
-class Arrivals:
-    """Sends the starts of one source behind its blocked reads; `begin` is called for a run that was started."""
+class EagerStarts:
+    """Sends the starts of one source behind its blocked reads."""
 
-    def __init__(self, wire: Wire, source: Source, begin: Callable[[Delivery, StartRequest, StartReply], None]) -> None:
-        self.begin = begin
+    def __init__(self, wire: Wire, source: Source) -> None:
         self._wire = wire
         self._source = source
 

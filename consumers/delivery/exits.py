@@ -1,7 +1,7 @@
-"""Exits: the one place where an entry leaves this worker's hands, and all that follows from how it leaves.
+"""Exits: the one place where an entry leaves this worker, and all that follows from how it leaves.
 
-Whoever has done with an entry says so once, with one word. What follows is decided here: what Redis is told, whether
-the shared places held for it are given back, and whether its function's line is woken.
+Whoever is done with an entry says so once, with one word. What follows is decided here: what Redis is told, whether the
+shared places held for it are given back, and whether its function's dispatcher is woken.
 """
 
 import asyncio
@@ -12,22 +12,22 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import acknowledge, acknowledge_turns, release
 from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery, Source
 from stepstream.consumers.delivery.failing import Failing
-from stepstream.consumers.limits.shared_places import SharedPlaces
-from stepstream.consumers.turn.idle_detection import outside
+from stepstream.consumers.delivery.shared_places import SharedPlaces
 
 Exit = Literal["parked", "ended", "passed", "elsewhere", "given back", "lost"]
 """How an entry leaves.
 
 `parked`: its run waits. `ended`: its run has ended, or gone on to a later turn. `passed`: there is nothing to run for
-it here: no trigger wants it, its run stands in line, it only rang, or what it brought is told. `elsewhere`: another
-entry holds its run. These four are acknowledged. `given back`: any worker may have it at once. `lost`: it is left to
-whoever has it by now, or to be taken up again, without a word to Redis.
+it here: no trigger wants it, its run waits for a place, it only woke the dispatcher, or its message is delivered.
+`elsewhere`: another entry holds its run. These four are acknowledged. `given back`: any worker may have it at once.
+`lost`: another worker has it by now, or it stays pending and is read again; Redis is told nothing.
 """
 
 _FREES: frozenset[Exit] = frozenset({"parked", "ended", "passed", "given back"})
-"""After these no turn of the entry's run is at work for it, so its places may be others'."""
+"""After these no turn of the run is at work, so that its places may go to others."""
 
 
 class Exits:
@@ -36,16 +36,16 @@ class Exits:
     def __init__(self, wire: Wire, signals: Signals, places: SharedPlaces) -> None:
         self._wire = wire
         self._signals = signals
-        self._failing = Failing(signals, "letting entries go failed; they are taken up again")
+        self._failing = Failing(signals, "letting entries go failed; they are read again")
         self._places = places
         self._loop = asyncio.get_running_loop()
         self._leaving: dict[tuple[Source, bool], list[tuple[Delivery, str]]] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling = Background(signals)
 
     def leave(self, delivery: Delivery, how: Exit, failpoint: str = "") -> None:
         """Let an entry go. It stays in hand until Redis has answered; `failpoint` is reached then."""
-        if how in _FREES and delivery.source.line is not None:
-            delivery.source.line.ring()
+        if how in _FREES and delivery.source.backlog is not None:
+            delivery.source.backlog.ring()
         if how == "lost":
             self._places.leave_to_lease(delivery)
             delivery.source.drop(delivery)
@@ -77,24 +77,21 @@ class Exits:
 
     async def settled(self) -> None:
         """Wait until Redis has been told of every entry that has left so far."""
-        while self._leaving or self._telling:
+        while self._leaving or self._telling.tasks:
             await asyncio.sleep(0)
-            if self._telling:
-                await asyncio.wait(tuple(self._telling))
+            await self._telling.settled()
 
     def _flush(self) -> None:
         leaving, self._leaving = self._leaving, {}
         for (source, is_given_back), deliveries in leaving.items():
             tell = self._give_back if is_given_back else self._acknowledge
-            task = outside(self._loop, tell(source, deliveries))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._telling.start(tell(source, deliveries))
 
     async def _acknowledge(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
         """Acknowledge, in a later write than the answer that came before: else a refused end would be a lost run."""
         ids = [delivery.id for delivery, _ in deliveries]
         is_told = False
-        with self._failing:  # then they stay pending, and are taken up again
+        with self._failing:  # then they stay pending, and are read again
             if source.is_deleted_when_done:
                 await acknowledge_turns(self._wire, source.stream, source.group, ids)
             else:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable, Mapping
 
 from stepstream.bus.errors import BusError, GroupMissing, StoreUnavailable
 from stepstream.bus.observe.signals import Signals
@@ -10,10 +10,12 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.connection.retry import Tries
 from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK
-from stepstream.bus.wire.streams import ensure_group, fields_of
+from stepstream.bus.wire.streams import Fields, ensure_group, fields_of
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.registry import register
+from stepstream.checkpoint.run.start import StartReply, StartRequest
 from stepstream.consumers.delivery.delivery import Delivery, Source
-from stepstream.consumers.delivery.eager_starts import Arrivals
+from stepstream.consumers.delivery.eager_starts import EagerStarts
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.slots import Slots
@@ -25,30 +27,28 @@ _AGAIN_S = 1.0
 class Reader:
     """An idle reader blocks with COUNT 1; a full read is followed at once by one with its share of the free slots.
 
-    With `arrivals`, what a blocked read brings is started in the same round trip.
+    With `eager_starts`, what a blocked read brings is started in the same round trip.
     """
 
     def __init__(
         self,
         wire: Wire,
         source: Source,
-        capacity: Slots,
+        slots: Slots,
         exits: Exits,
         signals: Signals,
         since_ms: int,
-        when_gone: Callable[[], Awaitable[object]],
-        arrivals: Arrivals | None = None,
+        eager_starts: EagerStarts | None = None,
     ) -> None:
         self.source = source
         self.broke = False
-        """Whether a read failed since the claimer last looked for entries that never arrived."""
+        """Whether a read failed since the reclaimer last looked for entries that never arrived."""
         self._wire = wire
-        self._capacity = capacity
+        self._slots = slots
         self._exits = exits
         self._signals = signals
         self._since_ms = since_ms
-        self._when_gone = when_gone
-        self._arrivals = arrivals
+        self._eager_starts = eager_starts
         self._newest = "0-0"
         self._stopping = False
         self._pipe = self._new_pipe()
@@ -71,12 +71,12 @@ class Reader:
         await pipe.close()
 
     async def run(self) -> None:
-        """Read until stop()."""
+        """Read until stop(), or until nobody waits any more for the events that are read for waits."""
         failing = Failing(self._signals, "reading failed", stream=self.source.stream)
         tries, full = Tries(), False
         try:
             while not self._stopping:
-                await self._capacity.wait_room(first=self.source.kind == "queue")
+                await self._slots.wait_room(first=self.source.kind == "queue")
                 while not self.source.lease.is_fresh() and not self._stopping:
                     await self.source.lease.renewed()
                 if self._stopping:
@@ -87,7 +87,6 @@ class Reader:
                         full = await self._read(full=full)
                     except GroupMissing:
                         if self.source.kind == "waits":  # nobody waits any more
-                            await self._when_gone()
                             return
                         await self._make_group()
                     except StoreUnavailable as error:
@@ -96,7 +95,7 @@ class Reader:
                         raise
                     tries = Tries()
                     continue
-                self.broke = True  # what was read stays pending and is taken up again
+                self.broke = True  # what was delivered stays pending and is read again
                 await asyncio.sleep(wait)
         finally:
             await self._pipe.close()
@@ -104,18 +103,18 @@ class Reader:
     async def _make_group(self) -> None:
         """Flushed, or failed over to before the group: made again where its trigger was registered."""
         self._signals.notice("a consumer group is gone; was Redis wiped?", stream=self.source.stream)
-        await self._when_gone()
+        await register(self._wire, self.source.function)
         await ensure_group(self._wire, self.source.stream, self.source.group, self._since_ms)
 
     async def _read(self, *, full: bool) -> bool:
         await self.open()
         pipe, consumer = self._pipe, self.source.lease.consumer
-        count = self._capacity.share() if full else 1
+        count = self._slots.share() if full else 1
         how = ("COUNT", count) if full else ("COUNT", count, "BLOCK", BLOCK_MS)
         reading = pipe.call(
             "XREADGROUP", "GROUP", self.source.group, consumer, *how, "STREAMS", self.source.stream, ">"
         )
-        arriving = self._arrivals.send(pipe, self._newest) if self._arrivals and not full else None
+        starting = self._eager_starts.send(pipe, self._newest) if self._eager_starts and not full else None
         reply = await reading
         if not reply:
             return False
@@ -125,15 +124,22 @@ class Reader:
         deliveries = self.source.receive(rows, consumer)
         if not deliveries:
             return False
-        started = await arriving.run_of(deliveries[0].id) if arriving else None
-        if started and self._arrivals and not self._stopping:
-            self._arrivals.begin(deliveries[0], *started)
-        else:
-            self.begin(deliveries)
+        if starting:
+            deliveries[0].started = await starting.run_of(deliveries[0].id)
+        self.begin(deliveries)
         return len(rows) >= count
 
+    def receive(
+        self, rows: Iterable[tuple[str, Fields]], consumer: str, started: Mapping[str, tuple[StartRequest, StartReply]]
+    ) -> None:
+        """Take in hand what another act delivered to our consumer; `started` has the runs it started, by entry."""
+        deliveries = self.source.receive(rows, consumer)
+        for delivery in deliveries:
+            delivery.started = started.get(delivery.id)
+        self.begin(deliveries)
+
     def begin(self, deliveries: list[Delivery]) -> None:
-        """Let entries in hand begin, however they were taken; a worker that stops gives them back."""
+        """Hand on entries in hand, however they were taken; a worker that stops gives them back."""
         if self._stopping:
             for delivery in deliveries:
                 self._exits.leave(delivery, "given back")

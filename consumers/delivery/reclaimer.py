@@ -18,21 +18,21 @@ UNDELIVERED_EVERY_S = 5.0
 class Reclaimer:
     """Looks for such entries in one source."""
 
-    def __init__(self, wire: Wire, reader: Reader, capacity: Slots, signals: Signals) -> None:
+    def __init__(self, wire: Wire, reader: Reader, slots: Slots, signals: Signals) -> None:
         self._wire = wire
         self.source = reader.source
         self._reader = reader
-        self._capacity = capacity
+        self._slots = slots
         self._signals = signals
         self._looked = time.monotonic()
         self._seen: dict[str, float] = {}
         """Entries pending for us and not in hand, since when (monotonic, s)."""
 
-    async def sweep(self) -> None:
-        """Look once; called every sweep interval."""
+    async def once(self) -> None:
+        """Look once; called every sweep interval (BUS_SWEEP)."""
         source = self.source
         # A worker that stops would take up again what it has just given back to others.
-        if self._reader.is_stopping or not source.lease.is_fresh() or self._capacity.free <= 0:
+        if self._reader.is_stopping or not source.lease.is_fresh() or self._slots.free <= 0:
             return
         try:
             await self._claim()
@@ -51,7 +51,7 @@ class Reclaimer:
         if not sure:
             return
         me = source.lease.consumer
-        count = min(MOST, self._capacity.free)
+        count = min(MOST, self._slots.free)
         claimed = await claim(
             self._wire,
             source.stream,
@@ -87,11 +87,13 @@ class Reclaimer:
         # One that was seen just now may be on its way. How long it is idle is not asked: the server's clock may be set.
         least_s = min(UNDELIVERED_EVERY_S, self._wire.settings.lease_ms / 2_000)
         undelivered = [entry for entry, since in self._seen.items() if now - since >= least_s]
-        undelivered = undelivered[: max(0, min(MOST, self._capacity.free))]
+        undelivered = undelivered[: max(0, min(MOST, self._slots.free))]
         if not undelivered:
             return
         rows = await take(self._wire, source.stream, source.group, me, undelivered)
         deliveries = source.receive(rows, me)
         if deliveries:
-            self._signals.notice("read undelivered entries again", entries=len(deliveries), stream=source.stream)
+            self._signals.notice(
+                "read pending entries again that never arrived", entries=len(deliveries), stream=source.stream
+            )
             self._reader.begin(deliveries)

@@ -19,14 +19,14 @@ from stepstream.bus.wire.leases import consumer_worker
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.begin import begun_event
 from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
+from stepstream.checkpoint.waits import cancel_index
+from stepstream.checkpoint.waits.subscriptions import Subscriptions
+from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exit, Exits
 from stepstream.consumers.delivery.failing import FAILED
 from stepstream.consumers.delivery.slot_queue import SlotQueue
 from stepstream.consumers.delivery.slots import Slots
-from stepstream.consumers.relay import event_cancellation
-from stepstream.consumers.relay.subscriptions import Subscriptions
-from stepstream.consumers.turn.idle_detection import outside
 
 Made = Callable[[Function, str, RawEvent], None]
 Go = Callable[[Delivery, RawEvent | None, StartRequest, StartReply], None]
@@ -75,13 +75,16 @@ class Starter:
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         """Start the runs of entries of one source."""
         self._capacity.wait(len(deliveries))
-        self._start(deliveries)
-
-    def begin_started(self, delivery: Delivery, asked: StartRequest, started: StartReply) -> None:
-        """Let a run's code run that was started as it was read."""
-        self._capacity.wait()
-        delivery.run = asked.run
-        self._let_run(delivery, None, asked, started)
+        wanted: list[Delivery] = []
+        for delivery in deliveries:
+            if delivery.started is None:
+                wanted.append(delivery)
+                continue
+            (asked, started), delivery.started = delivery.started, None
+            delivery.run = asked.run
+            self._let_run(delivery, None, asked, started)
+        if wanted:
+            self._start(wanted)
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
         """Ask for the runs of entries of one source."""
@@ -216,7 +219,7 @@ class Starter:
             parent = fields.get(b"parent", b"").decode()
             indexed = ""
             if begins and function.cancel_on:
-                indexed = event_cancellation.words(function, codec.decode_as(begins, RawEvent), run, ms)
+                indexed = cancel_index.words(function, codec.decode_as(begins, RawEvent), run, ms)
             return StartRequest(
                 run,
                 turn,
@@ -244,7 +247,7 @@ class Starter:
             ms,
             "",
             event.ts if event.ts > ms else 0,
-            event_cancellation.words(function, event, run, ms),
+            cancel_index.words(function, event, run, ms),
         )
 
     def _not_started(self, function: Function, delivery: Delivery, asked: StartRequest, answer: StartReply) -> None:

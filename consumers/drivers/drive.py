@@ -2,9 +2,9 @@
 
 import asyncio
 
+from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.drivers.contract import Call, Driver, Outcome, Raised, Returned
 from stepstream.consumers.turn.exit import Ended, TryAgain, TurnExit
-from stepstream.consumers.turn.idle_detection import outside
 from stepstream.consumers.turn.turn import Turn
 
 

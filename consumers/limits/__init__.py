@@ -1,4 +1,5 @@
-"""Limits at work: event, key, admission, dispatch, start.
+"""Limits at work, in one direction: event, key, admission, backlog, dispatch, start.
 
-May touch: `bus`, `checkpoint`, `delivery`.
+What is decided is in `checkpoint/limits`; here is when it is asked.
+May touch: `bus`, `checkpoint`, `delivery`, and what of `relay` a new run needs.
 """

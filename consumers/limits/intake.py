@@ -1,13 +1,10 @@
-"""Intake: where events of functions with limits are decided on before they may run.
+"""Intake: decides whether and when events of a function with limits may run.
 
 Entries are read whether there are slots or not, recorded as runs with a verdict, and acknowledged; the runs then wait
-in a backlog (dispatcher.py). The queue of such a function brings turns that have their places, new runs (a call, a
-schedule, a buffer whose time is over), and entries that only wake the dispatcher.
+in a backlog until the dispatcher gives them their places.
 """
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,21 +14,18 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.values.ids import entry_ms, run_id
-from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.limits.admit import Applicant, admit
 from stepstream.checkpoint.run.begin import begun_event
-from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.checkpoint.waits import cancel_index
+from stepstream.checkpoint.waits.subscriptions import Subscriptions
+from stepstream.consumers.delivery.background import Background
+from stepstream.consumers.delivery.delivery import Delivery, EntryHandler
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.slots import Slots
-from stepstream.consumers.delivery.wakeup import Wakeup
-from stepstream.consumers.executor import Executor
 from stepstream.consumers.limits import limit_keys
-from stepstream.consumers.limits.shared_places import SharedPlaces
-from stepstream.consumers.relay import event_cancellation
+from stepstream.consumers.limits.backlog import Backlog
 from stepstream.consumers.relay.event_cancellation import EventCancellation
-from stepstream.consumers.relay.subscriptions import Subscriptions
-from stepstream.consumers.turn.idle_detection import outside
 
 AT_ONCE = 200
 TOGETHER = 50
@@ -44,84 +38,41 @@ def _buffer_ms(function: Function) -> int:
 
 
 class Intake:
-    """The intake of one function."""
+    """The intake of one function. What it finds decided already goes to the executor."""
 
     def __init__(
         self,
         wire: Wire,
         signals: Signals,
         function: Function,
-        executor: Executor,
-        heard: Subscriptions,
-        made: EventCancellation,
-        places: SharedPlaces,
+        executor: EntryHandler,
+        subscriptions: Subscriptions,
+        cancellation: EventCancellation,
         exits: Exits,
-        line: Wakeup,
-        slots: Slots,
+        backlog: Backlog,
     ) -> None:
-        self.capacity = Slots(AT_ONCE)
+        self.slots = Slots(AT_ONCE)
         self._wire = wire
         self._signals = signals
         self._function = function
         self._buffer_ms = _buffer_ms(function)
         self._executor = executor
         self._exits = exits
-        self._line = line
-        self._heard = heard
-        self._cancels = made
-        self._places = places if any(one.shared for one in function.flow.concurrency) else None
-        self._slots = slots
-        self._loop = asyncio.get_running_loop()
-        self._working: set[asyncio.Task[Any]] = set()
+        self._backlog = backlog
+        self._subscriptions = subscriptions
+        self._cancellation = cancellation
+        self._admitting = Background(signals)
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """Take what was read: new runs are decided on, turns that have their places begin."""
-        turns: list[Delivery] = []
-        new: list[Delivery] = []
-        for delivery in deliveries:
-            if delivery.source.kind == "queue" and b"run" not in delivery.fields:
-                self._exits.leave(delivery, "passed")  # it only wakes
-            elif delivery.source.kind == "queue" and b"event" not in delivery.fields:
-                turns.append(delivery)
-            else:
-                new.append(delivery)
-        if turns and self._places is not None:
-            self._work(self._begin_placed(self._places, turns))
-        elif turns:
-            self._executor.begin(turns)
-        for start in range(0, len(new), TOGETHER):
-            part = new[start : start + TOGETHER]
-            taken = sum(self.capacity.take() for _ in part)
-            self._work(self._admit(part, taken))
-
-    def _work(self, work: Coroutine[Any, Any, None]) -> None:
-        task = outside(self._loop, work)
-        self._working.add(task)
-        task.add_done_callback(self._working.discard)
-
-    async def _begin_placed(self, places: SharedPlaces, turns: Sequence[Delivery]) -> None:
-        """Begin those turns that get their shared places; the others stand in line again."""
-        found = await asyncio.gather(*(self._is_placed(places, delivery) for delivery in turns))
-        ready = [delivery for delivery, is_placed in zip(turns, found, strict=True) if is_placed]
-        if ready:
-            self._executor.begin(ready)
-
-    async def _is_placed(self, places: SharedPlaces, delivery: Delivery) -> bool:
-        try:
-            if await places.take(self._function, delivery):
-                return delivery.is_in_hand
-            self._exits.leave(delivery, "passed")
-        except ValueError as error:
-            self._exits.drop_senseless(delivery, error)
-        except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
-            self._exits.leave(delivery, "lost")
-            self._signals.notice("asking for shared places failed", function=self._function.slug, error=repr(error))
-        return False
+        """Decide on new runs."""
+        for start in range(0, len(deliveries), TOGETHER):
+            part = deliveries[start : start + TOGETHER]
+            taken = sum(self.slots.take() for _ in part)
+            self._admitting.start(self._admit(part, taken))
 
     async def settled(self) -> None:
-        """Wait until all that was taken is decided on and acknowledged."""
-        while self._working:
-            await asyncio.wait(tuple(self._working))
+        """Wait until all that was taken is decided on."""
+        await self._admitting.settled()
 
     async def _admit(self, deliveries: Sequence[Delivery], slots: int) -> None:
         try:
@@ -138,7 +89,7 @@ class Intake:
                     wanted.append((delivery, *found))
             if wanted:
                 await self._decide(wanted)
-        except Exception as error:  # noqa: BLE001 - the loop's top: they stay pending and are taken up again
+        except Exception as error:  # noqa: BLE001 - the loop's top: they stay pending and are read again
             for delivery in deliveries:
                 self._exits.leave(delivery, "lost")
             self._signals.notice(
@@ -146,11 +97,13 @@ class Intake:
             )
         finally:
             for _ in range(slots):
-                self.capacity.give_back()
+                self.slots.give_back()
 
     async def _decide(self, wanted: Sequence[tuple[Delivery, Applicant, RawEvent]]) -> None:
         function = self._function
-        verdicts = await admit(self._wire, function, self._heard.statuses(function), [one for _, one, _ in wanted])
+        verdicts = await admit(
+            self._wire, function, self._subscriptions.statuses(function), [one for _, one, _ in wanted]
+        )
         for (delivery, applicant, event), verdict in zip(wanted, verdicts, strict=True):
             if verdict.word == "error":
                 self._exits.leave(delivery, "lost")
@@ -162,15 +115,12 @@ class Intake:
                 continue
             self._exits.leave(delivery, "passed")
             if verdict.word == "merged":
-                self._executor.expect(function, self._buffer_ms)
+                self._backlog.alarm.expect(self._buffer_ms)
             elif verdict.word == "later" and applicant.not_before:
-                self._executor.expect(function, max(0, applicant.not_before - applicant.queued))
+                self._backlog.alarm.expect(max(0, applicant.not_before - applicant.queued))
             if verdict.word == "later" and function.cancel_on:
-                await self._cancels.look_back(function, applicant.run, event)
-        if self._slots.room > 0:
-            self._line.ring()
-        else:  # this worker is full; perhaps another is not
-            self._wire.tell("XADD", keys.queue(function.slug), "*", "bell", "admitted")
+                await self._cancellation.look_back(function, applicant.run, event)
+        self._backlog.grew()
 
     def _applicant(self, delivery: Delivery) -> tuple[Applicant, RawEvent] | None:
         """Return what a delivered entry applies for; None when no trigger wants it."""
@@ -194,7 +144,7 @@ class Intake:
             source=kind,
             queued=ms,
             parent=parent,
-            cancels=event_cancellation.words(function, event, run, ms),
+            cancels=cancel_index.words(function, event, run, ms),
             rerun_of=delivery.fields.get(b"rerun_of", b"").decode() if not source.triggers else "",
             not_before=not_before,
             ts=event.ts,

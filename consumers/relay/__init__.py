@@ -1,4 +1,4 @@
-"""The relay: what crosses from one slot to another: ends, events that are waited for, events that cancel.
+"""The relay: what crosses from one slot to another: ends of runs, events that are waited for, events that cancel.
 
-May touch: `bus`, `checkpoint`, `delivery`.
+Its entries are acknowledged when every target has answered. May touch: `bus`, `checkpoint`, `delivery`.
 """

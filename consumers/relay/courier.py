@@ -1,12 +1,12 @@
-"""Courier: carries what crosses from one slot to another: ends to who waits for them, events to the runs they answer.
+"""Courier: carries what crosses from one slot to another: ends to their subscribers, events to runs that wait for them.
 
-Every worker has one. It reads the streams `ends` of its functions, and group `@waits` of the events somebody waits for.
-Each target is told separately, and an entry is acknowledged when all have answered: telling again changes nothing.
+Every worker has one. It handles the streams `ends` of its functions, and group `@waits` of the events somebody waits
+for. Each target is written to separately, and an entry is acknowledged when all have answered: a repeated write changes
+nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
@@ -27,106 +27,68 @@ from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import Failure, open_of
 from stepstream.checkpoint.run.resolve import resolve
 from stepstream.checkpoint.waits.ends import FAILED, LISTENED, Ended, load_end
-from stepstream.checkpoint.waits.event_waits import Wait, by_expression, by_value, disarm, names_waited_for
+from stepstream.checkpoint.waits.event_waits import Wait, by_expression, by_value, disarm
 from stepstream.checkpoint.waits.given_up import give_up
 from stepstream.checkpoint.waits.order import added_at
+from stepstream.checkpoint.waits.subscriptions import Subscriptions
+from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
-from stepstream.consumers.delivery.failing import Failing, tell
+from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.relay.event_cancellation import EventCancellation
-from stepstream.consumers.relay.subscriptions import Subscriptions
-from stepstream.consumers.turn.idle_detection import outside
 
 AT_ONCE = 50
-LOOK_EVERY_S = 1.0
 
 
 class Courier:
-    """Takes what is read of `ends`, `@waits` and `@cancel`; `open_waits` makes this worker read a name's."""
+    """Handles what is read of `ends`, `@waits` and `@cancel`."""
 
     def __init__(
         self,
         wire: Wire,
         signals: Signals,
-        heard: Subscriptions,
-        cancels: EventCancellation,
+        subscriptions: Subscriptions,
+        cancellation: EventCancellation,
         exits: Exits,
-        open_waits: Callable[[str], Awaitable[None]],
     ) -> None:
         self._exits = exits
-        self.capacity = Slots(AT_ONCE)
+        self.slots = Slots(AT_ONCE)
         self._wire = wire
         self._signals = signals
-        self._heard = heard
-        self._cancels = cancels
-        self._open_waits = open_waits
+        self._subscriptions = subscriptions
+        self._cancellation = cancellation
         self._publisher = Publisher(wire)
-        self._loop = asyncio.get_running_loop()
-        self._carrying: set[asyncio.Task[None]] = set()
-        self._names: set[str] = set()
-        self._expected = asyncio.Event()
-
-    # -- what to read -----------------------------------------------------------------------------------------------
-
-    def expect(self, name: str) -> None:
-        """A run of this worker waits for an event: read its stream from now on."""
-        if name not in self._names:
-            self._expected.set()
-
-    def closed(self, name: str) -> None:
-        """Nobody waits for an event any more, and its stream is read no longer."""
-        self._names.discard(name)
-
-    async def watch(self) -> None:
-        """Look once a second which events are waited for, and who hears of ends; runs until cancelled."""
-        failing = Failing(self._signals, "looking for waits failed")
-        while True:
-            with failing:
-                await self._heard.look(self._wire)
-                for name in await names_waited_for(self._wire, await self._wire.moment()):
-                    if name not in self._names:
-                        await self._open_waits(name)
-                        self._names.add(name)
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._expected.wait()
-            except TimeoutError:
-                continue
-            self._expected.clear()
-
-    # -- carrying ---------------------------------------------------------------------------------------------------
+        self._carrying = Background(signals)
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         """Carry what entries of one source bring."""
         for delivery in deliveries:
-            has_slot = self.capacity.take()
-            task = outside(self._loop, self._carry(delivery))
-            self._carrying.add(task)
-            task.add_done_callback(partial(self._carried, has_slot))
+            self._carrying.start(self._carry(delivery, has_slot=self.slots.take()))
 
     async def settled(self) -> None:
         """Wait until all that was taken is carried."""
-        while self._carrying:
-            await asyncio.wait(tuple(self._carrying))
+        await self._carrying.settled()
 
-    def _carried(self, has_slot: bool, task: asyncio.Task[None]) -> None:
-        self._carrying.discard(task)
-        if has_slot:
-            self.capacity.give_back()
+    async def _carry(self, delivery: Delivery, *, has_slot: bool) -> None:
+        try:
+            await self._handle(delivery)
+        finally:
+            if has_slot:
+                self.slots.give_back()
 
-    async def _carry(self, delivery: Delivery) -> None:
+    async def _handle(self, delivery: Delivery) -> None:
         try:
             if delivery.source.kind == "ends":
                 await self._tell_end(delivery)
             elif delivery.source.kind == "cancels":
-                await self._cancels.offer(delivery)
+                await self._cancellation.offer(delivery)
             else:
                 await self._offer(delivery)
         except ValueError as error:
             self._exits.drop_senseless(delivery, error)
             return
-        except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is taken up again
+        except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is read again
             self._exits.leave(delivery, "lost")
             tell(self._signals, "carrying failed; it is tried again", error, stream=delivery.source.stream)
             return
@@ -147,17 +109,19 @@ class Courier:
             if caller:
                 await self._resolve_caller(caller, b"null", gone)
             return
-        told: list[Awaitable[Any]] = []
+        writes: list[Awaitable[Any]] = []
         if ended.parent:
-            told.append(self._tell_caller(ended))
+            writes.append(self._tell_caller(ended))
         if ended.status == "failed" and function.failure is not None:
             run = run_id(function.failure.slug, "failure", ended.run, ended.ended)
-            told.append(begin(self._wire, function.failure.slug, run, "failure", ended.told(FAILED)))
+            writes.append(begin(self._wire, function.failure.slug, run, "failure", ended.told(FAILED)))
         if not ended.made_by_an_end():
-            told += [
-                self._publish(ended.told(name)) for name in self._heard.names if ended.status in LISTENED[name].split()
+            writes += [
+                self._publish(ended.told(name))
+                for name in self._subscriptions.names
+                if ended.status in LISTENED[name].split()
             ]
-        await asyncio.gather(*told)
+        await asyncio.gather(*writes)
 
     async def _tell_caller(self, ended: Ended) -> None:
         error = ended.error

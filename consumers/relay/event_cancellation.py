@@ -1,12 +1,11 @@
-"""EventCancellation: events that cancel the runs they belong to (`cancel_on`).
+"""Events that cancel the runs they belong to (`cancel_on`).
 
-What cancels a run is kept in an index of its function, written by the very start that makes the run and removed by its
-end. An event that came before that start, but after the run's own, is looked up by the worker that started it.
+The runs of an event are found in an index (checkpoint/waits/cancel_index.py). An event that came after the run's own,
+but before its start, is not matched there: the worker that starts the run looks back for it.
 """
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -16,49 +15,21 @@ from stepstream.bus.function import Function
 from stepstream.bus.limits import CancelOn
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values.ids import ulid_ms
-from stepstream.bus.values.matching import answers, value_at
+from stepstream.bus.values.matching import answers
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import event_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_of, cancel_several
 from stepstream.checkpoint.read.history import events_json
-from stepstream.checkpoint.waits.event_waits import look_back, prefix
+from stepstream.checkpoint.waits.cancel_index import begin_of, run_of
+from stepstream.checkpoint.waits.event_waits import look_back
 from stepstream.checkpoint.waits.order import added_at, begun_before
 from stepstream.consumers.delivery.delivery import Delivery
-
-ANY = "*"
 
 
 def group(slug: str) -> str:
     """Return the group that reads a function's cancelling events; its own group may be triggered by the same name."""
     return f"{slug}@cancel"
-
-
-def words(function: Function, event: RawEvent, run: str, queued: int) -> str:
-    """Return a run's words in the index, a line each."""
-    if not function.cancel_on:
-        return ""
-    try:
-        own = event.plain()
-    except msgspec.MsgspecError:
-        return ""
-    found: list[str] = []
-    for one in function.cancel_on:
-        begins = _begins(one, own)
-        if begins is not None:
-            found.append(f"{begins}|{run}|{queued + one.timeout_ms}")
-    return "\n".join(found)
-
-
-def _begins(one: CancelOn, event: Mapping[str, Any]) -> str | None:
-    """Return how the words begin of runs that an event may cancel; None when it has nothing at the path."""
-    name = quote(one.name, safe="/")
-    if one.if_ is not None:
-        return f"{name}|{ANY}"
-    if one.match is None:
-        return f"{name}|{prefix('', b'')}"
-    value = value_at(one.match, event)
-    return None if value is None else f"{name}|{prefix(one.match, value)}"
 
 
 class EventCancellation:
@@ -77,18 +48,18 @@ class EventCancellation:
         except msgspec.MsgspecError:
             return
         for one in function.cancel_on:
-            begins = _begins(one, came) if one.name == name else None
-            if begins is not None:
-                await self._offer(function, one, begins, delivery.id, event, came)
+            begin = begin_of(one, came) if one.name == name else None
+            if begin is not None:
+                await self._offer(function, one, begin, delivery.id, event, came)
 
     async def _offer(
-        self, function: Function, one: CancelOn, begins: str, entry: str, event: RawEvent, came: Mapping[str, Any]
+        self, function: Function, one: CancelOn, begin: str, entry: str, event: RawEvent, came: Mapping[str, Any]
     ) -> None:
         """Cancel the runs whose words begin so, a page at a time: one event may be about thousands."""
-        slug, after = function.slug, f"[{begins}|".encode()
+        slug, after = function.slug, f"[{begin}|".encode()
         while True:
-            page = await self._wire.load("ZRANGEBYLEX", keys.cancels(slug), after, f"({begins}}}", "LIMIT", 0, AT_ONCE)
-            words = list(map(_meant, page))
+            page = await self._wire.load("ZRANGEBYLEX", keys.cancels(slug), after, f"({begin}}}", "LIMIT", 0, AT_ONCE)
+            words = list(map(run_of, page))
             ms = await added_at(self._wire, entry, (deadline for _, deadline in words))
             meant = [run for run, deadline in words if ms <= deadline]
             begun = await begun_before(self._wire, event.name, entry, ((slug, run) for run in meant))
@@ -117,15 +88,6 @@ class EventCancellation:
 
 def _why(event: RawEvent) -> str:
     return f"cancelled by event {event.name} ({event.id})"
-
-
-def _meant(word: bytes) -> tuple[str, int]:
-    """Return the run a word of the index is about, and until when; one added by hand is about none."""
-    try:
-        run, deadline = word.decode().rsplit("|", 2)[1:]
-        return run, int(deadline)
-    except ValueError:
-        return "", 0
 
 
 def _answers(one: CancelOn, own: Mapping[str, Any], event: RawEvent) -> bool:

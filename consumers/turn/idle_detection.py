@@ -9,7 +9,7 @@ that names the line. Rule for authors: beside a waiting step, await only steps.
 import asyncio
 import contextvars
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import anyio
@@ -38,11 +38,6 @@ _KNOWN = {
     )
     if (function := getattr(owner, name, None)) is not None
 }
-
-
-def outside(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """Start the engine's own work: a task that belongs to no run, wherever it is started from."""
-    return asyncio.Task(work, loop=loop, context=contextvars.Context())
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:

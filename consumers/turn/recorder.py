@@ -17,9 +17,9 @@ from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import Failure, Memo, Open
 from stepstream.checkpoint.run.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
 from stepstream.checkpoint.run.suspend import Parked, park
+from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.delivery.failing import FAILED
 from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit
-from stepstream.consumers.turn.idle_detection import outside
 from stepstream.consumers.turn.interrupts import TurnOver
 from stepstream.consumers.turn.progress import Progress
 from stepstream.consumers.turn.services import Services

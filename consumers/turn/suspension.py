@@ -10,6 +10,7 @@ import heapq
 from typing import Any
 
 from stepstream.checkpoint.run.memo import Memo
+from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.activity import Activity
 from stepstream.consumers.turn.exit import CodeChanged
@@ -212,7 +213,7 @@ class Suspension:
 
     def _begin_suspending(self) -> None:
         due = min(self._due.values())
-        self._suspending = idle_detection.outside(self._loop, self._suspend(due))
+        self._suspending = outside(self._loop, self._suspend(due))
 
     async def _suspend(self, due_ms: int) -> None:
         if not await self._recorder.suspend(due_ms):

@@ -1,4 +1,5 @@
-"""Upkeep: what every worker does beside running functions: timers, schedules, discovery, repair, retention.
+"""Upkeep: the chores of every worker beside running functions: timers, schedules, discovery, repair, retention.
 
-May touch: `bus`, `checkpoint`, `producers`.
+A chore does one round and says when the next is due; `chores.py` repeats them all. May touch: `bus`, `checkpoint`,
+`producers`, `delivery`.
 """

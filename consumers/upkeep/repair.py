@@ -1,4 +1,4 @@
-"""Repair: gives a new holder to runs that have lost theirs. In every worker, for its functions.
+"""Repair: queues runs again that no entry, timer or wait holds any more. In every worker, for its functions.
 
 Once a minute it looks at the next hundred runs of each function; after a failover or a restart of the server at all.
 """
@@ -13,7 +13,6 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.doctor import Finding, watch
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.repair import Unheld, active, repair, unheld
-from stepstream.consumers.delivery.failing import Failing
 
 LOOK_EVERY_S = 5.0
 EVERY_S = 60.0
@@ -29,28 +28,25 @@ class Repair:
         self._slugs = slugs
         self._evicts = False
         self._pages: dict[str, AsyncGenerator[list[str]]] = {}
+        self._server = ""
+        self._next_page = time.monotonic() + EVERY_S * random.random()
+        self._looked_at_all = -math.inf
 
-    async def run(self) -> None:
-        """Look until cancelled."""
-        server, passed, looked = "", EVERY_S * random.random(), -math.inf
-        failing = Failing(self._signals, "looking for runs without a holder failed")
-        while True:
-            with failing:
-                now, eviction = await watch(self._wire)
-                self._tell_eviction(eviction)
-                if server and now != server:
-                    if time.monotonic() - looked >= AGAIN_S:  # without INFO a network that breaks looks like a restart
-                        self._signals.notice(
-                            "the server is another than before, or was restarted: all runs are looked at"
-                        )
-                        await self.everything()
-                        server, looked = now, time.monotonic()
-                elif passed >= EVERY_S:
-                    passed = 0.0
-                    await self.next_page()
-                server = server or now
-            await asyncio.sleep(LOOK_EVERY_S)
-            passed += LOOK_EVERY_S
+    async def once(self) -> None:
+        """Look at the server; at all runs when it is another than before, at the next hundred once a minute."""
+        server, eviction = await watch(self._wire)
+        self._tell_eviction(eviction)
+        now = time.monotonic()
+        if self._server and server != self._server:
+            # Where the server tells no id of its run, a network that breaks looks like a restart.
+            if now - self._looked_at_all >= AGAIN_S:
+                self._signals.notice("the server is another than before, or was restarted: all runs are looked at")
+                await self.everything()
+                self._server, self._looked_at_all = server, time.monotonic()
+        elif now >= self._next_page:
+            self._next_page = now + EVERY_S
+            await self.next_page()
+        self._server = self._server or server
 
     def _tell_eviction(self, found: Finding) -> None:
         """Say once that the server evicts keys: switched on while we work, it loses runs without a word."""

@@ -1,8 +1,7 @@
 """Retention: once a minute, drops what nobody needs: old events, ended runs above the count, waits that are over."""
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values.durations import in_words
@@ -18,54 +17,30 @@ from stepstream.checkpoint.upkeep.retention import (
     try_lines_again,
 )
 from stepstream.checkpoint.waits.event_waits import GROUP, end_waits
-from stepstream.consumers.delivery.failing import Failing
 
-EVERY_S = 60.0
-_FIRST_S = 5.0
 _BETWEEN_S = 0.01
 _NAMES = 100
-"""How many other names are swept each time."""
+"""How many names that this worker does not read are trimmed each time."""
 
 _SERVED_MS = 600_000
-"""Who was served within this long is alive, but for a restart."""
+"""A group that was served within this time has workers, but for a restart."""
 
 
 class Retention:
-    """The retention of one worker.
-
-    `reads` tells the event names it reads, with its groups; `slugs` are its functions, which `register` declares again:
-    the registry may have been lost.
-    """
+    """The retention of one worker; `reads` tells the event names it reads, with its groups."""
 
     def __init__(
-        self,
-        wire: Wire,
-        signals: Signals,
-        slugs: list[str],
-        reads: Callable[[], dict[str, list[str]]],
-        register: Callable[[], Awaitable[None]] | None = None,
+        self, wire: Wire, signals: Signals, slugs: Sequence[str], reads: Callable[[], dict[str, list[str]]]
     ) -> None:
         self._wire = wire
         self._signals = signals
         self._slugs = slugs
         self._reads = reads
-        self._register = register
         self._told: set[tuple[str, str]] = set()
         self._start = 0
 
-    async def run(self) -> None:
-        """Repeat once() about every minute until cancelled."""
-        await asyncio.sleep(random.uniform(0, _FIRST_S))
-        failing = Failing(self._signals, "dropping what nobody needs failed")
-        while True:
-            with failing:
-                await self.once()
-            await asyncio.sleep(EVERY_S * random.uniform(0.8, 1.2))
-
     async def once(self) -> None:
         """Trim what this worker reads and keeps, and a page of the event names that it does not read."""
-        if self._register is not None:
-            await self._register()
         for slug in self._slugs:
             await tidy_runs(self._wire, slug)
             await try_lines_again(self._wire, slug)

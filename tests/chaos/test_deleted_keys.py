@@ -12,6 +12,7 @@ from stepstream.bus.wire import keys
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
 from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.worker import Worker
 from tests.support import Lab, eventually
@@ -78,7 +79,7 @@ class Load:
         await self.lab.send("start", {"n": 1}, id="mine")
         for _ in range(2):
             await self.lab.send("two", {})
-        await Retention(self.lab.wire, worker.signals, worker_slugs(worker), worker._reads).once()
+        await Retention(self.lab.wire, worker.signals, worker_slugs(worker), worker._assembly.sources.names_read).once()
 
         async def there() -> set[str]:
             kinds = {kind for kind, found in (await self.kinds()).items() if found}
@@ -121,7 +122,7 @@ OFTEN_EMPTY = {"ends", "ready", "limit_waiting"}
 
 
 def worker_slugs(worker: Worker) -> list[str]:
-    return sorted(worker._timers)
+    return sorted(function.slug for function in worker._assembly.functions)
 
 
 @pytest.mark.chaos
@@ -134,7 +135,8 @@ async def test_a_key_that_is_deleted_under_load_is_put_back_or_found(lab: Lab, k
     if before:
         await lab.wire.call("DEL", *before)
     slugs = worker_slugs(worker)
-    await Retention(lab.wire, worker.signals, slugs, worker._reads, worker._register).once()
+    await Registration(lab.wire, worker._assembly.functions).once()
+    await Retention(lab.wire, worker.signals, slugs, worker._assembly.sources.names_read).once()
     told: list[str] = []
     seen = [(slug, one) for slug in slugs async for page in active(lab.wire, slug)
             for one in await unheld(lab.wire, slug, page)]  # fmt: skip

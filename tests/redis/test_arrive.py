@@ -17,8 +17,8 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.eager_start import Arriving
 from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.save import save
-from stepstream.consumers.delivery.delivery import Source
-from stepstream.consumers.delivery.eager_starts import Arrivals
+from stepstream.consumers.delivery.delivery import Source, StreamGroup
+from stepstream.consumers.delivery.eager_starts import EagerStarts
 from tests.redis.test_scripts import SLUG, begin, dump, function
 
 ME = "w.0"
@@ -201,5 +201,5 @@ async def _handler(ctx: Any, step: Any) -> None:
 )
 def test_only_functions_that_every_event_runs_are_started_so(declared: dict[str, Any], are: bool) -> None:
     made = Bus("shop").function("f", **declared)(_handler)
-    source = Source("events", "a", "s", made.slug, "w", None, made, None, made.triggers_of("a"))  # type: ignore[arg-type]
-    assert Arrivals.are_for(source) is are
+    source = Source(StreamGroup.of_events("events", "a", made.slug), None, made, None, made.triggers_of("a"))  # type: ignore[arg-type]
+    assert EagerStarts.are_for(source) is are

@@ -4,15 +4,14 @@ import asyncio
 from typing import Any, cast
 
 from stepstream.bus.observe.signals import Signals
-from stepstream.bus.wire import keys
 from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers.delivery.delivery import Delivery, Source
+from stepstream.checkpoint.waits.subscriptions import Subscriptions
+from stepstream.consumers.delivery.delivery import Delivery, Source, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
+from stepstream.consumers.delivery.shared_places import SharedPlaces
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.delivery.starter import Starter
-from stepstream.consumers.limits.shared_places import SharedPlaces
-from stepstream.consumers.relay.subscriptions import Subscriptions
 from tests.redis.test_scripts import SLUG, begin, function
 from tests.support import eventually
 
@@ -30,9 +29,7 @@ class Bench:
         self.wire = wire
         self.capacity = Slots(1)
         self.begun: list[str] = []
-        self.source = Source(
-            "queue", "queue", keys.queue(SLUG), SLUG, "", cast("Any", _Lease()), function, cast("Any", None)
-        )
+        self.source = Source(StreamGroup.of_function("queue", SLUG), cast("Any", _Lease()), function, cast("Any", None))
         exits = Exits(
             wire, Signals(), SharedPlaces(wire, Signals(), Leases(wire.settings, ME, lambda *_: None, lambda *_: None))
         )

@@ -267,7 +267,7 @@ async def test_a_call_whose_child_ends_before_the_caller_has_heard_that_it_began
     await lab.send("a")
 
     async def knows() -> bool:
-        return any("call" in turn.state.memos for executor in worker._executors for turn in executor.turns)
+        return any("call" in turn.state.memos for executor in worker._assembly.executors for turn in executor.turns)
 
     await eventually(knows, "the turn has heard what the call returned")
     proxy.mend()

@@ -16,6 +16,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.audit import mend, standing
+from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.upkeep.ticker import Ticker
 from stepstream.web.app import create_app
@@ -135,7 +136,8 @@ async def test_a_registry_that_was_deleted_is_written_again_by_the_sweep(lab: La
     await lab.wire.call("XADD", keys.events("a"), "*", "data", "{}")
     await lab.one()
     await lab.wire.call("DEL", keys.meta(), keys.functions(), keys.triggers(), keys.event_names())
-    await Retention(lab.wire, worker.signals, ["test-f"], worker._reads, worker._register).once()
+    await Registration(lab.wire, [f]).once()
+    await Retention(lab.wire, worker.signals, ["test-f"], worker._assembly.sources.names_read).once()
     assert await lab.wire.call("EXISTS", keys.meta(), keys.functions(), keys.triggers(), keys.event_names()) == 4
 
 

@@ -1,11 +1,10 @@
 """Shared places: limits that several functions share. They lie in a slot of their own, so each place is a lease.
 
-A turn that has its function's places asks for the shared ones before it starts; without one, its run goes back into
-line, and is tried when somebody gives one back, or within a second. So does a run that was taken over from a worker
-that died: its place may have been another's since.
+A turn that has its function's places asks for the shared ones before it starts. Without one its run goes back into the
+backlog, and is tried when somebody gives one back, or within a second. So is a run that was reclaimed from an expired
+consumer: its place may be another's by now.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from stepstream.bus.errors import BusError
@@ -15,9 +14,9 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.leases import Leases, Place
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.limits.shared import give_place, take_place, try_backlog, wait_in_backlog
+from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.failing import tell
-from stepstream.consumers.turn.idle_detection import outside
 
 
 class SharedPlaces:
@@ -28,8 +27,7 @@ class SharedPlaces:
         self._signals = signals
         self._leases = leases
         self._held: dict[Delivery, list[Place]] = {}
-        self._giving: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()
+        self._giving = Background(signals)
 
     async def take(self, function: Function, delivery: Delivery) -> bool:
         """Take the shared places a turn needs. False: its run stands in line again, and the entry is to be let go."""
@@ -63,9 +61,7 @@ class SharedPlaces:
         places = self._let_go(delivery)
         if not places:
             return
-        task = outside(self._loop, self._give_all(places))
-        self._giving.add(task)
-        task.add_done_callback(self._giving.discard)
+        self._giving.start(self._give_all(places))
 
     def leave_to_lease(self, delivery: Delivery) -> None:
         """Renew the places of an entry no more: its run may be another worker's, which has them by the same name."""
@@ -79,10 +75,11 @@ class SharedPlaces:
 
     async def settled(self) -> None:
         """Wait until all that was given back is free."""
-        while self._giving:
-            await asyncio.wait(tuple(self._giving))
+        await self._giving.settled()
 
     async def _give_all(self, places: Sequence[Place]) -> None:
+        if places:
+            await self._leases.renewals_over()
         try:
             for place in places:
                 for slug, hold in await give_place(self._wire, place, patience=5.0):

@@ -1,16 +1,21 @@
 """Background: the engine's own tasks, which belong to no run; what fails in one is told."""
 
 import asyncio
+import contextvars
 from collections.abc import Coroutine
 from typing import Any
 
 from stepstream.bus.observe.signals import Signals
 from stepstream.consumers.delivery.failing import FAILED, tell
-from stepstream.consumers.turn.idle_detection import outside
+
+
+def outside(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Start the engine's own work: a task that belongs to no run, wherever it is started from."""
+    return asyncio.Task(work, loop=loop, context=contextvars.Context())
 
 
 class Background:
-    """Tasks under way."""
+    """Tasks of one part of the worker, under way."""
 
     def __init__(self, signals: Signals) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -27,6 +32,11 @@ class Background:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             tell(self._signals, FAILED, error)
+
+    async def settled(self) -> None:
+        """Wait until all are done, those that are started meanwhile too."""
+        while self.tasks:
+            await asyncio.wait(tuple(self.tasks))
 
     def cancel(self) -> None:
         """Cancel what is under way."""

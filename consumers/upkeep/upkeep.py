@@ -1,0 +1,91 @@
+"""Upkeep: all chores of one worker, run side by side."""
+
+import random
+from collections.abc import Sequence
+
+from anyio.abc import TaskGroup
+
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.delivery.failing import Failing
+from stepstream.consumers.delivery.sources import Sources
+from stepstream.consumers.delivery.wakeup import Alarms
+from stepstream.consumers.upkeep import repair
+from stepstream.consumers.upkeep.chores import Chore
+from stepstream.consumers.upkeep.registration import Registration
+from stepstream.consumers.upkeep.repair import Repair
+from stepstream.consumers.upkeep.retention import Retention
+from stepstream.consumers.upkeep.ticker import Ticker
+from stepstream.consumers.upkeep.timers import Timers
+
+_FIRST_S = 5.0
+_MINUTE_S = 60.0
+
+
+class Upkeep:
+    """The chores of one worker; `alarms` are set for the timers of its functions."""
+
+    def __init__(
+        self, wire: Wire, signals: Signals, functions: Sequence[Function], sources: Sources, alarms: Alarms
+    ) -> None:
+        slugs = sorted(function.slug for function in functions)
+        self._alarms = alarms
+        self._tickers = [Ticker(wire, one.slug, cron, signals) for one in functions for cron in one.crons]
+        self._timers = [
+            Chore(
+                Timers(wire, slug, signals).once,
+                Failing(signals, "firing timers failed", function=slug),
+                alarm=alarms.of(slug),
+            )
+            for slug in slugs
+        ]
+        self._schedules = [
+            Chore(ticker.once, Failing(signals, "a schedule failed", function=ticker.slug)) for ticker in self._tickers
+        ]
+        self._others = [
+            Chore(
+                sources.reclaim,
+                Failing(signals, "reclaiming pending entries failed"),
+                every_s=wire.settings.sweep_ms / 1_000,
+                first_s=wire.settings.sweep_ms / 1_000,
+            ),
+            Chore(
+                Repair(wire, signals, slugs).once,
+                Failing(signals, "looking for runs without a holder failed"),
+                every_s=repair.LOOK_EVERY_S,
+            ),
+            Chore(
+                Registration(wire, functions).once,
+                Failing(signals, "registering again failed"),
+                every_s=_MINUTE_S * random.uniform(0.8, 1.2),
+                first_s=random.uniform(0, _FIRST_S),
+            ),
+            Chore(
+                Retention(wire, signals, slugs, sources.names_read).once,
+                Failing(signals, "dropping what nobody needs failed"),
+                every_s=_MINUTE_S * random.uniform(0.8, 1.2),
+                first_s=random.uniform(0, _FIRST_S),
+            ),
+        ]
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Run all chores in tasks of a group."""
+        for chore in (*self._timers, *self._schedules, *self._others):
+            tasks.start_soon(chore.run)
+
+    def stop_timers(self) -> None:
+        """Fire no more timers: the runs would wait for another worker."""
+        for chore in self._timers:
+            chore.stop()
+
+    def look_at_clock(self) -> None:
+        """The server's clock was set: schedules that are due by its new time tick."""
+        for chore in self._schedules:
+            chore.alarm.expect(0)
+
+    async def jump(self) -> None:
+        """A clock that stands still was moved: timers and schedules that are due then, fire."""
+        self._alarms.expect_all(0)
+        for ticker in self._tickers:
+            await ticker.once()
