@@ -35,7 +35,7 @@ class ReaderConnections:
         )
 
     async def take(self) -> None:
-        """Open a connection for every reader; waits, told once, while others have the room.
+        """Open a connection for every reader; waits, which is logged once, while others have too many.
 
         ConfigError when this process may not open so many files, or the server never has so many clients.
         """
@@ -62,7 +62,7 @@ class ReaderConnections:
             )
 
     async def _wait_for_others(self) -> None:
-        is_told = False
+        is_logged = False
         while (found := await clients(self._wire)) is not None:
             most, others = found.most, found.connected - 1
             if self._needed + SPARE_CLIENTS > most:
@@ -73,8 +73,8 @@ class ReaderConnections:
                 )
             if others + self._needed + SPARE_CLIENTS <= most:
                 return
-            if not is_told:
-                is_told = True
+            if not is_logged:
+                is_logged = True
                 self._signals.notice(
                     f"waiting for room: {self._words}", others=others, maxclients=most,
                     do="raise maxclients, or end what else is connected",

@@ -1,4 +1,4 @@
-"""Failing: what keeps going wrong in a loop is told once, not every round, and the loop goes on."""
+"""Failing: an error that comes back in every round of a loop is logged once, and the loop goes on."""
 
 from types import TracebackType
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.observe.signals import Signals
 
-FAILED = "the engine failed at a run; it is taken up again"
+FAILED = "the engine failed at a run; its entry is read again"
 
 
 def tell(signals: Signals, words: str, error: BaseException, **fields: Any) -> None:
-    """Tell of what failed and is tried again, but not of what waits for Redis: the wire tells of that, once for all."""
+    """Log what failed and is tried again; what waits for Redis is left to the wire, which logs it once for all."""
     if not isinstance(error, StoreUnavailable):
         signals.notice(words, error=str(error) if isinstance(error, BusError) else repr(error), **fields)
 
@@ -18,7 +18,7 @@ def tell(signals: Signals, words: str, error: BaseException, **fields: Any) -> N
 class Failing:
     """Stands around one round of a loop: `with failing:`. No error leaves it, so that the next round tries again.
 
-    An error is told when it is another than the round before had.
+    An error is logged when it is another one than that of the round before.
     """
 
     def __init__(self, signals: Signals, words: str, **fields: Any) -> None:

@@ -31,7 +31,7 @@ class Reclaimer:
     async def once(self) -> None:
         """Look once; called every sweep interval (BUS_SWEEP)."""
         source = self.source
-        # A worker that stops would take up again what it has just given back to others.
+        # A worker that stops would reclaim what it has just given back to others.
         if self._reader.is_stopping or not source.lease.is_fresh() or self._slots.free <= 0:
             return
         try:

@@ -30,7 +30,7 @@ class SharedPlaces:
         self._giving = Background(signals)
 
     async def take(self, function: Function, delivery: Delivery) -> bool:
-        """Take the shared places a turn needs. False: its run stands in line again, and the entry is to be let go."""
+        """Take the shared places a turn needs. False: its run waits in the backlog again, and its entry may go."""
         run, turn = delivery.fields[b"run"].decode(), delivery.fields.get(b"turn", b"1").decode()
         for hold in delivery.fields.get(b"holds", b"").decode().split("\n"):
             rule = function.flow.rule_of(hold)
@@ -42,7 +42,7 @@ class SharedPlaces:
                 self._held.setdefault(delivery, []).append(place)
                 self._leases.hold(place)
             else:
-                # First: once its run stands in line it may be taken from there, and ask under the same name.
+                # First: once its run is in the backlog it may be dispatched, and ask under the same name.
                 await self._give_all(self._let_go(delivery))
                 if await self._wait(function, delivery, run, hold):
                     return False
@@ -52,7 +52,7 @@ class SharedPlaces:
         return True
 
     async def _wait(self, function: Function, delivery: Delivery, run: str, hold: str) -> bool:
-        """Put a run back into the line of a limit; False when it is no longer this entry's."""
+        """Put a run back into the backlog of a limit; False when it is no longer this entry's."""
         entry = delivery.source.entry_name(delivery.id)
         return await wait_in_backlog(self._wire, function.slug, run, entry, hold, delivery.owner)
 

@@ -57,7 +57,7 @@ async def test_an_event_that_is_not_utf8_is_carried_once(lab: Lab, field: str, l
     await lab.send("b", {"n": 1})
     run = next(run for run in await lab.ended(len(await lab.runs())) if run.status == "completed" and run.turn > 1)
     assert json.loads(bytes(run.output or b""))["data"] == {"n": 1}
-    assert not [n for n in lab.notices if "tried again" in n.event or "taken up again" in n.event]
+    assert not [n for n in lab.notices if "tried again" in n.event or "read again" in n.event]
 
 
 @pytest.mark.parametrize("shared", [None, "gpu"], ids=["own limit", "shared limit"])
@@ -72,7 +72,7 @@ async def test_a_queue_entry_that_is_not_utf8_is_carried_once(
     await lab.send("a")
     await lab.one()
     await all_is_acknowledged(lab, keys.queue(SLUG), SLUG)
-    assert not [n for n in lab.notices if "tried again" in n.event or "taken up again" in n.event]
+    assert not [n for n in lab.notices if "tried again" in n.event or "read again" in n.event]
     assert not [n for n in lab.notices if "failed" in n.event]
 
 

@@ -8,13 +8,14 @@ import pytest
 
 from stepstream import Bus, Concurrency, Context, Step, Timeouts
 from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_of
 from stepstream.checkpoint.actions.invoke import invoke
 from tests.support import Lab, eventually
 
-HELD = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+HELD = run_id("test-f", "event", "held", 1_469_918_176_385)
 
 
 async def count(lab: Lab, slug: str, status: str) -> int:
