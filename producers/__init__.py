@@ -1,1 +1,1 @@
-"""Producers: how events get in: over HTTP and from the command line. (From Python: `Bus.send`.)"""
+"""Producers: how events get in: over HTTP, from the command line, by schedule. (From Python: `Bus.send`.)"""

@@ -18,7 +18,7 @@ def send(
     name: Annotated[str, typer.Argument(help="The event's name, for example order/paid.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help="Its data.")] = None,
     id: Annotated[str | None, typer.Option(help="Your own id: sent twice within 24 h, it is stored once.")] = None,
-    wait: Annotated[float, typer.Option(help="Wait this many seconds for the ends of the runs it makes.")] = 0.0,
+    wait: Annotated[float, typer.Option(help="Wait up to this many seconds for its runs to end.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Publish an event: bus send order/paid '{"cents": 995}', or bus send order/paid cents=995 gift=true.
@@ -32,9 +32,9 @@ def send(
         runs = [{"run": end.run, "function": end.slug, "status": end.status} for end in ends]
         sys.stdout.write(json.dumps({**told, "runs": runs} if wait else told) + "\n")
     else:
-        sys.stdout.write(f"{stored.id}{'  (was there already)' if stored.duplicate else ''}\n")
+        sys.stdout.write(f"{stored.id}{'  (was stored before)' if stored.duplicate else ''}\n")
         if wait and not ends:
-            sys.stdout.write("  no function made a run of it\n")
+            sys.stdout.write("  no function ran for it\n")
         for end in ends:
             sys.stdout.write(f"  {end.run}  {end.slug}  {end.status}\n")
     if any(not end.has_ended for end in ends):
@@ -51,7 +51,7 @@ async def _send(wire: Wire, event: NewEvent, wait: float) -> tuple[Stored, list[
 
 
 def data_of(words: list[str]) -> dict[str, Any]:
-    """Return the object that words of a command line give: JSON objects and key=value."""
+    """Return the object that command-line words make: each is a JSON object or key=value."""
     data: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")

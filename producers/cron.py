@@ -1,8 +1,8 @@
-"""Cron: turns a schedule's ticks into queue entries. A schedule that is new, or was changed, begins now.
+"""Cron: turns the ticks of a schedule into queue entries. A schedule that is new or was changed begins now.
 
-Its last tick is remembered, and no earlier one runs. When the server's clock is set back behind it, the schedule waits
-until the clock has caught up, for its own period or five minutes at most; if that is not enough it begins anew, and the
-ticks it has had run again as the clock comes by them, one after another.
+The last tick is stored, and no earlier one runs. If the server's clock is set back behind it, the schedule waits for
+the clock to catch up, at most for its own period or five minutes, whichever is longer. After that it begins anew:
+earlier ticks run again, one after another, as the clock passes them.
 """
 
 from datetime import UTC, datetime
@@ -29,26 +29,26 @@ SILENT_MS = 300_000
 
 
 class _Noted(msgspec.Struct, frozen=True):
-    """What is noted of a schedule: its last tick, and up to which it had been due before the clock was set back, ms."""
+    """What is stored of a schedule, ms: its last tick, and how far its ticks had come before the clock was set back."""
 
     last: int
     before: int = 0
 
     @classmethod
     def of(cls, raw: bytes) -> "_Noted":
-        """Read what is noted."""
+        """Parse what is stored."""
         return cls(*(int(part) for part in raw.split()))
 
     @property
     def words(self) -> str:
-        """How it is noted."""
+        """The text that is stored."""
         return f"{self.last} {self.before}" if self.before > self.last else f"{self.last}"
 
 
 async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int | None = None) -> int:
-    """Queue the run of the schedule's latest tick if nobody has; return ms until the next one.
+    """Queue the run of the schedule's latest tick unless that was done; return the ms until the next one.
 
-    `looked` is when the caller looked last, server ms: all until then was dealt with, should the store not know.
+    `looked` is when the caller looked last, server ms: should the stored tick be lost, everything up to then is done.
     """
     now = await wire.moment()
     await wire.call("HSETNX", keys.cron(slug), cron.words, now if looked is None else min(looked, now))
@@ -62,7 +62,10 @@ async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int 
         if await wire.script(_TICK, [keys.function(slug)], cron.words, raw, anew.words, "", ""):
             behind = in_words(noted.last - now)
             signals.notice(
-                "a schedule begins anew: the clock is behind its last tick", function=slug, cron=cron.words, by=behind
+                "a schedule begins anew: the server's clock is behind its last tick",
+                function=slug,
+                cron=cron.words,
+                by=behind,
             )
     return max(1, cron.next_after(now) - now)
 
@@ -71,7 +74,7 @@ async def _deal_with(
     wire: Wire, slug: str, cron: Cron, signals: Signals, raw: bytes, noted: _Noted, due: int, late_ms: int
 ) -> None:
     is_again = due <= noted.before
-    # The clock was set back, and now forth again: this tick has run, and its turn has not come a second time.
+    # The clock was set back and is now forward again: this tick ran before, and was jumped over this time.
     has_run = is_again and cron.last_before(due - 1) > noted.last
     runs = late_ms <= cron.grace(due) and not has_run
     cause = f"{cron.words}|{due}" + (f"|{noted.before}" if is_again else "")
@@ -81,7 +84,7 @@ async def _deal_with(
     dealt = await wire.script(_TICK, [keys.function(slug)], cron.words, raw, then, run, event)
     reached("cron.ticked")
     if dealt and not runs and not has_run:
-        signals.notice("a tick was missed, and is too late to run", function=slug, cron=cron.words, late_ms=late_ms)
+        signals.notice("a tick was noticed too late, and does not run", function=slug, cron=cron.words, late_ms=late_ms)
 
 
 def _event(cron: Cron, due: int) -> RawEvent:

@@ -1,4 +1,4 @@
-"""POST /e/{key}: events over HTTP."""
+"""POST /e/{key}: publish events over HTTP."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class Refused(BusError):
-    """A request that is not served; `status` is its HTTP status."""
+    """A refused request; `status` is the HTTP status of the answer."""
 
     code = "refused"
 
@@ -30,7 +30,7 @@ class Refused(BusError):
 
 
 def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable[[Request], Awaitable[Response]]:
-    """Return what publishes the events of a request; `publisher` is asked for at each, once the application runs."""
+    """Return the endpoint that publishes a request's events; `publisher` is called at each request."""
 
     async def publish(request: Request) -> Response:
         try:
@@ -42,8 +42,8 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
             if error.status == 500:
                 raise
             return _refused(error)
-        answer: dict[str, object] = {"ids": [one.id for one in stored], "status": 200}
-        if any(one.duplicate for one in stored):
+        answer: dict[str, object] = {"ids": [event.id for event in stored], "status": 200}
+        if any(event.duplicate for event in stored):
             answer["duplicate"] = True
         return JSONResponse(answer)
 
@@ -51,13 +51,13 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
 
 
 def _refused(error: BusError) -> JSONResponse:
-    """Return why not all is stored, and the ids of what is."""
+    """Return why not everything was stored, and the ids of the events that were."""
     content: dict[str, object] = {"ids": [], "status": error.status, "error": str(error), "code": error.code}
     if isinstance(error, EventInvalid):
         content |= {"field": error.field} if error.field else {}
         content |= {"event": error.position} if error.position is not None else {}
     if isinstance(error, PublishFailed):
-        content["ids"] = [one.id for one in error.stored]
+        content["ids"] = [event.id for event in error.stored]
         content["error"] = f"{error}; repeating the request with ids of your own is safe"
     headers = {"Retry-After": "1"} if error.status == 503 else None
     return JSONResponse(content, error.status, headers)
@@ -71,9 +71,9 @@ def _check_key(key: str, settings: Settings) -> None:
 
 
 async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
-    """Return the whole body; Refused when it is compressed, over `most` bytes, or does not arrive within 30 s."""
+    """Return the body; Refused when it is compressed, longer than `most` bytes, or not complete within 30 s."""
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refused(415, "compressed bodies are not read; send plain JSON")
+        raise Refused(415, "compressed bodies are not accepted; send plain JSON")
     length = request.headers.get("content-length", "0")
     if length.isascii() and length.isdecimal() and int(length[:16]) > most:
         raise Refused(413, f"the body is {length} bytes; at most {most}")
@@ -95,8 +95,8 @@ def _events(body: bytes, request: Request) -> list[Outgoing]:
     try:
         return events_of(body)
     except Malformed:
-        # Plain `curl -d` says it is a form: so a form is only what says so and is no JSON either.
+        # Plain `curl -d` sends JSON with the content type of a form: only what is not JSON counts as a form.
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in _FORMS:
-            raise Refused(415, f"{kind} is not read; send JSON") from None
+            raise Refused(415, f"{kind} is not accepted; send JSON") from None
         raise

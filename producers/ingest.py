@@ -1,4 +1,4 @@
-"""Ingest: raw JSON to checked events. Knows no HTTP. All events are checked before any is stored."""
+"""Ingest: from a JSON body to checked events, without HTTP. All events are checked before any is stored."""
 
 from typing import Any, cast
 
@@ -13,13 +13,13 @@ from stepstream.producers.strict import parse
 
 
 class _Received(msgspec.Struct):
-    """The raw slice of an event's data: stored as it came, byte by byte."""
+    """The raw bytes of an event's data: they are stored as they came."""
 
     data: Raw = Raw(b"null")
 
 
 def events_of(body: bytes) -> list[Outgoing]:
-    """Return the events of a body: an object, or a list of 1 to 5,000; EventInvalid names the event and the field."""
+    """Return the events of a body: one object, or a list of 1 to 5,000. EventInvalid names the event and the field."""
     value = parse(body)
     several = cast("list[Any]", value) if isinstance(value, list) else [value]
     if not several:

@@ -1,7 +1,7 @@
-"""Strict JSON: whatever comes in by HTTP is read here, once, and refused for anything a later reader would trip over.
+"""Strict JSON: every body that comes in over HTTP is validated here, once, for what a later reader could not handle.
 
-NaN, duplicate keys, lone surrogates, deep nesting, endless numbers: each passes some parser and breaks the next one.
-The text is parsed first, by C code that takes it in one pass whatever it is; all else is asked of the values.
+NaN, duplicate keys, lone surrogates, deep nesting, very long numbers: each passes some parser and breaks another.
+The text is parsed first, by C code that takes any text in one pass; the other checks look at the parsed values.
 """
 
 import json
@@ -25,11 +25,11 @@ _TOO_DEEP = f"the body is nested deeper than {MAX_DEPTH} levels"
 
 
 class Malformed(EventInvalid):
-    """The body is no JSON at all."""
+    """The body is not JSON at all."""
 
 
 def parse(body: bytes) -> Any:
-    """Return the value of a JSON text in UTF-8; EventInvalid says what is wrong with it."""
+    """Return the value of a JSON text in UTF-8; EventInvalid says what is wrong."""
     if body.startswith(b"\xef\xbb\xbf"):
         raise Malformed("the body begins with a byte order mark; send plain UTF-8")
     try:
@@ -53,7 +53,7 @@ def parse(body: bytes) -> Any:
 
 
 def parse_as(body: bytes, shape: type[T]) -> T:
-    """Return the value of a JSON text as a type; EventInvalid says what is wrong, and with which field."""
+    """Return the value of a JSON text as a type; EventInvalid says what is wrong, and in which field."""
     parse(body)
     try:
         return codec.decode_as(body, shape)
@@ -62,7 +62,7 @@ def parse_as(body: bytes, shape: type[T]) -> T:
 
 
 def _check(level: list[Any]) -> None:
-    """Refuse what is too deep, and numbers that readers would not take; looks at each value once, level by level."""
+    """Refuse deep nesting, and numbers that readers cannot hold. Looks at each value once, level by level."""
     for depth in count():
         if not level:
             return
@@ -86,12 +86,12 @@ def _no_constant(name: str) -> Any:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise EventInvalid(f"the body has key {twice[:80]!r} twice in one object")
-    return found
+    return fields
 
 
 def _no_surrogates(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""What people do to runs and functions from outside: invoke, cancel, rerun, forget.
+"""Actions on runs and functions from outside: invoke, cancel, rerun, forget.
 
 May touch: `bus`, and every other room of the checkpoint.
 """

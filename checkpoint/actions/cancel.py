@@ -1,4 +1,4 @@
-"""Cancel: end a run from outside. One that runs is asked, and ended by its worker within a second or two."""
+"""Cancel a run from outside. Where a worker has it, the worker is asked to end it, and does within a second or two."""
 
 from collections.abc import Sequence
 from typing import Literal, cast
@@ -17,20 +17,20 @@ _CANCEL = script(__file__, "run_cancel")
 
 Word = Literal["cancelled", "asked", "ended", "gone"]
 AT_ONCE = 50
-"""Runs of one call: the server is not held up longer than some ms."""
+"""Runs per script call, so that the server is blocked for a few ms only."""
 
 
 async def cancel(wire: Wire, run: str, why: str) -> Word:
-    """Cancel a run by its id alone; `asked` when its worker is to end it, `gone` when there is none of that id."""
-    found = await find(wire, run)
-    if found is None:
+    """Cancel a run by its id: `asked` when its worker was told to end it, `gone` when there is no such run."""
+    shown = await find(wire, run)
+    if shown is None:
         return "gone"
-    is_unstarted = found.status == "queued" and found.started is None
-    return await cancel_of(wire, found.function, run, why, unstarted=found if is_unstarted else None, patience=10.0)
+    is_unstarted = shown.status == "queued" and shown.started is None
+    return await cancel_of(wire, shown.function, run, why, unstarted=shown if is_unstarted else None, patience=10.0)
 
 
 async def cancel_now(wire: Wire, run: str, why: str) -> Literal["cancelled", "asked"]:
-    """Cancel a run as `cancel` does; RunNotFound when there is none of that id, HasEnded when it is too late."""
+    """Cancel a run as `cancel` does; RunNotFound when there is no such run, HasEnded when it is too late."""
     word = await cancel(wire, run, why)
     if word == "gone":
         raise RunNotFound(run)
@@ -42,7 +42,7 @@ async def cancel_now(wire: Wire, run: str, why: str) -> Literal["cancelled", "as
 async def cancel_of(
     wire: Wire, slug: str, run: str, why: str, *, unstarted: Run | None = None, patience: float | None = None
 ) -> Word:
-    """Cancel a run of a function; `unstarted` is what is known of it when no worker may have written it yet."""
+    """Cancel a run of a function. `unstarted` is the run as found, when no worker may have recorded it yet."""
     known: list[Argument] = [b"", "", "", 0, ""]
     if unstarted is not None:
         event = bytes(unstarted.event or b"null")
@@ -51,7 +51,7 @@ async def cancel_of(
 
 
 async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> None:
-    """Cancel runs of a function that have begun, some in one call; waits until Redis answers."""
+    """Cancel runs of a function that have begun, several per call; waits until Redis answers."""
     for start in range(0, len(runs), AT_ONCE):
         arguments = [one for run in runs[start : start + AT_ONCE] for one in (run, b"", "", "", 0, "")]
         await _cancel(wire, slug, why, arguments)

@@ -1,4 +1,4 @@
-"""Forget: a function that is no more. Its groups are dropped, so they hold back no event; all it has in Redis goes."""
+"""Forget a function that no longer exists: drop its consumer groups, so that no events are kept, delete its keys."""
 
 from stepstream.bus.errors import BusError, InUse
 from stepstream.bus.values import codec
@@ -45,14 +45,14 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
 
 
 async def _callers(wire: Wire, slug: str) -> tuple[list[tuple[str, str]], int]:
-    """Return each run that somebody waits for, with who does, and how many runs have not ended."""
+    """Return the runs that have a caller (run, caller), and how many runs have not ended."""
     found: dict[str, str] = {}
     count = 0
     async for page in active(wire, slug):
         count += len(page)
         parents = await wire.loads(*(("HGET", keys.run(slug, run), "parent") for run in page))
         found |= {run: parent.decode() for run, parent in zip(page, parents, strict=True) if parent}
-    for stream in (keys.queue(slug), keys.ends(slug)):  # runs that have not begun, and ends that nobody was told of
+    for stream in (keys.queue(slug), keys.ends(slug)):  # runs that have not begun, and ends not told to their caller
         start = "-"
         while rows := await wire.load("XRANGE", stream, start, "+", "COUNT", _PAGE):
             for fields in (fields_of(flat or ()) for _, flat in rows):
@@ -64,7 +64,7 @@ async def _callers(wire: Wire, slug: str) -> tuple[list[tuple[str, str]], int]:
 
 
 async def _tell(wire: Wire, slug: str, run: str, parent: str) -> None:
-    """Tell a caller how a run has ended: mostly just now."""
+    """Resolve the caller's step with how the run ended: usually cancelled, just now."""
     caller, caller_run, step = parent.split("|", 2)
     ended, data = await load_end(wire, slug, run), b"null"
     error: Failure | None = Failure("cancelled", f"run {run} was cancelled: function '{slug}' was forgotten")
@@ -86,7 +86,7 @@ async def _drop_groups(wire: Wire, slug: str) -> list[str]:
 
 
 async def _delete_all(wire: Wire, prefix: str) -> None:
-    """Delete every key that begins so."""
+    """Delete every key with a prefix."""
     pattern = "".join(f"\\{letter}" if letter in "?*[]\\^" else letter for letter in prefix) + "*"
     cursor: bytes | int = 0
     while True:

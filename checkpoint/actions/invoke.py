@@ -1,4 +1,4 @@
-"""Invoke: begin a run of a function by its slug, from outside any run."""
+"""Invoke a function by its slug, from outside any run."""
 
 from msgspec import Raw
 
@@ -12,9 +12,9 @@ from stepstream.checkpoint.run.begin import begin
 
 
 async def invoke(wire: Wire, slug: str, data: object = None) -> str:
-    """Begin a run; return its id. EventInvalid for data that is none, FunctionNotFound when no such function is.
+    """Begin a run; return its id. Raises EventInvalid for invalid data, FunctionNotFound for an unknown function.
 
-    `data` is a mapping, a payload (EventData, a dataclass, a Pydantic model), or an object that is JSON already (Raw).
+    `data` is a mapping, a payload (EventData, a dataclass, a Pydantic model), or a JSON object as Raw.
     """
     encoded = as_data({} if data is None else data)
     await function_of(wire, slug)

@@ -1,4 +1,4 @@
-"""Rerun: a new run for an old one's event; whole, or from a step on with the memos before it."""
+"""Rerun: a new run for the event of an old one; whole, or from a step on, with the memos before it."""
 
 from msgspec import Raw
 
@@ -21,7 +21,8 @@ _COPY = script(__file__, "run_copy")
 async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
     """Begin a new run; return its id. RunNotFound, StepNotFound, or NotBegun when it has no event yet.
 
-    `from_step` keeps the memos that came before that step's. One `request` (an id of the caller's) makes one run.
+    `from_step` keeps the memos of the steps that finished before it. The same `request` (an id of the caller's) makes
+    the same run, however often it is repeated.
     """
     found = await get(wire, run)
     event = _event(found.event)
@@ -39,7 +40,7 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
 
 
 async def _steps_before(wire: Wire, slug: str, run: str, step: str) -> list[str] | None:
-    """Return the steps of a run that finished before one of its; None when that has not finished."""
+    """Return the steps of a run that finished before `step`; None when `step` has not finished."""
     flat: list[bytes] = await wire.load("HGETALL", keys.steps(slug, run), patience=10.0)
     places = {name.decode(): memo_of(memo).n for name, memo in fields_of(flat).items()}
     if step not in places:

@@ -1,4 +1,4 @@
-"""Limits of functions: who is admitted, who waits in line, who is dispatched.
+"""Limits of functions: which events are admitted, which runs wait in a backlog, which are dispatched.
 
 May touch: `bus`, `run`.
 """

@@ -1,6 +1,7 @@
-"""Admit: what becomes of the events of a function with limits: each verdict is recorded under its run's id.
+"""Admit: decide what becomes of events of a function with limits, and record each verdict under its run's id.
 
-`later`: a run that waits in line; `merged`: part of a buffer that will be a run; `skipped`; `there`: decided before.
+`later`: the run waits in a backlog; `merged`: the event joined a buffer, which becomes a run; `skipped`: no run;
+`there`: decided before.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ VERDICT_KEPT_MS = 86_400_000
 
 
 class Applicant(msgspec.Struct):
-    """An event and what its function's limits say of it.
+    """An event, with the keys and the rank that its function's limits give it.
 
-    `holds` are the limits the run must have a place of, a line each; `rank` is its place in line: queued ms, less 1000
-    for each second of priority. `rate`, `single` and `buffer` (`d:…` or `b:…`) are keys, empty where the rule does not
-    apply.
+    `holds` are the limit keys the run needs a place of, one per line. `rank` is its score in the backlog: queued ms,
+    less 1000 for each second of priority. `rate`, `single` and `buffer` (`d:…` or `b:…`) are keys, empty where the rule
+    does not apply.
     """
 
     run: str

@@ -1,4 +1,4 @@
-"""Lines: who waits for which limit of a function, and what is held in buffers. Reads only."""
+"""Backlogs: how many runs wait for each limit of a function, and what its buffers hold. Reads only."""
 
 import msgspec
 
@@ -10,7 +10,7 @@ _LOOKED_AT = 2_000
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One limit and key (`c0:<value>`: the first concurrency, `t:<value>`: throttle, `-`: none of them)."""
+    """The backlog of one limit key (`c0:<value>`: the first concurrency, `t:<value>`: throttle, `-`: no limit)."""
 
     key: str
     waiting: int
@@ -26,7 +26,7 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Lines(msgspec.Struct):
-    """The longest lines first, at most a hundred; `keys` are all that were looked at (2,000 at most)."""
+    """The longest backlogs first, at most a hundred; `keys` is how many there are (2,000 at most are counted)."""
 
     keys: int
     lines: list[Line]
@@ -34,7 +34,7 @@ class Lines(msgspec.Struct):
 
 
 async def lines(wire: Wire, slug: str) -> Lines:
-    """Return where runs of a function wait, and what is in its buffers."""
+    """Return the backlogs and the buffers of a function."""
     ready, full, buffered = await wire.loads(
         ("ZRANGE", keys.ready(slug), 0, _LOOKED_AT - 1),
         ("ZREVRANGE", keys.full(slug), 0, _LOOKED_AT - 1),

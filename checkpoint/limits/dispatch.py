@@ -1,4 +1,4 @@
-"""Pop: the best of the runs that wait for a place get theirs, and are read by the caller in the same act."""
+"""Dispatch: give the best waiting runs their places, and deliver them to the caller in the same script."""
 
 from functools import partial
 
@@ -17,17 +17,17 @@ _DISPATCH = script(__file__, "runs_pop")
 
 
 class Popped(msgspec.Struct):
-    """How many got places, the queue entries read (theirs, and what else was due), ms until a throttle goes on."""
+    """How many runs got places, the queue entries read (theirs and others that are due), ms until a throttle opens."""
 
     taken: int
     entries: list[tuple[str, Fields]]
     next_ms: int | None
     started: dict[str, tuple[StartRequest, StartReply]]
-    """By entry: runs that are new were started in the same act."""
+    """By entry: new runs, which were started in the same script."""
 
 
 async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Popped:
-    """Take the best `most` that may have their places now."""
+    """Take up to `most` runs, the best first, that can have their places now."""
     throttle, limits = function.flow.throttle, [one.limit for one in function.flow.concurrency]
     first, second = [*limits, "", ""][:2]
     is_shared = any(one.shared for one in function.flow.concurrency)

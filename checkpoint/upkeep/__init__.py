@@ -1,4 +1,4 @@
-"""Upkeep: what is dropped because nobody needs it, what is mended because it lost its holder, what is audited.
+"""Upkeep: drop what nobody needs (retention), give runs a new holder (repair), check every key (audit).
 
 May touch: `bus`, and every other room of the checkpoint but `actions`.
 """

@@ -1,8 +1,8 @@
-"""Check: does every run that has not ended have a holder? One without is lost in silence: it gets a new one.
+"""Repair: find runs that have not ended and have no holder, and give them a new one. Without it they would never go on.
 
-A failover may take a holder away: the timer, the queue entry or the pending entry is on a server that forgot it. A
-second holder does no harm (docs/state-machine.md), a missing one is fatal; so what seems to have none at two looks, one
-lease apart, is repaired.
+A failover may lose a holder: a timer, a queue entry or a pending entry that the new primary never received. A second
+holder is harmless (docs/state-machine.md), a missing one is fatal. So a run that has none at two looks, one lease
+apart, is repaired.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -23,7 +23,7 @@ PAGE = 100
 
 
 class Unheld(msgspec.Struct, frozen=True):
-    """A run without a holder, as it was seen."""
+    """A run without a holder, as it was when it was looked at."""
 
     slug: str
     run: str
@@ -33,14 +33,14 @@ class Unheld(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """What is wrong."""
+        """What is wrong, in words."""
         if self.status == "waiting":
-            return "waits, and has no timer"
-        return f"is {self.status}, and its entry {self.entry or '(none)'} is neither in the queue nor pending"
+            return "is waiting, but has no timer"
+        return f"is {self.status}, but its entry {self.entry or '(none)'} is neither in the queue nor pending"
 
 
 async def unheld(wire: Wire, slug: str, runs: Sequence[str]) -> list[Unheld]:
-    """Return those of a function's runs that nobody seems to hold: one look."""
+    """Return those of `runs` that seem to have no holder: one look."""
     seen: list[Unheld] = []
     for part in parts(runs):
         rows = await wire.script(_UNHELD, [keys.function(slug)], *part)
@@ -49,7 +49,7 @@ async def unheld(wire: Wire, slug: str, runs: Sequence[str]) -> list[Unheld]:
 
 
 async def _is_pending(wire: Wire, one: Unheld) -> bool:
-    """Whether the event entry a run names is in hand or is still to be delivered."""
+    """Whether the event entry that a run names is pending or still to be delivered."""
     kind, _, rest = one.entry.partition("|")
     if kind != "event" or one.status == "waiting":
         return False
@@ -58,7 +58,7 @@ async def _is_pending(wire: Wire, one: Unheld) -> bool:
 
 
 async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:
-    """Yield the runs of a function that have not ended, a page at a time, oldest first."""
+    """Yield the runs of a function that have not ended, page by page, the oldest first."""
     for status in ACTIVE:
         start = 0
         while page := await wire.load("ZRANGE", keys.runs(slug, status), start, start + PAGE - 1):
@@ -67,6 +67,6 @@ async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:
 
 
 async def repair(wire: Wire, one: Unheld) -> bool:
-    """Give a run a new holder; False when it has moved on since it was seen."""
+    """Give a run a new holder; False when it has gone on since it was looked at."""
     arguments = (one.run, one.status, one.turn, one.entry)
     return bool(await wire.script(_REPAIR, [keys.function(one.slug)], *arguments))

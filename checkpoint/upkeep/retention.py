@@ -1,4 +1,4 @@
-"""Retention: how long events and ended runs are kept, and how many. Nothing that somebody still needs is dropped."""
+"""Retention: drop old events and ended runs, by age and by count; nothing that is still needed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _TRY_BACKLOGS = script(__file__, "lines_again")
 AT_ONCE = 200
 TRIM_AT_ONCE = 10_000
 FORGET_MS = 7 * 86_400_000
-"""How long a group that no worker serves holds back old events; then it is dropped."""
+"""How long old events are kept for a consumer group that no worker serves; then the group is dropped."""
 
 LINES_AT_ONCE = 1_000
 _COUNTED = (("completed", "cancelled", "skipped"), ("failed",))
@@ -31,10 +31,10 @@ _BETWEEN_S = 0.01
 
 
 class Trimmed(msgspec.Struct, frozen=True):
-    """What became of the old events of a name.
+    """The result of trimming the old events of a name.
 
-    `dropped` is how many have gone, -1 while the group `holder` is missing. Else `holder` is the group that still needs
-    old ones, last served by a worker `unserved_ms` ago. `groups` were dropped, since nobody served them for long.
+    `dropped` is how many were dropped; -1 when nothing was, because the group `holder` is missing. Otherwise `holder`
+    is a group that still needs old events, last served by a worker `unserved_ms` ago. `groups` were dropped.
     """
 
     dropped: int
@@ -44,7 +44,7 @@ class Trimmed(msgspec.Struct, frozen=True):
 
 
 async def trim_events(wire: Wire, name: str, groups: Sequence[str]) -> Trimmed:
-    """Drop old events of a name, for a worker that serves `groups` of it; a name that nobody uses any more goes."""
+    """Drop old events of a name, for a worker that serves `groups` of it. A name that nobody uses is removed."""
     kept = wire.settings.keep_events_ms
     dropped, holder, unserved, gone, is_gone = await wire.script(
         _TRIM_EVENTS, [keys.events(name), keys.events_served(name)], kept, TRIM_AT_ONCE, FORGET_MS, *groups
@@ -54,14 +54,14 @@ async def trim_events(wire: Wire, name: str, groups: Sequence[str]) -> Trimmed:
         await _forget_triggers(wire, group, name)
     if is_gone:
         await wire.call("ZREM", keys.event_names(), name)
-        # Published meanwhile: its publisher has told of the name before that, or tells of it now (streams.py).
+        # If it was published meanwhile, its publisher has announced the name before that, or does so now (streams.py).
         if await wire.call("EXISTS", keys.events(name)):
             await wire.call("ZADD", keys.event_names(), "NX", await wire.clock(), name)
     return trimmed
 
 
 async def _forget_triggers(wire: Wire, slug: str, name: str) -> None:
-    """Let a trigger whose group has gone begin anew, should it be declared again: not with what came in between."""
+    """Forget when a trigger was registered whose group is dropped: declared again, it begins then."""
     fields: list[bytes] = await wire.call("HKEYS", keys.triggers())
     for owner, _, pattern in (codec.text(field).partition(" ") for field in fields):
         if owner == slug and covers(pattern, name):
@@ -69,21 +69,21 @@ async def _forget_triggers(wire: Wire, slug: str, name: str) -> None:
 
 
 async def name_again(wire: Wire, name: str) -> None:
-    """Put a name whose stream is there into the list of names: it was added by hand, or the list was lost."""
+    """Put a name whose stream exists into the list of names: the stream was made by hand, or the list was lost."""
     first = await wire.load("XRANGE", keys.events(name), "-", "+", "COUNT", 1)
     if first:
         await wire.call("ZADD", keys.event_names(), "NX", entry_ms(first[0][0].decode()), name)
 
 
 async def other_names(wire: Wire, start: int, count: int) -> list[str]:
-    """Return event names, a page of all there are: also those that no worker reads are swept."""
+    """Return a page of all event names, so that those that no worker reads are trimmed too."""
     return [codec.text(name) for name in await wire.call("ZRANGE", keys.event_names(), start, start + count - 1)]
 
 
 async def tidy_runs(wire: Wire, slug: str) -> int:
     """Forget the oldest ended runs above BUS_KEEP_RUNS; return how many.
 
-    Goes on until the count holds, in calls of a millisecond or two.
+    Repeats, in calls that take the server a millisecond or two, until the count holds.
     """
     forgotten = 0
     for together in _COUNTED:
@@ -102,11 +102,11 @@ async def tidy_runs(wire: Wire, slug: str) -> int:
 
 
 async def try_lines_again(wire: Wire, slug: str) -> None:
-    """Let the lines of a function's limits be tried that wait for a place, should its return have been lost."""
+    """Let the backlogs that wait for a place be tried again, in case the signal that one came free was lost."""
     await wire.script(_TRY_BACKLOGS, [keys.function(slug)], LINES_AT_ONCE)
 
 
 async def forget_workers(wire: Wire, now: int) -> None:
-    """Forget workers whose lease ended an hour ago, or far ahead, before the clock was set back; the living renew."""
+    """Remove workers whose lease ended an hour ago, or lies far ahead (the clock was set back); living ones renew."""
     await wire.call("ZREMRANGEBYSCORE", keys.workers(), "-inf", now - 3_600_000)
     await wire.call("ZREMRANGEBYSCORE", keys.workers(), now + FAR * wire.settings.lease_ms, "+inf")

@@ -1,4 +1,4 @@
-"""What waits for something outside its run: events, signals, ends of other runs.
+"""Waits for something outside the run: events, signals, ends of other runs.
 
 May touch: `bus`, `run`, `read`.
 """

@@ -1,4 +1,4 @@
-"""Ends: how a run has ended, for those who wait for it: its caller, its function's on_failure, and who listens."""
+"""Ends: how a run ended, for its caller, its function's on_failure, and subscribers."""
 
 import msgspec
 from msgspec import Raw
@@ -11,11 +11,11 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure
 
 LISTENED = {FAILED: "failed", FINISHED: "completed failed cancelled", CANCELLED: "cancelled"}
-"""The names functions may listen to, and the statuses each is about."""
+"""The event names that functions may subscribe to, and the statuses each is for."""
 
 
 class _Named(msgspec.Struct):
-    """What is looked at of a run's event."""
+    """The name of a run's event; nothing else of it is decoded."""
 
     name: str = ""
 
@@ -33,7 +33,7 @@ class Ended(msgspec.Struct):
     ended: int
 
     def told(self, name: str) -> RawEvent:
-        """Return the event that tells of this end; its id is the run's, so it is stored once."""
+        """Return the event about this end; its id is the run's, so it is stored once."""
         data: dict[str, object] = {
             "function_id": self.slug,
             "run_id": self.run,
@@ -47,7 +47,7 @@ class Ended(msgspec.Struct):
         return RawEvent(id=self.run, name=name, data=Raw(codec.encode(data)), ts=self.ended)
 
     def made_by_an_end(self) -> bool:
-        """Whether the run itself was made by the end of another: of those nobody is told, or it never ends."""
+        """Whether the run was itself started by another run's end. No event is sent about it: that would never stop."""
         try:
             return codec.decode_as(self.event, _Named).name in LISTENED
         except msgspec.MsgspecError:  # added by hand
@@ -55,7 +55,7 @@ class Ended(msgspec.Struct):
 
 
 async def load_end(wire: Wire, slug: str, run: str) -> Ended | None:
-    """Return how a run has ended; None when it is gone."""
+    """Return how a run ended; None when it is no longer stored."""
     names = ("status", "event", "output", "error", "parent", "ended")
     status, event, output, error, parent, ended = await wire.load("HMGET", keys.run(slug, run), *names)
     if status is None:

@@ -1,8 +1,8 @@
-"""Waits: which runs wait for which event, kept in the event's own slot; and events looked up that came before.
+"""Event waits: which steps wait for which event, stored in the event's own slot; and the look-back for earlier events.
 
-A wait has one word: `<slug>|<run>|<step>|<deadline>`, each part percent-encoded. By equal value it stands between
-`<path>=<value>|` (a long value is its hash) and `|<entry>`, the last one that was there when the wait was added; by
-expression that stands beside the expression.
+A wait is stored as one text, its word: `<slug>|<run>|<step>|<deadline>`, each part percent-encoded. A wait by equal
+value has `<path>=<value>|` before that (a long value is replaced by its hash) and `|<entry>` after it: the last entry
+of the stream when the wait was added. A wait by expression stores that entry beside the expression.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _LONGEST_VALUE = 200
 
 
 class _Stored(msgspec.Struct, rename={"if_": "if"}):
-    """What is stored of a wait by expression."""
+    """How a wait by expression is stored."""
 
     if_: str
     behind: str = "0-0"
@@ -46,8 +46,8 @@ class _Stored(msgspec.Struct, rename={"if_": "if"}):
 class Wait(msgspec.Struct, frozen=True):
     """A step of a run that waits for an event until `deadline`, server ms.
 
-    `path` and `value` (its JSON) are for a wait by equal value; `if_` for one by expression. The courier brings what
-    comes behind the entry `behind`; what was there before the run looks up itself: only it knows what it has taken.
+    `path` and `value` (as JSON) are for a wait by equal value, `if_` is for one by expression. The courier brings the
+    events after the entry `behind`. Earlier ones the run looks up itself, because only it knows which it has taken.
     """
 
     name: str
@@ -62,13 +62,13 @@ class Wait(msgspec.Struct, frozen=True):
 
     @property
     def word(self) -> str:
-        """How the wait is stored begins so."""
+        """The text the wait is stored as, without the entry."""
         parts = "|".join(quote(part, safe="") for part in (self.slug, self.run, self.step, str(self.deadline)))
         return parts if self.if_ else f"{prefix(self.path, self.value)}|{parts}"
 
 
 def prefix(path: str, value: bytes) -> str:
-    """Return how the words of all waits for a value at a path begin."""
+    """Return the prefix of the words of all waits for a value at a path."""
     text = value.decode()
     if len(text) > _LONGEST_VALUE or "|" in text:
         text = hashlib.sha256(value).hexdigest()
@@ -76,7 +76,7 @@ def prefix(path: str, value: bytes) -> str:
 
 
 def _of_value(name: str, word: bytes) -> Wait | None:
-    """Return a wait from how it is stored; None for what was added by hand and is none: the sweep drops it."""
+    """Return a wait from its stored word; None for something else, added by hand, which the sweep removes."""
     try:
         _, slug, run, step, deadline, behind = word.decode().rsplit("|", 5)
         entry_place(behind)
@@ -96,7 +96,7 @@ def _of_expression(name: str, word: bytes, stored: bytes) -> Wait | None:
 
 
 async def arm(wire: Wire, wait: Wait) -> Wait | None:
-    """Let a wait be found by the events that come; return it with `behind`, None: there is no place."""
+    """Store a wait, so that incoming events find it; return it with `behind`. None when too many wait by expression."""
     await patiently(lambda: wire.call("ZADD", keys.waited(), "GT", wait.deadline, wait.name))
     expression = codec.encode(wait.if_) if wait.if_ else b""
     names = [keys.events(wait.name), keys.waits(wait.name), keys.waits_if(wait.name)]
@@ -112,7 +112,7 @@ async def arm(wire: Wire, wait: Wait) -> Wait | None:
 
 
 async def _forget_the_gone(wire: Wire, name: str) -> int:
-    """Forget the waits by expression whose steps wait no more; return how many."""
+    """Remove the waits by expression whose steps no longer wait; return how many."""
     waits = await by_expression(wire, name)
     alive = await still_wait(wire, [Holder(wait.slug, wait.run, wait.step) for wait in waits])
     gone = [wait for wait, waits_on in zip(waits, alive, strict=True) if not waits_on]
@@ -121,7 +121,7 @@ async def _forget_the_gone(wire: Wire, name: str) -> int:
 
 
 async def disarm(wire: Wire, name: str, waits: Sequence[Wait]) -> None:
-    """Forget waits for an event; one that is left, because its worker died, is in nobody's way for long."""
+    """Remove waits for an event. One that stays, because its worker died, is removed by whoever finds it in the way."""
     for part in parts([wait.word for wait in waits if wait.if_]):
         await patiently(lambda part=part: wire.call("HDEL", keys.waits_if(name), *part))
     words = [wait.word for wait in waits if not wait.if_]
@@ -130,25 +130,25 @@ async def disarm(wire: Wire, name: str, waits: Sequence[Wait]) -> None:
 
 
 async def _without(wire: Wire, name: str, words: Sequence[str]) -> None:
-    """Remove waits by equal value; what each is behind need not be known."""
+    """Remove waits by equal value, whatever entry each is behind."""
     key = keys.waits(name)
     await asyncio.gather(*(wire.call("ZREMRANGEBYLEX", key, f"[{word}|", f"({word}}}") for word in words))
 
 
 async def end_waits(wire: Wire, name: str) -> bool:
-    """Forget waits that are over; when none is left, let the group go, and say so."""
+    """Remove waits whose deadline is over; True when none is left, and the group was dropped."""
     names = [keys.events(name), keys.waits(name), keys.waits_if(name)]
     return bool(await wire.script(_END, names, GROUP, 1_000))
 
 
 async def names_waited_for(wire: Wire, now: int) -> list[str]:
-    """Return the event names somebody waits for; those whose deadlines are all over are forgotten."""
+    """Return the event names that steps wait for; names whose last deadline is over are removed."""
     await wire.call("ZREMRANGEBYSCORE", keys.waited(), "-inf", f"({now}")
     return [codec.text(name) for name in await wire.call("ZRANGE", keys.waited(), 0, -1)]
 
 
 async def by_value(wire: Wire, name: str, event: dict[str, object]) -> AsyncGenerator[list[Wait]]:
-    """Yield the waits by equal value that an event answers, a page at a time: thousands may wait for one."""
+    """Yield the waits by equal value that an event matches, page by page: thousands may wait for one event."""
     paths: list[bytes] = await wire.lasting_script(_PATHS, [keys.waits(name)], MOST_PATHS)
     for path in map(codec.text, paths):
         value = b"" if not path else value_at(path, event)
@@ -184,4 +184,4 @@ async def look_back(wire: Wire, name: str, since: int, until: str) -> AsyncGener
         if len(rows) < count:
             return
         start = f"({rows[-1][0].decode()}"
-        count = max(1, min(_PAGE, 4 * MOST_BYTES * len(rows) // max(1, size)))  # a page of what is large is short
+        count = max(1, min(_PAGE, 4 * MOST_BYTES * len(rows) // max(1, size)))  # fewer per page where events are large

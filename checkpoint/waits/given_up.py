@@ -1,4 +1,4 @@
-"""Given up: the names of steps that wait no more, because their run has ended, or their task was cancelled."""
+"""Give up the names of steps that no longer wait, because their run has ended or their task was cancelled."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from stepstream.checkpoint.waits.signals import give_signal
 
 
 class _What(msgspec.Struct):
-    """What a step waits for, as it is noted."""
+    """What a step waits for, as stored in its open step."""
 
     signal: str = ""
     event: str = ""
@@ -24,7 +24,7 @@ class _What(msgspec.Struct):
 
 
 async def give_up(wire: Wire, slug: str, run: str, opened: Mapping[str, Open]) -> None:
-    """Give up the names of a run's steps that will never wait again."""
+    """Give up the names held by a run's open steps, which will never wait again."""
     own = None
     for step, noted in opened.items():
         what = codec.decode_as(noted.what, _What | None)

@@ -1,7 +1,7 @@
-"""Names: what a waiting step holds outside its run's slot: a signal's name, a place among the waits for an event.
+"""Names: what a waiting step occupies outside its run's slot: a signal's name, an entry among the waits for an event.
 
-A name belongs to a step that is open, of a run that has not ended. Its slot cannot see the run's, so a holder is looked
-at where it is in somebody's way: one that waits no more has lost its name.
+A name belongs to an open step of a run that has not ended. Its slot cannot see the run's slot, so whoever finds a name
+taken looks at its holder: one that no longer waits has lost the name.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from stepstream.checkpoint.read.outcomes import ENDED
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A step of a run that holds a name, and the fence of the delivery that took it."""
+    """The step that holds a name, and the fence of the delivery that took it."""
 
     slug: str
     run: str
@@ -25,22 +25,22 @@ class Holder(msgspec.Struct, frozen=True):
 
     @property
     def word(self) -> str:
-        """The holder as it is stored."""
+        """The text the holder is stored as."""
         return f"{self.slug}|{self.run}|{self.fence}|{self.step}"
 
     @classmethod
     def of(cls, word: str) -> "Holder":
-        """Return a holder from how it is stored: only a step's id may hold a `|`."""
+        """Parse a stored holder: only the step's id may contain a `|`."""
         slug, run, fence, step = [*word.split("|", 3), "", "", ""][:4]
         return cls(slug, run, step, fence)
 
     def is_step_of(self, other: "Holder") -> bool:
-        """Whether both are the same step, whenever each took the name."""
+        """Whether both are the same step of the same run, whatever their fences."""
         return (self.slug, self.run, self.step) == (other.slug, other.run, other.step)
 
 
 async def still_wait(wire: Wire, holders: Sequence[Holder]) -> list[bool]:
-    """Return for each whether its step waits: open, not given up, in a run that has not ended."""
+    """Return for each holder whether its step still waits: open, not given up, in a run that has not ended."""
     found: list[bool] = []
     for part in parts(holders):
         commands = [

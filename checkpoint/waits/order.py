@@ -1,11 +1,11 @@
-"""Order: which runs had begun when an event was stored? Only those it may answer or cancel, whenever that is found out.
+"""Order: had a run begun when an event was stored? Only then may the event resume or cancel it, whenever it is found.
 
-A run begins where the event that made it was stored, the first of them for a debounce or a batch; one without an event,
-where it was asked for. Times are those of stream entries, the server's ms. Within one millisecond entries of one stream
-have an order; those of two streams have none, and count as stored behind each other.
+A run begins where its event was stored (the first event, for a debounce or a batch); a run without an event begins
+where it was requested. Times are those of stream entries, in the server's ms. Within one millisecond the entries of one
+stream have an order; entries of two streams have none, and each counts as stored after the other.
 
-Entries never go back: while the server's clock is behind the last one of their stream, because it was set back, new
-ones take that one's time. So a time later than the clock tells nothing; whoever asks then, asks in time.
+Entry ids never go back: after the server's clock was set back, new entries take the time of their stream's last one
+until the clock has caught up. So an entry time later than the clock proves nothing, and the event counts as in time.
 """
 
 from collections.abc import Iterable
@@ -19,17 +19,17 @@ _OF_ONE_MS = 1_000
 
 
 async def added_at(wire: Wire, entry: str, deadlines: Iterable[int]) -> int:
-    """Return when an entry that was just read was added, ms, to be held against deadlines; 0 when that is not known."""
+    """Return when an entry that was just read was added, ms, for comparison with deadlines; 0 when that is unknown."""
     ms = entry_ms(entry)
     if all(ms <= deadline for deadline in deadlines):
-        return ms  # in time for all of them, whatever the clock says
+        return ms  # in time for all deadlines, whatever the clock says
     return ms if ms <= await wire.moment() else 0
 
 
 async def begun_before(wire: Wire, name: str, entry: str, runs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return those of runs (each slug and run) that had begun when an entry of an event's stream was added to it.
+    """Return those of `runs` (slug, run) that had begun when an entry was added to an event's stream.
 
-    Those that the event itself made, or is part of, are not among them.
+    Runs that the event itself started, or is part of (a debounce, a batch), are not among them.
     """
     ms = entry_ms(entry)
     times = {(slug, run): ulid_ms(run) or 0 for slug, run in runs}

@@ -1,4 +1,4 @@
-"""Signals: a value for the one run that waits for a name. Sent to nobody, it is not kept."""
+"""Signals: a value for the one step that waits for a name. A signal that nobody waits for is not kept."""
 
 import hashlib
 from typing import Any, cast
@@ -19,7 +19,7 @@ _GIVE = script(__file__, "signal_give")
 
 MAX_NAME = 256
 HEARD_MS = 3_600_000
-"""How long a name tells the step that sent a signal that it was heard; nobody needs to wait for that."""
+"""How long a name keeps the note that a step's signal was received, for a retry of that step."""
 
 
 def check_signal(name: str) -> None:
@@ -29,10 +29,10 @@ def check_signal(name: str) -> None:
 
 
 async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Holder | None:
-    """Take a name for a step; return who waits for it already, None when it is ours.
+    """Take a name for a step; return the step that already waits for it, None when the name is ours.
 
-    One that has it and waits no more loses it, as it was seen: should it wait again by then, its fence is another. The
-    step itself, whose first answer was lost, has it.
+    A holder that no longer waits loses the name, if it is still the same holder: one that waits again has another
+    fence. A step whose first reply was lost finds that it has the name.
     """
     gone = ""
     while True:
@@ -46,16 +46,16 @@ async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Hol
 
 
 async def give_signal(wire: Wire, name: str, waiter: Holder) -> None:
-    """Give a name up, if the step still has it, whichever of its turns took it."""
+    """Give a name up if the step still holds it, whichever of its turns took it."""
     word = cast("bytes | None", await wire.load("GET", keys.signal(name)))
     if word is not None and Holder.of(codec.text(word)).is_step_of(waiter):
         await wire.lasting_script(_GIVE, [keys.signal(name)], word)
 
 
 async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> str | None:
-    """Hand data to the run that waits for a signal; return that run's id, None when none waits.
+    """Give data to the run that waits for a signal; return that run's id, None when none waits.
 
-    A `sender` (a run's step) that tries again, because its worker died before it knew, is told that it was heard.
+    A `sender` (a step of a run) that is retried, because its worker died before it knew, gets the same answer.
     """
     check_signal(name)
     encoded, mark = as_json(data), _mark(sender) if sender else token()
@@ -65,7 +65,7 @@ async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> 
             return run if by == mark else None
         waiter = Holder.of(codec.text(word))
         heard = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
-        # It was resolved before: by us, when the answer was lost or the try died; or by another.
+        # `there` and `gone`: it was resolved before, by us (the reply was lost, or the worker died) or by another.
         is_ours = heard not in ("gone", "there") or await _is_ours(wire, waiter, mark)
         leaves = (f"|{waiter.run}|{mark}", HEARD_MS) if is_ours and sender else ()
         await wire.lasting_script(_GIVE, [keys.signal(name)], word, *leaves)
@@ -75,7 +75,7 @@ async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> 
 
 
 def is_heard(word: bytes) -> bool:
-    """Whether a name has no holder, only the note that a signal was heard: `|<run>|<mark of who sent it>`."""
+    """Whether a name has no holder, only the note that a signal was received: `|<run>|<mark of the sender>`."""
     return word.startswith(b"|")
 
 

@@ -133,11 +133,11 @@ async def test_bus_check_tells_and_repairs(lab: Lab) -> None:
     await _lose(lab, "timer", run)
     code, told = await check()
     assert code == 1
-    assert f"{run}  {SLUG}  waits, and has no timer" in told
+    assert f"{run}  {SLUG}  is waiting, but has no timer" in told
     code, told = await check("--repair", "--json")
     assert code == 0
     assert json.loads(told) == {
-        "active": 1, "unheld": [{"run": run, "function": SLUG, "found": "waits, and has no timer"}],
+        "active": 1, "unheld": [{"run": run, "function": SLUG, "found": "is waiting, but has no timer"}],
         "faults": [], "leftovers": [], "repaired": 1,
     }  # fmt: skip
 
