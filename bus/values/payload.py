@@ -70,11 +70,13 @@ def wire_fields(kind: Any) -> dict[str, Any] | None:
 
 def _model_fields(kind: Any) -> dict[str, Any] | None:
     options = cast("dict[str, Any]", kind.model_config)
+    if options.get("extra") == "allow":
+        return None
     by_name = options.get("populate_by_name") or options.get("validate_by_name")
     fields: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         alias = field.validation_alias or name
-        if not isinstance(alias, str) or options.get("extra") == "allow":
+        if not isinstance(alias, str):  # a choice of several, or a path
             return None
         fields |= {alias: field.annotation} | ({name: field.annotation} if by_name else {})
     return fields
