@@ -1,1 +1,1 @@
-"""Web: the HTTP API and the status page."""
+"""Web: the HTTP API, the status page, and `bus dev`."""

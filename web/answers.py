@@ -1,4 +1,4 @@
-"""Answers: values and errors, as JSON to programs and as pages to people."""
+"""Answers: values and errors, as JSON for programs and as pages for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def value(content: Any) -> Response:
 def error(
     request: Request, status: int, message: str, *, headers: Mapping[str, str] | None = None, **more: object
 ) -> Response:
-    """Return an error: to a person as a page, else `{"error": …, "status": …}` and what more there is to tell."""
+    """Return an error: as a page to a browser, else as `{"error": …, "status": …}` with the fields in `more`."""
     if wants_page(request):
         return pages.failure(request, status, message, headers)
     content = codec.encode({"error": message, "status": status, **more})
@@ -30,13 +30,13 @@ def error(
 
 
 def broken(request: Request, number: str) -> Response:
-    """Return what is told of an error of our own; the log tells the rest under the number."""
-    message = f"something went wrong here; the log of the site tells what, of request {number}"
+    """Return the answer for an error of our own; the log has the details under the number."""
+    message = f"something went wrong here; the site's log has the details of request {number}"
     return error(request, 500, message, code="broken", number=number)
 
 
 async def refused(request: Request, problem: Exception) -> Response:
-    """Return what is told of an error of the caller's, or of a store that is away; others go on to the log."""
+    """Return the answer for a caller's error, or for a store that is away; other errors are raised, for the log."""
     assert isinstance(problem, BusError)
     if problem.status == 500:
         raise problem
@@ -48,7 +48,7 @@ async def refused(request: Request, problem: Exception) -> Response:
 
 
 async def not_routed(request: Request, problem: Exception) -> Response:
-    """Return what is told where there is no such path, or not for this method: then with those there are."""
+    """Return the answer where no route has this path, or none for this method: then with the methods there are."""
     assert isinstance(problem, HTTPException)
     path = own_path(request)
     if problem.status_code == 405:
@@ -61,7 +61,7 @@ async def not_routed(request: Request, problem: Exception) -> Response:
 
 
 def _methods(request: Request, path: str) -> list[str]:
-    """Return the methods of all routes of a path: the router looks at its first one only."""
+    """Return the methods of all routes of a path: the router itself looks only at the first one."""
     routes: list[Any] = request.app.routes
     found = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
     return sorted({method for route in found for method in route.methods or ()})

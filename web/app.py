@@ -1,4 +1,4 @@
-"""The site: its routes, its door, and the connection it lives on."""
+"""The site: its routes, its middleware, and its connection to Redis."""
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
@@ -26,14 +26,14 @@ from stepstream.web.store import Store
 class Site(Starlette):
     """The status page and the HTTP API, as an ASGI application: served by itself, or mounted in another one.
 
-    It connects to Redis with the first request, so nothing has to run before. Who serves it closes it: a server by its
-    lifespan; an application that mounts it with `await site.close()` in its own, or not at all: then the connection
-    ends with the process, and nothing is lost, for the site holds no state.
+    It connects to Redis with the first request, so nothing has to run before. A server closes it by its lifespan; an
+    application that mounts it calls `await site.close()` in its own lifespan, or nothing: then the connection ends with
+    the process, and nothing is lost, because the site holds no state.
     """
 
     def __init__(self, buses: Sequence[Bus], configured: settings.Settings, hosts: Sequence[str]) -> None:
         self.buses = tuple(buses)
-        """What this process has loaded; the site itself needs none, for all functions are in Redis."""
+        """The buses this process has loaded. The site itself needs none: all functions are registered in Redis."""
         self._store = Store(configured)
         super().__init__(
             routes=[
@@ -53,7 +53,7 @@ class Site(Starlette):
         self.state.store = self._store
 
     async def close(self) -> None:
-        """Close the connection to Redis; a request that comes later opens another."""
+        """Close the connection to Redis; a later request opens another."""
         await self._store.close()
 
 
@@ -66,7 +66,7 @@ async def _closing(site: Site) -> AsyncGenerator[None]:
 def create_app(*buses: Bus, configured: settings.Settings | None = None, hosts: Sequence[str] = ()) -> Site:
     """Return the site as an ASGI application.
 
-    It answers to localhost, to the address a request comes in at, and to `hosts` and BUS_ALLOW_HOSTS: names,
-    `*.shop.example`, or `*` for any, which is for those who check the Host header in front of it.
+    It answers to localhost, to the address a request comes in at, and to the names in `hosts` and BUS_ALLOW_HOSTS:
+    `shop.example`, `*.shop.example`, or `*` for any, if something in front of it checks the Host header.
     """
     return Site(buses, configured or settings.read()[0], hosts)

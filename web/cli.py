@@ -21,12 +21,12 @@ from stepstream.web.serving import check_address, server
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
-_Expose = Annotated[bool, typer.Option("--expose", help="Listen beyond this machine, though the page has no login.")]
+_Expose = Annotated[bool, typer.Option("--expose", help="Listen on other addresses, although the page has no login.")]
 _AllowHost = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="A name the site answers to: shop.example, *.shop.example. Repeatable; BUS_ALLOW_HOSTS.",
+        help="A host name the site answers to: shop.example, *.shop.example. May be repeated. Also BUS_ALLOW_HOSTS.",
     ),
 ]
 
@@ -40,7 +40,7 @@ def serve(
     expose: _Expose = False,
     allow_host: _AllowHost = None,
     root_path: Annotated[
-        str, typer.Option(help="Where a proxy in front, which takes it off, shows the site: for example /bus.")
+        str, typer.Option(help="The path under which a proxy shows the site, and which it strips: for example /bus.")
     ] = "",
 ) -> None:
     """Serve the HTTP API and the status page: bus serve shop.functions:app."""
@@ -65,7 +65,7 @@ def dev(
     expose: _Expose = False,
     allow_host: _AllowHost = None,
 ) -> None:
-    """Run all of it on your machine: page, API, worker, and a real server unless BUS_REDIS_URL is set."""
+    """Run everything on your machine: page, API, worker, and a real Redis server unless BUS_REDIS_URL is set."""
     bound = check_address(host, port, exposed=expose)
     if "BUS_REDIS_URL" in os.environ:
         _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=None)
@@ -112,7 +112,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _tell_hosts(configured: Settings, allow_host: list[str] | None, *, exposed: bool) -> None:
-    """Where others come in, say by which names."""
+    """Where other machines may connect, print the host names that the site answers to."""
     if exposed:
-        named = ", ".join(("localhost", "the address it is asked at", *configured.allow_hosts, *(allow_host or ())))
-        sys.stderr.write(f"answers to {named}; for other names say --allow-host NAME\n")
+        named = ", ".join(("localhost", "its own address", *configured.allow_hosts, *(allow_host or ())))
+        sys.stderr.write(f"answers to {named}; add other names with --allow-host NAME\n")

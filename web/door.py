@@ -1,4 +1,4 @@
-"""The door: what every request passes before a route sees it, and every answer on its way out."""
+"""The door: the middleware around every route. It checks the request and adds headers to the answer."""
 
 import structlog
 from starlette.datastructures import Headers
@@ -20,14 +20,14 @@ _ADDED = (
 
 
 class Door:
-    """Refuses foreign hosts and pages, adds what a browser needs to be told, and lets no error out but as an answer."""
+    """Refuses foreign hosts and origins, adds security headers, and turns every error into an answer."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
         self._app = app
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; websockets are none of ours."""
+        """Serve one request; anything but HTTP is passed on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -43,9 +43,9 @@ class Door:
 
         try:
             await (self._refusal(scope) or self._app)(scope, receive, send_with)
-        except ClientDisconnect:  # nobody is there to be answered
+        except ClientDisconnect:  # nobody is left to be answered
             return
-        except Exception as error:  # noqa: BLE001 - the top: told to the log whole, to the caller by its number
+        except Exception as error:  # noqa: BLE001 - the log gets the whole error, the caller its number
             number = token()
             _log.error(
                 "a request failed", request=number, method=scope["method"], path=scope["path"][:200], exc_info=error
@@ -57,8 +57,8 @@ class Door:
         headers, request = Headers(scope=scope), Request(scope)
         if not self._hosts.answers(scope, headers):
             host = headers.get("host", "")[:100]
-            way_out = "if that is a name of this site, give it with --allow-host, BUS_ALLOW_HOSTS or serve(…, hosts=…)"
-            return answers.error(request, 421, f"Host {host!r} is not answered to; {way_out}", code="host")
+            way_out = "if it is a name of this site, add it with --allow-host, BUS_ALLOW_HOSTS or serve(…, hosts=…)"
+            return answers.error(request, 421, f"Host {host!r} is not served here; {way_out}", code="host")
         if scope["method"] not in _SAFE and not self._hosts.may_act(headers):
             origin = headers.get("origin", "")[:200]
             return answers.error(request, 403, f"Origin {origin!r} may not act here", code="origin")

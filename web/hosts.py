@@ -1,8 +1,8 @@
-"""Hosts: whom the site answers to. A page of another site must not reach it under a name of its own (DNS rebinding).
+"""Hosts: the host names the site answers to, so that no page of another site can use it (DNS rebinding).
 
-A browser that was told that `evil.example` is 127.0.0.1 asks us with `Host: evil.example`, and hands the answer to the
-page of evil.example, which may then read runs and invoke functions. So the site answers to localhost, to the address a
-request came in at, and to the names it was given; a proxy's X-Forwarded-Host says nothing, for anybody may send it.
+If `evil.example` resolves to 127.0.0.1, a browser sends us `Host: evil.example` and hands the answer to the page of
+evil.example, which could then read runs and invoke functions. So the site answers only to localhost, to the address a
+request came in at, and to the names it was given. X-Forwarded-Host is ignored, because anybody may send it.
 """
 
 import re
@@ -20,7 +20,7 @@ _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]+
 
 
 def checked(names: Sequence[str]) -> frozenset[str]:
-    """Return host names in lower case; ConfigError for what is none."""
+    """Return host names in lower case; ConfigError for an invalid one."""
     plain = [name.strip().lower().removeprefix("[").removesuffix("]") for name in names]
     for name in plain:
         if not _NAME.fullmatch(name):
@@ -32,13 +32,13 @@ def checked(names: Sequence[str]) -> frozenset[str]:
 
 
 class Hosts:
-    """The names the site answers to, beside localhost and the address a request came in at."""
+    """The names the site answers to, besides localhost and the address a request came in at."""
 
     def __init__(self, named: Sequence[str]) -> None:
         self._named = checked(named)
 
     def answers(self, scope: Scope, headers: Headers) -> bool:
-        """Whether the Host header of a request names us."""
+        """Whether the Host header of a request is one of this site's names."""
         given = headers.getlist("host")
         found = _HOST.fullmatch(given[0].lower()) if len(given) == 1 else None
         if found is None:
@@ -47,7 +47,7 @@ class Hosts:
         return name in LOCAL or name == _bound(scope) or self._is_named(name)
 
     def may_act(self, headers: Headers) -> bool:
-        """Whether a request comes from a page of ours, or from no page: its Origin is this Host, or a name of ours."""
+        """Whether a request may change something: it has no Origin, or one that is this Host or a name of ours."""
         origin = headers.get("origin")
         if origin is None:
             return True
@@ -63,6 +63,6 @@ class Hosts:
 
 
 def _bound(scope: Scope) -> str:
-    """Return the address at which a request came in, as the server's socket has it."""
+    """Return the address at which a request came in, from the server's socket."""
     server = scope.get("server")
     return str(server[0]).lower() if server else ""

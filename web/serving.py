@@ -17,18 +17,18 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 def serve(app: Bus, *, configured: settings.Settings | None = None, hosts: Sequence[str] = ()) -> Site:
     """Return the site of a bus, to mount in another application: `Mount("/bus", serve(app, hosts=["shop.example"]))`.
 
-    Nothing has to run before it: it connects with its first request. `await site.close()` at the application's end
-    closes that; without it, it ends with the process. `hosts` as in create_app: the names the application has.
+    It connects to Redis with its first request. `await site.close()` when the application ends closes the connection;
+    otherwise it ends with the process. `hosts` are the application's host names, as for create_app.
     """
     return create_app(app, configured=configured, hosts=hosts)
 
 
 def check_address(host: str, port: int, *, exposed: bool) -> socket.socket:
-    """Return a socket bound to the address; ConfigError when it is taken, or open to others without leave."""
+    """Return a socket bound to the address; ConfigError when it is in use, or reachable by others without --expose."""
     if host not in _LOOPBACK and not exposed:
         raise ConfigError(
-            f"--host {host} lets others in, and the page has no login: "
-            "put a proxy that has one in front, and say --expose"
+            f"--host {host} is reachable by others, and the page has no login: "
+            "put a proxy with a login in front, and add --expose"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
@@ -46,12 +46,12 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Capture none; uvicorn would raise them again at its end, and kill us before the store is closed."""
+        """Capture none: uvicorn would raise them again at its end, and kill us before the store is closed."""
         yield
 
 
 def server(site: Site, configured: settings.Settings, root_path: str = "") -> Server:
-    """Return a server for the site: quiet, since our own logs tell what matters."""
+    """Return a server for the site, without an access log: our own log says what matters."""
     return Server(
         uvicorn.Config(
             site,

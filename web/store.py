@@ -11,7 +11,7 @@ from stepstream.bus.wire.wire import Wire
 
 
 class Store:
-    """One connection for the loop that serves. An application that mounts the site runs no lifespan of it."""
+    """One connection, opened in the loop that serves: an application that mounts the site does not run its lifespan."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -19,7 +19,7 @@ class Store:
 
     @property
     def wire(self) -> Wire:
-        """The way to Redis, in the running loop."""
+        """The connection to Redis, in the running loop."""
         return self._open()[1]
 
     @property
@@ -42,5 +42,5 @@ class Store:
 
 
 def wire_of(request: Request) -> Wire:
-    """Return the way to Redis of the site that serves a request."""
+    """Return the connection to Redis of the site that serves a request."""
     return request.app.state.store.wire

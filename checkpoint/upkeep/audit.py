@@ -1,4 +1,4 @@
-"""Audit: does every key belong to something that lives, and has all that lives its keys? Reads every key of the bus.
+"""Audit: does every key belong to something that exists, and does all that exists have its keys? Reads every key.
 
 What is looked at changes while it is looked at: only what is seen at two looks, one lease apart, is a fault. Faults of
 one run's holder are told apart (checkpoint/upkeep/repair.py), for workers look for those all the time.
@@ -34,7 +34,7 @@ Command = tuple[Argument, ...]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A key and what is wrong with it; `mend` are the commands that put it right, none: it is lost.
+    """A key and what is wrong with it. `mend` are the commands that repair it; none means that something is lost.
 
     `wake` is a run that goes on after that: it makes anew what it waits for. A `leftover` is of a worker that died
     between two commands: it is in nobody's way, and goes by itself at its deadline.
@@ -48,7 +48,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 async def audit(wire: Wire) -> list[Fault]:
-    """Look once at everything."""
+    """Look at every key once."""
     looker = _Looker(wire, await registered(wire))
     found = await looker.registry()
     async for page in _pages(wire):
@@ -58,7 +58,7 @@ async def audit(wire: Wire) -> list[Fault]:
 
 
 async def standing(wire: Wire) -> list[Fault]:
-    """Return the faults that are there at two looks, one lease apart."""
+    """Return the faults seen at two looks, one lease apart."""
     first = await audit(wire)
     if first:
         await asyncio.sleep(wire.settings.lease_ms / 1_000)
@@ -66,7 +66,7 @@ async def standing(wire: Wire) -> list[Fault]:
 
 
 async def still(wire: Wire, first: Sequence[Fault]) -> list[Fault]:
-    """Return those of the faults of an earlier look that are there now."""
+    """Return those faults of an earlier look that are still there."""
     if not first:
         return []
     again = {(fault.key, fault.words) for fault in await audit(wire)}
@@ -74,7 +74,7 @@ async def still(wire: Wire, first: Sequence[Fault]) -> list[Fault]:
 
 
 async def mend(wire: Wire, fault: Fault) -> bool:
-    """Put a fault right; False for what is lost."""
+    """Repair a fault; False when something is lost and cannot be repaired."""
     for command in fault.mend:
         await wire.call(*command)
     return await give_holder(wire, fault.wake) if fault.wake is not None else bool(fault.mend)
@@ -91,7 +91,7 @@ async def _pages(wire: Wire) -> AsyncGenerator[list[str]]:
 
 
 class _Looker:
-    """Looks at one key of each kind."""
+    """Checks keys; one method for each kind."""
 
     def __init__(self, wire: Wire, known: Sequence[Registered]) -> None:
         self._wire = wire
@@ -101,7 +101,7 @@ class _Looker:
         """Return what is wrong with a key."""
         kind = keys.kind_of(key)
         if kind is None:
-            return [Fault(key, "is none of ours")]
+            return [Fault(key, "is not a key of this bus")]
         name, tag, rest = kind
         looks: dict[str, Callable[[str, str, str], Awaitable[list[Fault]]]] = {
             "events": self._events, "seen": self._passing, "rate": self._passing, "limit": self._passing,
@@ -113,7 +113,7 @@ class _Looker:
         return await looks[name](key, tag, rest) if name in looks else []
 
     async def registry(self) -> list[Fault]:
-        """Return what the registry lacks: groups of functions, the store's format."""
+        """Return what is missing of what the registry declares: consumer groups, the store's format."""
         found: list[Fault] = []
         if self._known and not await self._ask("EXISTS", keys.meta()):
             found.append(Fault(keys.meta(), "is gone", (("HSETNX", keys.meta(), "format", FORMAT),)))
@@ -122,7 +122,7 @@ class _Looker:
             for name in function.events:
                 since = await self._ask("HGET", keys.triggers(), f"{slug} {name}")
                 if since is None:
-                    words = f"lacks since when {slug} has trigger {name}: its worker writes it again"
+                    words = f"lacks when trigger {name} of {slug} was registered: its worker writes it again"
                     found.append(Fault(keys.triggers(), words))
                 elif not name.endswith("*"):
                     streams.append((keys.events(name), int(since)))
@@ -130,7 +130,7 @@ class _Looker:
                 if slug not in await self._groups(stream):
                     start = f"{since - 1}-{2**64 - 1}" if since else "0"
                     command = ("XGROUP", "CREATE", stream, slug, start, "MKSTREAM")
-                    found.append(Fault(stream, f"lacks the group of {slug}", (command,)))
+                    found.append(Fault(stream, f"lacks the consumer group of {slug}", (command,)))
         return found
 
     def _ask(self, *command: Argument) -> Awaitable[Any]:

@@ -256,4 +256,4 @@ def test_a_functions_page_shows_its_limits_and_who_waits_for_them(browser: Any, 
     assert "ben<b>" in told
     page = open_page(browser, site.url)
     page.get_by_role("link", name="resize-image").click()
-    page.wait_for_selector("text=In line")
+    page.wait_for_selector("text=Waiting for a limit")

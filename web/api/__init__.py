@@ -1,4 +1,4 @@
-"""The HTTP API: /v1, actions, health.
+"""The HTTP API: what there is (/v1), actions, health.
 
 May touch: the engine, the door's answers, the store.
 """

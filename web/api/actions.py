@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _WITHOUT_DATA = 65_536
 _WITH_DATA = MAX_EVENT_BYTES + _WITHOUT_DATA
-"""How many bytes are read: of words alone, or of data as big as an event's and what stands around it."""
+"""The longest body, bytes: without data, and with data as big as an event's."""
 
 
 class _Rerun(msgspec.Struct, forbid_unknown_fields=True):

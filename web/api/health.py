@@ -1,4 +1,4 @@
-"""/health: this process lives. /ready: it can do its work, that is, Redis answers and keeps what it is given."""
+"""/health: this process is up. /ready: it can work, that is, Redis answers and does not evict keys."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response

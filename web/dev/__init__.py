@@ -1,4 +1,4 @@
-"""`bus dev`: an embedded server, a worker that new code restarts, and the site, in one command.
+"""`bus dev`: an embedded server, a worker that restarts when code changes, and the site, in one command.
 
 May touch: the site.
 """

@@ -1,4 +1,4 @@
-"""bus dev: everything in one command. The page in this process, the worker in a child that new code starts anew."""
+"""bus dev: the site in this process, and the worker in a child process that is restarted when code changes."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ class WorkerChild:
         self._stopping = False
 
     async def keep(self) -> None:
-        """Keep a worker running; one that ends by itself is told of and started again at the next change of code."""
+        """Keep a worker running. One that ends by itself is reported, and started again when code changes."""
         async with asyncio.TaskGroup() as tasks:
             changes = asyncio.Event()
             watching = tasks.create_task(_watch(changes))
@@ -49,17 +49,17 @@ class WorkerChild:
                 changed = tasks.create_task(changes.wait())
                 await asyncio.wait({ended, changed}, return_when=asyncio.FIRST_COMPLETED)
                 if changes.is_set() and not self._stopping:
-                    _log.info("code changed; the worker starts anew")
+                    _log.info("code changed; the worker restarts")
                     await self._end()
                 elif not self._stopping:
-                    _log.error("the worker ended; it starts again when code changes", exit_code=ended.result())
+                    _log.error("the worker ended; it restarts when code changes", exit_code=ended.result())
                     await changes.wait()
                 changed.cancel()
                 await asyncio.wait({ended})
             watching.cancel()
 
     async def stop(self) -> None:
-        """Let the worker drain, and do not start it again."""
+        """Let the worker drain, and do not restart it."""
         self._stopping = True
         await self._end()
 
@@ -71,7 +71,7 @@ class WorkerChild:
         await process.wait()
 
     def end_at_once(self) -> None:
-        """The second Ctrl-C: do not wait."""
+        """Kill the worker: the second Ctrl-C does not wait."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
@@ -82,7 +82,7 @@ async def _watch(changes: asyncio.Event) -> None:
 
 
 async def run(server: Server, sockets: Sequence[socket.socket], child: WorkerChild | None) -> None:
-    """Serve the page and keep the worker until Ctrl-C or SIGTERM; then drain. A second one ends at once."""
+    """Serve the site and keep the worker running until Ctrl-C or SIGTERM, then drain. A second signal ends at once."""
     stop = asyncio.Event()
 
     def asked_to_stop() -> None:

@@ -21,7 +21,7 @@ def _answers(host: str, port: int) -> bool:
 
 
 def running_url(folder: Path) -> str | None:
-    """Return the URL of the server that runs on `folder`'s data, if one does."""
+    """Return the URL of a server that already runs on the data in `folder`; None when there is none."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         port = int(json.loads((folder / _NOTE).read_text())["port"])
         if _answers("127.0.0.1", port):
@@ -31,7 +31,7 @@ def running_url(folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def embedded(folder: Path) -> Generator[str]:
-    """Run a server whose data lives in `folder`; yield its URL. One left over from a killed `bus dev` is used again."""
+    """Run a server with its data in `folder`, and yield its URL. One that a killed `bus dev` left running is reused."""
     folder.mkdir(parents=True, exist_ok=True)
     left_over = running_url(folder)
     if left_over is not None:

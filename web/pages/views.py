@@ -1,4 +1,4 @@
-"""Views: what the pages show, as plain values; tested without HTTP."""
+"""Views: what the pages show, as plain values, so that it can be tested without HTTP."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ _FAR_MS = 300 * 86_400_000
 
 
 class Text(msgspec.Struct, frozen=True):
-    """A payload as a page shows it; `cut` tells its whole size when it was too long."""
+    """A payload as a page shows it; `cut` says how long it was when it had to be cut."""
 
     text: str
     cut: str = ""
@@ -51,7 +51,7 @@ class RunRow(msgspec.Struct, frozen=True):
 
 
 class LineRow(msgspec.Struct, frozen=True):
-    """Runs that wait for one limit: its key's value, the limit in words."""
+    """The backlog of one limit key: the key's value, and the limit in words."""
 
     key: str
     rule: str
@@ -86,9 +86,9 @@ class Index(msgspec.Struct, frozen=True):
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """A step in the waterfall: where its bar begins and how wide it is, in thousandths of the run.
+    """A step in the waterfall: where its bar begins and how wide it is, in thousandths of the run's time.
 
-    `waited` is how wide what came before the last attempt is: earlier attempts and the waits between them.
+    `waited` is the width of what came before the last attempt: earlier attempts and the waits between them.
     """
 
     id: str
@@ -153,7 +153,7 @@ def shown(raw: Raw | str | None) -> Text | None:
 
 
 def when(ms: int | None) -> str:
-    """Return a moment as people read it, UTC, to the millisecond."""
+    """Return a moment as text, UTC, to the millisecond."""
     if ms is None:
         return ""
     return datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
@@ -191,7 +191,7 @@ def _listed(runs: Sequence[Run], now: int) -> tuple[RunRow, ...]:
 def function_page(
     function: Registered, counts: dict[str, int], found: Lines, workers: int, runs: Sequence[Run], now: int
 ) -> FunctionPage:
-    """Return one function: its limits, who waits for them, its latest runs."""
+    """Return the page of a function: its limits, its backlogs, its latest runs."""
     return FunctionPage(
         slug=function.slug,
         name=function.name,
@@ -209,7 +209,7 @@ def function_page(
 
 
 def _line(line: Line, limits: Sequence[str]) -> LineRow:
-    """Return a line with its limit in words and its key as the event has it."""
+    """Return a backlog with its limit in words and its key as the event has it."""
     kind, _, value = line.key.partition(":")
     if kind == "t":
         rule = next((words for words in limits if " starts in " in words), "")
@@ -224,7 +224,7 @@ def _buffer(held: Held, now: int) -> str:
     named = f" for {unquote(key)}" if key else ""
     if kind == "b":
         return f"a batch of {held.events}{named} runs {when_due}, or when it is full"
-    return f"an event{named} is held back and runs {when_due}, if none comes"
+    return f"an event{named} is held back; it runs {when_due}, if no other comes"
 
 
 def _took(run: Run, now: int) -> str:
@@ -234,11 +234,11 @@ def _took(run: Run, now: int) -> str:
 
 
 def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
-    """Return one run: its event, its steps as a waterfall, its output or error."""
+    """Return the page of a run: its event, its steps as a waterfall, its output or error."""
     begin = min([run.started or run.queued, *(step.since for step in steps)])
     finish = max(run.ended or now, begin + 1)
     if run.ended is None:
-        # A wait of days must not press all that has happened into one pixel: what is to come gets a third at most.
+        # A wait of days must not squeeze the past into one pixel: the time to come gets a third of the width at most.
         latest = max((step.due or 0 for step in steps), default=0)
         finish = max(finish, min(latest, round(finish + (finish - begin) / 2)))
     event = _event(run.event)
@@ -295,7 +295,7 @@ class _Event(msgspec.Struct):
 
 
 def _event(raw: Raw | None) -> _Event:
-    """Return a run's event; one that is none, or too deep to be read, as mere text."""
+    """Return a run's event; one that cannot be decoded is shown as text."""
     if raw is None:
         return _Event()
     try:
@@ -314,7 +314,7 @@ class _What(msgspec.Struct):
 
 
 def _what(step: StepView) -> _What | None:
-    """Return what a step waits or waited for; None when it is no wait, or that cannot be read."""
+    """Return what a step waits or waited for; None when it does not wait, or that cannot be decoded."""
     try:
         return codec.decode_as(step.what, _What) if step.what is not None else None
     except msgspec.MsgspecError:
