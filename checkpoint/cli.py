@@ -22,10 +22,11 @@ from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.limits.backlogs import Lines, lines
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.history import STATUSES, Run, StepView, counts, statuses_of, steps
+from stepstream.checkpoint.read.history import STATUSES, StepView, counts, statuses_of, steps
 from stepstream.checkpoint.read.listing import list_runs
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
+from stepstream.checkpoint.run.record import Run, RunSummary
 from stepstream.checkpoint.upkeep.audit import Fault, audit, mend, still
 from stepstream.checkpoint.upkeep.repair import Unheld, active, repair, unheld
 
@@ -49,7 +50,7 @@ def runs(
     """List runs, newest first."""
     statuses = statuses_of(status)
 
-    async def look(wire: Wire) -> list[Run]:
+    async def look(wire: Wire) -> list[RunSummary]:
         known = await registered(wire) if function is None else [await function_of(wire, function)]
         slugs = [one.slug for one in known]
         page = await list_runs(wire, slugs, statuses, limit=limit)
@@ -282,5 +283,5 @@ def _when(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1_000, UTC).astimezone().strftime("%m-%d %H:%M:%S")
 
 
-def _took(found: Run) -> str:
+def _took(found: RunSummary) -> str:
     return in_words((found.ended or now_ms()) - (found.started or found.queued))

@@ -24,7 +24,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.invoke import invoke as invoked
 from stepstream.checkpoint.read.find import wait_for_end
-from stepstream.checkpoint.read.history import Run
+from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.worker import Worker
 from stepstream.producers.cli import data_of
 

@@ -10,8 +10,8 @@ from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.history import Run
 from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.record import Run
 
 _CANCEL = script(__file__, "run_cancel")
 

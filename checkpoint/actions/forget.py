@@ -6,9 +6,9 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.outcomes import ENDED
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.record import ENDED, Record, read
 from stepstream.checkpoint.run.resolve import resolve
 from stepstream.checkpoint.upkeep.repair import active
 from stepstream.checkpoint.waits.ends import load_end
@@ -44,14 +44,18 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
     return dropped
 
 
+class _Called(Record):
+    parent: str = ""
+
+
 async def _callers(wire: Wire, slug: str) -> tuple[list[tuple[str, str]], int]:
     """Return the runs that have a caller (run, caller), and how many runs have not ended."""
     found: dict[str, str] = {}
     count = 0
     async for page in active(wire, slug):
         count += len(page)
-        parents = await wire.loads(*(("HGET", keys.run(slug, run), "parent") for run in page))
-        found |= {run: parent.decode() for run, parent in zip(page, parents, strict=True) if parent}
+        called = await read(wire, _Called, [(slug, run) for run in page])
+        found |= {one.id: one.parent for one in called if one and one.parent}
     for stream in (keys.queue(slug), keys.ends(slug)):  # runs that have not begun, and ends not told to their caller
         start = "-"
         while rows := await wire.load("XRANGE", stream, start, "+", "COUNT", _PAGE):

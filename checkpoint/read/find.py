@@ -16,9 +16,9 @@ from stepstream.bus.values.ids import is_run_of, run_id, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import event_of, fields_of, stands
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.history import Run, run_of, stored_json
 from stepstream.checkpoint.registry import functions, slugs
 from stepstream.checkpoint.run.begin import begun_event
+from stepstream.checkpoint.run.record import Run, read, stored_json
 
 _ENTRIES = 1_000
 """How many entries of a stream are looked at: those from the id's own millisecond on, oldest first."""
@@ -45,9 +45,8 @@ async def get(wire: Wire, run: str) -> Run:
 
 
 async def _begun(wire: Wire, owners: Sequence[str], run: str) -> Run | None:
-    hashes = await wire.loads(*(("HGETALL", keys.run(slug, run)) for slug in owners))
-    rows = zip(owners, hashes, strict=True)
-    return next((run_of(run, slug, fields_of(flat)) for slug, flat in rows if flat), None)
+    found = await read(wire, Run, [(slug, run) for slug in owners])
+    return next(filter(None, found), None)
 
 
 async def _published(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:

@@ -8,13 +8,11 @@ from msgspec import Raw
 
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
-from stepstream.bus.wire.streams import Fields, fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.outcomes import ENDED
 from stepstream.checkpoint.run.memo import Failure, Memo, Open, memo_of, open_of
+from stepstream.checkpoint.run.record import Record, Run, RunSummary, as_text, read
 
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
 
@@ -30,38 +28,6 @@ def statuses_of(status: str | None) -> tuple[str, ...]:
 
 _EVENTS_AT_ONCE = 25
 """An event has 3 MiB at most, and there may be a thousand waits."""
-
-
-class Run(msgspec.Struct, omit_defaults=True):
-    """A run as it is stored; times are Unix ms, `event` and `output` JSON."""
-
-    id: str
-    function: str
-    status: str
-    queued: int = 0
-    started: int | None = None
-    ended: int | None = None
-    turn: int = 1
-    attempt: int = 0
-    crashes: int = 0
-    event: Raw | None = None
-    output: Raw | None = None
-    error: Failure | None = None
-    worker: str = ""
-    code: str = ""
-    source: str = "event"
-    parent: str = ""
-    rerun_of: str = ""
-    progress: Raw | None = None
-    why: str = ""
-    """Why it was skipped: rate_limit, singleton, debounced or batched."""
-    by: str = ""
-    """The run it is part of, or that kept it out."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.status in ENDED
 
 
 class StepView(msgspec.Struct, omit_defaults=True):
@@ -89,53 +55,16 @@ async def counts(wire: Wire, slugs: Sequence[str]) -> dict[str, dict[str, int]]:
     return {slug: {status: next(found) for status in STATUSES} for slug in slugs}
 
 
-def stored_json(raw: bytes | None) -> Raw | None:
-    """Return stored JSON; what somebody wrote by hand and is none, or is too deep to be read, is shown as text."""
-    if raw is None:
-        return None
-    try:
-        codec.decode(raw)
-    except msgspec.DecodeError:
-        return _as_text(raw)
-    return Raw(raw)
-
-
-async def whole(wire: Wire, runs: Sequence[Run]) -> list[Run]:
+async def whole(wire: Wire, runs: Sequence[RunSummary]) -> list[Run]:
     """Return runs of a list with their event, output and error; those that are gone are left out."""
-    hashes = await wire.loads(*(("HGETALL", keys.run(run.function, run.id)) for run in runs))
-    return [run_of(run.id, run.function, fields_of(flat)) for run, flat in zip(runs, hashes, strict=True) if flat]
+    found = await read(wire, Run, [(run.function, run.id) for run in runs])
+    return [run for run in found if run is not None]
 
 
-def run_of(run: str, slug: str, stored: Fields) -> Run:
-    """Return a run from the fields of its hash: all of them, or those that were asked for."""
-    fields = {name.decode(): value for name, value in stored.items()}
+class _WithEvent(Record):
+    """A run's own event, as stored JSON."""
 
-    def number(name: str) -> int | None:
-        return int(fields[name]) if fields.get(name) else None
-
-    error = fields.get("error")
-    return Run(
-        id=run,
-        function=slug,
-        status=fields.get("status", b"").decode(),
-        queued=number("queued") or ulid_ms(run) or 0,
-        started=number("started"),
-        ended=number("ended"),
-        turn=number("turn") or 1,
-        attempt=number("attempt") or 0,
-        crashes=number("crashes") or 0,
-        event=stored_json(fields.get("event")),
-        output=stored_json(fields.get("output")),
-        error=codec.decode_as(error, Failure) if error else None,
-        worker=fields.get("worker", b"").decode(),
-        code=fields.get("code", b"").decode(),
-        source=fields.get("source", b"event").decode(),
-        parent=fields.get("parent", b"").decode(),
-        rerun_of=fields.get("rerun_of", b"").decode(),
-        progress=stored_json(fields.get("progress")),
-        why=fields.get("why", b"").decode(),
-        by=fields.get("by", b"").decode(),
-    )
+    event: bytes = b""
 
 
 async def events_json(wire: Wire, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -144,11 +73,10 @@ async def events_json(wire: Wire, runs: Iterable[tuple[str, str]]) -> dict[tuple
     wanted = list(runs)
     for start in range(0, len(wanted), _EVENTS_AT_ONCE):
         part = wanted[start : start + _EVENTS_AT_ONCE]
-        commands = [("HGET", keys.run(slug, run), "event") for slug, run in part]
-        rows = await patiently(lambda commands=commands: wire.loads(*commands))
-        for run, raw in zip(part, rows, strict=True):
+        rows = await patiently(lambda part=part: read(wire, _WithEvent, part))
+        for run, stored in zip(part, rows, strict=True):
             try:
-                found[run] = codec.decode_as(raw or b"", dict[str, Any])
+                found[run] = codec.decode_as(stored.event if stored else b"", dict[str, Any])
             except msgspec.MsgspecError:
                 continue
     return found
@@ -164,18 +92,14 @@ def _memo(raw: bytes) -> Memo:
     try:
         return memo_of(raw)
     except msgspec.DecodeError:
-        return Memo(0, "unreadable", data=_as_text(raw))
+        return Memo(0, "unreadable", data=as_text(raw))
 
 
 def _open(raw: bytes) -> Open:
     try:
         return open_of(raw)
     except msgspec.DecodeError:
-        return Open(0, "unreadable", what=_as_text(raw))
-
-
-def _as_text(raw: bytes) -> Raw:
-    return Raw(codec.encode(codec.text(raw)))
+        return Open(0, "unreadable", what=as_text(raw))
 
 
 def _finished(memo: Memo) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,14 +12,10 @@ from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.history import STATUSES, Run, run_of
+from stepstream.checkpoint.read.history import STATUSES
+from stepstream.checkpoint.run.record import RunSummary, read
 
 _PAGE_OF_RUNS = script(__file__, "runs_page")
-
-_SHOWN = (
-    "status", "queued", "started", "ended", "turn", "attempt", "crashes", "worker", "code", "source", "parent", "why",
-    "by",
-)  # fmt: skip
 _ROUNDS = 10
 """Index members may outlive their run: how often a page that came out short is filled up before it is answered."""
 
@@ -30,7 +26,7 @@ class Page(msgspec.Struct):
     A page may be short, even empty, though there is a cursor: when many of the index's members have outlived their run.
     """
 
-    runs: list[Run]
+    runs: list[RunSummary]
     cursor: str | None = None
 
 
@@ -56,7 +52,7 @@ async def list_runs(
     moment, run = _parse_cursor(cursor)
     if until is not None and (moment is None or until < moment):
         moment, run = until, ""
-    runs: list[Run] = []
+    runs: list[RunSummary] = []
     for _ in range(_ROUNDS):
         wanted = limit - len(runs)
         bounds = ("+inf" if moment is None else moment, run, "-inf" if since is None else since, wanted + 1)
@@ -95,11 +91,7 @@ async def _after(
     return list(dict.fromkeys(heapq.merge(*found, reverse=True)))
 
 
-async def _shown(wire: Wire, places: Sequence[_Place]) -> list[Run]:
+async def _shown(wire: Wire, places: Sequence[_Place]) -> list[RunSummary]:
     """Return what a list shows of runs; those that are gone are left out."""
-    rows: list[Any] = await wire.loads(*(("HMGET", keys.run(slug, run), *_SHOWN) for _, run, slug in places))
-    found = [
-        (place, {name.encode(): value for name, value in zip(_SHOWN, row, strict=True) if value is not None})
-        for place, row in zip(places, rows, strict=True)
-    ]
-    return [run_of(place.run, place.slug, fields) for place, fields in found if fields]
+    found = await read(wire, RunSummary, [(place.slug, place.run) for place in places])
+    return [run for run in found if run is not None]

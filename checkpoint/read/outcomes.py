@@ -8,12 +8,11 @@ import msgspec
 from stepstream.bus.trigger import covers
 from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.streams import stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions
-
-ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
-"""The statuses a run never leaves."""
+from stepstream.checkpoint.run.record import ENDED, Record, read
 
 _LOOK_EVERY_S = 0.1
 
@@ -44,8 +43,18 @@ async def outcomes(wire: Wire, name: str, entry: str, seconds: float) -> list[Ou
 
 async def _look(wire: Wire, slug: str, name: str, entry: str) -> Outcome | None:
     run = run_id(slug, "event", f"{name}|{entry}", entry_ms(entry))
-    status = await wire.load("HGET", keys.run(slug, run), "status")
-    if status is None and await stands(wire, keys.events(name), slug, entry, without_group=True):
+    status = await _status(wire, slug, run)
+    if not status and await stands(wire, keys.events(name), slug, entry, without_group=True):
         return Outcome(run, slug, "queued", has_ended=False)
-    status = status or await wire.load("HGET", keys.run(slug, run), "status")  # begun and done with since we looked
-    return Outcome(run, slug, status.decode(), status.decode() in ENDED) if status is not None else None
+    status = status or await _status(wire, slug, run)  # begun and done with since we looked
+    return Outcome(run, slug, status, status in ENDED) if status else None
+
+
+class _Status(Record):
+    status: str = ""
+
+
+async def _status(wire: Wire, slug: str, run: str) -> str:
+    """Return a run's status; empty when it is not there."""
+    [found] = await patiently(lambda: read(wire, _Status, [(slug, run)]))
+    return found.status if found else ""

@@ -16,12 +16,13 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.matching import value_at
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Argument
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.outcomes import ENDED
 from stepstream.checkpoint.registry import FORMAT, Registered
 from stepstream.checkpoint.registry import functions as registered
 from stepstream.checkpoint.run.memo import Open, open_of
+from stepstream.checkpoint.run.record import ENDED, Record, read
 from stepstream.checkpoint.upkeep.repair import ACTIVE, Unheld
 from stepstream.checkpoint.upkeep.repair import repair as give_holder
 from stepstream.checkpoint.waits.event_waits import Wait
@@ -45,6 +46,24 @@ class Fault(msgspec.Struct, frozen=True):
     mend: tuple[Command, ...] = ()
     wake: Unheld | None = None
     leftover: bool = False
+
+
+class _State(Record):
+    """What is looked at of a run's record, as it is stored: somebody may have written it by hand."""
+
+    status: str = ""
+    queued: str = "0"
+    cancels: str = ""
+    turn: str = ""
+    entry: str = ""
+    holds: str = ""
+    started: str = ""
+    attempt: str = ""
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is there and has not ended."""
+        return self.status not in {"", *ENDED}
 
 
 async def audit(wire: Wire) -> list[Fault]:
@@ -143,13 +162,13 @@ class _Looker:
             return set()
         return {codec.text(fields_of(row)[b"name"]) for row in rows}
 
-    async def _run_of(self, slug: str, run: str, *fields: str) -> list[str | None]:
-        values = await self._ask("HMGET", keys.run(slug, run), *fields)
-        return [None if value is None else codec.text(value) for value in values]
+    async def _state(self, slug: str, run: str) -> _State:
+        """Return what a run's record says of its state; no status where there is none."""
+        [found] = await patiently(lambda: read(self._wire, _State, [(slug, run)]))
+        return found or _State(run, slug)
 
     async def _lives(self, slug: str, run: str) -> bool:
-        status = (await self._run_of(slug, run, "status"))[0]
-        return status is not None and status not in ENDED
+        return (await self._state(slug, run)).lives
 
     # -- what is shared by all -------------------------------------------------------------------------------------
 
@@ -194,14 +213,14 @@ class _Looker:
     # -- runs ------------------------------------------------------------------------------------------------------
 
     async def _run(self, key: str, slug: str, run: str) -> list[Fault]:
-        fields = ("status", "queued", "cancels", "turn", "entry", "holds")
-        status, queued, cancels, turn, entry, holds = await self._run_of(slug, run, *fields)
+        state = await self._state(slug, run)
+        status = state.status
         ttl = await self._ask("PTTL", key)
-        if status is None:
+        if not status:
             return [] if ttl == -2 else [Fault(key, "has no status: a part of it is lost")]
         found: list[Fault] = []
         if await self._ask("ZSCORE", keys.runs(slug, status), run) is None:
-            mend = (("ZADD", keys.runs(slug, status), queued or 0, run),)
+            mend = (("ZADD", keys.runs(slug, status), state.queued, run),)
             found.append(Fault(key, f"is {status}, and not in that index", mend))
         if status in ENDED:
             if ttl == -1:
@@ -210,14 +229,14 @@ class _Looker:
             return found
         if ttl >= 0:
             found.append(Fault(key, f"is {status}, and expires", (("PERSIST", key),)))
-        for word in (cancels or "").split("\n"):
+        for word in state.cancels.split("\n"):
             if word and await self._ask("ZSCORE", keys.cancels(slug), word) is None:
                 mend = (("ZADD", keys.cancels(slug), 0, word),)
                 found.append(Fault(keys.cancels(slug), f"lacks what cancels run {run}: {word}", mend))
         if status == "running":
-            found += await self._has_places(slug, run, holds or "")
+            found += await self._has_places(slug, run, state.holds)
         if status == "waiting":
-            seen = Unheld(slug, run, status, turn or "1", entry or "")
+            seen = Unheld(slug, run, status, state.turn or "1", state.entry)
             found += await self._has_what_it_waits_for(seen)
         return found
 
@@ -235,8 +254,8 @@ class _Looker:
     async def _has_what_it_waits_for(self, seen: Unheld) -> list[Fault]:
         key = keys.open_steps(seen.slug, seen.run)
         opened = fields_of(await self._ask("HGETALL", key))
-        started, attempt = await self._run_of(seen.slug, seen.run, "started", "attempt")
-        if not opened and started is not None and attempt in (None, "0"):
+        state = await self._state(seen.slug, seen.run)
+        if not opened and state.started and state.attempt in ("", "0"):
             return [Fault(key, f"is gone: run {seen.run} does not know what it waits for", wake=seen)]
         found: list[Fault] = []
         for step, raw in ((codec.text(name), raw) for name, raw in opened.items()):
@@ -279,8 +298,8 @@ class _Looker:
         return {codec.text(fields_of(flat).get(b"run", b"")) for _, flat in rows}
 
     async def _of_run(self, key: str, slug: str, run: str) -> list[Fault]:
-        status = (await self._run_of(slug, run, "status"))[0]
-        if status is None:
+        status = (await self._state(slug, run)).status
+        if not status:
             if run in await self._runs_in(keys.queue(slug)):  # to be run again: it has yet to begin
                 return []
             return [Fault(key, "belongs to no run", (("UNLINK", key),))]
@@ -295,11 +314,9 @@ class _Looker:
     async def _runs(self, key: str, slug: str, status: str) -> list[Fault]:
         found: list[Fault] = []
         for run in map(codec.text, await self._ask("ZRANGE", key, 0, -1)):
-            real = (await self._run_of(slug, run, "status"))[0]
-            if real != status and (real is not None or status in ACTIVE):
-                words = (
-                    f"lists {run}, whose record is gone: it is lost" if real is None else f"lists {run}: it is {real}"
-                )
+            real = (await self._state(slug, run)).status
+            if real != status and (real or status in ACTIVE):
+                words = f"lists {run}, whose record is gone: it is lost" if not real else f"lists {run}: it is {real}"
                 found.append(Fault(key, words, (("ZREM", key, run),)))
         return found
 
@@ -322,17 +339,19 @@ class _Looker:
                 found.append(Fault(key, words, (("ZREM", key, member),)))
             elif not bar:
                 run, _, turn = member.rpartition(":")
-                if await self._run_of(slug, run, "status", "turn") != ["waiting", turn]:
+                state = await self._state(slug, run)
+                if (state.status, state.turn) != ("waiting", turn):
                     found.append(Fault(key, f"wakes no run that waits: {member}", (("ZREM", key, member),)))
         return found
 
     async def _backlog(self, key: str, slug: str, hold: str) -> list[Fault]:
         line = await self._ask("ZRANGE", key, 0, -1, "WITHSCORES")
-        found = [
-            Fault(key, f"holds a place in line for {run}, which is not in it", (("ZREM", key, run),))
-            for run in map(codec.text, line[::2])
-            if await self._run_of(slug, run, "status", "entry") != ["queued", f"backlog|{hold}"]
-        ]
+        found: list[Fault] = []
+        for run in map(codec.text, line[::2]):
+            state = await self._state(slug, run)
+            if (state.status, state.entry) != ("queued", f"backlog|{hold}"):
+                words = f"holds a place in line for {run}, which is not in it"
+                found.append(Fault(key, words, (("ZREM", key, run),)))
         tried = [await self._ask("ZSCORE", index, hold) for index in (keys.ready(slug), keys.full(slug))]
         if line and tried == [None, None]:
             found.append(Fault(key, "is tried by nobody", (("ZADD", keys.ready(slug), line[1], hold),)))
@@ -341,9 +360,9 @@ class _Looker:
     async def _places(self, key: str, slug: str, _hold: str) -> list[Fault]:
         found: list[Fault] = []
         for run in map(codec.text, await self._ask("ZRANGE", key, 0, -1)):
-            status, entry = await self._run_of(slug, run, "status", "entry")
-            if status != "running" and not (status == "queued" and (entry or "").startswith("queue|")):
-                found.append(Fault(key, f"is held by {run}, which is {status or 'gone'}", (("ZREM", key, run),)))
+            state = await self._state(slug, run)
+            if state.status != "running" and not (state.status == "queued" and state.entry.startswith("queue|")):
+                found.append(Fault(key, f"is held by {run}, which is {state.status or 'gone'}", (("ZREM", key, run),)))
         return found
 
     async def _buffer(self, key: str, slug: str, name: str) -> list[Fault]:

@@ -6,9 +6,10 @@ from msgspec import Raw
 from stepstream.bus.ends import CANCELLED, FAILED, FINISHED
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
-from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.record import Record, read
 
 LISTENED = {FAILED: "failed", FINISHED: "completed failed cancelled", CANCELLED: "cancelled"}
 """The event names that functions may subscribe to, and the statuses each is for."""
@@ -54,19 +55,21 @@ class Ended(msgspec.Struct):
             return False
 
 
+class _Stored(Record):
+    """What is read of its hash; payloads as they are, for they are handed on."""
+
+    status: str = ""
+    event: bytes = b"null"
+    output: bytes | None = None
+    error: Failure | None = None
+    parent: str = ""
+    ended: int = 0
+
+
 async def load_end(wire: Wire, slug: str, run: str) -> Ended | None:
     """Return how a run ended; None when it is no longer stored."""
-    names = ("status", "event", "output", "error", "parent", "ended")
-    status, event, output, error, parent, ended = await wire.load("HMGET", keys.run(slug, run), *names)
-    if status is None:
+    [found] = await patiently(lambda: read(wire, _Stored, [(slug, run)]))
+    if found is None or not found.status:
         return None
-    return Ended(
-        slug=slug,
-        run=run,
-        status=status.decode(),
-        event=Raw(event or b"null"),
-        output=Raw(output) if output is not None else None,
-        error=codec.decode_as(error, Failure) if error else None,
-        parent=(parent or b"").decode(),
-        ended=int(ended or 0),
-    )
+    output = Raw(found.output) if found.output is not None else None
+    return Ended(slug, run, found.status, Raw(found.event), output, found.error, found.parent, found.ended)

@@ -12,7 +12,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.outcomes import ENDED
+from stepstream.checkpoint.run.record import ENDED
 
 
 class Holder(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from stepstream.bus.values.ids import entry_ms, run_id, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.record import Record, read
 
 _OF_ONE_MS = 1_000
 
@@ -24,6 +25,12 @@ async def added_at(wire: Wire, entry: str, deadlines: Iterable[int]) -> int:
     if all(ms <= deadline for deadline in deadlines):
         return ms  # in time for all deadlines, whatever the clock says
     return ms if ms <= await wire.moment() else 0
+
+
+class _Part(Record):
+    """The run that a run is part of, when its event was debounced or batched."""
+
+    by: str = ""
 
 
 async def begun_before(wire: Wire, name: str, entry: str, runs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -43,6 +50,6 @@ async def begun_before(wire: Wire, name: str, entry: str, runs: Iterable[tuple[s
         behind += [other.decode() for other, _ in rows]
     made = {(slug, run_id(slug, "event", f"{name}|{other}", ms)) for slug in slugs for other in behind}
     own = [(slug, run_id(slug, "event", f"{name}|{entry}", ms)) for slug in slugs]
-    parts_of = await patiently(lambda: wire.loads(*(("HGET", keys.run(slug, run), "by") for slug, run in own)))
-    made |= {(slug, by.decode()) for slug, by in zip(slugs, parts_of, strict=True) if by}
+    parts = await patiently(lambda: read(wire, _Part, own))
+    made |= {(part.function, part.by) for part in parts if part and part.by}
     return begun - made

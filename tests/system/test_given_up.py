@@ -13,7 +13,7 @@ from msgspec import Raw
 from stepstream import Context, Retry, Step, StepFailed
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel
-from stepstream.checkpoint.read.history import Run
+from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.event_waits import MOST_BY_EXPRESSION, Wait, arm
 from stepstream.checkpoint.waits.names import Holder, still_wait
 from stepstream.checkpoint.waits.signals import give_signal, send_signal, take_signal

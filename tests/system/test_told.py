@@ -12,7 +12,8 @@ from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.limits.backlogs import lines
 from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.history import Run, StepView
+from stepstream.checkpoint.read.history import StepView
+from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.web.pages import views
 from tests.support import Lab, eventually

@@ -10,8 +10,9 @@ from msgspec import Raw
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.limits.backlogs import Held, Line, Lines
-from stepstream.checkpoint.read.history import Run, StepView
+from stepstream.checkpoint.read.history import StepView
 from stepstream.checkpoint.registry import Registered
+from stepstream.checkpoint.run.record import Run, RunSummary
 
 SHOWN_CHARS = 16_384
 """How much of a payload a page shows; the rest is in the API."""
@@ -162,7 +163,7 @@ def when(ms: int | None) -> str:
 def index(
     functions: Sequence[Registered],
     counts: dict[str, dict[str, int]],
-    runs: Sequence[Run],
+    runs: Sequence[RunSummary],
     workers: int,
     now: int,
 ) -> Index:
@@ -182,14 +183,14 @@ def index(
     return Index(rows, _listed(runs, now), workers, live=True)
 
 
-def _listed(runs: Sequence[Run], now: int) -> tuple[RunRow, ...]:
+def _listed(runs: Sequence[RunSummary], now: int) -> tuple[RunRow, ...]:
     return tuple(
         RunRow(run.id, run.function, run.status, when(run.queued)[:-4], _took(run, now), run.why) for run in runs
     )
 
 
 def function_page(
-    function: Registered, counts: dict[str, int], found: Lines, workers: int, runs: Sequence[Run], now: int
+    function: Registered, counts: dict[str, int], found: Lines, workers: int, runs: Sequence[RunSummary], now: int
 ) -> FunctionPage:
     """Return the page of a function: its limits, its backlogs, its latest runs."""
     return FunctionPage(
@@ -227,7 +228,7 @@ def _buffer(held: Held, now: int) -> str:
     return f"an event{named} is held back; it runs {when_due}, if no other comes"
 
 
-def _took(run: Run, now: int) -> str:
+def _took(run: RunSummary, now: int) -> str:
     if run.started is None:
         return ""
     return in_words(max(0, (run.ended or now) - run.started))

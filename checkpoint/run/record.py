@@ -1,0 +1,122 @@
+"""Record: the hash of a run, read as what it is. Who reads one names the fields it wants in a struct, and gets no more.
+
+What a field is, text, a number or JSON, is told by its type in the struct.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, TypeVar, get_args
+
+import msgspec
+from msgspec import Raw
+
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import ulid_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.memo import Failure
+
+ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
+"""The statuses a run never leaves."""
+
+
+class Record(msgspec.Struct, omit_defaults=True):
+    """A run by its id and its function's slug; those that derive from it add the fields they want, with defaults."""
+
+    id: str
+    function: str
+
+
+class RunSummary(Record):
+    """What a list shows of a run: no event, output, error or progress. Times are Unix ms."""
+
+    status: str = ""
+    queued: int = 0
+    started: int | None = None
+    ended: int | None = None
+    turn: int = 1
+    attempt: int = 0
+    crashes: int = 0
+    worker: str = ""
+    code: str = ""
+    source: str = "event"
+    parent: str = ""
+    why: str = ""
+    """Why it was skipped: rate_limit, singleton, debounced or batched."""
+    by: str = ""
+    """The run it is part of, or that kept it out."""
+
+    def __post_init__(self) -> None:
+        """Take the time in its id for a run that does not say when it was queued."""
+        self.queued = self.queued or ulid_ms(self.id) or 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in ENDED
+
+
+class Run(RunSummary):
+    """A whole run as it is stored; `event`, `output` and `progress` are JSON."""
+
+    event: Raw | None = None
+    output: Raw | None = None
+    error: Failure | None = None
+    progress: Raw | None = None
+    rerun_of: str = ""
+
+
+R = TypeVar("R", bound=Record)
+
+
+async def read(wire: Wire, kind: type[R], runs: Iterable[tuple[str, str]]) -> list[R | None]:
+    """Return of each run (slug and id) what a kind of record has; None where nothing of that is stored.
+
+    It is not repeated: StoreUnavailable when Redis is away.
+    """
+    wanted, names = list(runs), tuple(_converters(kind))
+    rows = await wire.loads(*(("HMGET", keys.run(slug, run), *names) for slug, run in wanted))
+    return [_made(kind, slug, run, zip(names, row, strict=True)) for (slug, run), row in zip(wanted, rows, strict=True)]
+
+
+def stored_json(raw: bytes | None) -> Raw | None:
+    """Return stored JSON; what somebody wrote by hand and is none, or is too deep to be read, is shown as text."""
+    if raw is None:
+        return None
+    try:
+        codec.decode(raw)
+    except msgspec.DecodeError:
+        return as_text(raw)
+    return Raw(raw)
+
+
+def as_text(raw: bytes) -> Raw:
+    """Return bytes as a JSON string."""
+    return Raw(codec.encode(codec.text(raw)))
+
+
+def _made(kind: type[R], slug: str, run: str, stored: Iterable[tuple[str, bytes | None]]) -> R | None:
+    there = {name: raw for name, raw in stored if raw is not None}
+    if not there:
+        return None
+    converters = _converters(kind)
+    return kind(id=run, function=slug, **{name: converters[name](raw) for name, raw in there.items() if raw})
+
+
+_OF_TYPE: Mapping[Any, Callable[[bytes], Any]] = {
+    str: codec.text,
+    int: int,
+    bytes: bytes,
+    Raw: stored_json,
+    Failure: lambda raw: codec.decode_as(raw, Failure),
+}
+
+
+@cache
+def _converters(kind: type[Record]) -> dict[str, Callable[[bytes], Any]]:
+    """Return for each stored field of a kind what makes its value."""
+    return {
+        field.name: next(_OF_TYPE[one] for one in (field.type, *get_args(field.type)) if one in _OF_TYPE)
+        for field in msgspec.structs.fields(kind)
+        if field.name not in Record.__struct_fields__
+    }
