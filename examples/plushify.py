@@ -13,14 +13,13 @@ import io
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import msgspec
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from redis.asyncio import Redis
 
-from stepstream import Bus, Concurrency, Context, EventData, Exponential, NonRetriable, Retry, Step
+from stepstream import Bus, Concurrency, Context, EventData, Exponential, FunctionFailed, NonRetriable, Retry, Step
 from stepstream.bus.settings import read
 
 BLOBS = Path(os.environ.get("PLUSHIFY_BLOBS", ".bus/plushify"))
@@ -109,10 +108,11 @@ async def studio() -> AsyncGenerator[Studio]:
 app = Bus("plushify", lifespan=studio)
 
 
-async def give_up(ctx: Context[dict[str, Any]], step: Step) -> list[str]:
+async def give_up(ctx: Context[FunctionFailed, Studio], step: Step) -> list[str]:
     """A generation has failed: say so, and delete the blobs that exist. No credit was taken, so none is given back."""
-    generation = str(ctx.event.data["event"]["data"]["generationId"])
-    await step.run("mark-failed", ctx.state.failed, generation, ctx.event.data["error"]["message"])
+    failed = ctx.event.data
+    generation = str(failed.event.data["generationId"])
+    await step.run("mark-failed", ctx.state.failed, generation, failed.error.message)
     return await step.run("delete-blobs", ctx.state.discard, generation)
 
 
@@ -123,7 +123,7 @@ async def give_up(ctx: Context[dict[str, Any]], step: Step) -> list[str]:
     on_failure=give_up,
     concurrency=Concurrency(5, key="event.data.userId"),  # five of a user's at once, the rest in line
 )
-async def generate_plushie(ctx: Context[GenerateRequested], step: Step) -> dict[str, object]:
+async def generate_plushie(ctx: Context[GenerateRequested, Studio], step: Step) -> dict[str, object]:
     """Five steps; each is done once, whatever happens between them."""
     request, at = ctx.event.data, ctx.state
 
