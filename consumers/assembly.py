@@ -172,6 +172,8 @@ class Assembly:
     def start(self, tasks: TaskGroup) -> None:
         """Read, dispatch, and look for what is to be read besides, in tasks of a group."""
         self.sources.start(tasks)
+        for executor in self.executors:
+            tasks.start_soon(executor.run)
         for dispatcher in self._dispatchers:
             tasks.start_soon(dispatcher.run)
         for events in self._events:

@@ -10,27 +10,23 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
-import msgspec
-
-from stepstream.bus.event import RawEvent
-from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import RunStarted
-from stepstream.bus.values import codec
 from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.poll import look
-from stepstream.checkpoint.run.start import StartReply, StartRequest
 from stepstream.checkpoint.waits.subscriptions import Subscriptions
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
+from stepstream.consumers.delivery.slot_queue import StartedRun
 from stepstream.consumers.delivery.slots import BEAT_S, Slots
-from stepstream.consumers.delivery.starter import Starter
 from stepstream.consumers.delivery.wakeup import Alarms
 from stepstream.consumers.drivers.contract import Driver
 from stepstream.consumers.drivers.drive import drive
 from stepstream.consumers.relay.event_cancellation import EventCancellation
 from stepstream.consumers.settlement import Settlement
+from stepstream.consumers.starter import Starter
 from stepstream.consumers.turn.exit import Abandoned, GivenBack, TurnExit
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.tasks import LINGER_S
@@ -58,15 +54,12 @@ class Executor:
         self._wire = services.wire
         self._signals = services.signals
         self._slots = slots
-        self._cancels = cancels
         self._exits = exits
         self._driver = driver
         self._loop = services.loop
         self._threads = ThreadPoolExecutor(slots.total, thread_name_prefix="bus-step")
         self._settlement = Settlement(services, exits, subscriptions, alarms)
-        self._starter = Starter(
-            self._wire, self._signals, slots, exits, subscriptions, worker, self._go, self._made, alarms.expect
-        )
+        self._starter = Starter(services, slots, exits, subscriptions, cancels, alarms, worker)
         self._beating: asyncio.TimerHandle | None = None
         self._polled = 0.0
         self._background = Background(services.signals)
@@ -79,32 +72,30 @@ class Executor:
         self._starter.begin(deliveries)
         self._begin_beating()
 
-    def _made(self, function: Function, run: str, event: RawEvent) -> None:
-        """A run has just been made: has what cancels it come already?"""
-        self._background.start(self._cancels.look_back(function, run, event))
-
     # -- call -------------------------------------------------------------------------------------------------------
 
-    def _go(self, delivery: Delivery, event: RawEvent | None, asked: StartRequest, answer: StartReply) -> None:
-        """A run may have its code run."""
+    async def run(self) -> None:
+        """Call the code of each run that has its slot; runs until cancelled."""
+        while True:
+            for started in await self._starter.next():
+                try:
+                    self._call(started)
+                except Exception as error:  # noqa: BLE001 - one bad run must not take others along
+                    self._starter.fail_to_begin(started.delivery, repr(error))
+
+    def _call(self, started: StartedRun) -> None:
+        delivery, request, reply = started.delivery, started.request, started.reply
         function = delivery.source.function
         if delivery.consumer != delivery.source.lease.consumer:  # the lease was lost while start was under way
             self._starter.not_begun(delivery)
             return
-        stored = answer.event or (asked.event if event is None else None)
-        if stored is not None:
-            try:
-                event = codec.decode_as(stored, RawEvent)
-            except msgspec.MsgspecError:
-                event = event or RawEvent("", "", msgspec.Raw(stored), 0)
-        assert event is not None
-        if answer.turn < asked.turn:
-            self._signals.notice("the server has rolled back: a run goes on from an earlier turn", run=asked.run)
-        owned = Owned(function.slug, asked.run, answer.turn, asked.fence)
-        turn = Turn(self._services, self._threads, delivery, owned, answer, event)
+        if reply.turn < request.turn:
+            self._signals.notice("the server has rolled back: a run goes on from an earlier turn", run=request.run)
+        owned = Owned(function.slug, request.run, reply.turn, request.fence)
+        turn = Turn(self._services, self._threads, delivery, owned, reply, started.first_event())
         self.turns.add(turn)
         if self._signals.run_started:
-            self._signals.run_started.send(RunStarted(function.slug, asked.run, answer.turn))
+            self._signals.run_started.send(RunStarted(function.slug, request.run, reply.turn))
         drive(turn, self._driver).add_done_callback(partial(self._settle, turn), context=self._context)
 
     # -- settle -----------------------------------------------------------------------------------------------------
@@ -193,8 +184,9 @@ class Executor:
     async def settled(self) -> None:
         """Wait until all that was begun is recorded and acknowledged."""
         while True:
-            over = (turn.recorder.exit for turn in self.turns if turn.over)
-            if not (under_way := {*over, *self._background.tasks, *self._settlement.under_way()}):
+            under_way: set[asyncio.Future[Any]] = {turn.recorder.exit for turn in self.turns if turn.over}
+            under_way |= self._background.tasks | self._starter.under_way() | self._settlement.under_way()
+            if not under_way:
                 return
             await asyncio.wait(under_way)
 
@@ -203,5 +195,6 @@ class Executor:
         if self._beating is not None:
             self._beating.cancel()
         self._background.cancel()
+        self._starter.close()
         self._settlement.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

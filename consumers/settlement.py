@@ -6,7 +6,6 @@ refused would be a lost run.
 
 import asyncio
 import contextvars
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -149,9 +148,9 @@ class Settlement:
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
-    def under_way(self) -> Iterable[asyncio.Future[Any]]:
+    def under_way(self) -> set[asyncio.Future[Any]]:
         """Return what is not recorded yet."""
-        return (*self._background.tasks, *self._ending)
+        return self._background.tasks | self._ending
 
     def close(self) -> None:
         """Record nothing more."""

@@ -22,12 +22,12 @@ ROOMS = {
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}],
     "checkpoint": [{"registry"}, {"run"}, {"read"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
     "consumers": [
-        {"delivery"}, {"turn"}, {"drivers"}, {"limits", "relay"}, {"upkeep"}, {"settlement"}, {"executor"}, {"assembly"}, {"worker"},
+        {"delivery"}, {"turn"}, {"drivers"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"}, {"executor"}, {"assembly"}, {"worker"},
         {"cli", "testing"},
     ],
     "consumers.delivery": [
-        {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"shared_places", "slot_queue", "eager_starts"}, {"exits"},
-        {"starter", "reader"}, {"reclaimer", "connections"}, {"sources"},
+        {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"shared_places", "slot_queue", "eager_starts", "start_requests"}, {"exits"},
+        {"reader"}, {"reclaimer", "connections"}, {"sources"},
     ],
     "consumers.limits": [{"limit_keys", "backlog"}, {"intake"}, {"dispatcher", "limited_queue"}],
     "consumers.relay": [{"event_cancellation"}, {"courier"}],

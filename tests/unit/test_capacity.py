@@ -1,11 +1,10 @@
 """Slots and SlotQueue: how far a worker reads ahead of its slots."""
 
 import asyncio
-from functools import partial
 from typing import Any, cast
 
 from stepstream.consumers.delivery.delivery import Delivery
-from stepstream.consumers.delivery.slot_queue import SlotQueue
+from stepstream.consumers.delivery.slot_queue import SlotQueue, StartedRun
 from stepstream.consumers.delivery.slots import Slots
 
 
@@ -36,34 +35,46 @@ def test_where_slots_turn_over_fast_as_much_is_read_as_they_free_in_5_ms_and_at_
     assert capacity.room == 0
 
 
+def started(n: int) -> StartedRun:
+    return StartedRun(Delivery(cast("Any", object()), f"{n}-0", {}, "w.0"), cast("Any", None), cast("Any", None))
+
+
 async def test_runs_in_line_begin_as_slots_free_and_count_as_read() -> None:
     capacity = held(3)
-    begun: list[int] = []
-    line = SlotQueue(asyncio.get_running_loop(), capacity)
-    source = cast("Any", object())
-    entries = [Delivery(source, f"{n}-0", {}, "w.0") for n in range(3)]
-    capacity.wait(len(entries))
-    for n, entry in enumerate(entries):
-        line.add(entry, partial(begun.append, n))
+    begun: list[StartedRun] = []
+    queue = SlotQueue(capacity)
+    runs = [started(n) for n in range(3)]
+
+    async def begin() -> None:
+        while True:
+            begun.extend(await queue.next())
+
+    beginning = asyncio.ensure_future(begin())
+    capacity.wait(len(runs))
+    for run in runs:
+        queue.add(run)
+    await asyncio.sleep(0)
     assert (begun, capacity.room) == ([], -3)
     for _ in range(2):
         capacity.give_back()
-        line.slot_freed()
+        queue.slot_freed()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert (begun, capacity.waiting) == ([0, 1], 1)
-    assert line.take_out(lambda _: True) == entries[2:]
+    assert (begun, capacity.waiting) == (runs[:2], 1)
+    assert queue.take_out(lambda _: True) == [runs[2].delivery]
     assert (capacity.room, capacity.waiting) == (0, 0)
+    beginning.cancel()
 
 
 async def test_a_run_begins_at_once_when_there_is_a_slot_and_nobody_before_it() -> None:
     capacity = Slots(1)
-    line = SlotQueue(asyncio.get_running_loop(), capacity)
-    begun: list[int] = []
+    queue = SlotQueue(capacity)
+    runs = [started(n) for n in range(2)]
     capacity.wait(2)
-    for n in range(2):
-        line.add(cast("Any", object()), partial(begun.append, n))
-    assert (begun, capacity.free, capacity.waiting) == ([0], 0, 1)
+    for run in runs:
+        queue.add(run)
+    begun = await queue.next()
+    assert (begun, capacity.free, capacity.waiting) == (runs[:1], 0, 1)
 
 
 async def test_a_worker_is_idle_when_no_slot_is_taken_and_nothing_waits_for_one() -> None:

@@ -1,0 +1,260 @@
+"""Starter: start says which runs of entries in hand may have their code run; those that may get a slot each.
+
+Runs are started before they have a slot: when one frees, the next body begins at once, not a round trip later.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stepstream.bus.event import RawEvent
+from stepstream.bus.function import Function
+from stepstream.bus.observe.signals import RunEnded
+from stepstream.bus.process.failpoints import reached
+from stepstream.bus.values import codec
+from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
+from stepstream.checkpoint.waits.subscriptions import Subscriptions
+from stepstream.consumers.delivery.background import Background
+from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.delivery.exits import Exit, Exits
+from stepstream.consumers.delivery.failing import FAILED
+from stepstream.consumers.delivery.slot_queue import SlotQueue, StartedRun
+from stepstream.consumers.delivery.slots import Slots
+from stepstream.consumers.delivery.start_requests import start_request
+from stepstream.consumers.delivery.wakeup import Alarms
+from stepstream.consumers.relay.event_cancellation import EventCancellation
+from stepstream.consumers.turn.services import Services
+
+
+class Starter:
+    """What one executor has in hand and does not run yet. `alarms` are set for the timers of its functions."""
+
+    def __init__(
+        self,
+        services: Services,
+        slots: Slots,
+        exits: Exits,
+        subscriptions: Subscriptions,
+        cancels: EventCancellation,
+        alarms: Alarms,
+        worker: str,
+    ) -> None:
+        self._wire = services.wire
+        self._signals = services.signals
+        self._slots = slots
+        self._exits = exits
+        self._subscriptions = subscriptions
+        self._cancels = cancels
+        self._alarms = alarms
+        self._worker = worker
+        self._queue = SlotQueue(slots)
+        self._background = Background(services.signals)
+        self._starting: set[Any] = set()
+        self._suspects: deque[Delivery] = deque()
+        self._suspect_runs = False
+        self._suspect: Delivery | None = None
+        """The one that was let through, until it leaves."""
+
+    def __bool__(self) -> bool:
+        """Whether anything waits to start."""
+        return bool(self._starting or self._background.tasks or self._queue or self._suspects)
+
+    async def next(self) -> list[StartedRun]:
+        """Wait for runs that may have their code run; each has a slot, which free_slot gives back."""
+        return await self._queue.next()
+
+    # -- starting ---------------------------------------------------------------------------------------------------
+
+    def begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Start the runs of entries of one source, but for those that were started as they were read."""
+        self._slots.wait(len(deliveries))
+        wanted: list[Delivery] = []
+        for delivery in deliveries:
+            if delivery.started is None:
+                wanted.append(delivery)
+                continue
+            (request, reply), delivery.started = delivery.started, None
+            delivery.run = request.run
+            self._queue.add(StartedRun(delivery, request, reply))
+        if wanted:
+            self._start(wanted)
+
+    def _start(self, deliveries: Sequence[Delivery]) -> None:
+        """Ask for the runs of entries of one source."""
+        function = deliveries[0].source.function
+        wanted: list[Delivery] = []
+        events: list[RawEvent | None] = []
+        requests: list[StartRequest] = []
+        for delivery in deliveries:
+            is_event = bool(delivery.source.triggers)
+            if not is_event and b"bell" in delivery.fields:  # rung for a function that had limits once
+                self._leave(delivery, "passed")
+                continue
+            try:
+                event = delivery.wanted_event() if is_event else None
+                if is_event and event is None:
+                    self._leave(delivery, "passed")
+                    continue
+                requests.append(start_request(delivery, event, self._worker))
+                delivery.run = requests[-1].run
+            except ValueError as error:
+                self._exits.drop_senseless(delivery, error)
+                self._slots.wait_no_more()
+                continue
+            wanted.append(delivery)
+            events.append(event)
+        if not requests:
+            return
+        lets_suspect = not self._suspect_runs
+        self._suspect_runs = True
+
+        def then(replies: list[StartReply], error: BaseException | None) -> None:
+            if lets_suspect:
+                are = (
+                    one
+                    for one, reply in zip(wanted, replies, strict=False)
+                    if reply.word == "go" and reply.crashes >= 2
+                )
+                self._suspect = next(are, None)
+                self._suspect_runs = self._suspect is not None
+            self._starting.discard(then)
+            self._replied(wanted, events, requests, replies, error)
+
+        self._starting.add(then)
+        subscribed = self._subscriptions.statuses(function)
+        start(self._wire, function, requests, 1 if lets_suspect else 0, subscribed, then)
+
+    def _replied(
+        self,
+        deliveries: Sequence[Delivery],
+        events: Sequence[RawEvent | None],
+        requests: Sequence[StartRequest],
+        replies: Sequence[StartReply],
+        error: BaseException | None,
+    ) -> None:
+        if error is not None:
+            # Redis refuses for good (a missing right): let go; they are reclaimed later.
+            for delivery in deliveries:
+                self._fail(delivery, repr(error))
+            return
+        reached("start.replied")
+        for delivery, event, request, reply in zip(deliveries, events, requests, replies, strict=True):
+            try:
+                self._take_reply(delivery.source.function, StartedRun(delivery, request, reply, event))
+            except Exception as failure:  # noqa: BLE001 - one bad entry must not take its read along
+                self._fail(delivery, repr(failure))
+        self._next_suspect()
+
+    def _take_reply(self, function: Function, started: StartedRun) -> None:
+        delivery, request, reply = started.delivery, started.request, started.reply
+        word = reply.word
+        if function.cancel_on and (word == "later" or (word == "go" and not reply.resumed)):
+            # A run has just been made: has what cancels it come already?
+            event = started.event or codec.decode_as(request.event, RawEvent)
+            self._background.start(self._cancels.look_back(function, request.run, event))
+        if word == "later":
+            self._alarms.expect(function, max(0, request.not_before - request.queued))
+        if word == "go" and reply.to_load:
+            self._background.start(self._load(started))
+        elif word == "go":
+            self._queue.add(started)
+        elif word == "suspect":
+            self._suspects.append(delivery)
+            self._slots.wait_no_more()
+        elif word == "error":
+            self._fail(delivery, reply.why)
+        else:
+            self._not_started(function, delivery, request, word)
+
+    async def _load(self, started: StartedRun) -> None:
+        """Load what start left out of its reply; then the run waits for a slot like any other."""
+        delivery = started.delivery
+        try:
+            await load_memos(self._wire, delivery.source.function.slug, started.request.run, started.reply)
+        except Exception as failure:  # noqa: BLE001 - one bad run must not take others along
+            self._fail(delivery, repr(failure))
+            self._left([delivery])
+        else:
+            self._queue.add(started)
+
+    def _not_started(self, function: Function, delivery: Delivery, request: StartRequest, word: str) -> None:
+        self._leave(delivery, "elsewhere" if word == "elsewhere" else "ended")
+        if word == "crashed" and self._signals.run_ended:
+            self._signals.run_ended.send(
+                RunEnded(function.slug, request.run, "failed", "worker_crash: the worker died each time it ran this")
+            )
+        elif word == "gone":
+            self._signals.notice("a turn was due of a run that is gone", function=function.slug, run=request.run)
+
+    def _leave(self, delivery: Delivery, how: Exit) -> None:
+        self._exits.leave(delivery, how)
+        self._slots.wait_no_more()
+
+    def _fail(self, delivery: Delivery, why: str) -> None:
+        self._slots.wait_no_more()
+        self._let_go(delivery, why)
+
+    def _let_go(self, delivery: Delivery, why: str) -> None:
+        self._exits.leave(delivery, "lost")
+        self._signals.notice(FAILED, stream=delivery.source.stream, entry=delivery.id, error=why)
+
+    # -- slots and suspects -----------------------------------------------------------------------------------------
+
+    def free_slot(self) -> None:
+        """Give a slot back; a run that waits for one gets it."""
+        self._slots.give_back()
+        self._queue.slot_freed()
+
+    def not_begun(self, delivery: Delivery) -> None:
+        """A run that had a slot does not begin after all."""
+        self.free_slot()
+        self._left([delivery])
+
+    def fail_to_begin(self, delivery: Delivery, why: str) -> None:
+        """A run that had a slot could not begin."""
+        self.not_begun(delivery)
+        self._let_go(delivery, why)
+
+    def suspect_left(self) -> None:
+        """The suspect that ran has left: the next may be tried."""
+        self._suspect_runs, self._suspect = False, None
+        self._next_suspect()
+
+    def _left(self, deliveries: Sequence[Delivery]) -> None:
+        if self._suspect is not None and self._suspect in deliveries:
+            self.suspect_left()
+
+    def _next_suspect(self) -> None:
+        if self._suspects and not self._suspect_runs and self._slots.free > len(self._queue):
+            delivery = self._suspects.popleft()
+            delivery.owner = ""
+            self._slots.wait()
+            self._start([delivery])
+
+    def beat(self) -> None:
+        """Called every 100 ms: give back the entries that have waited too long for a slot."""
+        self._next_suspect()
+        late = self._queue.overdue(time.monotonic())
+        self._left(late)
+        for delivery in late:
+            self._exits.leave(delivery, "given back")
+
+    # -- stopping ---------------------------------------------------------------------------------------------------
+
+    def take_out(self, is_meant: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out, of the entries that do not run yet, those for which `is_meant` is true."""
+        out = self._queue.take_out(is_meant)
+        suspects = [delivery for delivery in self._suspects if is_meant(delivery)]
+        self._suspects = deque(delivery for delivery in self._suspects if not is_meant(delivery))
+        self._left(out)
+        return out + suspects
+
+    def under_way(self) -> set[asyncio.Task[Any]]:
+        """Return the tasks that have not ended."""
+        return self._background.tasks
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        self._background.cancel()
