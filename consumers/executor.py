@@ -117,7 +117,7 @@ class Executor:
     def _beat(self) -> None:
         now = time.monotonic()
         for turn in tuple(self.turns):
-            turn.bodies.tell_slow(now)
+            turn.note_slow_bodies(now)
         if now - self._polled >= POLL_EVERY_S:
             self._polled = now
             self._background.start(self._poll(now))

@@ -9,37 +9,33 @@ OPEN_AFTER_S = 0.1
 
 
 class Bodies:
-    """The bodies of one turn; `tell` is told, once, of each that takes long: its step, its attempt, ms so far."""
+    """The bodies of one turn."""
 
-    __slots__ = ("_loop", "_running", "_tell", "_threads", "_threads_running", "_when_threads_end", "told")
+    __slots__ = ("_loop", "_running", "_threads", "_threads_running", "_when_threads_end")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor, tell: Callable[[str, int, int], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor) -> None:
         self._loop = loop
         self._threads = threads
-        self._tell = tell
         self._running: dict[str, tuple[float, int, bool]] = {}
-        self.told = False
-        """Whether anything was told."""
         self._threads_running = 0
         self._when_threads_end: list[Callable[[], None]] = []
 
     def begins(self, step: str, started: float, attempt: int) -> None:
-        """A body runs from now on; once it has for 100 ms the page is told."""
+        """A body runs from now on."""
         self._running[step] = (started, attempt, False)
 
     def ends(self, step: str) -> bool:
-        """It has ended; return whether the page was told."""
+        """It has ended; return whether it was slow."""
         return self._running.pop(step, (0.0, 0, False))[2]
 
-    def tell_slow(self, now: float) -> None:
-        """Tell of bodies that have run 100 ms."""
-        for step, (started, attempt, told) in self._running.items():
-            if not told and now - started >= OPEN_AFTER_S:
+    def newly_slow(self, now: float) -> list[tuple[str, int, int]]:
+        """Return, once each, the bodies that have run 100 ms: step, attempt, ms so far."""
+        slow: list[tuple[str, int, int]] = []
+        for step, (started, attempt, is_slow) in self._running.items():
+            if not is_slow and now - started >= OPEN_AFTER_S:
                 self._running[step] = (started, attempt, True)
-                self.told = True
-                self._tell(step, attempt, round((now - started) * 1_000))
+                slow.append((step, attempt, round((now - started) * 1_000)))
+        return slow
 
     def in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run sync code in the worker's threads; the slot is kept until it has ended, whatever becomes of the turn."""

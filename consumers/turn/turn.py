@@ -55,7 +55,7 @@ class Turn:
         self.tasks = RunTasks()
         self.recorder = Recorder(services, self.function, owned, self.state, self.tasks)
         self.activity = Activity(self.state, self.recorder)
-        self.bodies = Bodies(services.loop, threads, self.recorder.tell_slow)
+        self.bodies = Bodies(services.loop, threads)
         self.closing = False
         """The worker stops: no further body begins, what ends is still recorded."""
         self._suspension: Suspension | None = None
@@ -121,6 +121,11 @@ class Turn:
         if self.closing:
             self.recorder.end(GivenBack())
         return self.activity
+
+    def note_slow_bodies(self, now: float) -> None:
+        """Let the page show the bodies that have run 100 ms."""
+        for slow in self.bodies.newly_slow(now):
+            self.recorder.tell_slow(*slow)
 
     def stubbed(self, step: str, target: Callable[..., Any]) -> Callable[..., Any]:
         """Return a step's body, or what a test has put in its place."""
