@@ -15,7 +15,7 @@ import structlog
 
 from stepstream import Bus, Context, EventData, NonRetriable, On, Retry, RetryAfter, Step, StepFailed
 from stepstream.bus.wire import keys
-from stepstream.consumers.delivery import starter
+from stepstream.consumers import starter
 from tests.support import Lab, eventually
 
 
