@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripts import all_scripts
+
 ROOT = Path(__file__).parent.parent
 FLOORS = ["bus", "checkpoint", "producers", "consumers", "web"]
 """Low to high: a folder imports from those before it."""
@@ -204,7 +206,7 @@ def scripts() -> list[Path]:
 
 def test_a_script_lies_beside_the_module_that_calls_it() -> None:
     named = [path.parent / "lua" / f"{name}.lua"
-             for _, path in modules() for name in re.findall(r'(?m)^\w+ = script\(__file__, "(\w+)"\)', path.read_text())]  # fmt: skip
+             for _, path in modules() for name in re.findall(r'(?m)^\w+ = script\(__file__, "(\w+)"', path.read_text())]  # fmt: skip
     assert sorted(named) == scripts(), "each is a constant of one module, of the folder it lies in"
 
 
@@ -225,11 +227,19 @@ def test_scripts_say_what_they_take() -> None:
         assert header[1] == path.stem, path.name
         assert "Returns " in header[2], path.name
         body = text[header.end() :]
-        for kind in ("KEYS", "ARGV"):
-            told = set(re.findall(rf"{kind}\[(\d+)\]  ", header[2]))
-            used = set(re.findall(rf"{kind}\[(\d+)\]", body))
-            assert used <= told, f"{path.name}: {kind} told {told}, used {used}"
+        told, used = set(re.findall(r"KEYS\[(\d+)\]  ", header[2])), set(re.findall(r"KEYS\[(\d+)\]", body))
+        assert used <= told, f"{path.name}: KEYS told {told}, used {used}"
+        assert re.search(r"^args\.now  ", text, re.MULTILINE), f"{path.name}: args.now comes first"
         assert "cjson" not in body, f"{path.name}: payloads pass through Lua as opaque strings"
+
+
+def test_no_script_reads_a_field_by_its_number() -> None:
+    """bus/wire/scripts.py folds names into numbers; a name that is not declared is found when it joins them."""
+    for path in lua():
+        text = path.read_text()
+        assert not re.search(r"ARGV\[(\d|a\b)", text), path.name
+        assert not re.search(r"\bh\[|'HMGET', [^\n]*'\w+'(?!:)[,)]", text), path.name
+    assert all(script.sha for script in all_scripts().values())
 
 
 def test_no_script_reads_what_is_in_json() -> None:

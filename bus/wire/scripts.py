@@ -7,6 +7,18 @@ A script begins with its header and, when it needs them, a line `-- uses: fence 
 use themselves, are put before its body once, because Lua has no includes. A fragment lies in `lua/fragments` of the
 script's own folder, of the folder above, or of this one. `-- flags: allow-oom` lets a script write when memory is full:
 what a worker has done must be recorded, or it is done again. User text is only ever KEYS and ARGV.
+
+Nothing is read by its number. A script's header names its arguments in order (`args.run  the run`), a line
+`-- item: run fence` those that come once for each item of a batch, and `-- hash h: status turn *given_up` the fields of
+a hash that one HMGET reads into `h` (those with a star are written out in the command). When a script is joined these
+names are folded into numbers, so they cost nothing:
+
+    args.run     ARGV[2]              the first argument, args.now, is the moment the script acts at
+    args.rest    3                    where what follows the named arguments begins
+    item.fence   ARGV[a + 1]          of the item that begins at `a`
+    item.first, item.width            3, 2: for `each`
+    fields.h     'status', 'turn'     what HMGET is given
+    h.turn       h[2]
 """
 
 import hashlib
@@ -14,9 +26,13 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 _USES = re.compile(r"^-- uses: ([a-z_ ]+)$", re.MULTILINE)
 _FLAGS = re.compile(r"^-- flags: ([a-z-]+)$", re.MULTILINE)
+_ARGS = re.compile(r"^args\.(\w+)  ", re.MULTILINE)
+_ITEM = re.compile(r"^-- item: ([a-z_ ]+)$", re.MULTILINE)
+_HASH = re.compile(r"^-- hash (\w+): ([a-z_* ]+)$", re.MULTILINE)
 _HERE = Path(__file__).parent
 _registered: dict[str, "Script"] = {}
 
@@ -24,22 +40,32 @@ _registered: dict[str, "Script"] = {}
 class Script:
     """One script: its name and, made when first asked for, its whole text and the SHA-1 the server knows it by."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, item: type[Any] | None = None) -> None:
         self.name = name
         self.folder = folder
+        self._item = item
 
     @cached_property
     def text(self) -> str:
         """The fragments it uses and its body, as the server gets them."""
         body = (self.folder / "lua" / f"{self.name}.lua").read_text()
+        self._check_item(body)
         flags = _FLAGS.search(body)
         head = f"#!lua flags={flags[1]}" if flags else "#!lua"
-        return "\n".join([head, *dict.fromkeys(self._used(body)), body])
+        parts = [*dict.fromkeys(self._used(body)), body]
+        return "\n".join([head, *(_folded(part, self.name) for part in parts)])
 
     @cached_property
     def sha(self) -> str:
         """The SHA-1 of its text."""
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def _check_item(self, body: str) -> None:
+        """Raise ValueError when the type whose values are packed has other fields than the script reads."""
+        read = _words(_ITEM, body)
+        packed = getattr(self._item, "__struct_fields__", getattr(self._item, "_fields", ()))
+        if read != list(packed):
+            raise ValueError(f"script {self.name} reads items of {read}, and is sent {list(packed)}")
 
     def _used(self, text: str) -> Iterator[str]:
         """Yield the fragments a text needs, each after those it needs itself."""
@@ -57,9 +83,42 @@ class Script:
         raise FileNotFoundError(f"script {self.name} uses {name}: no such fragment")
 
 
-def script(file: str, name: str) -> Script:
-    """Return the script `lua/<name>.lua` beside a module (its `__file__`); connections load it when they open."""
-    made = Script(Path(file).parent, name)
+def _words(pattern: re.Pattern[str], text: str) -> list[str]:
+    found = pattern.search(text)
+    return found[1].split() if found else []
+
+
+def _folded(text: str, script: str) -> str:
+    """Return a text with numbers in place of the names it declares; ValueError for one that it does not."""
+    args, item, hashes = _ARGS.findall(text), _words(_ITEM, text), dict(_HASH.findall(text))
+    rest = len(args) + 1
+    names = {
+        "args": {"rest": str(rest)} | {name: f"ARGV[{n}]" for n, name in enumerate(args, 1)},
+        "item": {"first": str(rest), "width": str(len(item))}
+        | {name: f"ARGV[a + {n}]" if n else "ARGV[a]" for n, name in enumerate(item)},
+        "fields": {},
+    }
+    for name, listed in hashes.items():
+        fields = listed.split()
+        names["fields"][name] = ", ".join(f"'{field}'" for field in fields if field[0] != "*")
+        names[name] = {field.lstrip("*"): f"{name}[{n}]" for n, field in enumerate(fields, 1)}
+
+    def number(found: re.Match[str]) -> str:
+        try:
+            return names[found[1]][found[2]]
+        except KeyError:
+            raise ValueError(f"script {script}: {found[0]} is not declared") from None
+
+    head, end, body = text.partition("]]\n") if text.startswith("--[[") else ("", "", text)
+    return head + end + re.sub(rf"(?<![\w.'])({'|'.join(names)})\.(\w+)", number, body)
+
+
+def script(file: str, name: str, item: type[Any] | None = None) -> Script:
+    """Return the script `lua/<name>.lua` beside a module (its `__file__`); connections load it when they open.
+
+    `item` is the type, a Struct or a NamedTuple, whose values are packed as the script's items.
+    """
+    made = Script(Path(file).parent, name, item)
     known = _registered.setdefault(name, made)
     if known.folder != made.folder:
         raise ValueError(f"two scripts are called {name}: in {known.folder} and in {made.folder}")

@@ -152,7 +152,7 @@ class Wire:
     async def _repeat(self, then: Then, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
         try:
             reply = await self.lasting_script(script, keys, *arguments)
-        except Exception as error:  # noqa: BLE001 - handed to who asked
+        except Exception as error:  # noqa: BLE001 - handed to the caller
             then(None, error)
         else:
             then(reply, None)

@@ -1,7 +1,7 @@
 """Cancel a run from outside. Where a worker has it, the worker is asked to end it, and does within a second or two."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from stepstream.bus.errors import BusError, HasEnded, RunNotFound
 from stepstream.bus.values import codec
@@ -13,7 +13,19 @@ from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Run
 
-_CANCEL = script(__file__, "run_cancel")
+
+class _Item(NamedTuple):
+    """What is sent of one run: its id and, when no worker has written it yet, what is known of it."""
+
+    run: str
+    event: bytes = b""
+    source: str = ""
+    parent: str = ""
+    queued: int = 0
+    rerun_of: str = ""
+
+
+_CANCEL = script(__file__, "run_cancel", item=_Item)
 
 Word = Literal["cancelled", "asked", "ended", "gone"]
 AT_ONCE = 50
@@ -43,17 +55,23 @@ async def cancel_of(
     wire: Wire, slug: str, run: str, why: str, *, unstarted: Run | None = None, patience: float | None = None
 ) -> Word:
     """Cancel a run of a function. `unstarted` is the run as found, when no worker may have recorded it yet."""
-    known: list[Argument] = [b"", "", "", 0, ""]
+    item = _Item(run)
     if unstarted is not None:
-        event = bytes(unstarted.event or b"null")
-        known = [event, unstarted.source, unstarted.parent, unstarted.queued, unstarted.rerun_of]
-    return (await _cancel(wire, slug, why, [run, *known], patience))[0]
+        item = _Item(
+            run=run,
+            event=bytes(unstarted.event or b"null"),
+            source=unstarted.source,
+            parent=unstarted.parent,
+            queued=unstarted.queued,
+            rerun_of=unstarted.rerun_of,
+        )
+    return (await _cancel(wire, slug, why, item, patience))[0]
 
 
 async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> None:
     """Cancel runs of a function that have begun, several per call; waits until Redis answers."""
     for start in range(0, len(runs), AT_ONCE):
-        arguments = [one for run in runs[start : start + AT_ONCE] for one in (run, b"", "", "", 0, "")]
+        arguments = [one for run in runs[start : start + AT_ONCE] for one in _Item(run)]
         await _cancel(wire, slug, why, arguments)
 
 

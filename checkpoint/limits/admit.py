@@ -16,8 +16,6 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 
-_ADMIT = script(__file__, "runs_admit")
-
 VERDICT_KEPT_MS = 86_400_000
 
 
@@ -46,6 +44,9 @@ class Applicant(msgspec.Struct):
     rerun_of: str = ""
 
 
+_ADMIT = script(__file__, "runs_admit", item=Applicant)
+
+
 class Verdict(msgspec.Struct):
     """`later`, `merged` (into run `by`), `skipped` (`why`), `there` or `error` (`why`)."""
 
@@ -66,11 +67,7 @@ async def admit(wire: Wire, function: Function, heard: str, applicants: Sequence
         batch.size if batch else 0, milliseconds(batch.timeout) if batch else 0,
     ]  # fmt: skip
     for one in applicants:
-        flat += (
-            one.run, one.event, one.source, one.queued, one.parent, one.cancels, one.not_before, one.holds, one.rank,
-            one.rate, one.single, one.buffer, one.buffer_run, one.ts,
-            one.rerun_of,
-        )  # fmt: skip
+        flat += msgspec.structs.astuple(one)
     replies = await wire.lasting_script(_ADMIT, [keys.function(function.slug)], *flat)
     reached("admit.replied")
     return [Verdict(*(part.decode(errors="replace") for part in reply[:2])) for reply in replies]

@@ -1,7 +1,7 @@
 """End: record how a run ended, once. Runs of a function that end in one tick share a call."""
 
 import asyncio
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
@@ -9,7 +9,20 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.memo import Failure
 
-_END = script(__file__, "run_end")
+
+class _Item(NamedTuple):
+    """What is sent of one end. `field` is `output` or `error`, `value` its JSON."""
+
+    run: str
+    fence: str
+    turn: int
+    status: str
+    field: str
+    value: bytes
+    leaves: str
+
+
+_END = script(__file__, "run_end", item=_Item)
 
 Leaves = Literal["", "steps", "open", "steps open"]
 """Which keys a run has beside its own, as far as the caller, who has seen them all made, can tell."""
@@ -33,13 +46,13 @@ def end(
         _END,
         owned.prefix,
         (wire.settings.keep_ms, heard),
-        (
-            owned.run,
-            owned.fence,
-            owned.turn,
-            status,
-            "output" if error is None else "error",
-            output if error is None else codec.encode(error),
-            leaves,
+        _Item(
+            run=owned.run,
+            fence=owned.fence,
+            turn=owned.turn,
+            status=status,
+            field="output" if error is None else "error",
+            value=output if error is None else codec.encode(error),
+            leaves=leaves,
         ),
     )

@@ -1,7 +1,7 @@
 """Memo: what one step returned or raised, written once; and Open: what is not finished yet."""
 
 import traceback
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Raw
@@ -112,3 +112,44 @@ def memo_of(raw: bytes) -> Memo:
 def open_of(raw: bytes) -> Open:
     """Return an open step as it is stored."""
     return codec.decode_as(raw, Open)
+
+
+def middle_of(
+    kind: str,
+    *,
+    attempts: int | None = None,
+    since: int | None = None,
+    entry: str = "",
+    mark: str = "",
+    timed_out: bool = False,
+) -> str:
+    """Return the part of a memo that its writer knows, as JSON; lua/fragments/memo.lua joins it with the rest."""
+    middle = f'"kind":"{kind}"'
+    if attempts is not None:
+        middle += f',"attempts":{attempts}'
+    if since is not None:
+        middle += f',"since":{since}'
+    if entry:
+        middle += f',"entry":{codec.encode(entry).decode()}'
+    if mark:
+        middle += f',"mark":"{mark}"'
+    if timed_out:
+        middle += ',"timed_out":true'
+    return middle
+
+
+def result_of(data: bytes, error: Failure | None) -> bytes:
+    """Return the end of a memo: what the step returned (JSON), or raised."""
+    return b'"data":' + data if error is None else b'"error":' + codec.encode(error)
+
+
+def record_of(
+    kind: str, attempt: int, error: Failure | None, what: bytes, state: Literal["", "armed", "given_up"]
+) -> bytes:
+    """Return the part of an open step that its writer knows; lua/run_open.lua puts its times before it."""
+    record = f'"kind":"{kind}","attempt":{attempt}'.encode()
+    if error is not None:
+        record += b',"error":' + codec.encode(error)
+    if what:
+        record += b',"what":' + what
+    return record + f',"{state}":true'.encode() if state else record

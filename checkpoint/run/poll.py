@@ -1,6 +1,7 @@
 """Look: what has come from outside for turns that are in hand."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,7 +13,15 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.save import news_of
 
-_POLL = script(__file__, "runs_look")
+
+class _Item(NamedTuple):
+    """A turn that is looked for: its run, and the highest `n` it knows."""
+
+    run: str
+    known: int
+
+
+_POLL = script(__file__, "runs_look", item=_Item)
 
 
 class Seen(msgspec.Struct):
@@ -26,7 +35,7 @@ async def look(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[
     """Look for turns of a function, each a run and the highest `n` it knows."""
     seen: list[Seen] = []
     for some in parts(turns, width=2):
-        part = [argument for turn in some for argument in turn]
+        part = [argument for turn in some for argument in _Item(*turn)]
         replies = await wire.script(_POLL, [keys.function(slug)], *part)
         seen += [Seen(codec.decode_as(why, Failure) if why else None, news_of(news)) for why, news in replies]
     return seen

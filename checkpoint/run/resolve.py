@@ -9,7 +9,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.memo import Failure, middle_of, result_of
 
 _RESOLVE = script(__file__, "run_resolve")
 _FIRE_TIMERS = script(__file__, "timers_due")
@@ -35,10 +35,7 @@ async def resolve(
     `entry` is the stream entry an event came from: a later wait of the run does not take it again. By its `mark` (a
     token) who sent it knows its own memo again.
     """
-    middle = f'"kind":"{kind}"' + (f',"entry":{codec.encode(entry).decode()}' if entry else "")
-    if mark:
-        middle += f',"mark":"{mark}"'
-    result = b'"data":' + data if error is None else b'"error":' + codec.encode(error)
+    middle, result = middle_of(kind, entry=entry, mark=mark), result_of(data, error)
     word = await wire.lasting_script(_RESOLVE, [keys.function(slug)], run, step, middle, result)
     return cast("Literal['gone', 'there', 'waiting', 'running', 'queued']", word.decode())
 

@@ -1,6 +1,6 @@
 """Save: record a step's memo once. Open: note a step that is not finished."""
 
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -9,9 +9,34 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.fence import Owned, Word
-from stepstream.checkpoint.run.memo import MAX_STATE_BYTES, MAX_STEPS, Failure, Memo, memo_of, open_of
+from stepstream.checkpoint.run.memo import (
+    MAX_STATE_BYTES,
+    MAX_STEPS,
+    Failure,
+    Memo,
+    memo_of,
+    middle_of,
+    open_of,
+    record_of,
+    result_of,
+)
 
-_SAVE = script(__file__, "run_save")
+
+class _Item(NamedTuple):
+    """What is sent of one step. `opened`: 1 when it may be noted as open, 2 when what is noted goes into the memo."""
+
+    run: str
+    fence: str
+    turn: int
+    step: str
+    middle: str
+    took: int
+    result: bytes
+    opened: int
+    known: int
+
+
+_SAVE = script(__file__, "run_save", item=_Item)
 _OPEN = script(__file__, "run_open")
 _PROGRESS = script(__file__, "run_progress")
 
@@ -56,19 +81,21 @@ async def save(
     `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms), `entry` the
     stream entry of an event that was waited for. `timed_out`: it waited, and nothing came.
     """
-    middle = f'"kind":"{kind}","attempts":{attempts}'
-    if since is not None:
-        middle += f',"since":{since}'
-    if entry:
-        middle += f',"entry":{codec.encode(entry).decode()}'
-    if timed_out:
-        middle += ',"timed_out":true'
-    result = b'"error":' + codec.encode(error) if error is not None else b'"data":' + (data or b"null")
     reply = await wire.together(
         _SAVE,
         owned.prefix,
         (MAX_STEPS, MAX_STATE_BYTES),
-        (owned.run, owned.fence, owned.turn, step, middle, took_ms, result, _opened(kind) if opened else 0, known),
+        _Item(
+            run=owned.run,
+            fence=owned.fence,
+            turn=owned.turn,
+            step=step,
+            middle=middle_of(kind, attempts=attempts, since=since, entry=entry, timed_out=timed_out),
+            took=took_ms,
+            result=result_of(data or b"null", error),
+            opened=(1 if kind == "run" else 2) if opened else 0,
+            known=known,
+        ),
     )
     reached("save.replied")
     word = cast("Word", reply[0].decode())
@@ -82,11 +109,6 @@ async def save(
     if word == "there":
         return Saved(word, memo=memo_of(reply[1]))
     return Saved(word, full=reply[1].decode() if word == "full" else "")
-
-
-def _opened(kind: str) -> int:
-    """How the script is told that a step may be open: of a wait its memo keeps how it was noted."""
-    return 1 if kind == "run" else 2
 
 
 class Noted(msgspec.Struct):
@@ -158,13 +180,7 @@ def _open(
     what: bytes = b"",
     state: Literal["", "armed", "given_up", "again"] = "",
 ) -> tuple[tuple[str], *tuple[Any, ...]]:
-    record = f'"kind":"{kind}","attempt":{attempt}'.encode()
-    if error is not None:
-        record += b',"error":' + codec.encode(error)
-    if what:
-        record += b',"what":' + what
-    if state in ("armed", "given_up"):
-        record += f',"{state}":true'.encode()
+    record = record_of(kind, attempt, error, what, state if state in ("armed", "given_up") else "")
     keep = "replace" if state or kind == "run" else "keep"
     has_name = 1 if kind in NAMED else 0
     return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since, has_name, state)

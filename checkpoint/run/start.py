@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,8 +13,6 @@ from stepstream.bus.wire.bounds import MOST_BYTES
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Memo, Open, memo_of, open_of
-
-_START = script(__file__, "run_start")
 
 MAX_CRASHES = 5
 
@@ -42,6 +40,9 @@ class StartRequest(msgspec.Struct):
     not_before: int = 0
     cancels: str = ""
     rerun_of: str = ""
+
+
+_START = script(__file__, "run_start", item=StartRequest)
 
 
 class StartReply(msgspec.Struct):
@@ -84,15 +85,27 @@ def start(
         function.timeouts.start_ms, function.timeouts.finish_ms,
     ]  # fmt: skip
     for one in asked:
-        flat += (
-            one.run, one.turn, one.entry, one.owner, one.consumer, one.fence, one.event, one.source, one.queued,
-            one.parent, one.not_before, one.cancels, one.rerun_of,
-        )  # fmt: skip
+        flat += msgspec.structs.astuple(one)
 
     def answered(replies: Any, error: BaseException | None) -> None:
         then([] if error is not None else [_started(reply, function.timeouts.finish_ms) for reply in replies], error)
 
     wire.lasting_script_then(answered, _START, (keys.function(function.slug),), flat)
+
+
+class _Resumed(NamedTuple):
+    """What the script answers of a run that has begun before, as it is packed there."""
+
+    word: bytes
+    turn: Any
+    now: Any
+    attempt: Any
+    crashes: Any
+    wake: Any
+    event: bytes
+    memos: list[bytes] | int
+    open: list[bytes]
+    expires: Any
 
 
 def _started(reply: Sequence[Any], finish_ms: int) -> StartReply:
@@ -110,22 +123,23 @@ def _read(reply: Sequence[Any], finish_ms: int) -> StartReply:
     if word != "go":
         return StartReply(word)
     if len(reply) == 3:
-        now = int(reply[2])
-        return StartReply(word, int(reply[1]), now, expires=now + finish_ms if finish_ms else 0)
-    is_loaded, opened = isinstance(reply[7], list), reply[8]
-    memos: list[bytes] = reply[7] if is_loaded else []
+        _, turn, at = reply
+        now = int(at)
+        return StartReply(word, int(turn), now, expires=now + finish_ms if finish_ms else 0)
+    found = _Resumed(*reply)
+    memos, opened = found.memos if isinstance(found.memos, list) else [], found.open
     return StartReply(
         word,
         resumed=True,
-        to_load=0 if is_loaded else int(reply[7]),
-        turn=int(reply[1]),
-        now=int(reply[2]),
-        attempt=int(reply[3]),
-        crashes=int(reply[4]),
-        wake=int(reply[5]),
-        event=reply[6],
+        to_load=0 if isinstance(found.memos, list) else int(found.memos),
+        turn=int(found.turn),
+        now=int(found.now),
+        attempt=int(found.attempt),
+        crashes=int(found.crashes),
+        wake=int(found.wake),
+        event=found.event,
         memos={memos[i].decode(): memo_of(memos[i + 1]) for i in range(0, len(memos), 2)},
-        expires=int(reply[9]),
+        expires=int(found.expires),
         open={opened[i].decode(): open_of(opened[i + 1]) for i in range(0, len(opened), 2)},
     )
 

@@ -4,15 +4,15 @@ Why a script: removing a consumer drops its pending entries, so it is removed on
 
 KEYS[1]  bus:events:{<event>} or bus:fn:{<fn>}:queue  stream
 KEYS[2]  its slot's workers  zset  consumer -> end of lease
-ARGV[1]  now, which this script does not need
-ARGV[2]  group
-ARGV[3]  consumer
+args.now  now, which this script does not need
+args.group  group
+args.consumer  consumer
 
 Returns 1 when the consumer was removed ]]
 -- flags: allow-oom
-redis.call('ZREM', KEYS[2], ARGV[3])
-if #redis.call('XPENDING', KEYS[1], ARGV[2], '-', '+', 1, ARGV[3]) > 0 then
+redis.call('ZREM', KEYS[2], args.consumer)
+if #redis.call('XPENDING', KEYS[1], args.group, '-', '+', 1, args.consumer) > 0 then
   return 0
 end
-redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], ARGV[3])
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], args.group, args.consumer)
 return 1

@@ -7,19 +7,19 @@ asked: the clock may have been set since it was delivered.
 
 KEYS[1]  bus:events:{<event>} or bus:fn:{<fn>}:queue  stream
 KEYS[2]  its slot's workers  zset  consumer -> end of lease
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  group
-ARGV[3]  my consumer
-ARGV[4]  lease, ms
-ARGV[5]  most entries
-ARGV[6]  until when the caller is sure of this clock, ms (fragments/lease.lua)
+args.now  now, ms, or empty for the server's clock
+args.group  group
+args.consumer  my consumer
+args.lease  lease, ms
+args.most  most entries
+args.sure  until when the caller is sure of this clock, ms (fragments/lease.lua)
 
 Returns {entry id, whose it was, fields} for each ]]
 -- flags: allow-oom
 -- uses: lease
-local stream, workers, now = KEYS[1], KEYS[2], server_now(ARGV[1])
-local group, me, lease, left = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-if not may_judge(now, ARGV[6]) then
+local stream, workers, now = KEYS[1], KEYS[2], server_now(args.now)
+local group, me, lease, left = args.group, args.consumer, tonumber(args.lease), tonumber(args.most)
+if not may_judge(now, args.sure) then
   return {}
 end
 local summary = redis.call('XPENDING', stream, group)

@@ -2,9 +2,9 @@
 
 KEYS[1]  bus:events:{<event>}  stream
 KEYS[2]  bus:events:{<event>}:seen:<id>  string  the entry the id became
-ARGV[1]  now, which this script does not need
-ARGV[2]  how long the id is remembered, ms
-ARGV[3]  1 to make the stream when there is none, 0: then nothing is stored
+args.now  now, which this script does not need
+args.remembered  how long the id is remembered, ms
+args.makes_stream  1 to make the stream when there is none, 0: then nothing is stored
 then the entry's fields
 
 Returns {'stored' or 'there', entry id}, or nothing when there is no stream ]]
@@ -13,9 +13,9 @@ local there = redis.call('GET', KEYS[2])
 if there then
   return { 'there', there }
 end
-if ARGV[3] == '0' and redis.call('EXISTS', KEYS[1]) == 0 then
+if args.makes_stream == '0' and redis.call('EXISTS', KEYS[1]) == 0 then
   return nil
 end
-local entry = append(KEYS[1], 4)
-redis.call('SET', KEYS[2], entry, 'PX', ARGV[2])
+local entry = append(KEYS[1], args.rest)
+redis.call('SET', KEYS[2], entry, 'PX', args.remembered)
 return { 'stored', entry }

@@ -4,9 +4,9 @@ It is looked for from the end of the stream, where it is: as far back as its fir
 case, for the clock may have been set since.
 
 KEYS[1]  bus:events:{<event>}  stream
-ARGV[1]  now, which this script does not need
-ARGV[2]  look back to this moment, ms
-ARGV[3]  event id
+args.now  now, which this script does not need
+args.since  look back to this moment, ms
+args.id  event id
 then the entry's fields
 
 Returns {'stored' or 'there', entry id} ]]
@@ -20,12 +20,12 @@ local function there()
     for _, entry in ipairs(page) do
       local fields = entry[2]
       for i = 1, #fields, 2 do
-        if fields[i] == 'id' and fields[i + 1] == ARGV[3] then
+        if fields[i] == 'id' and fields[i + 1] == args.id then
           return entry[1]
         end
       end
       looked = looked + 1
-      if looked >= LEAST and tonumber(string.match(entry[1], '^%d+')) < tonumber(ARGV[2]) then
+      if looked >= LEAST and tonumber(string.match(entry[1], '^%d+')) < tonumber(args.since) then
         return nil
       end
       from = '(' .. entry[1]
@@ -40,4 +40,4 @@ local entry = there()
 if entry then
   return { 'there', entry }
 end
-return { 'stored', append(KEYS[1], 4) }
+return { 'stored', append(KEYS[1], args.rest) }

@@ -4,13 +4,13 @@ Why a script: the group begins behind the stream's last entry, even where that i
 back, what comes then is named with earlier times, and would never be given to a group that begins later.
 
 KEYS[1]  bus:events:{<event>} or bus:fn:{<fn>}:queue and others  stream
-ARGV[1]  now, which this script does not need
-ARGV[2]  group
-ARGV[3]  the moment, ms, or 0: all that is there
+args.now  now, which this script does not need
+args.group  group
+args.since  the moment, ms, or 0: all that is there
 
 Returns 1 when it was made ]]
 -- flags: allow-oom
-local last, ms = '0-0', string.format('%d', ARGV[3] - 1)
+local last, ms = '0-0', string.format('%d', args.since - 1)
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local told = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #told, 2 do
@@ -20,12 +20,12 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   end
 end
 local from = last
-if ARGV[3] == '0' then
+if args.since == '0' then
   from = '0'
 elseif tonumber(string.match(last, '^%d+')) > tonumber(ms) then
   from = ms .. '-18446744073709551615' -- the first entry of that very ms is given, too
 end
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[2], from, 'MKSTREAM')
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], args.group, from, 'MKSTREAM')
 if made.err and string.sub(made.err, 1, 9) ~= 'BUSYGROUP' then
   return made
 end

@@ -2,13 +2,13 @@
 only what is due or in hand.
 
 KEYS[1]  bus:fn:{<fn>}:queue or bus:fn:{<fn>}:ends  stream
-ARGV[1]  now, which this script does not need
-ARGV[2]  group
+args.now  now, which this script does not need
+args.group  group
 then the entry ids
 
 Returns how many were pending ]]
 -- flags: allow-oom
 -- uses: many
-local done = many(ARGV, 3, 'XACK', KEYS[1], ARGV[2])
-many(ARGV, 3, 'XDEL', KEYS[1])
+local done = many(ARGV, args.rest, 'XACK', KEYS[1], args.group)
+many(ARGV, args.rest, 'XDEL', KEYS[1])
 return done

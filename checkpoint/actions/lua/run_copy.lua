@@ -3,20 +3,20 @@
 They have no time to live: it may be days until a worker begins that run. Its end gives them one.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  steps:<run> are built from it
-ARGV[1]  now, which this script does not need
-ARGV[2]  the run to copy from
-ARGV[3]  the run to copy to
+args.now  now, which this script does not need
+args.from  the run to copy from
+args.to  the run to copy to
 then the steps whose memos are copied
 
 Returns 1, or 0 when one of them is gone ]]
-local from, to, memos = KEYS[1] .. 'steps:' .. ARGV[2], KEYS[1] .. 'steps:' .. ARGV[3], {}
-for i = 4, #ARGV do
+local from, to, memos = KEYS[1] .. 'steps:' .. args.from, KEYS[1] .. 'steps:' .. args.to, {}
+for i = args.rest, #ARGV do
   memos[i] = redis.call('HGET', from, ARGV[i])
   if not memos[i] then
     return 0
   end
 end
-for i = 4, #ARGV do
+for i = args.rest, #ARGV do
   redis.call('HSETNX', to, ARGV[i], memos[i])
 end
 return 1

@@ -2,11 +2,11 @@
 
 KEYS[1]  bus:limit:{<limit>}  zset  holder -> end of its lease, server ms
 KEYS[2]  bus:limit:{<limit>}:waiting  set  who is to be told
-ARGV[1]  now, which this script does not need
-ARGV[2]  the turn, as `<slug>|<run>|<turn>`
+args.now  now, which this script does not need
+args.holder  the turn, as `<slug>|<run>|<turn>`
 
 Returns the lines that wait, as `<slug>|<hold>`: each is to be tried ]]
-redis.call('ZREM', KEYS[1], ARGV[2])
+redis.call('ZREM', KEYS[1], args.holder)
 local waiting = redis.call('SMEMBERS', KEYS[2])
 redis.call('DEL', KEYS[2])
 return waiting

@@ -4,24 +4,25 @@ So does one that was taken over from a worker that died, and whose shared place 
 that crash here, as start would have done.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, places:<key>, backlog:<key>, ready are built from it
-ARGV[1]  now, which this script does not need
-ARGV[2]  run
-ARGV[3]  its entry, as the run names it
-ARGV[4]  the limit it waits for
-ARGV[5]  the consumer its entry was claimed from, or empty
+args.now  now, which this script does not need
+args.run  run
+args.entry  its entry, as the run names it
+args.hold  the limit it waits for
+args.owner  the consumer its entry was claimed from, or empty
 
 Returns 1, or 0 when it has moved on ]]
+-- hash h: status entry holds rank queued worker crashes charged
 -- uses: places index crash
-local fn, run = KEYS[1], ARGV[2]
+local fn, run = KEYS[1], args.run
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'entry', 'holds', 'rank', 'queued', 'worker', 'crashes', 'charged')
-if (h[1] ~= 'queued' and h[1] ~= 'running') or h[2] ~= ARGV[3] then
+local h = redis.call('HMGET', key, fields.h)
+if (h.status ~= 'queued' and h.status ~= 'running') or h.entry ~= args.entry then
   return 0
 end
-charge(key, ARGV[5], h[1], h[6], h[7], h[8])
-give_back(fn, run, h[3])
-redis.call('HSET', key, 'passed', '1', 'status', 'queued', 'entry', stand_in_line(fn, run, ARGV[4], h[4]))
+charge(key, args.owner, h.status, h.worker, h.crashes, h.charged)
+give_back(fn, run, h.holds)
+redis.call('HSET', key, 'passed', '1', 'status', 'queued', 'entry', stand_in_line(fn, run, args.hold, h.rank))
 redis.call('HDEL', key, 'fence', 'worker') -- what a zombie still writes is refused
-move(fn, run, h[1], 'queued', h[5])
+move(fn, run, h.status, 'queued', h.queued)
 tell_ready(fn)
 return 1

@@ -4,21 +4,23 @@ Why a script: the place, the queue entry and its delivery are one act: no crash 
 A run that is new is started in the same act.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, ready, full, backlog:<key>, places:<key>, rate:<key> are built from it
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  group
-ARGV[3]  my consumer
-ARGV[4]  most runs
-ARGV[5]  throttle: ms between two
-ARGV[6]  throttle: how many more at once
-ARGV[7]  most runs that hold a place of the first concurrency, or empty: no limit
-ARGV[8]  the same of the second
+args.now  now, ms, or empty for the server's clock
+args.group  group
+args.consumer  my consumer
+args.most  most runs
+args.gap  throttle: ms between two
+args.more  throttle: how many more at once
+args.first  most runs that hold a place of the first concurrency, or empty: no limit
+args.second  the same of the second
 then a fence for each run that may be started here; none: they are only read
 
 Returns {how many got their places, what was read: {entry id, fields} for each, ms until a throttle lets the next go or -1,
 what was started: {entry id, run, fence, event, queued ms, source, turn} for each, now} ]]
+-- hash h: status entry turn holds started event source queued passed rerun_of
 -- uses: clock places gcra
-local fn, now, most = KEYS[1], server_now(ARGV[1]), tonumber(ARGV[4])
-local gap, more, soonest = tonumber(ARGV[5]), tonumber(ARGV[6]), -1
+local fn, now, most = KEYS[1], server_now(args.now), tonumber(args.most)
+local gap, more, soonest = tonumber(args.gap), tonumber(args.more), -1
+local limits = { c0 = args.first, c1 = args.second }
 local at, started, index, begun = as_text(now), {}, {}, {}
 
 -- Returns the first of a run's holds that is not to be had now.
@@ -32,7 +34,7 @@ local function refused(run, holds, before)
         return hold
       end
     else
-      local limit, places = tonumber(ARGV[7 + string.sub(hold, 2, 2)]), fn .. 'places:' .. hold
+      local limit, places = tonumber(limits[string.sub(hold, 1, 2)]), fn .. 'places:' .. hold
       if limit and redis.call('ZCARD', places) >= limit and not redis.call('ZSCORE', places, run) then
         return hold
       end
@@ -51,17 +53,17 @@ local function take(run, holds, before)
 end
 
 local function queued(run, key, h)
-  local fence = ARGV[9 + #started]
+  local fence = ARGV[args.rest + #started]
   local id
   if fence then
-    id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place')
+    id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h.turn, 'why', 'place')
   else -- limits that are shared with others are still to be asked
-    id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h[3], 'why', 'place', 'holds', h[4])
+    id = redis.call('XADD', fn .. 'queue', '*', 'run', run, 'turn', h.turn, 'why', 'place', 'holds', h.holds)
   end
-  if fence and not h[5] and not h[10] then -- one that is run again may have memos: start loads them
-    redis.call('HSET', key, 'entry', 'queue|' .. id, 'status', 'running', 'fence', fence, 'worker', ARGV[3], 'started', at)
-    started[#started + 1] = { id, run, fence, h[6], h[8], h[7], h[3] }
-    index[#index + 1] = h[8]
+  if fence and not h.started and not h.rerun_of then -- one that is run again may have memos: start loads them
+    redis.call('HSET', key, 'entry', 'queue|' .. id, 'status', 'running', 'fence', fence, 'worker', args.consumer, 'started', at)
+    started[#started + 1] = { id, run, fence, h.event, h.queued, h.source, h.turn }
+    index[#index + 1] = h.queued
     index[#index + 1] = run
     begun[#begun + 1] = run
   else
@@ -78,14 +80,13 @@ local function tried(hold)
     return false
   end
   local key = fn .. 'run:' .. run
-  local h = redis.call('HMGET', key, 'status', 'entry', 'turn', 'holds', 'started', 'event', 'source', 'queued',
-    'passed', 'rerun_of')
-  if h[1] ~= 'queued' or h[2] ~= 'backlog|' .. hold then
+  local h = redis.call('HMGET', key, fields.h)
+  if h.status ~= 'queued' or h.entry ~= 'backlog|' .. hold then
     leave_line(fn, run, hold, line[3], line[4])
     return false
   end
-  local before, holds = h[5] or h[9], {}
-  for one in string.gmatch(h[4], '[^\n]+') do
+  local before, holds = h.started or h.passed, {}
+  for one in string.gmatch(h.holds, '[^\n]+') do
     if string.byte(one) ~= 115 then -- s…: it has that name already
       holds[#holds + 1] = one
     end
@@ -126,5 +127,5 @@ if taken == 0 then
   return { 0, {}, soonest, {}, now }
 end
 -- What else is due in the queue comes along: it is older.
-local read = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', taken + 20, 'STREAMS', fn .. 'queue', '>')
+local read = redis.call('XREADGROUP', 'GROUP', args.group, args.consumer, 'COUNT', taken + 20, 'STREAMS', fn .. 'queue', '>')
 return { taken, read and read[1][2] or {}, soonest, started, now }

@@ -4,16 +4,16 @@ Why a script: many runs may have been queued in one millisecond. Where the place
 a caller would have to ask one by one; and a bound that is only a moment either loses some of them or brings them all.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  runs:<status> is built from it
-ARGV[1]  now, which this script does not need
-ARGV[2]  the place's moment, ms, or +inf
-ARGV[3]  its run, or empty: all of that moment come after it
-ARGV[4]  the earliest moment, ms, or -inf
-ARGV[5]  how many of each status
+args.now  now, which this script does not need
+args.moment  the place's moment, ms, or +inf
+args.run  its run, or empty: all of that moment come after it
+args.earliest  the earliest moment, ms, or -inf
+args.most  how many of each status
 then the statuses
 
 Returns for each status a flat list of runs and moments ]]
 -- flags: no-writes
-local fn, moment, run, earliest, most = KEYS[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local fn, moment, run, earliest, most = KEYS[1], args.moment, args.run, args.earliest, tonumber(args.most)
 
 -- Whether a stands before b as Redis orders members of one score: byte by byte, whatever the server's locale.
 local function is_less(a, b)
@@ -27,8 +27,8 @@ local function is_less(a, b)
 end
 
 local found = {}
-for a = 6, #ARGV do
-  local key = fn .. 'runs:' .. ARGV[a]
+for i = args.rest, #ARGV do
+  local key = fn .. 'runs:' .. ARGV[i]
   local first = redis.call('ZCOUNT', key, '(' .. moment, '+inf')
   local past = run == '' and first or redis.call('ZCOUNT', key, moment, '+inf')
   while first < past do

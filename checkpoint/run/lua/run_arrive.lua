@@ -9,19 +9,19 @@ Why a script: as run_start.
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run> and runs:running are built from it
 KEYS[2]  bus:events:{<event>}  stream
 KEYS[3]  bus:events:{<event>}:workers  zset  consumer -> end of its lease
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  the function's slug, which is its group
-ARGV[3]  my consumer
-ARGV[4]  the newest entry this reader has had, or 0-0
-ARGV[5]  the event's name
-ARGV[6]  fence
-ARGV[7]  the function's code version
-ARGV[8]  letters 11 to 16 of the function's run ids
+args.now  now, ms, or empty for the server's clock
+args.slug  the function's slug, which is its group
+args.consumer  my consumer
+args.newest  the newest entry this reader has had, or 0-0
+args.name  the event's name
+args.fence  fence
+args.code  the function's code version
+args.mark  letters 11 to 16 of the function's run ids
 
 Returns {entry id, run, event JSON, now}, or nothing ]]
 -- uses: clock begin
-local fn, stream, now = KEYS[1], KEYS[2], server_now(ARGV[1])
-local slug, consumer = ARGV[2], ARGV[3]
+local fn, stream, now = KEYS[1], KEYS[2], server_now(args.now)
+local slug, consumer = args.slug, args.consumer
 local LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
 local function base32(number, length)
@@ -38,7 +38,7 @@ end
 local function run_id(cause, ms)
   local hash = redis.sha1hex(slug .. '\0event\0' .. cause)
   local tail = tonumber(string.sub(hash, 11, 13), 16)
-  return base32(ms, 10) .. ARGV[8] .. base32(tonumber(string.sub(hash, 1, 10), 16), 8)
+  return base32(ms, 10) .. args.mark .. base32(tonumber(string.sub(hash, 1, 10), 16), 8)
     .. base32((tail - tail % 4) / 4, 2)
 end
 
@@ -66,7 +66,7 @@ end
 if tonumber(redis.call('ZSCORE', KEYS[3], consumer) or 0) < now then
   return {}
 end
-local pending = redis.call('XPENDING', stream, slug, '(' .. ARGV[4], '+', 1, consumer)[1]
+local pending = redis.call('XPENDING', stream, slug, '(' .. args.newest, '+', 1, consumer)[1]
 if not pending or pending[4] > 1 then -- nothing came, or an older one that was claimed is in front
   return {}
 end
@@ -77,12 +77,12 @@ local event = row and event_json(row[2], ms)
 if not event then
   return {}
 end
-local run = run_id(ARGV[5] .. '|' .. id, ms)
+local run = run_id(args.name .. '|' .. id, ms)
 local key = fn .. 'run:' .. run
 if redis.call('EXISTS', key) == 1 then
   return {}
 end
 local at = as_text(now)
-begin_run(key, 'event', event, 'event|' .. ARGV[5] .. '|' .. id, ARGV[6], consumer, ARGV[7], as_text(ms), at)
+begin_run(key, 'event', event, 'event|' .. args.name .. '|' .. id, args.fence, consumer, args.code, as_text(ms), at)
 redis.call('ZADD', fn .. 'runs:running', ms, run)
 return { id, run, event, at }

@@ -4,32 +4,33 @@ Why a script: the owner check and the end are one act, so a zombie cannot end a 
 Runs that end in one tick share a call: the index is told of all of them at once.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, cancels, places:<key>, ready, runs:<status> are built from it
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  how long a run is kept, ms
-ARGV[3]  statuses that someone hears of
+args.now  now, ms, or empty for the server's clock
+args.keep  how long a run is kept, ms
+args.heard  statuses that someone hears of
 then for each run seven: run, fence, turn, completed or failed or cancelled, output or error, its JSON, which other
 keys it may have (`finish`)
 
 Returns for each run mine, over, lost or absent, or {'error', why} ]]
+-- item: run fence turn status field value leaves
+-- hash h: status fence turn queued error parent cancels holds
 -- flags: allow-oom
 -- uses: clock status fence each places finish tell
-local fn, now = KEYS[1], as_text(server_now(ARGV[1]))
+local fn, now = KEYS[1], as_text(server_now(args.now))
 local left, ended = {}, {}
 
-local answers = each(4, 7, function(a)
-  local run, status = ARGV[a], ARGV[a + 3]
-  local h = redis.call('HMGET', fn .. 'run:' .. run, 'status', 'fence', 'turn', 'queued', 'error', 'parent',
-    'cancels', 'holds')
-  local word = owner(h[1], h[2], h[3], ARGV[a + 1], ARGV[a + 2])
+local answers = each(item.first, item.width, function(a)
+  local run, status = item.run, item.status
+  local h = redis.call('HMGET', fn .. 'run:' .. run, fields.h)
+  local word = owner(h.status, h.fence, h.turn, item.fence, item.turn)
   if word == 'mine' then
-    if h[5] and ARGV[a + 4] == 'output' then
+    if h.error and item.field == 'output' then
       redis.call('HDEL', fn .. 'run:' .. run, 'error')
     end
-    finish(fn, run, status, now, ARGV[2], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], h[7], h[8])
-    tell(fn, run, status, h[6], ARGV[3])
+    finish(fn, run, status, now, args.keep, item.field, item.value, item.leaves, h.cancels, h.holds)
+    tell(fn, run, status, h.parent, args.heard)
     left[#left + 1] = run
     ended[status] = ended[status] or {}
-    table.insert(ended[status], h[4])
+    table.insert(ended[status], h.queued)
     table.insert(ended[status], run)
   end
   return word

@@ -6,52 +6,53 @@ keeps its first due, so a replay never waits longer.
 A step that has its memo is not open any more: what waits for it has come while it was told of.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run> are built from it
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  run
-ARGV[3]  fence
-ARGV[4]  turn
-ARGV[5]  step id
-ARGV[6]  `keep` what is noted already, or `replace` it
-ARGV[7]  due: `+<ms from now>`, `<ms since 1970>`, or empty
-ARGV[8]  the record's end: `"kind":"sleep"`
-ARGV[9]  since when the step is open: `-<ms ago>` or `<ms since 1970>`
-ARGV[10]  1 when it waits under a name that lies in another slot: the run's end is to tell of it
-ARGV[11]  `given_up`: the author's code has cancelled its task; `again`: it waits on; or empty
+args.now  now, ms, or empty for the server's clock
+args.run  run
+args.fence  fence
+args.turn  turn
+args.step  step id
+args.mode  `keep` what is noted already, or `replace` it
+args.due  due: `+<ms from now>`, `<ms since 1970>`, or empty
+args.record  the record's end: `"kind":"sleep"`
+args.since  since when the step is open: `-<ms ago>` or `<ms since 1970>`
+args.has_name  1 when it waits under a name that lies in another slot: the run's end is to tell of it
+args.state  `given_up`: the author's code has cancelled its task; `again`: it waits on; or empty
 
 Returns {'mine', due, now, since}, {'there', record, now}, {'over'}, {'lost'} or {'absent'} ]]
+-- hash h: status fence turn
 -- flags: allow-oom
 -- uses: clock status fence
-local fn, run = KEYS[1], ARGV[2]
-local h = redis.call('HMGET', fn .. 'run:' .. run, 'status', 'fence', 'turn')
-local word = owner(h[1], h[2], h[3], ARGV[3], ARGV[4])
+local fn, run = KEYS[1], args.run
+local h = redis.call('HMGET', fn .. 'run:' .. run, fields.h)
+local word = owner(h.status, h.fence, h.turn, args.fence, args.turn)
 if word ~= 'mine' then
   return { word }
 end
-local now, open = server_now(ARGV[1]), fn .. 'open:' .. run
+local now, open = server_now(args.now), fn .. 'open:' .. run
 local function moment(given)
   local sign = string.byte(given)
   return (sign == 43 or sign == 45) and now + given or given -- `+` or `-`
 end
-local since, due, told = moment(ARGV[9]), '', ''
-if ARGV[7] ~= '' then
-  due = moment(ARGV[7])
+local since, due, told = moment(args.since), '', ''
+if args.due ~= '' then
+  due = moment(args.due)
   told = ',"due":' .. due
 end
-if redis.call('HGET', fn .. 'steps:' .. run, ARGV[5]) then
+if redis.call('HGET', fn .. 'steps:' .. run, args.step) then
   return { 'mine', due, now, since } -- nothing to write; its value is handed out when the turn would park
 end
-local record = '{"since":' .. since .. told .. ',' .. ARGV[8] .. '}'
-if ARGV[6] == 'replace' then
-  redis.call('HSET', open, ARGV[5], record)
-elseif redis.call('HSETNX', open, ARGV[5], record) == 0 then
-  return { 'there', redis.call('HGET', open, ARGV[5]), now }
+local record = '{"since":' .. since .. told .. ',' .. args.record .. '}'
+if args.mode == 'replace' then
+  redis.call('HSET', open, args.step, record)
+elseif redis.call('HSETNX', open, args.step, record) == 0 then
+  return { 'there', redis.call('HGET', open, args.step), now }
 end
-if ARGV[11] == 'given_up' then
-  redis.call('HSET', fn .. 'run:' .. run, 'given_up:' .. ARGV[5], '1')
-elseif ARGV[11] == 'again' then
-  redis.call('HDEL', fn .. 'run:' .. run, 'given_up:' .. ARGV[5])
+if args.state == 'given_up' then
+  redis.call('HSET', fn .. 'run:' .. run, 'given_up:' .. args.step, '1')
+elseif args.state == 'again' then
+  redis.call('HDEL', fn .. 'run:' .. run, 'given_up:' .. args.step)
 end
-if ARGV[10] == '1' then
+if args.has_name == '1' then
   redis.call('HSET', fn .. 'run:' .. run, 'names', '1')
 end
 return { 'mine', due, now, since }

@@ -1,19 +1,20 @@
 --[[ run_progress: remember how far a run says it is.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run> is built from it
-ARGV[1]  now, which this script does not need
-ARGV[2]  run
-ARGV[3]  fence
-ARGV[4]  turn
-ARGV[5]  progress, JSON
+args.now  now, which this script does not need
+args.run  run
+args.fence  fence
+args.turn  turn
+args.progress  progress, JSON
 
 Returns mine, over, lost or absent ]]
+-- hash h: status fence turn
 -- flags: allow-oom
 -- uses: status fence
-local key = KEYS[1] .. 'run:' .. ARGV[2]
-local h = redis.call('HMGET', key, 'status', 'fence', 'turn')
-local word = owner(h[1], h[2], h[3], ARGV[3], ARGV[4])
+local key = KEYS[1] .. 'run:' .. args.run
+local h = redis.call('HMGET', key, fields.h)
+local word = owner(h.status, h.fence, h.turn, args.fence, args.turn)
 if word == 'mine' then
-  redis.call('HSET', key, 'progress', ARGV[5])
+  redis.call('HSET', key, 'progress', args.progress)
 end
 return word

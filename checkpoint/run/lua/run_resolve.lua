@@ -3,38 +3,39 @@
 Why a script: memo and wake-up are one act, or a run could suspend between them and nobody would wake it.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, queue, timers, runs:<status> are built from it
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  run
-ARGV[3]  step id
-ARGV[4]  the memo's middle: `"kind":"event"`
-ARGV[5]  the memo's end: `"data":…` or `"error":…`
+args.now  now, ms, or empty for the server's clock
+args.run  run
+args.step  step id
+args.middle  the memo's middle: `"kind":"event"`
+args.result  the memo's end: `"data":…` or `"error":…`
 
 Returns gone, there, or the status the run had: waiting, running or queued ]]
--- uses: clock status index places queue was
-local fn, run = KEYS[1], ARGV[2]
+-- hash h: status turn queued holds rank *given_up
+-- uses: clock status index places queue memo
+local fn, run = KEYS[1], args.run
 local key = fn .. 'run:' .. run
-local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank', 'given_up:' .. ARGV[3])
-if not h[1] or ENDED[h[1]] then
+local h = redis.call('HMGET', key, fields.h, 'given_up:' .. args.step)
+if not h.status or ENDED[h.status] then
   return 'gone'
 end
-local n, now = redis.call('HLEN', fn .. 'steps:' .. run) + 1, server_now(ARGV[1])
+local n, now = redis.call('HLEN', fn .. 'steps:' .. run) + 1, server_now(args.now)
 local open = fn .. 'open:' .. run
-local memo = '{"n":' .. n .. ',' .. ARGV[4] .. was(open, ARGV[3]) .. ',"started":' .. now .. ',"ended":' .. now .. ',' .. ARGV[5] .. '}'
-if redis.call('HSETNX', fn .. 'steps:' .. run, ARGV[3], memo) == 0 then
+local memo = memo_json(n, args.middle, was(open, args.step), now, now, args.result)
+if redis.call('HSETNX', fn .. 'steps:' .. run, args.step, memo) == 0 then
   return 'there'
 end
-if not h[6] then -- that it was given up is to be known in each replay: its value comes late
-  redis.call('HDEL', open, ARGV[3])
+if not h.given_up then -- that it was given up is to be known in each replay: its value comes late
+  redis.call('HDEL', open, args.step)
 end
-if h[1] == 'running' then -- its turn has loaded the memos there were: it is told of this one
-  redis.call('HSET', key, 'wake', n, 'wake:' .. n, ARGV[3])
+if h.status == 'running' then -- its turn has loaded the memos there were: it is told of this one
+  redis.call('HSET', key, 'wake', n, 'wake:' .. n, args.step)
 end
-if #ARGV[5] > 1024 then
-  redis.call('HINCRBY', key, 'size', #ARGV[5])
+if #args.result > 1024 then
+  redis.call('HINCRBY', key, 'size', #args.result)
 end
-if h[1] == 'waiting' then
-  redis.call('ZREM', fn .. 'timers', run .. ':' .. h[2])
-  redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h[2], 'resolved', h[4], h[5]))
-  move(fn, run, 'waiting', 'queued', h[3])
+if h.status == 'waiting' then
+  redis.call('ZREM', fn .. 'timers', run .. ':' .. h.turn)
+  redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, h.turn, 'resolved', h.holds, h.rank))
+  move(fn, run, 'waiting', 'queued', h.queued)
 end
-return h[1]
+return h.status

@@ -4,14 +4,14 @@ Why a script: the decision and the new fence must be one act, or two workers tha
 run it. No user code runs before its answer. docs/state-machine.md has the table.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, cancels, places:<key>, ready and others are built
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  the function's code version
-ARGV[3]  how long an ended run is kept, ms
-ARGV[4]  how many suspects (2 crashes or more) this worker may start now
-ARGV[5]  crashes that end a run
-ARGV[6]  statuses that someone hears of
-ARGV[7]  how long after it was queued a run may start, ms, or 0
-ARGV[8]  how long after it has started a run may take, ms, or 0
+args.now  now, ms, or empty for the server's clock
+args.code  the function's code version
+args.keep  how long an ended run is kept, ms
+args.suspects  how many suspects (2 crashes or more) this worker may start now
+args.most_crashes  crashes that end a run
+args.heard  statuses that someone hears of
+args.start_within  how long after it was queued a run may start, ms, or 0
+args.finish_within  how long after it has started a run may take, ms, or 0
 then for each entry thirteen: run, entry's turn, entry, consumer it was claimed from or empty, my consumer, fence,
 event JSON or empty, source, queued ms, parent (`<slug>|<run>|<step>`) or empty, not before (ms) or 0, its words in the
 index of what cancels it (a line each), the run it runs again or empty
@@ -19,11 +19,13 @@ index of what cancels it (a line each), the run it runs again or empty
 Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', turn, now, attempt, crashes, wake, event,
 memos (or how many: then they are to be loaded), open, must end by (ms, or 0)} for one that has begun before, or
 {'error', why} ]]
+-- item: run turn entry owner consumer fence event source queued parent not_before cancels rerun_of
+-- hash run: status turn entry worker crashes cancel queued attempt wake event started parent expires cancels holds charged size
 -- uses: clock status index each cancels places finish tell begin crash
-local fn, now = KEYS[1], server_now(ARGV[1])
+local fn, now = KEYS[1], server_now(args.now)
 local at = as_text(now)
-local code, keep, suspects, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local start_within, finish_within = tonumber(ARGV[7]), tonumber(ARGV[8])
+local code, keep, suspects, most = args.code, args.keep, tonumber(args.suspects), tonumber(args.most_crashes)
+local start_within, finish_within = tonumber(args.start_within), tonumber(args.finish_within)
 local new = {} -- of the index `running`, told of all new runs at once
 local room = 1024 * 1024 -- for memos, in bytes: all answers go as one, and hold up what comes behind them
 
@@ -41,82 +43,82 @@ end
 
 -- A run that did not start, or finish, in time.
 local function late(a, status, queued, parent, cancels, holds, what, within)
-  finish(fn, ARGV[a], 'cancelled', now, keep, 'error', '{"name":"timeout","message":"the run did not ' .. what
+  finish(fn, item.run, 'cancelled', now, keep, 'error', '{"name":"timeout","message":"the run did not ' .. what
     .. ' within ' .. within / 1000 .. ' s"}', 'steps open', cancels, holds)
-  move(fn, ARGV[a], status, 'cancelled', queued)
-  tell(fn, ARGV[a], 'cancelled', parent, ARGV[6])
+  move(fn, item.run, status, 'cancelled', queued)
+  tell(fn, item.run, 'cancelled', parent, args.heard)
   return { 'cancelled' }
 end
 
 -- An event of a time to come: its run waits on a timer, in turn 2, so that its entry is stale from then on.
 local function delayed(key, a)
-  redis.call('HSET', key, 'format', '2', 'status', 'waiting', 'source', ARGV[a + 7], 'event', ARGV[a + 6], 'turn', '2',
-    'entry', '', 'code', code, 'queued', ARGV[a + 8])
-  index_cancels(fn, key, ARGV[a + 11])
-  redis.call('ZADD', fn .. 'timers', ARGV[a + 10], ARGV[a] .. ':2')
-  move(fn, ARGV[a], nil, 'waiting', ARGV[a + 8])
+  redis.call('HSET', key, 'format', '2', 'status', 'waiting', 'source', item.source, 'event', item.event, 'turn', '2',
+    'entry', '', 'code', code, 'queued', item.queued)
+  index_cancels(fn, key, item.cancels)
+  redis.call('ZADD', fn .. 'timers', item.not_before, item.run .. ':2')
+  move(fn, item.run, nil, 'waiting', item.queued)
   return { 'later' }
 end
 
 local function created(key, a)
-  if tonumber(ARGV[a + 10]) > now then
+  if tonumber(item.not_before) > now then
     return delayed(key, a)
   end
-  begin_run(key, ARGV[a + 7], ARGV[a + 6], ARGV[a + 2], ARGV[a + 5], ARGV[a + 4], code, ARGV[a + 8], at)
-  if ARGV[a + 9] ~= '' then
-    redis.call('HSET', key, 'parent', ARGV[a + 9])
+  begin_run(key, item.source, item.event, item.entry, item.fence, item.consumer, code, item.queued, at)
+  if item.parent ~= '' then
+    redis.call('HSET', key, 'parent', item.parent)
   end
-  if start_within > 0 and now - ARGV[a + 8] > start_within then
-    return late(a, nil, ARGV[a + 8], ARGV[a + 9], nil, nil, 'start', start_within)
+  if start_within > 0 and now - item.queued > start_within then
+    return late(a, nil, item.queued, item.parent, nil, nil, 'start', start_within)
   end
   if finish_within > 0 then
     redis.call('HSET', key, 'expires', now + finish_within)
   end
-  index_cancels(fn, key, ARGV[a + 11])
-  new[#new + 1] = ARGV[a + 8]
-  new[#new + 1] = ARGV[a]
-  if ARGV[a + 12] ~= '' then -- run again, perhaps from a step on: with the memos before it
-    redis.call('HSET', key, 'rerun_of', ARGV[a + 12])
-    return { 'go', '1', now, '0', 0, '0', ARGV[a + 6], redis.call('HLEN', fn .. 'steps:' .. ARGV[a]), {},
+  index_cancels(fn, key, item.cancels)
+  new[#new + 1] = item.queued
+  new[#new + 1] = item.run
+  if item.rerun_of ~= '' then -- run again, perhaps from a step on: with the memos before it
+    redis.call('HSET', key, 'rerun_of', item.rerun_of)
+    return { 'go', '1', now, '0', 0, '0', item.event, redis.call('HLEN', fn .. 'steps:' .. item.run), {},
       finish_within > 0 and now + finish_within or 0 }
   end
   return { 'go', '1', at }
 end
 
 local function refused(run, a)
-  local turn, status = tonumber(run[2]), run[1]
-  local given = tonumber(ARGV[a + 1])
+  local turn, status = tonumber(run.turn), run.status
+  local given = tonumber(item.turn)
   if ENDED[status] then
     return 'ended'
   end
-  if run[6] and run[6] ~= '' then
-    finish(fn, ARGV[a], 'cancelled', now, keep, 'error', run[6], 'steps open', run[14], run[15])
-    move(fn, ARGV[a], status, 'cancelled', run[7])
-    tell(fn, ARGV[a], 'cancelled', run[12], ARGV[6])
+  if run.cancel and run.cancel ~= '' then
+    finish(fn, item.run, 'cancelled', now, keep, 'error', run.cancel, 'steps open', run.cancels, run.holds)
+    move(fn, item.run, status, 'cancelled', run.queued)
+    tell(fn, item.run, 'cancelled', run.parent, args.heard)
     return 'cancelled'
   end
   if given < turn then
     return 'stale'
   end
-  if given == turn and status ~= 'waiting' and run[3] ~= ARGV[a + 2] then
+  if given == turn and status ~= 'waiting' and run.entry ~= item.entry then
     return 'elsewhere'
   end
 end
 
 local function resumed(key, run, a)
-  if run[13] and tonumber(run[13]) <= now then
-    return late(a, run[1], run[7], run[12], run[14], run[15], 'finish', run[13] - (run[11] or run[7]))
+  if run.expires and tonumber(run.expires) <= now then
+    return late(a, run.status, run.queued, run.parent, run.cancels, run.holds, 'finish', run.expires - (run.started or run.queued))
   end
-  if run[15] and not run[11] and run[2] == '1' and start_within > 0 and now - run[7] > start_within then
-    return late(a, run[1], run[7], run[12], run[14], run[15], 'start', start_within)
+  if run.holds and not run.started and run.turn == '1' and start_within > 0 and now - run.queued > start_within then
+    return late(a, run.status, run.queued, run.parent, run.cancels, run.holds, 'start', start_within)
   end
   -- A crash: the entry was claimed from the very worker whose fence the run carries.
-  local count = charge(key, ARGV[a + 3], run[1], run[4], run[5], run[16])
+  local count = charge(key, item.owner, run.status, run.worker, run.crashes, run.charged)
   if count >= most then
-    finish(fn, ARGV[a], 'failed', now, keep, 'error', '{"name":"worker_crash","message":"the worker process died ' .. count
-      .. ' times in a row while it ran this"}', 'steps open', run[14], run[15])
-    move(fn, ARGV[a], run[1], 'failed', run[7])
-    tell(fn, ARGV[a], 'failed', run[12], ARGV[6])
+    finish(fn, item.run, 'failed', now, keep, 'error', '{"name":"worker_crash","message":"the worker process died ' .. count
+      .. ' times in a row while it ran this"}', 'steps open', run.cancels, run.holds)
+    move(fn, item.run, run.status, 'failed', run.queued)
+    tell(fn, item.run, 'failed', run.parent, args.heard)
     return { 'crashed' }
   end
   if count >= 2 then
@@ -125,26 +127,25 @@ local function resumed(key, run, a)
     end
     suspects = suspects - 1
   end
-  redis.call('HSET', key, 'status', 'running', 'fence', ARGV[a + 5], 'worker', ARGV[a + 4], 'entry', ARGV[a + 2],
-    'started', run[11] or now)
-  if not run[11] and finish_within > 0 then
-    run[13] = now + finish_within
-    redis.call('HSET', key, 'expires', run[13])
+  redis.call('HSET', key, 'status', 'running', 'fence', item.fence, 'worker', item.consumer, 'entry', item.entry,
+    'started', run.started or now)
+  if not run.started and finish_within > 0 then
+    run.expires = now + finish_within
+    redis.call('HSET', key, 'expires', run.expires)
   end
-  move(fn, ARGV[a], run[1], 'running', run[7])
-  return { 'go', run[2], now, run[8] or '0', count, run[9] or '0', run[10], memos_of(ARGV[a], run[17] or 0),
-    redis.call('HGETALL', fn .. 'open:' .. ARGV[a]), run[13] or 0 }
+  move(fn, item.run, run.status, 'running', run.queued)
+  return { 'go', run.turn, now, run.attempt or '0', count, run.wake or '0', run.event, memos_of(item.run, run.size or 0),
+    redis.call('HGETALL', fn .. 'open:' .. item.run), run.expires or 0 }
 end
 
-local answers = each(9, 13, function(a)
-  local key = fn .. 'run:' .. ARGV[a]
-  local run = redis.call('HMGET', key, 'status', 'turn', 'entry', 'worker', 'crashes', 'cancel', 'queued', 'attempt',
-    'wake', 'event', 'started', 'parent', 'expires', 'cancels', 'holds', 'charged', 'size')
-  if run[1] then
+local answers = each(item.first, item.width, function(a)
+  local key = fn .. 'run:' .. item.run
+  local run = redis.call('HMGET', key, fields.run)
+  if run.status then
     local word = refused(run, a)
     return word and { word } or resumed(key, run, a)
   end
-  return ARGV[a + 6] == '' and { 'gone' } or created(key, a)
+  return item.event == '' and { 'gone' } or created(key, a)
 end)
 tell_ready(fn)
 many(new, 1, 'ZADD', fn .. 'runs:running')

@@ -3,14 +3,15 @@
 Why a script: the entry, the run's status and the timer's removal are one act, so no crash loses or doubles a turn.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, queue, timers, buffer:<key>, backlog:<key> and others are built
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  most members to look at
+args.now  now, ms, or empty for the server's clock
+args.most  most members to look at
 
 Returns {turns added, members looked at, ms until the next is due or -1, members that make no sense: they are dropped} ]]
+-- hash h: status turn queued holds rank
 -- uses: clock many places queue buffer
-local fn, now = KEYS[1], server_now(ARGV[1])
+local fn, now = KEYS[1], server_now(args.now)
 local timers = fn .. 'timers'
-local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, ARGV[2])
+local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, args.most)
 local added, bad = 0, {}
 local left, index = {}, {} -- runs that wait no longer, and what the index `queued` is told of them: all at once
 
@@ -30,11 +31,11 @@ local function fire(member)
       error('no turn')
     end
     local key = fn .. 'run:' .. run
-    local h = redis.call('HMGET', key, 'status', 'turn', 'queued', 'holds', 'rank')
-    if h[1] == 'waiting' and h[2] == turn then
-      redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, turn, 'timer', h[4], h[5]))
+    local h = redis.call('HMGET', key, fields.h)
+    if h.status == 'waiting' and h.turn == turn then
+      redis.call('HSET', key, 'status', 'queued', 'entry', enqueue(fn, run, turn, 'timer', h.holds, h.rank))
       left[#left + 1] = run
-      index[#index + 1] = tonumber(h[3]) and h[3] or 0
+      index[#index + 1] = tonumber(h.queued) and h.queued or 0
       index[#index + 1] = run
       added = added + 1
     end

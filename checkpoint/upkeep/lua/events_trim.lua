@@ -4,16 +4,16 @@ Why a script: trimming ignores groups, so what each still needs is looked at in 
 
 KEYS[1]  bus:events:{<event>}  stream
 KEYS[2]  bus:events:{<event>}:served  zset  group -> when a worker last served it
-ARGV[1]  now, ms, or empty for the server's clock
-ARGV[2]  how long events are kept, ms
-ARGV[3]  most entries to drop
-ARGV[4]  how long a group that nobody serves is kept, ms
+args.now  now, ms, or empty for the server's clock
+args.keep  how long events are kept, ms
+args.most  most entries to drop
+args.keep_group  how long a group that nobody serves is kept, ms
 then the groups that the caller serves: they must be there
 
 Returns {entries dropped, the group that holds what is old or empty, ms since it was last served, groups dropped, 1 when the
 stream has gone: it was empty, and had no group}; or {-1, group, 0, groups dropped, 0}: that one is missing, nothing is dropped ]]
 -- uses: clock served
-local stream, now = KEYS[1], server_now(ARGV[1])
+local stream, now = KEYS[1], server_now(args.now)
 local function parts(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(seq)
@@ -37,12 +37,12 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   names[#names + 1] = row['name']
   rows[row['name']] = row
 end
-for i = 5, #ARGV do
+for i = args.rest, #ARGV do
   mine[ARGV[i]] = true
 end
 local since, gone = served(KEYS[2], now, mine, names), {}
 for name in pairs(since) do
-  if since[name] > tonumber(ARGV[4]) then
+  if since[name] > tonumber(args.keep_group) then
     redis.call('XGROUP', 'DESTROY', stream, name)
     redis.call('ZREM', KEYS[2], name)
     rows[name] = nil
@@ -55,7 +55,7 @@ for name in pairs(mine) do
   end
 end
 
-local floor, holder = string.format('%d-0', now - ARGV[2]), ''
+local floor, holder = string.format('%d-0', now - args.keep), ''
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 for name, row in pairs(rows) do
   local needs = row['last-delivered-id']
@@ -69,7 +69,7 @@ for name, row in pairs(rows) do
     floor, holder = needs, name
   end
 end
-local dropped = redis.call('XTRIM', stream, 'MINID', '~', floor, 'LIMIT', ARGV[3])
+local dropped = redis.call('XTRIM', stream, 'MINID', '~', floor, 'LIMIT', args.most)
 if not next(rows) and redis.call('XLEN', stream) > 0 and dropped == 0 then -- nobody reads it: also what `~` leaves goes
   dropped = redis.call('XTRIM', stream, 'MINID', floor)
 end

@@ -2,13 +2,13 @@
 empty are forgotten.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  full, ready, backlog:<key> are built from it
-ARGV[1]  now, which this script does not need
-ARGV[2]  most lines to look at
+args.now  now, which this script does not need
+args.most  most lines to look at
 
 Returns how many are tried again ]]
 -- uses: places
 local fn, again = KEYS[1], 0
-for _, hold in ipairs(redis.call('ZRANGE', fn .. 'full', 0, ARGV[2] - 1)) do
+for _, hold in ipairs(redis.call('ZRANGE', fn .. 'full', 0, args.most - 1)) do
   redis.call('ZREM', fn .. 'full', hold)
   if redis.call('EXISTS', fn .. 'backlog:' .. hold) == 1 then
     ready(fn, hold)

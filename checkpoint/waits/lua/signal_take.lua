@@ -4,15 +4,15 @@ no more.
 Why a script: the caller has seen, in another slot, that a holder waits no more; only from that one is the name taken.
 
 KEYS[1]  bus:signal:{<name>}  string  who waits, as `<slug>|<run>|<fence>|<step>`
-ARGV[1]  now, which this script does not need
-ARGV[2]  who waits now
-ARGV[3]  until when, ms from now
-ARGV[4]  the holder that waits no more, or empty
+args.now  now, which this script does not need
+args.holder  who waits now
+args.for_ms  until when, ms from now
+args.gone  the holder that waits no more, or empty
 
 Returns empty, or who has the name ]]
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[2] and holder ~= ARGV[4] then
+if holder and holder ~= args.holder and holder ~= args.gone then
   return holder
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], args.holder, 'PX', args.for_ms)
 return ''

@@ -6,14 +6,14 @@ itself, what comes behind it the group that hands events to waits brings. Adding
 KEYS[1]  bus:events:{<event>}  stream
 KEYS[2]  bus:events:{<event>}:waits  zset  waits by equal value
 KEYS[3]  bus:events:{<event>}:waits:if  hash  waits by expression
-ARGV[1]  now, which this script does not need
-ARGV[2]  the group: @waits
-ARGV[3]  the wait's word
-ARGV[4]  its expression as JSON, or empty: it waits by equal value
-ARGV[5]  most waits by expression
+args.now  now, which this script does not need
+args.group  the group: @waits
+args.word  the wait's word
+args.expression  its expression as JSON, or empty: it waits by equal value
+args.most  most waits by expression
 
 Returns {'armed', the wait as it is stored}, or {'full'} ]]
-local word, expression = ARGV[3], ARGV[4]
+local word, expression = args.word, args.expression
 local there
 if expression == '' then
   there = redis.call('ZRANGEBYLEX', KEYS[2], '[' .. word .. '|', '(' .. word .. '}', 'LIMIT', 0, 1)[1]
@@ -23,10 +23,10 @@ end
 if there then
   return { 'armed', there }
 end
-if expression ~= '' and redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[5]) then
+if expression ~= '' and redis.call('HLEN', KEYS[3]) >= tonumber(args.most) then
   return { 'full' }
 end
-redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[2], '$', 'MKSTREAM')
+redis.pcall('XGROUP', 'CREATE', KEYS[1], args.group, '$', 'MKSTREAM')
 local last = '0-0'
 local about = redis.call('XINFO', 'STREAM', KEYS[1])
 for i = 1, #about, 2 do

@@ -1,12 +1,12 @@
 --[[ wait_paths: which paths do waits by equal value look at? From one to the next, however many waits share one.
 
 KEYS[1]  bus:events:{<event>}:waits  zset  `<path>=<value>|…`
-ARGV[1]  now, which this script does not need
-ARGV[2]  most paths
+args.now  now, which this script does not need
+args.most  most paths
 
 Returns the paths ]]
 local paths, from = {}, '-'
-while #paths < tonumber(ARGV[2]) do
+while #paths < tonumber(args.most) do
   local first = redis.call('ZRANGEBYLEX', KEYS[1], from, '+', 'LIMIT', 0, 1)[1]
   if not first then
     break
