@@ -73,10 +73,7 @@ class Worker:
         self._tasks: TaskGroup | None = None
 
     def stop(self) -> None:
-        """Read no more, finish or suspend what is in hand within BUS_DRAIN, give the rest back, and return from run().
-
-        Work that others may do is left to them.
-        """
+        """Read no more, finish or suspend what is in hand within BUS_DRAIN, give the rest back, and end run()."""
         self._stop.set()
 
     async def jump(self, now_ms: int) -> None:
