@@ -4,11 +4,11 @@ BusError
 ├── ConfigError           the programmer: a declaration, a setting or a command line makes no sense
 ├── EventInvalid          the sender: answered with 4xx, the event and the field
 ├── BadRequest            who asks: a parameter of the request makes no sense
-│   ├── StepNotFound
+│   ├── StepNotFound, NotBegun
 ├── NotFound              who asks: what is named does not exist
 │   ├── RunNotFound, FunctionNotFound, NobodyWaits
 ├── Conflict              who acts: it exists, but its state does not allow that
-│   ├── HasEnded, NotBegun, InUse
+│   ├── HasEnded, InUse
 ├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, a syntax error)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
@@ -79,6 +79,16 @@ class StepNotFound(BadRequest):
         super().__init__(f"run {run} has no finished step {step[:150]!r}")
 
 
+class NotBegun(BadRequest):
+    """A run has no event that can be read, so it cannot be run again: it has not begun, or was stored by hand."""
+
+    code = "not_begun"
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        super().__init__(f"run {run} has no event yet; it has not begun")
+
+
 class NotFound(BusError):
     """What is named does not exist."""
 
@@ -133,16 +143,6 @@ class HasEnded(Conflict):
     def __init__(self, run: str) -> None:
         self.run = run
         super().__init__(f"run {run} has ended already")
-
-
-class NotBegun(Conflict):
-    """A run to be run again has no event yet: it waits in a buffer, or was added by hand."""
-
-    code = "not_begun"
-
-    def __init__(self, run: str) -> None:
-        self.run = run
-        super().__init__(f"run {run} has no event yet; it has not begun")
 
 
 class InUse(Conflict):
