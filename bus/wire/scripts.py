@@ -10,7 +10,8 @@ what a worker has done must be recorded, or it is done again. User text is only 
 
 Nothing is read by its number. A script's header names its arguments in order (`args.run  the run`), a line
 `-- item: run fence` those that come once for each item of a batch, and `-- hash h: status turn *given_up` the fields of
-a hash that one HMGET reads into `h` (those with a star are written out in the command). When a script is joined these
+a hash that one HMGET reads into `h` (those with a star are written out in the command; `+ending` stands for the fields
+of `ending`, which a fragment declares and is handed). When a script is joined these
 names are folded into numbers, so they cost nothing:
 
     args.run     ARGV[2]              the first argument, args.now, is the moment the script acts at
@@ -32,7 +33,7 @@ _USES = re.compile(r"^-- uses: ([a-z_ ]+)$", re.MULTILINE)
 _FLAGS = re.compile(r"^-- flags: ([a-z-]+)$", re.MULTILINE)
 _ARGS = re.compile(r"^args\.(\w+)  ", re.MULTILINE)
 _ITEM = re.compile(r"^-- item: ([a-z_ ]+)$", re.MULTILINE)
-_HASH = re.compile(r"^-- hash (\w+): ([a-z_* ]+)$", re.MULTILINE)
+_HASH = re.compile(r"^-- hash (\w+): ([a-z_*+ ]+)$", re.MULTILINE)
 _HERE = Path(__file__).parent
 _registered: dict[str, "Script"] = {}
 
@@ -53,7 +54,8 @@ class Script:
         flags = _FLAGS.search(body)
         head = f"#!lua flags={flags[1]}" if flags else "#!lua"
         parts = [*dict.fromkeys(self._used(body)), body]
-        return "\n".join([head, *(_folded(part, self.name) for part in parts)])
+        hashes = {name: fields for part in parts for name, fields in _HASH.findall(part)}
+        return "\n".join([head, *(_folded(part, hashes, self.name) for part in parts)])
 
     @cached_property
     def sha(self) -> str:
@@ -88,7 +90,7 @@ def _words(pattern: re.Pattern[str], text: str) -> list[str]:
     return found[1].split() if found else []
 
 
-def _folded(text: str, script: str) -> str:
+def _folded(text: str, shared: dict[str, str], script: str) -> str:
     """Return a text with numbers in place of the names it declares; ValueError for one that it does not."""
     args, item, hashes = _ARGS.findall(text), _words(_ITEM, text), dict(_HASH.findall(text))
     rest = len(args) + 1
@@ -99,7 +101,7 @@ def _folded(text: str, script: str) -> str:
         "fields": {},
     }
     for name, listed in hashes.items():
-        fields = listed.split()
+        fields = " ".join(shared[word[1:]] if word[0] == "+" else word for word in listed.split()).split()
         names["fields"][name] = ", ".join(f"'{field}'" for field in fields if field[0] != "*")
         names[name] = {field.lstrip("*"): f"{name}[{n}]" for n, field in enumerate(fields, 1)}
 

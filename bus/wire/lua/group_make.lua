@@ -10,15 +10,9 @@ args.since  the moment, ms, or 0: all that is there
 
 Returns 1 when it was made ]]
 -- flags: allow-oom
-local last, ms = '0-0', string.format('%d', args.since - 1)
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  local told = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #told, 2 do
-    if told[i] == 'last-generated-id' then
-      last = told[i + 1]
-    end
-  end
-end
+-- uses: last_entry
+local ms = string.format('%d', args.since - 1)
+local last = redis.call('EXISTS', KEYS[1]) == 1 and last_entry(KEYS[1]) or '0-0'
 local from = last
 if args.since == '0' then
   from = '0'

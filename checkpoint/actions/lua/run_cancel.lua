@@ -12,49 +12,28 @@ again or empty
 
 Returns for each cancelled, asked, ended or gone, or {'error', why} ]]
 -- item: run event source parent queued rerun_of
--- hash h: status turn queued parent cancels holds entry
+-- hash made: +ending
 -- flags: allow-oom
--- uses: clock status index each places withdraw finish tell queue buffer
+-- uses: clock status index each places new_run cancel queue buffer
 local fn, keep, why, now = KEYS[1], args.keep, args.why, server_now(args.now)
+local TOLD = 'cancelled' -- the courier finds out who is to be told, and drops what nobody is
 
-local function unstarted(key, a)
+local function unstarted(a)
   local run, parent, queued = item.run, item.parent, item.queued
   local held = redis.call('HGET', fn .. 'buffered', run)
   if held then -- what comes from now on makes another run
     empty_buffer(fn, held, run)
   end
-  redis.call('HSET', key, 'format', '2', 'source', item.source, 'turn', '1', 'queued', queued, 'event', item.event)
-  if parent ~= '' then
-    redis.call('HSET', key, 'parent', parent)
-  end
-  if item.rerun_of ~= '' then
-    redis.call('HSET', key, 'rerun_of', item.rerun_of)
-  end
-  finish(fn, run, 'cancelled', now, keep, 'error', why, 'steps')
-  move(fn, run, nil, 'cancelled', queued)
-  tell(fn, run, 'cancelled', parent, 'cancelled')
+  new_run(fn .. 'run:' .. run, item.source, item.event, '1', queued, parent, item.rerun_of)
+  local made = {}
+  made.queued, made.parent = queued, parent
+  conclude(fn, run, made, 'cancelled', now, keep, why, TOLD)
   return 'cancelled'
 end
 
 local answers = each(item.first, item.width, function(a)
-  local run, key = item.run, fn .. 'run:' .. item.run
-  local h = redis.call('HMGET', key, fields.h)
-  if not h.status then
-    return item.event == '' and 'gone' or unstarted(key, a)
-  end
-  if ENDED[h.status] then
-    return 'ended'
-  end
-  if h.status == 'running' then
-    redis.call('HSETNX', key, 'cancel', why)
-    return 'asked'
-  end
-  withdraw(fn, run, h.turn, h.entry)
-  finish(fn, run, 'cancelled', now, keep, 'error', why, 'steps open', h.cancels, h.holds)
-  move(fn, run, h.status, 'cancelled', h.queued)
-  -- Nobody is asked here who hears of it: the courier finds out, and drops what nobody does.
-  tell(fn, run, 'cancelled', h.parent, 'cancelled')
-  return 'cancelled'
+  local word = cancel_run(fn, item.run, now, keep, why, TOLD)
+  return word == 'gone' and item.event ~= '' and unstarted(a) or word
 end)
 if tell_ready(fn) then -- no worker has done this, so none would look
   ring(fn, 'cancel')

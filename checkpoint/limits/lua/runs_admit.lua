@@ -23,20 +23,19 @@ runs again or empty
 Returns for each {'later'}, {'merged', run}, {'skipped', why}, {'there'} or {'error', why} ]]
 -- item: run event source queued parent cancels not_before holds rank rate single buffer buffer_run ts rerun_of
 -- hash b: run first ts not_before
--- hash h: status turn queued parent cancels holds entry
--- uses: clock status index each cancels places withdraw finish tell gcra buffer
+-- uses: clock status index each cancels places new_run cancel gcra buffer
 local fn, now = KEYS[1], server_now(args.now)
 local BATCH_BYTES = 10 * 1024 * 1024
+local REPLACED = '{"name":"cancelled","message":"a newer run of this singleton took its place"}'
 local added = {} -- run -> queued ms: of the index `queued`, told of all at once
 
 local function recorded(a, why, by)
   local key = fn .. 'run:' .. item.run
-  redis.call('HSET', key, 'format', '2', 'status', 'skipped', 'source', item.source, 'event', item.event, 'turn', '1', 'queued',
-    item.queued, 'ended', now, 'why', why, 'by', by)
+  new_run(key, item.source, item.event, '1', item.queued, item.parent, '', 'status', 'skipped', 'ended', now, 'why', why,
+    'by', by)
   redis.call('PEXPIRE', key, args.verdict_keep)
   redis.call('ZADD', fn .. 'runs:skipped', item.queued, item.run)
   if item.parent ~= '' then
-    redis.call('HSET', key, 'parent', item.parent)
     tell(fn, item.run, 'skipped', item.parent, '')
   end
 end
@@ -80,22 +79,13 @@ local function kept_out(a)
   local key = fn .. 'single:' .. item.single
   local other = redis.call('GET', key)
   if other and other ~= item.run then
-    local run = fn .. 'run:' .. other
-    local h = redis.call('HMGET', run, fields.h)
-    if h.status and not ENDED[h.status] then
-      if args.singleton == 'skip' then
+    if args.singleton == 'skip' then
+      local status = redis.call('HGET', fn .. 'run:' .. other, 'status')
+      if status and not ENDED[status] then
         return other
       end
-      local why = '{"name":"cancelled","message":"a newer run of this singleton took its place"}'
-      if h.status == 'running' then
-        redis.call('HSETNX', run, 'cancel', why)
-      else
-        added[other] = nil
-        withdraw(fn, other, h.turn, h.entry)
-        finish(fn, other, 'cancelled', now, args.keep, 'error', why, 'steps open', h.cancels, h.holds)
-        move(fn, other, h.status, 'cancelled', h.queued)
-        tell(fn, other, 'cancelled', h.parent, args.heard)
-      end
+    elseif cancel_run(fn, other, now, args.keep, REPLACED, args.heard) == 'cancelled' then
+      added[other] = nil
     end
   end
   redis.call('SET', key, item.run)
@@ -115,14 +105,8 @@ local function created(a)
     entry = stand_in_line(fn, run, first_hold(holds), item.rank)
     added[run] = item.queued
   end
-  redis.call('HSET', key, 'format', '2', 'status', status, 'source', item.source, 'event', item.event, 'turn', turn, 'entry', entry,
-    'code', args.code, 'queued', item.queued, 'holds', holds, 'rank', item.rank)
-  if item.parent ~= '' then
-    redis.call('HSET', key, 'parent', item.parent)
-  end
-  if item.rerun_of ~= '' then
-    redis.call('HSET', key, 'rerun_of', item.rerun_of)
-  end
+  new_run(key, item.source, item.event, turn, item.queued, item.parent, item.rerun_of, 'status', status, 'entry', entry,
+    'code', args.code, 'holds', holds, 'rank', item.rank)
   index_cancels(fn, key, item.cancels)
   return { 'later' }
 end

@@ -1,7 +1,10 @@
--- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index.
+-- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index and tells of
+-- it; `conclude` does all three.
 -- `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or neither. `cancels` holds
 -- the run's words in the index of what cancels it, `holds` the limits it may have a place of, a line each.
 -- What it still waited for under a name that lies in another slot goes to `ends`: the courier gives that up.
+-- uses: index tell places
+-- hash ending: status queued parent cancels holds
 local function give_up_names(fn, run, open)
   for i = 1, #open, 2 do
     redis.call('XADD', fn .. 'ends', '*', 'run', run, 'step', open[i], 'open', open[i + 1])
@@ -37,4 +40,11 @@ local function finish(fn, run, to, now, keep, field, value, leaves, cancels, hol
       redis.call('DEL', fn .. 'single:' .. single)
     end
   end
+end
+
+-- End a run that is not its worker's to end. `ending` is what was read of it, also with more fields behind these.
+local function conclude(fn, run, ending, to, now, keep, why, heard)
+  finish(fn, run, to, now, keep, 'error', why, 'steps open', ending.cancels, ending.holds)
+  move(fn, run, ending.status, to, ending.queued)
+  tell(fn, run, to, ending.parent, heard)
 end

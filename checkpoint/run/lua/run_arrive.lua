@@ -83,6 +83,6 @@ if redis.call('EXISTS', key) == 1 then
   return {}
 end
 local at = as_text(now)
-begin_run(key, 'event', event, 'event|' .. args.name .. '|' .. id, args.fence, consumer, args.code, as_text(ms), at)
+begin_run(key, 'event', event, 'event|' .. args.name .. '|' .. id, args.fence, consumer, args.code, as_text(ms), at, '', '')
 redis.call('ZADD', fn .. 'runs:running', ms, run)
 return { id, run, event, at }

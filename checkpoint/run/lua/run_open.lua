@@ -19,12 +19,10 @@ args.has_name  1 when it waits under a name that lies in another slot: the run's
 args.state  `given_up`: the author's code has cancelled its task; `again`: it waits on; or empty
 
 Returns {'mine', due, now, since}, {'there', record, now}, {'over'}, {'lost'} or {'absent'} ]]
--- hash h: status fence turn
 -- flags: allow-oom
 -- uses: clock status fence
 local fn, run = KEYS[1], args.run
-local h = redis.call('HMGET', fn .. 'run:' .. run, fields.h)
-local word = owner(h.status, h.fence, h.turn, args.fence, args.turn)
+local word = owner_of(fn .. 'run:' .. run, args.fence, args.turn)
 if word ~= 'mine' then
   return { word }
 end

@@ -8,12 +8,10 @@ args.turn  turn
 args.progress  progress, JSON
 
 Returns mine, over, lost or absent ]]
--- hash h: status fence turn
 -- flags: allow-oom
 -- uses: status fence
 local key = KEYS[1] .. 'run:' .. args.run
-local h = redis.call('HMGET', key, fields.h)
-local word = owner(h.status, h.fence, h.turn, args.fence, args.turn)
+local word = owner_of(key, args.fence, args.turn)
 if word == 'mine' then
   redis.call('HSET', key, 'progress', args.progress)
 end

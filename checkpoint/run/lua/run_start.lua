@@ -20,8 +20,8 @@ Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', tur
 memos (or how many: then they are to be loaded), open, must end by (ms, or 0)} for one that has begun before, or
 {'error', why} ]]
 -- item: run turn entry owner consumer fence event source queued parent not_before cancels rerun_of
--- hash run: status turn entry worker crashes cancel queued attempt wake event started parent expires cancels holds charged size
--- uses: clock status index each cancels places finish tell begin crash
+-- hash run: +ending turn entry worker crashes cancel attempt wake event started expires charged size
+-- uses: clock status index each cancels places finish begin crash
 local fn, now = KEYS[1], server_now(args.now)
 local at = as_text(now)
 local code, keep, suspects, most = args.code, args.keep, tonumber(args.suspects), tonumber(args.most_crashes)
@@ -42,18 +42,16 @@ local function memos_of(run, size)
 end
 
 -- A run that did not start, or finish, in time.
-local function late(a, status, queued, parent, cancels, holds, what, within)
-  finish(fn, item.run, 'cancelled', now, keep, 'error', '{"name":"timeout","message":"the run did not ' .. what
-    .. ' within ' .. within / 1000 .. ' s"}', 'steps open', cancels, holds)
-  move(fn, item.run, status, 'cancelled', queued)
-  tell(fn, item.run, 'cancelled', parent, args.heard)
+local function late(a, run, what, within)
+  local why = '{"name":"timeout","message":"the run did not ' .. what .. ' within ' .. within / 1000 .. ' s"}'
+  conclude(fn, item.run, run, 'cancelled', now, keep, why, args.heard)
   return { 'cancelled' }
 end
 
 -- An event of a time to come: its run waits on a timer, in turn 2, so that its entry is stale from then on.
 local function delayed(key, a)
-  redis.call('HSET', key, 'format', '2', 'status', 'waiting', 'source', item.source, 'event', item.event, 'turn', '2',
-    'entry', '', 'code', code, 'queued', item.queued)
+  new_run(key, item.source, item.event, '2', item.queued, item.parent, item.rerun_of, 'status', 'waiting', 'entry', '',
+    'code', code)
   index_cancels(fn, key, item.cancels)
   redis.call('ZADD', fn .. 'timers', item.not_before, item.run .. ':2')
   move(fn, item.run, nil, 'waiting', item.queued)
@@ -64,12 +62,12 @@ local function created(key, a)
   if tonumber(item.not_before) > now then
     return delayed(key, a)
   end
-  begin_run(key, item.source, item.event, item.entry, item.fence, item.consumer, code, item.queued, at)
-  if item.parent ~= '' then
-    redis.call('HSET', key, 'parent', item.parent)
-  end
+  begin_run(key, item.source, item.event, item.entry, item.fence, item.consumer, code, item.queued, at,
+    item.parent, item.rerun_of)
   if start_within > 0 and now - item.queued > start_within then
-    return late(a, nil, item.queued, item.parent, nil, nil, 'start', start_within)
+    local run = {}
+    run.queued, run.parent = item.queued, item.parent
+    return late(a, run, 'start', start_within)
   end
   if finish_within > 0 then
     redis.call('HSET', key, 'expires', now + finish_within)
@@ -78,7 +76,6 @@ local function created(key, a)
   new[#new + 1] = item.queued
   new[#new + 1] = item.run
   if item.rerun_of ~= '' then -- run again, perhaps from a step on: with the memos before it
-    redis.call('HSET', key, 'rerun_of', item.rerun_of)
     return { 'go', '1', now, '0', 0, '0', item.event, redis.call('HLEN', fn .. 'steps:' .. item.run), {},
       finish_within > 0 and now + finish_within or 0 }
   end
@@ -92,9 +89,7 @@ local function refused(run, a)
     return 'ended'
   end
   if run.cancel and run.cancel ~= '' then
-    finish(fn, item.run, 'cancelled', now, keep, 'error', run.cancel, 'steps open', run.cancels, run.holds)
-    move(fn, item.run, status, 'cancelled', run.queued)
-    tell(fn, item.run, 'cancelled', run.parent, args.heard)
+    conclude(fn, item.run, run, 'cancelled', now, keep, run.cancel, args.heard)
     return 'cancelled'
   end
   if given < turn then
@@ -107,18 +102,16 @@ end
 
 local function resumed(key, run, a)
   if run.expires and tonumber(run.expires) <= now then
-    return late(a, run.status, run.queued, run.parent, run.cancels, run.holds, 'finish', run.expires - (run.started or run.queued))
+    return late(a, run, 'finish', run.expires - (run.started or run.queued))
   end
   if run.holds and not run.started and run.turn == '1' and start_within > 0 and now - run.queued > start_within then
-    return late(a, run.status, run.queued, run.parent, run.cancels, run.holds, 'start', start_within)
+    return late(a, run, 'start', start_within)
   end
   -- A crash: the entry was claimed from the very worker whose fence the run carries.
   local count = charge(key, item.owner, run.status, run.worker, run.crashes, run.charged)
   if count >= most then
-    finish(fn, item.run, 'failed', now, keep, 'error', '{"name":"worker_crash","message":"the worker process died ' .. count
-      .. ' times in a row while it ran this"}', 'steps open', run.cancels, run.holds)
-    move(fn, item.run, run.status, 'failed', run.queued)
-    tell(fn, item.run, 'failed', run.parent, args.heard)
+    conclude(fn, item.run, run, 'failed', now, keep, '{"name":"worker_crash","message":"the worker process died ' .. count
+      .. ' times in a row while it ran this"}', args.heard)
     return { 'crashed' }
   end
   if count >= 2 then

@@ -13,6 +13,7 @@ args.expression  its expression as JSON, or empty: it waits by equal value
 args.most  most waits by expression
 
 Returns {'armed', the wait as it is stored}, or {'full'} ]]
+-- uses: last_entry
 local word, expression = args.word, args.expression
 local there
 if expression == '' then
@@ -27,13 +28,7 @@ if expression ~= '' and redis.call('HLEN', KEYS[3]) >= tonumber(args.most) then
   return { 'full' }
 end
 redis.pcall('XGROUP', 'CREATE', KEYS[1], args.group, '$', 'MKSTREAM')
-local last = '0-0'
-local about = redis.call('XINFO', 'STREAM', KEYS[1])
-for i = 1, #about, 2 do
-  if about[i] == 'last-generated-id' then
-    last = about[i + 1]
-  end
-end
+local last = last_entry(KEYS[1])
 local stored
 if expression == '' then
   stored = word .. '|' .. last
