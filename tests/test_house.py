@@ -63,7 +63,6 @@ MOST_ARGUMENTS = 8
 LARGER = {
     "bus.function.Function": "what a function is declared with: keywords of users, one each",
     "checkpoint.upkeep.audit._Looker": "a method for each kind of key, and nothing between them",
-    "consumers.delivery.starter.Starter": "it is being split",
     "consumers.testing.harness.Harness": "all that a test may do to an application, one short method each",
 }
 """Classes that are larger than others may be, and why."""
