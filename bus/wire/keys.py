@@ -117,8 +117,11 @@ def limit_waiting(name: str) -> str:
     return f"{limit(name)}:waiting"
 
 
-def function(slug: str) -> str:
-    """Return the prefix of all keys of one function: scripts take it as a key and build the others from it."""
+def function(slug: str, run: str = "") -> str:  # noqa: ARG001 - the id has room for a partition, which is 0 today
+    """Return the prefix of a function's keys: scripts take it as a key and build the others from it.
+
+    Who asks for one run's names the run: where a function has several slots, only this tells which is the run's.
+    """
     return f"{_prefix}:fn:{{{_coded(slug)}}}:"
 
 
@@ -127,29 +130,29 @@ def function_workers(slug: str) -> str:
     return f"{function(slug)}workers"
 
 
-def queue(slug: str) -> str:
+def queue(slug: str, run: str = "") -> str:
     """stream · turns that are due now: run, turn, why. Written by timers, resolve; deleted when acknowledged."""
-    return f"{function(slug)}queue"
+    return f"{function(slug, run)}queue"
 
 
 def run(slug: str, run_id: str) -> str:
     """hash · one run: status, event, turn, entry, fence, worker, output or error. Expires `keep` after its end."""
-    return f"{function(slug)}run:{run_id}"
+    return f"{function(slug, run_id)}run:{run_id}"
 
 
 def steps(slug: str, run_id: str) -> str:
     """hash · step id → memo, written once: n, kind, attempts, started, ended, data or error. Expires with its run."""
-    return f"{function(slug)}steps:{run_id}"
+    return f"{function(slug, run_id)}steps:{run_id}"
 
 
 def open_steps(slug: str, run_id: str) -> str:
     """hash · step id → what is not finished: kind, since, due, attempt, error. Removed with the memo."""
-    return f"{function(slug)}open:{run_id}"
+    return f"{function(slug, run_id)}open:{run_id}"
 
 
-def ends(slug: str) -> str:
+def ends(slug: str, run: str = "") -> str:
     """stream · ends that someone waits for (a caller, listeners), and names they leave; deleted when told."""
-    return f"{function(slug)}ends"
+    return f"{function(slug, run)}ends"
 
 
 def cron(slug: str) -> str:
@@ -157,14 +160,14 @@ def cron(slug: str) -> str:
     return f"{function(slug)}cron"
 
 
-def cancels(slug: str) -> str:
+def cancels(slug: str, run: str = "") -> str:
     """zset · `<event>|<path>=<value>|<run>|<deadline>`: runs an event cancels. Written by start, removed by end."""
-    return f"{function(slug)}cancels"
+    return f"{function(slug, run)}cancels"
 
 
-def timers(slug: str) -> str:
+def timers(slug: str, run: str = "") -> str:
     """zset · `<run>:<turn>`, `buffer|<key>` or `limit|<key>` → when it is due, ms. Written by park, admit, pop."""
-    return f"{function(slug)}timers"
+    return f"{function(slug, run)}timers"
 
 
 def backlog(slug: str, hold: str) -> str:
@@ -207,9 +210,9 @@ def single(slug: str, key: str) -> str:
     return f"{function(slug)}single:{key}"
 
 
-def runs(slug: str, status: str) -> str:
+def runs(slug: str, status: str, run: str = "") -> str:
     """zset · run → queued at, ms: the index of runs by status. Members may outlive their run; readers skip them."""
-    return f"{function(slug)}runs:{status}"
+    return f"{function(slug, run)}runs:{status}"
 
 
 ALL = (

@@ -33,7 +33,7 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
         before = await _steps_before(wire, found.function, run, from_step)
         if before is None:
             raise StepNotFound(run, from_step)
-        if not await wire.lasting_script(_COPY, [keys.function(found.function)], run, new, *before, patience=10.0):
+        if not await wire.lasting_script(_COPY, [keys.function(found.function, new)], run, new, *before, patience=10.0):
             raise RunNotFound(run)  # forgotten meanwhile
     await begin(wire, found.function, new, "rerun", event, rerun_of=run, patience=10.0)
     return new

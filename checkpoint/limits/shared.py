@@ -38,4 +38,4 @@ async def wait_in_backlog(wire: Wire, slug: str, run: str, entry: str, hold: str
 
     `entry` is its entry as the run names it, `owner` the consumer that was claimed from, or empty.
     """
-    return bool(await wire.lasting_script(_WAIT, [keys.function(slug)], run, entry, hold, owner))
+    return bool(await wire.lasting_script(_WAIT, [keys.function(slug, run)], run, entry, hold, owner))

@@ -95,7 +95,7 @@ async def _held(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | N
 
 async def _asked_for(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
     """Look at the queues: an entry that begins a run was added after the time in its id, by the server's clock."""
-    queues = await wire.loads(*(("XRANGE", keys.queue(slug), ms, "+", "COUNT", _ENTRIES) for slug in owners))
+    queues = await wire.loads(*(("XRANGE", keys.queue(slug, run), ms, "+", "COUNT", _ENTRIES) for slug in owners))
     for slug, entries in zip(owners, queues, strict=True):
         for fields in (fields_of(flat) for _, flat in entries):
             if fields.get(b"run") == run.encode() and b"event" in fields:

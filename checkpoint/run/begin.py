@@ -34,7 +34,7 @@ async def begin(
     fields += ["event", codec.encode(event), "parent", parent]
     if rerun_of:
         fields += ["rerun_of", rerun_of]
-    await patiently(lambda: wire.call("XADD", keys.queue(slug), "*", *fields), patience)
+    await patiently(lambda: wire.call("XADD", keys.queue(slug, run), "*", *fields), patience)
 
 
 def begun_event(fields: Fields) -> bytes:

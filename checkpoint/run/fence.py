@@ -20,4 +20,4 @@ class Owned(msgspec.Struct):
 
     def __post_init__(self) -> None:
         """Make the key once: every script of the turn takes it."""
-        self.prefix = (keys.function(self.slug),)
+        self.prefix = (keys.function(self.slug, self.run),)

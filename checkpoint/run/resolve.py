@@ -36,7 +36,7 @@ async def resolve(
     token) who sent it knows its own memo again.
     """
     middle, result = middle_of(kind, entry=entry, mark=mark), result_of(data, error)
-    word = await wire.lasting_script(_RESOLVE, [keys.function(slug)], run, step, middle, result)
+    word = await wire.lasting_script(_RESOLVE, [keys.function(slug, run)], run, step, middle, result)
     return cast("Literal['gone', 'there', 'waiting', 'running', 'queued']", word.decode())
 
 

@@ -219,8 +219,8 @@ class _Looker:
         if not status:
             return [] if ttl == -2 else [Fault(key, "has no status: a part of it is lost")]
         found: list[Fault] = []
-        if await self._ask("ZSCORE", keys.runs(slug, status), run) is None:
-            mend = (("ZADD", keys.runs(slug, status), state.queued, run),)
+        if await self._ask("ZSCORE", keys.runs(slug, status, run), run) is None:
+            mend = (("ZADD", keys.runs(slug, status, run), state.queued, run),)
             found.append(Fault(key, f"is {status}, and not in that index", mend))
         if status in ENDED:
             if ttl == -1:
@@ -230,9 +230,9 @@ class _Looker:
         if ttl >= 0:
             found.append(Fault(key, f"is {status}, and expires", (("PERSIST", key),)))
         for word in state.cancels.split("\n"):
-            if word and await self._ask("ZSCORE", keys.cancels(slug), word) is None:
-                mend = (("ZADD", keys.cancels(slug), 0, word),)
-                found.append(Fault(keys.cancels(slug), f"lacks what cancels run {run}: {word}", mend))
+            if word and await self._ask("ZSCORE", keys.cancels(slug, run), word) is None:
+                mend = (("ZADD", keys.cancels(slug, run), 0, word),)
+                found.append(Fault(keys.cancels(slug, run), f"lacks what cancels run {run}: {word}", mend))
         if status == "running":
             found += await self._has_places(slug, run, state.holds)
         if status == "waiting":
@@ -288,7 +288,7 @@ class _Looker:
         """Whether a call goes on: its run lives, has yet to begin, or its end has yet to be told."""
         if await self._lives(slug, run):
             return True
-        return run in await self._runs_in(keys.queue(slug)) or run in await self._runs_in(keys.ends(slug))
+        return run in await self._runs_in(keys.queue(slug, run)) or run in await self._runs_in(keys.ends(slug, run))
 
     async def _runs_in(self, stream: str) -> set[str]:
         try:
@@ -300,7 +300,7 @@ class _Looker:
     async def _of_run(self, key: str, slug: str, run: str) -> list[Fault]:
         status = (await self._state(slug, run)).status
         if not status:
-            if run in await self._runs_in(keys.queue(slug)):  # to be run again: it has yet to begin
+            if run in await self._runs_in(keys.queue(slug, run)):  # to be run again: it has yet to begin
                 return []
             return [Fault(key, "belongs to no run", (("UNLINK", key),))]
         ttl, is_steps = await self._ask("PTTL", key), key == keys.steps(slug, run)

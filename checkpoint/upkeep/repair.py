@@ -69,4 +69,4 @@ async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:
 async def repair(wire: Wire, one: Unheld) -> bool:
     """Give a run a new holder; False when it has gone on since it was looked at."""
     arguments = (one.run, one.status, one.turn, one.entry)
-    return bool(await wire.script(_REPAIR, [keys.function(one.slug)], *arguments))
+    return bool(await wire.script(_REPAIR, [keys.function(one.slug, one.run)], *arguments))
