@@ -137,8 +137,8 @@ class Executor:
             for turn, found in zip(turns, seen, strict=True):
                 if found.cancel is not None:
                     turn.recorder.cancel(found.cancel)
-                elif found.news and not turn.over:
-                    turn.state.resolve(found.news)
+                elif found.resolved and not turn.over:
+                    turn.state.resolve(found.resolved)
 
     # -- stopping ---------------------------------------------------------------------------------------------------
 

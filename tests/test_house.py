@@ -185,6 +185,17 @@ def test_classes_are_small_and_are_made_of_few_things() -> None:
                     )
 
 
+FENCED = {f"stepstream.checkpoint.run.{name}" for name in ("save.save", "save.note_open", "suspend.park", "end.end")}
+"""The writes of a living turn."""
+
+
+def test_only_the_recorder_writes_for_a_turn_and_ends_it() -> None:
+    for name, path in modules():
+        if name.startswith("consumers.") and name != "consumers.turn.recorder":
+            assert ".over = True" not in path.read_text(), f"{name}: let the recorder end the turn"
+            assert not FENCED & set(_imports(path)), f"{name}: let the recorder write"
+
+
 def test_only_codec_knows_msgspec_json_and_only_settings_the_environment() -> None:
     for name, path in modules():
         text = path.read_text()

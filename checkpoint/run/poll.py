@@ -11,7 +11,7 @@ from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure, Memo
-from stepstream.checkpoint.run.save import news_of
+from stepstream.checkpoint.run.save import memos_of
 
 
 class _Item(NamedTuple):
@@ -25,10 +25,10 @@ _POLL = script(__file__, "runs_look", item=_Item)
 
 
 class Seen(msgspec.Struct):
-    """What a turn should hear of: that it is cancelled, and why; memos it does not know."""
+    """What a living turn must know: that it is cancelled, and why; the memos that were resolved since it looked."""
 
     cancel: Failure | None
-    news: dict[str, Memo]
+    resolved: dict[str, Memo]
 
 
 async def look(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[Seen]:
@@ -37,5 +37,5 @@ async def look(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[
     for some in parts(turns, width=2):
         part = [argument for turn in some for argument in _Item(*turn)]
         replies = await wire.script(_POLL, [keys.function(slug)], *part)
-        seen += [Seen(codec.decode_as(why, Failure) if why else None, news_of(news)) for why, news in replies]
+        seen += [Seen(codec.decode_as(why, Failure) if why else None, memos_of(memos)) for why, memos in replies]
     return seen

@@ -50,12 +50,13 @@ NAMED = frozenset({"event", "signal"})
 
 
 class Saved(msgspec.Struct):
-    """What save answers: the word, the memo's `n`, whether cancel is asked, news, or the memo that stands."""
+    """What save answers: the word, and the memo's `n`, why the run is cancelled, and the memos that were resolved since
+    the caller looked; or the memo that stands already."""
 
     word: Word
     n: int = 0
     cancel: Failure | None = None
-    news: dict[str, Memo] = {}
+    resolved: dict[str, Memo] = {}
     memo: Memo | None = None
     full: str = ""
 
@@ -104,7 +105,7 @@ async def save(
             word,
             n=int(reply[1]),
             cancel=codec.decode_as(reply[2], Failure) if reply[2] else None,
-            news=news_of(reply[3]),
+            resolved=memos_of(reply[3]),
         )
     if word == "there":
         return Saved(word, memo=memo_of(reply[1]))
@@ -186,6 +187,6 @@ def _open(
     return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since, has_name, state)
 
 
-def news_of(flat: list[bytes]) -> dict[str, Memo]:
+def memos_of(flat: list[bytes]) -> dict[str, Memo]:
     """Return step ids and memos of a flat reply."""
     return {flat[i].decode(): memo_of(flat[i + 1]) for i in range(0, len(flat), 2)}

@@ -10,7 +10,7 @@ from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import Failure, Memo
-from stepstream.checkpoint.run.save import news_of
+from stepstream.checkpoint.run.save import memos_of
 
 _SUSPEND = script(__file__, "run_park")
 
@@ -20,7 +20,7 @@ class Parked(msgspec.Struct):
 
     word: Word
     due_in_ms: int = 0
-    news: dict[str, Memo] = {}
+    resolved: dict[str, Memo] = {}
     cancel: Failure | None = None
 
 
@@ -54,4 +54,4 @@ async def park(
         return Parked(word, due_in_ms=int(reply[1]))
     if word == "cancel":
         return Parked(word, cancel=codec.decode_as(reply[1], Failure))
-    return Parked(word, news=news_of(reply[1]) if word == "wake" else {})
+    return Parked(word, resolved=memos_of(reply[1]) if word == "wake" else {})

@@ -79,8 +79,8 @@ class Recorder:
             if saved.cancel is not None:
                 self.cancel(saved.cancel)
                 raise TurnOver
-            if saved.news:
-                state.resolve({name: memo for name, memo in saved.news.items() if name != step})
+            if saved.resolved:
+                state.resolve({name: memo for name, memo in saved.resolved.items() if name != step})
             if self.signals.step_saved:
                 self.signals.step_saved.send(StepSaved(self.function.slug, self.owned.run, step, took_ms))
             return None
@@ -165,7 +165,7 @@ class Recorder:
         if self._state.over:
             return True
         if parked.word == "wake":
-            self._state.resolve(parked.news)
+            self._state.resolve(parked.resolved)
             return False
         if parked.word == "cancel":
             self.cancel(parked.cancel)

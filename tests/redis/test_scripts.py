@@ -279,7 +279,7 @@ async def test_park_answers_what_was_resolved_and_does_not_park(wire: Wire) -> N
     assert await resolve(wire, SLUG, RUN, "approval", "event", b'{"ok":true}') == "running"
     answer = await park(wire, owned(), known=0, due="+60000")
     assert answer.word == "wake"
-    assert list(answer.news) == ["approval"]
+    assert list(answer.resolved) == ["approval"]
     assert (await hash_of(wire))["status"] == "running"
     assert (await park(wire, owned(), known=1, due="+60000")).word == "mine"
 
@@ -289,7 +289,7 @@ async def test_save_tells_what_was_resolved_meanwhile(wire: Wire) -> None:
     await resolve(wire, SLUG, RUN, "approval", "event", b"1")
     saved = await save(wire, owned(), "other", "run", data=b"2", known=0)
     assert saved.n == 2
-    assert set(saved.news) == {"approval"}
+    assert set(saved.resolved) == {"approval"}
 
 
 async def test_a_failed_handler_parks_with_its_attempt_and_error(wire: Wire) -> None:
