@@ -55,7 +55,7 @@ class Driver(Protocol):
     """Calls the code of functions of one kind."""
 
     async def call(self, call: Call, save: Turn) -> Outcome:
-        """Call the code once, in the current task; never raises.
+        """Call the code once, in the current task, which is cancelled when the turn ends under it; raises nothing else.
 
         `save` is the turn: `save.recorder` records steps (save, note) and lets the run wait (suspend), `save.state` has
         what is known by now. Once `save.over`, nothing is recorded any more, and Stopped is the outcome.

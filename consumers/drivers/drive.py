@@ -19,10 +19,17 @@ def drive(turn: Turn, driver: Driver) -> asyncio.Future[TurnExit]:
 
 
 async def _call(turn: Turn, driver: Driver) -> None:
-    state = turn.state
+    state, tasks = turn.state, turn.tasks
+    assert tasks.main is not None
+    if turn.over:  # given up before it began
+        return
     call = Call(turn.function, turn.owned.run, turn.event, state.attempt, state.memos, state.open)
-    outcome = await driver.call(call, turn)
-    turn.close()
+    tasks.alive.add(tasks.main)
+    try:
+        outcome = await driver.call(call, turn)
+    finally:
+        tasks.alive.discard(tasks.main)  # the code has ended; its task goes on with the engine's work
+        turn.close()
     if turn.over:
         return
     if forgotten := state.ids.never_awaited():

@@ -26,10 +26,7 @@ class LocalDriver:
         """Call the handler once, in the current task, whatever it does; never raises."""
         turn, task = save, save.tasks.main
         assert task is not None
-        if turn.over:  # given up before it began
-            return Stopped()
         token = idle_detection.current.set(turn.tasks)
-        turn.tasks.alive.add(task)
         try:
             return await self._call(call, turn)
         except asyncio.CancelledError as error:
@@ -54,7 +51,6 @@ class LocalDriver:
             return outcome
         finally:
             idle_detection.current.reset(token)
-            turn.tasks.alive.discard(task)  # the handler has ended; its task goes on with the engine's work
 
     async def _call(self, call: Call, turn: Turn) -> Outcome:
         event = call.event
