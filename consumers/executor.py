@@ -36,7 +36,7 @@ POLL_EVERY_S = 1.0
 
 
 class Executor:
-    """All turns of one bus in one worker. `timers` are those of its functions, by slug."""
+    """All turns of one bus in one worker. `alarms` are set for the timers of its functions."""
 
     def __init__(
         self,

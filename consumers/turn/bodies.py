@@ -1,4 +1,4 @@
-"""Bodies: what runs of a turn's steps right now, on the loop and in threads. A thread can only be waited for."""
+"""Bodies: the step bodies of a turn that run now, on the loop and in threads. A thread can only be waited for."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""Quiet: does every task of a run await a parked step? Then the turn can end.
+"""Idle detection: does every task of a run await a waiting step? Then the turn can end.
 
-A task factory knows the run's tasks by a context variable. What a task awaits is looked at where it stands: a parked
+A task factory knows the run's tasks by a context variable. What a task awaits is looked at where it stands: a waiting
 step, another task of the run, gather, or one of the constructs below that wait for tasks of the run on a future of
 their own. Anything else is unknown: the turn then ends after 250 ms without a step starting or ending, with a warning
 that names the line. Rule for authors: beside a waiting step, await only steps.
@@ -10,22 +10,18 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio._backends._asyncio as anyio_asyncio
 
+from stepstream.consumers.turn.tasks import RunTasks
+
 _LIBRARIES = (os.path.dirname(asyncio.__file__), os.path.dirname(anyio.__file__))
 
 
-class HasTasks(Protocol):
-    """A turn: what adopts the tasks its run makes."""
-
-    def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Count a task as the run's."""
-
-
-current: contextvars.ContextVar[HasTasks | None] = contextvars.ContextVar("turn", default=None)
+current: contextvars.ContextVar[RunTasks | None] = contextvars.ContextVar("run_tasks", default=None)
+"""The tasks of the run whose code makes a task."""
 
 _KNOWN = {
     function.__code__
@@ -41,14 +37,14 @@ _KNOWN = {
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Let the loop tell turns of the tasks their runs make."""
+    """Let the loop count the tasks that runs make as theirs."""
 
     def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
         context = options.get("context")
-        turn = current.get() if context is None else context.get(current)
-        if turn is not None:
-            turn.adopt(task)
+        tasks = current.get() if context is None else context.get(current)
+        if tasks is not None:
+            tasks.adopt(task)
         return task
 
     loop.set_task_factory(make)
@@ -58,7 +54,7 @@ class Busy(Exception):
     """Some task of the run can go on by itself."""
 
 
-def unknown_waits(tasks: Iterable[asyncio.Task[Any]], parked: Callable[[Any], bool]) -> list[str]:
+def unknown_waits(tasks: Iterable[asyncio.Task[Any]], is_waiting: Callable[[Any], bool]) -> list[str]:
     """Return the places where tasks of a run await something that is no step; raise Busy when one can go on."""
     alive = {task for task in tasks if not task.done()}
     unknown: list[str] = []
@@ -66,10 +62,10 @@ def unknown_waits(tasks: Iterable[asyncio.Task[Any]], parked: Callable[[Any], bo
         waiter: Any = getattr(task, "_fut_waiter", None)
         if waiter is None or waiter.done():
             raise Busy
-        if parked(waiter) or waiter in alive:
+        if is_waiting(waiter) or waiter in alive:
             continue
         children: Any = getattr(waiter, "_children", None)  # gather's future
-        if children is not None and all(child.done() or child in alive or parked(child) for child in children):
+        if children is not None and all(child.done() or child in alive or is_waiting(child) for child in children):
             continue
         frames = _frames(task)
         if not frames or frames[-1].f_code not in _KNOWN:

@@ -1,4 +1,4 @@
-"""Progress: how far a run says it is, told at most ten times a second; of several in between the last."""
+"""Progress: how far a run says it is, sent at most ten times a second; of several in between, the last."""
 
 import asyncio
 import contextvars
@@ -8,7 +8,7 @@ EVERY_S = 0.1
 
 
 class Progress:
-    """What one turn tells; `send` sends it without waiting."""
+    """The progress of one turn; `send` sends it without waiting."""
 
     __slots__ = ("_latest", "_loop", "_pausing", "_send")
 
@@ -19,7 +19,7 @@ class Progress:
         self._latest: bytes | None = None
 
     def tell(self, progress: bytes) -> None:
-        """Tell it now, or with what comes after it once a tenth of a second is over."""
+        """Send it now, or, if one was sent within a tenth of a second, the latest when that is over."""
         if self._pausing:
             self._latest = progress
             return

@@ -134,7 +134,7 @@ class Recorder:
             raise self._refused(noted.word)
 
     def tell_armed(self, step: str, kind: str, due: int, what: bytes) -> None:
-        """Note, without waiting, that whoever brings what a step waits for has been told: the next turn need not."""
+        """Note, without waiting, that a wait is known where its event or signal arrives: the next turn skips that."""
         since = self._state.open[step].since
         self._state.open[step] = Open(since=since, kind=kind, due=due, armed=True)
         tell_armed(self._wire, self.owned, step, kind, due, since, what)
@@ -233,7 +233,7 @@ class Recorder:
 
     def abandon(self, error: BusError) -> None:
         """Redis failed under the turn: its entry stays pending, and is reclaimed."""
-        if not self._state.over and not self._wire.is_in_trouble:  # else it is told of already
+        if not self._state.over and not self._wire.is_in_trouble:  # else the wire has logged it, once for all
             self.notice(FAILED, error=str(error))
         self.end(Abandoned())
 

@@ -13,7 +13,7 @@ from stepstream.consumers.turn.steps.fetch import Fetcher
 class Services:
     """Made inside the worker's loop. `stubs` are a test's bodies in place of steps' own, by step id.
 
-    `expect_event` is told of an event's name that a run of this worker waits for: its stream is read from then on.
+    `expect_event` takes the name of an event that a run of this worker waits for: its stream is read from then on.
     """
 
     __slots__ = ("expect_event", "fetcher", "loop", "publisher", "signals", "stubs", "wire")

@@ -161,7 +161,7 @@ class Turn:
             return await self.recorder.note(step, kind, due=due, what=what)
 
     def is_armed(self, step: str) -> bool:
-        """Whether whoever brings what a step waits for has been told, in this turn or an earlier one."""
+        """Whether the wait is known where its event or signal arrives, from this turn or an earlier one."""
         noted = self.state.open.get(step)
         return noted is not None and noted.armed
 

@@ -20,6 +20,7 @@ from stepstream.bus.wire.scripts import Script
 from stepstream.bus.wire.streams import Publisher, ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn import idle_detection
+from stepstream.consumers.turn.tasks import RunTasks
 from tests.scripts import all_scripts
 from tests.support import ValkeyProcess, eventually, free_port
 
@@ -180,13 +181,13 @@ async def test_opening_a_connection_belongs_to_no_run(settings: Settings) -> Non
     """A run whose tick happens to open the connection must not count that task as its own, and cancel it at its end."""
     adopted: list[object] = []
 
-    class Turn:
+    class Tasks(RunTasks):
         def adopt(self, task: object) -> None:
             adopted.append(task)
 
     loop = asyncio.get_running_loop()
     idle_detection.install(loop)
-    token = idle_detection.current.set(Turn())
+    token = idle_detection.current.set(Tasks())
     wire = Wire(settings, "test")
     try:
         assert await wire.call("PING") == b"PONG"

@@ -23,7 +23,7 @@ class FetchFailed(Exception):
 class Fetcher:
     """HTTP for the steps of one worker: one client, made at the first request, with connections to use again.
 
-    What one run is told is no other's: no cookie is kept.
+    Cookies are not kept: what a server sets for one run would reach another.
     """
 
     __slots__ = ("_client",)
@@ -52,14 +52,14 @@ class Fetcher:
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
             )
         what = f"{method} {url}"
-        sent, told = data, httpx2.Headers(dict(headers or {}))
+        sent, sent_headers = data, httpx2.Headers(dict(headers or {}))
         if json is not None:
             sent = _encoded(what, json)
-            told.setdefault("content-type", "application/json")
+            sent_headers.setdefault("content-type", "application/json")
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._client.stream(method, url, headers=told, content=sent, timeout=timeout_s) as answer,
+                self._client.stream(method, url, headers=sent_headers, content=sent, timeout=timeout_s) as answer,
             ):
                 text = (await _body(what, answer)).decode(answer.encoding or "utf-8", errors="replace")
         except TimeoutError:
@@ -86,9 +86,9 @@ def _encoded(what: str, json: Any) -> bytes:
 
 
 async def _body(what: str, answer: httpx2.Response) -> bytearray:
-    told = answer.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > MAX_BODY:
-        raise FetchFailed(f"{what}: the answer is {told} bytes; a step keeps at most {MAX_BODY}")
+    length = answer.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BODY:
+        raise FetchFailed(f"{what}: the answer is {length} bytes; a step keeps at most {MAX_BODY}")
     body = bytearray()
     async for part in answer.aiter_bytes():
         body += part
