@@ -106,6 +106,8 @@ MUTANTS = [
            "if (h.status ~= 'queued' and h.status ~= 'running')", "if h.status ~= 'queued'", [*EXITS, "-k", "taken_over"]),
     Mutant("a limit that was dropped is asked for", "bus/limits.py",
            "if number < len(self.concurrency) else None", "", [*EXITS, "-k", "drops_a_limit"]),
+    Mutant("a renewal under way puts back a place", "consumers/delivery/shared_places.py",
+           "            await self._leases.renewals_over()\n", "            pass\n", ["tests/redis/test_shared_places.py"]),
     Mutant("a place that comes free wakes nobody", "consumers/delivery/exits.py",
            "if how in _FREES and delivery", "if how == 'parked' and delivery", [*EXITS, "-k", "empties_at_once"]),
     Mutant("a worker that lives after all is blamed", "checkpoint/run/lua/runs_alive.lua", "    if found then\n", "    if false then\n",
