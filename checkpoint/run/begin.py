@@ -1,4 +1,4 @@
-"""Begin: queue a run that no event stream brings: called by a step, by cron, by hand, for a failure, or again.
+"""Begin: queue a run that no event starts: an invoke, a schedule's tick, an on_failure run, or a rerun.
 
 Its id is derived from its cause, so a second queue entry for it is acknowledged unrun: repeating is harmless.
 """

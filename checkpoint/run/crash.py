@@ -1,4 +1,4 @@
-"""Crash: a run is charged with the death of the worker that had it; a worker that lives after all takes that back."""
+"""Crash: a reclaimed run is charged with a crash of its worker; a worker that is alive after all takes that back."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Arrive: the start of what a blocked read will bring, sent behind that read on the same connection.
+"""Eager start: start the run of the event that a blocked read will bring, by a script sent right behind that read.
 
 The run of an event then starts in the round trip that brings the event (docs/decisions/0008). What has no answer here
 is asked of `start`, as ever.

@@ -25,7 +25,7 @@ class _Item(NamedTuple):
 _END = script(__file__, "run_end", item=_Item)
 
 Leaves = Literal["", "steps", "open", "steps open"]
-"""Which keys a run has beside its own, as far as the caller, who has seen them all made, can tell."""
+"""Which other keys the run may own (steps, open); lets the script skip EXPIRE and DEL for those it cannot have."""
 
 
 def end(

@@ -1,4 +1,4 @@
-"""Owned: the names a living turn goes by in every fenced script, and the words they answer."""
+"""Owned: how a turn identifies itself to every fenced script, and the words those scripts answer."""
 
 from typing import Literal
 

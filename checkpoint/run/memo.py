@@ -28,7 +28,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
-        """Return what is stored of an exception; a group tells all its leaves."""
+        """Return an exception as it is stored; of a group, all exceptions inside it."""
         found = leaves(error)
         if isinstance(error, StepFailed):
             return cls(error.name, f"step '{error.step}': {error.message}"[:_LONGEST_TEXT], error.stack)
@@ -39,7 +39,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    """Return the exceptions of a group, however deep; of another exception, itself."""
+    """Return all exceptions inside a group, however deep; for any other exception, a list of itself."""
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         return [leaf for inner in group.exceptions for leaf in leaves(inner)]
@@ -47,7 +47,7 @@ def leaves(error: BaseException) -> list[BaseException]:
 
 
 def of_redis(error: BaseException) -> StoreError | StoreUnavailable | None:
-    """Return Redis's error when an exception, or each of a group, is one: then no code of the author's has failed."""
+    """Return Redis's error if an exception, or every one in a group, is one: then the author's code has not failed."""
     found: StoreError | StoreUnavailable | None = None
     for leaf in leaves(error):
         if not isinstance(leaf, StoreError | StoreUnavailable):

@@ -1,4 +1,4 @@
-"""Look: what has come from outside for turns that are in hand."""
+"""Poll: has a value or a cancel come from outside for turns that are running?"""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -30,7 +30,7 @@ async def resolve(
     entry: str = "",
     mark: str = "",
 ) -> Literal["gone", "there", "waiting", "running", "queued"]:
-    """Store a step's memo and see to it that the run hears of it; the answer is the status the run had.
+    """Store a step's memo and wake its run; return the status the run had.
 
     `entry` is the stream entry an event came from: a later wait of the run does not take it again. By its `mark` (a
     token) who sent it knows its own memo again.

@@ -44,7 +44,7 @@ FULL = {
     "steps": "a run holds at most 1,000 steps; let it start another function for the rest",
     "size": "the results of a run's steps hold at most 32 MiB together; store big ones, return where",
 }
-"""What is told of a bound that a run has met, by Saved.full."""
+"""The message for each bound that a run may reach, by Saved.full."""
 NAMED = frozenset({"event", "signal"})
 """The kinds of steps that wait under a name in another slot than their run's."""
 

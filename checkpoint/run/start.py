@@ -1,4 +1,4 @@
-"""Start: which delivered entries may have their runs' code run, and from where. One script per function and read."""
+"""Start: may the code of delivered entries' runs be called, and from where? One script call per function and read."""
 
 import asyncio
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Park: a run waits without holding a worker."""
+"""Suspend: a run waits without holding a worker (`park` in scripts, keys and failpoints)."""
 
 from typing import cast
 

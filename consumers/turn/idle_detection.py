@@ -51,11 +51,11 @@ def install(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Busy(Exception):
-    """Some task of the run can go on by itself."""
+    """A task of the run can go on without an answer from a step."""
 
 
 def unknown_waits(tasks: Iterable[asyncio.Task[Any]], is_waiting: Callable[[Any], bool]) -> list[str]:
-    """Return the places where tasks of a run await something that is no step; raise Busy when one can go on."""
+    """Return the places where tasks of a run await something other than a step; raise Busy when one can go on."""
     alive = {task for task in tasks if not task.done()}
     unknown: list[str] = []
     for task in alive:
@@ -88,7 +88,7 @@ def _frames(task: asyncio.Task[Any]) -> list[Any]:
 
 
 def _authors_place(frames: list[Any]) -> str:
-    """Return the innermost place outside the event loop's own library, which the author can change."""
+    """Return the innermost place outside asyncio and anyio: a line the author can change."""
     own = [frame for frame in frames if not frame.f_code.co_filename.startswith(_LIBRARIES)]
     frame = (own or frames)[-1]
     return f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
