@@ -97,7 +97,7 @@ class Load:
 
     async def kinds(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for raw in await self.lab.wire.call("KEYS", f"{keys.PREFIX}*"):
+        for raw in await self.lab.wire.call("KEYS", keys.pattern()):
             kind = keys.kind_of(raw.decode())
             assert kind is not None, raw
             found.setdefault(kind[0], []).append(raw.decode())
