@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.idle_detection import Busy, unknown_waits
 
@@ -116,7 +117,7 @@ async def test_the_engines_own_work_is_no_task_of_the_run() -> None:
     made: list[asyncio.Task[Any]] = []
 
     async def handler(turn: Turn) -> None:
-        made.append(idle_detection.outside(asyncio.get_running_loop(), asyncio.sleep(0)))
+        made.append(outside(asyncio.get_running_loop(), asyncio.sleep(0)))
         await turn.step()
 
     turn = Turn()
