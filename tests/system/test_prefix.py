@@ -16,7 +16,6 @@ from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from tests.scripts import all_scripts
 from tests.support import ValkeyProcess, WorkerProcess
 
 ROOT = Path(__file__).parents[2]
