@@ -1,4 +1,4 @@
---[[ consumer_leave: a worker goes: end its lease in this slot and remove its consumer, if nothing is pending for it.
+--[[ consumer_leave: a worker stops: end its lease in this slot and remove its consumer, if nothing is pending for it.
 
 Why a script: removing a consumer drops its pending entries, so it is removed only when it has none.
 

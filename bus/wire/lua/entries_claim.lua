@@ -1,4 +1,4 @@
---[[ entries_claim: take over what consumers without a lease have pending, and what was given back.
+--[[ entries_claim: claim the pending entries of consumers without a lease, and released entries.
 
 Why a script: looking at the lease, at the pending list and claiming are one act, so a second caller gets nothing
 (XCLAIM alone is blind). A lease that is found to have ended is removed: its worker hears that it is lost. A consumer

@@ -1,6 +1,6 @@
---[[ entries_release: give entries back, for any worker to claim at once.
+--[[ entries_release: release entries, so that any worker may claim them at once.
 
-Why a script: XCLAIM has no owner check, and only the caller's own may be given away. @released never has a lease.
+Why a script: XCLAIM does not check the owner, and only the caller's own entries may be released. @released never has a lease.
 
 KEYS[1]  bus:events:{<event>} or bus:fn:{<fn>}:queue  stream
 args.now  now, which this script does not need

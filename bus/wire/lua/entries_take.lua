@@ -1,6 +1,6 @@
 --[[ entries_take: read again entries that are pending for me, because their first delivery never arrived.
 
-Why a script: an entry that was claimed by another since the caller looked must not be read.
+Why a script: an entry that another worker has claimed since the caller looked must not be read.
 
 KEYS[1]  bus:events:{<event>} or bus:fn:{<fn>}:queue  stream
 args.now  now, which this script does not need

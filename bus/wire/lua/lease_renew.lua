@@ -1,4 +1,4 @@
---[[ lease_renew: keep what a consumer has pending in this slot its own.
+--[[ lease_renew: renew a consumer's lease in this slot, so that its pending entries stay its own.
 
 Why a script: renewing never creates. A lease that another worker has found ended is gone, and with it all entries in
 hand there, or a zombie would revive itself. One that has ended and nobody has looked at goes on: what it stands for is

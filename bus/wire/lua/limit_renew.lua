@@ -1,4 +1,4 @@
---[[ limit_renew: keep the places that turns of one worker hold of a limit that several functions share.
+--[[ limit_renew: renew the places of a shared limit that turns of one worker hold.
 
 A place that has lapsed, or that somebody has deleted, is put back while there is room: its turn is at work.
 

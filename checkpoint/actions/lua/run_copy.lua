@@ -1,4 +1,4 @@
---[[ run_copy: give a run that is to begin memos of another, all or none.
+--[[ run_copy: copy memos of one run to a new one that has not begun; all or none.
 
 They have no time to live: it may be days until a worker begins that run. Its end gives them one.
 

@@ -1,4 +1,4 @@
---[[ limit_give: a run gives back its place of a limit that several functions share.
+--[[ limit_give: give back a run's place of a shared limit.
 
 KEYS[1]  bus:limit:{<limit>}  zset  holder -> end of its lease, server ms
 KEYS[2]  bus:limit:{<limit>}:waiting  set  who is to be told

@@ -1,4 +1,4 @@
---[[ limit_take: a run wants a place of a limit that several functions share.
+--[[ limit_take: take a place of a shared limit for a run.
 
 Why a lease: the run is in another slot, so its place cannot go with it in one act; a dead worker's ends by itself.
 

@@ -1,4 +1,4 @@
---[[ runs_admit: events of a function with limits: what becomes of each is decided and recorded, once, under its run's id.
+--[[ runs_admit: decide what becomes of events of a function with limits, and record it once, under each run's id.
 
 Why a script: the verdict and its record are one act, so an event that is delivered again gets the same one, and
 is counted once.

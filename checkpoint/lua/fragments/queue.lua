@@ -1,4 +1,4 @@
--- queue: wake a worker that is idle: an entry without a run, where nothing else does.
+-- queue: wake an idle worker by an entry without a run, if the queue has no other entry.
 local function ring(fn, why)
   if redis.call('XLEN', fn .. 'queue') == 0 then
     redis.call('XADD', fn .. 'queue', '*', 'bell', why)

@@ -1,4 +1,4 @@
--- withdraw: a run that is to end and is not in hand leaves what holds it: its timer, or its place in a line.
+-- withdraw: remove the holder of a run that ends without being in hand: its timer, or its place in a backlog.
 local function withdraw(fn, run, turn, entry)
   redis.call('ZREM', fn .. 'timers', run .. ':' .. turn)
   local hold = entry and string.match(entry, '^backlog|(.+)$')

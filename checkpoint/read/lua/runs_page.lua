@@ -1,4 +1,4 @@
---[[ runs_page: runs of a function that come after a place, newest first. A place is a moment and a run of that moment.
+--[[ runs_page: the runs of a function after a cursor, newest first. A cursor is a moment and a run queued in that moment.
 
 Why a script: many runs may have been queued in one millisecond. Where the place is among them is found by halving, which
 a caller would have to ask one by one; and a bound that is only a moment either loses some of them or brings them all.

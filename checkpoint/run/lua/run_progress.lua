@@ -1,4 +1,4 @@
---[[ run_progress: remember how far a run says it is.
+--[[ run_progress: store a run's progress.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run> is built from it
 args.now  now, which this script does not need

@@ -1,4 +1,4 @@
---[[ run_resolve: a value for a step comes from outside the turn: an event, a child, a signal.
+--[[ run_resolve: store a value for a step that comes from outside the turn (an event, a child, a signal), and wake the run.
 
 Why a script: memo and wake-up are one act, or a run could suspend between them and nobody would wake it.
 

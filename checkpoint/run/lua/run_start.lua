@@ -1,4 +1,4 @@
---[[ run_start: entries were delivered to a worker; which of their runs may have their code run, and from where.
+--[[ run_start: decide whether the code of delivered entries' runs may be called, and from where.
 
 Why a script: the decision and the new fence must be one act, or two workers that hold entries of one run would both
 run it. No user code runs before its answer. docs/state-machine.md has the table.

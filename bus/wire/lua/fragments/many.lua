@@ -1,4 +1,4 @@
--- many: commands with as many arguments as there are. Lua hands over 8,000 at most, some servers take 3,999 of one command:
+-- many: commands with any number of arguments. Lua passes 8,000 at most, some servers accept 3,999 in one command:
 -- so a thousand go at a time. No script unpacks anything elsewhere (tests/test_house.py).
 local AT_A_TIME = 1000
 

@@ -1,4 +1,4 @@
--- gcra: one every `gap` ms, and `more` at once after a pause. Returns nil when it may go now, or ms until it may; a key's
+-- gcra: allow one every `gap` ms, and `more` at once after a pause. Returns nil if allowed now, else the ms until then; a key's
 -- state is the time at which it would be empty again.
 -- uses: clock
 local function put(key, now, full)

@@ -1,4 +1,4 @@
--- fence: is the caller the living owner of this turn? `mine`, or the word it is told instead.
+-- fence: does the caller still own this turn? Returns `mine`, or the word to answer instead.
 -- Fences are compared for equality, never for order: a fence is a random token of one delivery (docs/design/delivery.md).
 -- A later turn is `over` even with another fence; an earlier one means the server rolled back: `lost`.
 -- hash held: status fence turn
