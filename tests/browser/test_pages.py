@@ -223,9 +223,10 @@ def test_a_payload_of_a_mebibyte_is_shown_cut(browser: Any, site: Site) -> None:
 
 
 def test_a_page_follows_a_run_to_its_end_and_keeps_open_what_the_reader_opened(browser: Any, site: Site) -> None:
-    site.publish("retry", "slow")
+    site.publish("retry")
     retrying = site.run("waiting")
     look(browser, f"{site.url}/runs/{retrying}", "retrying")
+    site.publish("slow")
     run = site.run("running")
     page = open_page(browser, f"{site.url}/runs/{run}")
     page.wait_for_selector(".status.running")
