@@ -2,10 +2,12 @@
 
 import pytest
 
+from stepstream import Context, Step
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import FORMAT, check_format
+from tests.support import Lab
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,13 @@ async def test_a_store_of_another_format_is_refused_with_the_way_out(wire: Wire,
     with pytest.raises(ConfigError, match=way_out):
         await check_format(wire)
     assert await wire.call("HGET", keys.meta(), "format") == str(found).encode()
+
+
+async def test_a_run_says_which_format_its_record_has(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None: ...
+
+    await lab.work()
+    await lab.send("a")
+    run = await lab.one()
+    assert await lab.wire.call("HGET", keys.run(run.function, run.id), "format") == str(FORMAT).encode()
