@@ -41,7 +41,7 @@ def _ten(ms: int) -> str:
 
 
 def _sha1(text: str) -> bytes:
-    # SHA-1 because Redis has it: run_arrive.lua makes the same ids (docs/decisions/0008). It need only spread.
+    # SHA-1 because Redis has it: run_start_eagerly.lua makes the same ids (docs/decisions/0008). It need only spread.
     return hashlib.sha1(text.encode(), usedforsecurity=False).digest()
 
 

@@ -13,7 +13,7 @@ from stepstream.bus.wire.streams import Fields, fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.start import StartReply, StartRequest
 
-_DISPATCH = script(__file__, "runs_pop")
+_DISPATCH = script(__file__, "runs_dispatch")
 
 
 class Popped(msgspec.Struct):

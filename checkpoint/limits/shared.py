@@ -7,8 +7,8 @@ from stepstream.bus.wire.wire import Wire
 
 _TAKE = script(__file__, "limit_take")
 _GIVE = script(__file__, "limit_give")
-_TRY = script(__file__, "line_try")
-_WAIT = script(__file__, "run_wait")
+_TRY = script(__file__, "backlog_try")
+_WAIT = script(__file__, "run_back_to_backlog")
 
 
 async def take_place(wire: Wire, place: Place, slug: str, hold: str, sure: int) -> bool:

@@ -7,7 +7,7 @@ from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 
-_TAKE_BACK = script(__file__, "runs_alive")
+_TAKE_BACK = script(__file__, "runs_uncharge")
 
 
 async def take_back_crashes(wire: Wire, slug: str, consumer: str, runs: Sequence[str]) -> int:

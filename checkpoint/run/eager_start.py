@@ -14,7 +14,7 @@ from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.start import StartReply, StartRequest
 
-_ARRIVE = script(__file__, "run_arrive")
+_ARRIVE = script(__file__, "run_start_eagerly")
 
 
 class Arriving:

@@ -21,7 +21,7 @@ class _Item(NamedTuple):
     known: int
 
 
-_POLL = script(__file__, "runs_look", item=_Item)
+_POLL = script(__file__, "runs_poll", item=_Item)
 
 
 class Seen(msgspec.Struct):

@@ -12,7 +12,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure, middle_of, result_of
 
 _RESOLVE = script(__file__, "run_resolve")
-_FIRE_TIMERS = script(__file__, "timers_due")
+_FIRE_TIMERS = script(__file__, "timers_fire")
 
 AT_ONCE = 250
 """Timers moved by one script call: it holds the server for about 2 ms."""

@@ -12,7 +12,7 @@ from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.save import memos_of
 
-_SUSPEND = script(__file__, "run_park")
+_SUSPEND = script(__file__, "run_suspend")
 
 
 class Parked(msgspec.Struct):

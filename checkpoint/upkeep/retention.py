@@ -15,8 +15,8 @@ from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.wire import Wire
 
 _TRIM_EVENTS = script(__file__, "events_trim")
-_FORGET_RUNS = script(__file__, "runs_tidy")
-_TRY_BACKLOGS = script(__file__, "lines_again")
+_FORGET_RUNS = script(__file__, "runs_forget")
+_TRY_BACKLOGS = script(__file__, "backlogs_retry")
 
 AT_ONCE = 200
 TRIM_AT_ONCE = 10_000
@@ -101,7 +101,7 @@ async def tidy_runs(wire: Wire, slug: str) -> int:
     return forgotten
 
 
-async def try_lines_again(wire: Wire, slug: str) -> None:
+async def retry_backlogs(wire: Wire, slug: str) -> None:
     """Let the backlogs that wait for a place be tried again, in case the signal that one came free was lost."""
     await wire.script(_TRY_BACKLOGS, [keys.function(slug)], LINES_AT_ONCE)
 

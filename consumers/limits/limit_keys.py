@@ -1,4 +1,7 @@
-"""Rules: what a function's limits say of one event: keys evaluated, verdicts left to Redis (runs_admit, runs_pop)."""
+"""Limit keys: what a function's limits make of one event: the keys it counts under and its rank in the backlog.
+
+The verdicts are Redis's: runs_admit, runs_dispatch.
+"""
 
 import hashlib
 from collections.abc import Mapping

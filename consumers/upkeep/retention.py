@@ -12,9 +12,9 @@ from stepstream.checkpoint.upkeep.retention import (
     forget_workers,
     name_again,
     other_names,
+    retry_backlogs,
     tidy_runs,
     trim_events,
-    try_lines_again,
 )
 from stepstream.checkpoint.waits.event_waits import GROUP, end_waits
 
@@ -43,7 +43,7 @@ class Retention:
         """Trim what this worker reads and keeps, and a page of the event names that it does not read."""
         for slug in self._slugs:
             await tidy_runs(self._wire, slug)
-            await try_lines_again(self._wire, slug)
+            await retry_backlogs(self._wire, slug)
         served = self._reads()
         for name, groups in served.items():
             await self._trim(name, groups)

@@ -201,7 +201,7 @@ class Spine(RuleBasedStateMachine):
         self.client.xreadgroup(self.slug, me, {self.stream: ">"}, count=1)
         self.client.zadd(self.leases, {me: self.now + (1 if leased else -1)})
         arguments = (self.slug, me, "0-0", "a", fence, "code", owner_letters(self.slug))
-        answer = self.script("run_arrive", *arguments, more_keys=(self.stream, self.leases))
+        answer = self.script("run_start_eagerly", *arguments, more_keys=(self.stream, self.leases))
         if not leased or self.model.run is not None:
             assert answer == []
             return
@@ -282,7 +282,7 @@ class Spine(RuleBasedStateMachine):
         handle = self.handle(pick)
         extra = (1, '{"name":"E","message":""}') if failed else ("", "")
         answer = self.script(
-            "run_park", self.run, handle["fence"], handle["turn"], handle["known"], f"+{delay}", *extra
+            "run_suspend", self.run, handle["fence"], handle["turn"], handle["known"], f"+{delay}", *extra
         )
         word = self.model.owner(handle)
         run = self.model.run
@@ -338,7 +338,7 @@ class Spine(RuleBasedStateMachine):
     def time_passes(self, ms: int) -> None:
         """The clock goes on, and the timers are fired by somebody."""
         self.now += ms
-        added, looked_at, _, bad = self.script("timers_due", 100)
+        added, looked_at, _, bad = self.script("timers_fire", 100)
         due = [turn for turn, at in self.model.timers.items() if at <= self.now]
         run = self.model.run
         wakes = [turn for turn in due if run is not None and run["status"] == "waiting" and run["turn"] == turn]

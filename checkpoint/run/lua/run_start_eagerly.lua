@@ -1,4 +1,4 @@
---[[ run_arrive: start the run of an event that a blocked read has just delivered, before the worker has the reply.
+--[[ run_start_eagerly: start the run of the event that a blocked read brings, before the worker has the reply.
 
 Sent behind a blocked read on the same connection, so the server runs it when that read has its entry: one round trip
 between an event and its function's first line, not two. It starts new runs of plain events only; all else is left to

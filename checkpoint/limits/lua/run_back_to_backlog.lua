@@ -1,4 +1,4 @@
---[[ run_wait: put a run that has its function's places, but not the shared one, back into the backlog.
+--[[ run_back_to_backlog: put a run that has its function's places, but not the shared one, back into the backlog.
 
 So does one that was taken over from a worker that died, and whose shared place is another's since: it is charged with
 that crash here, as start would have done.

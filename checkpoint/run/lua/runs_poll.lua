@@ -1,4 +1,4 @@
---[[ runs_look: has anything come from outside for turns that are in hand? Asked once a second for those older than that.
+--[[ runs_poll: has anything come from outside for turns in hand? Asked once a second for those older than that.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run> are built from it
 args.now  now, which this script does not need

@@ -1,4 +1,4 @@
---[[ runs_alive: a worker was taken for dead and is not: its runs are not charged with a crash, or no longer.
+--[[ runs_uncharge: a worker was taken for dead and is not: its runs are not charged with a crash, or no longer.
 
 Why a script: whether the charge was made, will be, or was wiped by a new memo is looked at and changed in one act.
 

@@ -1,4 +1,4 @@
---[[ run_park: suspend a run: it waits without holding a worker.
+--[[ run_suspend: suspend a run: it waits without holding a worker.
 
 Why a script: turn, status and timer change together, or not at all because a value has come since the caller looked.
 

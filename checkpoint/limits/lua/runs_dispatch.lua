@@ -1,4 +1,4 @@
---[[ runs_pop: give the best waiting runs their places, and deliver them to the caller.
+--[[ runs_dispatch: give the best waiting runs their places, and deliver them to the caller.
 
 Why a script: the place, the queue entry and its delivery are one act: no crash leaves a place with a run that nobody has.
 A run that is new is started in the same act.

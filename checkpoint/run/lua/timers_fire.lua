@@ -1,4 +1,4 @@
---[[ timers_due: runs whose timer is due get a queue entry; members that no run waits for any more are dropped.
+--[[ timers_fire: runs whose timer is due get a queue entry; members that no run waits for any more are dropped.
 
 Why a script: the entry, the run's status and the timer's removal are one act, so no crash loses or doubles a turn.
 

@@ -1,4 +1,4 @@
---[[ runs_tidy: forget the oldest ended runs above the count, and index members that outlived their run.
+--[[ runs_forget: forget the oldest ended runs above the count, and index members that outlived their run.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, runs:<status> are built from it
 args.now  now, ms, or empty for the server's clock

@@ -1,5 +1,4 @@
---[[ lines_again: lines whose first was refused are tried again, should nobody have told that there is a place; those that are
-empty are forgotten.
+--[[ backlogs_retry: let full backlogs be tried again, should nobody have told that there is a place; forget empty ones.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  full, ready, backlog:<key> are built from it
 args.now  now, which this script does not need

@@ -1,4 +1,4 @@
---[[ line_try: let the first run of a backlog be tried again, and wake an idle worker.
+--[[ backlog_try: let the first run of a backlog be tried again, and wake an idle worker.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  backlog:<key>, ready, queue are built from it
 args.now  now, which this script does not need
