@@ -3,7 +3,6 @@
 import hmac
 from collections.abc import Awaitable, Callable
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -11,22 +10,11 @@ from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire.streams import Publisher, PublishFailed
+from stepstream.producers.body import RequestRefused, read_body
 from stepstream.producers.ingest import events_of
 from stepstream.producers.strict import Malformed
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
-BODY_WITHIN_S = 30.0
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-
-
-class Refused(BusError):
-    """A refused request; `status` is the HTTP status of the answer."""
-
-    code = "refused"
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        super().__init__(message)
 
 
 def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable[[Request], Awaitable[Response]]:
@@ -67,28 +55,7 @@ def _check_key(key: str, settings: Settings) -> None:
     # As bytes: compare_digest raises TypeError for text that is not ASCII.
     given = key.encode()
     if settings.event_keys and not any(hmac.compare_digest(given, known.encode()) for known in settings.event_keys):
-        raise Refused(401, "Event key not found")
-
-
-async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
-    """Return the body; Refused when it is compressed, longer than `most` bytes, or not complete within 30 s."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refused(415, "compressed bodies are not accepted; send plain JSON")
-    length = request.headers.get("content-length", "0")
-    if length.isascii() and length.isdecimal() and int(length[:16]) > most:
-        raise Refused(413, f"the body is {length} bytes; at most {most}")
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        with anyio.fail_after(BODY_WITHIN_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > most:
-                    raise Refused(413, f"the body is longer than {most} bytes")
-                chunks.append(chunk)
-    except TimeoutError:
-        raise Refused(408, f"the body did not arrive within {BODY_WITHIN_S:.0f} s") from None
-    return b"".join(chunks)
+        raise RequestRefused(401, "Event key not found")
 
 
 def _events(body: bytes, request: Request) -> list[Outgoing]:
@@ -98,5 +65,5 @@ def _events(body: bytes, request: Request) -> list[Outgoing]:
         # Plain `curl -d` sends JSON with the content type of a form: only what is not JSON counts as a form.
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in _FORMS:
-            raise Refused(415, f"{kind} is not accepted; send JSON") from None
+            raise RequestRefused(415, f"{kind} is not accepted; send JSON") from None
         raise

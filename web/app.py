@@ -18,7 +18,7 @@ from stepstream.web import answers
 from stepstream.web.api import actions, health, v1
 from stepstream.web.door import Door
 from stepstream.web.hosts import Hosts
-from stepstream.web.pages import pages
+from stepstream.web.pages import forms, pages
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import Store
 
@@ -44,6 +44,7 @@ class Site(Starlette):
                 *v1.routes,
                 *health.routes,
                 *pages.routes,
+                *forms.routes,
                 Mount("/static", StaticFiles(directory=str(files("stepstream.web.pages") / "static")), name="static"),
             ],
             middleware=[Middleware(Door, hosts=Hosts([*configured.allow_hosts, *hosts]))],

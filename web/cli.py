@@ -15,9 +15,7 @@ from stepstream.bus.loading import load
 from stepstream.bus.observe import log
 from stepstream.bus.settings import Settings
 from stepstream.web.app import create_app
-from stepstream.web.dev.command import WorkerChild, run
-from stepstream.web.dev.embedded import embedded
-from stepstream.web.serving import check_address, server
+from stepstream.web.serving import check_address, run, server
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -51,7 +49,7 @@ def serve(
     sys.stderr.write(f"status page and API: {_url(host, port)}{root_path}  (Redis: {configured.store})\n")
     _tell_hosts(configured, allow_host, exposed=expose)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(server(site, configured, root_path), [bound], None))
+        runner.run(run(server(site, configured, root_path), [bound]))
 
 
 def dev(
@@ -66,6 +64,8 @@ def dev(
     allow_host: _AllowHost = None,
 ) -> None:
     """Run everything on your machine: page, API, worker, and a real Redis server unless BUS_REDIS_URL is set."""
+    from stepstream.web.dev.embedded import embedded
+
     bound = check_address(host, port, exposed=expose)
     if "BUS_REDIS_URL" in os.environ:
         _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=None)
@@ -85,6 +85,8 @@ def _dev(
     exposed: bool,
     url: str | None,
 ) -> None:
+    from stepstream.web.dev.worker_child import WorkerChild  # it watches files, which only `bus dev` needs
+
     environ = {**os.environ, "BUS_REDIS_URL": url} if url else dict(os.environ)
     configured = _settings(environ)
     site = create_app(configured=configured, hosts=allow_host or ())

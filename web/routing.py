@@ -10,15 +10,15 @@ from starlette.routing import Route
 
 from stepstream.web.paths import root
 
-Right = Literal["nothing", "publish", "read", "operate", "admin"]
+Permission = Literal["nothing", "publish", "read", "operate", "admin"]
 """What a caller may do: send events; see runs and their data; act on runs; change the installation.
 
-`nothing` is for what tells of no run: a load balancer asks for health without a token. Nobody checks rights yet.
+`nothing` is for what tells of no run: a load balancer asks for health without a token. Nobody checks permissions yet.
 """
 
 
 class NeedsRoute(Route):
-    """A route of one method, and the right that a caller of it needs."""
+    """A route of one method, and the permission that a caller of it needs."""
 
     def __init__(
         self,
@@ -26,11 +26,11 @@ class NeedsRoute(Route):
         path: str,
         endpoint: Callable[[Request], Awaitable[Response]],
         *,
-        needs: Right,
+        needs: Permission,
         name: str | None = None,
     ) -> None:
         super().__init__(path, endpoint, methods=[method], name=name)
-        self.needs: Right = needs
+        self.needs: Permission = needs
 
 
 def link(request: Request, name: str, **parts: str) -> str:

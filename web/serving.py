@@ -1,8 +1,12 @@
-"""Serving: the site in a uvicorn of its own, or mounted in another web application."""
+"""Serving: the site in a uvicorn of its own until a signal comes, or mounted in another web application."""
 
+import asyncio
 import contextlib
+import os
+import signal
 import socket
 from collections.abc import Generator, Sequence
+from typing import Protocol
 
 import uvicorn
 
@@ -64,3 +68,46 @@ def server(site: Site, configured: settings.Settings, root_path: str = "") -> Se
             timeout_graceful_shutdown=3,
         )
     )
+
+
+class Child(Protocol):
+    """A process that runs beside the site: the worker of `bus dev`."""
+
+    async def keep(self) -> None:
+        """Keep it running."""
+        ...
+
+    async def stop(self) -> None:
+        """Let it drain, and do not restart it."""
+        ...
+
+    def end_at_once(self) -> None:
+        """Kill it."""
+        ...
+
+
+async def run(server: Server, sockets: Sequence[socket.socket], child: Child | None = None) -> None:
+    """Serve the site, and keep `child` running, until Ctrl-C or SIGTERM; then drain. A second signal ends at once."""
+    stop = asyncio.Event()
+
+    def asked_to_stop() -> None:
+        if stop.is_set():
+            if child is not None:
+                child.end_at_once()
+            os._exit(130)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop)
+    serving = asyncio.create_task(server.serve(sockets=list(sockets)))
+    keeping = asyncio.create_task(child.keep()) if child is not None else None
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping, *([keeping] if keeping else [])}, return_when=asyncio.FIRST_COMPLETED)
+    if child is not None and keeping is not None:
+        await child.stop()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    server.should_exit = True
+    stopping.cancel()
+    await serving

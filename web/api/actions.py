@@ -1,11 +1,11 @@
-"""Actions: cancel, rerun, signal, invoke; as JSON, and as the forms of the pages. GET never acts."""
+"""Actions: cancel, rerun, signal, invoke, as JSON. GET never acts; the forms of the pages are in web/pages/forms.py."""
 
 from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from stepstream.bus.errors import NobodyWaits
 from stepstream.bus.event import MAX_EVENT_BYTES
@@ -13,10 +13,10 @@ from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.waits.signals import send_signal
-from stepstream.producers.http import read_body
+from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse_as
 from stepstream.web.answers import value
-from stepstream.web.routing import NeedsRoute, link
+from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
 T = TypeVar("T")
@@ -70,17 +70,6 @@ async def _invoke(request: Request) -> Response:
     return _done({"id": await invoke(wire_of(request), slug, asked.data)})
 
 
-async def _cancel_form(request: Request) -> Response:
-    run = request.path_params["id"]
-    await cancel_now(wire_of(request), run, "cancelled on the status page")
-    return RedirectResponse(link(request, "run", id=run), 303)
-
-
-async def _rerun_form(request: Request) -> Response:
-    new = await rerun(wire_of(request), request.path_params["id"], request.query_params.get("from", ""))
-    return RedirectResponse(link(request, "run", id=new), 303)
-
-
 def _done(what: dict[str, str]) -> Response:
     return value({"data": what})
 
@@ -90,6 +79,4 @@ routes = [
     NeedsRoute("POST", "/v1/runs/{id}/rerun", _rerun, needs="operate", name="api_rerun"),
     NeedsRoute("POST", "/v1/signals", _signal, needs="operate", name="api_signal"),
     NeedsRoute("POST", "/invoke/{function:path}", _invoke, needs="operate", name="api_invoke"),
-    NeedsRoute("POST", "/runs/{id}/cancel", _cancel_form, needs="operate", name="cancel"),
-    NeedsRoute("POST", "/runs/{id}/rerun", _rerun_form, needs="operate", name="rerun"),
 ]

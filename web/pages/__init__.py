@@ -1,4 +1,4 @@
-"""The status page: views (plain values), templates, and the routes that render one with the other.
+"""The status page: views (plain values), templates, the routes that render one with the other, the forms' routes.
 
-May touch: the engine's reads, the store.
+May touch: the engine's reads and actions, the store.
 """

@@ -1,17 +1,13 @@
-"""bus dev: the site in this process, and the worker in a child process that is restarted when code changes."""
+"""The worker of `bus dev`: a child process that is restarted when code changes."""
 
 import asyncio
-import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 from watchfiles import PythonFilter, awatch  # pyright: ignore[reportUnknownVariableType]
-
-from stepstream.web.serving import Server
 
 _log = structlog.get_logger("dev")
 
@@ -79,30 +75,3 @@ class WorkerChild:
 async def _watch(changes: asyncio.Event) -> None:
     async for _ in awatch(Path.cwd(), watch_filter=PythonFilter(), stop_event=None, raise_interrupt=False):
         changes.set()
-
-
-async def run(server: Server, sockets: Sequence[socket.socket], child: WorkerChild | None) -> None:
-    """Serve the site and keep the worker running until Ctrl-C or SIGTERM, then drain. A second signal ends at once."""
-    stop = asyncio.Event()
-
-    def asked_to_stop() -> None:
-        if stop.is_set():
-            if child is not None:
-                child.end_at_once()
-            os._exit(130)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked_to_stop)
-    serving = asyncio.create_task(server.serve(sockets=list(sockets)))
-    keeping = asyncio.create_task(child.keep()) if child is not None else None
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping, *([keeping] if keeping else [])}, return_when=asyncio.FIRST_COMPLETED)
-    if child is not None and keeping is not None:
-        await child.stop()
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-    server.should_exit = True
-    stopping.cancel()
-    await serving
