@@ -1,4 +1,4 @@
-"""`bus runs`, `bus run ID`, `bus cancel`, `bus rerun`, `bus functions`, `bus check` and `bus doctor`."""
+"""`bus runs`, `bus run ID`, `bus cancel`, `bus rerun`, `bus invoke`, `bus functions`, `bus check` and `bus doctor`."""
 
 import asyncio
 import sys
@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.values import codec
+from stepstream.bus.values.arguments import data_of
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.doctor import examine
@@ -19,6 +20,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.forget import forget
+from stepstream.checkpoint.actions.invoke import invoke as invoke_function
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.limits.backlogs import Lines, lines
 from stepstream.checkpoint.read.find import get, wait_for_end
@@ -109,6 +111,34 @@ def rerun(
 ) -> None:
     """Run again, for the same event: a new run, whose id is printed."""
     sys.stdout.write(once(lambda wire: rerun_run(wire, run_id, from_step)) + "\n")
+
+
+def invoke(
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="The function: <bus id>-<function id>.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help="Its data.")] = None,
+    wait: Annotated[float, typer.Option(help="Wait this many seconds for its end, and print what it returns.")] = 0.0,
+) -> None:
+    """Run a function by its slug, without an event: bus invoke shop-refund orderId=o1 --wait 10.
+
+    With --wait the exit code is 1 when the run has failed, and 2 when it has not ended in time.
+    """
+    data = data_of(words or [])
+
+    async def begun(wire: Wire) -> tuple[str, Run | None]:
+        run = await invoke_function(wire, slug, data)
+        return run, await wait_for_end(wire, run, wait) if wait else None
+
+    run, found = once(begun)
+    sys.stdout.write(f"{run}{f'  {found.status}' if found else ''}\n")
+    if not wait:
+        return
+    if found is None or not found.has_ended:
+        raise typer.Exit(2)
+    if found.error is not None:
+        sys.stderr.write(f"{found.error.told()}\n")
+    elif found.output is not None:
+        sys.stdout.write(codec.pretty(bytes(found.output)) + "\n")
+    raise typer.Exit(0 if found.status == "completed" else 1)
 
 
 def functions(

@@ -1,4 +1,4 @@
-"""`bus worker` and `bus invoke`."""
+"""`bus worker`."""
 
 import asyncio
 import gc
@@ -19,14 +19,7 @@ from stepstream.bus.loading import load
 from stepstream.bus.observe import log
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
-from stepstream.bus.values import codec
-from stepstream.bus.wire.once import once
-from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.actions.invoke import invoke as invoked
-from stepstream.checkpoint.read.find import wait_for_end
-from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.worker import Worker
-from stepstream.producers.cli import data_of
 
 LEFT_WORK = 3
 """The exit code of a worker that was told to stop and left work to others."""
@@ -122,31 +115,3 @@ def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool)
                 sys.stderr.write(f"a worker process ended with {child.returncode}; it is started again\n")
                 children[place] = subprocess.Popen(command)
     return max(abs(child.returncode or 0) for child in children)
-
-
-def invoke(
-    slug: Annotated[str, typer.Argument(metavar="SLUG", help="The function: <bus id>-<function id>.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help="Its data.")] = None,
-    wait: Annotated[float, typer.Option(help="Wait this many seconds for its end, and print what it returns.")] = 0.0,
-) -> None:
-    """Run a function by its slug, without an event: bus invoke shop-refund orderId=o1 --wait 10.
-
-    With --wait the exit code is 1 when the run has failed, and 2 when it has not ended in time.
-    """
-    data = data_of(words or [])
-
-    async def begun(wire: Wire) -> tuple[str, Run | None]:
-        run = await invoked(wire, slug, data)
-        return run, await wait_for_end(wire, run, wait) if wait else None
-
-    run, found = once(begun)
-    sys.stdout.write(f"{run}{f'  {found.status}' if found else ''}\n")
-    if not wait:
-        return
-    if found is None or not found.has_ended:
-        raise typer.Exit(2)
-    if found.error is not None:
-        sys.stderr.write(f"{found.error.told()}\n")
-    elif found.output is not None:
-        sys.stdout.write(codec.pretty(bytes(found.output)) + "\n")
-    raise typer.Exit(0 if found.status == "completed" else 1)

@@ -2,12 +2,12 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stepstream.bus.bus import Bus, NewEvent
-from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.values.arguments import data_of
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.streams import Stored
 from stepstream.bus.wire.wire import Wire
@@ -48,29 +48,3 @@ async def _send(wire: Wire, event: NewEvent, wait: float) -> tuple[Stored, list[
     sender.connect(wire)
     stored = (await sender.publish([event]))[0]
     return stored, await outcomes(wire, str(event.event), stored.entry, wait) if wait else []
-
-
-def data_of(words: list[str]) -> dict[str, Any]:
-    """Return the object that command-line words make: each is a JSON object or key=value."""
-    data: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if word.lstrip().startswith("{"):
-            try:
-                value = json.loads(word)
-            except json.JSONDecodeError as error:
-                raise EventInvalid(f"{word[:60]!r} is not JSON: {error}", field="data") from None
-            data.update(value)
-        elif equals and key:
-            data[key] = _value(text)
-        else:
-            raise ConfigError(f"{word!r} is neither a JSON object nor key=value")
-    return data
-
-
-def _value(text: str) -> Any:
-    """Numbers, true, false and null are themselves; the rest is text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

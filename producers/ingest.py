@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from stepstream.bus.errors import EventInvalid
-from stepstream.bus.event import MAX_EVENTS, Outgoing, check_id, check_name, check_size, check_ts
+from stepstream.bus.event import MAX_EVENTS, Outgoing, check_event_id, check_name, check_size, check_ts
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid
 from stepstream.producers.strict import parse
@@ -70,7 +70,7 @@ def _checked(event: Any) -> dict[str, Any]:
     if own is not None:
         if not isinstance(own, str):
             raise EventInvalid(f"must be text, got {_kind(own)}", field="id")
-        check_id(own)
+        check_event_id(own)
     ts = fields.get("ts")
     if ts is not None and ts != 0:
         if isinstance(ts, bool) or not isinstance(ts, int):

@@ -16,8 +16,7 @@ import redis
 
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.cli import cancel, check, doctor, functions, run, runs
-from stepstream.consumers.cli import invoke
+from stepstream.checkpoint.cli import cancel, check, doctor, functions, invoke, run, runs
 from stepstream.producers.cli import send
 from tests.support import ValkeyProcess, WorkerProcess, free_port
 
