@@ -15,13 +15,21 @@ from stepstream.bus.event import (
     Outgoing,
     Payload,
     as_data,
-    check_id,
+    check_event_id,
     check_name,
     check_ts,
     event_name_of,
 )
-from stepstream.bus.function import Declare, DeclareAny, FailureHandler, Function, FunctionOptions, Handler
-from stepstream.bus.function import check_id as check_function_id
+from stepstream.bus.function import (
+    Bounds,
+    Declare,
+    DeclareAny,
+    FailureHandler,
+    Function,
+    FunctionOptions,
+    Handler,
+    check_slug_part,
+)
 from stepstream.bus.limits import (
     Batch,
     CancelDeclared,
@@ -35,7 +43,7 @@ from stepstream.bus.limits import (
     checked_flow,
 )
 from stepstream.bus.retry import Retry
-from stepstream.bus.trigger import Declared, On, checked
+from stepstream.bus.trigger import Declared, On, Triggers, checked
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire.streams import Publisher, Stored
 from stepstream.bus.wire.wire import Wire
@@ -53,7 +61,7 @@ class Bus(Generic[State_co]):
 
     def __init__(self, id: str, *, lifespan: Lifespan[State_co] | None = None) -> None:
         """Make a bus. `lifespan` is an async context manager a worker enters once; its value is `ctx.state`."""
-        check_function_id("bus", id)
+        check_slug_part("bus", id)
         self.id = id
         self.lifespan = lifespan
         self.functions: dict[str, Function[Any, Any]] = {}
@@ -107,10 +115,10 @@ class Bus(Generic[State_co]):
             raise ConfigError(f"bus '{self.id}' has two functions '{id}'; give one of them another id")
         if on_failure is not None and f"{id}-failure" in self.functions:
             raise ConfigError(f"function '{id}' has on_failure, and '{id}-failure' is a function already; rename that")
-        triggers, crons = checked(on, id)
+        triggers = checked(on, id)
         retry = retries if isinstance(retries, Retry) else Retry(retries)
         where = f"function '{id}'"
-        kinds = tuple(trigger.kind for trigger in triggers if trigger.kind is not None)
+        kinds = tuple(trigger.kind for trigger in triggers.events if trigger.kind is not None)
         cancels = checked_cancel_on(cancel_on, where, kinds)
         if timeouts is not None:
             timeouts.check(where)
@@ -136,11 +144,13 @@ class Bus(Generic[State_co]):
             if on_failure is not None:
                 told = f"{name or id} (failure)"
                 handles: Handler[Any, Any, object] = on_failure
-                failure = Function(self.id, f"{id}-failure", handler=handles, triggers=(), retry=Retry(1), name=told)
+                failure = Function(
+                    self.id, f"{id}-failure", handler=handles, triggers=Triggers(), retry=Retry(1), name=told
+                )
                 self.functions[failure.id] = failure
             made = Function(
-                self.id, id, handler=handler, triggers=triggers, retry=retry, name=name, crons=crons, failure=failure,
-                timeouts=timeouts, cancel_on=cancels, flow=flow,
+                self.id, id, handler=handler, triggers=triggers, retry=retry, name=name, failure=failure,
+                bounds=Bounds(timeouts or Timeouts(), cancels, flow),
             )  # fmt: skip
             self.functions[id] = made
             return made
@@ -222,7 +232,7 @@ def outgoing(new: NewEvent) -> Outgoing:
                 f"class {type(value).__name__} has no event name; declare it with name='…' or @event('…')", field="name"
             )
     if new.id is not None:
-        check_id(new.id)
+        check_event_id(new.id)
     if new.ts is not None:
         check_ts(new.ts)
     return Outgoing(new.id or ulid(), name, as_data(value), own_id=new.id is not None, ts=new.ts, v=new.v)

@@ -7,7 +7,7 @@ import typer
 
 from stepstream.bus import settings
 from stepstream.bus.errors import BusError
-from stepstream.bus.process import failpoints, files
+from stepstream.bus.process import failpoints, open_files
 
 _ORDER = ("dev", "serve", "worker", "send", "runs", "run")
 
@@ -43,7 +43,7 @@ def main() -> None:
         for warning in warnings:
             sys.stderr.write(f"bus: {warning}\n")
         failpoints.arm(configured.failpoint)
-        files.raise_limit()
+        open_files.raise_limit()
         application(sys.argv[1] if len(sys.argv) > 1 else "")()
     except BusError as error:
         sys.stderr.write(f"bus: {error}\n")

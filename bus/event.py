@@ -166,7 +166,7 @@ def check_name(name: str) -> None:
         raise EventInvalid("is reserved: names must not begin with bus/ or inngest/", field="name")
 
 
-def check_id(event_id: str) -> None:
+def check_event_id(event_id: str) -> None:
     """Refuse a caller's event id that is empty, too long or not printable."""
     if not event_id:
         raise EventInvalid("is empty; leave it out to have one made", field="id")

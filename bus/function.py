@@ -2,15 +2,12 @@
 
 import hashlib
 import inspect
-import re
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, Protocol, TypedDict, get_args, get_origin, get_type_hints
+from typing import Any, Generic, NamedTuple, Protocol, TypedDict, get_args, get_origin, get_type_hints
 
 from typing_extensions import TypeVar
 
 from stepstream.bus.context import Context
-from stepstream.bus.cron import Cron
-from stepstream.bus.ends import INVOKED, FunctionFailed
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import Event, RawEvent
 from stepstream.bus.limits import (
@@ -27,7 +24,9 @@ from stepstream.bus.limits import (
 )
 from stepstream.bus.retry import Retry
 from stepstream.bus.step import Step
-from stepstream.bus.trigger import Trigger
+from stepstream.bus.system_events import INVOKED, FunctionFailed
+from stepstream.bus.trigger import Trigger, Triggers
+from stepstream.bus.values.ids import SLUG_PART
 from stepstream.bus.values.payload import is_payload
 
 E = TypeVar("E")
@@ -41,15 +40,24 @@ Handler = Callable[[Context[E, State], Step], Coroutine[Any, Any, R]]
 FailureHandler = Handler[FunctionFailed, Any, object] | Handler[dict[str, Any], Any, object]
 """What `on_failure` takes; as a dict it is the same, under the same names."""
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
-
-def check_id(what: str, text: str) -> None:
+def check_slug_part(what: str, text: str) -> None:
     """Refuse an id that is not letters, digits, `.`, `_`, `/`, `-`, or is over 128 characters."""
-    if not _ID.fullmatch(text):
+    if not SLUG_PART.fullmatch(text):
         raise ConfigError(
             f"{what} id {text!r} must be 1 to 128 letters, digits, '.', '_', '/', '-', and begin with a letter or digit"
         )
+
+
+class Bounds(NamedTuple):
+    """What bounds a function's runs: how long one may take, what cancels it, how many there may be."""
+
+    timeouts: Timeouts = Timeouts()
+    cancel_on: tuple[CancelOn, ...] = ()
+    flow: Flow = Flow()
+
+
+UNBOUNDED = Bounds()
 
 
 class Function(Generic[E_contra, R_co]):
@@ -65,16 +73,13 @@ class Function(Generic[E_contra, R_co]):
         id: str,
         *,
         handler: Handler[E_contra, Any, R_co],
-        triggers: tuple[Trigger, ...],
+        triggers: Triggers,
         retry: Retry,
         name: str,
-        crons: tuple[Cron, ...] = (),
         failure: "Function[Any, Any] | None" = None,
-        timeouts: Timeouts | None = None,
-        cancel_on: tuple[CancelOn, ...] = (),
-        flow: Flow | None = None,
+        bounds: Bounds = UNBOUNDED,
     ) -> None:
-        check_id("function", id)
+        check_slug_part("function", id)
         if not inspect.iscoroutinefunction(handler):
             raise ConfigError(
                 f"function '{id}': handler {_name(handler)} is not async; write 'async def', "
@@ -87,17 +92,14 @@ class Function(Generic[E_contra, R_co]):
         self.slug = f"{bus_id}-{id}"
         self.name = name or id
         self.handler = handler
-        self.triggers = triggers
-        self.crons = crons
+        self.triggers, self.crons = triggers
         self.retry = retry
         self.code = _code(handler)
         self.failure = failure
         """What runs when a run of this one has failed: `on_failure`."""
-        self.timeouts = timeouts or Timeouts()
-        self.cancel_on = cancel_on
-        self.flow = flow or Flow()
-        self._kinds = {trigger.name: trigger.kind for trigger in triggers if trigger.kind is not None}
-        all_typed = len(self._kinds) == len(triggers) and not crons
+        self.timeouts, self.cancel_on, self.flow = bounds
+        self._kinds = {trigger.name: trigger.kind for trigger in self.triggers if trigger.kind is not None}
+        all_typed = len(self._kinds) == len(self.triggers) and not self.crons
         self._invoked_kinds = list(self._kinds.values()) if all_typed else []
         self._otherwise = None if self._kinds else _annotated(handler)
 

@@ -14,6 +14,7 @@ from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import check_name, event_name_of
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.values.expression import Expression
+from stepstream.bus.values.ids import SLUG_PART
 
 Duration = float | str | timedelta
 PATH = re.compile(r"(data|id|name|v)(\.[A-Za-z0-9_]+)*")
@@ -57,7 +58,7 @@ class Concurrency(msgspec.Struct, frozen=True):
         """Raise ConfigError for an invalid declaration."""
         _whole(self.limit, "concurrency limit", where, 1)
         _expression(self.key, f"{where}, concurrency key", kinds)
-        if self.shared is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", self.shared):
+        if self.shared is not None and not SLUG_PART.fullmatch(self.shared):
             raise ConfigError(
                 f"{where}: concurrency shared {self.shared!r} must be letters, digits, '.', '_', '/', '-'"
             )

@@ -1,15 +1,15 @@
 """Triggers: what starts a function. A value; the worker reads the streams they name."""
 
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, cast
+from typing import Any, Generic, Literal, NamedTuple, cast
 
 import msgspec
 from typing_extensions import TypeVar
 
 from stepstream.bus.cron import Cron
-from stepstream.bus.ends import SYSTEM
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import RawEvent, check_name, event_name_of
+from stepstream.bus.system_events import SYSTEM
 from stepstream.bus.values.expression import Expression
 from stepstream.bus.values.payload import is_payload
 
@@ -51,6 +51,13 @@ class Trigger(msgspec.Struct, frozen=True):
         return f"{self.name} if {self.condition.text}" if self.condition else self.name
 
 
+class Triggers(NamedTuple):
+    """All that starts one function: events and schedules; nothing, when it is only invoked."""
+
+    events: tuple[Trigger, ...] = ()
+    crons: tuple[Cron, ...] = ()
+
+
 Declared = str | type[Any] | On[Any] | Cron
 
 
@@ -67,12 +74,10 @@ def is_wanted(trigger: Trigger, event: RawEvent) -> bool:
         return False
 
 
-def checked(
-    declared: Declared | Sequence[Declared] | None, function: str
-) -> tuple[tuple[Trigger, ...], tuple[Cron, ...]]:
+def checked(declared: Declared | Sequence[Declared] | None, function: str) -> Triggers:
     """Return the triggers and the schedules of an `on=`; ConfigError names the function and the way out."""
     if declared is None:
-        return (), ()
+        return Triggers()
     every: list[Declared] = [*declared] if isinstance(declared, list | tuple) else [cast("Declared", declared)]
     crons = tuple(one for one in every if isinstance(one, Cron))
     for cron in crons:
@@ -81,7 +86,7 @@ def checked(
         raise ConfigError(f"function '{function}' has one schedule twice; remove one")
     if not 1 <= len(every) <= 10:
         raise ConfigError(f"function '{function}' has {len(every)} triggers; give 1 to 10")
-    return _events([one for one in every if not isinstance(one, Cron)], function), crons
+    return Triggers(_events([one for one in every if not isinstance(one, Cron)], function), crons)
 
 
 def _events(several: list[str | type[Any] | On[Any]], function: str) -> tuple[Trigger, ...]:

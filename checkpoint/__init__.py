@@ -1,1 +1,1 @@
-"""The checkpoint: the run and its memos. One file per script that changes a run, and what reads them."""
+"""The checkpoint: what is recorded of runs, and the scripts that record it, each with one file that calls it."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.context import Context
 from stepstream.bus.cron import Cron
-from stepstream.bus.ends import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
 from stepstream.bus.errors import (
     BadRequest,
     BusError,
@@ -37,6 +36,7 @@ from stepstream.bus.function import Function
 from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
 from stepstream.bus.retry import Exponential, Retry
 from stepstream.bus.step import Fetched, Step
+from stepstream.bus.system_events import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
 from stepstream.bus.trigger import On
 
 if TYPE_CHECKING:

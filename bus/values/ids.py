@@ -18,10 +18,13 @@ asks both, and the last 50 bits tell their runs apart.
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Generator
 from functools import lru_cache
 
+SLUG_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+"""What a bus or a function may be called, whose slug is `<bus>-<function>`; and the name of a shared limit."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
 _VALUES = {letter: value for value, letter in enumerate(_CROCKFORD)}

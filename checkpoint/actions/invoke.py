@@ -2,8 +2,8 @@
 
 from msgspec import Raw
 
-from stepstream.bus.ends import INVOKED
 from stepstream.bus.event import RawEvent, as_data
+from stepstream.bus.system_events import INVOKED
 from stepstream.bus.values.ids import run_id, ulid
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire

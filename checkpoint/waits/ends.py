@@ -3,8 +3,8 @@
 import msgspec
 from msgspec import Raw
 
-from stepstream.bus.ends import CANCELLED, FAILED, FINISHED
 from stepstream.bus.event import RawEvent
+from stepstream.bus.system_events import CANCELLED, FAILED, FINISHED
 from stepstream.bus.values import codec
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stepstream.bus.errors import ConfigError, StoreUnavailable
 from stepstream.bus.observe.signals import Signals
-from stepstream.bus.process import files
+from stepstream.bus.process import open_files
 from stepstream.bus.wire.connection.retry import pause
 from stepstream.bus.wire.doctor import clients
 from stepstream.bus.wire.wire import Wire
@@ -53,7 +53,7 @@ class ReaderConnections:
         await asyncio.gather(*(reader.close() for reader in self._readers))
 
     def _check_files(self) -> None:
-        most, needed = files.limit(), files.open_now() + self._needed + SPARE_FILES
+        most, needed = open_files.limit(), open_files.open_now() + self._needed + SPARE_FILES
         if needed > most:
             raise ConfigError(
                 f"{self._words}, with what is open and {SPARE_FILES} to spare {needed} open files; this process "

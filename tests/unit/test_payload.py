@@ -15,8 +15,8 @@ from pydantic.alias_generators import to_camel
 
 from stepstream import Bus, ConfigError, Context, Cron, Event, EventData, EventInvalid, FunctionFailed, On, Step, event
 from stepstream.bus.bus import outgoing
-from stepstream.bus.ends import INVOKED
 from stepstream.bus.event import NewEvent, RawEvent
+from stepstream.bus.system_events import INVOKED
 from stepstream.bus.values import codec
 from stepstream.bus.values.payload import wire_fields
 

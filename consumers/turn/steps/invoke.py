@@ -4,10 +4,10 @@ from typing import Any
 
 from msgspec import Raw
 
-from stepstream.bus.ends import INVOKED
 from stepstream.bus.errors import EventInvalid, FunctionNotFound, NonRetriable, StepFailed
 from stepstream.bus.event import RawEvent, as_data
 from stepstream.bus.step import Callee
+from stepstream.bus.system_events import INVOKED
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import run_id
 from stepstream.checkpoint.registry import function_of

@@ -1,4 +1,4 @@
-"""Files: how many this process may have open. Each connection is one."""
+"""Open files: how many this process may have. Each connection is one."""
 
 import contextlib
 import os
