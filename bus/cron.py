@@ -29,7 +29,7 @@ class Cron(msgspec.Struct, frozen=True):
     catch_up: bool = False
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The schedule as pages, keys and tables show it."""
         return f"cron {self.expression}" + (f" {self.tz}" if self.tz != "UTC" else "")
 

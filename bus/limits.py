@@ -216,25 +216,25 @@ class Flow(msgspec.Struct, frozen=True):
                     raise ConfigError(f"{where} has batch and {name}; they do not go together, remove one")
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def texts(self) -> tuple[str, ...]:
         """The limits as pages and tables show them, one text each."""
-        words = [
+        texts = [
             f"{rule.limit} at a time{_per(rule.key)}{f', shared as {rule.shared}' if rule.shared else ''}"
             for rule in self.concurrency
         ]
         if self.throttle:
-            words.append(f"{self.throttle.limit} starts in {self.throttle.period}{_per(self.throttle.key)}")
+            texts.append(f"{self.throttle.limit} starts in {self.throttle.period}{_per(self.throttle.key)}")
         if self.rate_limit:
-            words.append(f"at most {self.rate_limit.limit} in {self.rate_limit.period}{_per(self.rate_limit.key)}")
+            texts.append(f"at most {self.rate_limit.limit} in {self.rate_limit.period}{_per(self.rate_limit.key)}")
         if self.debounce:
-            words.append(f"after {self.debounce.period} of quiet{_per(self.debounce.key)}")
+            texts.append(f"after {self.debounce.period} of quiet{_per(self.debounce.key)}")
         if self.batch:
-            words.append(f"batches of {self.batch.size}, within {self.batch.timeout}{_per(self.batch.key)}")
+            texts.append(f"batches of {self.batch.size}, within {self.batch.timeout}{_per(self.batch.key)}")
         if self.singleton:
-            words.append(f"one at a time ({self.singleton.mode}){_per(self.singleton.key)}")
+            texts.append(f"one at a time ({self.singleton.mode}){_per(self.singleton.key)}")
         if self.priority:
-            words.append(f"priority {self.priority}")
-        return tuple(words)
+            texts.append(f"priority {self.priority}")
+        return tuple(texts)
 
 
 _UNREGULATED = Flow()
@@ -308,7 +308,7 @@ class CancelOn(msgspec.Struct, frozen=True):
         return self.event if isinstance(self.event, str) else event_name_of(self.event)
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The rule as pages and tables show it."""
         more = f" with the same {self.match}" if self.match else f" if {self.if_}" if self.if_ else ""
         return f"{self.name}{more}"

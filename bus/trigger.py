@@ -46,7 +46,7 @@ class Trigger(msgspec.Struct, frozen=True):
         return covers(self.name, event)
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """How pages and tables show it."""
         return f"{self.name} if {self.condition.text}" if self.condition else self.name
 
@@ -82,7 +82,7 @@ def checked(declared: Declared | Sequence[Declared] | None, function: str) -> Tr
     crons = tuple(one for one in every if isinstance(one, Cron))
     for cron in crons:
         cron.check(f"function '{function}'")
-    if len({cron.words for cron in crons}) < len(crons):
+    if len({cron.text for cron in crons}) < len(crons):
         raise ConfigError(f"function '{function}' has one schedule twice; remove one")
     if not 1 <= len(every) <= 10:
         raise ConfigError(f"function '{function}' has {len(every)} triggers; give 1 to 10")

@@ -61,11 +61,11 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         id=function.id,
         name=function.name,
         slug=function.slug,
-        on=tuple(one.words for one in (*function.triggers, *function.crons)),
+        on=tuple(one.text for one in (*function.triggers, *function.crons)),
         events=tuple(trigger.name for trigger in function.triggers),
         retries=function.retry.retries,
         code=function.code,
-        flow=function.flow.words,
+        flow=function.flow.texts,
     )
     declaration, seen = codec.encode(declared), b""
     while stands := await wire.lasting_script(_REGISTER, [keys.functions()], function.slug, declaration, seen):

@@ -40,7 +40,7 @@ class _Noted(msgspec.Struct, frozen=True):
         return cls(*(int(part) for part in raw.split()))
 
     @property
-    def words(self) -> str:
+    def stored(self) -> str:
         """The text that is stored."""
         return f"{self.last} {self.before}" if self.before > self.last else f"{self.last}"
 
@@ -51,20 +51,20 @@ async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int 
     `looked` is when the caller looked last, server ms: should the stored tick be lost, everything up to then is done.
     """
     now = await wire.moment()
-    await wire.call("HSETNX", keys.cron(slug), cron.words, now if looked is None else min(looked, now))
-    raw: Any = await wire.call("HGET", keys.cron(slug), cron.words)
+    await wire.call("HSETNX", keys.cron(slug), cron.text, now if looked is None else min(looked, now))
+    raw: Any = await wire.call("HGET", keys.cron(slug), cron.text)
     noted = _Noted.of(raw)
     due = cron.last_before(now)
     if due > noted.last:
         await _deal_with(wire, slug, cron, signals, raw, noted, due, now - due)
     elif noted.last - now > max(SILENT_MS, cron.period(now)):
         anew = _Noted(now, max(noted.last, noted.before))
-        if await wire.script(_TICK, [keys.function(slug)], cron.words, raw, anew.words, "", ""):
+        if await wire.script(_TICK, [keys.function(slug)], cron.text, raw, anew.stored, "", ""):
             behind = in_words(noted.last - now)
             signals.notice(
                 "a schedule begins anew: the server's clock is behind its last tick",
                 function=slug,
-                cron=cron.words,
+                cron=cron.text,
                 by=behind,
             )
     return max(1, cron.next_after(now) - now)
@@ -77,14 +77,14 @@ async def _deal_with(
     # The clock was set back and is now forward again: this tick ran before, and was jumped over this time.
     has_run = is_again and cron.last_before(due - 1) > noted.last
     runs = late_ms <= cron.grace(due) and not has_run
-    cause = f"{cron.words}|{due}" + (f"|{noted.before}" if is_again else "")
+    cause = f"{cron.text}|{due}" + (f"|{noted.before}" if is_again else "")
     run = run_id(slug, "cron", cause, due) if runs else ""
-    then = _Noted(due, noted.before).words
+    then = _Noted(due, noted.before).stored
     event = codec.encode(_event(cron, due))
-    dealt = await wire.script(_TICK, [keys.function(slug)], cron.words, raw, then, run, event)
+    dealt = await wire.script(_TICK, [keys.function(slug)], cron.text, raw, then, run, event)
     reached("cron.ticked")
     if dealt and not runs and not has_run:
-        signals.notice("a tick was noticed too late, and does not run", function=slug, cron=cron.words, late_ms=late_ms)
+        signals.notice("a tick was noticed too late, and does not run", function=slug, cron=cron.text, late_ms=late_ms)
 
 
 def _event(cron: Cron, due: int) -> RawEvent:

@@ -75,7 +75,7 @@ async def examine(wire: Wire) -> list[Finding]:
         await _clock(wire),
         await _round_trip(wire),
         await _rights(wire),
-        *(Finding(right.words, f"refused: {error}", "advice", f"without it {right.without}; {right.acl} gives it")
+        *(Finding(right.text, f"refused: {error}", "advice", f"without it {right.without}; {right.acl} gives it")
           for right, error in wire.rights.missing.items()),
         _access(wire.where),
         Finding("keys", keys.pattern()),

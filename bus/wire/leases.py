@@ -115,7 +115,7 @@ def _refusal(replies: Sequence[Any]) -> StoreUnavailable | None:
     refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
     if refused is None:
         return None
-    error = translated(opening.words(refused))
+    error = translated(opening.as_sent(refused))
     if isinstance(error, StoreUnavailable):
         return error
     return StoreUnavailable(f"a lease is not renewed: {error}", state="lease")

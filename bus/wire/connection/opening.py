@@ -70,7 +70,7 @@ def unavailable(where: Address, error: Exception) -> StoreUnavailable:
             state="maxclients",
         )
     if isinstance(error, redis.ResponseError):
-        word = words(error).partition(" ")[0]
+        word = as_sent(error).partition(" ")[0]
         return StoreUnavailable(f"Redis at {where.shown} refuses the connection: {message}", state=word)
     if _number_of(error) in _NO_FILES:
         return StoreUnavailable(
@@ -101,13 +101,13 @@ async def _connect(connection: Any, name: str, unnamed: Callable[[str], None] | 
         except redis.AuthenticationError:  # NOAUTH: it wants a password, and the URL has none
             raise
         except redis.ResponseError as error:
-            refused = translated(words(error))
+            refused = translated(as_sent(error))
             if isinstance(refused, StoreUnavailable) and not isinstance(refused, RightMissing):
                 # In a hosted server's own words: is this command refused, or every command? PING tells.
                 await connection.send_command("PING")
                 await connection.read_response()
             if unnamed is not None:
-                unnamed(words(error))
+                unnamed(as_sent(error))
     except BaseException:
         # Cancelled after the socket is open, redis-py does not close it; uvloop's close() would wait for it for ever.
         writer: asyncio.StreamWriter | None = connection._writer  # noqa: SLF001
@@ -140,7 +140,7 @@ threaded_errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 """What a threaded() client raises when the server is away."""
 
 
-def words(refused: Exception) -> str:
+def as_sent(refused: Exception) -> str:
     """Return an error reply as the server sent it: redis-py strips the first word of those it knows."""
     word = refused.status_code if isinstance(refused, redis.RedisError) else None
     return f"{word} {refused}" if word else str(refused)

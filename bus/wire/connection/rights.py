@@ -21,7 +21,7 @@ class Right(msgspec.Struct, frozen=True):
     acl: str
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The command as text."""
         return " ".join(self.command)
 
@@ -65,7 +65,7 @@ class Rights:
             return
         self._reported.add(right)
         self._notice(
-            f"{right.words} is refused: {right.without}",
+            f"{right.text} is refused: {right.without}",
             error=error,
             do=f"ACL SETUSER <user> {right.acl}, or live with it",
         )
