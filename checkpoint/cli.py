@@ -22,7 +22,7 @@ from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.actions.invoke import invoke as invoke_function
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
-from stepstream.checkpoint.limits.backlogs import Lines, lines
+from stepstream.checkpoint.limits.backlogs import Backlogs, backlogs_of
 from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.history import STATUSES, StepView, counts, statuses_of, steps
 from stepstream.checkpoint.read.listing import list_runs
@@ -187,22 +187,22 @@ def functions(
 
 
 def _show_function(slug: str, *, as_json: bool) -> None:
-    async def look(wire: Wire) -> tuple[Registered, dict[str, int], Lines]:
-        return await function_of(wire, slug), (await counts(wire, [slug]))[slug], await lines(wire, slug)
+    async def look(wire: Wire) -> tuple[Registered, dict[str, int], Backlogs]:
+        return await function_of(wire, slug), (await counts(wire, [slug]))[slug], await backlogs_of(wire, slug)
 
     function, runs, found = once(look)
     if as_json:
         told = {"slug": slug, "on": function.on, "limits": function.flow, "runs": runs}
-        sys.stdout.write(codec.encode({**told, "lines": found.lines, "buffers": found.buffers}).decode() + "\n")
+        sys.stdout.write(codec.encode({**told, "lines": found.backlogs, "buffers": found.buffers}).decode() + "\n")
         return
     console = _console()
     console.print(f"{slug}  on {', '.join(function.on) or 'being invoked'}", markup=False, highlight=False)
     for limit in function.flow:
         console.print(f"  limit: {limit}", markup=False, highlight=False)
     console.print("  " + ", ".join(f"{count} {status}" for status, count in runs.items() if count) or "  no runs yet")
-    if found.lines:
+    if found.backlogs:
         table = Table("in line for", "waiting", "running", box=None, pad_edge=False)
-        for line in found.lines:
+        for line in found.backlogs:
             table.add_row(escape(_plain(line.key)), str(line.waiting), str(line.running))
         console.print(table)
     for held in found.buffers:

@@ -14,7 +14,7 @@ from typing import Any
 
 from stepstream.bus.observe.signals import RunStarted
 from stepstream.checkpoint.run.fence import Owned
-from stepstream.checkpoint.run.poll import look
+from stepstream.checkpoint.run.poll import poll
 from stepstream.checkpoint.waits.subscriptions import Subscriptions
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
@@ -133,7 +133,7 @@ class Executor:
             if now - turn.begun >= POLL_EVERY_S and not turn.over:
                 old.setdefault(turn.owned.slug, []).append(turn)
         for slug, turns in old.items():
-            seen = await look(self._wire, slug, [(turn.owned.run, turn.state.known) for turn in turns])
+            seen = await poll(self._wire, slug, [(turn.owned.run, turn.state.known) for turn in turns])
             for turn, found in zip(turns, seen, strict=True):
                 if found.cancel is not None:
                     turn.recorder.cancel(found.cancel)

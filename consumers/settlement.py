@@ -9,7 +9,7 @@ import contextvars
 from functools import partial
 from typing import Any
 
-from stepstream.bus.observe.signals import AttemptFailed, RunEnded, RunParked
+from stepstream.bus.observe.signals import AttemptFailed, RunEnded, RunSuspended
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import is_pending_for
 from stepstream.checkpoint.run.memo import Failure
@@ -58,11 +58,11 @@ class Settlement:
                 self._background.start(self._try_again(turn, turn_exit, turn.state.attempt + 1))
             case Suspended():
                 self._alarms.expect(turn.function, turn_exit.due_in_ms)
-                self._exits.leave(turn.delivery, "parked", "park.acked")
+                self._exits.leave(turn.delivery, "turn over", "park.acked")
             case CodeChanged():
                 self._background.start(self._wait_for_deploy(turn, turn_exit))
             case Refused(word="over"):
-                self._exits.leave(turn.delivery, "parked", "park.acked")
+                self._exits.leave(turn.delivery, "turn over", "park.acked")
             case Refused():
                 self._background.start(self._look_again(turn.delivery))
             case GivenBack():
@@ -90,7 +90,7 @@ class Settlement:
             why = (ended.error.told(),) if ended.error is not None else ()
             self._signals.run_ended.send(RunEnded(turn.owned.slug, turn.owned.run, ended.status, *why))
         if word in (b"mine", b"over"):
-            self._exits.leave(turn.delivery, "ended", "end.acked")
+            self._exits.leave(turn.delivery, "turn over", "end.acked")
         else:
             self._background.start(self._look_again(turn.delivery))
 
@@ -99,23 +99,23 @@ class Settlement:
     async def _try_again(self, turn: Turn, failed: TryAgain, attempt: int) -> None:
         """Let the run wait until its code is called again."""
         try:
-            parked = await turn.recorder.suspend_failed(failed, attempt)
+            suspended = await turn.recorder.suspend_failed(failed, attempt)
         except Exception:
             self._exits.leave(turn.delivery, "lost")
             raise
-        if parked.word == "mine":
+        if suspended.word == "mine":
             slug, run, before = turn.owned.slug, turn.owned.run, turn.state.attempt
             if self._signals.attempt_failed and attempt > before:
                 self._signals.attempt_failed.send(
                     AttemptFailed(slug, run, "", before, failed.failure.told(), failed.delay_ms)
                 )
-            if self._signals.run_parked:
-                self._signals.run_parked.send(RunParked(slug, run, parked.due_in_ms))
-            self._alarms.expect(turn.function, parked.due_in_ms)
-        if parked.word == "cancel":
-            self._end(turn, Ended("cancelled", error=parked.cancel or Failure("cancelled", "")))
-        elif parked.word in ("mine", "over"):
-            self._exits.leave(turn.delivery, "parked", "end.acked")
+            if self._signals.run_suspended:
+                self._signals.run_suspended.send(RunSuspended(slug, run, suspended.due_in_ms))
+            self._alarms.expect(turn.function, suspended.due_in_ms)
+        if suspended.word == "cancel":
+            self._end(turn, Ended("cancelled", error=suspended.cancel or Failure("cancelled", "")))
+        elif suspended.word in ("mine", "over"):
+            self._exits.leave(turn.delivery, "turn over", "end.acked")
         else:
             await self._look_again(turn.delivery)
 

@@ -180,7 +180,7 @@ class Starter:
             self._queue.add(started)
 
     def _not_started(self, function: Function, delivery: Delivery, request: StartRequest, word: str) -> None:
-        self._leave(delivery, "elsewhere" if word == "elsewhere" else "ended")
+        self._leave(delivery, "elsewhere" if word == "elsewhere" else "turn over")
         if word == "crashed" and self._signals.run_ended:
             self._signals.run_ended.send(
                 RunEnded(function.slug, request.run, "failed", "worker_crash: the worker died each time it ran this")

@@ -41,7 +41,7 @@ class Mutant(NamedTuple):
 MUTANTS = [
     Mutant("no fence", "checkpoint/run/lua/fragments/fence.lua", "and fence == my_fence and turn == my_turn", "", SCRIPTS),
     Mutant("acknowledged before it is saved", "consumers/executor.py",
-           "        self.turns.add(turn)\n", "        self.turns.add(turn)\n        self._exits.leave(delivery, \"ended\")\n", FAILPOINTS),
+           "        self.turns.add(turn)\n", "        self.turns.add(turn)\n        self._exits.leave(delivery, \"turn over\")\n", FAILPOINTS),
     Mutant("no dedupe", "bus/wire/lua/event_publish.lua", "if there then", "if false then", SCRIPTS),
     Mutant("start without memos", "checkpoint/run/lua/run_start.lua", "return redis.call('HGETALL', steps)", "return {}", SCRIPTS),
     Mutant("the entry's turn is ignored", "checkpoint/run/lua/run_start.lua", "if given < turn then", "if false then", SCRIPTS),
@@ -109,7 +109,7 @@ MUTANTS = [
     Mutant("a renewal under way puts back a place", "consumers/delivery/shared_places.py",
            "            await self._leases.renewals_over()\n", "            pass\n", ["tests/redis/test_shared_places.py"]),
     Mutant("a place that comes free wakes nobody", "consumers/delivery/exits.py",
-           "if how in _FREES and delivery", "if how == 'parked' and delivery", [*EXITS, "-k", "empties_at_once"]),
+           "if how in _FREES and delivery", "if how == 'passed' and delivery", [*EXITS, "-k", "empties_at_once"]),
     Mutant("a worker that lives after all is blamed", "checkpoint/run/lua/runs_uncharge.lua", "    if found then\n", "    if false then\n",
            ["tests/redis/test_crashes.py"]),
     Mutant("reads stay with a former primary", "bus/wire/connection/pipeline.py", "        if self._proof:\n", "        if False:\n",

@@ -184,7 +184,7 @@ def test_classes_are_small_and_are_made_of_few_things() -> None:
                     )
 
 
-FENCED = {f"stepstream.checkpoint.run.{name}" for name in ("save.save", "save.note_open", "suspend.park", "end.end")}
+FENCED = {f"stepstream.checkpoint.run.{name}" for name in ("save.save", "save.note_open", "suspend.suspend", "end.end")}
 """The writes of a living turn."""
 
 

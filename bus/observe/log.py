@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, RunParked, Signals
+from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, RunSuspended, Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.durations import in_words
 
@@ -60,7 +60,7 @@ def listen(signals: Signals, *, debug: bool = False) -> None:
             error=signal.error or None,
         )
 
-    def run_parked(signal: RunParked) -> None:
+    def run_suspended(signal: RunSuspended) -> None:
         log.debug("run waits", function=signal.function, run=signal.run, due_in=in_words(signal.due_in_ms))
 
     def noticed(signal: Noticed) -> None:
@@ -70,4 +70,4 @@ def listen(signals: Signals, *, debug: bool = False) -> None:
     signals.noticed.listen(noticed)
     signals.run_ended.listen(run_ended)
     if debug:
-        signals.run_parked.listen(run_parked)
+        signals.run_suspended.listen(run_suspended)

@@ -37,7 +37,7 @@ class AttemptFailed(msgspec.Struct, frozen=True):
     delay_ms: int
 
 
-class RunParked(msgspec.Struct, frozen=True):
+class RunSuspended(msgspec.Struct, frozen=True):
     """A run waits without holding a worker; `due_in_ms` until its timer."""
 
     function: str
@@ -93,7 +93,7 @@ class Signals:
         self.run_started = Signal[RunStarted]()
         self.step_saved = Signal[StepSaved]()
         self.attempt_failed = Signal[AttemptFailed]()
-        self.run_parked = Signal[RunParked]()
+        self.run_suspended = Signal[RunSuspended]()
         self.run_ended = Signal[RunEnded]()
         self.noticed = Signal[Noticed]()
 

@@ -166,28 +166,28 @@ def cancels(slug: str, run: str = "") -> str:
 
 
 def timers(slug: str, run: str = "") -> str:
-    """zset · `<run>:<turn>`, `buffer|<key>` or `limit|<key>` → when it is due, ms. Written by park, admit, pop."""
+    """zset · `<run>:<turn>`, `buffer|<key>` or `limit|<key>` → when it is due, ms. By suspend, admit, dispatch."""
     return f"{function(slug, run)}timers"
 
 
-def backlog(slug: str, hold: str) -> str:
-    """zset · run → queued ms less priority: runs that wait for this limit. Written by admit and timers; pop removes."""
-    return f"{function(slug)}backlog:{hold}"
+def backlog(slug: str, limit_key: str) -> str:
+    """zset · run → queued ms less priority: runs that wait for this limit. By admit and timers; dispatch removes."""
+    return f"{function(slug)}backlog:{limit_key}"
 
 
 def ready(slug: str) -> str:
-    """zset · limit → its first run's place in line: the backlogs that pop may try. Written by admit, end, park, pop."""
+    """zset · limit → its first run's rank: the backlogs that dispatch may try. By admit, end, suspend, dispatch."""
     return f"{function(slug)}ready"
 
 
 def full(slug: str) -> str:
-    """zset · limit → when its first run was refused last, ms. Written by pop; removed by the sweep."""
+    """zset · limit → when its first run was refused last, ms. Written by dispatch; removed by the sweep."""
     return f"{function(slug)}full"
 
 
-def places(slug: str, hold: str) -> str:
-    """zset · run → since when it holds a place of this limit, ms. Written by pop; park and end give it back."""
-    return f"{function(slug)}places:{hold}"
+def places(slug: str, limit_key: str) -> str:
+    """zset · run → since when it holds a place of this limit, ms. Written by dispatch; suspend and end give it back."""
+    return f"{function(slug)}places:{limit_key}"
 
 
 def buffer(slug: str, key: str) -> str:

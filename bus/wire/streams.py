@@ -224,7 +224,7 @@ async def pending(wire: Wire, stream: str, group: str, consumer: str, count: int
     return [row[0].decode() for row in rows]
 
 
-async def claim(
+async def reclaim(
     wire: Wire, stream: str, workers: str, group: str, me: str, *, lease_ms: int, count: int, sure: int
 ) -> list[tuple[str, str, Fields]]:
     """Claim up to `count` entries of consumers without a lease; return (entry id, previous consumer, fields).

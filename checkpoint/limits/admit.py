@@ -54,12 +54,12 @@ class Verdict(msgspec.Struct):
     why: str = ""
 
 
-async def admit(wire: Wire, function: Function, heard: str, applicants: Sequence[Applicant]) -> list[Verdict]:
+async def admit(wire: Wire, function: Function, subscribed: str, applicants: Sequence[Applicant]) -> list[Verdict]:
     """Decide on events, together; waits until Redis answers."""
     flow = function.flow
     rate, debounce, batch = flow.rate_limit, flow.debounce, flow.batch
     flat: list[Any] = [
-        function.code, VERDICT_KEPT_MS, wire.settings.keep_ms, heard,
+        function.code, VERDICT_KEPT_MS, wire.settings.keep_ms, subscribed,
         rate.gap_ms if rate else 0, rate.more if rate else 0,
         flow.singleton.mode if flow.singleton else "skip",
         milliseconds(debounce.period) if debounce else 0,

@@ -9,7 +9,7 @@ MOST = 100
 _LOOKED_AT = 2_000
 
 
-class Line(msgspec.Struct, frozen=True):
+class Backlog(msgspec.Struct, frozen=True):
     """The backlog of one limit key (`c0:<value>`: the first concurrency, `t:<value>`: throttle, `-`: no limit)."""
 
     key: str
@@ -17,7 +17,7 @@ class Line(msgspec.Struct, frozen=True):
     running: int
 
 
-class Held(msgspec.Struct, frozen=True):
+class Buffer(msgspec.Struct, frozen=True):
     """A debounce (`d:<value>`) or batch (`b:<value>`) buffer: how many events, and when it becomes a run."""
 
     key: str
@@ -25,33 +25,33 @@ class Held(msgspec.Struct, frozen=True):
     due: int
 
 
-class Lines(msgspec.Struct):
+class Backlogs(msgspec.Struct):
     """The longest backlogs first, at most a hundred; `keys` is how many there are (2,000 at most are counted)."""
 
     keys: int
-    lines: list[Line]
-    buffers: list[Held]
+    backlogs: list[Backlog]
+    buffers: list[Buffer]
 
 
-async def lines(wire: Wire, slug: str) -> Lines:
+async def backlogs_of(wire: Wire, slug: str) -> Backlogs:
     """Return the backlogs and the buffers of a function."""
     ready, full, buffered = await wire.loads(
         ("ZRANGE", keys.ready(slug), 0, _LOOKED_AT - 1),
         ("ZREVRANGE", keys.full(slug), 0, _LOOKED_AT - 1),
         ("HSCAN", keys.buffered(slug), 0, "COUNT", _LOOKED_AT),
     )
-    holds = list(dict.fromkeys(raw.decode() for raw in (*ready, *full)))[:_LOOKED_AT]
+    limit_keys = list(dict.fromkeys(raw.decode() for raw in (*ready, *full)))[:_LOOKED_AT]
     counts = await wire.loads(
-        *((("ZCARD", key(slug, hold))) for hold in holds for key in (keys.backlog, keys.places))
+        *((("ZCARD", key(slug, limit_key))) for limit_key in limit_keys for key in (keys.backlog, keys.places))
     )  # fmt: skip
-    found = [Line(hold, counts[2 * n], counts[2 * n + 1]) for n, hold in enumerate(holds) if counts[2 * n]]
+    found = [Backlog(key, counts[2 * n], counts[2 * n + 1]) for n, key in enumerate(limit_keys) if counts[2 * n]]
     names = [name.decode() for name in buffered[1][1::2]][:MOST]
     sizes = await wire.loads(*(("HGET", keys.buffer(slug, name), "n") for name in names))
     dues = await wire.loads(*(("ZSCORE", keys.timers(slug), f"buffer|{name}") for name in names))
     held = [
-        Held(name, int(size or 1), int(float(due)))
+        Buffer(name, int(size or 1), int(float(due)))
         for name, size, due in zip(names, sizes, dues, strict=True)
         if due is not None
     ]
     found.sort(key=lambda line: -line.waiting)
-    return Lines(len(found), found[:MOST], sorted(held, key=lambda one: one.due))
+    return Backlogs(len(found), found[:MOST], sorted(held, key=lambda one: one.due))

@@ -16,7 +16,7 @@ from stepstream.checkpoint.run.start import StartReply, StartRequest
 _DISPATCH = script(__file__, "runs_dispatch")
 
 
-class Popped(msgspec.Struct):
+class Dispatched(msgspec.Struct):
     """How many runs got places, the queue entries read (theirs and others that are due), ms until a throttle opens."""
 
     taken: int
@@ -26,7 +26,7 @@ class Popped(msgspec.Struct):
     """By entry: new runs, which were started in the same script."""
 
 
-async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Popped:
+async def dispatch(wire: Wire, function: Function, consumer: str, most: int) -> Dispatched:
     """Take up to `most` runs, the best first, that can have their places now."""
     throttle, limits = function.flow.throttle, [one.limit for one in function.flow.concurrency]
     first, second = [*limits, "", ""][:2]
@@ -48,7 +48,7 @@ async def pop(wire: Wire, function: Function, consumer: str, most: int) -> Poppe
     if taken:
         reached("pop.replied")
     entries = [(entry.decode(), fields_of(flat or ())) for entry, flat in rows]
-    return Popped(
+    return Dispatched(
         int(taken),
         entries,
         int(soonest) if int(soonest) >= 0 else None,

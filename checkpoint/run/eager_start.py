@@ -14,10 +14,10 @@ from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.start import StartReply, StartRequest
 
-_ARRIVE = script(__file__, "run_start_eagerly")
+_START_EAGERLY = script(__file__, "run_start_eagerly")
 
 
-class Arriving:
+class EagerStart:
     """A start that was sent, for an event of a name, to be run by a consumer."""
 
     def __init__(self, wire: Wire, pipe: Pipe, function: Function, name: str, consumer: str, newest: str) -> None:
@@ -27,7 +27,7 @@ class Arriving:
         self._consumer = consumer
         self._fence = token()
         self._sent = pipe.call(
-            "EVALSHA", _ARRIVE.sha, 3,
+            "EVALSHA", _START_EAGERLY.sha, 3,
             keys.function(function.slug), keys.events(name), keys.events_workers(name),
             wire.now, function.slug, consumer, newest, name, self._fence, function.code,
             owner_letters(function.slug),
@@ -39,7 +39,7 @@ class Arriving:
         try:
             answer = await self._sent
         except ScriptMissing:  # the server was told to forget its scripts
-            self._wire.load_script(_ARRIVE)
+            self._wire.load_script(_START_EAGERLY)
             return None
         except BusError:
             return None

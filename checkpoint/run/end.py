@@ -36,16 +36,16 @@ def end(
     output: bytes = b"null",
     error: Failure | None = None,
     leaves: Leaves = "steps open",
-    heard: str = "",
+    subscribed: str = "",
 ) -> asyncio.Future[Any]:
     """Record an end; the future has the word (bytes). `over` may be the repeat of this very call.
 
-    `heard` holds the statuses that somebody beside the run's caller is to be told of (checkpoint/waits/ends.py).
+    `subscribed` holds the statuses that somebody beside the run's caller is to be told of (checkpoint/waits/ends.py).
     """
     return wire.together(
         _END,
         owned.prefix,
-        (wire.settings.keep_ms, heard),
+        (wire.settings.keep_ms, subscribed),
         _Item(
             run=owned.run,
             fence=owned.fence,

@@ -15,7 +15,7 @@ from stepstream.checkpoint.run.save import memos_of
 
 
 class _Item(NamedTuple):
-    """A turn that is looked for: its run, and the highest `n` it knows."""
+    """A turn that is asked for: its run, and the highest `n` it knows."""
 
     run: str
     known: int
@@ -25,14 +25,14 @@ _POLL = script(__file__, "runs_poll", item=_Item)
 
 
 class Seen(msgspec.Struct):
-    """What a living turn must know: that it is cancelled, and why; the memos that were resolved since it looked."""
+    """What a living turn must know: that it is cancelled, and why; the memos that were resolved since it asked last."""
 
     cancel: Failure | None
     resolved: dict[str, Memo]
 
 
-async def look(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[Seen]:
-    """Look for turns of a function, each a run and the highest `n` it knows."""
+async def poll(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[Seen]:
+    """Ask for turns of a function, each a run and the highest `n` it knows."""
     seen: list[Seen] = []
     for some in parts(turns, width=2):
         part = [argument for turn in some for argument in _Item(*turn)]

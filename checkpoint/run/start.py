@@ -73,7 +73,7 @@ def start(
     function: Function,
     asked: Sequence[StartRequest],
     suspects: int,
-    heard: str,
+    subscribed: str,
     then: Callable[[list[StartReply], BaseException | None], None],
 ) -> None:
     """Start runs and call `then` when Redis has answered, however long that takes: with the answers, or an error.
@@ -81,7 +81,7 @@ def start(
     At most `suspects` runs that have crashed twice are let through.
     """
     flat: list[str | bytes | int] = [
-        function.code, wire.settings.keep_ms, suspects, MAX_CRASHES, heard,
+        function.code, wire.settings.keep_ms, suspects, MAX_CRASHES, subscribed,
         function.timeouts.start_ms, function.timeouts.finish_ms,
     ]  # fmt: skip
     for one in asked:

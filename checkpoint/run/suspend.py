@@ -1,4 +1,4 @@
-"""Suspend: a run waits without holding a worker (`park` in scripts, keys and failpoints)."""
+"""Suspend: a run waits without holding a worker (its failpoints are called `park.…`)."""
 
 from typing import cast
 
@@ -15,8 +15,8 @@ from stepstream.checkpoint.run.save import memos_of
 _SUSPEND = script(__file__, "run_suspend")
 
 
-class Parked(msgspec.Struct):
-    """What park answers: the word, how long until the run is due, or the memos that came since the caller looked."""
+class SuspendReply(msgspec.Struct):
+    """What suspend answers: the word, how long until the run is due, or the memos that came since the caller looked."""
 
     word: Word
     due_in_ms: int = 0
@@ -24,7 +24,7 @@ class Parked(msgspec.Struct):
     cancel: Failure | None = None
 
 
-async def park(
+async def suspend(
     wire: Wire,
     owned: Owned,
     *,
@@ -32,7 +32,7 @@ async def park(
     due: str,
     attempt: int | None = None,
     error: Failure | None = None,
-) -> Parked:
+) -> SuspendReply:
     """Let a run wait until `due` ("+<ms from now>" or "<ms since 1970>").
 
     With `attempt` and `error` the code between steps has failed and is tried again then.
@@ -51,7 +51,7 @@ async def park(
     reached("park.replied")
     word = cast("Word", reply[0].decode())
     if word == "mine":
-        return Parked(word, due_in_ms=int(reply[1]))
+        return SuspendReply(word, due_in_ms=int(reply[1]))
     if word == "cancel":
-        return Parked(word, cancel=codec.decode_as(reply[1], Failure))
-    return Parked(word, resolved=memos_of(reply[1]) if word == "wake" else {})
+        return SuspendReply(word, cancel=codec.decode_as(reply[1], Failure))
+    return SuspendReply(word, resolved=memos_of(reply[1]) if word == "wake" else {})

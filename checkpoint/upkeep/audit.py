@@ -242,13 +242,13 @@ class _Looker:
 
     async def _has_places(self, slug: str, run: str, holds: str) -> list[Fault]:
         found: list[Fault] = []
-        for hold in holds.split("\n"):
-            if hold.startswith("c") and await self._ask("ZSCORE", keys.places(slug, hold), run) is None:
-                mend = (("ZADD", keys.places(slug, hold), await self._wire.clock(), run),)
-                found.append(Fault(keys.places(slug, hold), f"lacks run {run}, which is at work", mend))
-            if hold.startswith("s:") and await self._ask("EXISTS", keys.single(slug, hold)) == 0:
-                mend = (("SET", keys.single(slug, hold), run, "NX"),)
-                found.append(Fault(keys.single(slug, hold), f"is gone, and run {run} lives", mend))
+        for limit_key in holds.split("\n"):
+            if limit_key.startswith("c") and await self._ask("ZSCORE", keys.places(slug, limit_key), run) is None:
+                mend = (("ZADD", keys.places(slug, limit_key), await self._wire.clock(), run),)
+                found.append(Fault(keys.places(slug, limit_key), f"lacks run {run}, which is at work", mend))
+            if limit_key.startswith("s:") and await self._ask("EXISTS", keys.single(slug, limit_key)) == 0:
+                mend = (("SET", keys.single(slug, limit_key), run, "NX"),)
+                found.append(Fault(keys.single(slug, limit_key), f"is gone, and run {run} lives", mend))
         return found
 
     async def _has_what_it_waits_for(self, seen: Unheld) -> list[Fault]:
@@ -344,17 +344,17 @@ class _Looker:
                     found.append(Fault(key, f"wakes no run that waits: {member}", (("ZREM", key, member),)))
         return found
 
-    async def _backlog(self, key: str, slug: str, hold: str) -> list[Fault]:
+    async def _backlog(self, key: str, slug: str, limit_key: str) -> list[Fault]:
         line = await self._ask("ZRANGE", key, 0, -1, "WITHSCORES")
         found: list[Fault] = []
         for run in map(codec.text, line[::2]):
             state = await self._state(slug, run)
-            if (state.status, state.entry) != ("queued", f"backlog|{hold}"):
+            if (state.status, state.entry) != ("queued", f"backlog|{limit_key}"):
                 words = f"holds a place in line for {run}, which is not in it"
                 found.append(Fault(key, words, (("ZREM", key, run),)))
-        tried = [await self._ask("ZSCORE", index, hold) for index in (keys.ready(slug), keys.full(slug))]
+        tried = [await self._ask("ZSCORE", index, limit_key) for index in (keys.ready(slug), keys.full(slug))]
         if line and tried == [None, None]:
-            found.append(Fault(key, "is tried by nobody", (("ZADD", keys.ready(slug), line[1], hold),)))
+            found.append(Fault(key, "is tried by nobody", (("ZADD", keys.ready(slug), line[1], limit_key),)))
         return found
 
     async def _places(self, key: str, slug: str, _hold: str) -> list[Fault]:

@@ -2,7 +2,7 @@
 
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.eager_start import Arriving
+from stepstream.checkpoint.run.eager_start import EagerStart
 from stepstream.consumers.delivery.delivery import Source
 
 
@@ -25,7 +25,7 @@ class EagerStarts:
             or any(trigger.condition for trigger in source.triggers)
         )
 
-    def send(self, pipe: Pipe, newest: str) -> Arriving:
+    def send(self, pipe: Pipe, newest: str) -> EagerStart:
         """Send a start behind the read just sent; `newest` is the newest entry that was read before."""
         source = self._source
-        return Arriving(self._wire, pipe, source.function, source.name, source.lease.consumer, newest)
+        return EagerStart(self._wire, pipe, source.function, source.name, source.lease.consumer, newest)

@@ -17,16 +17,16 @@ from stepstream.consumers.delivery.delivery import Delivery, Source
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.shared_places import SharedPlaces
 
-Exit = Literal["parked", "ended", "passed", "elsewhere", "given back", "lost"]
+Exit = Literal["turn over", "passed", "elsewhere", "given back", "lost"]
 """How an entry leaves.
 
-`parked`: its run waits. `ended`: its run has ended, or gone on to a later turn. `passed`: there is nothing to run for
-it here: no trigger wants it, its run waits for a place, it only woke the dispatcher, or its message is delivered.
-`elsewhere`: another entry holds its run. These four are acknowledged. `given back`: any worker may have it at once.
+`turn over`: its run has ended, waits, or has gone on to a later turn. `passed`: there is nothing to run for it here: no
+trigger wants it, its run waits for a place, it only woke the dispatcher, or its message is delivered.
+`elsewhere`: another entry holds its run. These three are acknowledged. `given back`: any worker may have it at once.
 `lost`: another worker has it by now, or it stays pending and is read again; Redis is told nothing.
 """
 
-_FREES: frozenset[Exit] = frozenset({"parked", "ended", "passed", "given back"})
+_FREES: frozenset[Exit] = frozenset({"turn over", "passed", "given back"})
 """After these no turn of the run is at work, so that its places may go to others."""
 
 

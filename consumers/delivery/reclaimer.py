@@ -5,7 +5,7 @@ import time
 from stepstream.bus.errors import GroupMissing
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.process.failpoints import reached
-from stepstream.bus.wire.streams import RELEASED, claim, pending, take
+from stepstream.bus.wire.streams import RELEASED, pending, reclaim, take
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.reader import Reader
@@ -35,7 +35,7 @@ class Reclaimer:
         if self._reader.is_stopping or not source.lease.is_fresh() or self._slots.free <= 0:
             return
         try:
-            await self._claim()
+            await self._reclaim()
             since = time.monotonic() - self._looked
             if since >= min(UNDELIVERED_EVERY_S, self._wire.settings.lease_ms / 1_000) or self._reader.broke:
                 self._looked = time.monotonic()
@@ -44,7 +44,7 @@ class Reclaimer:
         except GroupMissing:
             return  # the reader tells of it, and makes the group again
 
-    async def _claim(self) -> None:
+    async def _reclaim(self) -> None:
         source = self.source
         lease_ms = self._wire.settings.lease_ms
         sure = source.lease.judges_until(lease_ms)
@@ -52,7 +52,7 @@ class Reclaimer:
             return
         me = source.lease.consumer
         count = min(MOST, self._slots.free)
-        claimed = await claim(
+        claimed = await reclaim(
             self._wire,
             source.stream,
             source.workers_key,

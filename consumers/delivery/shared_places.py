@@ -32,29 +32,29 @@ class SharedPlaces:
     async def take(self, function: Function, delivery: Delivery) -> bool:
         """Take the shared places a turn needs. False: its run waits in the backlog again, and its entry may go."""
         run, turn = delivery.fields[b"run"].decode(), delivery.fields.get(b"turn", b"1").decode()
-        for hold in delivery.fields.get(b"holds", b"").decode().split("\n"):
-            rule = function.flow.rule_of(hold)
+        for limit_key in delivery.fields.get(b"holds", b"").decode().split("\n"):
+            rule = function.flow.rule_of(limit_key)
             if rule is None or rule.shared is None:
                 continue
             # With the turn in its name, a turn that leaves late never gives back what the next one has taken.
-            place = Place(f"{rule.shared}={hold.partition(':')[2]}", f"{function.slug}|{run}|{turn}", rule.limit)
-            if await take_place(self._wire, place, function.slug, hold, self._leases.sure_until()):
+            place = Place(f"{rule.shared}={limit_key.partition(':')[2]}", f"{function.slug}|{run}|{turn}", rule.limit)
+            if await take_place(self._wire, place, function.slug, limit_key, self._leases.sure_until()):
                 self._held.setdefault(delivery, []).append(place)
                 self._leases.hold(place)
             else:
                 # First: once its run is in the backlog it may be dispatched, and ask under the same name.
                 await self._give_all(self._let_go(delivery))
-                if await self._wait(function, delivery, run, hold):
+                if await self._wait(function, delivery, run, limit_key):
                     return False
                 # The run has moved on since, and start will say so.
         if not delivery.is_in_hand:  # its lease was lost meanwhile
             self.leave_to_lease(delivery)
         return True
 
-    async def _wait(self, function: Function, delivery: Delivery, run: str, hold: str) -> bool:
+    async def _wait(self, function: Function, delivery: Delivery, run: str, limit_key: str) -> bool:
         """Put a run back into the backlog of a limit; False when it is no longer this entry's."""
         entry = delivery.source.entry_name(delivery.id)
-        return await wait_in_backlog(self._wire, function.slug, run, entry, hold, delivery.owner)
+        return await wait_in_backlog(self._wire, function.slug, run, entry, limit_key, delivery.owner)
 
     def give_back(self, delivery: Delivery) -> None:
         """Give back the places of an entry, if it has any, and wake who waits for them."""
@@ -82,7 +82,7 @@ class SharedPlaces:
             await self._leases.renewals_over()
         try:
             for place in places:
-                for slug, hold in await give_place(self._wire, place, patience=5.0):
-                    await patiently(lambda slug=slug, hold=hold: try_backlog(self._wire, slug, hold), 5.0)
+                for slug, key in await give_place(self._wire, place, patience=5.0):
+                    await patiently(lambda slug=slug, key=key: try_backlog(self._wire, slug, key), 5.0)
         except BusError as error:  # then its lease ends
             tell(self._signals, "giving back a shared place failed", error)

@@ -2,7 +2,7 @@
 
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.limits.dispatch import pop
+from stepstream.checkpoint.limits.dispatch import dispatch
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.reader import Reader
 from stepstream.consumers.limits.backlog import Backlog
@@ -35,9 +35,9 @@ class Dispatcher:
         with self._failing:  # what was delivered and is not in hand is read again; the next look is in a second
             while (room := slots.room) > 0 and source.lease.is_fresh() and not self._queue.is_stopping:
                 consumer, most = source.lease.consumer, min(room, AT_ONCE)
-                popped = await pop(self._wire, source.function, consumer, most)
-                self._queue.receive(popped.entries, consumer, popped.started)
-                if popped.next_ms is not None:
-                    self._backlog.alarm.expect(popped.next_ms)
-                if popped.taken < most:
+                dispatched = await dispatch(self._wire, source.function, consumer, most)
+                self._queue.receive(dispatched.entries, consumer, dispatched.started)
+                if dispatched.next_ms is not None:
+                    self._backlog.alarm.expect(dispatched.next_ms)
+                if dispatched.taken < most:
                     break

@@ -24,7 +24,7 @@ _RULED = frozenset({"event", "cron", "invoke"})
 def apply(function: Function, applicant: Applicant, event: Mapping[str, Any], cause: str) -> None:
     """Fill in what the limits of a function say of an event (`cause` names it: `<event name>|<entry>`)."""
     flow = function.flow
-    applicant.holds = "\n".join(_holds(flow, event))
+    applicant.holds = "\n".join(_limit_keys(flow, event))
     applicant.rank = applicant.queued - 1_000 * _priority(flow, event)
     if applicant.source not in _RULED:
         applicant.single = _single(flow, event) if applicant.source == "debounce" else ""
@@ -46,9 +46,9 @@ def _buffer(function: Function, applicant: Applicant, key: str, source: str, cau
     applicant.buffer_run = run_id(function.slug, source, cause, applicant.queued)
 
 
-def _holds(flow: Flow, event: Mapping[str, Any]) -> list[str]:
-    holds = [f"c{n}:{_key(one.key, event)}" for n, one in enumerate(flow.concurrency)]
-    return [*holds, f"t:{_key(flow.throttle.key, event)}"] if flow.throttle is not None else holds
+def _limit_keys(flow: Flow, event: Mapping[str, Any]) -> list[str]:
+    found = [f"c{n}:{_key(one.key, event)}" for n, one in enumerate(flow.concurrency)]
+    return [*found, f"t:{_key(flow.throttle.key, event)}"] if flow.throttle is not None else found
 
 
 def _single(flow: Flow, event: Mapping[str, Any]) -> str:

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 from stepstream.bus.errors import BusError, NonRetriable, StoreError, StoreUnavailable
 from stepstream.bus.function import Function
-from stepstream.bus.observe.signals import RunParked, StepSaved
+from stepstream.bus.observe.signals import RunSuspended, StepSaved
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.end import Leaves, end
 from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import Failure, Memo, Open
 from stepstream.checkpoint.run.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
-from stepstream.checkpoint.run.suspend import Parked, park
+from stepstream.checkpoint.run.suspend import SuspendReply, suspend
 from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.delivery.failing import FAILED
 from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit
@@ -158,28 +158,28 @@ class Recorder:
     async def suspend(self, due_ms: int) -> bool:
         """Let the run wait until then (server ms), which ends the turn. False when memos have come: it goes on."""
         try:
-            parked = await park(self._wire, self.owned, known=self._state.known, due=str(due_ms))
+            suspended = await suspend(self._wire, self.owned, known=self._state.known, due=str(due_ms))
         except (StoreError, StoreUnavailable) as error:
             self.abandon(error)
             return True
         if self._state.over:
             return True
-        if parked.word == "wake":
-            self._state.resolve(parked.resolved)
+        if suspended.word == "wake":
+            self._state.resolve(suspended.resolved)
             return False
-        if parked.word == "cancel":
-            self.cancel(parked.cancel)
-        elif parked.word == "mine":
-            if self.signals.run_parked:
-                self.signals.run_parked.send(RunParked(self.function.slug, self.owned.run, parked.due_in_ms))
-            self.end(Suspended(parked.due_in_ms))
+        if suspended.word == "cancel":
+            self.cancel(suspended.cancel)
+        elif suspended.word == "mine":
+            if self.signals.run_suspended:
+                self.signals.run_suspended.send(RunSuspended(self.function.slug, self.owned.run, suspended.due_in_ms))
+            self.end(Suspended(suspended.due_in_ms))
         else:
-            self._refused(parked.word)
+            self._refused(suspended.word)
         return True
 
-    async def suspend_failed(self, failed: TryAgain, attempt: int) -> Parked:
+    async def suspend_failed(self, failed: TryAgain, attempt: int) -> SuspendReply:
         """Record, once the turn has ended, that its code failed and is to be tried again."""
-        return await park(
+        return await suspend(
             self._wire, self.owned, known=self._state.known, due=f"+{failed.delay_ms}", attempt=attempt,
             error=failed.failure,
         )  # fmt: skip
@@ -190,7 +190,7 @@ class Recorder:
         leaves: Leaves = "steps open" if state.has_open else "steps" if state.has_steps else ""
         return end(
             self._wire, self.owned, ended.status, output=ended.output, error=ended.error, leaves=leaves,
-            heard=subscribed,
+            subscribed=subscribed,
         )  # fmt: skip
 
     # -- the end of the turn ----------------------------------------------------------------------------------------

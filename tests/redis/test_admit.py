@@ -9,7 +9,7 @@ from stepstream.bus.function import Function
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.limits.admit import Applicant, Verdict, admit
-from stepstream.checkpoint.limits.dispatch import pop
+from stepstream.checkpoint.limits.dispatch import dispatch
 from stepstream.checkpoint.run.begin import begun_event
 
 SLUG = "shop-f"
@@ -84,14 +84,14 @@ async def test_what_pop_gives_a_place_is_pending_for_its_caller_and_started(wire
     await queue(wire)
     for n in (3, 1, 2):
         await verdict(wire, function, applicant(n, holds="c0:"))
-    popped = await pop(wire, function, "w.0", 10)
+    popped = await dispatch(wire, function, "w.0", 10)
     assert popped.taken == 2
     assert [asked.run for asked, _ in popped.started.values()] == [run_of(1), run_of(2)]
     rows = await wire.call("XPENDING", keys.queue(SLUG), SLUG, "-", "+", 10)
     assert [row[1] for row in rows] == [b"w.0", b"w.0"]
     assert await wire.call("ZCARD", keys.places(SLUG, "c0:")) == 2
     assert await wire.call("ZCARD", keys.backlog(SLUG, "c0:")) == 1
-    assert (await pop(wire, function, "w.0", 10)).taken == 0, "it is full"
+    assert (await dispatch(wire, function, "w.0", 10)).taken == 0, "it is full"
 
 
 async def test_a_run_whose_second_limit_is_full_waits_there_and_holds_nothing(wire: Wire) -> None:
@@ -99,7 +99,7 @@ async def test_a_run_whose_second_limit_is_full_waits_there_and_holds_nothing(wi
     await queue(wire)
     for n in (1, 2):
         await verdict(wire, function, applicant(n, holds="c0:\nc1:x"))
-    assert (await pop(wire, function, "w.0", 10)).taken == 1
+    assert (await dispatch(wire, function, "w.0", 10)).taken == 1
     assert await wire.call("ZRANGE", keys.places(SLUG, "c0:"), 0, -1) == [run_of(1).encode()]
     assert await wire.call("ZRANGE", keys.backlog(SLUG, "c1:x"), 0, -1) == [run_of(2).encode()]
     assert await wire.call("HGET", keys.run(SLUG, run_of(2)), "entry") == b"backlog|c1:x"

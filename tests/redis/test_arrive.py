@@ -14,7 +14,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.streams import ensure_group, event_of, fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.eager_start import Arriving
+from stepstream.checkpoint.run.eager_start import EagerStart
 from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.save import save
 from stepstream.consumers.delivery.delivery import Source, StreamGroup
@@ -44,7 +44,7 @@ def read(pipe: Pipe, me: str = ME) -> asyncio.Future[Any]:
 async def arrive(wire: Wire, pipe: Pipe, newest: str = "0-0", me: str = ME) -> tuple[str, Any]:
     """Read an entry with a start behind; return the entry and what came of its run."""
     reading = read(pipe, me)
-    arriving = Arriving(wire, pipe, function, "a", me, newest)
+    arriving = EagerStart(wire, pipe, function, "a", me, newest)
     entry = (await reading)[0][1][0][0].decode()
     return entry, await arriving.run_of(entry)
 
@@ -152,7 +152,7 @@ async def test_a_read_that_brings_nothing_starts_nothing_of_what_is_in_hand(
     first = await add(wire, PLAIN)
     await read(pipe)
     reading = pipe.call("XREADGROUP", "GROUP", SLUG, ME, "COUNT", 1, "STREAMS", stream, ">")
-    arriving = Arriving(wire, pipe, function, "a", ME, first)
+    arriving = EagerStart(wire, pipe, function, "a", ME, first)
     assert not await reading
     assert await arriving.run_of(first) is None
     assert await wire.call("KEYS", "bus:fn:*") == []
@@ -163,7 +163,7 @@ async def test_an_entry_that_was_claimed_is_left_to_start(wire: Wire, stream: st
     await add(wire, PLAIN)
     await read(pipe, "dead.0")
     entry = (await wire.call("XAUTOCLAIM", stream, SLUG, ME, 0, "0"))[1][0][0].decode()
-    arriving = Arriving(wire, pipe, function, "a", ME, "0-0")
+    arriving = EagerStart(wire, pipe, function, "a", ME, "0-0")
     assert await arriving.run_of(entry) is None
     assert await wire.call("KEYS", "bus:fn:*") == []
 
@@ -178,7 +178,7 @@ async def test_a_server_that_forgot_its_scripts_is_given_this_one(wire: Wire, st
 
 
 async def test_a_connection_that_breaks_leaves_it_to_start(wire: Wire, stream: str, pipe: Pipe) -> None:
-    arriving = Arriving(wire, pipe, function, "a", ME, "0-0")
+    arriving = EagerStart(wire, pipe, function, "a", ME, "0-0")
     await pipe.close()
     assert await arriving.run_of("1-0") is None
 

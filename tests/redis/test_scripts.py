@@ -9,7 +9,7 @@ from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, StoreError
 from stepstream.bus.event import Outgoing
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import Publisher, claim, ensure_group, fields_of, pending, release, take
+from stepstream.bus.wire.streams import Publisher, ensure_group, fields_of, pending, reclaim, release, take
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.end import end
 from stepstream.checkpoint.run.fence import Owned
@@ -17,7 +17,7 @@ from stepstream.checkpoint.run.memo import MAX_STEPS, Failure
 from stepstream.checkpoint.run.resolve import fire_timers, resolve
 from stepstream.checkpoint.run.save import note_open, save
 from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
-from stepstream.checkpoint.run.suspend import park
+from stepstream.checkpoint.run.suspend import suspend
 from tests.scripts import all_scripts
 
 SLUG = "shop-f"
@@ -66,14 +66,14 @@ async def dump(wire: Wire) -> dict[bytes, bytes]:
     return {name: await wire.call("DUMP", name) for name in names}
 
 
-async def parked(wire: Wire, due: str = "+0") -> None:
+async def suspended(wire: Wire, due: str = "+0") -> None:
     await begin(wire)
-    assert (await park(wire, owned(), known=0, due=due)).word == "mine"
+    assert (await suspend(wire, owned(), known=0, due=due)).word == "mine"
 
 
 async def queued(wire: Wire) -> str:
     """Bring the run to queued in turn 2; return its queue entry."""
-    await parked(wire)
+    await suspended(wire)
     assert (await fire_timers(wire, SLUG)).added == 1
     return (await hash_of(wire))["entry"]
 
@@ -104,8 +104,8 @@ async def test_a_redelivery_loads_what_is_known(wire: Wire) -> None:
 
 
 async def test_a_stale_event_entry_never_starts_the_turn_of_a_run_that_waits(wire: Wire) -> None:
-    """A crash between park and acknowledge redelivers the entry while the run waits."""
-    await parked(wire, "+60000")
+    """A crash between suspend and acknowledge redelivers the entry while the run waits."""
+    await suspended(wire, "+60000")
     before = await dump(wire)
     assert (await begin(wire, fence="f2")).word == "stale"
     assert await dump(wire) == before
@@ -119,7 +119,7 @@ async def test_two_queue_entries_of_one_turn_start_it_once(wire: Wire) -> None:
 
 
 async def test_a_waiting_run_whose_timer_was_rolled_back_goes_on(wire: Wire) -> None:
-    await parked(wire, "+60000")
+    await suspended(wire, "+60000")
     assert (await begin(wire, event=b"", entry="queue|9-9", turn=2, fence="f2")).word == "go"
 
 
@@ -206,15 +206,15 @@ async def test_a_zombies_save_changes_no_key(wire: Wire) -> None:
     before = await dump(wire)
     assert (await save(wire, owned("f1"), "one", "run", data=b"1")).word == "lost"
     assert (await note_open(wire, owned("f1"), "one", "sleep", due="+5")).word == "lost"
-    assert (await park(wire, owned("f1"), known=0, due="+5")).word == "lost"
+    assert (await suspend(wire, owned("f1"), known=0, due="+5")).word == "lost"
     assert await end(wire, owned("f1"), "completed") == b"lost"
     assert await dump(wire) == before
 
 
 async def test_a_call_of_an_earlier_turn_is_over_also_when_it_repeats_itself(wire: Wire) -> None:
-    """A retried park is answered by its own success: over, not lost."""
-    await parked(wire)
-    assert (await park(wire, owned(), known=0, due="+5")).word == "over"
+    """A retried suspend is answered by its own success: over, not lost."""
+    await suspended(wire)
+    assert (await suspend(wire, owned(), known=0, due="+5")).word == "over"
     assert (await save(wire, owned(), "one", "run", data=b"1")).word == "over"
 
 
@@ -251,7 +251,7 @@ async def test_payloads_pass_through_scripts_unharmed(wire: Wire) -> None:
     assert bytes(memo.data) == data
 
 
-# -- open and park ---------------------------------------------------------------------------------------------------
+# -- open and suspend ------------------------------------------------------------------------------------------------
 
 
 async def test_a_wait_that_is_noted_keeps_its_first_due(wire: Wire) -> None:
@@ -273,15 +273,15 @@ async def test_a_failed_attempt_replaces_the_one_before(wire: Wire) -> None:
     assert (opened.attempt, opened.error) == (2, Failure("E", "no"))
 
 
-async def test_park_answers_what_was_resolved_and_does_not_park(wire: Wire) -> None:
-    """Or the memo is there, the run parks, and nobody wakes it."""
+async def test_suspend_answers_what_was_resolved_and_does_not_suspend(wire: Wire) -> None:
+    """Or the memo is there, the run suspends, and nobody wakes it."""
     await begin(wire)
     assert await resolve(wire, SLUG, RUN, "approval", "event", b'{"ok":true}') == "running"
-    answer = await park(wire, owned(), known=0, due="+60000")
+    answer = await suspend(wire, owned(), known=0, due="+60000")
     assert answer.word == "wake"
     assert list(answer.resolved) == ["approval"]
     assert (await hash_of(wire))["status"] == "running"
-    assert (await park(wire, owned(), known=1, due="+60000")).word == "mine"
+    assert (await suspend(wire, owned(), known=1, due="+60000")).word == "mine"
 
 
 async def test_save_tells_what_was_resolved_meanwhile(wire: Wire) -> None:
@@ -292,9 +292,9 @@ async def test_save_tells_what_was_resolved_meanwhile(wire: Wire) -> None:
     assert set(saved.resolved) == {"approval"}
 
 
-async def test_a_failed_handler_parks_with_its_attempt_and_error(wire: Wire) -> None:
+async def test_a_failed_handler_suspends_with_its_attempt_and_error(wire: Wire) -> None:
     await begin(wire)
-    await park(wire, owned(), known=0, due="+5", attempt=1, error=Failure("E", "no"))
+    await suspend(wire, owned(), known=0, due="+5", attempt=1, error=Failure("E", "no"))
     found = await hash_of(wire)
     assert (found["status"], found["turn"], found["attempt"]) == ("waiting", "2", "1")
     assert json.loads(found["error"])["message"] == "no"
@@ -304,7 +304,7 @@ async def test_a_failed_handler_parks_with_its_attempt_and_error(wire: Wire) -> 
 
 
 async def test_resolve_wakes_a_run_that_waits_once(wire: Wire) -> None:
-    await parked(wire, "+60000")
+    await suspended(wire, "+60000")
     assert await resolve(wire, SLUG, RUN, "approval", "event", b"1") == "waiting"
     assert await resolve(wire, SLUG, RUN, "approval", "event", b"2") == "there"
     assert await resolve(wire, SLUG, RUN, "other", "event", b"3") == "queued"
@@ -321,7 +321,7 @@ async def test_resolve_of_an_ended_run_is_gone(wire: Wire) -> None:
 
 async def test_a_timer_fires_when_due_and_not_before(wire: Wire) -> None:
     wire.now = "1000"
-    await parked(wire, "+500")
+    await suspended(wire, "+500")
     wire.now = "1499"
     fired = await fire_timers(wire, SLUG)
     assert (fired.added, fired.next_ms) == (0, 1)
@@ -371,7 +371,7 @@ SURE = 2**45
 
 async def claims(wire: Wire, stream: str, me: str, sure: int = SURE) -> list[str]:
     workers = keys.events_workers("a")
-    taken = await claim(wire, stream, workers, SLUG, me, lease_ms=LEASE_MS, count=10, sure=sure)
+    taken = await reclaim(wire, stream, workers, SLUG, me, lease_ms=LEASE_MS, count=10, sure=sure)
     return [owner for _, owner, _ in taken]
 
 
@@ -570,7 +570,7 @@ async def large(wire: Wire, run: str, count: int) -> StartRequest:
     await begin(wire, run=run)
     for n in range(count):
         assert (await save(wire, mine, f"s{n}", "run", data=b'"' + b"x" * 400_000 + b'"')).n == n + 1
-    assert (await park(wire, mine, known=count, due="+0")).word == "mine"
+    assert (await suspend(wire, mine, known=count, due="+0")).word == "mine"
     assert (await fire_timers(wire, SLUG)).added == 1
     entry = (await wire.call("HGET", keys.run(SLUG, run), "entry")).decode()
     return asked(run=run, turn=2, entry=entry, event=b"", source="")
@@ -603,7 +603,7 @@ async def test_a_step_that_is_finished_while_its_run_is_loaded_is_not_open(wire:
     await note_open(wire, owned(), "w", "event", due="+60000")
     for n in range(4):
         await save(wire, owned(), f"s{n}", "run", data=b'"' + b"x" * 400_000 + b'"')
-    await park(wire, owned(), known=4, due="+0")
+    await suspend(wire, owned(), known=4, due="+0")
     await fire_timers(wire, SLUG)
     answer = (await started(wire, [asked(turn=2, entry=(await hash_of(wire))["entry"], event=b"")]))[0]
     assert list(answer.open) == ["w"]

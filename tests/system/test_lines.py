@@ -11,7 +11,7 @@ import httpx2
 
 from stepstream import Batch, Concurrency, Context, EventData, RateLimit, Step, create_app
 from stepstream.bus.settings import Settings
-from stepstream.checkpoint.limits.backlogs import Line, lines
+from stepstream.checkpoint.limits.backlogs import Backlog, backlogs_of
 from tests.support import Lab, eventually
 
 
@@ -46,8 +46,8 @@ async def test_backlogs_per_key_are_on_the_page_in_the_api_and_in_the_command(la
     await lab.send("shop/counted")
 
     async def settled() -> bool:
-        found = await lines(lab.wire, "test-f")
-        return found.lines == [Line("c0:%3Cann%3E", 3, 2)] and len(await lab.runs()) == 10
+        found = await backlogs_of(lab.wire, "test-f")
+        return found.backlogs == [Backlog("c0:%3Cann%3E", 3, 2)] and len(await lab.runs()) == 10
 
     await eventually(settled, "seven pass the rate limit, five for ann, two for ben, one is dropped")
     app = create_app(configured=lab.settings)

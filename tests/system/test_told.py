@@ -10,7 +10,7 @@ from stepstream.bus.errors import HasEnded, StepFailed
 from stepstream.bus.limits import Batch, Debounce
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel_now
-from stepstream.checkpoint.limits.backlogs import lines
+from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.read.history import StepView
 from stepstream.checkpoint.run.record import Run
@@ -136,7 +136,7 @@ async def test_a_run_that_is_held_in_a_buffer_has_its_page_and_can_be_cancelled(
     numbers = [one["data"]["n"] for one in event.get("batch", [event])]
     assert numbers == ([2] if source == "debounce" else [0, 1, 2])
     assert views.run_page(found, [], 0).event_name == "a"
-    assert [one.events for one in (await lines(lab.wire, "test-f")).buffers] == [1 if source == "debounce" else 3]
+    assert [one.events for one in (await backlogs_of(lab.wire, "test-f")).buffers] == [1 if source == "debounce" else 3]
     assert await cancel_now(lab.wire, run, "not wanted") == "cancelled"
     assert (await lab.status(run, "cancelled")).source == source
     with pytest.raises(HasEnded):
@@ -158,4 +158,4 @@ async def test_a_buffer_that_became_a_run_leaves_no_trace(lab: Lab, limit: dict[
     assert len(by) == 1
     await lab.status(by.pop(), "completed")
     assert await lab.wire.call("EXISTS", keys.buffered("test-f")) == 0
-    assert (await lines(lab.wire, "test-f")).buffers == []
+    assert (await backlogs_of(lab.wire, "test-f")).buffers == []

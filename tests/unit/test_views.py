@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from stepstream.checkpoint.limits.backlogs import Held, Line, Lines
+from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
 from stepstream.checkpoint.read.history import STATUSES, Run, StepView
 from stepstream.checkpoint.registry import Registered
 from stepstream.web.pages import views
@@ -63,9 +63,9 @@ def test_the_front_page_counts_what_is_queued_as_active() -> None:
 
 
 def test_a_function_shows_who_waits_for_which_limit_in_the_words_of_its_event() -> None:
-    found = Lines(
-        7, [Line("c0:%3Cann%3E", 3, 2), Line("t:", 1, 0), Line("c9:gone", 1, 0)],
-        [Held("b:x%2Fy", 2, NOW + 5_000), Held("d:", 1, NOW - 5_000)],
+    found = Backlogs(
+        7, [Backlog("c0:%3Cann%3E", 3, 2), Backlog("t:", 1, 0), Backlog("c9:gone", 1, 0)],
+        [Buffer("b:x%2Fy", 2, NOW + 5_000), Buffer("d:", 1, NOW - 5_000)],
     )  # fmt: skip
     function = registered("2 at a time per event.data.u", "at most 6 starts in 1m")
     page = views.function_page(function, NONE | {"completed": 1}, found, 1, [], NOW)

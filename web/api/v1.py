@@ -6,7 +6,7 @@ from starlette.responses import Response
 from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds
-from stepstream.checkpoint.limits.backlogs import lines
+from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.history import counts, statuses_of, steps
 from stepstream.checkpoint.read.listing import list_runs
@@ -77,9 +77,9 @@ async def _functions(request: Request) -> Response:
 async def _function(request: Request) -> Response:
     wire, slug = wire_of(request), request.path_params["id"]
     known = await function_of(wire, slug)
-    runs, found = await counts(wire, [slug]), await lines(wire, slug)
+    runs, found = await counts(wire, [slug]), await backlogs_of(wire, slug)
     told = {**codec.decode(codec.encode(known)), "runs": runs[slug]}
-    return value({"data": {**told, "lines": found.lines, "keys_in_line": found.keys, "buffers": found.buffers}})
+    return value({"data": {**told, "lines": found.backlogs, "keys_in_line": found.keys, "buffers": found.buffers}})
 
 
 routes = [

@@ -12,7 +12,7 @@ from starlette.templating import Jinja2Templates
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.limits.backlogs import lines
+from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.read.history import counts, steps
 from stepstream.checkpoint.read.listing import list_runs
@@ -64,7 +64,7 @@ async def _function(request: Request) -> Response:
     slug = known.slug
     how_many, page = await counts(wire, [slug]), await list_runs(wire, [slug], limit=LATEST)
     at_work = await wire.load("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
-    view = views.function_page(known, how_many[slug], await lines(wire, slug), at_work, page.runs, now_ms())
+    view = views.function_page(known, how_many[slug], await backlogs_of(wire, slug), at_work, page.runs, now_ms())
     return _page(request, "function.html", page=view, live=view.live)
 
 

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
-from stepstream.checkpoint.limits.backlogs import Held, Line, Lines
+from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
 from stepstream.checkpoint.read.history import StepView
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.record import Run, RunSummary
@@ -190,7 +190,7 @@ def _listed(runs: Sequence[RunSummary], now: int) -> tuple[RunRow, ...]:
 
 
 def function_page(
-    function: Registered, counts: dict[str, int], found: Lines, workers: int, runs: Sequence[RunSummary], now: int
+    function: Registered, counts: dict[str, int], found: Backlogs, workers: int, runs: Sequence[RunSummary], now: int
 ) -> FunctionPage:
     """Return the page of a function: its limits, its backlogs, its latest runs."""
     return FunctionPage(
@@ -201,15 +201,15 @@ def function_page(
         retries=function.retries,
         counts=tuple((status, count) for status, count in counts.items() if count),
         workers=workers,
-        lines=tuple(_line(line, function.flow) for line in found.lines),
-        more_lines=found.keys - len(found.lines),
+        lines=tuple(_line(line, function.flow) for line in found.backlogs),
+        more_lines=found.keys - len(found.backlogs),
         buffers=tuple(_buffer(held, now) for held in found.buffers),
         runs=_listed(runs, now),
         live=True,
     )
 
 
-def _line(line: Line, limits: Sequence[str]) -> LineRow:
+def _line(line: Backlog, limits: Sequence[str]) -> LineRow:
     """Return a backlog with its limit in words and its key as the event has it."""
     kind, _, value = line.key.partition(":")
     if kind == "t":
@@ -219,7 +219,7 @@ def _line(line: Line, limits: Sequence[str]) -> LineRow:
     return LineRow(unquote(value), rule, line.waiting, line.running)
 
 
-def _buffer(held: Held, now: int) -> str:
+def _buffer(held: Buffer, now: int) -> str:
     kind, _, key = held.key.partition(":")
     when_due = f"in {in_words(max(0, held.due - now))}"
     named = f" for {unquote(key)}" if key else ""

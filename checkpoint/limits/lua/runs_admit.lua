@@ -8,7 +8,7 @@ args.now  now, ms, or empty for the server's clock
 args.code  the function's code version
 args.verdict_keep  how long the record of a verdict that makes no run is kept, ms
 args.keep  how long an ended run is kept, ms
-args.heard  statuses that someone hears of
+args.subscribed  statuses that have subscribers
 args.rate_gap  rate limit: ms between two
 args.rate_more  rate limit: how many more at once
 args.singleton  singleton: skip or cancel
@@ -84,7 +84,7 @@ local function kept_out(a)
       if status and not ENDED[status] then
         return other
       end
-    elseif cancel_run(fn, other, now, args.keep, REPLACED, args.heard) == 'cancelled' then
+    elseif cancel_run(fn, other, now, args.keep, REPLACED, args.subscribed) == 'cancelled' then
       added[other] = nil
     end
   end

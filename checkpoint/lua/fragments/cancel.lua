@@ -1,7 +1,7 @@
 -- cancel: end a run that waits or is queued; ask the worker of one that runs to end it. Returns gone, ended, asked or cancelled.
 -- uses: status withdraw finish
 -- hash h: +ending turn entry
-local function cancel_run(fn, run, now, keep, why, heard)
+local function cancel_run(fn, run, now, keep, why, subscribed)
   local key = fn .. 'run:' .. run
   local h = redis.call('HMGET', key, fields.h)
   if not h.status then
@@ -15,6 +15,6 @@ local function cancel_run(fn, run, now, keep, why, heard)
     return 'asked'
   end
   withdraw(fn, run, h.turn, h.entry)
-  conclude(fn, run, h, 'cancelled', now, keep, why, heard)
+  conclude(fn, run, h, 'cancelled', now, keep, why, subscribed)
   return 'cancelled'
 end

@@ -43,8 +43,8 @@ local function finish(fn, run, to, now, keep, field, value, leaves, cancels, hol
 end
 
 -- End a run that is not its worker's to end. `ending` is what was read of it, also with more fields behind these.
-local function conclude(fn, run, ending, to, now, keep, why, heard)
+local function conclude(fn, run, ending, to, now, keep, why, subscribed)
   finish(fn, run, to, now, keep, 'error', why, 'steps open', ending.cancels, ending.holds)
   move(fn, run, ending.status, to, ending.queued)
-  tell(fn, run, to, ending.parent, heard)
+  tell(fn, run, to, ending.parent, subscribed)
 end

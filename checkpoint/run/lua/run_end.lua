@@ -6,7 +6,7 @@ Runs that end in one tick share a call: the index is told of all of them at once
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, cancels, places:<key>, ready, runs:<status> are built from it
 args.now  now, ms, or empty for the server's clock
 args.keep  how long a run is kept, ms
-args.heard  statuses that someone hears of
+args.subscribed  statuses that have subscribers
 then for each run seven: run, fence, turn, completed or failed or cancelled, output or error, its JSON, which other
 keys it may have (`finish`)
 
@@ -27,7 +27,7 @@ local answers = each(item.first, item.width, function(a)
       redis.call('HDEL', fn .. 'run:' .. run, 'error')
     end
     finish(fn, run, status, now, args.keep, item.field, item.value, item.leaves, h.cancels, h.holds)
-    tell(fn, run, status, h.parent, args.heard)
+    tell(fn, run, status, h.parent, args.subscribed)
     left[#left + 1] = run
     ended[status] = ended[status] or {}
     table.insert(ended[status], h.queued)

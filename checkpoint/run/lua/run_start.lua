@@ -9,7 +9,7 @@ args.code  the function's code version
 args.keep  how long an ended run is kept, ms
 args.suspects  how many suspects (2 crashes or more) this worker may start now
 args.most_crashes  crashes that end a run
-args.heard  statuses that someone hears of
+args.subscribed  statuses that have subscribers
 args.start_within  how long after it was queued a run may start, ms, or 0
 args.finish_within  how long after it has started a run may take, ms, or 0
 then for each entry thirteen: run, entry's turn, entry, consumer it was claimed from or empty, my consumer, fence,
@@ -44,7 +44,7 @@ end
 -- A run that did not start, or finish, in time.
 local function late(a, run, what, within)
   local why = '{"name":"timeout","message":"the run did not ' .. what .. ' within ' .. within / 1000 .. ' s"}'
-  conclude(fn, item.run, run, 'cancelled', now, keep, why, args.heard)
+  conclude(fn, item.run, run, 'cancelled', now, keep, why, args.subscribed)
   return { 'cancelled' }
 end
 
@@ -89,7 +89,7 @@ local function refused(run, a)
     return 'ended'
   end
   if run.cancel and run.cancel ~= '' then
-    conclude(fn, item.run, run, 'cancelled', now, keep, run.cancel, args.heard)
+    conclude(fn, item.run, run, 'cancelled', now, keep, run.cancel, args.subscribed)
     return 'cancelled'
   end
   if given < turn then
@@ -111,7 +111,7 @@ local function resumed(key, run, a)
   local count = charge(key, item.owner, run.status, run.worker, run.crashes, run.charged)
   if count >= most then
     conclude(fn, item.run, run, 'failed', now, keep, '{"name":"worker_crash","message":"the worker process died ' .. count
-      .. ' times in a row while it ran this"}', args.heard)
+      .. ' times in a row while it ran this"}', args.subscribed)
     return { 'crashed' }
   end
   if count >= 2 then

@@ -5,7 +5,7 @@ from stepstream.consumers.turn.turn import Turn
 
 
 async def sleep_step(turn: Turn, step: str, due: str) -> None:
-    """Wait until `due` ("+<ms from now>" or "<ms since 1970>"); parks the run unless that comes while it lives."""
+    """Wait until `due` ("+<ms from now>" or "<ms since 1970>"); the run suspends unless that comes before."""
     turn.awaited(step)
     if await turn.replayed(step) is not None:
         return
