@@ -1,8 +1,8 @@
 """The contract of a driver: how a function's code is called, wherever it runs.
 
-`call(call, save) -> Outcome` calls the code once. What its steps return, and what they wait for, is recorded through
-`save` while the call is open; the outcome says what came of the call as a whole. A driver decides nothing about
-entries, slots or retries of runs: that is the executor's.
+`call(call, turn) -> Outcome` calls the code once. What its steps return, and what they wait for, is recorded through
+`turn` while the call is open; the outcome says what came of the call as a whole. A driver decides nothing about
+entries, slots or retries: whether and when a run is tried again is decided in drive.py, alike for all drivers.
 """
 
 from collections.abc import Mapping
@@ -38,10 +38,11 @@ class Returned(msgspec.Struct, frozen=True):
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The code raised; `delay_ms` until its next attempt, None when there is none."""
+    """The code raised. `is_final`: trying again cannot mend it. `asked_ms`: how long the code asks to wait for that."""
 
     failure: Failure
-    delay_ms: int | None
+    is_final: bool = False
+    asked_ms: int | None = None
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -54,10 +55,10 @@ Outcome = Returned | Raised | Stopped
 class Driver(Protocol):
     """Calls the code of functions of one kind."""
 
-    async def call(self, call: Call, save: Turn) -> Outcome:
+    async def call(self, call: Call, turn: Turn) -> Outcome:
         """Call the code once, in the current task, which is cancelled when the turn ends under it; raises nothing else.
 
-        `save` is the turn: `save.recorder` records steps (save, note) and lets the run wait (suspend), `save.state` has
-        what is known by now. Once `save.over`, nothing is recorded any more, and Stopped is the outcome.
+        `turn.recorder` records steps (save, note) and lets the run wait (suspend); `turn.state` has what is known by
+        now. Once `turn.over`, nothing is recorded any more, and Stopped is the outcome.
         """
         ...

@@ -34,13 +34,15 @@ async def _call(turn: Turn, driver: Driver) -> None:
         return
     if forgotten := state.ids.never_awaited():
         turn.recorder.notice("steps were called and never awaited: nothing of them was done", steps=forgotten)
-    turn.recorder.finish(_exit(outcome))
+    turn.recorder.finish(_exit(turn, outcome))
 
 
-def _exit(outcome: Outcome) -> TurnExit:
+def _exit(turn: Turn, outcome: Outcome) -> TurnExit:
     if isinstance(outcome, Returned):
         return Ended("completed", output=outcome.output)
     assert isinstance(outcome, Raised), "the turn has ended when its call was stopped"
-    if outcome.delay_ms is None:
+    # Each step recorded since the call began has set `attempt` back to 0.
+    attempt, retry = turn.state.attempt, turn.function.retry
+    if outcome.is_final or attempt >= retry.retries:
         return Ended("failed", error=outcome.failure)
-    return TryAgain(outcome.failure, outcome.delay_ms)
+    return TryAgain(outcome.failure, retry.delay_ms(attempt) if outcome.asked_ms is None else outcome.asked_ms)

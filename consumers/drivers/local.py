@@ -4,7 +4,7 @@ import asyncio
 import traceback
 
 from stepstream.bus.context import Context
-from stepstream.bus.errors import EventInvalid, NonRetriable, RetryAfter, StepFailed
+from stepstream.bus.errors import ConfigError, EventInvalid, NonRetriable, RetryAfter, StepFailed
 from stepstream.bus.retry import asked_delay_ms
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
@@ -22,9 +22,9 @@ class LocalDriver:
     def __init__(self, state: object) -> None:
         self._state = state
 
-    async def call(self, call: Call, save: Turn) -> Outcome:
+    async def call(self, call: Call, turn: Turn) -> Outcome:
         """Call the handler once, in the current task, whatever it does; never raises."""
-        turn, task = save, save.tasks.main
+        task = turn.tasks.main
         assert task is not None
         token = idle_detection.current.set(turn.tasks)
         try:
@@ -38,15 +38,13 @@ class LocalDriver:
                 task.uncancel()
                 turn.recorder.end(Abandoned())
                 return Stopped()
-            return _raised(
-                turn, RuntimeError("the function was cancelled from inside: something it awaited was cancelled")
-            )
+            return _raised(RuntimeError("the function was cancelled from inside: something it awaited was cancelled"))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker
             if not turn.over and (of_store := of_redis(error)) is not None:
                 turn.recorder.abandon(of_store)
-            outcome = Stopped() if turn.over else _raised(turn, error)
+            outcome = Stopped() if turn.over else _raised(error)
             _clear_frames(error)
             return outcome
         finally:
@@ -58,7 +56,7 @@ class LocalDriver:
             several = [call.function.typed(one) for one in event.several()]
         except EventInvalid as error:
             # Trying again cannot mend the event: no retry.
-            return Raised(Failure("event_invalid", str(error)), None)
+            return Raised(Failure("event_invalid", str(error)), is_final=True)
         context = Context(
             event=several[0],
             events=several,
@@ -80,7 +78,7 @@ class LocalDriver:
         try:
             output = codec.encode(result)
         except NotJson as error:
-            return Raised(Failure("NonRetriable", f"the function's result is not JSON: {error}"), None)
+            return Raised(Failure("NonRetriable", f"the function's result is not JSON: {error}"), is_final=True)
         return Returned(output)
 
 
@@ -92,11 +90,13 @@ def _clear_frames(error: BaseException) -> None:
     traceback.clear_frames(error.__traceback__)
 
 
-def _raised(turn: Turn, error: BaseException) -> Raised:
-    """Return what is recorded of an error; each step recorded since the call began has reset the attempts."""
-    failure, attempt, retry = Failure.of(error), turn.state.attempt, turn.function.retry
-    is_final = any(isinstance(leaf, NonRetriable | StepFailed) for leaf in leaves(error))
-    if is_final or attempt >= retry.retries:
-        return Raised(failure, None)
-    asked = next((leaf for leaf in leaves(error) if isinstance(leaf, RetryAfter)), None)
-    return Raised(failure, asked_delay_ms(asked) if asked is not None else retry.delay_ms(attempt))
+def _raised(error: BaseException) -> Raised:
+    """Return what came of a call that raised; a group is final, or asks for a wait, when one inside it does."""
+    inner = leaves(error)
+    if any(isinstance(leaf, NonRetriable | StepFailed) for leaf in inner):
+        return Raised(Failure.of(error), is_final=True)
+    asked = next((leaf for leaf in inner if isinstance(leaf, RetryAfter)), None)
+    try:
+        return Raised(Failure.of(error), asked_ms=asked_delay_ms(asked) if asked is not None else None)
+    except ConfigError as wrong:  # the wait it asks for makes no sense, and will not at the next attempt
+        return Raised(Failure.of(wrong), is_final=True)

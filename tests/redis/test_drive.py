@@ -34,9 +34,9 @@ class Scripted:
     def __init__(self, act: Callable[[Call, Turn], Awaitable[Outcome]]) -> None:
         self._act = act
 
-    async def call(self, call: Call, save: Turn) -> Outcome:
+    async def call(self, call: Call, turn: Turn) -> Outcome:
         try:
-            return await self._act(call, save)
+            return await self._act(call, turn)
         except TurnOver:
             return Stopped()
 
@@ -61,14 +61,14 @@ async def exit_of(wire: Wire, act: Callable[[Call, Turn], Awaitable[Outcome]], *
     ("outcome", "expected"),
     [
         (Returned(b"7"), Ended("completed", output=b"7")),
-        (Raised(FAILED, None), Ended("failed", error=FAILED)),
-        (Raised(FAILED, 500), TryAgain(FAILED, 500)),
+        (Raised(FAILED, is_final=True), Ended("failed", error=FAILED)),
+        (Raised(FAILED, asked_ms=500), TryAgain(FAILED, 500)),
     ],
 )
 async def test_an_outcome_is_an_exit_that_is_still_to_be_recorded(
     wire: Wire, outcome: Outcome, expected: TurnExit
 ) -> None:
-    async def act(call: Call, save: Turn) -> Outcome:
+    async def act(call: Call, turn: Turn) -> Outcome:
         assert (call.run, call.function.slug, call.attempt) == (RUN, SLUG, 0)
         return outcome
 
@@ -77,11 +77,11 @@ async def test_an_outcome_is_an_exit_that_is_still_to_be_recorded(
 
 
 async def test_a_driver_records_steps_and_the_next_turn_is_told_of_them(wire: Wire) -> None:
-    async def first(call: Call, save: Turn) -> Outcome:
+    async def first(call: Call, turn: Turn) -> Outcome:
         assert not call.memos
-        assert await save.recorder.save("a", "run", data=b"1") is None
-        noted = await save.recorder.note("nap", "sleep", due="+60000")
-        assert await save.recorder.suspend(noted.due)
+        assert await turn.recorder.save("a", "run", data=b"1") is None
+        noted = await turn.recorder.note("nap", "sleep", due="+60000")
+        assert await turn.recorder.suspend(noted.due)
         return Stopped()
 
     suspended = await exit_of(wire, first)
@@ -89,7 +89,7 @@ async def test_a_driver_records_steps_and_the_next_turn_is_told_of_them(wire: Wi
     assert 59_000 < suspended.due_in_ms <= 60_000
     assert (await hash_of(wire))["status"] == "waiting"
 
-    async def second(call: Call, save: Turn) -> Outcome:
+    async def second(call: Call, turn: Turn) -> Outcome:
         assert {step: bytes(memo.data) for step, memo in call.memos.items()} == {"a": b"1"}
         assert list(call.open) == ["nap"]
         return Returned(b"null")
@@ -99,18 +99,18 @@ async def test_a_driver_records_steps_and_the_next_turn_is_told_of_them(wire: Wi
 
 
 async def test_who_lost_the_run_hears_of_it_at_the_next_write_and_records_nothing(wire: Wire) -> None:
-    async def act(call: Call, save: Turn) -> Outcome:
+    async def act(call: Call, turn: Turn) -> Outcome:
         await begin(wire, owner="w.0", consumer="other.0", fence="f2")
-        await save.recorder.save("a", "run", data=b"1")
+        await turn.recorder.save("a", "run", data=b"1")
         raise AssertionError("it went on")
 
     assert await exit_of(wire, act) == Refused("lost")
 
 
 async def test_a_run_that_is_cancelled_ends_as_cancelled(wire: Wire) -> None:
-    async def act(call: Call, save: Turn) -> Outcome:
+    async def act(call: Call, turn: Turn) -> Outcome:
         await cancel_of(wire, SLUG, RUN, "enough")
-        await save.recorder.save("a", "run", data=b"1")
+        await turn.recorder.save("a", "run", data=b"1")
         raise AssertionError("it went on")
 
     ended = await exit_of(wire, act)
@@ -123,8 +123,8 @@ async def test_a_run_that_is_cancelled_ends_as_cancelled(wire: Wire) -> None:
 async def test_a_call_that_does_not_come_back_holds_nobody_up(wire: Wire) -> None:
     gate = asyncio.Event()
 
-    async def act(call: Call, save: Turn) -> Outcome:
-        save.recorder.end(Abandoned())
+    async def act(call: Call, turn: Turn) -> Outcome:
+        turn.recorder.end(Abandoned())
         while not gate.is_set():
             with contextlib.suppress(asyncio.CancelledError):
                 await gate.wait()

@@ -219,6 +219,23 @@ async def test_retry_after_says_when(lab: Lab) -> None:
     assert at[1] - at[0] >= 0.99
 
 
+async def test_a_retry_after_that_makes_no_sense_fails_the_run(lab: Lab) -> None:
+    """The error came up in the driver, behind the handler: the turn never ended, and its slot was lost."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx, step):
+        raise RetryAfter("soon")
+
+    await lab.work()
+    await lab.send("a")
+
+    run = await lab.one()
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "RetryAfter 'soon' is not a duration" in run.error.message
+    await lab.idle()
+
+
 async def test_a_body_over_its_timeout_is_a_failed_attempt(lab: Lab) -> None:
     @lab.app.function("f", on="a", retries=0)
     async def f(ctx, step):
