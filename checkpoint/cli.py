@@ -24,8 +24,8 @@ from stepstream.checkpoint.actions.invoke import invoke as invoke_function
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.limits.backlogs import Backlogs, backlogs_of
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.history import STATUSES, StepView, counts, statuses_of, steps
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.listing import STATUSES, counts, list_runs, statuses_of
+from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
 from stepstream.checkpoint.run.record import Run, RunSummary

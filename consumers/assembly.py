@@ -17,10 +17,10 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.registry import register
 from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
 from stepstream.checkpoint.waits.event_waits import names_waited_for
-from stepstream.checkpoint.waits.subscriptions import Subscriptions
 from stepstream.consumers.delivery.delivery import EntryHandler, Source, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing

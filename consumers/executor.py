@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 from stepstream.bus.observe.signals import RunStarted
-from stepstream.checkpoint.run.fence import Owned
+from stepstream.checkpoint.ends.subscriptions import Subscriptions
+from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.poll import poll
-from stepstream.checkpoint.waits.subscriptions import Subscriptions
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits

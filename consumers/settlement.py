@@ -12,8 +12,8 @@ from typing import Any
 from stepstream.bus.observe.signals import AttemptFailed, RunEnded, RunSuspended
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import is_pending_for
+from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.run.memo import Failure
-from stepstream.checkpoint.waits.subscriptions import Subscriptions
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits

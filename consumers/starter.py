@@ -14,8 +14,8 @@ from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import RunEnded
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
+from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
-from stepstream.checkpoint.waits.subscriptions import Subscriptions
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exit, Exits

@@ -25,7 +25,7 @@ from stepstream.bus.wire.leases import Lease, Leases
 from stepstream.bus.wire.streams import leave_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import check_format
-from stepstream.checkpoint.run.crash import take_back_crashes
+from stepstream.checkpoint.run.uncharge import uncharge
 from stepstream.consumers.assembly import Assembly
 from stepstream.consumers.delivery.connections import ReaderConnections
 from stepstream.consumers.delivery.delivery import Delivery
@@ -179,9 +179,9 @@ class Worker:
             entries=len(lost),
         )
         if self._tasks is not None:
-            self._tasks.start_soon(self._take_back_crashes, lost)
+            self._tasks.start_soon(self._uncharge, lost)
 
-    async def _take_back_crashes(self, lost: list[Delivery]) -> None:
+    async def _uncharge(self, lost: list[Delivery]) -> None:
         """This worker was only slow: the runs it had in hand are not charged with its death."""
         runs: dict[tuple[str, str], list[str]] = {}
         for delivery in lost:
@@ -189,7 +189,7 @@ class Worker:
                 runs.setdefault((delivery.source.function.slug, delivery.consumer), []).append(delivery.run)
         for (slug, consumer), held in runs.items():
             try:
-                await take_back_crashes(self._wire, slug, consumer, held)
+                await uncharge(self._wire, slug, consumer, held)
             except BusError as error:
                 tell(self.signals, "taking back crashes failed", error, function=slug)
 

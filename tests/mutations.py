@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant("whoever has the name loses it", "checkpoint/waits/lua/signal_take.lua", "if holder and holder ~= args.holder", "if false and holder ~= args.holder",
            GIVEN_UP),
     Mutant("a name is given up that another has", "checkpoint/waits/lua/signal_give.lua", "if redis.call('GET', KEYS[1]) ~= args.holder then", "if false then", GIVEN_UP),
-    Mutant("an end is told of by what its event's text holds", "checkpoint/waits/ends.py",
+    Mutant("an end is told of by what its event's text holds", "checkpoint/ends/ends.py",
            "codec.decode_as(self.event, _Named).name in LISTENED", "b'bus/function.' in bytes(self.event)", ["tests/guide/test_ends.py"]),
     Mutant("an event may take the queue's name", "consumers/delivery/delivery.py", 'else f"event|{self.cause(entry)}"', "else self.cause(entry)",
            ["tests/system/test_repair.py"]),

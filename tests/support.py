@@ -23,8 +23,8 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Stored, fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.history import StepView, counts, steps, whole
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.listing import counts, list_runs, whole
+from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.worker import Worker, running
 

@@ -27,12 +27,12 @@ class _Item(NamedTuple):
 
 _CANCEL = script(__file__, "run_cancel", item=_Item)
 
-Word = Literal["cancelled", "asked", "ended", "gone"]
+CancelAnswer = Literal["cancelled", "asked", "ended", "gone"]
 AT_ONCE = 50
 """Runs per script call, so that the server is blocked for a few ms only."""
 
 
-async def cancel(wire: Wire, run: str, why: str) -> Word:
+async def cancel(wire: Wire, run: str, why: str) -> CancelAnswer:
     """Cancel a run by its id: `asked` when its worker was told to end it, `gone` when there is no such run."""
     shown = await find(wire, run)
     if shown is None:
@@ -53,7 +53,7 @@ async def cancel_now(wire: Wire, run: str, why: str) -> Literal["cancelled", "as
 
 async def cancel_of(
     wire: Wire, slug: str, run: str, why: str, *, unstarted: Run | None = None, patience: float | None = None
-) -> Word:
+) -> CancelAnswer:
     """Cancel a run of a function. `unstarted` is the run as found, when no worker may have recorded it yet."""
     item = _Item(run)
     if unstarted is not None:
@@ -77,10 +77,10 @@ async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -
 
 async def _cancel(
     wire: Wire, slug: str, why: str, arguments: Sequence[Argument], patience: float | None = None
-) -> list[Word]:
+) -> list[CancelAnswer]:
     common = (wire.settings.keep_ms, codec.encode(Failure("cancelled", why)))
     answers = await wire.lasting_script(_CANCEL, [keys.function(slug)], *common, *arguments, patience=patience)
     for answer in answers:
         if isinstance(answer, list):
             raise BusError(codec.text(cast("list[bytes]", answer)[1]))
-    return [cast("Word", answer.decode()) for answer in answers]
+    return [cast("CancelAnswer", answer.decode()) for answer in answers]

@@ -6,12 +6,12 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.ends.ends import load_end
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import ENDED, Record, read
 from stepstream.checkpoint.run.resolve import resolve
 from stepstream.checkpoint.upkeep.repair import active
-from stepstream.checkpoint.waits.ends import load_end
 
 _PAGE = 500
 

@@ -1,4 +1,7 @@
-"""Listing: runs, newest first, a page at a time. Of each what is small; payloads are asked for run by run."""
+"""Listing: runs, newest first, a page at a time, and how many there are of each status.
+
+Of each what is small; payloads are asked for run by run.
+"""
 
 import asyncio
 import heapq
@@ -12,12 +15,36 @@ from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.history import STATUSES
-from stepstream.checkpoint.run.record import RunSummary, read
+from stepstream.checkpoint.run.record import Run, RunSummary, read
 
+STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
 _PAGE_OF_RUNS = script(__file__, "runs_page")
 _ROUNDS = 10
 """Index members may outlive their run: how often a page that came out short is filled up before it is answered."""
+
+
+def statuses_of(status: str | None) -> tuple[str, ...]:
+    """Return one status as a list is asked for it, all without one; BadRequest when there is none of that name."""
+    if status is None:
+        return STATUSES
+    if status not in STATUSES:
+        raise BadRequest(f"status {status[:40]!r} is none; there are {', '.join(STATUSES)}")
+    return (status,)
+
+
+async def counts(wire: Wire, slugs: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return how many runs each function has of each status."""
+    rows: list[int] = (
+        await wire.loads(*(("ZCARD", keys.runs(s, status)) for s in slugs for status in STATUSES)) if slugs else []
+    )
+    found = iter(rows)
+    return {slug: {status: next(found) for status in STATUSES} for slug in slugs}
+
+
+async def whole(wire: Wire, runs: Sequence[RunSummary]) -> list[Run]:
+    """Return runs of a list with their event, output and error; those that are gone are left out."""
+    found = await read(wire, Run, [(run.function, run.id) for run in runs])
+    return [run for run in found if run is not None]
 
 
 class Page(msgspec.Struct):

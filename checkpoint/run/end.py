@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.owned import Owned
 
 
 class _Item(NamedTuple):
@@ -40,7 +40,7 @@ def end(
 ) -> asyncio.Future[Any]:
     """Record an end; the future has the word (bytes). `over` may be the repeat of this very call.
 
-    `subscribed` holds the statuses that somebody beside the run's caller is to be told of (checkpoint/waits/ends.py).
+    `subscribed` holds the statuses that somebody beside the run's caller is to be told of (checkpoint/ends/ends.py).
     """
     return wire.together(
         _END,

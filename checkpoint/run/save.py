@@ -8,7 +8,6 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import (
     MAX_STATE_BYTES,
     MAX_STEPS,
@@ -20,6 +19,7 @@ from stepstream.checkpoint.run.memo import (
     record_of,
     result_of,
 )
+from stepstream.checkpoint.run.owned import Owned, Word
 
 
 class _Item(NamedTuple):

@@ -8,8 +8,8 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.checkpoint.run.owned import Owned, Word
 from stepstream.checkpoint.run.save import memos_of
 
 _SUSPEND = script(__file__, "run_suspend")

@@ -1,4 +1,4 @@
-"""Waits for something outside the run: events, signals, ends of other runs.
+"""Waits for something outside the run: events and signals; what cancels a run.
 
 May touch: `bus`, `run`, `read`.
 """

@@ -7,8 +7,8 @@ import msgspec
 from stepstream.bus.values import codec
 from stepstream.bus.values.matching import value_at
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.history import event_json
 from stepstream.checkpoint.run.memo import Open
+from stepstream.checkpoint.run.own_event import event_json
 from stepstream.checkpoint.waits.event_waits import Wait, disarm
 from stepstream.checkpoint.waits.names import Holder
 from stepstream.checkpoint.waits.signals import give_signal

@@ -15,10 +15,10 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.limits.admit import Applicant, admit
 from stepstream.checkpoint.run.begin import begun_event
 from stepstream.checkpoint.waits import cancel_index
-from stepstream.checkpoint.waits.subscriptions import Subscriptions
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery, EntryHandler
 from stepstream.consumers.delivery.exits import Exits

@@ -22,15 +22,15 @@ from stepstream.bus.wire.bounds import MOST_BYTES
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.streams import Publisher, event_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.history import events_json
+from stepstream.checkpoint.ends.ends import FAILED, LISTENED, EndOfRun, load_end
+from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import Failure, open_of
+from stepstream.checkpoint.run.own_event import events_json
 from stepstream.checkpoint.run.resolve import resolve
-from stepstream.checkpoint.waits.ends import FAILED, LISTENED, Ended, load_end
 from stepstream.checkpoint.waits.event_waits import Wait, by_expression, by_value, disarm
 from stepstream.checkpoint.waits.given_up import give_up
 from stepstream.checkpoint.waits.order import added_at
-from stepstream.checkpoint.waits.subscriptions import Subscriptions
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
@@ -123,7 +123,7 @@ class Courier:
             ]
         await asyncio.gather(*writes)
 
-    async def _tell_caller(self, ended: Ended) -> None:
+    async def _tell_caller(self, ended: EndOfRun) -> None:
         error = ended.error
         if ended.status != "completed" and error is None:
             error = Failure(ended.status, f"the invoked run was {ended.status}")

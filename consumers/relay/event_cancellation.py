@@ -20,7 +20,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import event_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_of, cancel_several
-from stepstream.checkpoint.read.history import events_json
+from stepstream.checkpoint.run.own_event import events_json
 from stepstream.checkpoint.waits.cancel_index import begin_of, run_of
 from stepstream.checkpoint.waits.event_waits import look_back
 from stepstream.checkpoint.waits.order import added_at, begun_before

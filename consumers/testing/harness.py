@@ -34,8 +34,8 @@ from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.history import StepView, steps, whole
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.listing import list_runs, whole
+from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.testing.scratch import scratch

@@ -13,8 +13,8 @@ from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import RunSuspended, StepSaved
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.end import Leaves, end
-from stepstream.checkpoint.run.fence import Owned, Word
 from stepstream.checkpoint.run.memo import Failure, Memo, Open
+from stepstream.checkpoint.run.owned import Owned, Word
 from stepstream.checkpoint.run.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
 from stepstream.checkpoint.run.suspend import SuspendReply, suspend
 from stepstream.consumers.delivery.background import outside

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from stepstream.bus.event import RawEvent
-from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.memo import Memo
+from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.save import Noted
 from stepstream.checkpoint.run.start import StartReply
 from stepstream.consumers.delivery.delivery import Delivery

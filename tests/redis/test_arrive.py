@@ -15,7 +15,7 @@ from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.streams import ensure_group, event_of, fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.eager_start import EagerStart
-from stepstream.checkpoint.run.fence import Owned
+from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.save import save
 from stepstream.consumers.delivery.delivery import Source, StreamGroup
 from stepstream.consumers.delivery.eager_starts import EagerStarts

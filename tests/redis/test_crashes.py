@@ -2,8 +2,8 @@
 
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.crash import take_back_crashes
 from stepstream.checkpoint.run.save import save
+from stepstream.checkpoint.run.uncharge import uncharge
 from tests.redis.test_scripts import RUN, SLUG, begin, hash_of, owned
 
 
@@ -11,14 +11,14 @@ async def test_a_worker_that_comes_back_takes_back_the_crash_its_run_was_charged
     await begin(wire, consumer="stopped.0")
     await begin(wire, owner="stopped.0", consumer="w.0", fence="f2")
     assert (await hash_of(wire))["crashes"] == "1"
-    assert await take_back_crashes(wire, SLUG, "stopped.0", [RUN]) == 1
-    assert await take_back_crashes(wire, SLUG, "stopped.0", [RUN]) == 0
+    assert await uncharge(wire, SLUG, "stopped.0", [RUN]) == 1
+    assert await uncharge(wire, SLUG, "stopped.0", [RUN]) == 0
     assert ((await hash_of(wire))["crashes"], (await hash_of(wire))["charged"]) == ("0", "")
 
 
 async def test_a_worker_that_comes_back_before_its_run_is_begun_elsewhere_is_not_blamed(wire: Wire) -> None:
     await begin(wire, consumer="stopped.0")
-    assert await take_back_crashes(wire, SLUG, "stopped.0", [RUN]) == 0
+    assert await uncharge(wire, SLUG, "stopped.0", [RUN]) == 0
     assert (await begin(wire, owner="stopped.0", consumer="w.0", fence="f2")).word == "go"
     assert "crashes" not in await hash_of(wire)
 
@@ -27,8 +27,8 @@ async def test_only_its_own_charge_is_taken_back(wire: Wire) -> None:
     await begin(wire, consumer="dead.0")
     await begin(wire, owner="dead.0", consumer="stopped.0", fence="f2")
     await begin(wire, owner="stopped.0", consumer="w.0", fence="f3")
-    assert await take_back_crashes(wire, SLUG, "stopped.1", [RUN]) == 0
-    assert await take_back_crashes(wire, SLUG, "stopped.0", [RUN]) == 1
+    assert await uncharge(wire, SLUG, "stopped.1", [RUN]) == 0
+    assert await uncharge(wire, SLUG, "stopped.0", [RUN]) == 1
     found = await hash_of(wire)
     assert (found["crashes"], found["charged"]) == ("1", "dead.0\n")
 
@@ -38,10 +38,10 @@ async def test_a_new_memo_wipes_charges_and_nothing_is_taken_back_of_later_ones(
     await begin(wire, owner="stopped.0", consumer="w.0", fence="f2")
     await save(wire, owned("f2"), "s", "run", data=b"1")
     await begin(wire, owner="w.0", consumer="v.0", fence="f3")
-    assert await take_back_crashes(wire, SLUG, "stopped.0", [RUN]) == 0
+    assert await uncharge(wire, SLUG, "stopped.0", [RUN]) == 0
     assert (await hash_of(wire))["crashes"] == "1"
 
 
 async def test_a_run_that_has_ended_or_is_gone_stays_as_it_is(wire: Wire) -> None:
-    assert await take_back_crashes(wire, SLUG, "stopped.0", [RUN]) == 0
+    assert await uncharge(wire, SLUG, "stopped.0", [RUN]) == 0
     assert not await wire.call("EXISTS", keys.run(SLUG, RUN))

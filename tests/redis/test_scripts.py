@@ -12,8 +12,8 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Publisher, ensure_group, fields_of, pending, reclaim, release, take
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.end import end
-from stepstream.checkpoint.run.fence import Owned
 from stepstream.checkpoint.run.memo import MAX_STEPS, Failure
+from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.resolve import fire_timers, resolve
 from stepstream.checkpoint.run.save import note_open, save
 from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start

@@ -6,7 +6,7 @@ from typing import Any, cast
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.waits.subscriptions import Subscriptions
+from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.consumers.delivery.delivery import Delivery, Source, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.shared_places import SharedPlaces

@@ -16,8 +16,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import run_id, ulid
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.history import STATUSES
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.listing import STATUSES, list_runs
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SLUGS = ("t-a", "t-b")

@@ -7,8 +7,10 @@ import pytest
 from msgspec import Raw
 
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
-from stepstream.checkpoint.read.history import STATUSES, Run, StepView
+from stepstream.checkpoint.read.listing import STATUSES
+from stepstream.checkpoint.read.steps import StepView
 from stepstream.checkpoint.registry import Registered
+from stepstream.checkpoint.run.record import Run
 from stepstream.web.pages import views
 
 NOW = 1_700_000_100_000

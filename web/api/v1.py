@@ -8,8 +8,8 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.history import counts, statuses_of, steps
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.listing import counts, list_runs, statuses_of
+from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.web.answers import value
 from stepstream.web.routing import NeedsRoute

@@ -14,8 +14,8 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import get
-from stepstream.checkpoint.read.history import counts, steps
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.listing import counts, list_runs
+from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.registry import function_of, functions, workers
 from stepstream.web.pages import views
 from stepstream.web.routing import NeedsRoute, link

@@ -10,7 +10,7 @@ from msgspec import Raw
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
-from stepstream.checkpoint.read.history import StepView
+from stepstream.checkpoint.read.steps import StepView
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.record import Run, RunSummary
 

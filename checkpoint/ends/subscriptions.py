@@ -5,8 +5,8 @@ Workers write nothing for an end without subscribers. A new subscriber is known 
 
 from stepstream.bus.function import Function
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.ends.ends import LISTENED
 from stepstream.checkpoint.registry import trigger_names
-from stepstream.checkpoint.waits.ends import LISTENED
 
 
 class Subscriptions:

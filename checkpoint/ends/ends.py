@@ -21,7 +21,7 @@ class _Named(msgspec.Struct):
     name: str = ""
 
 
-class Ended(msgspec.Struct):
+class EndOfRun(msgspec.Struct):
     """A run that has ended; `parent` is empty or `<slug>|<run>|<step>`."""
 
     slug: str
@@ -66,10 +66,10 @@ class _Stored(Record):
     ended: int = 0
 
 
-async def load_end(wire: Wire, slug: str, run: str) -> Ended | None:
+async def load_end(wire: Wire, slug: str, run: str) -> EndOfRun | None:
     """Return how a run ended; None when it is no longer stored."""
     [found] = await patiently(lambda: read(wire, _Stored, [(slug, run)]))
     if found is None or not found.status:
         return None
     output = Raw(found.output) if found.output is not None else None
-    return Ended(slug, run, found.status, Raw(found.event), output, found.error, found.parent, found.ended)
+    return EndOfRun(slug, run, found.status, Raw(found.event), output, found.error, found.parent, found.ended)

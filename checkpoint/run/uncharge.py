@@ -1,4 +1,4 @@
-"""Crash: a reclaimed run is charged with a crash of its worker; a worker that is alive after all takes that back."""
+"""Uncharge: a reclaimed run was charged with a crash of its worker; that one is alive after all, and takes it back."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 
-_TAKE_BACK = script(__file__, "runs_uncharge")
+_UNCHARGE = script(__file__, "runs_uncharge")
 
 
-async def take_back_crashes(wire: Wire, slug: str, consumer: str, runs: Sequence[str]) -> int:
+async def uncharge(wire: Wire, slug: str, consumer: str, runs: Sequence[str]) -> int:
     """Take back what runs were charged with when `consumer` was taken for dead; return how many had been charged.
 
     A run that has ended meanwhile stays as it is, also one that this very charge has ended.
     """
     back = 0
     for part in parts(runs):
-        back += await wire.lasting_script(_TAKE_BACK, [keys.function(slug)], consumer, *part)
+        back += await wire.lasting_script(_UNCHARGE, [keys.function(slug)], consumer, *part)
     return back
