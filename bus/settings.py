@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.process.failpoints import NAMES
 from stepstream.bus.values.address import address
 from stepstream.bus.values.durations import milliseconds
@@ -142,9 +143,10 @@ def _value(variable: str, text: str, kind: type) -> Any:
 
 
 def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> tuple[Settings, list[str]]:
-    """Return the settings of an environment (the process's own by default), and warnings about unknown names.
+    """Return the settings of an environment (the process's own by default), and what a person should be told of them.
 
-    Durations are seconds or text like "1m30s". With `strict`, an unknown BUS_… name is a ConfigError.
+    Durations are seconds or text like "1m30s". With `strict`, an unknown BUS_… name is a ConfigError. Where the
+    process's environment has no BUS_REDIS_URL, the server that `bus dev` runs in the working directory is taken.
     """
     source = os.environ if environ is None else environ
     known: dict[str, Any] = {}
@@ -161,4 +163,7 @@ def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> t
             continue
         field, kind = _VARIABLES[variable]
         known[field] = _value(variable, text, kind)
+    if environ is None and "redis_url" not in known and (url := running_url()) is not None:
+        known["redis_url"] = url
+        warnings.append(f"using the server of bus dev at {url}; set BUS_REDIS_URL to use another")
     return Settings(**known), warnings

@@ -20,8 +20,8 @@ import redis
 from rich.console import Console
 
 from examples.plushify import credits_key, photo
+from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.values.durations import in_words
-from stepstream.web.dev.embedded import running_url
 
 USERS = ("ada", "ben")
 FUNCTION = "plushify-generate-plushie"

@@ -13,6 +13,7 @@ import uvloop
 from stepstream.bus import settings
 from stepstream.bus.loading import load
 from stepstream.bus.observe import log
+from stepstream.bus.process.dev_server import FOLDER
 from stepstream.bus.settings import Settings
 from stepstream.web.app import create_app
 from stepstream.web.serving import check_address, run, server
@@ -59,7 +60,7 @@ def dev(
     host: _Host = "127.0.0.1",
     port: _Port = 8288,
     concurrency: Annotated[int, typer.Option(min=1, help="Turns the worker runs at once.")] = 100,
-    folder: Annotated[Path, typer.Option(help="Where the embedded server keeps its data.")] = Path(".bus"),
+    folder: Annotated[Path, typer.Option(help="Where the embedded server keeps its data.")] = FOLDER,
     expose: _Expose = False,
     allow_host: _AllowHost = None,
 ) -> None:

