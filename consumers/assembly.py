@@ -1,7 +1,8 @@
 """Assembly: the parts of one worker, and how they hang together.
 
 Each bus has an executor. Each function has sources (its queue, its events, the ends of its runs, the events that cancel
-them), and for each source a handler. Which sources are wanted later is looked up (`chores`); nothing calls from below.
+them), and for each source a handler. Which sources are wanted later is looked up (`chores`); no part
+below imports one above.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.registry import register
+from stepstream.checkpoint.waits.cancel_index import group_of
 from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
 from stepstream.checkpoint.waits.event_waits import names_waited_for
 from stepstream.consumers.delivery.delivery import EntryHandler, Source, StreamGroup
@@ -35,7 +37,7 @@ from stepstream.consumers.limits.dispatcher import Dispatcher
 from stepstream.consumers.limits.intake import Intake
 from stepstream.consumers.limits.limited_queue import LimitedQueue
 from stepstream.consumers.relay.courier import Courier
-from stepstream.consumers.relay.event_cancellation import EventCancellation, group
+from stepstream.consumers.relay.event_cancellation import EventCancellation
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.upkeep.discovery import Discovery
@@ -105,7 +107,7 @@ class Assembly:
             events = await self._open_queue(executor, function, since)
         await self._open(StreamGroup.of_function("ends", function.slug), function, self.courier, self.courier.slots)
         for name in dict.fromkeys(one.name for one in function.cancel_on):
-            read = StreamGroup.of_events("cancels", name, group(function.slug))
+            read = StreamGroup.of_events("cancels", name, group_of(function.slug))
             begin = await patiently(self._wire.clock)
             await self._open(read, function, self.courier, self.courier.slots, begin)
         for name in await events.discovery.unopened():

@@ -12,6 +12,7 @@ from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import ENDED, Record, read
 from stepstream.checkpoint.run.resolve import resolve
 from stepstream.checkpoint.upkeep.repair import active
+from stepstream.checkpoint.waits.cancel_index import group_of
 
 _PAGE = 500
 
@@ -80,7 +81,7 @@ async def _tell(wire: Wire, slug: str, run: str, parent: str) -> None:
 async def _drop_groups(wire: Wire, slug: str) -> list[str]:
     dropped: list[str] = []
     for name in map(codec.text, await wire.load("ZRANGE", keys.event_names(), 0, -1)):
-        for group in (slug, f"{slug}@cancel"):
+        for group in (slug, group_of(slug)):
             try:
                 if await wire.call("XGROUP", "DESTROY", keys.events(name), group):
                     dropped.append(name)

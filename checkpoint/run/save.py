@@ -137,8 +137,8 @@ async def note_open(
 ) -> Noted:
     """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands.
 
-    `since` when the step is open: "-<ms ago>" or "<ms since 1970>". `what` it waits for is JSON, for people. Noted
-    `again` it is as it is said now; so it is when it is `given_up`.
+    `since` when the step is open: "-<ms ago>" or "<ms since 1970>". `what` it waits for is JSON, for people.
+    `again` or `given_up`: overwrites what was noted before.
     """
     state = "given_up" if given_up else "again" if again else ""
     arguments = _open(owned, step, kind, due, attempt, error, since, what, state)

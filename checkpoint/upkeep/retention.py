@@ -1,4 +1,4 @@
-"""Retention: drop old events and ended runs, by age and by count; nothing that is still needed."""
+"""Retention: drop old events, and ended runs above the count. Old runs expire: run_end says when (finish.lua)."""
 
 import asyncio
 from collections.abc import Sequence

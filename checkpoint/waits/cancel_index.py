@@ -19,6 +19,11 @@ from stepstream.checkpoint.waits.event_waits import prefix
 _ANY = "*"
 
 
+def group_of(slug: str) -> str:
+    """Return the group that reads a function's cancelling events; its own group may be triggered by the same name."""
+    return f"{slug}@cancel"
+
+
 def words(function: Function, event: RawEvent, run: str, queued: int) -> str:
     """Return the words of a run that an event began, a line each."""
     if not function.cancel_on:

@@ -31,7 +31,7 @@ class Delivery:
         self.run = ""
         """The run it is for, once start has been asked for that."""
         self.started: tuple[StartRequest, StartReply] | None = None
-        """How its run was started, when that was done in the act that delivered it; whoever begins it takes it."""
+        """How its run was started, by the script that delivered it; the starter clears it."""
 
     @property
     def is_in_hand(self) -> bool:

@@ -27,11 +27,6 @@ from stepstream.checkpoint.waits.order import added_at, begun_before
 from stepstream.consumers.delivery.delivery import Delivery
 
 
-def group(slug: str) -> str:
-    """Return the group that reads a function's cancelling events; its own group may be triggered by the same name."""
-    return f"{slug}@cancel"
-
-
 class EventCancellation:
     """Finds the runs of this worker's functions that an event cancels, and the events that cancel a new run."""
 

@@ -63,7 +63,10 @@ class Recorder:
         entry: str = "",
         timed_out: bool = False,
     ) -> Memo | None:
-        """Record a memo. None when it is ours; the memo that stands when there was one. TurnOver when we may not."""
+        """Record a memo. Returns None when this call stored it, else the memo that was stored before.
+
+        TurnOver when the turn is over by then.
+        """
         state = self._state
         state.has_steps = True
         since = state.open[step].since if attempts > 1 and step in state.open else None

@@ -68,7 +68,7 @@ class Suspension:
     # -- what steps wait for ----------------------------------------------------------------------------------------
 
     async def next_memo(self, step: str) -> Memo:
-        """Return a memo that is there when its turn has come."""
+        """Return a memo that is there; memos are handed out in order of `n`."""
         future: asyncio.Future[Memo] = self._loop.create_future()
         memo = self._state.memos[step]
         self._requested += 1
@@ -80,8 +80,8 @@ class Suspension:
         """Hold a step that has no memo back until it may begin, or go on; it may have a memo then.
 
         A new one waits until the handler has called everything that earlier turns have begun. One that was given up
-        waits until its task is cancelled again, or the handler has come as far as it was when that happened: then all
-        is not as it was (an attempt that failed had cancelled it, perhaps), and the step waits on.
+        waits until its task is cancelled again, or the handler has called all earlier steps and nothing cancelled it:
+        then it waits as if new.
         """
         noted = self._state.open.get(step)
         if noted is not None and noted.given_up:

@@ -11,7 +11,7 @@ from stepstream.consumers.turn.turn import Turn
 async def waiting(
     turn: Turn, step: str, kind: str, what: bytes = b"", give_name_up: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncGenerator[None]:
-    """Wait inside, as is noted. When the author's code cancels the task, the step is given up, and so is its name."""
+    """Put the wait in this block; it notes a cancelled task as given up, and gives up the name it waits under."""
     try:
         yield
     except asyncio.CancelledError:
