@@ -59,7 +59,7 @@ def of_redis(error: BaseException) -> StoreError | StoreUnavailable | None:
 class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     """A step that is not finished: since when, until when it waits (server ms), and the error of its last attempt.
 
-    `what` it waits for, as JSON for people; `armed` once whoever brings it has been told; `given_up` once the author's
+    `what` it waits for, as JSON (WaitsFor); `armed` once whoever brings it has been told; `given_up` once the author's
     code has cancelled its task.
     """
 
@@ -71,6 +71,17 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True):
     what: Raw = Raw(b"null")
     armed: bool = False
     given_up: bool = False
+
+
+class WaitsFor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a step waits for (`Open.what`): an event (whose `match` is equal, or `if` true), a signal, or a run."""
+
+    event: str = ""
+    match: str = ""
+    if_: str = msgspec.field(default="", name="if")
+    signal: str = ""
+    function: str = ""
+    run: str = ""
 
 
 class Memo(msgspec.Struct, frozen=True):

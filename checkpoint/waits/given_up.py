@@ -2,32 +2,21 @@
 
 from collections.abc import Mapping
 
-import msgspec
-
 from stepstream.bus.values import codec
 from stepstream.bus.values.matching import value_at
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.memo import Open
+from stepstream.checkpoint.run.memo import Open, WaitsFor
 from stepstream.checkpoint.run.own_event import event_json
 from stepstream.checkpoint.waits.event_waits import Wait, disarm
 from stepstream.checkpoint.waits.names import Holder
 from stepstream.checkpoint.waits.signals import give_signal
 
 
-class _What(msgspec.Struct):
-    """What a step waits for, as stored in its open step."""
-
-    signal: str = ""
-    event: str = ""
-    match: str = ""
-    if_: str = msgspec.field(default="", name="if")
-
-
 async def give_up(wire: Wire, slug: str, run: str, opened: Mapping[str, Open]) -> None:
     """Give up the names held by a run's open steps, which will never wait again."""
     own = None
     for step, noted in opened.items():
-        what = codec.decode_as(noted.what, _What | None)
+        what = codec.decode_as(noted.what, WaitsFor | None)
         if what is None:
             continue
         if what.signal:

@@ -12,6 +12,7 @@ from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
 from stepstream.checkpoint.read.steps import StepView
 from stepstream.checkpoint.registry import Registered
+from stepstream.checkpoint.run.memo import WaitsFor
 from stepstream.checkpoint.run.record import Run, RunSummary
 
 SHOWN_CHARS = 16_384
@@ -305,24 +306,15 @@ def _event(raw: Raw | None) -> _Event:
         return _Event(data=raw)
 
 
-class _What(msgspec.Struct):
-    event: str = ""
-    match: str = ""
-    if_: str = msgspec.field(name="if", default="")
-    signal: str = ""
-    function: str = ""
-    run: str = ""
-
-
-def _what(step: StepView) -> _What | None:
+def _what(step: StepView) -> WaitsFor | None:
     """Return what a step waits or waited for; None when it does not wait, or that cannot be decoded."""
     try:
-        return codec.decode_as(step.what, _What) if step.what is not None else None
+        return codec.decode_as(step.what, WaitsFor) if step.what is not None else None
     except msgspec.MsgspecError:
         return None
 
 
-def _waits_for(what: _What, *, still: bool) -> str:
+def _waits_for(what: WaitsFor, *, still: bool) -> str:
     """Return in words what a step waits for."""
     waits = "waits" if still else "waited"
     if what.event:

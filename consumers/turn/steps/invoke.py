@@ -12,7 +12,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.ids import run_id
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.run.begin import begin
-from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.checkpoint.run.memo import Failure, Memo, WaitsFor
 from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
 
@@ -48,7 +48,7 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
                 await function_of(turn.wire, slug, patience=None)
             except FunctionNotFound as error:
                 raise NonRetriable(f"step '{step}': {error}") from None
-    what = codec.encode({"function": slug})
+    what = codec.encode(WaitsFor(function=slug))
     async with waiting(turn, step, "invoke", what):
         noted = await turn.noted(step, "invoke", f"+{timeout_ms}", what)
         child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)
@@ -56,7 +56,7 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
             with turn.activity:
                 event = RawEvent(id=child, name=INVOKED, data=Raw(data), ts=noted.since)
                 await begin(turn.wire, slug, child, "invoke", event, parent=f"{owned.slug}|{owned.run}|{step}")
-            turn.recorder.tell_armed(step, "invoke", noted.due, codec.encode({"function": slug, "run": child}))
+            turn.recorder.tell_armed(step, "invoke", noted.due, codec.encode(WaitsFor(function=slug, run=child)))
         memo = await turn.wait_until(step, noted.due, noted.now)
         if memo is not None:
             return memo

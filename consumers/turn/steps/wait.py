@@ -19,7 +19,7 @@ from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.values.matching import answers, value_at
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
-from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.checkpoint.run.memo import Failure, Memo, WaitsFor
 from stepstream.checkpoint.waits.event_waits import MOST_BY_EXPRESSION, Wait, arm, disarm, look_back
 from stepstream.checkpoint.waits.names import Holder
 from stepstream.checkpoint.waits.order import added_at, begun_before
@@ -74,7 +74,7 @@ def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None
 
 
 async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: bytes, timeout_ms: int) -> Memo:
-    what = codec.encode({"event": name} | ({"match": match} if match else {}) | ({"if": if_} if if_ else {}))
+    what = codec.encode(WaitsFor(event=name, match=match, if_=if_))
     wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match, value, if_)
 
     async def give_up() -> None:
@@ -181,7 +181,7 @@ async def wait_for_signal(turn: Turn, step: str, name: str, wanted: Any, timeout
 
 
 async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Memo:
-    what = codec.encode({"signal": name})
+    what = codec.encode(WaitsFor(signal=name))
     waiter = Holder(turn.owned.slug, turn.owned.run, step, turn.owned.fence)
     async with waiting(turn, step, "signal", what, partial(give_signal, turn.wire, name, waiter)):
         noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
