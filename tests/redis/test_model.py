@@ -440,12 +440,15 @@ class Spine(RuleBasedStateMachine):
 
 
 @pytest.mark.filterwarnings("default")
-def test_any_interleaving_answers_and_writes_what_the_model_says(url: str) -> None:
+def test_any_interleaving_answers_and_writes_what_the_model_says(url: str, request: pytest.FixtureRequest) -> None:
     Spine.url = url
+    is_second_server = (
+        "redis7" in request.node.name
+    )  # the scripts are the same there: fewer tries tell whether it differs
     run_state_machine_as_test(
         Spine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=EXAMPLES // 4 if is_second_server else EXAMPLES,
             stateful_step_count=40,
             deadline=None,
             derandomize=EXAMPLES <= 200,  # the suite tries the same ones each time; make model looks for new ones
