@@ -22,7 +22,7 @@ from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.registry import register
 from stepstream.checkpoint.waits.cancel_index import group_of
 from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
-from stepstream.checkpoint.waits.event_waits import names_waited_for
+from stepstream.checkpoint.waits.event_waits import has_waits, names_waited_for
 from stepstream.consumers.delivery.delivery import EntryHandler, Source, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing
@@ -199,7 +199,8 @@ class Assembly:
         """
         await self.subscriptions.look(self._wire)
         for name in await names_waited_for(self._wire, await self._wire.moment()):
-            if not self.sources.serves_waits(name):
+            # Without waits there would be nothing to answer: retention drops the group, and a new one reads all again.
+            if not self.sources.serves_waits(name) and await has_waits(self._wire, name):
                 read = StreamGroup.of_events("waits", name, WAITS)
                 await self._open(read, None, self.courier, self.courier.slots)
 

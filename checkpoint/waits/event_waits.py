@@ -147,6 +147,11 @@ async def names_waited_for(wire: Wire, now: int) -> list[str]:
     return [codec.text(name) for name in await wire.call("ZRANGE", keys.waited(), 0, -1)]
 
 
+async def has_waits(wire: Wire, name: str) -> bool:
+    """Return whether a step waits for the event now: its name stays listed until the last deadline there was."""
+    return bool(await wire.call("EXISTS", keys.waits(name), keys.waits_if(name)))
+
+
 async def by_value(wire: Wire, name: str, event: dict[str, object]) -> AsyncGenerator[list[Wait]]:
     """Yield the waits by equal value that an event matches, page by page: thousands may wait for one event."""
     paths: list[bytes] = await wire.lasting_script(_PATHS, [keys.waits(name)], MOST_PATHS)

@@ -324,3 +324,37 @@ async def test_steps_of_every_kind_side_by_side(lab: Lab) -> None:
     told = next(run for run in runs if run.function == "test-order")
     assert json.loads(bytes(told.output or b"")) == ["ann", "went", "child", 1, None, 1]
     await lab.idle()
+
+
+async def test_events_that_nobody_waits_for_any_more_are_not_read_again(lab: Lab) -> None:
+    """Until the last deadline, retention dropped the group each minute and every worker read the whole stream anew."""
+
+    @lab.app.function("waiter", on="shop/begin")
+    async def waiter(ctx: Context[dict], step: Step) -> int:
+        event = await step.wait_for_event("reply", "shop/reply", timeout="14d")
+        return event.data["n"] if event else 0
+
+    async def groups() -> list[bytes]:
+        return [row[1] for row in await lab.wire.call("XINFO", "GROUPS", keys.events("shop/reply"))]
+
+    worker = await lab.work()
+    assert worker._assembly is not None
+    for n in (1, 2):
+        await lab.send("shop/begin")
+        run = max(await lab.some(n), key=lambda run: run.queued)
+        await lab.status(run.id, "waiting")
+        await lab.send("shop/reply", {"n": n})
+        ended = await lab.status(run.id, "completed")
+        assert bytes(ended.output or b"") == str(n).encode()
+
+        async def is_dropped() -> bool:
+            return await end_waits(lab.wire, "shop/reply")
+
+        await eventually(is_dropped, "nobody waits any more")
+
+        async def is_closed() -> bool:
+            return not worker._assembly.sources.serves_waits("shop/reply")
+
+        await eventually(is_closed, "the reader has seen that its group is gone")
+        await worker._assembly._open_new_waits()
+        assert await groups() == [], "though the name is listed for a fortnight"
