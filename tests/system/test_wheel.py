@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -52,8 +53,11 @@ async def test_greet(harness):
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder that holds what the wheel puts into site-packages, and nothing else."""
     target = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(ROOT)]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    tree = tmp_path_factory.mktemp("tree") / "stepstream"  # a build writes into its tree, which others read meanwhile
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "build", "__pycache__", "*.egg-info"))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(tree)]
+    done = subprocess.run(command, timeout=120, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     return target
 
 
