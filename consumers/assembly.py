@@ -1,8 +1,8 @@
 """Assembly: the parts of one worker, and how they hang together.
 
 Each bus has an executor. Each function has sources (its queue, its events, the ends of its runs, the events that cancel
-them), and for each source a handler. Which sources are wanted later is looked up (`chores`); no part
-below imports one above.
+them), and for each source a handler. Which sources are wanted later is looked up by chores; no part below imports one
+above.
 """
 
 import asyncio

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from tests.scripts import FLOORS
+
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("bus", "checkpoint", "producers", "consumers", "web")
 LEFT_OUT = (".venv", ".git", ".bus", "build", "__pycache__", "*.egg-info")
 SCRIPTS = ["tests/redis/test_scripts.py"]
 ARRIVE = ["tests/redis/test_arrive.py"]
@@ -98,7 +99,7 @@ MUTANTS = [
     Mutant("a place is not given back at park", "checkpoint/run/lua/run_suspend.lua", "if h.holds then", "if false then",
            ["tests/guide/test_limits.py", "-k", "sleeps_holds_no_place"]),
     Mutant("a counter in place of holders", "checkpoint/lua/fragments/places.lua",
-           "redis.call('ZREM', fn .. 'places:' .. hold, run) == 1", "#redis.call('ZPOPMIN', fn .. 'places:' .. hold) > 0",
+           "redis.call('ZREM', fn .. 'places:' .. limit_key, run) == 1", "#redis.call('ZPOPMIN', fn .. 'places:' .. limit_key) > 0",
            ["tests/guide/test_limits.py", "-k", "cancelled_and_leaves"]),
     Mutant("no look at what the handler calls", "consumers/turn/turn.py", "if step in state.open or (state.uncalled and step not in state.memos):", "if False:",
            ["tests/system/test_code_changes.py"]),
@@ -123,7 +124,7 @@ def killed(mutant: Mutant) -> tuple[bool, str]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tree"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        for folder_of_ours in FOLDERS:  # so that the copy imports itself, not what is installed
+        for folder_of_ours in FLOORS:  # so that the copy imports itself, not what is installed
             (copy / "stepstream" / folder_of_ours).symlink_to(copy / folder_of_ours)
         target = copy / mutant.file
         text = target.read_text()

@@ -7,12 +7,14 @@ from pathlib import Path
 from stepstream.bus.wire.scripts import Script, registered
 
 ROOT = Path(__file__).parent.parent
+FLOORS = ("bus", "checkpoint", "producers", "consumers", "web")
+"""The folders of the code, low to high: a folder imports from those before it."""
 
 
 @cache
 def all_scripts() -> dict[str, Script]:
     """Return every script by name."""
-    for folder in ("bus", "checkpoint", "producers", "consumers", "web"):
+    for folder in FLOORS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             if "= script(__file__" in path.read_text():
                 importlib.import_module(".".join(["stepstream", *path.relative_to(ROOT).with_suffix("").parts]))

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts import all_scripts
+from tests.scripts import FLOORS, all_scripts
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ["bus", "checkpoint", "producers", "consumers", "web"]
-"""Low to high: a folder imports from those before it."""
 ROOMS = {
     "bus": [
         {"errors", "process"}, {"values"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
@@ -53,7 +51,7 @@ FENCES = {
     "typer": ("bus/cli.py", "checkpoint/cli.py", "producers/cli.py", "consumers/cli.py", "web/cli.py"),
 }
 TOP_LEVEL = {
-    "pyproject.toml", "stepstream", "bus", "checkpoint", "producers", "consumers", "web", "tests", "Dockerfile", "README.md",
+    *FLOORS, "pyproject.toml", "stepstream", "tests", "Dockerfile", "README.md",
     "Makefile", "compose.yaml", "docs", "examples", "bench", ".ci", ".gitignore", ".dockerignore", "LICENSE",
 }  # fmt: skip
 MOST_LINES = 400
@@ -225,7 +223,18 @@ def test_the_top_level_is_fixed() -> None:
     ignored = {line.strip("/\n") for line in (ROOT / ".gitignore").read_text().splitlines()}
     stray = {name for name in listed - TOP_LEVEL - {".git"} if name not in ignored and not name.endswith(".egg-info")}
     assert not stray
-    assert {"pyproject.toml", "bus", "checkpoint", "producers", "consumers", "web", "tests", "Dockerfile"} <= listed
+    assert {*FLOORS, "pyproject.toml", "tests", "Dockerfile"} <= listed
+
+
+def test_whoever_lists_the_folders_lists_these() -> None:
+    """Where nothing can be imported they are written out: in the Makefile, the packages, the image."""
+    linked = re.search(r"for one in ([a-z ]+); do ln -sfn [^;]*\$\$one", (ROOT / "Makefile").read_text())
+    assert linked
+    assert tuple(linked[1].split()) == FLOORS
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    assert packages == {"stepstream": "stepstream"} | {f"stepstream.{folder}": folder for folder in FLOORS}
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert set(copied) == {"stepstream", *FLOORS}
 
 
 def lua() -> list[Path]:
@@ -298,6 +307,8 @@ BOUNDED = {
     "bus.wire.streams: fields": "of one event: ten at most",
     "checkpoint.limits.admit: flat": "the intake decides on 50 at a time",
     "checkpoint.upkeep.audit: command": "each is written out there",
+    "checkpoint.read.listing: bounds": "four of a page",
+    "checkpoint.read.listing: statuses": "seven at most",
     "checkpoint.run.begin: fields": "of one entry: eight",
     "checkpoint.actions.cancel: arguments": "of fifty runs: six each",
     "checkpoint.actions.cancel: common": "two",

@@ -95,26 +95,29 @@ class Wire:
         if not sent.cancelled() and isinstance(sent.exception(), ScriptMissing):
             self._send_text(script, keys, arguments).add_done_callback(retrieved)
 
-    def _send(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
-        return self._main.call("EVALSHA", script.sha, len(keys), *keys, self.now, *arguments)
+    def _send(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], pipe: Pipe | None = None
+    ) -> asyncio.Future[Reply]:
+        return (pipe or self._main).call("EVALSHA", script.sha, len(keys), *keys, self.now, *arguments)
 
-    def _send_text(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Reply]:
+    def _send_text(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], pipe: Pipe | None = None
+    ) -> asyncio.Future[Reply]:
         """Run a script that the server has forgotten, or never had: it keeps it from then on."""
-        return self._main.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
+        return (pipe or self._main).call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
 
-    async def script(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Reply:
-        """Run a script once; a server that does not have it gets the whole text."""
-        try:
-            return await self._send(script, keys, arguments)
-        except ScriptMissing:
-            return await self._send_text(script, keys, arguments)
+    async def script(
+        self, script: Script, keys: Sequence[str], *arguments: Argument, is_big_read: bool = False
+    ) -> Reply:
+        """Run a script once; a server that does not have it gets the whole text.
 
-    async def look(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Reply:
-        """Run a read-only script on the second connection, because its reply may be big."""
+        `is_big_read`: it only reads, and its reply may be big; it takes the second connection, as `load` does.
+        """
+        pipe = self._loads if is_big_read else self._main
         try:
-            return await self._loads.call("EVALSHA", script.sha, len(keys), *keys, self.now, *arguments)
+            return await self._send(script, keys, arguments, pipe)
         except ScriptMissing:
-            return await self._loads.call("EVAL", script.text, len(keys), *keys, self.now, *arguments)
+            return await self._send_text(script, keys, arguments, pipe)
 
     async def lasting_script(
         self, script: Script, keys: Sequence[str], *arguments: Argument, patience: float | None = None

@@ -14,7 +14,7 @@ from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import is_run_of, run_id, ulid_ms
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import event_of, fields_of, stands
+from stepstream.bus.wire.streams import Fields, event_of, fields_of, stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions, slugs
 from stepstream.checkpoint.run.begin import begun_event
@@ -66,8 +66,9 @@ async def _published(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Ru
             # Where there is no group, no worker has read the stream yet: one will, from the first entry on.
             if not await stands(wire, keys.events(name), slug, entry, without_group=True):
                 return None
-            event = stored_json(codec.encode(event_of(name, entry, fields_of(flat))))
-            return Run(id=run, function=slug, status="queued", queued=ms, event=event)
+            return _queued(
+                slug, run, ms, {b"event": codec.encode(event_of(name, entry, fields_of(flat))), b"source": b"event"}
+            )
     return None
 
 
@@ -83,14 +84,7 @@ async def _held(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | N
     several = [fields[entry] for n in range(1, int(fields.get(b"n", 0)) + 1) if (entry := f"e:{n}".encode()) in fields]
     if several:
         fields |= {b"event": several[0], b"batch": b"[" + b",".join(several) + b"]"}
-    return Run(
-        id=run,
-        function=slug,
-        status="queued",
-        queued=ms,
-        event=stored_json(begun_event(fields)),
-        source="batch" if several else "debounce",
-    )
+    return _queued(slug, run, ms, fields | {b"source": b"batch" if several else b"debounce"})
 
 
 async def _asked_for(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
@@ -99,17 +93,22 @@ async def _asked_for(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Ru
     for slug, entries in zip(owners, queues, strict=True):
         for fields in (fields_of(flat) for _, flat in entries):
             if fields.get(b"run") == run.encode() and b"event" in fields:
-                return Run(
-                    id=run,
-                    function=slug,
-                    status="queued",
-                    queued=ms,
-                    event=stored_json(begun_event(fields)),
-                    source=fields.get(b"source", b"").decode(),
-                    rerun_of=fields.get(b"rerun_of", b"").decode(),
-                    parent=fields.get(b"parent", b"").decode(),
-                )
+                return _queued(slug, run, ms, fields)
     return None
+
+
+def _queued(slug: str, run: str, ms: int, fields: Fields) -> Run:
+    """Return a run that has yet to begin, from what will begin it, named as in an entry of the queue."""
+    return Run(
+        id=run,
+        function=slug,
+        status="queued",
+        queued=ms,
+        event=stored_json(begun_event(fields)),
+        source=fields.get(b"source", b"").decode(),
+        rerun_of=fields.get(b"rerun_of", b"").decode(),
+        parent=fields.get(b"parent", b"").decode(),
+    )
 
 
 async def wait_for_end(wire: Wire, run: str, seconds: float) -> Run | None:

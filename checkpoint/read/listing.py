@@ -108,7 +108,7 @@ async def _after(
 ) -> list[_Place]:
     """Return the places that come after one, newest first: of each function and status as many as are wanted."""
     replies = await asyncio.gather(
-        *(wire.look(_PAGE_OF_RUNS, [keys.function(slug)], *bounds, *statuses) for slug in slugs)
+        *(wire.script(_PAGE_OF_RUNS, [keys.function(slug)], *bounds, *statuses, is_big_read=True) for slug in slugs)
     )
     found = [
         [_Place(int(float(row[i + 1])), row[i].decode(), slug) for i in range(0, len(row), 2)]

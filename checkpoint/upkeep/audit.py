@@ -357,7 +357,7 @@ class _Looker:
             found.append(Fault(key, "is tried by nobody", (("ZADD", keys.ready(slug), line[1], limit_key),)))
         return found
 
-    async def _places(self, key: str, slug: str, _hold: str) -> list[Fault]:
+    async def _places(self, key: str, slug: str, _limit_key: str) -> list[Fault]:
         found: list[Fault] = []
         for run in map(codec.text, await self._ask("ZRANGE", key, 0, -1)):
             state = await self._state(slug, run)

@@ -64,9 +64,9 @@ async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> 
             _, run, by = codec.text(word).split("|")
             return run if by == mark else None
         waiter = Holder.of(codec.text(word))
-        heard = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
+        answer = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
         # `there` and `gone`: it was resolved before, by us (the reply was lost, or the worker died) or by another.
-        is_ours = heard not in ("gone", "there") or await _is_ours(wire, waiter, mark)
+        is_ours = answer not in ("gone", "there") or await _is_ours(wire, waiter, mark)
         leaves = (f"|{waiter.run}|{mark}", HEARD_MS) if is_ours and sender else ()
         await wire.lasting_script(_GIVE, [keys.signal(name)], word, *leaves)
         if is_ours:

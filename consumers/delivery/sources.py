@@ -22,6 +22,7 @@ class _Opened(NamedTuple):
     source: Source
     reader: Reader
     reclaimer: Reclaimer
+    failing: Failing
 
 
 class Sources:
@@ -38,7 +39,6 @@ class Sources:
         self._opened: list[_Opened] = []
         self._waits: set[str] = set()
         self._tasks: TaskGroup | None = None
-        self._failing = Failing(signals, "reclaiming pending entries failed")
 
     def __iter__(self) -> Iterator[Source]:
         """Return the open sources."""
@@ -54,7 +54,8 @@ class Sources:
         await ensure_group(self._wire, source.stream, source.group, since_ms)
         eager = EagerStarts(self._wire, source) if source.kind == "events" and EagerStarts.are_for(source) else None
         reader = Reader(self._wire, source, slots, self._exits, self._signals, since_ms, eager)
-        opened = _Opened(source, reader, Reclaimer(self._wire, reader, slots, self._signals))
+        failing = Failing(self._signals, "reclaiming pending entries failed", stream=source.stream)
+        opened = _Opened(source, reader, Reclaimer(self._wire, reader, slots, self._signals), failing)
         self._opened.append(opened)
         if source.kind == "waits":
             self._waits.add(source.name)
@@ -75,9 +76,9 @@ class Sources:
             self._waits.discard(opened.source.name)
 
     async def reclaim(self) -> None:
-        """Look once for pending entries to reclaim in each source."""
+        """Look once for pending entries to reclaim in each source; one that fails is logged and stops no other."""
         for opened in tuple(self._opened):
-            with self._failing:
+            with opened.failing:
                 await opened.reclaimer.once()
 
     def serves_waits(self, name: str) -> bool:

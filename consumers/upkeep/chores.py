@@ -1,6 +1,7 @@
 """Chores: what a worker does again and again beside running functions. One way to repeat them all."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from stepstream.consumers.delivery.failing import Failing
@@ -10,14 +11,14 @@ from stepstream.consumers.delivery.wakeup import Alarm
 class Chore:
     """Calls `once` until stop(). A round returns in how many seconds the next is due, or None for `every_s`.
 
-    A round that fails is told of once by `failing`, and the next comes after `every_s` all the same. Whoever sets the
-    alarm has the next round earlier.
+    A round that fails is told of once by `failing` (None: `once` raises nothing), and the next comes after `every_s`
+    all the same. Whoever sets the alarm has the next round earlier.
     """
 
     def __init__(
         self,
         once: Callable[[], Awaitable[float | None]],
-        failing: Failing,
+        failing: Failing | None,
         *,
         every_s: float = 1.0,
         first_s: float = 0.0,
@@ -25,7 +26,7 @@ class Chore:
     ) -> None:
         self.alarm = alarm or Alarm()
         self._once = once
-        self._failing = failing
+        self._failing = failing or contextlib.nullcontext()
         self._every_s = every_s
         self._first_s = first_s
         self._stopping = False

@@ -2,11 +2,11 @@
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  backlog:<key>, ready, queue are built from it
 args.now  now, which this script does not need
-args.hold  the limit
+args.limit_key  the limit
 
 Returns 1 ]]
 -- uses: places queue
-ready(KEYS[1], args.hold)
+ready(KEYS[1], args.limit_key)
 tell_ready(KEYS[1])
 ring(KEYS[1], 'shared')
 return 1

@@ -5,7 +5,7 @@ KEYS[2]  bus:limit:{<limit>}:waiting  set  who is to be told
 args.now  now, which this script does not need
 args.holder  the turn, as `<slug>|<run>|<turn>`
 
-Returns the lines that wait, as `<slug>|<hold>`: each is to be tried ]]
+Returns the backlogs that wait, as `<slug>|<limit key>`: each is to be tried ]]
 redis.call('ZREM', KEYS[1], args.holder)
 local waiting = redis.call('SMEMBERS', KEYS[2])
 redis.call('DEL', KEYS[2])

@@ -8,7 +8,7 @@ args.now  now, ms, or empty for the server's clock
 args.holder  the turn, as `<slug>|<run>|<turn>`
 args.lease  lease, ms
 args.most  most holders
-args.waits  the line it waits in when there is no place, as `<slug>|<hold>`
+args.waits  the backlog it waits in when there is no place, as `<slug>|<limit key>`
 args.sure  until when the caller is sure of this clock, ms (fragments/lease.lua)
 
 Returns 1 when it has a place, else 0 ]]

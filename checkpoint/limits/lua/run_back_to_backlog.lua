@@ -7,7 +7,7 @@ KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, places:<key>, backlog:<key>, ready a
 args.now  now, which this script does not need
 args.run  run
 args.entry  its entry, as the run names it
-args.hold  the limit it waits for
+args.limit_key  the limit it waits for
 args.owner  the consumer its entry was claimed from, or empty
 
 Returns 1, or 0 when it has moved on ]]
@@ -21,7 +21,7 @@ if (h.status ~= 'queued' and h.status ~= 'running') or h.entry ~= args.entry the
 end
 charge(key, args.owner, h.status, h.worker, h.crashes, h.charged)
 give_back(fn, run, h.holds)
-redis.call('HSET', key, 'passed', '1', 'status', 'queued', 'entry', stand_in_line(fn, run, args.hold, h.rank))
+redis.call('HSET', key, 'passed', '1', 'status', 'queued', 'entry', stand_in_line(fn, run, args.limit_key, h.rank))
 redis.call('HDEL', key, 'fence', 'worker') -- what a zombie still writes is refused
 move(fn, run, h.status, 'queued', h.queued)
 tell_ready(fn)

@@ -102,7 +102,7 @@ local function created(a)
     redis.call('ZADD', fn .. 'timers', item.not_before, run .. ':2')
     redis.call('ZADD', fn .. 'runs:waiting', item.queued, run)
   else
-    entry = stand_in_line(fn, run, first_hold(holds), item.rank)
+    entry = stand_in_line(fn, run, first_limit_key(holds), item.rank)
     added[run] = item.queued
   end
   new_run(key, item.source, item.event, turn, item.queued, item.parent, item.rerun_of, 'status', status, 'entry', entry,

@@ -23,31 +23,31 @@ local gap, more, soonest = tonumber(args.gap), tonumber(args.more), -1
 local limits = { c0 = args.first, c1 = args.second }
 local at, started, index, begun = as_text(now), {}, {}, {}
 
--- Returns the first of a run's holds that is not to be had now.
+-- Returns the first of a run's limit keys of which no place is to be had now.
 local function refused(run, holds, before)
-  for _, hold in ipairs(holds) do
-    if string.sub(hold, 1, 1) == 't' then
-      local wait = gap > 0 and not before and must_wait(fn .. 'rate:' .. hold, now, gap, more)
+  for _, limit_key in ipairs(holds) do
+    if string.sub(limit_key, 1, 1) == 't' then
+      local wait = gap > 0 and not before and must_wait(fn .. 'rate:' .. limit_key, now, gap, more)
       if wait then
-        redis.call('ZADD', fn .. 'timers', now + wait, 'limit|' .. hold)
+        redis.call('ZADD', fn .. 'timers', now + wait, 'limit|' .. limit_key)
         soonest = soonest < 0 and wait or math.min(soonest, wait)
-        return hold
+        return limit_key
       end
     else
-      local limit, places = tonumber(limits[string.sub(hold, 1, 2)]), fn .. 'places:' .. hold
+      local limit, places = tonumber(limits[string.sub(limit_key, 1, 2)]), fn .. 'places:' .. limit_key
       if limit and redis.call('ZCARD', places) >= limit and not redis.call('ZSCORE', places, run) then
-        return hold
+        return limit_key
       end
     end
   end
 end
 
 local function take(run, holds, before)
-  for _, hold in ipairs(holds) do
-    if string.sub(hold, 1, 1) == 'c' then
-      redis.call('ZADD', fn .. 'places:' .. hold, at, run)
+  for _, limit_key in ipairs(holds) do
+    if string.sub(limit_key, 1, 1) == 'c' then
+      redis.call('ZADD', fn .. 'places:' .. limit_key, at, run)
     elseif gap > 0 and not before then
-      went(fn .. 'rate:' .. hold, now, gap)
+      went(fn .. 'rate:' .. limit_key, now, gap)
     end
   end
 end
@@ -72,17 +72,17 @@ local function queued(run, key, h)
 end
 
 -- Returns whether the first of a line got its place.
-local function tried(hold)
-  local line = redis.call('ZRANGE', fn .. 'backlog:' .. hold, 0, 1, 'WITHSCORES')
+local function tried(limit_key)
+  local line = redis.call('ZRANGE', fn .. 'backlog:' .. limit_key, 0, 1, 'WITHSCORES')
   local run = line[1]
   if not run then
-    leave_line(fn, '', hold)
+    leave_line(fn, '', limit_key)
     return false
   end
   local key = fn .. 'run:' .. run
   local h = redis.call('HMGET', key, fields.h)
-  if h.status ~= 'queued' or h.entry ~= 'backlog|' .. hold then
-    leave_line(fn, run, hold, line[3], line[4])
+  if h.status ~= 'queued' or h.entry ~= 'backlog|' .. limit_key then
+    leave_line(fn, run, limit_key, line[3], line[4])
     return false
   end
   local before, holds = h.started or h.passed, {}
@@ -93,17 +93,17 @@ local function tried(hold)
   end
   local full = refused(run, holds, before)
   if full then
-    if full ~= hold then
-      leave_line(fn, run, hold, line[3], line[4])
+    if full ~= limit_key then
+      leave_line(fn, run, limit_key, line[3], line[4])
       redis.call('ZADD', fn .. 'backlog:' .. full, line[2], run)
       redis.call('HSET', key, 'entry', 'backlog|' .. full)
     end
-    gone[#gone + 1] = full -- until a place is given back, or its time has come
+    not_ready(full) -- until a place is given back, or its time has come
     redis.call('ZADD', fn .. 'full', now, full)
     return false
   end
   take(run, holds, before)
-  leave_line(fn, run, hold, line[3], line[4])
+  leave_line(fn, run, limit_key, line[3], line[4])
   queued(run, key, h)
   return true
 end
@@ -111,13 +111,13 @@ end
 local taken, looked = 0, 0
 while taken < most and looked < 3 * most + 10 do
   -- One of each line in a round: that is fair, and the lines' order is that of their first.
-  local holds = redis.call('ZRANGE', fn .. 'ready', 0, most - taken - 1)
-  if #holds == 0 then
+  local limit_keys = redis.call('ZRANGE', fn .. 'ready', 0, most - taken - 1)
+  if #limit_keys == 0 then
     break
   end
-  for _, hold in ipairs(holds) do
+  for _, limit_key in ipairs(limit_keys) do
     looked = looked + 1
-    taken = taken + (tried(hold) and 1 or 0)
+    taken = taken + (tried(limit_key) and 1 or 0)
   end
   tell_ready(fn)
 end

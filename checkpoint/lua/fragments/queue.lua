@@ -8,7 +8,7 @@ end
 -- Let a turn be due now; returns what `entry` is set to. A run with `holds` stands in line for its places instead.
 local function enqueue(fn, run, turn, why, holds, rank)
   if holds then
-    local entry = stand_in_line(fn, run, first_hold(holds), rank)
+    local entry = stand_in_line(fn, run, first_limit_key(holds), rank)
     tell_ready(fn)
     ring(fn, why)
     return entry

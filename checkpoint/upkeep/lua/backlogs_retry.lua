@@ -7,10 +7,10 @@ args.most  most lines to look at
 Returns how many are tried again ]]
 -- uses: places
 local fn, again = KEYS[1], 0
-for _, hold in ipairs(redis.call('ZRANGE', fn .. 'full', 0, args.most - 1)) do
-  redis.call('ZREM', fn .. 'full', hold)
-  if redis.call('EXISTS', fn .. 'backlog:' .. hold) == 1 then
-    ready(fn, hold)
+for _, limit_key in ipairs(redis.call('ZRANGE', fn .. 'full', 0, args.most - 1)) do
+  redis.call('ZREM', fn .. 'full', limit_key)
+  if redis.call('EXISTS', fn .. 'backlog:' .. limit_key) == 1 then
+    ready(fn, limit_key)
     again = again + 1
   end
 end

@@ -22,9 +22,9 @@ for i = args.rest, #ARGV do
     held = redis.call('ZSCORE', fn .. 'timers', run .. ':' .. h.turn)
   elseif status == 'queued' or status == 'running' then
     local id = string.match(entry, '^queue|(.+)$')
-    local hold = string.match(entry, '^backlog|(.+)$')
+    local limit_key = string.match(entry, '^backlog|(.+)$')
     held = (id and #redis.call('XRANGE', fn .. 'queue', id, id) > 0)
-      or (hold and redis.call('ZSCORE', fn .. 'backlog:' .. hold, run))
+      or (limit_key and redis.call('ZSCORE', fn .. 'backlog:' .. limit_key, run))
   end
   if not held then
     unheld[#unheld + 1] = { run, status, h.turn, entry }
