@@ -45,7 +45,7 @@ from stepstream.bus.limits import (
 from stepstream.bus.retry import Retry
 from stepstream.bus.trigger import Declared, On, Triggers, checked
 from stepstream.bus.values.ids import ulid
-from stepstream.bus.wire.streams import Publisher, Stored
+from stepstream.bus.wire.publishing import Publisher, Stored
 from stepstream.bus.wire.wire import Wire
 
 E = TypeVar("E")

@@ -9,7 +9,7 @@ import typer
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.values.arguments import data_of
 from stepstream.bus.wire.once import once
-from stepstream.bus.wire.streams import Stored
+from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.outcomes import Outcome, outcomes
 

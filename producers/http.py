@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
-from stepstream.bus.wire.streams import Publisher, PublishFailed
+from stepstream.bus.wire.publishing import Publisher, PublishFailed
 from stepstream.producers.body import RequestRefused, read_body
 from stepstream.producers.ingest import events_of
 from stepstream.producers.strict import Malformed

@@ -20,7 +20,8 @@ from stepstream.bus.bus import Bus
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import Stored, fields_of
+from stepstream.bus.wire.publishing import Stored
+from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.read.listing import counts, list_runs, whole

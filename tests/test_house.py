@@ -19,7 +19,7 @@ ROOMS = {
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec", "expression"}, {"matching"}],
-    "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}],
+    "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"publishing"}],
     "checkpoint": [{"registry"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"}, {"executor"}, {"assembly"}, {"worker"},
@@ -304,7 +304,7 @@ def test_no_script_unpacks_but_in_chunks() -> None:
 
 BOUNDED = {
     "bus.wire.doctor: command": "each is written out there",
-    "bus.wire.streams: fields": "of one event: ten at most",
+    "bus.wire.publishing: fields": "of one event: ten at most",
     "checkpoint.limits.admit: flat": "the intake decides on 50 at a time",
     "checkpoint.upkeep.audit: command": "each is written out there",
     "checkpoint.read.listing: bounds": "four of a page",

@@ -6,7 +6,7 @@ import structlog
 from starlette.requests import Request
 
 from stepstream.bus.settings import Settings
-from stepstream.bus.wire.streams import Publisher
+from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 
 

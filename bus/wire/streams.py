@@ -1,175 +1,32 @@
-"""Streams: append events, make groups, acknowledge, release and claim entries, and read undelivered ones again."""
+"""Streams: make groups, acknowledge, release and claim entries, and read undelivered ones again."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from stepstream.bus.errors import GroupMissing, ScriptMissing, StoreError, StoreUnavailable
-from stepstream.bus.event import LATEST_MS, Outgoing, RawEvent
-from stepstream.bus.process.failpoints import reached
+from stepstream.bus.errors import GroupMissing, StoreError
+from stepstream.bus.event import LATEST_MS, RawEvent
 from stepstream.bus.values import codec
-from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.ids import entry_ms, entry_place
-from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
-from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 
-PATIENCE_S = 10.0
-"""How long a publisher waits for Redis before it raises."""
-
 RELEASED = "@released"
 """The consumer that never has a lease: its pending entries may be claimed at once."""
 
-_ANNOUNCE_EVERY_S = 5.0
-"""How often a publisher announces a name it still uses: the list of names may be lost, and nobody else knows."""
-
-_MOST_KNOWN = 10_000
 _LONGEST_TS = len(str(LATEST_MS))
 
 TAKE = script(__file__, "entries_take")
 _CLAIM = script(__file__, "entries_claim")
 _RELEASE = script(__file__, "entries_release")
-_PUBLISH = script(__file__, "event_publish")
-_PUBLISH_AGAIN = script(__file__, "event_publish_again")
 _MAKE_GROUP = script(__file__, "group_make")
 _LEAVE = script(__file__, "consumer_leave")
 _ACKNOWLEDGE_TURNS = script(__file__, "turns_acknowledge")
 
 Fields = dict[bytes, bytes]
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A published event: its id, its stream entry, and whether it had been stored before."""
-
-    id: str
-    entry: str
-    duplicate: bool = False
-
-
-class PublishFailed(StoreUnavailable):
-    """Redis failed half-way through several events. Those in `stored` are stored; it is safe to repeat all of them."""
-
-    def __init__(self, stored: list[Stored], error: StoreUnavailable) -> None:
-        self.stored = stored
-        super().__init__(str(error), state=error.state)
-
-
-class Publisher:
-    """Appends events. A retry after a lost reply looks for the event before it adds."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._known: dict[str, float] = {}
-        """Until when (monotonic, s) each name need not be announced again."""
-
-    async def publish(self, events: Sequence[Outgoing], patience: float | None = None) -> list[Stored]:
-        """Store events, all in one write; PublishFailed, with those stored, when Redis stays away for `patience` s."""
-        patience = PATIENCE_S if patience is None else patience
-        stored: list[Stored] = []
-        failure: StoreUnavailable | StoreError | None = None
-        try:
-            now, known = time.monotonic(), self._known
-            await self._announce({event.name for event in events if known.get(event.name, 0.0) < now}, patience)
-        except StoreUnavailable as error:
-            raise PublishFailed(stored, error) from None
-        calls = [self._first(event) for event in events]
-        started: int | None = None
-        for event, call in zip(events, calls, strict=True):  # every reply is read, also after one has failed
-            try:
-                stored.append(_stored(event, await call or await self._made(event, patience)))
-            except (ScriptMissing, StoreUnavailable) as error:
-                if failure is not None:
-                    continue
-                try:
-                    # A server that lacks the script has stored nothing.
-                    if started is None and not isinstance(error, ScriptMissing):
-                        started = await patiently(self._wire.clock, patience)
-                    stored.append(await self._again(event, started or 0, patience))
-                except (StoreUnavailable, StoreError) as still:
-                    failure = still
-            except StoreError as error:
-                failure = error
-        reached("publish.sent")
-        if isinstance(failure, StoreUnavailable):
-            raise PublishFailed(stored, failure)
-        if failure is not None:
-            raise failure
-        return stored
-
-    async def _announce(self, names: set[str], patience: float) -> None:
-        """Write names to the list before their first event, so that no function misses it; and again, if it is lost."""
-        if not names:
-            return
-        if len(self._known) + len(names) > _MOST_KNOWN:
-            self._known.clear()
-        for part in parts(sorted(names), width=2):
-            pairs: list[Argument] = [one for name in part for one in (self._wire.now or now_ms(), name)]
-            await patiently(lambda part=pairs: self._wire.call("ZADD", keys.event_names(), "NX", *part), patience)
-        self._known |= dict.fromkeys(names, time.monotonic() + _ANNOUNCE_EVERY_S)
-
-    def _first(self, event: Outgoing, *, makes_stream: bool = False) -> Any:
-        """Append an event; the reply is empty when there is no stream and `makes_stream` is false."""
-        fields = _fields(event)
-        if not event.own_id:
-            stream = keys.events(event.name)
-            if makes_stream:
-                return self._wire.call("XADD", stream, "*", *fields)
-            return self._wire.call("XADD", stream, "NOMKSTREAM", "*", *fields)
-        stream, seen = keys.events(event.name), keys.seen(event.name, event.id)
-        dedupe = self._wire.settings.dedupe_ms
-        return self._wire.call(
-            "EVALSHA", _PUBLISH.sha, 2, stream, seen, self._wire.now, dedupe, int(makes_stream), *fields
-        )
-
-    async def _made(self, event: Outgoing, patience: float) -> Any:
-        """Append an event to a stream that is new, or was deleted (wiped, or dropped because nobody used it).
-
-        The name is announced before and after: a worker that drops a stream removes its name from the list, and then
-        checks whether the stream is there again.
-        """
-        await self._announce({event.name}, patience)
-        reply = await self._first(event, makes_stream=True)
-        await self._announce({event.name}, patience)
-        return reply
-
-    async def _again(self, event: Outgoing, since: int, patience: float) -> Stored:
-        """Append an event whose first try, at `since` (server ms) or later, may have been applied; makes the stream."""
-        fields = _fields(event)
-        stream = keys.events(event.name)
-        await self._announce({event.name}, patience)
-        if event.own_id:
-            key = [stream, keys.seen(event.name, event.id)]
-            reply = await self._wire.lasting_script(
-                _PUBLISH, key, self._wire.settings.dedupe_ms, 1, *fields, patience=patience
-            )
-        else:
-            reply = await self._wire.lasting_script(
-                _PUBLISH_AGAIN, [stream], since - 60_000, event.id, *fields, patience=patience
-            )
-        await self._announce({event.name}, patience)
-        # "there" may be the entry of our own first try, so it is not reported as a duplicate.
-        return Stored(event.id, reply[1].decode())
-
-
-def _stored(event: Outgoing, reply: Any) -> Stored:
-    if isinstance(reply, bytes):
-        return Stored(event.id, reply.decode())
-    word, entry = reply
-    return Stored(event.id, entry.decode(), duplicate=word == b"there")
-
-
-def _fields(event: Outgoing) -> list[Argument]:
-    fields: list[Argument] = ["id", event.id, "name", event.name, "data", event.data]
-    if event.ts is not None:
-        fields += ["ts", event.ts]
-    if event.v is not None:
-        fields += ["v", event.v]
-    return fields
 
 
 async def ensure_group(wire: Wire, stream: str, group: str, start_ms: int) -> None:

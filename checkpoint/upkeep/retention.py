@@ -54,7 +54,7 @@ async def trim_events(wire: Wire, name: str, groups: Sequence[str]) -> Trimmed:
         await _forget_triggers(wire, group, name)
     if is_gone:
         await wire.call("ZREM", keys.event_names(), name)
-        # If it was published meanwhile, its publisher has announced the name before that, or does so now (streams.py).
+        # If it was published meanwhile, its publisher has announced the name, or does so now (publishing.py).
         if await wire.call("EXISTS", keys.events(name)):
             await wire.call("ZADD", keys.event_names(), "NX", await wire.clock(), name)
     return trimmed

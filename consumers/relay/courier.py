@@ -20,7 +20,8 @@ from stepstream.bus.values.ids import entry_place, run_id
 from stepstream.bus.values.matching import answers
 from stepstream.bus.wire.bounds import MOST_BYTES
 from stepstream.bus.wire.connection.retry import patiently
-from stepstream.bus.wire.streams import Publisher, event_of
+from stepstream.bus.wire.publishing import Publisher
+from stepstream.bus.wire.streams import event_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.ends.ends import FAILED, LISTENED, EndOfRun, load_end
 from stepstream.checkpoint.ends.subscriptions import Subscriptions

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stepstream.bus.observe.signals import Signals
-from stepstream.bus.wire.streams import Publisher
+from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn.steps.fetch import Fetcher
 

@@ -16,8 +16,9 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection import opening
 from stepstream.bus.wire.connection.refusals import translated
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.scripts import Script
-from stepstream.bus.wire.streams import Publisher, ensure_group
+from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.tasks import RunTasks

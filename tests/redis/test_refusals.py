@@ -10,7 +10,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection import retry
 from stepstream.bus.wire.connection.refusals import translated
-from stepstream.bus.wire.streams import Publisher, PublishFailed
+from stepstream.bus.wire.publishing import Publisher, PublishFailed
 from stepstream.bus.wire.wire import Wire
 from tests.chaos.resp import WORDS, RespProxy
 from tests.support import free_port

@@ -9,7 +9,8 @@ from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, StoreError
 from stepstream.bus.event import Outgoing
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import Publisher, ensure_group, fields_of, pending, reclaim, release, take
+from stepstream.bus.wire.publishing import Publisher
+from stepstream.bus.wire.streams import ensure_group, fields_of, pending, reclaim, release, take
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.end import end
 from stepstream.checkpoint.run.memo import MAX_STEPS, Failure

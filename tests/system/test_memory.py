@@ -11,7 +11,7 @@ import pytest
 from stepstream.bus.event import Outgoing
 from stepstream.bus.retry import Retry
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import Publisher
+from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.waits.event_waits import look_back

@@ -14,7 +14,7 @@ from stepstream.bus.errors import BusError, StoreError, StoreUnavailable
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import PublishFailed
+from stepstream.bus.wire.publishing import PublishFailed
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.failing import Failing
 from tests.chaos.resp import CLIENTS, RespProxy

@@ -13,7 +13,7 @@ from stepstream.bus.event import Outgoing
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import Publisher
+from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.consumers.upkeep.registration import Registration
@@ -41,7 +41,7 @@ async def test_a_publisher_tells_of_its_names_again_after_a_wipe(lab: Lab, own_i
 
 
 async def test_a_list_of_names_that_was_deleted_is_written_again_by_who_publishes(wire: Wire, monkeypatch) -> None:
-    monkeypatch.setattr("stepstream.bus.wire.streams._ANNOUNCE_EVERY_S", 0.0)
+    monkeypatch.setattr("stepstream.bus.wire.publishing._ANNOUNCE_EVERY_S", 0.0)
     publisher = Publisher(wire)
     await publisher.publish([Outgoing("1", "a", b"{}")])
     await wire.call("DEL", keys.event_names())
