@@ -217,6 +217,10 @@ class Bus(Generic[State_co]):
         self._wire = wire
         self._publisher = Publisher(wire)
 
+    def disconnect(self) -> None:
+        """Send no more through a wire that was connected: who lent it closes it."""
+        self._wire = self._publisher = None
+
 
 def outgoing(new: NewEvent) -> Outgoing:
     """Return an event as it is stored, checked; EventInvalid says what is wrong."""

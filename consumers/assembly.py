@@ -6,7 +6,7 @@ above.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -38,11 +38,9 @@ from stepstream.consumers.limits.intake import Intake
 from stepstream.consumers.limits.limited_queue import LimitedQueue
 from stepstream.consumers.relay.courier import Courier
 from stepstream.consumers.relay.event_cancellation import EventCancellation
-from stepstream.consumers.turn.services import Services
+from stepstream.consumers.turn.services import Services, Stubs
 from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.upkeep.discovery import Discovery
-
-Stubs = dict[str, Callable[..., Any]]
 
 
 class _Events(NamedTuple):
@@ -57,7 +55,9 @@ class _Events(NamedTuple):
 class Assembly:
     """Builds the parts; `slots` are the turns that the worker runs at once."""
 
-    def __init__(self, wire: Wire, signals: Signals, leases: Leases, slots: Slots, name: str, stubs: Stubs) -> None:
+    def __init__(
+        self, wire: Wire, signals: Signals, leases: Leases, slots: Slots, name: str, stubs: Stubs | None
+    ) -> None:
         self._wire = wire
         self._signals = signals
         self._leases = leases

@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -32,6 +32,7 @@ from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.turn import idle_detection
+from stepstream.consumers.turn.services import Stubs
 from stepstream.consumers.upkeep.upkeep import Upkeep
 
 
@@ -45,7 +46,7 @@ class Worker:
         concurrency: int = 100,
         signals: Signals | None = None,
         now_ms: int | None = None,
-        stubs: dict[str, Callable[..., Any]] | None = None,
+        stubs: Stubs | None = None,
     ) -> None:
         """Make a worker. For tests (Harness): `now_ms` is a clock that stands still, `stubs` replace steps' bodies."""
         if not buses or not any(bus.functions for bus in buses):
@@ -63,7 +64,7 @@ class Worker:
         self.left = 0
         """How many entries were still in hand when the time of the drain was over."""
         self._now = "" if now_ms is None else str(now_ms)
-        self._stubs = {} if stubs is None else stubs
+        self._stubs = stubs
         self._buses = buses
         self._slots = Slots(concurrency)
         self._stop = asyncio.Event()

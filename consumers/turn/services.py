@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.publishing import Publisher
@@ -10,8 +10,20 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn.steps.fetch import Fetcher
 
 
+class Stubs(Protocol):
+    """What a test has put in place of steps' own bodies."""
+
+    def covers(self, step: str) -> bool:
+        """Whether a step has a stub."""
+        ...
+
+    def body(self, step: str, own: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what is called for a step that has a stub, in place of its `own` body."""
+        ...
+
+
 class Services:
-    """Made inside the worker's loop. `stubs` are a test's bodies in place of steps' own, by step id.
+    """Made inside the worker's loop. `stubs` are a test's bodies in place of steps' own.
 
     `expect_event` takes the name of an event that a run of this worker waits for: its stream is read from then on.
     """
@@ -19,7 +31,7 @@ class Services:
     __slots__ = ("expect_event", "fetcher", "loop", "publisher", "signals", "stubs", "wire")
 
     def __init__(
-        self, wire: Wire, signals: Signals, expect_event: Callable[[str], None], stubs: dict[str, Callable[..., Any]]
+        self, wire: Wire, signals: Signals, expect_event: Callable[[str], None], stubs: Stubs | None = None
     ) -> None:
         self.wire = wire
         self.signals = signals

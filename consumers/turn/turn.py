@@ -127,10 +127,15 @@ class Turn:
         for slow in self.bodies.newly_slow(now):
             self.recorder.tell_slow(*slow)
 
+    def is_stubbed(self, step: str) -> bool:
+        """Whether a test has put something in place of a step's body."""
+        stubs = self.services.stubs
+        return stubs is not None and stubs.covers(step)
+
     def stubbed(self, step: str, target: Callable[..., Any]) -> Callable[..., Any]:
         """Return a step's body, or what a test has put in its place."""
         stubs = self.services.stubs
-        return stubs.get(step, target) if stubs else target
+        return stubs.body(step, target) if stubs is not None and stubs.covers(step) else target
 
     def lease_is_fresh(self) -> bool:
         """Whether the entry in hand is surely still ours; no network."""

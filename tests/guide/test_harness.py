@@ -6,9 +6,24 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from functools import partial
 
+import msgspec
 import pytest
 
-from stepstream import Batch, Bus, ConfigError, Context, Cron, EventData, Harness, NonRetriable, Retry, Step, Throttle
+from stepstream import (
+    Batch,
+    Bus,
+    ConfigError,
+    Context,
+    Cron,
+    EventData,
+    Fetched,
+    Function,
+    Harness,
+    NonRetriable,
+    Retry,
+    Step,
+    Throttle,
+)
 from tests.support import ValkeyProcess
 
 
@@ -229,3 +244,142 @@ async def test_harnesses_side_by_side_are_strangers() -> None:
         assert [await first.output(), await second.output()] == ["first", "second"]
     async with Harness(one("third")) as third:
         assert await third.runs() == []
+
+
+class Label(msgspec.Struct):
+    text: str
+
+
+def print_label(order: str) -> Label:
+    raise AssertionError("a test must not print")
+
+
+async def fetch_rate(step: Step) -> Fetched:
+    return await step.fetch("rate", "http://127.0.0.1:1/never")
+
+
+def shop() -> tuple[Bus, Function[OrderPaid, Label], Function[OrderPaid, str]]:
+    app = Bus("shop")
+
+    @app.function("ship", on=OrderPaid, retries=Retry(3, backoff=60))
+    async def ship(ctx: Context[OrderPaid], step: Step) -> Label:
+        label = await step.run("print", print_label, ctx.event.data.order_id)
+        return Label(label.text.upper())  # a dict has no text
+
+    @app.function("bill", on=OrderPaid)
+    async def bill(ctx: Context[OrderPaid], step: Step) -> str:
+        await step.sleep("cool-down", "7d")
+        rate = await fetch_rate(step)
+        told = await step.invoke("tell", "elsewhere-tell", {"order": ctx.event.data.order_id})
+        await step.send_event("done", OrderBilled(ctx.event.data.order_id))
+        return f"{rate.json()['rate']} {told}"
+
+    return app, ship, bill
+
+
+class OrderBilled(EventData, name="order/billed"):
+    order: str
+
+
+async def test_a_stub_gives_the_handler_what_its_step_gives_in_production() -> None:
+    """A label came as a dict, a fetched answer had no status, and a function of another app could not be called."""
+    app, ship, bill = shop()
+    async with Harness(app) as bus:
+        bus.stub("print", Label("l1"), raises=ConnectionError("closed"), times=2)
+        bus.stub("rate", Fetched(200, {}, '{"rate": 3}'))
+        bus.stub("tell", call=lambda data: f"told of {data['order']}")
+        bus.stub("chrge", 1)
+        await bus.send(OrderPaid("o1"))
+        assert (await bus.steps(ship))["print"].attempts == 1
+        await bus.advance("10m")
+        assert await bus.output(ship) == Label("L1")
+        assert (await bus.steps(ship))["print"].attempts == 3
+        await bus.finish()
+        assert await bus.output(bill) == "3 told of o1"
+        assert (await bus.event(OrderBilled)).data == OrderBilled("o1")
+        assert bus.unused_stubs == ["chrge"]
+
+
+async def test_a_stub_that_does_not_fit_its_step_says_so() -> None:
+    app, ship, _ = shop()
+    async with Harness(app) as bus:
+        bus.stub("print", {"txt": "l1"})
+        await bus.send(OrderPaid("o1"))
+        with pytest.raises(
+            AssertionError, match=r"step 'print' does not fit its annotation .*missing required field `text`"
+        ):
+            await bus.output(ship)
+        with pytest.raises(ConfigError, match="times=0"):
+            bus.stub("print", raises=ValueError(), times=0)
+
+
+async def test_several_runs_are_told_apart_by_function_and_by_event() -> None:
+    app, ship, bill = shop()
+    async with Harness(app) as bus:
+        bus.stub("print", call=lambda order: Label(order))
+        first, second = await bus.send(OrderPaid("o1")), await bus.send(OrderPaid("o2"))
+        assert [await bus.output(one, ship) for one in (first, second)] == [Label("O1"), Label("O2")]
+        assert [run.status for run in await bus.runs(bill)] == ["waiting", "waiting"]
+        assert {run.function for run in await bus.runs(first)} == {"shop-ship", "shop-bill"}
+        run = (await bus.runs(ship))[0]
+        assert await bus.output(run) == await bus.output(run.id) == {"text": "O1"}
+
+
+async def test_a_failed_look_says_what_there_is() -> None:
+    app, ship, bill = shop()
+    async with Harness(app) as bus:
+        bus.stub("print", Label("l1"))
+        with pytest.raises(AssertionError, match="there is no run; the functions listen to order/paid"):
+            await bus.run()
+        with pytest.raises(AssertionError, match="no event order/billed was sent; nothing was sent"):
+            await bus.event(OrderBilled)
+        sent = await bus.send(OrderPaid("o1"))
+        with pytest.raises(
+            AssertionError,
+            match=r"there are 2 runs: run \w+ of shop-ship \(completed\); run .* Say which: by its function",
+        ):
+            await bus.run()
+        with pytest.raises(AssertionError, match=f"there are 2 runs of {sent}"):
+            await bus.output(sent)
+        with pytest.raises(
+            AssertionError,
+            match=r"no step 'prnt' in run \w+ of shop-ship \(completed\); did you mean 'print'\?; steps: print completed",
+        ):
+            (await bus.steps(ship))["prnt"]
+        with pytest.raises(
+            AssertionError, match=r"of shop-bill \(waiting\); steps: cool-down waiting; the first is due in 7 d"
+        ):
+            await bus.output(bill)
+        with pytest.raises(
+            AssertionError, match=r"no event order/payd was sent; did you mean 'order/paid'\?; sent were order/paid"
+        ):
+            await bus.event("order/payd")
+        with pytest.raises(
+            AssertionError, match="there is no run nonsense, nor one of an event of that id; there are: run"
+        ):
+            await bus.run("nonsense")
+        assert "refund" not in await bus.steps(ship)
+        await bus.at(datetime.fromtimestamp(bus.now / 1_000 + 6 * 86_400, UTC))
+        assert (await bus.run(bill)).status == "waiting"
+        with pytest.raises(ConfigError, match="it moves forth only"):
+            await bus.at(datetime(2020, 1, 1, tzinfo=UTC))
+
+
+async def test_an_application_sends_to_the_harness_it_is_in_and_to_none_after_it() -> None:
+    """One app at module level, many tests: `app.send` of the code under test went to a connection that was closed."""
+    app, ship, _ = shop()
+    async with Harness(app) as outer:
+        outer.stub("print", Label("outer"))
+        async with Harness(app) as inner:
+            inner.stub("print", Label("inner"))
+            await app.send(OrderPaid("o1"))
+            await outer.send(OrderPaid("o2"))
+            await inner.idle()
+            assert [await one.output(ship) for one in (inner, outer)] == [Label("INNER"), Label("OUTER")]
+        await app.send(OrderPaid("o3"))
+        await outer.idle()
+        assert len(await outer.runs(ship)) == 2
+    assert app._wire is None
+    async with Harness(app) as again:
+        assert await again.runs() == []
+        assert again.unused_stubs == []

@@ -47,7 +47,7 @@ async def exit_of(wire: Wire, act: Callable[[Call, Turn], Awaitable[Outcome]], *
     assert reply.word == "go"
     event = codec.decode_as(reply.event or b'{"id":"e1","name":"a","data":{},"ts":1}', RawEvent)
     source = Source(StreamGroup.of_function("queue", SLUG), cast("Any", None), function, cast("Any", None))
-    services = Services(wire, Signals(), lambda _: None, {})
+    services = Services(wire, Signals(), lambda _: None)
     threads = ThreadPoolExecutor(1)
     fenced = owned(asked.get("fence", "f1"), reply.turn)
     turn = Turn(services, threads, Delivery(source, "1-0", {}, "w.0"), fenced, reply, event)

@@ -36,7 +36,7 @@ class Bench:
         exits = Exits(
             wire, Signals(), SharedPlaces(wire, Signals(), Leases(wire.settings, ME, lambda *_: None, lambda *_: None))
         )
-        services, cancels = Services(wire, Signals(), lambda _: None, {}), EventCancellation(wire, Signals())
+        services, cancels = Services(wire, Signals(), lambda _: None), EventCancellation(wire, Signals())
         self.starter = Starter(services, self.capacity, exits, Subscriptions(), cancels, Alarms(), ME)
         self.beginning = asyncio.ensure_future(self._begin())
 

@@ -32,8 +32,7 @@ async def run_step(
 ) -> Any:
     """Return the step's result: from its memo, or by running its body until it succeeds or its attempts are used up."""
     turn.awaited(step)
-    target = turn.stubbed(step, target)
-    wanted = codec.return_type(target)
+    wanted = codec.return_type(target)  # of a stub, too: the handler gets what it gets in production
     memo = await turn.replayed(step)
     if memo is not None:
         return memo.value(step, wanted)
@@ -91,7 +90,7 @@ async def _attempt(
         turn.state.leave_replay()
         turn.bodies.begins(step, started, attempt)
         try:
-            result = await _body(turn, target, args, timeout)
+            result = await _body(turn, turn.stubbed(step, target), args, timeout)
             data, value = _through_json(step, result, wanted)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
             of_store = of_redis(error)
