@@ -11,6 +11,7 @@ Everything is real but time and the stubbed steps: unless a url is given, the se
 
 import asyncio
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from weakref import WeakKeyDictionary
 
-from stepstream.bus.bus import Bus, outgoing
+from stepstream.bus.bus import Bus
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import NewEvent, Payload
 from stepstream.bus.function import Function
@@ -27,7 +28,6 @@ from stepstream.bus.settings import Settings, read
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import milliseconds, moment_ms
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.invoke import invoke
@@ -73,7 +73,7 @@ class Harness(Seen):
         self._stubs = StepStubs()
         self._stack = contextlib.AsyncExitStack()
         self._wire: Wire
-        self._publisher: Publisher
+        self._sender: Bus[Any]
         self._worker: Worker
         self._working: asyncio.Task[None]
 
@@ -84,7 +84,8 @@ class Harness(Seen):
             # The environment's prefix: the site or a publisher of the same process may have read it.
             settings = Settings(redis_url=url, drain_ms=2_000, prefix=read()[0].prefix)
             self._wire = Wire(settings, "harness")
-            self._publisher = Publisher(self._wire)
+            self._sender = copy.copy(self._buses[0])  # which may be in another harness too
+            self._sender.connect(self._wire)
             stack.push_async_callback(self._wire.close)
             await self._make_empty()
             signals = Signals()
@@ -205,8 +206,7 @@ class Harness(Seen):
         id: str | None = None,
     ) -> str:
         """Publish an event and let its runs come to rest; return its id."""
-        new = event if isinstance(event, NewEvent) else NewEvent(event, data, id)
-        sent = (await self._publisher.publish([outgoing(new)]))[0].id
+        sent = await self._sender.send(event, data, id=id)
         await self.idle()
         return sent
 
