@@ -8,6 +8,7 @@ import msgspec
 from stepstream.bus.errors import ConfigError, FunctionNotFound
 from stepstream.bus.function import Function
 from stepstream.bus.values import codec
+from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
@@ -54,8 +55,13 @@ async def check_format(wire: Wire, patience: float | None = None) -> None:
 async def register(wire: Wire, function: Function) -> dict[str, int]:
     """Declare a function; return for each of its event names since when it is a trigger, ms.
 
-    ConfigError when another bus owns the slug.
+    ConfigError when another bus owns the slug, or its runs are spread and it has limits: those count in one slot.
     """
+    if function.flow.is_regulated and len(partitions(function.slug)) > 1:
+        raise ConfigError(
+            f"function '{function.slug}' has limits, and its runs are spread over {len(partitions(function.slug))} "
+            "partitions: limits are counted in one; declare a new function with the limits"
+        )
     declared = Registered(
         bus=function.bus_id,
         id=function.id,
@@ -134,3 +140,11 @@ async def workers(wire: Wire) -> list[str]:
     now = await patiently(wire.clock, 2.0)
     latest = now + FAR * wire.settings.lease_ms  # those beyond were written before the clock was set back
     return [name.decode() for name in await wire.load("ZRANGEBYSCORE", keys.workers(), now, latest, patience=2.0)]
+
+
+async def workers_of(wire: Wire, slug: str) -> int:
+    """Return how many workers read a function's queue."""
+    now = await wire.clock()
+    return max(
+        await wire.loads(*(("ZCOUNT", keys.function_workers(slug, one), now, "+inf") for one in partitions(slug)))
+    )

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.leases import Leases
@@ -105,7 +106,9 @@ class Assembly:
             events = await self._open_limited_queue(executor, function, since)
         else:
             events = await self._open_queue(executor, function, since)
-        await self._open(StreamGroup.of_function("ends", function.slug), function, self.courier, self.courier.slots)
+        for where in partitions(function.slug):
+            read = StreamGroup.of_function("ends", function.slug, where)
+            await self._open(read, function, self.courier, self.courier.slots)
         for name in dict.fromkeys(one.name for one in function.cancel_on):
             read = StreamGroup.of_events("cancels", name, group_of(function.slug))
             begin = await patiently(self._wire.clock)
@@ -121,7 +124,8 @@ class Assembly:
         if await patiently(lambda: self._wire.call("EXISTS", keys.ready(slug), keys.full(slug))):
             await self._open_dispatched(function, executor, self._backlog(function))
         else:
-            await self._open(StreamGroup.of_function("queue", slug), function, executor, self._slots)
+            for where in partitions(slug):
+                await self._open(StreamGroup.of_function("queue", slug, where), function, executor, self._slots)
         return _Events(Discovery(self._wire, function), executor, self._slots, since)
 
     async def _open_limited_queue(self, executor: Executor, function: Function, since: dict[str, int]) -> _Events:

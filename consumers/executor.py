@@ -128,12 +128,12 @@ class Executor:
 
     async def _poll(self, now: float) -> None:
         """See what has come from outside for the turns that have gone on for a second."""
-        old: dict[str, list[Turn]] = {}
+        old: dict[tuple[str], list[Turn]] = {}
         for turn in self.turns:
             if now - turn.begun >= POLL_EVERY_S and not turn.over:
-                old.setdefault(turn.owned.slug, []).append(turn)
-        for slug, turns in old.items():
-            seen = await poll(self._wire, slug, [(turn.owned.run, turn.state.known) for turn in turns])
+                old.setdefault(turn.owned.prefix, []).append(turn)
+        for prefix, turns in old.items():
+            seen = await poll(self._wire, prefix, [(turn.owned.run, turn.state.known) for turn in turns])
             for turn, found in zip(turns, seen, strict=True):
                 if found.cancel is not None:
                     turn.recorder.cancel(found.cancel)

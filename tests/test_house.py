@@ -343,6 +343,22 @@ def test_every_command_with_a_list_is_bounded() -> None:
     assert not unbounded, f"{unbounded}: may it be long? then bounds.parts; else say in BOUNDED why not"
 
 
+OF_A_PARTITION = {"function": 2, "function_workers": 2, "queue": 2, "ends": 2, "timers": 2, "cancels": 2, "runs": 3}
+"""Builders of keys that lie in each partition of a function, and with how many arguments a call says in which."""
+
+
+def test_who_names_a_key_of_a_partition_says_in_which() -> None:
+    """Left out it is the first, where a function that is not spread has all: that would be found by nobody."""
+    for name, path in modules():
+        if name.startswith("consumers.testing"):  # the harness: a clock that stands still, and no function is spread
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("keys."):
+                least = OF_A_PARTITION.get(ast.unparse(node.func).removeprefix("keys."), 0)
+                is_spread = any(isinstance(one, ast.Starred) for one in node.args)
+                assert is_spread or len(node.args) >= least, f"{name}: {ast.unparse(node)}: of which partition, or run?"
+
+
 def test_failpoints_are_those_the_state_machine_page_lists() -> None:
     from stepstream.bus.process.failpoints import NAMES
 

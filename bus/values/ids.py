@@ -5,7 +5,7 @@ The same cause always gives the same run, so creating a run is idempotent (docs/
 
     letters 1-10   the time of the cause, Unix ms (48 bits)
     letters 11-14  a hash of the function's slug (20 bits): a run is found by its id alone
-    letters 15-16  the partition of the function that the run is in (10 bits): 0 today
+    letters 15-16  the partition of the function that the run lies in (10 bits)
     letters 17-26  a hash of the function, the source and the cause (50 bits)
 
 A stream's name is part of the cause, because two streams do give one entry id in the same millisecond.
@@ -28,7 +28,14 @@ SLUG_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
 _VALUES = {letter: value for value, letter in enumerate(_CROCKFORD)}
-_FIRST_PARTITION = "00"
+
+FIRST = "00"
+"""The first partition of a function: where its runs lie while it has one, and what it has but once."""
+SPREAD: dict[str, int] = {}
+"""Over how many partitions (1,024 at most) the runs of a function are spread, by its slug. Any other function has one.
+
+None is spread today. The number belongs to the ids of its runs: once it has runs, it stays (docs/decisions/0034).
+"""
 
 
 def _eight(five: bytes) -> str:
@@ -66,8 +73,18 @@ def ulid_ms(text: str) -> int | None:
 
 @lru_cache(maxsize=4_096)
 def owner_letters(slug: str) -> str:
-    """Return letters 11 to 16 of a function's run ids: the hash of its slug, and the partition."""
-    return _eight(_sha1(slug)[:5])[:4] + _FIRST_PARTITION
+    """Return letters 11 to 16 of a function's run ids: the hash of its slug, and the first partition."""
+    return _eight(_sha1(slug)[:5])[:4] + FIRST
+
+
+def partitions(slug: str) -> tuple[str, ...]:
+    """Return the partitions of a function: whoever goes through all of its runs goes through each."""
+    return _PAIRS[: SPREAD.get(slug, 1)]
+
+
+def partition_of(run: str) -> str:
+    """Return the partition that a run lies in, as its id says."""
+    return run[14:16]
 
 
 def is_run_of(run: str, slug: str) -> bool:
@@ -75,15 +92,19 @@ def is_run_of(run: str, slug: str) -> bool:
     return run[10:14] == owner_letters(slug)[:4]
 
 
-def run_id(slug: str, source: str, cause: str, ms: int) -> str:
+def run_id(slug: str, source: str, cause: str, ms: int, partition: str = "") -> str:
     """Return the run id of a function (its slug) for a cause.
 
     `source` is what kind of thing made it (`event`), `cause` names it (`<event name>|<entry id>`), `ms` is its time.
+    `partition` is given for a run that must lie beside something; the others are spread by their hash.
     """
     value, pairs = int.from_bytes(_sha1(f"{slug}\0{source}\0{cause}")[:7]) >> 6, _PAIRS
+    owner = owner_letters(slug)
+    if slug in SPREAD:
+        owner = owner[:4] + (partition or pairs[value % SPREAD[slug]])
     return (
         _ten(ms)
-        + owner_letters(slug)
+        + owner
         + pairs[value >> 40]
         + pairs[value >> 30 & 1023]
         + pairs[value >> 20 & 1023]

@@ -15,6 +15,7 @@ from stepstream.bus.errors import ConfigError, GroupMissing, RightMissing, Store
 from stepstream.bus.values.address import Address
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
+from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCRIPT_LOAD
@@ -264,7 +265,7 @@ async def _round_trip(wire: Wire) -> Finding:
 def _needed() -> list[tuple[str | int, ...]]:
     """Return every command a worker needs, directly or in scripts, on throwaway keys."""
     slug = name = "@doctor"
-    stream, run, index = keys.events(name), keys.run(slug, "doctor"), keys.runs(slug, "completed")
+    stream, run, index = keys.events(name), keys.run(slug, "doctor"), keys.runs(slug, "completed", FIRST)
     text, names = keys.seen(name, "doctor"), keys.signal("doctor")
     return [
         ("TIME",), ("PING",),

@@ -2,17 +2,23 @@
 
 Names are percent-encoded, so a name can hold no `{`, `}` or `:` and never moves a key to another slot. Hash tags are
 the event's name and the function's slug: a script touches one tag, so a busy bus spreads over a cluster by itself
-(but run_start_eagerly, which start stands in for).
+(but run_start_eagerly, which start stands in for). A function whose runs are spread over several partitions has a tag
+for each (bus/values/ids.py); builders take a run, or a partition, to say which.
 
 Every key begins with the prefix of the installation (BUS_PREFIX, here `bus`): two that share a Redis see nothing of
 each other. A process has one prefix, and scripts have none of their own: they get keys, or the beginning of keys.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 from urllib.parse import quote, unquote
 
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.values.ids import FIRST, SPREAD, partition_of, partitions
+
+T = TypeVar("T")
 
 _prefix = "bus"
 _is_fixed = False
@@ -117,22 +123,40 @@ def limit_waiting(name: str) -> str:
     return f"{limit(name)}:waiting"
 
 
-def function(slug: str, run: str = "") -> str:  # noqa: ARG001 - the id has room for a partition, which is 0 today
-    """Return the prefix of a function's keys: scripts take it as a key and build the others from it.
+def function(slug: str, where: str = FIRST) -> str:
+    """Return the prefix of a function's keys in one partition: scripts take it as a key and build the others from it.
 
-    Who asks for one run's names the run: where a function has several slots, only this tells which is the run's.
+    `where` is a run, all of whose keys lie in its partition, or one of partitions(slug). What a function has but once,
+    its schedules and what belongs to its limits, lies in the first.
     """
+    if slug in SPREAD:
+        partition = partition_of(where) or where
+        if partition != FIRST and partition in partitions(slug):
+            return f"{_prefix}:fn:{{{_coded(slug)}#{partition}}}:"
     return f"{_prefix}:fn:{{{_coded(slug)}}}:"
 
 
-def function_workers(slug: str) -> str:
+def by_partition(slug: str, items: Sequence[T], run_of: Callable[[T], str]) -> Sequence[tuple[str, Sequence[T]]]:
+    """Return items that are about runs of a function as they lie together: a prefix of keys, and its items, for each.
+
+    A script is called once for each; where the function is not spread that is once for all.
+    """
+    if slug not in SPREAD:
+        return [(function(slug), items)] if items else []
+    together: dict[str, list[T]] = {}
+    for item in items:
+        together.setdefault(function(slug, run_of(item)), []).append(item)
+    return list(together.items())
+
+
+def function_workers(slug: str, where: str = FIRST) -> str:
     """zset · consumer → end of its lease, server ms: the lease of what it has pending in the queue. Lease thread."""
-    return f"{function(slug)}workers"
+    return f"{function(slug, where)}workers"
 
 
-def queue(slug: str, run: str = "") -> str:
+def queue(slug: str, where: str = FIRST) -> str:
     """stream · turns that are due now: run, turn, why. Written by timers, resolve; deleted when acknowledged."""
-    return f"{function(slug, run)}queue"
+    return f"{function(slug, where)}queue"
 
 
 def run(slug: str, run_id: str) -> str:
@@ -150,9 +174,9 @@ def open_steps(slug: str, run_id: str) -> str:
     return f"{function(slug, run_id)}open:{run_id}"
 
 
-def ends(slug: str, run: str = "") -> str:
+def ends(slug: str, where: str = FIRST) -> str:
     """stream · ends that someone waits for (a caller, listeners), and names they leave; deleted when told."""
-    return f"{function(slug, run)}ends"
+    return f"{function(slug, where)}ends"
 
 
 def cron(slug: str) -> str:
@@ -160,14 +184,14 @@ def cron(slug: str) -> str:
     return f"{function(slug)}cron"
 
 
-def cancels(slug: str, run: str = "") -> str:
+def cancels(slug: str, where: str = FIRST) -> str:
     """zset · `<event>|<path>=<value>|<run>|<deadline>`: runs an event cancels. Written by start, removed by end."""
-    return f"{function(slug, run)}cancels"
+    return f"{function(slug, where)}cancels"
 
 
-def timers(slug: str, run: str = "") -> str:
+def timers(slug: str, where: str = FIRST) -> str:
     """zset · `<run>:<turn>`, `buffer|<key>` or `limit|<key>` → when it is due, ms. By suspend, admit, dispatch."""
-    return f"{function(slug, run)}timers"
+    return f"{function(slug, where)}timers"
 
 
 def backlog(slug: str, limit_key: str) -> str:
@@ -210,9 +234,9 @@ def single(slug: str, key: str) -> str:
     return f"{function(slug)}single:{key}"
 
 
-def runs(slug: str, status: str, run: str = "") -> str:
+def runs(slug: str, status: str, where: str = FIRST) -> str:
     """zset · run → queued at, ms: the index of runs by status. Members may outlive their run; readers skip them."""
-    return f"{function(slug, run)}runs:{status}"
+    return f"{function(slug, where)}runs:{status}"
 
 
 ALL = (
@@ -246,7 +270,10 @@ def kind_of(key: str) -> tuple[str, str, str] | None:
     tagged = _TAGGED.fullmatch(own)
     if tagged is None:
         return None
-    family, tag, suffix = tagged[1], unquote(tagged[2]), tagged[3]
+    family, (name, _, partition), suffix = tagged[1], tagged[2].partition("#"), tagged[3]
+    tag = unquote(name)
+    if partition and (family != "fn" or partition not in partitions(tag)):
+        return None
     word, _, rest = suffix.partition(":")
     if family == "events":
         kind = "waits_if" if suffix == "waits:if" else _OF_EVENTS.get(word)

@@ -65,21 +65,22 @@ async def cancel_of(
             queued=unstarted.queued,
             rerun_of=unstarted.rerun_of,
         )
-    return (await _cancel(wire, slug, why, item, patience))[0]
+    return (await _cancel(wire, keys.function(slug, run), why, item, patience))[0]
 
 
 async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> None:
     """Cancel runs of a function that have begun, several per call; waits until Redis answers."""
-    for start in range(0, len(runs), AT_ONCE):
-        arguments = [one for run in runs[start : start + AT_ONCE] for one in _Item(run)]
-        await _cancel(wire, slug, why, arguments)
+    for prefix, some in keys.by_partition(slug, runs, str):
+        for start in range(0, len(some), AT_ONCE):
+            arguments = [one for run in some[start : start + AT_ONCE] for one in _Item(run)]
+            await _cancel(wire, prefix, why, arguments)
 
 
 async def _cancel(
-    wire: Wire, slug: str, why: str, arguments: Sequence[Argument], patience: float | None = None
+    wire: Wire, prefix: str, why: str, arguments: Sequence[Argument], patience: float | None = None
 ) -> list[CancelAnswer]:
     common = (wire.settings.keep_ms, codec.encode(Failure("cancelled", why)))
-    answers = await wire.lasting_script(_CANCEL, [keys.function(slug)], *common, *arguments, patience=patience)
+    answers = await wire.lasting_script(_CANCEL, [prefix], *common, *arguments, patience=patience)
     for answer in answers:
         if isinstance(answer, list):
             raise BusError(codec.text(cast("list[bytes]", answer)[1]))

@@ -2,12 +2,13 @@
 
 from stepstream.bus.errors import BusError, InUse
 from stepstream.bus.values import codec
+from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.ends.ends import load_end
-from stepstream.checkpoint.registry import function_of
+from stepstream.checkpoint.registry import function_of, workers_of
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import ENDED, Record, read
 from stepstream.checkpoint.run.resolve import resolve
@@ -25,7 +26,7 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
     registered.
     """
     await function_of(wire, slug)
-    alive = await wire.call("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
+    alive = await workers_of(wire, slug)
     if alive:
         raise InUse(f"function '{slug}' has {alive} worker(s) at work; stop them first")
     callers, count = await _callers(wire, slug)
@@ -41,7 +42,8 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
     for part in parts([field for field in fields if field.startswith(f"{slug} ")]):
         await wire.call("HDEL", keys.triggers(), *part)
     await wire.call("HDEL", keys.functions(), slug)
-    await _delete_all(wire, keys.function(slug))
+    for where in partitions(slug):
+        await _delete_all(wire, keys.function(slug, where))
     return dropped
 
 
@@ -57,7 +59,8 @@ async def _callers(wire: Wire, slug: str) -> tuple[list[tuple[str, str]], int]:
         count += len(page)
         called = await read(wire, _Called, [(slug, run) for run in page])
         found |= {one.id: one.parent for one in called if one and one.parent}
-    for stream in (keys.queue(slug), keys.ends(slug)):  # runs that have not begun, and ends not told to their caller
+    # Runs that have not begun, and ends not told to their caller.
+    for stream in (of(slug, where) for of in (keys.queue, keys.ends) for where in partitions(slug)):
         start = "-"
         while rows := await wire.load("XRANGE", stream, start, "+", "COUNT", _PAGE):
             for fields in (fields_of(flat or ()) for _, flat in rows):

@@ -12,6 +12,7 @@ import msgspec
 from stepstream.bus.function import Function
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values.durations import milliseconds
+from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
@@ -68,6 +69,6 @@ async def admit(wire: Wire, function: Function, subscribed: str, applicants: Seq
     ]  # fmt: skip
     for one in applicants:
         flat += msgspec.structs.astuple(one)
-    replies = await wire.lasting_script(_ADMIT, [keys.function(function.slug)], *flat)
+    replies = await wire.lasting_script(_ADMIT, [keys.function(function.slug, FIRST)], *flat)
     reached("admit.replied")
     return [Verdict(*(part.decode(errors="replace") for part in reply[:2])) for reply in replies]

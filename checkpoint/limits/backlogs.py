@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 
@@ -47,7 +48,7 @@ async def backlogs_of(wire: Wire, slug: str) -> Backlogs:
     found = [Backlog(key, counts[2 * n], counts[2 * n + 1]) for n, key in enumerate(limit_keys) if counts[2 * n]]
     names = [name.decode() for name in buffered[1][1::2]][:MOST]
     sizes = await wire.loads(*(("HGET", keys.buffer(slug, name), "n") for name in names))
-    dues = await wire.loads(*(("ZSCORE", keys.timers(slug), f"buffer|{name}") for name in names))
+    dues = await wire.loads(*(("ZSCORE", keys.timers(slug, FIRST), f"buffer|{name}") for name in names))
     held = [
         Buffer(name, int(size or 1), int(float(due)))
         for name, size, due in zip(names, sizes, dues, strict=True)

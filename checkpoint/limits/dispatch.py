@@ -6,7 +6,7 @@ import msgspec
 
 from stepstream.bus.function import Function
 from stepstream.bus.process.failpoints import reached
-from stepstream.bus.values.ids import token
+from stepstream.bus.values.ids import FIRST, token
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import Fields, fields_of
@@ -35,7 +35,7 @@ async def dispatch(wire: Wire, function: Function, consumer: str, most: int) -> 
     fences = [token() for _ in range(most)] if starts else []
     taken, rows, soonest, started, now = await wire.script(
         _DISPATCH,
-        [keys.function(function.slug)],
+        [keys.function(function.slug, FIRST)],
         function.slug,
         consumer,
         most,

@@ -1,5 +1,6 @@
 """Shared limits: places for runs of several functions. They lie in a slot of their own, so each is a lease."""
 
+from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.leases import Place
 from stepstream.bus.wire.scripts import script
@@ -30,7 +31,7 @@ async def give_place(wire: Wire, place: Place, patience: float) -> list[tuple[st
 
 async def try_backlog(wire: Wire, slug: str, limit_key: str) -> None:
     """Let the first run of a backlog be tried; a worker that is idle is woken."""
-    await wire.script(_TRY, [keys.function(slug)], limit_key)
+    await wire.script(_TRY, [keys.function(slug, FIRST)], limit_key)
 
 
 async def wait_in_backlog(wire: Wire, slug: str, run: str, entry: str, limit_key: str, owner: str) -> bool:

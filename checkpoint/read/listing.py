@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from stepstream.bus.errors import BadRequest
-from stepstream.bus.values.ids import ulid_ms
+from stepstream.bus.values.ids import partitions, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
@@ -34,11 +34,12 @@ def statuses_of(status: str | None) -> tuple[str, ...]:
 
 async def counts(wire: Wire, slugs: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return how many runs each function has of each status."""
-    rows: list[int] = (
-        await wire.loads(*(("ZCARD", keys.runs(s, status)) for s in slugs for status in STATUSES)) if slugs else []
-    )
-    found = iter(rows)
-    return {slug: {status: next(found) for status in STATUSES} for slug in slugs}
+    wanted = [(slug, status, where) for slug in slugs for status in STATUSES for where in partitions(slug)]
+    rows = await wire.loads(*(("ZCARD", keys.runs(*one)) for one in wanted))
+    found: dict[str, dict[str, int]] = {slug: dict[str, int].fromkeys(STATUSES, 0) for slug in slugs}
+    for (slug, status, _), count in zip(wanted, rows, strict=True):
+        found[slug][status] += count
+    return found
 
 
 async def whole(wire: Wire, runs: Sequence[RunSummary]) -> list[Run]:
@@ -106,13 +107,14 @@ def _parse_cursor(cursor: str | None) -> tuple[int | None, str]:
 async def _after(
     wire: Wire, slugs: Sequence[str], statuses: Sequence[str], bounds: tuple[int | str, ...]
 ) -> list[_Place]:
-    """Return the places that come after one, newest first: of each function and status as many as are wanted."""
+    """Return the places that come after one, newest first: of each partition and status as many as are wanted."""
+    parts = [(slug, keys.function(slug, where)) for slug in slugs for where in partitions(slug)]
     replies = await asyncio.gather(
-        *(wire.script(_PAGE_OF_RUNS, [keys.function(slug)], *bounds, *statuses, is_big_read=True) for slug in slugs)
+        *(wire.script(_PAGE_OF_RUNS, [prefix], *bounds, *statuses, is_big_read=True) for _, prefix in parts)
     )
     found = [
         [_Place(int(float(row[i + 1])), row[i].decode(), slug) for i in range(0, len(row), 2)]
-        for slug, reply in zip(slugs, replies, strict=True)
+        for (slug, _), reply in zip(parts, replies, strict=True)
         for row in reply
     ]
     return list(dict.fromkeys(heapq.merge(*found, reverse=True)))

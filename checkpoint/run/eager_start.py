@@ -7,7 +7,7 @@ is asked of `start`, as ever.
 from stepstream.bus.errors import BusError, ScriptMissing
 from stepstream.bus.function import Function
 from stepstream.bus.process.failpoints import reached
-from stepstream.bus.values.ids import entry_ms, owner_letters, token
+from stepstream.bus.values.ids import FIRST, entry_ms, owner_letters, token
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe, retrieved
 from stepstream.bus.wire.scripts import script
@@ -28,7 +28,7 @@ class EagerStart:
         self._fence = token()
         self._sent = pipe.call(
             "EVALSHA", _START_EAGERLY.sha, 3,
-            keys.function(function.slug), keys.events(name), keys.events_workers(name),
+            keys.function(function.slug, FIRST), keys.events(name), keys.events_workers(name),
             wire.now, function.slug, consumer, newest, name, self._fence, function.code,
             owner_letters(function.slug),
         )  # fmt: skip

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import msgspec
 
 from stepstream.bus.values import codec
-from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
@@ -31,11 +30,11 @@ class Seen(msgspec.Struct):
     resolved: dict[str, Memo]
 
 
-async def poll(wire: Wire, slug: str, turns: Sequence[tuple[str, int]]) -> list[Seen]:
-    """Ask for turns of a function, each a run and the highest `n` it knows."""
+async def poll(wire: Wire, prefix: tuple[str], turns: Sequence[tuple[str, int]]) -> list[Seen]:
+    """Ask for turns whose runs lie together (Owned.prefix), each a run and the highest `n` it knows."""
     seen: list[Seen] = []
     for some in parts(turns, width=2):
         part = [argument for turn in some for argument in _Item(*turn)]
-        replies = await wire.script(_POLL, [keys.function(slug)], *part)
+        replies = await wire.script(_POLL, prefix, *part)
         seen += [Seen(codec.decode_as(why, Failure) if why else None, memos_of(memos)) for why, memos in replies]
     return seen

@@ -6,6 +6,7 @@ import msgspec
 
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
+from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
@@ -50,9 +51,9 @@ class Fired(msgspec.Struct):
     dropped: list[str] = []
 
 
-async def fire_timers(wire: Wire, slug: str) -> Fired:
-    """Queue the turns whose timer is due, at most AT_ONCE."""
-    added, looked_at, next_ms, bad = await wire.script(_FIRE_TIMERS, [keys.function(slug)], AT_ONCE)
+async def fire_timers(wire: Wire, slug: str, where: str = FIRST) -> Fired:
+    """Queue the turns of one partition whose timer is due, at most AT_ONCE."""
+    added, looked_at, next_ms, bad = await wire.script(_FIRE_TIMERS, [keys.function(slug, where)], AT_ONCE)
     if added:
         reached("timers.fired")
     dropped = [codec.text(member) for member in bad]

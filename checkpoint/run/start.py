@@ -78,7 +78,7 @@ def start(
 ) -> None:
     """Start runs and call `then` when Redis has answered, however long that takes: with the answers, or an error.
 
-    At most `suspects` runs that have crashed twice are let through.
+    The runs lie together (keys.by_partition). At most `suspects` of them that have crashed twice are let through.
     """
     flat: list[str | bytes | int] = [
         function.code, wire.settings.keep_ms, suspects, MAX_CRASHES, subscribed,
@@ -90,7 +90,7 @@ def start(
     def answered(replies: Any, error: BaseException | None) -> None:
         then([] if error is not None else [_started(reply, function.timeouts.finish_ms) for reply in replies], error)
 
-    wire.lasting_script_then(answered, _START, (keys.function(function.slug),), flat)
+    wire.lasting_script_then(answered, _START, (keys.function(function.slug, asked[0].run),), flat)
 
 
 class _Resumed(NamedTuple):

@@ -16,6 +16,7 @@ async def uncharge(wire: Wire, slug: str, consumer: str, runs: Sequence[str]) ->
     A run that has ended meanwhile stays as it is, also one that this very charge has ended.
     """
     back = 0
-    for part in parts(runs):
-        back += await wire.lasting_script(_UNCHARGE, [keys.function(slug)], consumer, *part)
+    for prefix, some in keys.by_partition(slug, runs, str):
+        for part in parts(some):
+            back += await wire.lasting_script(_UNCHARGE, [prefix], consumer, *part)
     return back

@@ -13,6 +13,7 @@ import msgspec
 
 from stepstream.bus.errors import StoreError
 from stepstream.bus.values import codec
+from stepstream.bus.values.ids import FIRST, partitions
 from stepstream.bus.values.matching import value_at
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Argument
@@ -137,7 +138,7 @@ class _Looker:
         if self._known and not await self._ask("EXISTS", keys.meta()):
             found.append(Fault(keys.meta(), "is gone", (("HSETNX", keys.meta(), "format", FORMAT),)))
         for slug, function in self._known.items():
-            streams = [(keys.queue(slug), 0), (keys.ends(slug), 0)]
+            streams = [(of(slug, where), 0) for of in (keys.queue, keys.ends) for where in partitions(slug)]
             for name in function.events:
                 since = await self._ask("HGET", keys.triggers(), f"{slug} {name}")
                 if since is None:
@@ -366,11 +367,11 @@ class _Looker:
         return found
 
     async def _buffer(self, key: str, slug: str, name: str) -> list[Fault]:
-        if await self._ask("ZSCORE", keys.timers(slug), f"buffer|{name}") is not None or not await self._ask(
+        if await self._ask("ZSCORE", keys.timers(slug, FIRST), f"buffer|{name}") is not None or not await self._ask(
             "EXISTS", key
         ):
             return []
-        mend = (("ZADD", keys.timers(slug), await self._wire.clock(), f"buffer|{name}"),)
+        mend = (("ZADD", keys.timers(slug, FIRST), await self._wire.clock(), f"buffer|{name}"),)
         return [Fault(key, "has no timer", mend)]
 
     async def _single(self, key: str, slug: str, _name: str) -> list[Fault]:

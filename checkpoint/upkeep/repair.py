@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
+from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.scripts import script
@@ -42,9 +43,10 @@ class Unheld(msgspec.Struct, frozen=True):
 async def unheld(wire: Wire, slug: str, runs: Sequence[str]) -> list[Unheld]:
     """Return those of `runs` that seem to have no holder: one look."""
     seen: list[Unheld] = []
-    for part in parts(runs):
-        rows = await wire.script(_UNHELD, [keys.function(slug)], *part)
-        seen += [Unheld(slug, *(word.decode() for word in row)) for row in rows]
+    for prefix, some in keys.by_partition(slug, runs, str):
+        for part in parts(some):
+            rows = await wire.script(_UNHELD, [prefix], *part)
+            seen += [Unheld(slug, *(word.decode() for word in row)) for row in rows]
     return [one for one in seen if not await _is_pending(wire, one)]
 
 
@@ -58,10 +60,10 @@ async def _is_pending(wire: Wire, one: Unheld) -> bool:
 
 
 async def active(wire: Wire, slug: str) -> AsyncGenerator[list[str]]:
-    """Yield the runs of a function that have not ended, page by page, the oldest first."""
-    for status in ACTIVE:
+    """Yield the runs of a function that have not ended, page by page, the oldest of a partition and status first."""
+    for index in (keys.runs(slug, status, where) for where in partitions(slug) for status in ACTIVE):
         start = 0
-        while page := await wire.load("ZRANGE", keys.runs(slug, status), start, start + PAGE - 1):
+        while page := await wire.load("ZRANGE", index, start, start + PAGE - 1):
             yield [run.decode() for run in page]
             start += len(page)
 

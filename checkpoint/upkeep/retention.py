@@ -8,7 +8,7 @@ import msgspec
 from stepstream.bus.settings import LEAST_KEEP_MS
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import entry_ms
+from stepstream.bus.values.ids import FIRST, entry_ms, partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
@@ -81,19 +81,18 @@ async def other_names(wire: Wire, start: int, count: int) -> list[str]:
 
 
 async def tidy_runs(wire: Wire, slug: str) -> int:
-    """Forget the oldest ended runs above BUS_KEEP_RUNS; return how many.
+    """Forget the oldest ended runs above BUS_KEEP_RUNS; return how many. Each partition keeps its share of them.
 
     Repeats, in calls that take the server a millisecond or two, until the count holds.
     """
-    forgotten = 0
-    for together in _COUNTED:
+    forgotten, spread = 0, partitions(slug)
+    share = -(-wire.settings.keep_runs // len(spread))
+    for prefix, together in ((keys.function(slug, where), counted) for where in spread for counted in _COUNTED):
         for status in together:
             passed, over = 0, 1
             while over > 0:
-                arguments = (wire.settings.keep_runs, LEAST_KEEP_MS, AT_ONCE, status, passed)
-                gone, stay, over = map(
-                    int, await wire.script(_FORGET_RUNS, [keys.function(slug)], *arguments, *together)
-                )
+                arguments = (share, LEAST_KEEP_MS, AT_ONCE, status, passed)
+                gone, stay, over = map(int, await wire.script(_FORGET_RUNS, [prefix], *arguments, *together))
                 forgotten, passed = forgotten + gone, passed + stay
                 if gone + stay < AT_ONCE:
                     break
@@ -103,7 +102,7 @@ async def tidy_runs(wire: Wire, slug: str) -> int:
 
 async def retry_backlogs(wire: Wire, slug: str) -> None:
     """Let the backlogs that wait for a place be tried again, in case the signal that one came free was lost."""
-    await wire.script(_TRY_BACKLOGS, [keys.function(slug)], LINES_AT_ONCE)
+    await wire.script(_TRY_BACKLOGS, [keys.function(slug, FIRST)], LINES_AT_ONCE)
 
 
 async def forget_workers(wire: Wire, now: int) -> None:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
 from stepstream.bus.trigger import Trigger, is_wanted
+from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.leases import Lease
 from stepstream.bus.wire.streams import Fields, event_of
@@ -62,10 +63,10 @@ class StreamGroup(NamedTuple):
     """Where the leases of its consumers are kept."""
 
     @classmethod
-    def of_function(cls, kind: Literal["queue", "ends"], slug: str) -> "StreamGroup":
-        """Return a function's queue, or the ends of its runs."""
-        stream = keys.queue(slug) if kind == "queue" else keys.ends(slug)
-        return cls(kind, kind, stream, slug, keys.function_workers(slug))
+    def of_function(cls, kind: Literal["queue", "ends"], slug: str, where: str = FIRST) -> "StreamGroup":
+        """Return a function's queue, or the ends of its runs, in one of its partitions."""
+        stream = keys.queue(slug, where) if kind == "queue" else keys.ends(slug, where)
+        return cls(kind, kind, stream, slug, keys.function_workers(slug, where))
 
     @classmethod
     def of_events(cls, kind: Literal["events", "waits", "cancels"], name: str, group: str) -> "StreamGroup":

@@ -1,5 +1,6 @@
 """Eager starts: which functions' runs are started in the round trip that reads their event."""
 
+from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.eager_start import EagerStart
@@ -15,10 +16,11 @@ class EagerStarts:
 
     @staticmethod
     def are_for(source: Source) -> bool:
-        """Whether each event of a source begins a run of which nothing must be worked out first."""
+        """Whether each event of a source begins a run of which nothing must be worked out first, nor where it lies."""
         function = source.function
         return not (
             function.flow.is_regulated
+            or len(partitions(function.slug)) > 1
             or function.cancel_on
             or function.timeouts.start_ms
             or function.timeouts.finish_ms

@@ -1,5 +1,6 @@
 """Backlog: what one worker knows of a function's runs that wait for a place of a limit."""
 
+from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.slots import Slots
@@ -25,4 +26,4 @@ class Backlog:
         if self.slots.room > 0:
             self.wakeup.ring()
         else:
-            self._wire.tell("XADD", keys.queue(self._slug), "*", "bell", "admitted")
+            self._wire.tell("XADD", keys.queue(self._slug, FIRST), "*", "bell", "admitted")

@@ -4,7 +4,7 @@ The runs of an event are found in an index (checkpoint/waits/cancel_index.py). A
 but before its start, is not matched there: the worker that starts the run looks back for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
 from stepstream.bus.limits import CancelOn
 from stepstream.bus.observe.signals import Signals
-from stepstream.bus.values.ids import ulid_ms
+from stepstream.bus.values.ids import partitions, ulid_ms
 from stepstream.bus.values.matching import answers
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import event_of
@@ -51,9 +51,8 @@ class EventCancellation:
         self, function: Function, one: CancelOn, begin: str, entry: str, event: RawEvent, came: Mapping[str, Any]
     ) -> None:
         """Cancel the runs whose words begin so, a page at a time: one event may be about thousands."""
-        slug, after = function.slug, f"[{begin}|".encode()
-        while True:
-            page = await self._wire.load("ZRANGEBYLEX", keys.cancels(slug), after, f"({begin}}}", "LIMIT", 0, AT_ONCE)
+        slug = function.slug
+        async for page in self._pages(slug, begin):
             words = list(map(run_of, page))
             ms = await added_at(self._wire, entry, (deadline for _, deadline in words))
             meant = [run for run, deadline in words if ms <= deadline]
@@ -62,9 +61,14 @@ class EventCancellation:
                 own = await events_json(self._wire, begun)
                 begun = {key for key in begun if key in own and answers(own[key], came, None, one.if_)}
             await cancel_several(self._wire, slug, [run for run in meant if (slug, run) in begun], _why(event))
-            if len(page) < AT_ONCE:
-                return
-            after = b"(" + page[-1]
+
+    async def _pages(self, slug: str, begin: str) -> AsyncGenerator[list[bytes]]:
+        for index in (keys.cancels(slug, where) for where in partitions(slug)):
+            page, after = [b""] * AT_ONCE, f"[{begin}|".encode()
+            while len(page) == AT_ONCE:
+                page = await self._wire.load("ZRANGEBYLEX", index, after, f"({begin}}}", "LIMIT", 0, AT_ONCE)
+                yield page
+                after = b"(" + page[-1] if page else after
 
     async def look_back(self, function: Function, run: str, own: RawEvent) -> None:
         """Cancel a run that has just been made if an event has come since its own that cancels it."""

@@ -1,6 +1,7 @@
 """Timers: queue the turns of one function whose timer is due."""
 
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.resolve import fire_timers
 
@@ -18,7 +19,10 @@ class Timers:
 
     async def once(self) -> float:
         """Fire what is due; return seconds until the next look."""
-        fired = await fire_timers(self._wire, self._slug)
+        return min([await self._fire(where) for where in partitions(self._slug)])
+
+    async def _fire(self, where: str) -> float:
+        fired = await fire_timers(self._wire, self._slug, where)
         for member in fired.dropped:
             self._signals.notice("a timer makes no sense; it is dropped", function=self._slug, timer=member)
         if fired.more:

@@ -11,12 +11,11 @@ from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
 from stepstream.bus.values.clock import now_ms
-from stepstream.bus.wire import keys
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.read.listing import counts, list_runs
 from stepstream.checkpoint.read.steps import steps
-from stepstream.checkpoint.registry import function_of, functions, workers
+from stepstream.checkpoint.registry import function_of, functions, workers, workers_of
 from stepstream.web.pages import views
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
@@ -63,7 +62,7 @@ async def _function(request: Request) -> Response:
     known = await function_of(wire, request.path_params["slug"])
     slug = known.slug
     how_many, page = await counts(wire, [slug]), await list_runs(wire, [slug], limit=LATEST)
-    at_work = await wire.load("ZCOUNT", keys.function_workers(slug), await wire.clock(), "+inf")
+    at_work = await workers_of(wire, slug)
     view = views.function_page(known, how_many[slug], await backlogs_of(wire, slug), at_work, page.runs, now_ms())
     return _page(request, "function.html", page=view, live=view.live)
 
