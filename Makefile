@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 LINKS := build/links/stepstream
 
-.PHONY: demo test check chaos browser model storm mutations bench docs clean
+.PHONY: demo test check chaos browser examples model storm mutations bench docs clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -38,6 +38,12 @@ chaos: $(STAMP)  ## the tests that kill processes; each fault TIMES times, CHAOS
 browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+examples: $(STAMP)  ## the example projects from their own folders against the installed wheel: tests, types, criteria; ARGS=NAME
+	@$(BIN)/python -m examples.check $(ARGS)
+
+example-%: $(STAMP)  ## start an example project: make example-clover-dashboard
+	@$(BIN)/python -m examples.start $*
 
 storm: $(STAMP)  ## 10,000 runs under hundreds of kills; CHAOS_SEED=n repeats one
 	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py tests/chaos/test_gale.py tests/chaos/test_poison.py tests/chaos/test_races.py tests/chaos/test_limits.py

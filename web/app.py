@@ -31,10 +31,11 @@ class Site(Starlette):
     the process, and nothing is lost, because the site holds no state.
     """
 
-    def __init__(self, buses: Sequence[Bus], configured: settings.Settings, hosts: Sequence[str]) -> None:
+    def __init__(self, buses: Sequence[Bus], configured: settings.Settings | None, hosts: Sequence[str]) -> None:
         self.buses = tuple(buses)
         """The buses this process has loaded. The site itself needs none: all functions are registered in Redis."""
         self._store = Store(configured)
+        configured = configured or settings.read()[0]  # what is wrong in the environment is told here, not later
         super().__init__(
             routes=[
                 NeedsRoute(
@@ -65,9 +66,9 @@ async def _closing(site: Site) -> AsyncGenerator[None]:
 
 
 def create_app(*buses: Bus, configured: settings.Settings | None = None, hosts: Sequence[str] = ()) -> Site:
-    """Return the site as an ASGI application.
+    """Return the site as an ASGI application. Without `configured`, its settings are those of the environment.
 
     It answers to localhost, to the address a request comes in at, and to the names in `hosts` and BUS_ALLOW_HOSTS:
     `shop.example`, `*.shop.example`, or `*` for any, if something in front of it checks the Host header.
     """
-    return Site(buses, configured or settings.read()[0], hosts)
+    return Site(buses, configured, hosts)

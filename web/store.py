@@ -5,16 +5,20 @@ import asyncio
 import structlog
 from starlette.requests import Request
 
-from stepstream.bus.settings import Settings
+from stepstream.bus.settings import Settings, read
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 
 
 class Store:
-    """One connection, opened in the loop that serves: an application that mounts the site does not run its lifespan."""
+    """One connection, opened in the loop that serves: an application that mounts the site does not run its lifespan.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    Without settings it reads the environment when it opens, as the bus does when it first sends: a test imports the
+    application, and only then says where its Redis is.
+    """
+
+    def __init__(self, settings: Settings | None) -> None:
+        self._settings = settings
         self._opened: tuple[asyncio.AbstractEventLoop, Wire, Publisher] | None = None
 
     @property
@@ -30,7 +34,7 @@ class Store:
     def _open(self) -> tuple[asyncio.AbstractEventLoop, Wire, Publisher]:
         loop = asyncio.get_running_loop()
         if self._opened is None or self._opened[0] is not loop:  # a test's loop has ended, and its connection with it
-            wire = Wire(self.settings, "bus-web", structlog.get_logger("web").warning)
+            wire = Wire(self._settings or read()[0], "bus-web", structlog.get_logger("web").warning)
             self._opened = (loop, wire, Publisher(wire))
         return self._opened
 

@@ -1,0 +1,1 @@
+"""What models say of a brand, collected by a durable function behind a FastAPI application."""
