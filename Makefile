@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 LINKS := build/links/stepstream
+# Bytecode is kept, whatever the environment says: `make test` starts dozens of processes, and each would compile anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check chaos browser examples model storm mutations bench docs clean
 

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -29,6 +28,7 @@ from stepstream.checkpoint.read.listing import counts, list_runs, whole
 from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.worker import Worker, running
+from tests.forks import Forked
 
 R = TypeVar("R")
 
@@ -212,13 +212,9 @@ class WorkerProcess:
         self, app: str, url: str, *, log: Path, environ: dict[str, str] | None = None, cwd: Path = ROOT
     ) -> None:
         self.log = log
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "stepstream", "worker", app],
-                stderr=out,
-                env={**os.environ, "BUS_REDIS_URL": url, "BUS_LOG_FORMAT": "json", **(environ or {})},
-                cwd=cwd,
-            )
+        log.touch()
+        given = {**os.environ, "BUS_REDIS_URL": url, "BUS_LOG_FORMAT": "json", **(environ or {})}
+        self.process = Forked("worker", app, env=given, cwd=cwd, err=log)
 
     def wait_ready(self) -> None:
         until = time.monotonic() + 20

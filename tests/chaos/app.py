@@ -8,7 +8,11 @@ import time
 from stepstream import Bus, Concurrency, Cron, Retry
 
 app = Bus("chaos")
-SECONDS = float(os.environ.get("CHAOS_STEP", "0.2"))
+
+
+def seconds() -> float:
+    """How long a step takes."""
+    return float(os.environ.get("CHAOS_STEP", "0.2"))
 
 
 def note(run: str, step: str, what: str = "body") -> None:
@@ -27,7 +31,7 @@ def lines(run: str, step: str) -> int:
 async def five(ctx, step):
     async def body(name: str) -> str:
         note(ctx.run_id, name)
-        await asyncio.sleep(SECONDS)
+        await asyncio.sleep(seconds())
         return name
 
     done = [await step.run(f"s{n}", body, f"s{n}") for n in range(5)]
@@ -41,7 +45,7 @@ async def once(ctx, step):
 
     async def body() -> str:
         note(ctx.run_id, "body")
-        await asyncio.sleep(SECONDS)
+        await asyncio.sleep(seconds())
         return "done"
 
     first = await step.run("body", body)

@@ -5,11 +5,8 @@ They send from this process (`app.send`, one event or several) and by HTTP to a 
 
 import asyncio
 import random
-import subprocess
-import sys
 import threading
 from collections import Counter
-from pathlib import Path
 
 import httpx2
 
@@ -19,6 +16,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire.wire import Wire
 from tests.chaos.gale_app import NAMES
 from tests.chaos.storm import SEED, Storm
+from tests.forks import Forked
 from tests.support import free_port
 
 MOST_IN_FLIGHT = 30
@@ -45,14 +43,9 @@ class Publishing:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._publish()))
         self._thread.start()
 
-    def _served(self) -> "subprocess.Popen[bytes]":
-        with (self._storm.log.parent / "serve.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "stepstream", "serve", "--port", str(self._port)],
-                env=self._storm.environ,
-                stderr=log,
-                cwd=Path(__file__).parent.parent.parent,
-            )
+    def _served(self) -> Forked:
+        log = self._storm.log.parent / "serve.log"
+        return Forked("serve", "--port", str(self._port), env=self._storm.environ, err=log)
 
     def kill_site(self) -> None:
         """Kill `bus serve` in the middle of whatever it does, and start another."""

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -15,6 +13,7 @@ import redis
 
 from stepstream.bus.process.failpoints import NAMES
 from stepstream.bus.wire import keys
+from tests import forks
 from tests.support import ValkeyProcess, WorkerProcess, journal
 
 pytestmark = pytest.mark.chaos
@@ -397,9 +396,9 @@ def test_a_run_that_kills_its_worker_every_time_ends_after_five_crashes(arena: A
 
 def test_an_event_whose_publisher_died_before_it_knew_is_stored_once(arena: Arena) -> None:
     environ = {**os.environ, "BUS_REDIS_URL": arena.server.url}
-    command = [sys.executable, "-m", "stepstream", "send", "chaos/x", "n=1", "--id", "mine"]
-    died = subprocess.run(command, env={**environ, "BUS_FAILPOINT": "publish.sent:1"}, check=False, capture_output=True)
-    again = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+    command = ("send", "chaos/x", "n=1", "--id", "mine")
+    died = forks.bus(*command, env={**environ, "BUS_FAILPOINT": "publish.sent:1"})
+    again = forks.bus(*command, env=environ)
     assert died.returncode == 9
     assert "was stored before" in again.stdout
     assert arena.store.xlen(keys.events("chaos/x")) == 1

@@ -5,18 +5,16 @@ Every claim has a list of what speaks against it, so that one look tells all tha
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire import keys
+from tests import forks
 from tests.chaos.gale_app import PATIENCE_S, app
 from tests.chaos.publishing import Publishing
 from tests.chaos.storm import Storm, patterns
@@ -95,11 +93,8 @@ def unfinished(store: "redis.Redis") -> Iterable[str]:
 
 def checked(url: str, *, repair: bool = False) -> tuple[int, str]:
     """Run `bus check`; return its exit code and what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "stepstream", "check", *(["--repair"] if repair else [])],
-        env={**os.environ, "BUS_REDIS_URL": url, "BUS_LEASE": "0.6"},
-        capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parent.parent.parent,
-    )  # fmt: skip
+    words = ["check", *(["--repair"] if repair else [])]
+    done = forks.bus(*words, env={**os.environ, "BUS_REDIS_URL": url, "BUS_LEASE": "0.6"})
     return done.returncode, done.stdout + done.stderr
 
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 
 import pytest
@@ -16,6 +15,7 @@ from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.upkeep.retention import tidy_runs, trim_events
 from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.worker import Worker
+from tests import forks
 from tests.support import Lab, eventually
 
 DAY = 86_400_000
@@ -171,8 +171,7 @@ async def test_a_function_with_runs_that_wait_is_forgotten_only_with_them_and_th
 
 def test_bus_functions_lists_and_refuses_what_it_does_not_know(url: str) -> None:
     def bus(*words: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "stepstream", "functions", *words]
-        return subprocess.run(command, env={"BUS_REDIS_URL": url}, capture_output=True, text=True, check=False)
+        return forks.bus("functions", *words, env={"BUS_REDIS_URL": url})
 
     assert "no functions yet" in bus().stdout
     assert "is not registered" in bus("forget", "x").stderr

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -18,6 +17,7 @@ from stepstream.bus.bus import Bus
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.consumers.worker import Worker, running
+from tests import forks
 
 
 @pytest.fixture
@@ -144,10 +144,7 @@ def test_the_commands(http: TestClient, settings: Settings) -> None:
     run = waiting(http, "nap")
 
     def bus(*words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "stepstream", *words], env={**os.environ, "BUS_REDIS_URL": settings.redis_url},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return forks.bus(*words, env={**os.environ, "BUS_REDIS_URL": settings.redis_url})
 
     again = bus("rerun", run, "--from", "first")
     assert (again.returncode, len(again.stdout.strip())) == (0, 26)

@@ -18,6 +18,8 @@ from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.cli import cancel, check, doctor, functions, invoke, run, runs
 from stepstream.producers.cli import send
+from tests import forks
+from tests.forks import Forked
 from tests.support import ValkeyProcess, WorkerProcess, free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,16 +27,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, **environ: str) -> str:
     given = {**os.environ, **environ} | ({"BUS_REDIS_URL": url} if url else {})
-    done = subprocess.run(
-        [sys.executable, "-m", "stepstream", *words], env=given, cwd=cwd, capture_output=True, text=True, timeout=30
-    )
+    done = forks.bus(*words, env=given, cwd=cwd, timeout=30)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
 
 
 def test_every_command_teaches_itself() -> None:
-    told = bus("--help")
+    command_line = [sys.executable, "-m", "stepstream", "--help"]  # the others are forks: see tests/forks.py
+    told = subprocess.run(command_line, capture_output=True, text=True, timeout=60, check=True).stdout
     for command in ("dev", "serve", "worker", "send", "runs", "run"):
         assert command in told
         assert "Usage" in bus(command, "--help")
@@ -84,9 +85,7 @@ class Dev:
         self.url = f"http://127.0.0.1:{port}"
         environ = {name: value for name, value in os.environ.items() if name != "BUS_REDIS_URL"}
         (folder / "shop.py").write_text(SHOP)
-        with (folder / "log").open("a") as log:
-            command = [sys.executable, "-m", "stepstream", "dev", "shop:app", "--port", str(port)]
-            self.process = subprocess.Popen(command, cwd=folder, env=environ, stderr=log)
+        self.process = Forked("dev", "shop:app", "--port", str(port), cwd=folder, env=environ, err=folder / "log")
 
     def get(self, path: str) -> dict:
         until = time.monotonic() + 30
@@ -140,8 +139,7 @@ def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(url: str, t
     assert dev.process.wait(15) == 0
     assert not (tmp_path / ".bus" / "server.json").exists()
     (tmp_path / ".bus" / "server.json").write_text(json.dumps({"port": free_port()}))
-    command = [sys.executable, "-m", "stepstream", "runs"]  # there may be a Redis where it looks then
-    dead = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    dead = forks.bus("runs", cwd=tmp_path, env=os.environ)  # there may be a Redis where it looks then
     assert "bus dev" not in dead.stderr, "one that is dead is not taken"
 
     again = Dev(tmp_path, port)
@@ -184,9 +182,8 @@ def test_a_worker_that_never_met_redis_still_ends_when_told(tmp_path: Path) -> N
 
 def test_several_processes_work_and_drain_together(url: str, tmp_path: Path) -> None:
     given = {**os.environ, "BUS_REDIS_URL": url, "CHAOS_JOURNAL": str(tmp_path / "journal")}
-    command = [sys.executable, "-m", "stepstream", "worker", "tests.chaos.app:app", "--processes", "2"]
-    with redis.Redis.from_url(url) as store, (tmp_path / "log").open("w") as log:
-        running = subprocess.Popen(command, env=given, cwd=ROOT, stderr=log)
+    with redis.Redis.from_url(url) as store:
+        running = Forked("worker", "tests.chaos.app:app", "--processes", "2", env=given, err=tmp_path / "log")
         until = time.monotonic() + 20
         while store.zcard(keys.workers()) < 2:
             assert time.monotonic() < until
@@ -260,18 +257,15 @@ def test_a_command_whose_redis_goes_away_while_it_waits_says_so(tmp_path: Path) 
             "CHAOS_JOURNAL": str(tmp_path / "journal"), "CHAOS_STEP": "30"})  # fmt: skip
         with worker:
             worker.wait_ready()
-            waits = subprocess.Popen(
-                [sys.executable, "-m", "stepstream", "send", "chaos/five", "--wait", "60"], cwd=ROOT, stderr=subprocess.PIPE,
-                env={**os.environ, "BUS_REDIS_URL": server.url, "BUS_TIMEOUT": "0.5"}, text=True,
-            )  # fmt: skip
+            environ = {**os.environ, "BUS_REDIS_URL": server.url, "BUS_TIMEOUT": "0.5"}
+            waits = Forked("send", "chaos/five", "--wait", "60", env=environ, err=tmp_path / "told")
             until = time.monotonic() + 10
             while not (tmp_path / "journal").exists():
                 assert time.monotonic() < until
                 time.sleep(0.02)
             server.kill()
-            _, told = waits.communicate(timeout=10)
-    assert waits.returncode == 1
-    assert "no Redis at redis://127.0.0.1" in told
+            assert waits.wait(10) == 1
+    assert "no Redis at redis://127.0.0.1" in (tmp_path / "told").read_text()
 
 
 def test_a_worker_says_at_once_that_it_waits_for_redis_and_once_that_it_is_there(tmp_path: Path) -> None:

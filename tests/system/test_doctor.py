@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from stepstream.bus.wire import doctor, keys
 from stepstream.bus.wire.doctor import Finding, examine, refuse
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.worker import running
+from tests import forks
 from tests.scripts import all_scripts
 from tests.support import ValkeyProcess, eventually
 
@@ -159,14 +158,14 @@ async def test_a_worker_refuses_a_server_that_evicts(server: ValkeyProcess) -> N
 
 
 def test_the_command_prints_a_table_or_json_and_its_exit_code_tells(server: ValkeyProcess) -> None:
-    command = [sys.executable, "-m", "stepstream", "doctor"]
     environ = {"BUS_REDIS_URL": server.url, "PATH": "/usr/bin:/bin"}
-    table = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    table = forks.bus("doctor", env=environ)
+    assert table.returncode == 0, table.stderr
     assert "eviction" in table.stdout
     with redis.Redis.from_url(server.url) as store:
         store.config_set("maxmemory", "100mb")
         store.config_set("maxmemory-policy", "allkeys-lru")
-    told = subprocess.run([*command, "--json"], env=environ, capture_output=True, text=True, check=False)
+    told = forks.bus("doctor", "--json", env=environ)
     assert told.returncode == 1
     assert {one["check"]: one["verdict"] for one in json.loads(told.stdout)}["eviction"] == "unfit"
 
@@ -175,8 +174,7 @@ def test_bus_doctor_prints_what_a_missing_right_costs_and_how_it_is_given(server
     with redis.Redis.from_url(server.url) as store:
         store.execute_command(*["ACL", "SETUSER", "app", "on", ">pw", "~bus:*", "+@all", "-info", "-client|unblock"])
     environ = {"BUS_REDIS_URL": server.url.replace("redis://", "redis://app:pw@"), "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-m", "stepstream", "doctor", "--json"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = forks.bus("doctor", "--json", env=environ)
     assert done.returncode == 0, done.stderr
     told = {one["check"]: one for one in json.loads(done.stdout)}
     assert "+info gives it" in told["INFO"]["do"]

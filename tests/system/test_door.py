@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -31,6 +29,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.web.app import Site
+from tests.forks import Forked
 from tests.support import free_port
 
 TODAY = now_ms() // 86_400_000 * 86_400_000
@@ -136,10 +135,9 @@ def test_only_pages_of_ours_may_act(settings: Settings, store: "redis.Redis", or
 
 def test_serve_answers_to_the_names_it_is_given(settings: Settings, tmp_path: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "stepstream", "serve", "--port", str(port), "--host", "0.0.0.0", "--expose"]
+    command = ["serve", "--port", str(port), "--host", "0.0.0.0", "--expose", "--allow-host", "one.example"]
     environ = {**os.environ, "BUS_REDIS_URL": settings.redis_url, "BUS_ALLOW_HOSTS": "two.example"}
-    with (tmp_path / "err").open("w") as out:
-        process = subprocess.Popen([*command, "--allow-host", "one.example"], env=environ, stderr=out)
+    process = Forked(*command, env=environ, err=tmp_path / "err")
     try:
         wanted = {"one.example": 200, "two.example": 200, "127.0.0.1": 200, "evil.example": 421}
 

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 
 import anyio.to_thread
 import httpx2
@@ -12,6 +10,7 @@ import httpx2
 from stepstream import Batch, Concurrency, Context, EventData, RateLimit, Step, create_app
 from stepstream.bus.settings import Settings
 from stepstream.checkpoint.limits.backlogs import Backlog, backlogs_of
+from tests import forks
 from tests.support import Lab, eventually
 
 
@@ -20,10 +19,7 @@ class Asked(EventData, name="shop/asked", rename="camel"):
 
 
 def command(settings: Settings, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "stepstream", "functions", *words], capture_output=True, text=True, check=False, timeout=30,
-        env={**os.environ, "BUS_REDIS_URL": settings.redis_url},
-    )  # fmt: skip
+    done = forks.bus("functions", *words, env={**os.environ, "BUS_REDIS_URL": settings.redis_url})
     return done.stdout + done.stderr
 
 

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
+from tests import forks
 from tests.support import ValkeyProcess, WorkerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +60,7 @@ def test_two_installations_on_one_redis_see_nothing_of_each_other(tmp_path: Path
 
         def bus(prefix: str, *words: str) -> str:
             environ = {**os.environ, "BUS_PREFIX": prefix, "BUS_REDIS_URL": url[prefix], "BUS_LEASE": "1"}
-            command = [sys.executable, "-m", "stepstream", *words]
-            done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+            done = forks.bus(*words, env=environ)
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout
 

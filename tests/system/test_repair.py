@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.upkeep.repair import unheld
 from stepstream.consumers.upkeep.repair import Repair
+from tests import forks
 from tests.support import Lab, eventually
 
 SLUG = "test-f"
@@ -105,11 +104,7 @@ async def test_a_run_of_an_event_with_the_name_of_another_holder_is_not_taken_fo
 
 
 def bus_check(settings: Settings, *words: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "stepstream", "check", *words],
-        capture_output=True, text=True, check=False, timeout=30,
-        env={**os.environ, "BUS_REDIS_URL": settings.redis_url, "BUS_LEASE": "1"},
-    )  # fmt: skip
+    done = forks.bus("check", *words, env={**os.environ, "BUS_REDIS_URL": settings.redis_url, "BUS_LEASE": "1"})
     return done.returncode, done.stdout
 
 

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from stepstream.bus.wire import keys
 from tests.chaos.storm import within
-from tests.support import ROOT, WorkerProcess, free_port
+from tests.support import ROOT, free_port
 
 pytestmark = pytest.mark.xdist_group("wheel")
 """One process runs them: the wheel is built once, and in one place at a time."""
@@ -77,14 +79,20 @@ def test_the_wheel_adds_one_name_to_everybodys_site_packages(installed: Path) ->
 
 
 def test_a_project_with_folders_named_as_ours_works_under_bus_worker(url: str, project: Path, tmp_path: Path) -> None:
-    with WorkerProcess("consumers.functions:app", url, log=tmp_path / "log", cwd=project) as worker:
-        worker.wait_ready()
-        command = [sys.executable, "-m", "stepstream", "send", "hello", "--wait", "20", "--json"]
-        environ = {**os.environ, "BUS_REDIS_URL": url}
-        sent = subprocess.run(
-            command, cwd=project, env=environ, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert '"completed"' in sent.stdout, sent.stdout + sent.stderr
+    environ = {**os.environ, "BUS_REDIS_URL": url}
+    command = [sys.executable, "-m", "stepstream", "worker", "consumers.functions:app"]
+    with (tmp_path / "log").open("w") as log, redis.Redis.from_url(url) as store:
+        worker = subprocess.Popen(command, cwd=project, env=environ, stderr=log)
+        try:
+            assert within(20, lambda: store.exists(keys.events("hello"))), (tmp_path / "log").read_text()
+            command = [sys.executable, "-m", "stepstream", "send", "hello", "--wait", "20", "--json"]
+            sent = subprocess.run(
+                command, cwd=project, env=environ, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert '"completed"' in sent.stdout, sent.stdout + sent.stderr
+        finally:
+            worker.kill()
+            worker.wait()
 
 
 @pytest.fixture

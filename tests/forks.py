@@ -1,0 +1,93 @@
+"""`bus` commands in processes of their own that need not start Python: each is a fork of one that has imported all of it.
+
+To start Python and to import what a command needs takes three quarters of a second of a core, and few tests claim
+anything of that: those call `python -m stepstream`. A fork has its own environment, directory and standard streams;
+it dies of signals and ends with exit codes as any process.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.imported"])
+
+
+class Forked:
+    """`bus WORDS` as a process, with what tests use of subprocess.Popen. What it writes is appended to files, or dropped."""
+
+    def __init__(
+        self, *words: str, env: Mapping[str, str], cwd: Path = ROOT, out: Path | None = None, err: Path | None = None
+    ) -> None:
+        self._process = _FORKS.Process(
+            target=_command,
+            args=(words, dict(env), cwd, out or os.devnull, err or os.devnull),
+            daemon=True,  # what a test leaves behind ends with pytest
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code; minus the signal's number where it died of one; None while it lives."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise TimeoutError(f"process {self.pid} did not end within {timeout} s")
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def bus(
+    *words: str, env: Mapping[str, str], cwd: Path = ROOT, timeout: float = 60
+) -> "subprocess.CompletedProcess[str]":
+    """Run `bus WORDS` to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = Forked(*words, env=env, cwd=cwd, out=out, err=err)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+
+
+def _command(words: tuple[str, ...], env: dict[str, str], cwd: Path, out: str, err: str) -> None:
+    """In the fork: become that command."""
+    from stepstream.bus.cli import main
+
+    for number, path, mode in (0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY):
+        handle = os.open(path, mode | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(handle, number)
+        os.close(handle)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = ["bus", *words]
+    sys.path[:] = [
+        place for place in sys.path if place != str(ROOT)
+    ]  # `python -m` has where it stands, not where pytest does
+    main()
