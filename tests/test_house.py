@@ -6,6 +6,7 @@ import re
 import tokenize
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,20 @@ LARGER = {
 """Classes that are larger than others may be, and why."""
 
 
+pytestmark = pytest.mark.xdist_group("house")
+"""One process runs them: each file is parsed once."""
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree(path)))
+
+
 def modules() -> Iterator[tuple[str, Path]]:
     for folder in FLOORS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -79,7 +94,7 @@ def arrows(path: Path) -> Iterator[str]:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
@@ -163,13 +178,13 @@ def test_fences_hold_and_modules_say_what_they_are_for() -> None:
         for target in arrows(path):
             allowed = FENCES.get(target.split(".")[0])
             assert allowed is None or where.startswith(allowed), f"{name} -> {target}"
-        assert ast.get_docstring(ast.parse(text)), f"{name}: say what this file is for"
+        assert ast.get_docstring(tree(path)), f"{name}: say what this file is for"
         assert text.count("\n") <= MOST_LINES, f"{name}: split it by duty"
 
 
 def test_classes_are_small_and_are_made_of_few_things() -> None:
     for name, path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if not isinstance(node, ast.ClassDef) or f"{name}.{node.name}" in LARGER:
                 continue
             lines = (node.end_lineno or 0) - node.lineno + 1
@@ -203,7 +218,7 @@ def test_only_codec_knows_msgspec_json_and_only_settings_the_environment() -> No
 
 def test_nothing_evaluates_text_or_unpickles() -> None:
     for name, path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec", "compile"}, name
         assert not {"pickle", "yaml", "marshal"} & {target.split(".")[0] for target in arrows(path)}, name
@@ -211,7 +226,7 @@ def test_nothing_evaluates_text_or_unpickles() -> None:
 
 def test_an_entry_leaves_the_hands_in_one_place() -> None:
     for name, path in modules():
-        calls = [node.func.attr for node in ast.walk(ast.parse(path.read_text()))
+        calls = [node.func.attr for node in nodes(path)
                  if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]  # fmt: skip
         assert name == "consumers.delivery.exits" or not {"drop", "acknowledge_turns"} & set(calls), (
             f"{name}: ask Exits"
@@ -334,7 +349,7 @@ def test_every_command_with_a_list_is_bounded() -> None:
         f"{name}: {ast.unparse(argument.value)}"
         for name, path in modules()
         if name not in {"bus.wire.wire", "bus.wire.connection.pipeline"}
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in sent
         for argument in node.args
         if isinstance(argument, ast.Starred)

@@ -24,20 +24,21 @@ class ServerClock:
 
     def __init__(self, tolerance_ms: int) -> None:
         self._tolerance = tolerance_ms
-        self._ahead: float | None = None
-        """How far the server's clock is ahead of boot(), ms."""
+        self._ahead: tuple[float, float] | None = None
+        """How far the server's clock is ahead of boot() at least and at most, ms."""
 
     def saw(self, server_ms: int, sent: float, received: float) -> int:
-        """Note a server time read between two moments of boot(); return by how much the clock was set, ms, or 0."""
+        """Note a server time read between two moments of boot(); return by how much the clock was set, ms, or 0.
+
+        A reply that took long says little: it moves nothing that it may agree with. (Of such a one only the nearest
+        value was kept; the next quick reply differed from that, and the same change was told of twice.)
+        """
         least, most = server_ms - received * 1_000, server_ms + 1 - sent * 1_000
-        before = self._ahead
-        if before is None:
-            self._ahead = (least + most) / 2
-            return 0
-        self._ahead = min(max(before, least), most)
-        step = self._ahead - before
+        low, high = self._ahead or (least, most)
+        step = max(0, least - high) + min(0, most - low)
+        self._ahead = (least, most) if step else (max(low, least), min(high, most))
         return round(step) if abs(step) > self._tolerance else 0
 
     def sure_until(self) -> int:
         """Return the latest time the server's clock can show now, if it was not set; 0 when no time is known yet."""
-        return 0 if self._ahead is None else round(self._ahead + boot() * 1_000 + self._tolerance)
+        return 0 if self._ahead is None else round(sum(self._ahead) / 2 + boot() * 1_000 + self._tolerance)
