@@ -16,6 +16,8 @@ BusError
 │   └── RightMissing      this user may not, or this server has no such command: waited out until it is given
 └── RunError
     ├── StepFailed        the function body: a step used up its attempts; catchable
+    │   └── ProcessFailed the same, of a step that is a command: its exit code or signal, and what it wrote last
+    ├── ProcessError      one attempt of such a step
     ├── NonRetriable      raised by users: no further attempt
     └── RetryAfter        raised by users: try again at a given time
 """
@@ -206,6 +208,37 @@ class StepFailed(RunError):
         self.message = message
         self.stack = stack
         super().__init__(f"step '{step}' failed: {name}: {message}")
+
+
+class ProcessFailed(StepFailed):
+    """A step that is a command used up its attempts.
+
+    `name` says how its last attempt ended: `exit_code`, `killed` (by another than us), `timeout`, `not_started`.
+    `exit_code` is that code, `signal` what has ended it (`SIGKILL`); `output` is the end of what it wrote.
+    """
+
+    code = "process_failed"
+
+    def __init__(
+        self, step: str, name: str, message: str, output: str = "", exit_code: int | None = None, signal: str = ""
+    ) -> None:
+        self.exit_code = exit_code
+        self.signal = signal
+        self.output = output
+        super().__init__(step, name, message, output)
+
+
+class ProcessError(RunError):
+    """An attempt of a step that is a command has failed; ProcessFailed says what the fields are."""
+
+    code = "process"
+
+    def __init__(self, name: str, message: str, *, code: int | None = None, signal: str = "", output: str = "") -> None:
+        self.name = name
+        self.exit_code = code
+        self.signal = signal
+        self.output = output
+        super().__init__(message)
 
 
 class NonRetriable(RunError):

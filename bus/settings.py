@@ -122,6 +122,11 @@ _VARIABLES: dict[str, tuple[str, type]] = {
 }
 
 
+def environment_with(more: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment, with more in it: for a command that it runs."""
+    return {**os.environ, **more}
+
+
 def _hint(near: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 

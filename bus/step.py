@@ -1,7 +1,8 @@
 """Step: the contract a function's body sees. consumers/turn/steps implements it with replay."""
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar, TypeVarTuple, overload
 
@@ -30,6 +31,18 @@ class Fetched(msgspec.Struct, frozen=True):
     def json(self) -> Any:
         """Return the body's value."""
         return codec.decode(self.body)
+
+
+class ProcessResult(msgspec.Struct, frozen=True):
+    """What came of a command: its exit code, and the last 16 KiB of each output; `cut` bytes came before them.
+
+    What it wrote that is not UTF-8 is replaced (U+FFFD). The run's log has its lines as they came.
+    """
+
+    code: int = 0
+    stdout: str = ""
+    stderr: str = ""
+    cut: int = 0
 
 
 class Callee(Protocol[E_contra, R_co]):
@@ -220,3 +233,25 @@ class Step(ABC):
         retries: int | Retry | None = None,
     ) -> Coroutine[Any, Any, Fetched]:
         """Send an HTTP request as a step. No answer, 5xx and 429 are tried again; any other status is returned."""
+
+    @abstractmethod
+    def subprocess(
+        self,
+        id: str,
+        command: Sequence[str | os.PathLike[str]],
+        *,
+        timeout: float | str | timedelta | None = None,
+        stdin: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        ok: Collection[int] = (0,),
+        retries: int | Retry | None = None,
+    ) -> Coroutine[Any, Any, ProcessResult]:
+        """Run a command (a list of words, no shell) as a step; its lines go to the run's log as they come.
+
+        An attempt fails unless the exit code is one of `ok`, and at its `timeout`; when all have, ProcessFailed. `env`
+        comes on top of the worker's own environment, with STEPSTREAM_RUN, STEPSTREAM_STEP and STEPSTREAM_ATTEMPT.
+
+        Nothing of it outlives the step. When the command has ended, at its timeout, when the run is cancelled, when the
+        worker stops, dies (kill -9 too) or loses its lease, whatever is left of it gets SIGTERM, and SIGKILL 2 s later.
+        """

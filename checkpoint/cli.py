@@ -25,6 +25,7 @@ from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.limits.backlogs import Backlogs, backlogs_of
 from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.listing import STATUSES, counts, list_runs, statuses_of
+from stepstream.checkpoint.read.log import RunLog, log_of
 from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
@@ -33,6 +34,7 @@ from stepstream.checkpoint.upkeep.audit import Fault, audit, mend, still
 from stepstream.checkpoint.upkeep.repair import Unheld, active, repair, unheld
 
 R = TypeVar("R")
+_SHOWN_LINES = 10
 _COLOURS = {
     "completed": "green",
     "failed": "red",
@@ -77,21 +79,27 @@ def runs(
 def run(
     run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
     wait: Annotated[float, typer.Option(help="Wait this many seconds for its end.")] = 0.0,
+    log: Annotated[bool, typer.Option("--log", help="Print what it has written, and nothing else.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one run and its steps. Exit code 1 when it has failed."""
+    """Show one run, its steps and the end of its log. Exit code 1 when it has failed."""
 
-    async def look(wire: Wire) -> tuple[Run, list[StepView]]:
+    async def look(wire: Wire) -> tuple[Run, list[StepView], RunLog]:
         if wait:
             await wait_for_end(wire, run_id, wait)
         found = await get(wire, run_id)
-        return found, await steps(wire, found.function, run_id)
+        written = await log_of(wire, found.function, run_id, None if log or as_json else _SHOWN_LINES)
+        return found, await steps(wire, found.function, run_id), written
 
-    found, its_steps = once(look)
+    found, its_steps, written = once(look)
     if as_json:
-        sys.stdout.write(codec.encode({"run": found, "steps": its_steps}).decode() + "\n")
+        whole = {"run": found, "steps": its_steps, "log": written.lines, "dropped": written.dropped}
+        sys.stdout.write(codec.encode(whole).decode() + "\n")
+    elif log:
+        _show_log(written, "dropped")
     else:
         _show(found, its_steps)
+        _show_log(written, "before these: bus run ID --log")
     if found.status == "failed":
         raise typer.Exit(1)
 
@@ -297,6 +305,14 @@ def _show(found: Run, its_steps: list[StepView]) -> None:
         console.print(f"[red]{escape(_plain(found.error.name))}[/]: {escape(_plain(found.error.message))}")
     elif found.output is not None:
         console.print(codec.pretty(bytes(found.output)), markup=False)
+
+
+def _show_log(written: RunLog, where: str) -> None:
+    if written.dropped:
+        sys.stdout.write(f"… {written.dropped:,} lines {where}\n")
+    for line in written.lines:
+        words = (_when(line.at), line.step, line.level, _plain(line.text))
+        sys.stdout.write("  ".join(_plain(word) for word in words if word) + "\n")
 
 
 def _console() -> Console:

@@ -26,6 +26,8 @@ PARTS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
      "test_waiting.py", "test_send_events_from_a_run_without_duplicates", ("order",)),
     ("An HTTP request that is tried again", "No answer, 5xx and 429 are tried again; any other status is returned.",
      "test_ends.py", "test_fetch_is_a_step", ("order",)),
+    ("A command", "Nothing of it outlives the step. More: [steps that are processes](processes.md).",
+     "test_processes.py", "test_a_command_as_a_step", ("sync",)),
     ("Side by side", "Steps of every kind wait at once.",
      "test_waiting.py", "test_steps_of_every_kind_side_by_side", ("order",)),
     ("Show progress", "A bar on the run's page.", "test_ends.py", "test_progress_is_on_the_run", ("order",)),

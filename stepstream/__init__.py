@@ -23,6 +23,7 @@ from stepstream.bus.errors import (
     NonRetriable,
     NotBegun,
     NotFound,
+    ProcessFailed,
     RetryAfter,
     RunError,
     RunNotFound,
@@ -35,7 +36,7 @@ from stepstream.bus.event import Event, EventData, event
 from stepstream.bus.function import Function
 from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
 from stepstream.bus.retry import Exponential, Retry
-from stepstream.bus.step import Fetched, Step
+from stepstream.bus.step import Fetched, ProcessResult, Step
 from stepstream.bus.system_events import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
 from stepstream.bus.trigger import On
 
@@ -85,6 +86,8 @@ __all__ = [
     "NotBegun",
     "NotFound",
     "On",
+    "ProcessFailed",
+    "ProcessResult",
     "RateLimit",
     "Retry",
     "RetryAfter",

@@ -335,6 +335,7 @@ BOUNDED = {
     "checkpoint.upkeep.retention: groups": "functions on one name: each has a connection of its own here",
     "checkpoint.upkeep.retention: together": "statuses that are counted together: three",
     "checkpoint.run.save: _open(owned, step, kind, due, attempt, error, since, what, state)": "of one step: eleven",
+    "checkpoint.run.log: lines": "of one batch: 500 at most",
     "checkpoint.run.save: arguments": "of one step: nine",
     "checkpoint.waits.event_waits: wanted": "of one wait: four",
     "checkpoint.waits.signals: leaves": "two words",

@@ -174,6 +174,11 @@ def open_steps(slug: str, run_id: str) -> str:
     return f"{function(slug, run_id)}open:{run_id}"
 
 
+def log(slug: str, run_id: str) -> str:
+    """list · what a run has written: lines as JSON, the newest 2,000 (256 KiB). Expires with its run."""
+    return f"{function(slug, run_id)}log:{run_id}"
+
+
 def ends(slug: str, where: str = FIRST) -> str:
     """stream · ends that someone waits for (a caller, listeners), and names they leave; deleted when told."""
     return f"{function(slug, where)}ends"
@@ -245,6 +250,7 @@ ALL = (
     (waits, ("E",)), (waits_if, ("E",)),
     (signal, ("<id>",)), (limit, ("<id>",)), (limit_waiting, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
+    (log, ("F", "<run>")),
     (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
     (backlog, ("F", "<id>")), (ready, ("F",)), (full, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),
     (buffered, ("F",)), (rate, ("F", "<id>")), (single, ("F", "<id>")),

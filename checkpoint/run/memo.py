@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import Raw
 
-from stepstream.bus.errors import StepFailed, StoreError, StoreUnavailable
+from stepstream.bus.errors import ProcessError, ProcessFailed, StepFailed, StoreError, StoreUnavailable
 from stepstream.bus.values import codec
 
 MAX_STEPS = 1_000
@@ -15,12 +15,23 @@ MAX_RESULT_BYTES = 4 * 1024 * 1024
 _LONGEST_TEXT = 8_000
 
 
+class ProcessEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a command of a step ended: with a code, or by a signal; neither when it did not begin."""
+
+    code: int | None = None
+    signal: str = ""
+
+
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error as it is stored: the exception's class name, its message, its stack (each at most 8,000 characters)."""
+    """An error as it is stored: the exception's class name, its message, its stack (each at most 8,000 characters).
+
+    Of a command (`process`) the stack is the end of what it wrote.
+    """
 
     name: str
     message: str
     stack: str = ""
+    process: ProcessEnd | None = None
 
     def told(self) -> str:
         """Return it as a line of a log tells it."""
@@ -31,11 +42,22 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return an exception as it is stored; of a group, all exceptions inside it."""
         found = leaves(error)
         if isinstance(error, StepFailed):
-            return cls(error.name, f"step '{error.step}': {error.message}"[:_LONGEST_TEXT], error.stack)
+            end = ProcessEnd(error.exit_code, error.signal) if isinstance(error, ProcessFailed) else None
+            return cls(error.name, f"step '{error.step}': {error.message}"[:_LONGEST_TEXT], error.stack, end)
+        if isinstance(error, ProcessError):
+            end = ProcessEnd(error.exit_code, error.signal)
+            return cls(error.name, str(error)[:_LONGEST_TEXT], error.output[-_LONGEST_TEXT:], end)
         several = len(found) > 1
         message = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found) if several else str(found[0])
         stack = "".join(traceback.format_exception(error))
         return cls(type(found[0]).__name__, message[:_LONGEST_TEXT], stack[-_LONGEST_TEXT:])
+
+
+def step_failed(step: str, failure: Failure) -> StepFailed:
+    """Return the error that a handler sees of a step that has failed for good."""
+    if (end := failure.process) is not None:
+        return ProcessFailed(step, failure.name, failure.message, failure.stack, end.code, end.signal)
+    return StepFailed(step, failure.name, failure.message, failure.stack)
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -111,7 +133,7 @@ class Memo(msgspec.Struct, frozen=True):
     def value(self, step: str, wanted: Any) -> Any:
         """Return the step's result as the wanted type, or raise StepFailed as it was raised."""
         if self.error is not None:
-            raise StepFailed(step, self.error.name, self.error.message, self.error.stack)
+            raise step_failed(step, self.error)
         return codec.decode_as(self.data, wanted)
 
 

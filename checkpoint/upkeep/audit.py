@@ -127,8 +127,9 @@ class _Looker:
             "events": self._events, "seen": self._passing, "rate": self._passing, "limit": self._passing,
             "limit_waiting": self._passing, "waits": self._waits, "waits_if": self._waits, "signal": self._signal,
             "queue": self._stream, "ends": self._stream, "run": self._run, "steps": self._of_run,
-            "open_steps": self._of_run, "cancels": self._cancels, "timers": self._timers, "backlog": self._backlog,
-            "places": self._places, "buffer": self._buffer, "single": self._single, "runs": self._runs,
+            "open_steps": self._of_run, "log": self._of_run, "cancels": self._cancels, "timers": self._timers,
+            "backlog": self._backlog, "places": self._places, "buffer": self._buffer, "single": self._single,
+            "runs": self._runs,
         }  # fmt: skip
         return await looks[name](key, tag, rest) if name in looks else []
 
@@ -304,10 +305,10 @@ class _Looker:
             if run in await self._runs_in(keys.queue(slug, run)):  # to be run again: it has yet to begin
                 return []
             return [Fault(key, "belongs to no run", (("UNLINK", key),))]
-        ttl, is_steps = await self._ask("PTTL", key), key == keys.steps(slug, run)
+        ttl, is_open = await self._ask("PTTL", key), key == keys.open_steps(slug, run)
         if status not in ENDED:
             return [Fault(key, f"expires, and its run is {status}", (("PERSIST", key),))] if ttl >= 0 else []
-        if not is_steps and ttl != -2:
+        if is_open and ttl != -2:
             return [Fault(key, "is open, and its run has ended", (("UNLINK", key),))]
         command = ("PEXPIRE", key, self._wire.settings.keep_ms)
         return [Fault(key, "never expires, and its run has ended", (command,))] if ttl == -1 else []

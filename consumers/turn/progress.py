@@ -1,14 +1,26 @@
-"""Progress: how far a run says it is, sent at most ten times a second; of several in between, the last."""
+"""What a run tells of itself while it is at work, without waiting: how far it is, and the lines it writes."""
 
 import asyncio
 import contextvars
+import threading
+from collections import deque
 from collections.abc import Callable
 
+from stepstream.bus.values import codec
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.log import LONGEST_LINE, Line, Source, tell_log
+from stepstream.checkpoint.run.owned import Owned
+
 EVERY_S = 0.1
+_LOG_EVERY_S = 0.25
+_LONGEST_S = 2.0
+MOST_AT_ONCE = 500
+MOST_BYTES_AT_ONCE = 64 * 1024
+"""What one batch holds; of a run that writes faster the newest lines are kept, and the pauses grow."""
 
 
 class Progress:
-    """The progress of one turn; `send` sends it without waiting."""
+    """The progress of one turn; `send` sends it without waiting, ten times a second at most: of several, the last."""
 
     __slots__ = ("_latest", "_loop", "_pausing", "_send")
 
@@ -32,3 +44,60 @@ class Progress:
         latest, self._latest = self._latest, None
         if latest is not None:
             self.tell(latest)
+
+
+class RunLog:
+    """The log of one run in one turn. `write` may be called from any thread, also after the turn.
+
+    Lines are sent in batches, a quarter of a second apart; a run that writes none costs nothing.
+    """
+
+    __slots__ = ("_bytes", "_dropped", "_is_due", "_lines", "_lock", "_loop", "_now", "_owned", "_pause", "_wire")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, now: Callable[[], int]) -> None:
+        self._loop = loop
+        self._wire = wire
+        self._owned = owned
+        self._now = now
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._pause = _LOG_EVERY_S
+        self._is_due = False
+        self._lock = threading.Lock()
+
+    def write(self, source: Source, text: str, *, step: str = "", level: str = "") -> None:
+        """Add a line; the end of a very long one is cut off."""
+        if len(text) > LONGEST_LINE:
+            text = f"{text[:LONGEST_LINE]} … {len(text) - LONGEST_LINE} more characters"
+        sound = text.encode(errors="replace").decode()  # no half of a surrogate pair
+        line = codec.encode(Line(self._now(), source, sound, step, level))
+        with self._lock:
+            self._lines.append(line)
+            self._bytes += len(line)
+            while len(self._lines) > MOST_AT_ONCE or (self._bytes > MOST_BYTES_AT_ONCE and len(self._lines) > 1):
+                self._bytes -= len(self._lines.popleft())
+                self._dropped += 1
+            if self._is_due or self._loop.is_closed():
+                return
+            self._is_due = True
+        self._loop.call_soon_threadsafe(self._send_later, context=contextvars.Context())
+
+    def skip(self, count: int) -> None:
+        """So many lines came that are not even looked at."""
+        with self._lock:
+            self._dropped += count
+
+    def _send_later(self) -> None:
+        self._loop.call_later(self._pause, self.flush, context=contextvars.Context())
+
+    def flush(self) -> None:
+        """Send what there is, without waiting."""
+        with self._lock:
+            lines, dropped = tuple(self._lines), self._dropped
+            self._lines.clear()
+            self._bytes = self._dropped = 0
+            self._is_due = False
+        self._pause = min(_LONGEST_S, self._pause * 2) if dropped else _LOG_EVERY_S
+        if lines:
+            tell_log(self._wire, self._owned, lines, dropped)

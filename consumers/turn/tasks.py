@@ -10,12 +10,13 @@ LINGER_S = 1.0
 class RunTasks:
     """The task that called the handler, and those that the handler has made."""
 
-    __slots__ = ("_is_cancelled", "alive", "main")
+    __slots__ = ("_held", "_is_cancelled", "alive", "main")
 
     def __init__(self) -> None:
         self.main: asyncio.Task[Any] | None = None
         """The task the handler runs in."""
         self.alive: set[asyncio.Task[Any]] = set()
+        self._held: set[asyncio.Future[None]] = set()
         self._is_cancelled = False
 
     def caller(self) -> "asyncio.Task[Any] | None":
@@ -36,8 +37,15 @@ class RunTasks:
             if not task.done():
                 task.cancel()
 
+    def hold(self, gone: asyncio.Future[None]) -> None:
+        """Let a command count as the run's until it is gone, however long after its task: it is being ended then."""
+        self._held.add(gone)
+        gone.add_done_callback(self._held.discard)
+
     async def ended(self) -> list[str]:
-        """Wait until all have ended, at most a second; return where those stand that have not."""
+        """Wait until all have ended, at most a second, and their commands are gone; return where others stand."""
         tasks = {task for task in self.alive if not task.done()}
         lingering = (await asyncio.wait(tasks, timeout=LINGER_S))[1] if tasks else ()
+        if self._held:
+            await asyncio.wait(self._held)
         return [str(task.get_coro()) for task in lingering]

@@ -19,6 +19,7 @@ from stepstream.consumers.turn.activity import Activity
 from stepstream.consumers.turn.bodies import Bodies
 from stepstream.consumers.turn.exit import Abandoned, GivenBack
 from stepstream.consumers.turn.interrupts import TurnOver
+from stepstream.consumers.turn.progress import RunLog
 from stepstream.consumers.turn.recorder import Recorder
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.state import RunState
@@ -30,8 +31,8 @@ class Turn:
     """One turn of one run in this worker."""
 
     __slots__ = (
-        "_suspension", "activity", "begun", "bodies", "closing", "delivery", "event", "function", "is_suspect", "owned",
-        "recorder", "services", "state", "tasks", "wire",
+        "_log", "_suspension", "activity", "begun", "bodies", "closing", "delivery", "event", "function", "is_suspect",
+        "owned", "recorder", "services", "state", "tasks", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class Turn:
         self.closing = False
         """The worker stops: no further body begins, what ends is still recorded."""
         self._suspension: Suspension | None = None
+        self._log: RunLog | None = None
         if started.expires:
             self.recorder.expire_in(started.expires - started.now)
 
@@ -72,6 +74,15 @@ class Turn:
         if self._suspension is not None:
             self._suspension.close()
             self._suspension = None
+        if self._log is not None:  # before the run's end is recorded
+            self._log.flush()
+
+    @property
+    def log(self) -> RunLog:
+        """What the run writes, kept with it."""
+        if self._log is None:
+            self._log = RunLog(self.services.loop, self.wire, self.owned, self.state.server_now)
+        return self._log
 
     # -- entering a step --------------------------------------------------------------------------------------------
 

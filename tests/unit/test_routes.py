@@ -19,6 +19,7 @@ NEEDS = {
     "GET /v1/runs": "read",
     "GET /v1/runs/{id}": "read",
     "GET /v1/runs/{id}/steps": "read",
+    "GET /v1/runs/{id}/log": "read",
     "GET /v1/functions": "read",
     "GET /v1/functions/{id:path}": "read",
     "GET /health": "nothing",

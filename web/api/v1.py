@@ -9,8 +9,10 @@ from stepstream.bus.values.durations import milliseconds
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.listing import counts, list_runs, statuses_of
+from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.registry import function_of, functions
+from stepstream.checkpoint.run.log import MOST_LINES
 from stepstream.web.answers import value
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
@@ -66,6 +68,13 @@ async def _steps(request: Request) -> Response:
     return value({"data": await steps(wire, found.function, run_id)})
 
 
+async def _log(request: Request) -> Response:
+    wire, run_id = wire_of(request), request.path_params["id"]
+    found = await get(wire, run_id)
+    written = await log_of(wire, found.function, run_id, _number(request, "last", None, 1, MOST_LINES))
+    return value({"data": written.lines, "dropped": written.dropped})
+
+
 async def _functions(request: Request) -> Response:
     wire = wire_of(request)
     known = await functions(wire)
@@ -86,6 +95,7 @@ routes = [
     NeedsRoute("GET", "/v1/runs", _runs, needs="read", name="api_runs"),
     NeedsRoute("GET", "/v1/runs/{id}", _run, needs="read", name="api_run"),
     NeedsRoute("GET", "/v1/runs/{id}/steps", _steps, needs="read", name="api_steps"),
+    NeedsRoute("GET", "/v1/runs/{id}/log", _log, needs="read", name="api_log"),
     NeedsRoute("GET", "/v1/functions", _functions, needs="read", name="api_functions"),
     NeedsRoute("GET", "/v1/functions/{id:path}", _function, needs="read", name="api_function"),
 ]

@@ -14,6 +14,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.read.listing import counts, list_runs
+from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.registry import function_of, functions, workers, workers_of
 from stepstream.web.pages import views
@@ -53,7 +54,8 @@ async def _index(request: Request) -> Response:
 async def _run(request: Request) -> Response:
     wire = wire_of(request)
     found = await get(wire, request.path_params["id"])
-    view = views.run_page(found, await steps(wire, found.function, found.id), now_ms())
+    written = await log_of(wire, found.function, found.id, views.SHOWN_LINES)
+    view = views.run_page(found, await steps(wire, found.function, found.id), now_ms(), written)
     return _page(request, "run.html", page=view, live=view.live)
 
 

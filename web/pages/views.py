@@ -10,6 +10,7 @@ from msgspec import Raw
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
+from stepstream.checkpoint.read.log import RunLog
 from stepstream.checkpoint.read.steps import StepView
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.memo import WaitsFor
@@ -18,6 +19,10 @@ from stepstream.checkpoint.run.record import Run, RunSummary
 SHOWN_CHARS = 16_384
 """How much of a payload a page shows; the rest is in the API."""
 
+SHOWN_LINES = 200
+"""How many of the newest lines of a run's log its page shows."""
+
+_EMPTY = RunLog([])
 _LEAST_BAR = 4.0
 _FAR_MS = 300 * 86_400_000
 
@@ -106,6 +111,16 @@ class Bar(msgspec.Struct, frozen=True):
     result: Text | None
 
 
+class LogRow(msgspec.Struct, frozen=True):
+    """A line of a run's log."""
+
+    at: str
+    step: str
+    source: str
+    level: str
+    text: str
+
+
 class RunPage(msgspec.Struct, frozen=True):
     """The page `/runs/{id}`."""
 
@@ -135,6 +150,8 @@ class RunPage(msgspec.Struct, frozen=True):
     rerun_of: str
     why: str
     by: str
+    log: tuple[LogRow, ...]
+    log_before: int
 
 
 def shown(raw: Raw | str | None) -> Text | None:
@@ -235,8 +252,8 @@ def _took(run: RunSummary, now: int) -> str:
     return in_words(max(0, (run.ended or now) - run.started))
 
 
-def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
-    """Return the page of a run: its event, its steps as a waterfall, its output or error."""
+def run_page(run: Run, steps: Sequence[StepView], now: int, written: RunLog = _EMPTY) -> RunPage:
+    """Return the page of a run: its event, its steps as a waterfall, its log, its output or error."""
     begin = min([run.started or run.queued, *(step.since for step in steps)])
     finish = max(run.ended or now, begin + 1)
     if run.ended is None:
@@ -273,6 +290,8 @@ def run_page(run: Run, steps: Sequence[StepView], now: int) -> RunPage:
         rerun_of=run.rerun_of,
         why=run.why.replace("_", " "),
         by=run.by,
+        log=tuple(LogRow(when(one.at), one.step, one.source, one.level, one.text) for one in written.lines),
+        log_before=written.dropped,
     )
 
 

@@ -1,23 +1,27 @@
 -- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index and tells of
 -- it; `conclude` does all three.
 -- `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or neither. `cancels` holds
--- the run's words in the index of what cancels it, `holds` the limits it may have a place of, a line each.
+-- the run's words in the index of what cancels it, `holds` the limits it may have a place of, a line each; `logged` is there
+-- when it has a log.
 -- What it still waited for under a name that lies in another slot goes to `ends`: the courier gives that up.
 -- uses: index tell places
--- hash ending: status queued parent cancels holds
+-- hash ending: status queued parent cancels holds logged
 local function give_up_names(fn, run, open)
   for i = 1, #open, 2 do
     redis.call('XADD', fn .. 'ends', '*', 'run', run, 'step', open[i], 'open', open[i + 1])
   end
 end
 
-local function finish(fn, run, to, now, keep, field, value, leaves, cancels, holds)
+local function finish(fn, run, to, now, keep, field, value, leaves, cancels, holds, logged)
   local key = fn .. 'run:' .. run
   redis.call('HSET', key, 'status', to, 'ended', now, field, value)
   redis.call('HDEL', key, 'entry', 'fence', 'worker', 'charged') -- who held it: nobody asks, and runs are kept by the million
   redis.call('PEXPIRE', key, keep)
   if string.find(leaves, 'steps', 1, true) then
     redis.call('PEXPIRE', fn .. 'steps:' .. run, keep)
+  end
+  if logged then
+    redis.call('PEXPIRE', fn .. 'log:' .. run, keep)
   end
   if string.find(leaves, 'open', 1, true) then
     local open = redis.call('HGETALL', fn .. 'open:' .. run)
@@ -44,7 +48,7 @@ end
 
 -- End a run that is not its worker's to end. `ending` is what was read of it, also with more fields behind these.
 local function conclude(fn, run, ending, to, now, keep, why, subscribed)
-  finish(fn, run, to, now, keep, 'error', why, 'steps open', ending.cancels, ending.holds)
+  finish(fn, run, to, now, keep, 'error', why, 'steps open', ending.cancels, ending.holds, ending.logged)
   move(fn, run, ending.status, to, ending.queued)
   tell(fn, run, to, ending.parent, subscribed)
 end

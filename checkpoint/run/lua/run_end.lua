@@ -3,7 +3,7 @@
 Why a script: the owner check and the end are one act, so a zombie cannot end a run that its successor goes on with.
 Runs that end in one tick share a call: the index is told of all of them at once.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, ends, cancels, places:<key>, ready, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, log:<run>, ends, cancels, places:<key>, ready, runs:<status> are built from it
 args.now  now, ms, or empty for the server's clock
 args.keep  how long a run is kept, ms
 args.subscribed  statuses that have subscribers
@@ -12,7 +12,7 @@ keys it may have (`finish`)
 
 Returns for each run mine, over, lost or absent, or {'error', why} ]]
 -- item: run fence turn status field value leaves
--- hash h: status fence turn queued error parent cancels holds
+-- hash h: status fence turn queued error parent cancels holds logged
 -- flags: allow-oom
 -- uses: clock status fence each places finish tell
 local fn, now = KEYS[1], as_text(server_now(args.now))
@@ -26,7 +26,7 @@ local answers = each(item.first, item.width, function(a)
     if h.error and item.field == 'output' then
       redis.call('HDEL', fn .. 'run:' .. run, 'error')
     end
-    finish(fn, run, status, now, args.keep, item.field, item.value, item.leaves, h.cancels, h.holds)
+    finish(fn, run, status, now, args.keep, item.field, item.value, item.leaves, h.cancels, h.holds, h.logged)
     tell(fn, run, status, h.parent, args.subscribed)
     left[#left + 1] = run
     ended[status] = ended[status] or {}

@@ -1,16 +1,18 @@
 """TurnStep: the Step a handler gets. It takes id and place at the call, and hands the work to the kind's own file."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from stepstream.bus.errors import EventInvalid, NonRetriable
 from stepstream.bus.event import NewEvent, Payload
 from stepstream.bus.retry import Retry
-from stepstream.bus.step import Callee, Fetched, Step
+from stepstream.bus.step import Callee, Fetched, ProcessResult, Step
 from stepstream.bus.values.durations import milliseconds, moment_ms
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.turn.steps.invoke import invoke
+from stepstream.consumers.turn.steps.process import Command, run_command
 from stepstream.consumers.turn.steps.run import run_step
 from stepstream.consumers.turn.steps.send import send_event
 from stepstream.consumers.turn.steps.sleep import sleep_step
@@ -118,6 +120,28 @@ class TurnStep(Step):
         limit = milliseconds(timeout, f"step '{step}' timeout") / 1_000
         fetch = turn.services.fetcher.fetch
         return run_step(turn, step, fetch, (method, url, headers, json, data, limit), None, retries)
+
+    def subprocess(
+        self,
+        id: str,
+        command: Sequence[str | os.PathLike[str]],
+        *,
+        timeout: float | str | timedelta | None = None,
+        stdin: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        ok: Collection[int] = (0,),
+        retries: int | Retry | None = None,
+    ) -> Coroutine[Any, Any, ProcessResult]:
+        """Number the step, then run the command when awaited."""
+        turn, step = self._turn, self._turn.enter(id)
+        limit = None if timeout is None else milliseconds(timeout, f"step '{step}' timeout") / 1_000
+        given = Command.of(step, command, stdin, env, cwd, ok, limit)
+
+        async def ran() -> ProcessResult:
+            return await run_command(turn, step, given)
+
+        return run_step(turn, step, ran, (), None, retries)
 
 
 def _within(step: str, timeout: float | str | timedelta | None) -> int:

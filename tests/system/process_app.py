@@ -1,0 +1,15 @@
+"""An application whose step is a command with a family; for a worker process that is killed."""
+
+from stepstream import Bus, Context, Step
+from tests.system.test_processes import Pids, tree
+
+app = Bus("test")
+
+
+@app.function("tree", on="tree", retries=0)
+async def run_tree(ctx: Context[dict], step: Step) -> None:
+    import os
+    from pathlib import Path
+
+    pids = Pids(Path(os.environ["PIDS"]).parent)
+    await step.subprocess("s", tree(pids))
