@@ -329,8 +329,9 @@ async def test_what_is_kept_of_a_flood_is_its_end(lab: Lab) -> None:
     assert 8_190 <= len(result["stdout"]) <= 8_192
     assert result["cut"] == len("".join(f"{n}\n" for n in range(1, 200_001))) + 30_001 + 18_000 - 16_384
     log = await log_of(lab.wire, run.function, run.id)
-    assert log.lines[-1].text.startswith("é" * 2_000)
-    assert log.lines[-1].text.endswith("more characters")
+    assert "é" in log.lines[-1].text
+    assert any(line.text.endswith("more characters") for line in log.lines)
+    assert max(len(line.text) for line in log.lines) < 2_050
     assert log.dropped + len(log.lines) >= 200_000
     assert sum(len(line.text) for line in log.lines) <= 256 * 1_024
 
