@@ -27,16 +27,16 @@ from stepstream.checkpoint.waits.event_waits import has_waits, names_waited_for
 from stepstream.consumers.delivery.delivery import EntryHandler, Source, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing
-from stepstream.consumers.delivery.shared_places import SharedPlaces
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.delivery.sources import Sources
 from stepstream.consumers.delivery.wakeup import Alarms
-from stepstream.consumers.drivers.local import LocalDriver
+from stepstream.consumers.drivers.contract import Driver
 from stepstream.consumers.executor import Executor
 from stepstream.consumers.limits.backlog import Backlog
 from stepstream.consumers.limits.dispatcher import Dispatcher
 from stepstream.consumers.limits.intake import Intake
 from stepstream.consumers.limits.limited_queue import LimitedQueue
+from stepstream.consumers.limits.shared_places import SharedPlaces
 from stepstream.consumers.relay.courier import Courier
 from stepstream.consumers.relay.event_cancellation import EventCancellation
 from stepstream.consumers.turn.services import Services, Stubs
@@ -80,8 +80,8 @@ class Assembly:
 
     # -- building ---------------------------------------------------------------------------------------------------
 
-    def add_executor(self, state: Any) -> Executor:
-        """Make the executor of a bus; `state` is what its lifespan yielded."""
+    def add_executor(self, driver: Driver) -> Executor:
+        """Make the executor of a bus, whose functions `driver` calls."""
         executor = Executor(
             self.services,
             self._slots,
@@ -90,7 +90,7 @@ class Assembly:
             self._cancellation,
             self.alarms,
             self._name,
-            LocalDriver(state),
+            driver,
         )
         self.executors.append(executor)
         return executor

@@ -31,6 +31,7 @@ from stepstream.consumers.delivery.connections import ReaderConnections
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.delivery.slots import Slots
+from stepstream.consumers.drivers.choice import driver_of
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.services import Stubs
 from stepstream.consumers.upkeep.upkeep import Upkeep
@@ -136,7 +137,7 @@ class Worker:
     async def _get_ready(self, bus: Bus, assembly: Assembly, stack: contextlib.AsyncExitStack) -> None:
         bus.connect(self._wire)
         state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
-        executor = assembly.add_executor(state)
+        executor = assembly.add_executor(driver_of(bus, state))
         stack.callback(executor.close)
         await self._unless_stopped(assembly.add_functions(executor, list(bus.functions.values())))
 

@@ -107,7 +107,7 @@ MUTANTS = [
            "if (h.status ~= 'queued' and h.status ~= 'running')", "if h.status ~= 'queued'", [*EXITS, "-k", "taken_over"]),
     Mutant("a limit that was dropped is asked for", "bus/limits.py",
            "if number < len(self.concurrency) else None", "", [*EXITS, "-k", "drops_a_limit"]),
-    Mutant("a renewal under way puts back a place", "consumers/delivery/shared_places.py",
+    Mutant("a renewal under way puts back a place", "consumers/limits/shared_places.py",
            "            await self._leases.renewals_over()\n", "            pass\n", ["tests/redis/test_shared_places.py"]),
     Mutant("a place that comes free wakes nobody", "consumers/delivery/exits.py",
            "if how in _FREES and delivery", "if how == 'passed' and delivery", [*EXITS, "-k", "empties_at_once"]),

@@ -27,10 +27,10 @@ ROOMS = {
         {"cli", "testing"},
     ],
     "consumers.delivery": [
-        {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"shared_places", "slot_queue", "eager_starts", "start_requests"}, {"exits"},
+        {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"slot_queue", "eager_starts", "start_requests"}, {"exits"},
         {"reader"}, {"reclaimer", "connections"}, {"sources"},
     ],
-    "consumers.limits": [{"limit_keys", "backlog"}, {"intake"}, {"dispatcher", "limited_queue"}],
+    "consumers.limits": [{"limit_keys", "backlog", "shared_places"}, {"intake"}, {"dispatcher", "limited_queue"}],
     "consumers.relay": [{"event_cancellation"}, {"courier"}],
     "consumers.upkeep": [
         {"chores", "discovery", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},

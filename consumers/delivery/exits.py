@@ -6,7 +6,7 @@ shared places held for it are given back, and whether its function's dispatcher 
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, Protocol
 
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.process.failpoints import reached
@@ -15,7 +15,6 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery, Source
 from stepstream.consumers.delivery.failing import Failing
-from stepstream.consumers.delivery.shared_places import SharedPlaces
 
 Exit = Literal["turn over", "passed", "elsewhere", "given back", "lost"]
 """How an entry leaves.
@@ -30,14 +29,27 @@ _FREES: frozenset[Exit] = frozenset({"turn over", "passed", "given back"})
 """After these no turn of the run is at work, so that its places may go to others."""
 
 
+class Held(Protocol):
+    """What entries hold beside themselves while they are in hand: places of limits that functions share."""
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Give back what an entry holds, if anything, without waiting."""
+
+    def leave_to_lease(self, delivery: Delivery) -> None:
+        """Keep it no more, and give nothing back: another worker may have it under the same name."""
+
+    async def settled(self) -> None:
+        """Wait until all that was given back is free."""
+
+
 class Exits:
     """The exits of one worker's entries: acknowledged, or given back, with the others of the same loop tick."""
 
-    def __init__(self, wire: Wire, signals: Signals, places: SharedPlaces) -> None:
+    def __init__(self, wire: Wire, signals: Signals, held: Held) -> None:
         self._wire = wire
         self._signals = signals
         self._failing = Failing(signals, "letting entries go failed; they are read again")
-        self._places = places
+        self._held = held
         self._loop = asyncio.get_running_loop()
         self._leaving: dict[tuple[Source, bool], list[tuple[Delivery, str]]] = {}
         self._telling = Background(signals)
@@ -47,13 +59,13 @@ class Exits:
         if how in _FREES and delivery.source.backlog is not None:
             delivery.source.backlog.ring()
         if how == "lost":
-            self._places.leave_to_lease(delivery)
+            self._held.leave_to_lease(delivery)
             delivery.source.drop(delivery)
             return
         if how == "elsewhere":
-            self._places.leave_to_lease(delivery)
+            self._held.leave_to_lease(delivery)
         elif how != "given back":
-            self._places.give_back(delivery)
+            self._held.give_back(delivery)
         if not self._leaving:
             self._loop.call_soon(self._flush)
         self._leaving.setdefault((delivery.source, how == "given back"), []).append((delivery, failpoint))
@@ -105,8 +117,8 @@ class Exits:
     async def _give_back(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
         """Give entries back, their shared places first: who claims one asks for a place under the same name."""
         for delivery, _ in deliveries:
-            self._places.give_back(delivery)
-        await self._places.settled()
+            self._held.give_back(delivery)
+        await self._held.settled()
         by_consumer: dict[str, list[str]] = {}
         for delivery, _ in deliveries:
             source.drop(delivery)

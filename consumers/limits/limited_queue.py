@@ -11,8 +11,8 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery, EntryHandler
 from stepstream.consumers.delivery.exits import Exits
-from stepstream.consumers.delivery.shared_places import SharedPlaces
 from stepstream.consumers.limits.intake import Intake
+from stepstream.consumers.limits.shared_places import SharedPlaces
 
 
 class LimitedQueue:

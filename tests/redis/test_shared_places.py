@@ -13,7 +13,7 @@ from stepstream.bus.wire.connection import opening
 from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.delivery import Source, StreamGroup
-from stepstream.consumers.delivery.shared_places import SharedPlaces
+from stepstream.consumers.limits.shared_places import SharedPlaces
 
 app = Bus("test")
 

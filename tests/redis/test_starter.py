@@ -9,9 +9,9 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.consumers.delivery.delivery import Delivery, Source, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
-from stepstream.consumers.delivery.shared_places import SharedPlaces
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.delivery.wakeup import Alarms
+from stepstream.consumers.limits.shared_places import SharedPlaces
 from stepstream.consumers.relay.event_cancellation import EventCancellation
 from stepstream.consumers.starter import Starter
 from stepstream.consumers.turn.services import Services
