@@ -1,7 +1,7 @@
 """Assembly: the parts of one worker, and how they hang together.
 
-Each bus has an executor. Each function has sources (its queue, its events, the ends of its runs, the events that cancel
-them), and for each source a handler. Which sources are wanted later is looked up by chores; no part below imports one
+Each bus has an executor. Each function has feeds (its queue, its events, the ends of its runs, the events that cancel
+them), and for each feed a handler. Which feeds are wanted later is looked up by chores; no part below imports one
 above.
 """
 
@@ -24,11 +24,11 @@ from stepstream.checkpoint.registry import register
 from stepstream.checkpoint.waits.cancel_index import group_of
 from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
 from stepstream.checkpoint.waits.event_waits import has_waits, names_waited_for
-from stepstream.consumers.delivery.delivery import EntryHandler, Source, StreamGroup
+from stepstream.consumers.delivery.delivery import EntryHandler, Feed, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing
+from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.slots import Slots
-from stepstream.consumers.delivery.sources import Sources
 from stepstream.consumers.delivery.wakeup import Alarms
 from stepstream.consumers.drivers.contract import Driver
 from stepstream.consumers.executor import Executor
@@ -71,9 +71,9 @@ class Assembly:
         self._cancellation = EventCancellation(wire, signals)
         self._places = SharedPlaces(wire, signals, leases)
         self.exits = Exits(wire, signals, self._places)
-        self.sources = Sources(wire, signals, self.exits)
+        self.feeds = Feeds(wire, signals, self.exits)
         self.courier = Courier(wire, signals, self.subscriptions, self._cancellation, self.exits)
-        self.services = Services(wire, signals, self.sources.expect_waits, stubs)
+        self.services = Services(wire, signals, self.feeds.expect_waits, stubs)
         self._limited: list[LimitedQueue | Intake] = []
         self._dispatchers: list[Dispatcher] = []
         self._events: list[_Events] = []
@@ -96,7 +96,7 @@ class Assembly:
         return executor
 
     async def add_functions(self, executor: Executor, functions: Sequence[Function]) -> None:
-        """Register functions, and open their sources, side by side."""
+        """Register functions, and open their feeds, side by side."""
         await _side_by_side([self._add(executor, function) for function in functions])
         self.functions += functions
 
@@ -152,8 +152,8 @@ class Assembly:
     async def _open_dispatched(self, function: Function, handler: EntryHandler, backlog: Backlog) -> None:
         """Open a queue that a dispatcher delivers to."""
         read = StreamGroup.of_function("queue", function.slug)
-        source = Source(read, self._leases.add(read.workers_key), function, handler, backlog=backlog.wakeup)
-        reader = await self.sources.open(source, self._slots, 0)
+        feed = Feed(read, self._leases.add(read.workers_key), function, handler, backlog=backlog.wakeup)
+        reader = await self.feeds.open(feed, self._slots, 0)
         self._dispatchers.append(Dispatcher(self._wire, self._signals, reader, backlog))
 
     async def _open_events(self, events: _Events, name: str) -> None:
@@ -163,21 +163,21 @@ class Assembly:
         from_start = any(trigger.from_start for trigger in triggers)
         start_ms = 0 if from_start else min(events.since[one.name] for one in triggers)
         read = StreamGroup.of_events("events", name, function.slug)
-        source = Source(read, self._leases.add(read.workers_key), function, events.handler, triggers)
-        await self.sources.open(source, events.slots, start_ms)
+        feed = Feed(read, self._leases.add(read.workers_key), function, events.handler, triggers)
+        await self.feeds.open(feed, events.slots, start_ms)
         events.discovery.opened(name)
 
     async def _open(
         self, read: StreamGroup, function: Function | None, handler: EntryHandler, slots: Slots, since_ms: int = 0
     ) -> None:
-        source = Source(read, self._leases.add(read.workers_key), function, handler)
-        await self.sources.open(source, slots, since_ms)
+        feed = Feed(read, self._leases.add(read.workers_key), function, handler)
+        await self.feeds.open(feed, slots, since_ms)
 
     # -- what comes later -------------------------------------------------------------------------------------------
 
     def start(self, tasks: TaskGroup) -> None:
         """Read, dispatch, and look for what is to be read besides, in tasks of a group."""
-        self.sources.start(tasks)
+        self.feeds.start(tasks)
         for executor in self.executors:
             tasks.start_soon(executor.run)
         for dispatcher in self._dispatchers:
@@ -188,7 +188,7 @@ class Assembly:
             )
             tasks.start_soon(Chore(partial(self._open_new_names, events), failing).run)
         failing = Failing(self._signals, "looking for waits failed")
-        tasks.start_soon(Chore(self._open_new_waits, failing, alarm=self.sources.waits_expected).run)
+        tasks.start_soon(Chore(self._open_new_waits, failing, alarm=self.feeds.waits_expected).run)
 
     async def _open_new_names(self, events: _Events) -> None:
         """Open the events that a function's wildcards mean and that were published since."""
@@ -204,7 +204,7 @@ class Assembly:
         await self.subscriptions.look(self._wire)
         for name in await names_waited_for(self._wire, await self._wire.moment()):
             # Without waits there would be nothing to answer: retention drops the group, and a new one reads all again.
-            if not self.sources.serves_waits(name) and await has_waits(self._wire, name):
+            if not self.feeds.serves_waits(name) and await has_waits(self._wire, name):
                 read = StreamGroup.of_events("waits", name, WAITS)
                 await self._open(read, None, self.courier, self.courier.slots)
 

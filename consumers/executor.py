@@ -68,7 +68,7 @@ class Executor:
     # -- load -------------------------------------------------------------------------------------------------------
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """Start the runs of entries of one source; each that may have its code run gets a slot, or waits for one."""
+        """Start the runs of entries of one feed; each that may have its code run gets a slot, or waits for one."""
         self._starter.begin(deliveries)
         self._begin_beating()
 
@@ -85,8 +85,8 @@ class Executor:
 
     def _call(self, started: StartedRun) -> None:
         delivery, request, reply = started.delivery, started.request, started.reply
-        function = delivery.source.function
-        if delivery.consumer != delivery.source.lease.consumer:  # the lease was lost while start was under way
+        function = delivery.feed.function
+        if delivery.consumer != delivery.feed.lease.consumer:  # the lease was lost while start was under way
             self._starter.not_begun(delivery)
             return
         if reply.turn < request.turn:

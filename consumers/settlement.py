@@ -132,17 +132,17 @@ class Settlement:
 
     async def _look_again(self, delivery: Delivery) -> None:
         """A write was refused: is the entry still pending for us? Then it is handled as if it had just come."""
-        source = delivery.source
+        feed = delivery.feed
         try:
-            still_ours = delivery.consumer == source.lease.consumer and await is_pending_for(
-                self._wire, source.stream, source.group, delivery.id, delivery.consumer
+            still_ours = delivery.consumer == feed.lease.consumer and await is_pending_for(
+                self._wire, feed.stream, feed.group, delivery.id, delivery.consumer
             )
         except Exception:
             self._exits.leave(delivery, "lost")
             raise
         if still_ours:
             delivery.owner = ""
-            source.handler.begin([delivery])
+            feed.handler.begin([delivery])
         else:
             self._exits.leave(delivery, "lost")
 

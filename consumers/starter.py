@@ -119,7 +119,7 @@ class Starter:
     # -- starting ---------------------------------------------------------------------------------------------------
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """Start the runs of entries of one source, but for those that were started as they were read."""
+        """Start the runs of entries of one feed, but for those that were started as they were read."""
         self._slots.wait(len(deliveries))
         wanted: list[Delivery] = []
         for delivery in deliveries:
@@ -133,10 +133,10 @@ class Starter:
             self._start(wanted)
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
-        """Ask for the runs of entries of one source."""
+        """Ask for the runs of entries of one feed."""
         asked: list[_Asked] = []
         for delivery in deliveries:
-            is_event = bool(delivery.source.triggers)
+            is_event = bool(delivery.feed.triggers)
             if not is_event and b"bell" in delivery.fields:  # rung for a function that had limits once
                 self._leave(delivery, "passed")
                 continue
@@ -152,7 +152,7 @@ class Starter:
                 continue
             delivery.run = request.run
             asked.append(_Asked(delivery, event, request))
-        function = deliveries[0].source.function
+        function = deliveries[0].feed.function
         for _, part in keys.by_partition(function.slug, asked, lambda one: one.request.run):
             self._ask(function, part)
 
@@ -183,7 +183,7 @@ class Starter:
         reached("start.replied")
         for (delivery, event, request), reply in zip(asked, replies, strict=True):
             try:
-                self._take_reply(delivery.source.function, StartedRun(delivery, request, reply, event))
+                self._take_reply(delivery.feed.function, StartedRun(delivery, request, reply, event))
             except Exception as failure:  # noqa: BLE001 - one bad entry must not take its read along
                 self._fail(delivery, repr(failure))
         self._next_suspect()
@@ -213,7 +213,7 @@ class Starter:
         """Load what start left out of its reply; then the run waits for a slot like any other."""
         delivery = started.delivery
         try:
-            await load_memos(self._wire, delivery.source.function.slug, started.request.run, started.reply)
+            await load_memos(self._wire, delivery.feed.function.slug, started.request.run, started.reply)
         except Exception as failure:  # noqa: BLE001 - one bad run must not take others along
             self._fail(delivery, repr(failure))
             self._left([delivery])
@@ -239,7 +239,7 @@ class Starter:
 
     def _let_go(self, delivery: Delivery, why: str) -> None:
         self._exits.leave(delivery, "lost")
-        self._signals.notice(FAILED, stream=delivery.source.stream, entry=delivery.id, error=why)
+        self._signals.notice(FAILED, stream=delivery.feed.stream, entry=delivery.id, error=why)
 
     # -- slots and suspects -----------------------------------------------------------------------------------------
 

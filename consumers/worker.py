@@ -101,7 +101,7 @@ class Worker:
                 for bus in self._buses:
                     await self._get_ready(bus, assembly, stack)
                 await self._unless_stopped(
-                    ReaderConnections(wire, self.signals, assembly.sources.readers, len(assembly.functions)).take()
+                    ReaderConnections(wire, self.signals, assembly.feeds.readers, len(assembly.functions)).take()
                 )
                 leases.start()
                 await self._work(assembly)
@@ -144,7 +144,7 @@ class Worker:
     # -- at work ----------------------------------------------------------------------------------------------------
 
     async def _work(self, assembly: Assembly) -> None:
-        upkeep = Upkeep(self._wire, self.signals, assembly.functions, assembly.sources, assembly.alarms)
+        upkeep = Upkeep(self._wire, self.signals, assembly.functions, assembly.feeds, assembly.alarms)
         self._upkeep = upkeep
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
@@ -168,12 +168,12 @@ class Worker:
         """What is in hand under these consumer names is another worker's by now: give it up, and tell Redis nothing."""
 
         def is_lost(delivery: Delivery) -> bool:
-            return delivery.consumer == leases.get(delivery.source.lease)
+            return delivery.consumer == leases.get(delivery.feed.lease)
 
         assert self._assembly is not None
         for executor in self._assembly.executors:
             executor.abandon(is_lost)
-        lost = self._assembly.exits.lose(self._assembly.sources, is_lost)
+        lost = self._assembly.exits.lose(self._assembly.feeds, is_lost)
         self.signals.notice(
             "a lease was lost; what was in hand under it is left to others",
             slots=[lease.workers_key for lease in leases][:5],
@@ -188,7 +188,7 @@ class Worker:
         runs: dict[tuple[str, str], list[str]] = {}
         for delivery in lost:
             if delivery.run:
-                runs.setdefault((delivery.source.function.slug, delivery.consumer), []).append(delivery.run)
+                runs.setdefault((delivery.feed.function.slug, delivery.consumer), []).append(delivery.run)
         for (slug, consumer), held in runs.items():
             try:
                 await uncharge(self._wire, slug, consumer, held)
@@ -200,9 +200,9 @@ class Worker:
     async def _drain(self, assembly: Assembly, upkeep: Upkeep) -> None:
         """Stop reading; finish or suspend; give back what is left, but for what a thread still does."""
         until = time.monotonic() + self.settings.drain_ms / 1_000
-        executors, sources, exits = assembly.executors, assembly.sources, assembly.exits
+        executors, feeds, exits = assembly.executors, assembly.feeds, assembly.exits
         upkeep.stop_timers()
-        await asyncio.gather(*(reader.stop() for reader in sources.readers))
+        await asyncio.gather(*(reader.stop() for reader in feeds.readers))
         with anyio.move_on_after(max(0.0, until - time.monotonic())):
             await assembly.settled()
         with anyio.move_on_after(max(0.0, until - time.monotonic())):
@@ -213,24 +213,24 @@ class Worker:
                 await executor.settled()
             await assembly.courier.settled()
             await exits.settled()
-        self.left = sum(len(source.in_hand) for source in sources)
+        self.left = sum(len(feed.in_hand) for feed in feeds)
         await asyncio.gather(*(executor.wind_up() for executor in executors))
         with anyio.move_on_after(3.0):
             for executor in executors:
                 await executor.settled()
-            for source in sources:
-                for delivery in tuple(source.in_hand.values()):
+            for feed in feeds:
+                for delivery in tuple(feed.in_hand.values()):
                     exits.leave(delivery, "given back")
             await exits.settled()
 
     async def _leave(self) -> None:
         """End our leases and remove our consumers, so that nothing of us is left to look at."""
-        sources = self._assembly.sources if self._assembly is not None else ()
+        feeds = self._assembly.feeds if self._assembly is not None else ()
         with anyio.move_on_after(2.0, shield=True):
-            for source in sources:
-                lease = source.lease
+            for feed in feeds:
+                lease = feed.lease
                 try:
-                    await leave_group(self._wire, source.stream, source.workers_key, source.group, lease.consumer)
+                    await leave_group(self._wire, feed.stream, feed.workers_key, feed.group, lease.consumer)
                 except BusError:
                     return
             try:

@@ -28,7 +28,7 @@ ROOMS = {
     ],
     "consumers.delivery": [
         {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"slot_queue", "eager_starts", "start_requests"}, {"exits"},
-        {"reader"}, {"reclaimer", "connections"}, {"sources"},
+        {"reader"}, {"reclaimer", "connections"}, {"feeds"},
     ],
     "consumers.limits": [{"limit_keys", "backlog", "shared_places"}, {"intake"}, {"dispatcher", "limited_queue"}],
     "consumers.relay": [{"event_cancellation"}, {"courier"}],

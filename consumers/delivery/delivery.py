@@ -1,4 +1,4 @@
-"""Delivery: one stream entry in hand. Source: one stream that a worker reads for one group, under a lease."""
+"""Delivery: one stream entry in hand. Feed: one stream that a worker reads for one group, under a lease."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -14,16 +14,16 @@ from stepstream.checkpoint.run.start import StartReply, StartRequest
 from stepstream.consumers.delivery.wakeup import Wakeup
 
 Kind = Literal["queue", "events", "ends", "waits", "cancels"]
-"""What a source brings: due turns, events that begin runs, ends of runs, events that resolve waits or cancel runs."""
+"""What a feed brings: due turns, events that begin runs, ends of runs, events that resolve waits or cancel runs."""
 
 
 class Delivery:
     """An entry that was read or claimed, and is not acknowledged yet."""
 
-    __slots__ = ("consumer", "fields", "id", "owner", "run", "source", "started")
+    __slots__ = ("consumer", "feed", "fields", "id", "owner", "run", "started")
 
-    def __init__(self, source: "Source", id: str, fields: Fields, consumer: str, owner: str = "") -> None:
-        self.source = source
+    def __init__(self, feed: "Feed", id: str, fields: Fields, consumer: str, owner: str = "") -> None:
+        self.feed = feed
         self.id = id
         self.fields = fields
         self.consumer = consumer
@@ -37,19 +37,19 @@ class Delivery:
     @property
     def is_in_hand(self) -> bool:
         """Whether it has not left yet."""
-        return self.source.in_hand.get(self.id) is self
+        return self.feed.in_hand.get(self.id) is self
 
     def wanted_event(self) -> RawEvent | None:
         """Return the event it brings, None when no trigger wants that; ValueError for what makes no sense."""
-        event = event_of(self.source.name, self.id, self.fields)
-        return event if any(is_wanted(trigger, event) for trigger in self.source.triggers) else None
+        event = event_of(self.feed.name, self.id, self.fields)
+        return event if any(is_wanted(trigger, event) for trigger in self.feed.triggers) else None
 
 
 class EntryHandler(Protocol):
-    """What a source's entries go to, whichever way they came: an executor, an intake, a courier."""
+    """What a feed's entries go to, whichever way they came: an executor, an intake, a courier."""
 
     def begin(self, deliveries: "Sequence[Delivery]") -> None:
-        """Handle entries of one source, until each leaves by Exits."""
+        """Handle entries of one feed, until each leaves by Exits."""
 
 
 class StreamGroup(NamedTuple):
@@ -74,7 +74,7 @@ class StreamGroup(NamedTuple):
         return cls(kind, name, keys.events(name), group, keys.events_workers(name))
 
 
-class Source:
+class Feed:
     """What one worker reads of a stream for a group: who handles the entries, and which are in hand.
 
     `function` is None where events are read for whoever waits. `backlog` is rung when a place of the function may have

@@ -13,7 +13,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import acknowledge, acknowledge_turns, release
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.background import Background
-from stepstream.consumers.delivery.delivery import Delivery, Source
+from stepstream.consumers.delivery.delivery import Delivery, Feed
 from stepstream.consumers.delivery.failing import Failing
 
 Exit = Literal["turn over", "passed", "elsewhere", "given back", "lost"]
@@ -51,16 +51,16 @@ class Exits:
         self._failing = Failing(signals, "letting entries go failed; they are read again")
         self._held = held
         self._loop = asyncio.get_running_loop()
-        self._leaving: dict[tuple[Source, bool], list[tuple[Delivery, str]]] = {}
+        self._leaving: dict[tuple[Feed, bool], list[tuple[Delivery, str]]] = {}
         self._telling = Background(signals)
 
     def leave(self, delivery: Delivery, how: Exit, failpoint: str = "") -> None:
         """Let an entry go. It stays in hand until Redis has answered; `failpoint` is reached then."""
-        if how in _FREES and delivery.source.backlog is not None:
-            delivery.source.backlog.ring()
+        if how in _FREES and delivery.feed.backlog is not None:
+            delivery.feed.backlog.ring()
         if how == "lost":
             self._held.leave_to_lease(delivery)
-            delivery.source.drop(delivery)
+            delivery.feed.drop(delivery)
             return
         if how == "elsewhere":
             self._held.leave_to_lease(delivery)
@@ -68,21 +68,21 @@ class Exits:
             self._held.give_back(delivery)
         if not self._leaving:
             self._loop.call_soon(self._flush)
-        self._leaving.setdefault((delivery.source, how == "given back"), []).append((delivery, failpoint))
+        self._leaving.setdefault((delivery.feed, how == "given back"), []).append((delivery, failpoint))
 
     def drop_senseless(self, delivery: Delivery, error: ValueError) -> None:
         """Let an entry go that somebody added by hand: no run can have made it, and nothing can come of it, ever."""
         self._signals.notice(
             "an entry makes no sense; it is dropped",
-            stream=delivery.source.stream,
+            stream=delivery.feed.stream,
             entry=delivery.id,
             error=str(error),
         )
         self.leave(delivery, "passed")
 
-    def lose(self, sources: Iterable[Source], is_lost: Callable[[Delivery], bool]) -> list[Delivery]:
+    def lose(self, feeds: Iterable[Feed], is_lost: Callable[[Delivery], bool]) -> list[Delivery]:
         """Let go all entries for which `is_lost` is true: by now they are another's. Returns them."""
-        lost = [delivery for source in sources for delivery in source.in_hand.values() if is_lost(delivery)]
+        lost = [delivery for feed in feeds for delivery in feed.in_hand.values() if is_lost(delivery)]
         for delivery in lost:
             self.leave(delivery, "lost")
         return lost
@@ -95,35 +95,35 @@ class Exits:
 
     def _flush(self) -> None:
         leaving, self._leaving = self._leaving, {}
-        for (source, is_given_back), deliveries in leaving.items():
+        for (feed, is_given_back), deliveries in leaving.items():
             tell = self._give_back if is_given_back else self._acknowledge
-            self._telling.start(tell(source, deliveries))
+            self._telling.start(tell(feed, deliveries))
 
-    async def _acknowledge(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
+    async def _acknowledge(self, feed: Feed, deliveries: list[tuple[Delivery, str]]) -> None:
         """Acknowledge, in a later write than the answer that came before: else a refused end would be a lost run."""
         ids = [delivery.id for delivery, _ in deliveries]
         is_told = False
         with self._failing:  # then they stay pending, and are read again
-            if source.is_deleted_when_done:
-                await acknowledge_turns(self._wire, source.stream, source.group, ids)
+            if feed.is_deleted_when_done:
+                await acknowledge_turns(self._wire, feed.stream, feed.group, ids)
             else:
-                await acknowledge(self._wire, source.stream, source.group, ids)
+                await acknowledge(self._wire, feed.stream, feed.group, ids)
             is_told = True
         for delivery, failpoint in deliveries:
-            source.drop(delivery)
+            feed.drop(delivery)
             if is_told and failpoint:
                 reached(failpoint)
 
-    async def _give_back(self, source: Source, deliveries: list[tuple[Delivery, str]]) -> None:
+    async def _give_back(self, feed: Feed, deliveries: list[tuple[Delivery, str]]) -> None:
         """Give entries back, their shared places first: who claims one asks for a place under the same name."""
         for delivery, _ in deliveries:
             self._held.give_back(delivery)
         await self._held.settled()
         by_consumer: dict[str, list[str]] = {}
         for delivery, _ in deliveries:
-            source.drop(delivery)
+            feed.drop(delivery)
             by_consumer.setdefault(delivery.consumer, []).append(delivery.id)
         for consumer, ids in by_consumer.items():
             with self._failing:
-                await release(self._wire, source.stream, source.group, consumer, ids)
+                await release(self._wire, feed.stream, feed.group, consumer, ids)
         reached("release.replied")

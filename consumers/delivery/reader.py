@@ -1,4 +1,4 @@
-"""Reader: reads new entries of one source as slots free up. One blocking connection each."""
+"""Reader: reads new entries of one feed as slots free up. One blocking connection each."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from stepstream.bus.wire.streams import Fields, ensure_group, fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import register
 from stepstream.checkpoint.run.start import StartReply, StartRequest
-from stepstream.consumers.delivery.delivery import Delivery, Source
+from stepstream.consumers.delivery.delivery import Delivery, Feed
 from stepstream.consumers.delivery.eager_starts import EagerStarts
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing
@@ -33,14 +33,14 @@ class Reader:
     def __init__(
         self,
         wire: Wire,
-        source: Source,
+        feed: Feed,
         slots: Slots,
         exits: Exits,
         signals: Signals,
         since_ms: int,
         eager_starts: EagerStarts | None = None,
     ) -> None:
-        self.source = source
+        self.feed = feed
         self.broke = False
         """Whether a read failed since the reclaimer last looked for entries that never arrived."""
         self._wire = wire
@@ -72,13 +72,13 @@ class Reader:
 
     async def run(self) -> None:
         """Read until stop(), or until nobody waits any more for the events that are read for waits."""
-        failing = Failing(self._signals, "reading failed", stream=self.source.stream)
+        failing = Failing(self._signals, "reading failed", stream=self.feed.stream)
         tries, full = Tries(), False
         try:
             while not self._stopping:
-                await self._slots.wait_room(first=self.source.kind == "queue")
-                while not self.source.lease.is_fresh() and not self._stopping:
-                    await self.source.lease.renewed()
+                await self._slots.wait_room(first=self.feed.kind == "queue")
+                while not self.feed.lease.is_fresh() and not self._stopping:
+                    await self.feed.lease.renewed()
                 if self._stopping:
                     return
                 wait = _AGAIN_S
@@ -86,7 +86,7 @@ class Reader:
                     try:
                         full = await self._read(full=full)
                     except GroupMissing:
-                        if self.source.kind == "waits":  # nobody waits any more
+                        if self.feed.kind == "waits":  # nobody waits any more
                             return
                         await self._make_group()
                     except StoreUnavailable as error:
@@ -102,18 +102,16 @@ class Reader:
 
     async def _make_group(self) -> None:
         """Flushed, or failed over to before the group: made again where its trigger was registered."""
-        self._signals.notice("a consumer group is gone; was Redis wiped?", stream=self.source.stream)
-        await register(self._wire, self.source.function)
-        await ensure_group(self._wire, self.source.stream, self.source.group, self._since_ms)
+        self._signals.notice("a consumer group is gone; was Redis wiped?", stream=self.feed.stream)
+        await register(self._wire, self.feed.function)
+        await ensure_group(self._wire, self.feed.stream, self.feed.group, self._since_ms)
 
     async def _read(self, *, full: bool) -> bool:
         await self.open()
-        pipe, consumer = self._pipe, self.source.lease.consumer
+        pipe, consumer = self._pipe, self.feed.lease.consumer
         count = self._slots.share() if full else 1
         how = ("COUNT", count) if full else ("COUNT", count, "BLOCK", BLOCK_MS)
-        reading = pipe.call(
-            "XREADGROUP", "GROUP", self.source.group, consumer, *how, "STREAMS", self.source.stream, ">"
-        )
+        reading = pipe.call("XREADGROUP", "GROUP", self.feed.group, consumer, *how, "STREAMS", self.feed.stream, ">")
         starting = self._eager_starts.send(pipe, self._newest) if self._eager_starts and not full else None
         reply = await reading
         if not reply:
@@ -121,7 +119,7 @@ class Reader:
         rows = [(entry.decode(), fields_of(fields or ())) for entry, fields in reply[0][1]]
         reached("read.replied")
         self._newest = rows[-1][0]
-        deliveries = self.source.receive(rows, consumer)
+        deliveries = self.feed.receive(rows, consumer)
         if not deliveries:
             return False
         if starting:
@@ -133,7 +131,7 @@ class Reader:
         self, rows: Iterable[tuple[str, Fields]], consumer: str, started: Mapping[str, tuple[StartRequest, StartReply]]
     ) -> None:
         """Take in hand what another act delivered to our consumer; `started` has the runs it started, by entry."""
-        deliveries = self.source.receive(rows, consumer)
+        deliveries = self.feed.receive(rows, consumer)
         for delivery in deliveries:
             delivery.started = started.get(delivery.id)
         self.begin(deliveries)
@@ -144,7 +142,7 @@ class Reader:
             for delivery in deliveries:
                 self._exits.leave(delivery, "given back")
         elif deliveries:
-            self.source.handler.begin(deliveries)
+            self.feed.handler.begin(deliveries)
 
     @property
     def is_stopping(self) -> bool:

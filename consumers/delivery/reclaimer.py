@@ -16,11 +16,11 @@ UNDELIVERED_EVERY_S = 5.0
 
 
 class Reclaimer:
-    """Looks for such entries in one source."""
+    """Looks for such entries in one feed."""
 
     def __init__(self, wire: Wire, reader: Reader, slots: Slots, signals: Signals) -> None:
         self._wire = wire
-        self.source = reader.source
+        self.feed = reader.feed
         self._reader = reader
         self._slots = slots
         self._signals = signals
@@ -30,9 +30,9 @@ class Reclaimer:
 
     async def once(self) -> None:
         """Look once; called every sweep interval (BUS_SWEEP)."""
-        source = self.source
+        feed = self.feed
         # A worker that stops would reclaim what it has just given back to others.
-        if self._reader.is_stopping or not source.lease.is_fresh() or self._slots.free <= 0:
+        if self._reader.is_stopping or not feed.lease.is_fresh() or self._slots.free <= 0:
             return
         try:
             await self._reclaim()
@@ -45,18 +45,18 @@ class Reclaimer:
             return  # the reader tells of it, and makes the group again
 
     async def _reclaim(self) -> None:
-        source = self.source
+        feed = self.feed
         lease_ms = self._wire.settings.lease_ms
-        sure = source.lease.judges_until(lease_ms)
+        sure = feed.lease.judges_until(lease_ms)
         if not sure:
             return
-        me = source.lease.consumer
+        me = feed.lease.consumer
         count = min(MOST, self._slots.free)
         claimed = await reclaim(
             self._wire,
-            source.stream,
-            source.workers_key,
-            source.group,
+            feed.stream,
+            feed.workers_key,
+            feed.group,
             me,
             lease_ms=lease_ms,
             count=count,
@@ -67,10 +67,10 @@ class Reclaimer:
         reached("claim.replied")
         deliveries: list[Delivery] = []
         for entry, owner, fields in claimed:
-            deliveries += source.receive([(entry, fields)], me, "" if owner == RELEASED else owner)
+            deliveries += feed.receive([(entry, fields)], me, "" if owner == RELEASED else owner)
         self._signals.notice(
             "reclaimed pending entries",
-            group=source.group,
+            group=feed.group,
             entries=len(claimed),
             consumers=sorted({owner for _, owner, _ in claimed}),
         )
@@ -78,22 +78,22 @@ class Reclaimer:
 
     async def _take_undelivered(self) -> None:
         """Read again what is pending for this consumer and never arrived: nobody else would ever claim it."""
-        source = self.source
-        me = source.lease.consumer
+        feed = self.feed
+        me = feed.lease.consumer
         # In-hand entries are pending too: ask for enough to see past them.
-        ids = await pending(self._wire, source.stream, source.group, me, len(source.in_hand) + MOST)
+        ids = await pending(self._wire, feed.stream, feed.group, me, len(feed.in_hand) + MOST)
         now = time.monotonic()
-        self._seen = {entry: self._seen.get(entry, now) for entry in ids if entry not in source.in_hand}
+        self._seen = {entry: self._seen.get(entry, now) for entry in ids if entry not in feed.in_hand}
         # One that was seen just now may be on its way. How long it is idle is not asked: the server's clock may be set.
         least_s = min(UNDELIVERED_EVERY_S, self._wire.settings.lease_ms / 2_000)
         undelivered = [entry for entry, since in self._seen.items() if now - since >= least_s]
         undelivered = undelivered[: max(0, min(MOST, self._slots.free))]
         if not undelivered:
             return
-        rows = await take(self._wire, source.stream, source.group, me, undelivered)
-        deliveries = source.receive(rows, me)
+        rows = await take(self._wire, feed.stream, feed.group, me, undelivered)
+        deliveries = feed.receive(rows, me)
         if deliveries:
             self._signals.notice(
-                "read pending entries again that never arrived", entries=len(deliveries), stream=source.stream
+                "read pending entries again that never arrived", entries=len(deliveries), stream=feed.stream
             )
             self._reader.begin(deliveries)

@@ -22,14 +22,14 @@ def start_request(delivery: Delivery, event: RawEvent | None, worker: str) -> St
 
 
 def _of_queue(delivery: Delivery, owner: str) -> StartRequest:
-    fields, function, queued = delivery.fields, delivery.source.function, entry_ms(delivery.id)
+    fields, function, queued = delivery.fields, delivery.feed.function, entry_ms(delivery.id)
     run, begins, cancels = fields.get(b"run", b"").decode(), begun_event(fields), ""
     if begins and function.cancel_on:
         cancels = cancel_index.words(function, codec.decode_as(begins, RawEvent), run, queued)
     return StartRequest(
         run=run,
         turn=int(fields.get(b"turn", b"1")),
-        entry=delivery.source.entry_name(delivery.id),
+        entry=delivery.feed.entry_name(delivery.id),
         owner=owner,
         consumer=delivery.consumer,
         fence=token(),
@@ -43,12 +43,12 @@ def _of_queue(delivery: Delivery, owner: str) -> StartRequest:
 
 
 def _of_event(delivery: Delivery, event: RawEvent, owner: str) -> StartRequest:
-    function, queued = delivery.source.function, entry_ms(delivery.id)
-    run = run_id(function.slug, "event", delivery.source.cause(delivery.id), queued)
+    function, queued = delivery.feed.function, entry_ms(delivery.id)
+    run = run_id(function.slug, "event", delivery.feed.cause(delivery.id), queued)
     return StartRequest(
         run=run,
         turn=1,
-        entry=delivery.source.entry_name(delivery.id),
+        entry=delivery.feed.entry_name(delivery.id),
         owner=owner,
         consumer=delivery.consumer,
         fence=token(),

@@ -22,7 +22,7 @@ class Dispatcher:
         self._wire = wire
         self._queue = queue
         self._backlog = backlog
-        self._failing = Failing(signals, "giving places failed", function=queue.source.group)
+        self._failing = Failing(signals, "giving places failed", function=queue.feed.group)
 
     async def run(self) -> None:
         """Dispatch when the backlog wakes it, and once a second for what others have left; ends with its reader."""
@@ -31,11 +31,11 @@ class Dispatcher:
             await self._dispatch()
 
     async def _dispatch(self) -> None:
-        source, slots = self._queue.source, self._backlog.slots
+        feed, slots = self._queue.feed, self._backlog.slots
         with self._failing:  # what was delivered and is not in hand is read again; the next look is in a second
-            while (room := slots.room) > 0 and source.lease.is_fresh() and not self._queue.is_stopping:
-                consumer, most = source.lease.consumer, min(room, AT_ONCE)
-                dispatched = await dispatch(self._wire, source.function, consumer, most)
+            while (room := slots.room) > 0 and feed.lease.is_fresh() and not self._queue.is_stopping:
+                consumer, most = feed.lease.consumer, min(room, AT_ONCE)
+                dispatched = await dispatch(self._wire, feed.function, consumer, most)
                 self._queue.receive(dispatched.entries, consumer, dispatched.started)
                 if dispatched.next_ms is not None:
                     self._backlog.alarm.expect(dispatched.next_ms)

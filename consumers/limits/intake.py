@@ -124,12 +124,12 @@ class Intake:
 
     def _applicant(self, delivery: Delivery) -> tuple[Applicant, RawEvent] | None:
         """Return what a delivered entry applies for; None when no trigger wants it."""
-        function, source, ms = self._function, delivery.source, entry_ms(delivery.id)
-        if source.triggers:
+        function, feed, ms = self._function, delivery.feed, entry_ms(delivery.id)
+        if feed.triggers:
             event = delivery.wanted_event()
             if event is None:
                 return None
-            cause = source.cause(delivery.id)
+            cause = feed.cause(delivery.id)
             run, kind, parent = run_id(function.slug, "event", cause, ms), "event", ""
             begins, not_before = codec.encode(event), event.ts if event.ts > ms else 0
         else:
@@ -145,7 +145,7 @@ class Intake:
             queued=ms,
             parent=parent,
             cancels=cancel_index.words(function, event, run, ms),
-            rerun_of=delivery.fields.get(b"rerun_of", b"").decode() if not source.triggers else "",
+            rerun_of=delivery.fields.get(b"rerun_of", b"").decode() if not feed.triggers else "",
             not_before=not_before,
             ts=event.ts,
         )

@@ -58,7 +58,7 @@ class LimitedQueue:
             self._executor.begin(ready)
 
     async def _is_placed(self, places: SharedPlaces, delivery: Delivery) -> bool:
-        function = delivery.source.function
+        function = delivery.feed.function
         try:
             if await places.take(function, delivery):
                 return delivery.is_in_hand

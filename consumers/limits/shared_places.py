@@ -53,7 +53,7 @@ class SharedPlaces:
 
     async def _wait(self, function: Function, delivery: Delivery, run: str, limit_key: str) -> bool:
         """Put a run back into the backlog of a limit; False when it is no longer this entry's."""
-        entry = delivery.source.entry_name(delivery.id)
+        entry = delivery.feed.entry_name(delivery.id)
         return await wait_in_backlog(self._wire, function.slug, run, entry, limit_key, delivery.owner)
 
     def give_back(self, delivery: Delivery) -> None:

@@ -63,7 +63,7 @@ class Courier:
         self._carrying = Background(signals)
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
-        """Carry what entries of one source bring."""
+        """Carry what entries of one feed bring."""
         for delivery in deliveries:
             self._carrying.start(self._carry(delivery, has_slot=self.slots.take()))
 
@@ -80,9 +80,9 @@ class Courier:
 
     async def _handle(self, delivery: Delivery) -> None:
         try:
-            if delivery.source.kind == "ends":
+            if delivery.feed.kind == "ends":
                 await self._tell_end(delivery)
-            elif delivery.source.kind == "cancels":
+            elif delivery.feed.kind == "cancels":
                 await self._cancellation.offer(delivery)
             else:
                 await self._offer(delivery)
@@ -91,7 +91,7 @@ class Courier:
             return
         except Exception as error:  # noqa: BLE001 - the loop's top: it stays pending and is read again
             self._exits.leave(delivery, "lost")
-            tell(self._signals, "carrying failed; it is tried again", error, stream=delivery.source.stream)
+            tell(self._signals, "carrying failed; it is tried again", error, stream=delivery.feed.stream)
             return
         reached("courier.told")
         self._exits.leave(delivery, "passed")
@@ -99,7 +99,7 @@ class Courier:
     # -- ends -------------------------------------------------------------------------------------------------------
 
     async def _tell_end(self, delivery: Delivery) -> None:
-        function = delivery.source.function
+        function = delivery.feed.function
         run, caller = (delivery.fields.get(name, b"").decode() for name in (b"run", b"parent"))
         if step := delivery.fields.get(b"step"):
             await give_up(self._wire, function.slug, run, {step.decode(): open_of(delivery.fields[b"open"])})
@@ -142,7 +142,7 @@ class Courier:
     # -- waits ------------------------------------------------------------------------------------------------------
 
     async def _offer(self, delivery: Delivery) -> None:
-        name = delivery.source.name
+        name = delivery.feed.name
         event = event_of(name, delivery.id, delivery.fields)
         try:
             plain = event.plain()

@@ -36,7 +36,7 @@ class EventCancellation:
 
     async def offer(self, delivery: Delivery) -> None:
         """Cancel the runs that a delivered event belongs to."""
-        function, name = delivery.source.function, delivery.source.name
+        function, name = delivery.feed.function, delivery.feed.name
         event = event_of(name, delivery.id, delivery.fields)
         try:
             came = event.plain()

@@ -46,7 +46,7 @@ class Turn:
     ) -> None:
         self.services = services
         self.wire = services.wire
-        self.function = delivery.source.function
+        self.function = delivery.feed.function
         self.delivery = delivery
         self.owned = owned
         self.event = event
@@ -150,12 +150,12 @@ class Turn:
 
     def lease_is_fresh(self) -> bool:
         """Whether the entry in hand is surely still ours; no network."""
-        lease = self.delivery.source.lease
+        lease = self.delivery.feed.lease
         return lease.consumer == self.delivery.consumer and lease.is_fresh()
 
     async def lease_renewed(self) -> None:
         """Wait until the lease is renewed; TurnOver when it is lost."""
-        lease = self.delivery.source.lease
+        lease = self.delivery.feed.lease
         while not self.lease_is_fresh():
             if lease.consumer != self.delivery.consumer:
                 self.recorder.end(Abandoned())

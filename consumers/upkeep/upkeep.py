@@ -9,7 +9,7 @@ from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.failing import Failing
-from stepstream.consumers.delivery.sources import Sources
+from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.wakeup import Alarms
 from stepstream.consumers.upkeep import repair
 from stepstream.consumers.upkeep.chores import Chore
@@ -27,7 +27,7 @@ class Upkeep:
     """The chores of one worker; `alarms` are set for the timers of its functions."""
 
     def __init__(
-        self, wire: Wire, signals: Signals, functions: Sequence[Function], sources: Sources, alarms: Alarms
+        self, wire: Wire, signals: Signals, functions: Sequence[Function], feeds: Feeds, alarms: Alarms
     ) -> None:
         slugs = sorted(function.slug for function in functions)
         self._alarms = alarms
@@ -45,8 +45,8 @@ class Upkeep:
         ]
         self._others = [
             Chore(
-                sources.reclaim,
-                None,  # each source has its own
+                feeds.reclaim,
+                None,  # each feed has its own
                 every_s=wire.settings.sweep_ms / 1_000,
                 first_s=wire.settings.sweep_ms / 1_000,
             ),
@@ -62,7 +62,7 @@ class Upkeep:
                 first_s=random.uniform(0, _FIRST_S),
             ),
             Chore(
-                Retention(wire, signals, slugs, sources.names_read).once,
+                Retention(wire, signals, slugs, feeds.names_read).once,
                 Failing(signals, "dropping what nobody needs failed"),
                 every_s=_MINUTE_S * random.uniform(0.8, 1.2),
                 first_s=random.uniform(0, _FIRST_S),

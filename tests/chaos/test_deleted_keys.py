@@ -79,7 +79,7 @@ class Load:
         await self.lab.send("start", {"n": 1}, id="mine")
         for _ in range(2):
             await self.lab.send("two", {})
-        await Retention(self.lab.wire, worker.signals, worker_slugs(worker), worker._assembly.sources.names_read).once()
+        await Retention(self.lab.wire, worker.signals, worker_slugs(worker), worker._assembly.feeds.names_read).once()
 
         async def there() -> set[str]:
             kinds = {kind for kind, found in (await self.kinds()).items() if found}
@@ -136,7 +136,7 @@ async def test_a_key_that_is_deleted_under_load_is_put_back_or_found(lab: Lab, k
         await lab.wire.call("DEL", *before)
     slugs = worker_slugs(worker)
     await Registration(lab.wire, worker._assembly.functions).once()
-    await Retention(lab.wire, worker.signals, slugs, worker._assembly.sources.names_read).once()
+    await Retention(lab.wire, worker.signals, slugs, worker._assembly.feeds.names_read).once()
     told: list[str] = []
     seen = [(slug, one) for slug in slugs async for page in active(lab.wire, slug)
             for one in await unheld(lab.wire, slug, page)]  # fmt: skip

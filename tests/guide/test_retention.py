@@ -262,7 +262,7 @@ async def test_only_a_group_that_nobody_serves_is_named_in_advice(lab: Lab) -> N
     for name, group in (("a", "removed"), ("b", "test-f-old")):
         await lab.wire.call("XGROUP", "CREATE", keys.events(name), group, "0")
     await lab.send("b", {"n": 1})
-    sweep = Retention(lab.wire, worker.signals, ["test-f"], worker._assembly.sources.names_read)
+    sweep = Retention(lab.wire, worker.signals, ["test-f"], worker._assembly.feeds.names_read)
     await sweep.once()
     assert not [notice for notice in lab.notices if "group" in notice.event]
     for half_days in range(1, 9):

@@ -353,7 +353,7 @@ async def test_events_that_nobody_waits_for_any_more_are_not_read_again(lab: Lab
         await eventually(is_dropped, "nobody waits any more")
 
         async def is_closed() -> bool:
-            return not worker._assembly.sources.serves_waits("shop/reply")
+            return not worker._assembly.feeds.serves_waits("shop/reply")
 
         await eventually(is_closed, "the reader has seen that its group is gone")
         await worker._assembly._open_new_waits()

@@ -17,7 +17,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.eager_start import EagerStart
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.save import save
-from stepstream.consumers.delivery.delivery import Source, StreamGroup
+from stepstream.consumers.delivery.delivery import Feed, StreamGroup
 from stepstream.consumers.delivery.eager_starts import EagerStarts
 from tests.redis.test_scripts import SLUG, begin, dump, function
 
@@ -201,5 +201,5 @@ async def _handler(ctx: Any, step: Any) -> None:
 )
 def test_only_functions_that_every_event_runs_are_started_so(declared: dict[str, Any], are: bool) -> None:
     made = Bus("shop").function("f", **declared)(_handler)
-    source = Source(StreamGroup.of_events("events", "a", made.slug), None, made, None, made.triggers_of("a"))  # type: ignore[arg-type]
-    assert EagerStarts.are_for(source) is are
+    feed = Feed(StreamGroup.of_events("events", "a", made.slug), None, made, None, made.triggers_of("a"))  # type: ignore[arg-type]
+    assert EagerStarts.are_for(feed) is are

@@ -16,7 +16,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_of
 from stepstream.checkpoint.run.memo import Failure
-from stepstream.consumers.delivery.delivery import Delivery, Source, StreamGroup
+from stepstream.consumers.delivery.delivery import Delivery, Feed, StreamGroup
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.drivers.drive import drive
 from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit
@@ -46,11 +46,11 @@ async def exit_of(wire: Wire, act: Callable[[Call, Turn], Awaitable[Outcome]], *
     reply = await begin(wire, **asked)
     assert reply.word == "go"
     event = codec.decode_as(reply.event or b'{"id":"e1","name":"a","data":{},"ts":1}', RawEvent)
-    source = Source(StreamGroup.of_function("queue", SLUG), cast("Any", None), function, cast("Any", None))
+    feed = Feed(StreamGroup.of_function("queue", SLUG), cast("Any", None), function, cast("Any", None))
     services = Services(wire, Signals(), lambda _: None)
     threads = ThreadPoolExecutor(1)
     fenced = owned(asked.get("fence", "f1"), reply.turn)
-    turn = Turn(services, threads, Delivery(source, "1-0", {}, "w.0"), fenced, reply, event)
+    turn = Turn(services, threads, Delivery(feed, "1-0", {}, "w.0"), fenced, reply, event)
     try:
         return await asyncio.wait_for(drive(turn, Scripted(act)), 10)
     finally:

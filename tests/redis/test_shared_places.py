@@ -12,7 +12,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection import opening
 from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers.delivery.delivery import Source, StreamGroup
+from stepstream.consumers.delivery.delivery import Feed, StreamGroup
 from stepstream.consumers.limits.shared_places import SharedPlaces
 
 app = Bus("test")
@@ -51,9 +51,9 @@ class _Lease:
 async def test_a_renewal_under_way_does_not_put_back_a_place_that_is_given_back(wire: Wire) -> None:
     leases = Leases(wire.settings, "w", lambda *_: None, lambda *_: None)
     places = SharedPlaces(wire, Signals(), leases)
-    source = Source(StreamGroup.of_function("queue", f.slug), cast("Any", _Lease()), f, cast("Any", None))
+    feed = Feed(StreamGroup.of_function("queue", f.slug), cast("Any", _Lease()), f, cast("Any", None))
     fields = {b"run": b"r1", b"turn": b"1", b"holds": b"c0:k"}
-    (delivery,) = source.receive([("1-0", fields)], "w.0")
+    (delivery,) = feed.receive([("1-0", fields)], "w.0")
     assert await places.take(f, delivery)
     limit, holder = keys.limit("gpu=k"), f"{f.slug}|r1|1"
     assert await wire.call("ZSCORE", limit, holder) is not None
@@ -67,4 +67,4 @@ async def test_a_renewal_under_way_does_not_put_back_a_place_that_is_given_back(
     await renewing
     await places.settled()
     assert await wire.call("ZSCORE", limit, holder) is None
-    source.drop(delivery)
+    feed.drop(delivery)

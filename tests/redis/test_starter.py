@@ -7,7 +7,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
-from stepstream.consumers.delivery.delivery import Delivery, Source, StreamGroup
+from stepstream.consumers.delivery.delivery import Delivery, Feed, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.delivery.wakeup import Alarms
@@ -32,7 +32,7 @@ class Bench:
         self.wire = wire
         self.capacity = Slots(1)
         self.begun: list[str] = []
-        self.source = Source(StreamGroup.of_function("queue", SLUG), cast("Any", _Lease()), function, cast("Any", None))
+        self.feed = Feed(StreamGroup.of_function("queue", SLUG), cast("Any", _Lease()), function, cast("Any", None))
         exits = Exits(
             wire, Signals(), SharedPlaces(wire, Signals(), Leases(wire.settings, ME, lambda *_: None, lambda *_: None))
         )
@@ -52,7 +52,7 @@ class Bench:
             await begin(self.wire, run=run, entry=f"queue|{entry}", owner=owner, consumer=worker, fence=worker)
             owner = worker
         fields = {b"run": run.encode(), b"turn": b"1"}
-        return self.source.receive([(entry, fields)], _Lease.consumer, owner)[0]
+        return self.feed.receive([(entry, fields)], _Lease.consumer, owner)[0]
 
     async def answered(self) -> None:
         async def look() -> bool:

@@ -666,7 +666,7 @@ async def test_an_entry_whose_delivery_never_arrived_is_taken_up_by_the_living_w
         return 1
 
     worker = await lab.work()
-    consumer = next(source for source in worker._assembly.sources if source.kind == "events").lease.consumer
+    consumer = next(feed for feed in worker._assembly.feeds if feed.kind == "events").lease.consumer
     # While the worker's own reader is blocked, the test reads in its name: the worker never sees this entry.
     await lab.wire.call("XADD", keys.events("other"), "*", "x", "y")
     await lab.wire.call("XGROUP", "SETID", keys.events("a"), "test-f", "0")

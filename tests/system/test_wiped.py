@@ -137,7 +137,7 @@ async def test_a_registry_that_was_deleted_is_written_again_by_the_sweep(lab: La
     await lab.one()
     await lab.wire.call("DEL", keys.meta(), keys.functions(), keys.triggers(), keys.event_names())
     await Registration(lab.wire, [f]).once()
-    await Retention(lab.wire, worker.signals, ["test-f"], worker._assembly.sources.names_read).once()
+    await Retention(lab.wire, worker.signals, ["test-f"], worker._assembly.feeds.names_read).once()
     assert await lab.wire.call("EXISTS", keys.meta(), keys.functions(), keys.triggers(), keys.event_names()) == 4
 
 

@@ -1,4 +1,4 @@
-"""Sources: the streams one worker reads, each with its reader and its reclaimer, from when it is opened."""
+"""Feeds: the streams one worker reads, each with its reader and its reclaimer, from when it is opened."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from anyio.abc import TaskGroup
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers.delivery.delivery import Source
+from stepstream.consumers.delivery.delivery import Feed
 from stepstream.consumers.delivery.eager_starts import EagerStarts
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing
@@ -19,14 +19,14 @@ from stepstream.consumers.delivery.wakeup import Alarm
 
 
 class _Opened(NamedTuple):
-    source: Source
+    feed: Feed
     reader: Reader
     reclaimer: Reclaimer
     failing: Failing
 
 
-class Sources:
-    """Opens sources, and reads them from start() on.
+class Feeds:
+    """Opens feeds, and reads them from start() on.
 
     `waits_expected` is set when a run begins to wait for an event whose waits this worker does not serve yet.
     """
@@ -40,25 +40,25 @@ class Sources:
         self._waits: set[str] = set()
         self._tasks: TaskGroup | None = None
 
-    def __iter__(self) -> Iterator[Source]:
-        """Return the open sources."""
-        return iter([opened.source for opened in self._opened])
+    def __iter__(self) -> Iterator[Feed]:
+        """Return the open feeds."""
+        return iter([opened.feed for opened in self._opened])
 
     @property
     def readers(self) -> list[Reader]:
-        """The readers of the open sources."""
+        """The readers of the open feeds."""
         return [opened.reader for opened in self._opened]
 
-    async def open(self, source: Source, slots: Slots, since_ms: int) -> Reader:
-        """Open a source whose entries are read as there are slots; a group that is not there begins at `since_ms`."""
-        await ensure_group(self._wire, source.stream, source.group, since_ms)
-        eager = EagerStarts(self._wire, source) if source.kind == "events" and EagerStarts.are_for(source) else None
-        reader = Reader(self._wire, source, slots, self._exits, self._signals, since_ms, eager)
-        failing = Failing(self._signals, "reclaiming pending entries failed", stream=source.stream)
-        opened = _Opened(source, reader, Reclaimer(self._wire, reader, slots, self._signals), failing)
+    async def open(self, feed: Feed, slots: Slots, since_ms: int) -> Reader:
+        """Open a feed whose entries are read as there are slots; a group that is not there begins at `since_ms`."""
+        await ensure_group(self._wire, feed.stream, feed.group, since_ms)
+        eager = EagerStarts(self._wire, feed) if feed.kind == "events" and EagerStarts.are_for(feed) else None
+        reader = Reader(self._wire, feed, slots, self._exits, self._signals, since_ms, eager)
+        failing = Failing(self._signals, "reclaiming pending entries failed", stream=feed.stream)
+        opened = _Opened(feed, reader, Reclaimer(self._wire, reader, slots, self._signals), failing)
         self._opened.append(opened)
-        if source.kind == "waits":
-            self._waits.add(source.name)
+        if feed.kind == "waits":
+            self._waits.add(feed.name)
         if self._tasks is not None:
             self._tasks.start_soon(self._read, opened)
         return reader
@@ -73,10 +73,10 @@ class Sources:
         await opened.reader.run()
         if not opened.reader.is_stopping:  # nobody waits for this event any more; it is opened again when somebody does
             self._opened.remove(opened)
-            self._waits.discard(opened.source.name)
+            self._waits.discard(opened.feed.name)
 
     async def reclaim(self) -> None:
-        """Look once for pending entries to reclaim in each source; one that fails is logged and stops no other."""
+        """Look once for pending entries to reclaim in each feed; one that fails is logged and stops no other."""
         for opened in tuple(self._opened):
             with opened.failing:
                 await opened.reclaimer.once()
@@ -93,7 +93,7 @@ class Sources:
     def names_read(self) -> dict[str, list[str]]:
         """Return the event names this worker reads, with the groups it reads each for."""
         names: dict[str, list[str]] = {}
-        for source in self:
-            if source.kind in ("events", "waits", "cancels"):
-                names.setdefault(source.name, []).append(source.group)
+        for feed in self:
+            if feed.kind in ("events", "waits", "cancels"):
+                names.setdefault(feed.name, []).append(feed.group)
         return names
