@@ -28,10 +28,11 @@ JOBS ?= 4
 test: $(STAMP)  ## unit, redis, system, guide and example tests
 	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
-check: $(STAMP)  ## format, lint, types
+check: $(STAMP)  ## format, lint, types, what type checkers say of users' code, the wheel in a project of its own
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
+	@$(BIN)/python -m pytest -q -m check $(ARGS)
 
 TIMES ?= 20
 chaos: $(STAMP)  ## the tests that kill processes; each fault TIMES times, CHAOS_SEED=n repeats one

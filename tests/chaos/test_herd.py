@@ -1,7 +1,11 @@
-"""Timers that are due in one moment: they are moved as fast as runs can be taken up, by all workers, in small parts."""
+"""Timers that are due in one moment: they are moved as fast as runs can be taken up, by all workers, in small parts.
+
+Two thousand in CI; ten thousand with make chaos, which also tells how long the runs alone would take.
+"""
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,7 +22,9 @@ from stepstream.checkpoint.run.resolve import fire_timers
 from tests.support import ValkeyProcess, WorkerProcess
 
 pytestmark = pytest.mark.chaos
-COUNT = 10_000
+IS_WHOLE = os.environ.get("CHAOS_TIMES", "1") != "1"
+COUNT = 10_000 if IS_WHOLE else 2_000
+PUBLISHED_WITHIN_S = 12 if IS_WHOLE else 5
 APP = "tests.chaos.herd_app:app"
 SLUG = "herd-sleeper"
 
@@ -68,7 +74,7 @@ class Herd:
             processes = self.work(stack)
             for process in processes:
                 process.wait_ready()
-            moment = float(round(time.time() + 12))
+            moment = float(round(time.time() + PUBLISHED_WITHIN_S))
             asyncio.run(publish(self.url, moment))
             self.all_are("waiting", moment - time.time() - 0.5)
             if alone:  # a queue of turns, and no timers
@@ -87,10 +93,10 @@ class Herd:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_ten_thousand_timers_of_one_moment_wake_their_runs_once_each(tmp_path: Path, workers: int) -> None:
+def test_thousands_of_timers_of_one_moment_wake_their_runs_once_each(tmp_path: Path, workers: int) -> None:
     """Prints how long that took beside the runs alone; how fast a machine is, is no claim of a test."""
     with ValkeyProcess(tmp_path) as server, redis.Redis.from_url(server.url) as store:
         herd = Herd(tmp_path, server.url, store, workers)
-        alone, late = herd.drained(alone=True), herd.drained(alone=False)
-        print(f"{workers} workers: the runs alone {alone:.2f} s, by their timers {late:.2f} s")
+        alone = herd.drained(alone=True) if IS_WHOLE else float("nan")
+        print(f"{workers} workers: the runs alone {alone:.2f} s, by their timers {herd.drained(alone=False):.2f} s")
         assert store.zcard(keys.timers(SLUG)) == 0

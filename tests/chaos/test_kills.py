@@ -328,11 +328,11 @@ def test_a_run_ends_right_when_the_claimer_dies_too(arena: Arena) -> None:
 
 
 def test_a_drain_gives_back_what_it_cannot_finish_and_another_takes_it_at_once(arena: Arena) -> None:
-    first = arena.worker(BUS_DRAIN="0.3")
+    first = arena.worker(lease="6", BUS_DRAIN="0.3")
     arena.send("chaos/long", data='{"seconds": 3}')
     arena.until(lambda: bool(journal(arena.path)), "the run is in progress")
-    arena.worker(BUS_DRAIN="0.3")  # either may get the second run
-    time.sleep(10.5)  # long enough for the second to judge; the first worked on
+    arena.worker(lease="6", BUS_DRAIN="0.3")  # either may get the second run
+    time.sleep(6.5)  # long enough for the second to judge; the first worked on
     arena.send("chaos/long", 1, data='{"seconds": 6}')
     arena.until(lambda: len(journal(arena.path)) == 2, "the second run is in progress")
     holder = next(w for w in arena.workers if w.process.pid == journal(arena.path)[1]["pid"])

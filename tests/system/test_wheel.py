@@ -16,8 +16,7 @@ from stepstream.bus.wire import keys
 from tests.chaos.storm import within
 from tests.support import ROOT, free_port
 
-pytestmark = pytest.mark.xdist_group("wheel")
-"""One process runs them: the wheel is built once, and in one place at a time."""
+pytestmark = pytest.mark.check
 
 PROJECT = {
     "web/__init__.py": "SHOP = 'web of mine'\n",

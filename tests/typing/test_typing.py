@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.check
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 LINKS = ROOT / "build/links"
