@@ -39,6 +39,8 @@ class Site:
         command = [sys.executable, "-m", "stepstream", "dev", *apps, "--port", str(port), "--folder", str(folder)]
         environ = {name: value for name, value in os.environ.items() if name != "BUS_REDIS_URL"}
         self.process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+        self.before: set[str] = set()
+        """The runs of the tests before: one site serves them all, for it takes seconds to come and to go."""
         functions = 1 if apps else 0
         until = time.monotonic() + 30
         while len(self.get("/v1/functions") or []) < functions or self.get("/v1/functions") is None:
@@ -65,14 +67,17 @@ class Site:
         body = json.dumps([{"name": name, "data": data} for data in several])
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body.encode()), timeout=5).close()
 
+    def runs(self, query: str = "") -> list[str]:
+        """Return the runs of this test."""
+        found = [str(run["id"]) for run in self.get(f"/v1/runs?{query}") or []]
+        return [run for run in found if run not in self.before]
+
     def run(self, status: str) -> str:
         until = time.monotonic() + 20
-        while True:
-            found = self.get(f"/v1/runs?status={status}") or []
-            if found:
-                return str(found[0]["id"])
+        while not (found := self.runs(f"status={status}&function=shop-ship-order")):
             assert time.monotonic() < until, f"no run is {status}"
             time.sleep(0.05)
+        return found[0]
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -80,7 +85,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Generator[Any]:
+def chromium() -> Generator[Any]:
     if CHROMIUM is None:
         pytest.skip("NOT RUN: no Chromium on this machine (apt install chromium)")
     with playwright_api.sync_playwright() as playwright:
@@ -93,10 +98,24 @@ def browser() -> Generator[Any]:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Generator[Site]:
-    made = Site(tmp_path, "tests.browser.app:app")
+def browser(chromium: Any) -> Generator[Any]:
+    """Its pages are closed at the end of a test: an open one looks again each second."""
+    yield chromium
+    for context in chromium.contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Generator[Site]:
+    made = Site(tmp_path_factory.mktemp("site"), "tests.browser.app:app")
     yield made
     made.close()
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Site:
+    shared_site.before.update(shared_site.runs())
+    return shared_site
 
 
 def look(browser: Any, url: str, name: str, *, looks: tuple[str, ...] = ("light", "dark", "phone")) -> None:
@@ -209,10 +228,10 @@ def test_a_button_pressed_while_the_page_is_fetched_anew_still_acts(browser: Any
 
 def until_runs(site: Site, status: str, function: str) -> list[str]:
     until = time.monotonic() + 20
-    while not (found := site.get(f"/v1/runs?status={status}&function={function}")):
+    while not (found := site.runs(f"status={status}&function={function}")):
         assert time.monotonic() < until, f"no run of {function} is {status}"
         time.sleep(0.05)
-    return [str(run["id"]) for run in found]
+    return found
 
 
 def test_a_payload_of_a_mebibyte_is_shown_cut(browser: Any, site: Site) -> None:
