@@ -25,6 +25,7 @@ demo: $(STAMP)  ## bus dev with the plushie example and eight requests; EXIT=1 e
 # Most tests wait for a worker, not for a core: so they run in more processes than there are cores. SERVERS=each runs
 # all of them on Debian's Redis 7 too, not only those of which the server makes a difference.
 JOBS ?= 4
+CHAOS_JOBS ?= 6
 test: $(STAMP)  ## unit, redis, system, guide and example tests
 	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
@@ -36,7 +37,7 @@ check: $(STAMP)  ## format, lint, types, what type checkers say of users' code, 
 
 TIMES ?= 20
 chaos: $(STAMP)  ## the tests that kill processes; each fault TIMES times, CHAOS_SEED=n repeats one
-	@TEST_SERVERS=$(SERVERS) CHAOS_TIMES=$(TIMES) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m chaos $(ARGS)
+	@TEST_SERVERS=$(SERVERS) CHAOS_TIMES=$(TIMES) $(BIN)/python -m pytest -n $(CHAOS_JOBS) --dist loadgroup -m chaos $(ARGS)
 
 browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'

@@ -43,7 +43,7 @@ async def test_a_run_that_lost_its(lab: Lab, what: str) -> None:
     @lab.app.function("f", on="a")
     async def f(ctx: Context[dict], step: Step) -> str:
         slept.append(await step.run("first", lambda: "once"))
-        await step.sleep("nap", 0.3)
+        await step.sleep("nap", 1.5)  # it is to be lost before that
         return "done"
 
     worker = await lab.work()
