@@ -1,11 +1,25 @@
-"""What the process that tests.forks forks has done already: all that any command imports, and the scripts' texts."""
+"""What the process that tests.forks forks has done already: it imported all that any command does, and read the scripts."""
 
 import gc
+import importlib
+from pathlib import Path
 
-import tests.chaos.app
-import tests.forks  # noqa: F401
 from stepstream.bus.wire.scripts import registered
 
-for one in registered():
-    assert one.text
+ROOT = Path(__file__).parent.parent
+ON_DEMAND = [
+    "anyio._backends._asyncio", "click", "encodings.idna", "h11", "httpx2", "jinja2", "pydantic.json_schema", "rich.console", "rich.markdown", "rich.table",
+    "rich.traceback", "statistics", "tests.chaos.app", "tests.forks", "typer._adapters", "uvicorn", "uvicorn.lifespan.on", "uvicorn.logging",
+    "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.http.h11_impl", "watchfiles",
+]  # fmt: skip
+"""Of others, imported when it is first needed."""
+
+for folder in ("bus", "checkpoint", "producers", "consumers", "web"):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        if path.name not in ("__init__.py", "pytest_plugin.py"):
+            importlib.import_module(".".join(["stepstream", *path.relative_to(ROOT).with_suffix("").parts]))
+for name in ON_DEMAND:
+    importlib.import_module(name)
+for script in registered():
+    assert script.text
 gc.freeze()  # what stands here is shared with every fork for as long as nobody touches it
