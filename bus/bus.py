@@ -14,11 +14,14 @@ from stepstream.bus.event import (
     NewEvent,
     Outgoing,
     Payload,
+    Sendable,
     as_data,
+    as_new,
     check_event_id,
     check_name,
     check_ts,
     event_name_of,
+    misfit,
 )
 from stepstream.bus.function import (
     Bounds,
@@ -28,6 +31,7 @@ from stepstream.bus.function import (
     Function,
     FunctionOptions,
     Handler,
+    Kinds,
     check_slug_part,
 )
 from stepstream.bus.limits import (
@@ -45,6 +49,7 @@ from stepstream.bus.limits import (
 from stepstream.bus.retry import Retry
 from stepstream.bus.trigger import Declared, On, Triggers, checked
 from stepstream.bus.values.ids import ulid
+from stepstream.bus.values.payload import is_payload
 from stepstream.bus.wire.publishing import Publisher, Stored
 from stepstream.bus.wire.wire import Wire
 
@@ -65,6 +70,7 @@ class Bus(Generic[State_co]):
         self.id = id
         self.lifespan = lifespan
         self.functions: dict[str, Function[Any, Any]] = {}
+        self.kinds = Kinds()
         self._wire: Wire | None = None
         self._publisher: Publisher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -153,6 +159,7 @@ class Bus(Generic[State_co]):
                 bounds=Bounds(timeouts or Timeouts(), cancels, flow),
             )  # fmt: skip
             self.functions[id] = made
+            self.kinds.add(made)
             return made
 
         return declare
@@ -160,39 +167,52 @@ class Bus(Generic[State_co]):
     @overload
     async def send(
         self,
-        event: str | Payload | NewEvent,
+        event: str | Sendable,
         data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
     ) -> str: ...
     @overload
-    async def send(self, event: Sequence[Payload | NewEvent]) -> list[str]: ...
+    async def send(self, event: Sequence[Sendable]) -> list[str]: ...
     async def send(
         self,
-        event: str | Payload | NewEvent | Sequence[Payload | NewEvent],
+        event: str | Sendable | Sequence[Sendable],
         data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
     ) -> str | list[str]:
         """Publish one event or several; return their ids once Redis has stored them.
 
-        An `id` of yours makes it idempotent: for 24 h a second send of it, under one name, stores nothing. All events
-        are checked before any is stored. Raises EventInvalid, or PublishFailed (repeating is safe with ids of yours).
+        An event is a payload that has a name, a name and its data, a NewEvent, or a dict like the body of POST /e. An
+        `id` of yours makes it idempotent: for 24 h a second send of it, under one name, stores nothing. All events
+        are checked before any is stored, also that their data fits the type that the name has. Raises EventInvalid with
+        the field, or PublishFailed (repeating is safe with ids of yours).
         """
-        if isinstance(event, NewEvent):
-            return (await self.publish([event]))[0].id
-        if isinstance(event, str) or not isinstance(event, Sequence):
-            return (await self.publish([NewEvent(event, data, id)]))[0].id
-        return [stored.id for stored in await self.publish(event)]
+        if isinstance(event, Sequence) and not isinstance(event, str):
+            if data is not None or id is not None:
+                raise EventInvalid(
+                    "several events have data and ids of their own: NewEvent('order/paid', {…}, id='…')", field="data"
+                )
+            return [stored.id for stored in await self.publish(event)]
+        if isinstance(event, str):
+            new = NewEvent(event, data, id)
+        else:
+            new = as_new(event)
+            if data is not None:
+                raise EventInvalid(f"a {type(event).__name__} has its data in it; give no second one", field="data")
+            if id is not None and new.id not in (None, id):
+                raise EventInvalid(f"is given twice, {new.id!r} and {id!r}", field="id")
+            new = new if id is None else NewEvent(new.event, new.data, id, new.ts, new.v)
+        return (await self.publish([new]))[0].id
 
-    async def publish(self, events: Sequence[Payload | NewEvent]) -> list[Stored]:
+    async def publish(self, events: Sequence[Sendable]) -> list[Stored]:
         """Publish as `send` does, and return ids, stream entries and which were there already."""
-        if not 1 <= len(events) <= MAX_EVENTS:
-            raise EventInvalid(f"{len(events)} events; send 1 to {MAX_EVENTS} at once", status=413)
+        if isinstance(events, Mapping) or not 1 <= len(events) <= MAX_EVENTS:
+            raise EventInvalid(f"{len(events)} events; send a list of 1 to {MAX_EVENTS}", status=413)
         checked_events: list[Outgoing] = []
         for position, event in enumerate(events):
             try:
-                checked_events.append(outgoing(event if isinstance(event, NewEvent) else NewEvent(event)))
+                checked_events.append(outgoing(as_new(event)))
             except EventInvalid as error:
                 raise error.at(position) if len(events) > 1 else error from None
         return await self._connected().publish(checked_events)
@@ -215,7 +235,7 @@ class Bus(Generic[State_co]):
         """Send through a wire that is open already (a worker's, a test's)."""
         self._loop = asyncio.get_running_loop()
         self._wire = wire
-        self._publisher = Publisher(wire)
+        self._publisher = Publisher(wire, self.kinds.of)
 
     def disconnect(self) -> None:
         """Send no more through a wire that was connected: who lent it closes it."""
@@ -223,7 +243,10 @@ class Bus(Generic[State_co]):
 
 
 def outgoing(new: NewEvent) -> Outgoing:
-    """Return an event as it is stored, checked; EventInvalid says what is wrong."""
+    """Return an event as it is stored, checked; EventInvalid says what is wrong.
+
+    A payload is checked against its own type: neither a struct nor a dataclass looks at what it is made of.
+    """
     value: Any
     if isinstance(new.event, str):
         name = new.event
@@ -235,8 +258,17 @@ def outgoing(new: NewEvent) -> Outgoing:
             raise EventInvalid(
                 f"class {type(value).__name__} has no event name; declare it with name='…' or @event('…')", field="name"
             )
+        if new.data is not None:
+            raise EventInvalid(f"a {type(value).__name__} is the event's data; give no second one", field="data")
     if new.id is not None:
         check_event_id(new.id)
     if new.ts is not None:
         check_ts(new.ts)
-    return Outgoing(new.id or ulid(), name, as_data(value), own_id=new.id is not None, ts=new.ts, v=new.v)
+    data = as_data(value)
+    kinds: list[type[Any]] = [type(value)] if is_payload(type(value)) else []
+    wrong = misfit(data, kinds)
+    if wrong is not None:
+        raise wrong
+    return Outgoing(
+        new.id or ulid(), name, data, own_id=new.id is not None, ts=new.ts, v=new.v, fits=kinds[0] if kinds else None
+    )

@@ -5,8 +5,8 @@ dataclass, a TypedDict or a Pydantic model. In Redis a payload is plain JSON; a 
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Literal, Protocol, dataclass_transform
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Literal, Protocol, cast, dataclass_transform
 
 import msgspec
 from msgspec import Raw
@@ -27,6 +27,7 @@ MAX_ID_CHARS = 256
 EARLIEST_MS = 315_532_800_000  # 1980-01-01
 LATEST_MS = 4_102_444_800_000  # 2100-01-01
 RESERVED = ("bus/", "inngest/")
+_MISSING = re.compile(r"Object missing required field `(.+)`")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 
 
@@ -143,8 +144,15 @@ class NewEvent(msgspec.Struct, frozen=True):
     v: str | None = None
 
 
+Sendable = Payload | NewEvent | Mapping[str, Any]
+"""An event to send: a payload that has its event's name, a NewEvent, or `{"name": "order/paid", "data": {…}}`."""
+
+
 class Outgoing(msgspec.Struct, frozen=True):
-    """An event on its way to the store. `own_id` is true when the caller chose the id: then it is idempotent."""
+    """An event on its way to the store. `own_id` is true when the caller chose the id: then it is idempotent.
+
+    `fits` is the payload type that its data has been checked against: that of the object that was sent.
+    """
 
     id: str
     name: str
@@ -152,10 +160,45 @@ class Outgoing(msgspec.Struct, frozen=True):
     own_id: bool = False
     ts: int | None = None
     v: str | None = None
+    fits: type[Any] | None = None
+
+
+def as_new(event: object) -> NewEvent:
+    """Return what somebody sends as a NewEvent; EventInvalid for what is no event."""
+    if isinstance(event, NewEvent):
+        return event
+    if isinstance(event, Mapping):
+        return _of_mapping(cast("Mapping[Any, Any]", event))
+    if not is_payload(type(event)):
+        raise EventInvalid(
+            f"is none: a {type(event).__name__} is no event; send a payload that has a name, a NewEvent, "
+            f"{_AS_MAPPING}, or a list of them",
+            field="name",
+        )
+    return NewEvent(cast("Any", event))
+
+
+_AS_MAPPING = '{"name": "order/paid", "data": {…}}'
+_FIELDS = ("name", "data", "id", "ts", "v")
+
+
+def _of_mapping(fields: Mapping[Any, Any]) -> NewEvent:
+    """Return an event written as a dict, the form that POST /e takes."""
+    if "name" not in fields:
+        raise EventInvalid(
+            f"is missing: a dict is a whole event, {_AS_MAPPING}; data alone is sent with its name before it",
+            field="name",
+        )
+    _check_text(fields["name"], "name")
+    for key in fields:
+        if key not in _FIELDS:
+            raise EventInvalid(f"is no field of an event, which has {', '.join(_FIELDS)}", field=str(key)[:80])
+    return NewEvent(fields["name"], fields.get("data"), fields.get("id"), fields.get("ts"), fields.get("v"))
 
 
 def check_name(name: str) -> None:
-    """Refuse an event name that is empty, too long, reserved, or not printable."""
+    """Refuse an event name that is no text, empty, too long, reserved, or not printable."""
+    _check_text(name, "name")
     if not name:
         raise EventInvalid("is empty", field="name")
     if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
@@ -166,8 +209,14 @@ def check_name(name: str) -> None:
         raise EventInvalid("is reserved: names must not begin with bus/ or inngest/", field="name")
 
 
+def _check_text(value: object, field: str) -> None:
+    if not isinstance(value, str):
+        raise EventInvalid(f"must be text, got {type(value).__name__}", field=field)
+
+
 def check_event_id(event_id: str) -> None:
-    """Refuse a caller's event id that is empty, too long or not printable."""
+    """Refuse a caller's event id that is no text, empty, too long or not printable."""
+    _check_text(event_id, "id")
     if not event_id:
         raise EventInvalid("is empty; leave it out to have one made", field="id")
     if len(event_id) > MAX_ID_CHARS:
@@ -178,14 +227,31 @@ def check_event_id(event_id: str) -> None:
 
 def check_ts(ts: int) -> None:
     """Refuse a time outside 1980 … 2100, in Unix milliseconds."""
+    if isinstance(ts, bool) or not isinstance(ts, int):  # type: ignore[redundant-expr]
+        raise EventInvalid(f"must be Unix milliseconds, got {type(ts).__name__}", field="ts")
     if not EARLIEST_MS <= ts <= LATEST_MS:
         raise EventInvalid(f"must be Unix milliseconds between 1980 and 2100, got {ts}", field="ts")
 
 
 def invalid(error: msgspec.DecodeError, root: str) -> EventInvalid:
     """Return what is told of JSON that is none, or does not fit its type: the reason, and the field as a path."""
-    reason, _, path = str(error).partition(" - at `$")
-    return EventInvalid(reason, field=f"{root}{path.rstrip('`')}".removeprefix("."))
+    reason, _, path = str(error).replace(" - at `key` in `$", " as a key - at `$").partition(" - at `$")
+    field = f"{root}{path.rstrip('`')}"
+    missing = _MISSING.fullmatch(reason)
+    if missing is not None:
+        reason, field = "is missing", f"{field}.{missing[1]}"
+    return EventInvalid(reason, field=field.removeprefix("."))
+
+
+def misfit(data: bytes, kinds: Sequence[type[Any]]) -> EventInvalid | None:
+    """Return why the data of an event fits none of its types, told of the first one; None when it fits one."""
+    found: EventInvalid | None = None
+    for kind in kinds:
+        error = codec.misfit(data, kind)
+        if error is None:
+            return None
+        found = found or invalid(error, "data")
+    return found
 
 
 def as_data(value: object) -> bytes:

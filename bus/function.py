@@ -2,7 +2,7 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypedDict, get_args, get_origin, get_type_hints
 
 from typing_extensions import TypeVar
@@ -98,10 +98,11 @@ class Function(Generic[E_contra, R_co]):
         self.failure = failure
         """What runs when a run of this one has failed: `on_failure`."""
         self.timeouts, self.cancel_on, self.flow = bounds
-        self._kinds = {trigger.name: trigger.kind for trigger in self.triggers if trigger.kind is not None}
-        all_typed = len(self._kinds) == len(self.triggers) and not self.crons
-        self._invoked_kinds = list(self._kinds.values()) if all_typed else []
-        self._otherwise = None if self._kinds else _annotated(handler)
+        self.kinds = {trigger.name: trigger.kind for trigger in self.triggers if trigger.kind is not None}
+        """The types that `on=` gives, by the names of the events."""
+        all_typed = len(self.kinds) == len(self.triggers) and not self.crons
+        self._invoked_kinds = list(self.kinds.values()) if all_typed else []
+        self._otherwise = None if self.kinds else _annotated(handler)
 
     def __call__(self, ctx: Context[E_contra, Any], step: Step) -> Coroutine[Any, Any, R_co]:
         """Call the handler."""
@@ -120,7 +121,7 @@ class Function(Generic[E_contra, R_co]):
                 return event.typed(kind)
             except EventInvalid:
                 continue
-        return event.typed(kinds[-1] if kinds else self._kinds.get(event.name, self._otherwise))
+        return event.typed(kinds[-1] if kinds else self.kinds.get(event.name, self._otherwise))
 
     def triggers_of(self, event_name: str) -> tuple[Trigger, ...]:
         """Return the triggers that are for events of a name, the exact one first."""
@@ -128,6 +129,24 @@ class Function(Generic[E_contra, R_co]):
 
     def __repr__(self) -> str:
         return f"<Function {self.slug}>"
+
+
+class Kinds:
+    """The types that functions give to events: what data of a name must fit one of."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, list[type[Any]]] = {}
+
+    def add(self, function: Function) -> None:
+        """Take in the types of a function."""
+        for name, kind in function.kinds.items():
+            known = self._of.setdefault(name, [])
+            if kind not in known:
+                known.append(kind)
+
+    def of(self, name: str) -> Sequence[type[Any]]:
+        """Return the types of a name; none, when it is free."""
+        return self._of.get(name, ())
 
 
 def _name(handler: Any) -> str:

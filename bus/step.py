@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple, overload
 import msgspec
 
 from stepstream.bus.context import Context
-from stepstream.bus.event import Event, NewEvent, Payload
+from stepstream.bus.event import Event, Sendable
 from stepstream.bus.retry import Retry
 from stepstream.bus.values import codec
 
@@ -215,7 +215,7 @@ class Step(ABC):
 
     @abstractmethod
     def send_event(
-        self, id: str, event: str | Payload | NewEvent | Sequence[Payload | NewEvent], data: Any = None
+        self, id: str, event: str | Sendable | Sequence[Sendable], data: Any = None
     ) -> Coroutine[Any, Any, list[str]]:
         """Publish one event or several from the run, once however often it is tried; return their ids."""
 

@@ -97,6 +97,8 @@ class Assembly:
 
     async def add_functions(self, executor: Executor, functions: Sequence[Function]) -> None:
         """Register functions, and open their feeds, side by side."""
+        for function in functions:
+            self.services.kinds.add(function)
         await _side_by_side([self._add(executor, function) for function in functions])
         self.functions += functions
 

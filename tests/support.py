@@ -126,6 +126,11 @@ class Lab:
 
         return (await self.app.publish([NewEvent(name, data or {}, id)]))[0]
 
+    async def store(self, name: str, data: dict[str, Any]) -> None:
+        """Add an event to its stream by hand, so that nobody checks it: as one from before its name had a type."""
+        await self.wire.call("ZADD", keys.event_names(), "NX", 1, name)
+        await self.wire.call("XADD", keys.events(name), "*", "data", json.dumps(data))
+
     async def runs(self) -> list[Run]:
         slugs = [function.slug for function in self.app.functions.values()]
         return await whole(self.wire, (await list_runs(self.wire, slugs, limit=1000)).runs)

@@ -34,7 +34,7 @@ class Site(Starlette):
     def __init__(self, buses: Sequence[Bus], configured: settings.Settings | None, hosts: Sequence[str]) -> None:
         self.buses = tuple(buses)
         """The buses this process has loaded. The site itself needs none: all functions are registered in Redis."""
-        self._store = Store(configured)
+        self._store = Store(configured, lambda name: [kind for bus in self.buses for kind in bus.kinds.of(name)])
         configured = configured or settings.read()[0]  # what is wrong in the environment is told here, not later
         super().__init__(
             routes=[

@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.wire.publishing import Publisher
+from stepstream.bus.wire.type_check import KindsOf
 from stepstream.bus.wire.wire import Wire
 
 
@@ -17,8 +18,10 @@ class Store:
     application, and only then says where its Redis is.
     """
 
-    def __init__(self, settings: Settings | None) -> None:
+    def __init__(self, settings: Settings | None, kinds_of: KindsOf) -> None:
+        """Make the store of a site; `kinds_of` returns the types that the site's buses give to a name."""
         self._settings = settings
+        self._kinds_of = kinds_of
         self._opened: tuple[asyncio.AbstractEventLoop, Wire, Publisher] | None = None
 
     @property
@@ -35,7 +38,7 @@ class Store:
         loop = asyncio.get_running_loop()
         if self._opened is None or self._opened[0] is not loop:  # a test's loop has ended, and its connection with it
             wire = Wire(self._settings or read()[0], "bus-web", structlog.get_logger("web").warning)
-            self._opened = (loop, wire, Publisher(wire))
+            self._opened = (loop, wire, Publisher(wire, self._kinds_of))
         return self._opened
 
     async def close(self) -> None:

@@ -133,6 +133,17 @@ def decode_as(raw: bytes | str | Raw, wanted: Any) -> Any:
         raise _unreadable(error) from None
 
 
+def misfit(raw: bytes | str | Raw, wanted: Any) -> msgspec.DecodeError | None:
+    """Return why JSON does not fit a type; None when it does, or when nothing can be read as that type."""
+    try:
+        decode_as(raw, wanted)
+    except msgspec.DecodeError as error:
+        return error
+    except (NameError, TypeError):  # an annotation that names what is not there, a union that nobody can tell apart
+        return None
+    return None
+
+
 def _decoder(wanted: Any) -> json.Decoder[Any]:
     """Return what reads JSON as a type; TypeError for types that JSON cannot be read as."""
     return json.Decoder(wanted, dec_hook=_of_foreign_type)

@@ -15,6 +15,7 @@ from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.scripts import script
+from stepstream.bus.wire.type_check import KindsOf, TypeCheck, no_kinds
 from stepstream.bus.wire.wire import Wire
 
 PATIENCE_S = 10.0
@@ -48,13 +49,19 @@ class PublishFailed(StoreUnavailable):
 class Publisher:
     """Appends events. A retry after a lost reply looks for the event before it adds."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, kinds_of: KindsOf = no_kinds) -> None:
+        """Make a publisher; `kinds_of` returns the types that the functions of this process give to a name."""
         self._wire = wire
+        self._types = TypeCheck(kinds_of)
         self._known: dict[str, float] = {}
         """Until when (monotonic, s) each name need not be announced again."""
 
     async def publish(self, events: Sequence[Outgoing], patience: float | None = None) -> list[Stored]:
-        """Store events, all in one write; PublishFailed, with those stored, when Redis stays away for `patience` s."""
+        """Store events, all in one write; PublishFailed, with those stored, when Redis stays away for `patience` s.
+
+        EventInvalid, and nothing is stored, when one of them does not fit the type that its name has.
+        """
+        self._types.check(events)
         patience = PATIENCE_S if patience is None else patience
         stored: list[Stored] = []
         failure: StoreUnavailable | StoreError | None = None

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.event import NewEvent, Payload
+from stepstream.bus.event import Payload, Sendable
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.settings import Settings, read
@@ -200,7 +200,7 @@ class Harness(Seen):
 
     async def send(
         self,
-        event: str | Payload | NewEvent,
+        event: str | Sendable,
         data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,

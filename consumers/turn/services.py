@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from stepstream.bus.function import Kinds
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
@@ -25,10 +26,11 @@ class Stubs(Protocol):
 class Services:
     """Made inside the worker's loop. `stubs` are a test's bodies in place of steps' own.
 
+    `kinds` are the types of this worker's events: what its runs send is checked against them.
     `expect_event` takes the name of an event that a run of this worker waits for: its stream is read from then on.
     """
 
-    __slots__ = ("expect_event", "fetcher", "loop", "publisher", "signals", "stubs", "wire")
+    __slots__ = ("expect_event", "fetcher", "kinds", "loop", "publisher", "signals", "stubs", "wire")
 
     def __init__(
         self, wire: Wire, signals: Signals, expect_event: Callable[[str], None], stubs: Stubs | None = None
@@ -36,7 +38,8 @@ class Services:
         self.wire = wire
         self.signals = signals
         self.loop = asyncio.get_running_loop()
-        self.publisher = Publisher(wire)
+        self.kinds = Kinds()
+        self.publisher = Publisher(wire, self.kinds.of)
         self.fetcher = Fetcher()
         self.expect_event = expect_event
         self.stubs = stubs

@@ -45,7 +45,7 @@ async def test_on_failure_of_an_event_that_does_not_fit_its_type_has_the_raw_eve
         return None
 
     await lab.work()
-    await lab.send("shop/ordered", {"orderId": 7})
+    await lab.store("shop/ordered", {"orderId": 7})
     told = next(run for run in await lab.ended(2) if run.function == "test-order-failure")
     data = json.loads(bytes(told.output or b""))
     assert data["error"]["name"] == "event_invalid"

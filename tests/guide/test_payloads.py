@@ -61,13 +61,13 @@ async def test_pydantic_models(lab: Lab) -> None:
     assert set(kinds) == {Label}
 
 
-async def test_a_payload_that_a_model_refuses_fails_with_the_path_of_its_field(lab: Lab) -> None:
+async def test_what_a_model_refuses_fails_with_the_path_of_its_field_if_it_is_in_the_stream_already(lab: Lab) -> None:
     @lab.app.function("order", on=Quoted)
     async def order(ctx: Context[Quoted], step: Step) -> None:
         return None
 
     await lab.work()
-    await lab.send("shop/quoted", {"orderId": "o1", "cents": "many"})
+    await lab.store("shop/quoted", {"orderId": "o1", "cents": "many"})
     run = await lab.one()
     assert (run.status, run.error.name) == ("failed", "event_invalid")
     assert run.error.message.startswith("data.cents: ")

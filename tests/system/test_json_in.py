@@ -87,7 +87,7 @@ def test_what_one_route_refuses_every_route_refuses(
         ("/invoke/t-f", '{"data":[1]}', "data: must be an object"),
         ("/invoke/t-f", '{"data":null}', "data: must be an object"),
         ("/v1/signals", '{"signal":7}', "signal: Expected `str`, got `int`"),
-        ("/v1/signals", "{}", "missing required field `signal`"),
+        ("/v1/signals", "{}", "signal: is missing"),
         ("/v1/signals", '{"signal":""}', "signal: must be 1 to 256 printable characters"),
         (f"/v1/runs/{RUN}/rerun", '{"form":""}', "unknown field `form`"),
         (f"/v1/runs/{RUN}/rerun", '{"from":null}', "from: Expected `str`, got `null`"),

@@ -495,7 +495,7 @@ async def test_an_event_that_does_not_fit_its_type_fails_with_the_path_and_no_re
         return 1
 
     await lab.work()
-    await lab.send("order/paid", {"orderId": "o1", "cents": "many"})
+    await lab.store("order/paid", {"orderId": "o1", "cents": "many"})
     run = await lab.one()
     assert run.error is not None
     assert (run.status, run.error.name, run.turn) == ("failed", "event_invalid", 1)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from stepstream.bus.errors import EventInvalid, NonRetriable
-from stepstream.bus.event import NewEvent, Payload
+from stepstream.bus.event import NewEvent, Sendable
 from stepstream.bus.retry import Retry
 from stepstream.bus.step import Callee, Fetched, ProcessResult, Step
 from stepstream.bus.values.durations import milliseconds, moment_ms
@@ -94,11 +94,11 @@ class TurnStep(Step):
         return invoke(self._turn, step, function, data, _within(step, timeout))
 
     def send_event(
-        self, id: str, event: str | Payload | NewEvent | Sequence[Payload | NewEvent], data: Any = None
+        self, id: str, event: str | Sendable | Sequence[Sendable], data: Any = None
     ) -> Coroutine[Any, Any, list[str]]:
         """Number the step, then publish when awaited."""
         if isinstance(event, str):
-            events: Sequence[Payload | NewEvent] = [NewEvent(event, data)]
+            events: Sequence[Sendable] = [NewEvent(event, data)]
         else:
             events = event if isinstance(event, Sequence) else [event]
         return send_event(self._turn, self._turn.enter(id), events)

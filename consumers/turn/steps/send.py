@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from stepstream.bus.bus import outgoing
 from stepstream.bus.errors import EventInvalid, NonRetriable
-from stepstream.bus.event import NewEvent, Outgoing, Payload
+from stepstream.bus.event import NewEvent, Outgoing, Sendable, as_new
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.consumers.turn.turn import Turn
 
 
-async def send_event(turn: Turn, step: str, events: Sequence[Payload | NewEvent]) -> list[str]:
+async def send_event(turn: Turn, step: str, events: Sequence[Sendable]) -> list[str]:
     """Return the ids of the events, once they are stored. All are checked before any is."""
     turn.awaited(step)
     memo = await turn.replayed(step)
@@ -27,19 +27,22 @@ async def send_event(turn: Turn, step: str, events: Sequence[Payload | NewEvent]
     return memo.value(step, list[str])
 
 
-async def _publish(turn: Turn, step: str, events: Sequence[Payload | NewEvent]) -> list[str]:
+async def _publish(turn: Turn, step: str, events: Sequence[Sendable]) -> list[str]:
     if not events:
         raise NonRetriable(f"step '{step}': there is no event to send")
     checked: list[Outgoing] = []
     for position, event in enumerate(events):
-        new = event if isinstance(event, NewEvent) else NewEvent(event)
         cause = f"{turn.owned.slug}|{turn.owned.run}|{step}|{position}"
-        derived = new.id or hashlib.sha256(cause.encode()).hexdigest()[:32]
         try:
+            new = as_new(event)
+            derived = new.id or hashlib.sha256(cause.encode()).hexdigest()[:32]
             checked.append(outgoing(NewEvent(new.event, new.data, derived, new.ts, new.v)))
         except EventInvalid as error:
             raise NonRetriable(f"step '{step}': {error.at(position) if len(events) > 1 else error}") from None
     publisher = turn.services.publisher
-    await patiently(lambda: publisher.publish(checked))
+    try:
+        await patiently(lambda: publisher.publish(checked))
+    except EventInvalid as error:
+        raise NonRetriable(f"step '{step}': {error}") from None
     reached("send.stored")
     return [event.id for event in checked]
