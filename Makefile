@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@mkdir -p $(LINKS)  # the tree as it is installed, for pyright and editors: they do not read package-dir
 	@for one in bus checkpoint producers consumers web; do ln -sfn ../../../$$one $(LINKS)/$$one; done
-	@for one in __init__.py __main__.py py.typed; do ln -sfn ../../../stepstream/$$one $(LINKS)/$$one; done
+	@for one in __init__.py __main__.py testing.py py.typed; do ln -sfn ../../../stepstream/$$one $(LINKS)/$$one; done
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## bus dev with the plushie example and eight requests; EXIT=1 ends when they have

