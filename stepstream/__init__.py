@@ -44,12 +44,14 @@ if TYPE_CHECKING:
     from stepstream.consumers.testing.harness import Harness
     from stepstream.consumers.worker import Worker
     from stepstream.web.app import create_app
+    from stepstream.web.mounting import mount
     from stepstream.web.serving import serve
 
 _ON_DEMAND = {
     "Harness": "stepstream.consumers.testing.harness",
     "Worker": "stepstream.consumers.worker",
     "create_app": "stepstream.web.app",
+    "mount": "stepstream.web.mounting",
     "serve": "stepstream.web.serving",
 }
 """Who only publishes loads neither the engine nor the site."""
@@ -104,6 +106,7 @@ __all__ = [
     "Worker",
     "create_app",
     "event",
+    "mount",
     "serve",
 ]
 

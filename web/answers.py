@@ -19,6 +19,11 @@ def value(content: Any) -> Response:
     return Response(codec.encode(content), media_type="application/json")
 
 
+def readable(content: Any, status: int = 200) -> Response:
+    """Return a value as indented JSON, for a person who asks with curl or a browser."""
+    return Response(codec.pretty(codec.encode(content)) + "\n", status, media_type="application/json")
+
+
 def error(
     request: Request, status: int, message: str, *, headers: Mapping[str, str] | None = None, **more: object
 ) -> Response:

@@ -31,6 +31,7 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = {**scope}  # the host's log has the path as it came
         enter(scope)
         started = False
 

@@ -8,8 +8,15 @@ _OF_THE_API = frozenset({"v1", "e", "invoke", "health", "ready", "metrics"})
 
 
 def enter(scope: Scope) -> None:
-    """Keep where the site begins: what is mounted inside it says that it begins further down."""
-    scope[_ROOT] = scope.get("root_path", "").rstrip("/")
+    """Keep where the site begins: what is mounted inside it says that it begins further down.
+
+    A host that was told a prefix (`FastAPI(root_path="/shop")`) which its proxy takes off says that we begin at
+    /shop/bus, of a path that is /bus/runs; no route is found in that. So the path is made whole.
+    """
+    root = scope[_ROOT] = scope.get("root_path", "").rstrip("/")
+    told = scope.get("app_root_path", "").rstrip("/")
+    if told and not f"{scope['path']}/".startswith(f"{root}/"):
+        scope["path"] = told + scope["path"]
 
 
 def root(request: Request) -> str:

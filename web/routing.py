@@ -22,7 +22,7 @@ class NeedsRoute(Route):
 
     def __init__(
         self,
-        method: Literal["GET", "POST", "DELETE"],
+        method: Literal["GET", "POST", "PUT", "DELETE"],
         path: str,
         endpoint: Callable[[Request], Awaitable[Response]],
         *,

@@ -16,23 +16,19 @@ from pydantic import BaseModel, Field
 from clover_dashboard.collections import Collections, opened
 from clover_dashboard.functions import CollectionStart, app
 from clover_dashboard.models import Model
-from stepstream import BusError, serve
-
-status_page = serve(app)
+from stepstream import BusError, mount, serve
 
 
 @contextlib.asynccontextmanager
 async def lifespan(web: FastAPI) -> AsyncGenerator[None]:
-    """Open what requests need, and close it, the connections of the bus and of its page too."""
+    """Open what requests need. `mount` adds to it that the bus and its page close their connections."""
     async with opened() as collections:
         web.state.collections = collections
         yield
-    await status_page.close()
-    await app.close()
 
 
 web = FastAPI(title="clover-dashboard", lifespan=lifespan)
-web.mount("/bus", status_page)
+mount(web, "/bus", serve(app))
 
 Line = Annotated[str, Field(min_length=1, max_length=200)]
 

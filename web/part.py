@@ -1,0 +1,55 @@
+"""What the site and the endpoint have in common: they are mounted, or served, and have a connection to Redis."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
+
+from stepstream.bus import settings
+from stepstream.bus.bus import Bus
+from stepstream.bus.errors import BusError
+from stepstream.web import answers
+from stepstream.web.door import Door
+from stepstream.web.hosts import Hosts
+from stepstream.web.store import Store
+
+
+class Part(Starlette):
+    """An ASGI application of ours: served by itself, or mounted in another one.
+
+    It connects to Redis with the first request, so nothing has to run before. A server closes it by its lifespan, and
+    `mount` by that of the application it is mounted in; otherwise the connection ends with the process, and nothing is
+    lost, because a part holds no state.
+    """
+
+    def __init__(
+        self,
+        buses: Sequence[Bus],
+        configured: settings.Settings | None,
+        hosts: Sequence[str],
+        routes: Callable[[Store, settings.Settings], Sequence[BaseRoute]],
+    ) -> None:
+        self.buses = tuple(buses)
+        """The buses this process has loaded."""
+        self._store = Store(configured, lambda name: [kind for bus in self.buses for kind in bus.kinds.of(name)])
+        configured = configured or settings.read()[0]  # what is wrong in the environment is told here, not later
+        super().__init__(
+            routes=routes(self._store, configured),
+            middleware=[Middleware(Door, hosts=Hosts([*configured.allow_hosts, *hosts]))],
+            exception_handlers={HTTPException: answers.not_routed, BusError: answers.refused},
+            lifespan=_closing,
+        )
+        self.state.store = self._store
+
+    async def close(self) -> None:
+        """Close the connection to Redis; a later request opens another."""
+        await self._store.close()
+
+
+@contextlib.asynccontextmanager
+async def _closing(part: Part) -> AsyncGenerator[None]:
+    yield
+    await part.close()
