@@ -17,7 +17,8 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
-from stepstream.checkpoint.run.start import StartReply, StartRequest, load_memos, start
+from stepstream.checkpoint.run.end import worker_crash
+from stepstream.checkpoint.run.start import MAX_CRASHES, StartReply, StartRequest, load_memos, start
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exit, Exits
@@ -224,7 +225,7 @@ class Starter:
         self._leave(delivery, "elsewhere" if word == "elsewhere" else "turn over")
         if word == "crashed" and self._signals.run_ended:
             self._signals.run_ended.send(
-                RunEnded(function.slug, request.run, "failed", "worker_crash: the worker died each time it ran this")
+                RunEnded(function.slug, request.run, "failed", worker_crash(MAX_CRASHES).told())
             )
         elif word == "gone":
             self._signals.notice("a turn was due of a run that is gone", function=function.slug, run=request.run)

@@ -20,11 +20,12 @@ names are folded into numbers, so they cost nothing:
     item.first, item.width            3, 2: for `each`
     fields.h     'status', 'turn'     what HMGET is given
     h.turn       h[2]
+    texts.gone   'what a module gives as texts={"gone": …}', said in Python and in Lua alike
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ _registered: dict[str, "Script"] = {}
 class Script:
     """One script: its name and, made when first asked for, its whole text and the SHA-1 the server knows it by."""
 
-    def __init__(self, folder: Path, name: str, item: type[Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, item: type[Any] | None = None, texts: Mapping[str, bytes] | None = None
+    ) -> None:
         self.name = name
+        self._texts = {text: _quoted(given.decode()) for text, given in (texts or {}).items()}
         self.folder = folder
         self._item = item
 
@@ -55,7 +59,7 @@ class Script:
         head = f"#!lua flags={flags[1]}" if flags else "#!lua"
         parts = [*dict.fromkeys(self._used(body)), body]
         hashes = {name: fields for part in parts for name, fields in _HASH.findall(part)}
-        return "\n".join([head, *(_folded(part, hashes, self.name) for part in parts)])
+        return "\n".join([head, *(_folded(part, hashes, self._texts, self.name) for part in parts)])
 
     @cached_property
     def sha(self) -> str:
@@ -90,7 +94,12 @@ def _words(pattern: re.Pattern[str], text: str) -> list[str]:
     return found[1].split() if found else []
 
 
-def _folded(text: str, shared: dict[str, str], script: str) -> str:
+def _quoted(text: str) -> str:
+    """Return text as Lua writes it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+
+
+def _folded(text: str, shared: dict[str, str], texts: dict[str, str], script: str) -> str:
     """Return a text with numbers in place of the names it declares; ValueError for one that it does not."""
     args, item, hashes = _ARGS.findall(text), _words(_ITEM, text), dict(_HASH.findall(text))
     rest = len(args) + 1
@@ -99,6 +108,7 @@ def _folded(text: str, shared: dict[str, str], script: str) -> str:
         "item": {"first": str(rest), "width": str(len(item))}
         | {name: f"ARGV[a + {n}]" if n else "ARGV[a]" for n, name in enumerate(item)},
         "fields": {},
+        "texts": texts,
     }
     for name, listed in hashes.items():
         fields = " ".join(shared[word[1:]] if word[0] == "+" else word for word in listed.split()).split()
@@ -115,12 +125,13 @@ def _folded(text: str, shared: dict[str, str], script: str) -> str:
     return head + end + re.sub(rf"(?<![\w.'])({'|'.join(names)})\.(\w+)", number, body)
 
 
-def script(file: str, name: str, item: type[Any] | None = None) -> Script:
+def script(file: str, name: str, item: type[Any] | None = None, texts: Mapping[str, bytes] | None = None) -> Script:
     """Return the script `lua/<name>.lua` beside a module (its `__file__`); connections load it when they open.
 
-    `item` is the type, a Struct or a NamedTuple, whose values are packed as the script's items.
+    `item` is the type, a Struct or a NamedTuple, whose values are packed as the script's items; `texts` are words that
+    the script says too.
     """
-    made = Script(Path(file).parent, name, item)
+    made = Script(Path(file).parent, name, item, texts)
     known = _registered.setdefault(name, made)
     if known.folder != made.folder:
         raise ValueError(f"two scripts are called {name}: in {known.folder} and in {made.folder}")

@@ -16,6 +16,7 @@ from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.end import CAUSES
 
 VERDICT_KEPT_MS = 86_400_000
 
@@ -45,7 +46,7 @@ class Applicant(msgspec.Struct):
     rerun_of: str = ""
 
 
-_ADMIT = script(__file__, "runs_admit", item=Applicant)
+_ADMIT = script(__file__, "runs_admit", item=Applicant, texts=CAUSES)
 
 
 class Verdict(msgspec.Struct):

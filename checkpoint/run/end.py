@@ -1,13 +1,29 @@
-"""End: record how a run ended, once. Runs of a function that end in one tick share a call."""
+"""End: record how a run ended, once. Runs of a function that end in one tick share a call.
+
+Also why runs end that their own code does not end: scripts and workers say each in the same words.
+"""
 
 import asyncio
 from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.owned import Owned
+
+_TIMED_OUT = Failure("timeout", "the run did not %s within %.14g s")
+_WORKER_CRASH = Failure("worker_crash", "the worker process died %d times in a row while it ran this")
+_REPLACED = Failure("cancelled", "a newer run of this singleton took its place")
+
+CAUSES = {
+    "timed_out": codec.encode(_TIMED_OUT),
+    "worker_crash": codec.encode(_WORKER_CRASH),
+    "replaced": codec.encode(_REPLACED),
+}
+"""What scripts read as `texts.…`: JSON, formatted in Lua as it is here."""
 
 
 class _Item(NamedTuple):
@@ -56,3 +72,17 @@ def end(
             leaves=leaves,
         ),
     )
+
+
+def timed_out(what: Literal["start", "finish"], within_ms: int) -> Failure:
+    """Return why a run is cancelled that did not start, or finish, in time."""
+    return _formatted(_TIMED_OUT, what, within_ms / 1_000)
+
+
+def worker_crash(times: int) -> Failure:
+    """Return why a run has failed whose worker died each time it ran it."""
+    return _formatted(_WORKER_CRASH, times)
+
+
+def _formatted(cause: Failure, *given: str | float) -> Failure:
+    return msgspec.structs.replace(cause, message=cause.message % given)

@@ -12,6 +12,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import MOST_BYTES
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.end import CAUSES
 from stepstream.checkpoint.run.memo import Memo, Open, memo_of, open_of
 
 MAX_CRASHES = 5
@@ -42,7 +43,7 @@ class StartRequest(msgspec.Struct):
     rerun_of: str = ""
 
 
-_START = script(__file__, "run_start", item=StartRequest)
+_START = script(__file__, "run_start", item=StartRequest, texts=CAUSES)
 
 
 class StartReply(msgspec.Struct):

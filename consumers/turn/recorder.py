@@ -12,7 +12,7 @@ from stepstream.bus.errors import BusError, NonRetriable, StoreError, StoreUnava
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import RunSuspended, StepSaved
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.end import Leaves, end
+from stepstream.checkpoint.run.end import Leaves, end, timed_out
 from stepstream.checkpoint.run.memo import Failure, Memo, Open
 from stepstream.checkpoint.run.owned import Owned, Word
 from stepstream.checkpoint.run.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
@@ -231,7 +231,7 @@ class Recorder:
 
     def expire_in(self, ms: int) -> None:
         """Cancel the run if it has not ended by then."""
-        why = Failure("timeout", "the run did not finish in time")
+        why = timed_out("finish", self.function.timeouts.finish_ms)
         self._expiry = self._loop.call_later(max(0, ms) / 1_000, self.cancel, why, context=contextvars.Context())
 
     def abandon(self, error: BusError) -> None:

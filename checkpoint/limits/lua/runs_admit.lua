@@ -26,7 +26,6 @@ Returns for each {'later'}, {'merged', run}, {'skipped', why}, {'there'} or {'er
 -- uses: clock status index each cancels places new_run cancel gcra buffer
 local fn, now = KEYS[1], server_now(args.now)
 local BATCH_BYTES = 10 * 1024 * 1024
-local REPLACED = '{"name":"cancelled","message":"a newer run of this singleton took its place"}'
 local added = {} -- run -> queued ms: of the index `queued`, told of all at once
 
 local function recorded(a, why, by)
@@ -84,7 +83,7 @@ local function kept_out(a)
       if status and not ENDED[status] then
         return other
       end
-    elseif cancel_run(fn, other, now, args.keep, REPLACED, args.subscribed) == 'cancelled' then
+    elseif cancel_run(fn, other, now, args.keep, texts.replaced, args.subscribed) == 'cancelled' then
       added[other] = nil
     end
   end

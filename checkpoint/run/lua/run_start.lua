@@ -43,7 +43,7 @@ end
 
 -- A run that did not start, or finish, in time.
 local function late(a, run, what, within)
-  local why = '{"name":"timeout","message":"the run did not ' .. what .. ' within ' .. within / 1000 .. ' s"}'
+  local why = string.format(texts.timed_out, what, within / 1000)
   conclude(fn, item.run, run, 'cancelled', now, keep, why, args.subscribed)
   return { 'cancelled' }
 end
@@ -110,8 +110,7 @@ local function resumed(key, run, a)
   -- A crash: the entry was claimed from the very worker whose fence the run carries.
   local count = charge(key, item.owner, run.status, run.worker, run.crashes, run.charged)
   if count >= most then
-    conclude(fn, item.run, run, 'failed', now, keep, '{"name":"worker_crash","message":"the worker process died ' .. count
-      .. ' times in a row while it ran this"}', args.subscribed)
+    conclude(fn, item.run, run, 'failed', now, keep, string.format(texts.worker_crash, count), args.subscribed)
     return { 'crashed' }
   end
   if count >= 2 then
