@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from stepstream.bus.loading import load
 from stepstream.bus.observe import log
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
-from stepstream.consumers.worker import Worker
+from stepstream.consumers.worker import LAST_S, Worker
 
 LEFT_WORK = 3
 """The exit code of a worker that was told to stop and left work to others."""
@@ -57,10 +58,12 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, whi
         if stops:
             os._exit(130)
         stops.append(True)
+        ends.within(configured.drain_ms / 1_000 + LAST_S)
         sys.stderr.write("draining; a second signal ends at once\n")
         works.stop()
 
     stops: list[bool] = []
+    ends = _Deadline()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop)
@@ -82,10 +85,35 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, whi
         error = group.exceptions[0]
         if not stops or not isinstance(error, StoreUnavailable):
             raise error from None
+    ends.code = LEFT_WORK if works.left else 0
     if works.left:
         some = f"{works.left} turns were" if works.left > 1 else "1 turn was"
         sys.stderr.write(f"{some} not finished within BUS_DRAIN; another worker goes on from there\n")
+        if works.stuck:  # before a lease of theirs runs out
+            ends.now()
         raise SystemExit(LEFT_WORK)
+
+
+class _Deadline:
+    """Ends this process with `code`, whatever its threads do: the interpreter would wait for each to return."""
+
+    def __init__(self) -> None:
+        self.code = LEFT_WORK
+
+    def within(self, seconds: float) -> None:
+        """So long has it at most from now on."""
+        threading.Thread(target=self._end, args=(seconds,), name="bus-deadline", daemon=True).start()
+
+    def _end(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.now()
+
+    def now(self) -> None:
+        """End at once."""
+        sys.stderr.write("a thread does not end: the process ends without it\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
 
 
 def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool) -> int:

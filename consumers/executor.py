@@ -147,24 +147,32 @@ class Executor:
         for delivery in self._starter.take_out(lambda _: True):
             self._exits.leave(delivery, "given back")
 
-    async def wind_up(self) -> None:
-        """Give back the turns that are still at work, whatever they do.
+    async def wind_up(self, within_s: float) -> list[Delivery]:
+        """Give back the turns that are still at work, whatever they do; return the entries that must not be.
 
-        A body in a thread cannot be stopped, and must not run twice: its entry stays in hand, under its lease, until
-        the body has ended and is recorded. Waits as long as that takes.
+        A body in a thread cannot be stopped, and must not run twice: its entry stays in hand until the body has ended
+        and is recorded. One that has not within that time ends with this process, and its entry is nobody's until its
+        lease has ended.
         """
         in_threads = [turn for turn in self.turns if turn.bodies.in_threads]
         for turn in tuple(self.turns):
             if turn in in_threads:
                 turn.closing = True
                 turn.recorder.notice(
-                    "a body still runs in a thread: its run stays this worker's until that ends; "
-                    "let the grace period of the process be longer than its longest sync step",
+                    "a body still runs in a thread, which nothing can stop: if it does not end now it is begun again "
+                    "elsewhere; let BUS_DRAIN be longer than the longest sync step",
                     steps=turn.bodies.in_threads,
                 )
             else:
                 turn.recorder.end(GivenBack())
-        await asyncio.gather(*(self._close(turn) for turn in in_threads))
+        if in_threads:
+            closing = [asyncio.ensure_future(self._close(turn)) for turn in in_threads]
+            for late in (await asyncio.wait(closing, timeout=within_s))[1]:
+                late.cancel()
+        stuck = [turn for turn in in_threads if not turn.over]
+        for turn in stuck:
+            turn.recorder.end(Abandoned())
+        return [turn.delivery for turn in stuck]
 
     async def _close(self, turn: Turn) -> None:
         ended = asyncio.Event()

@@ -36,6 +36,11 @@ from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.services import Stubs
 from stepstream.consumers.upkeep.upkeep import Upkeep
 
+LAST_S = 3.0
+"""How long after BUS_DRAIN run() takes at most: to end commands, give back what is left, and be told so."""
+_THREADS_S = 2.0
+"""How much of it bodies in threads get."""
+
 
 class Worker:
     """Runs the functions of buses: `await Worker(app).run()`, until stop()."""
@@ -64,6 +69,8 @@ class Worker:
         self.ready = asyncio.Event()
         self.left = 0
         """How many entries were still in hand when the time of the drain was over."""
+        self.stuck: set[Lease] = set()
+        """The leases of what a thread still did when the drain was over: they are left to run out."""
         self._now = "" if now_ms is None else str(now_ms)
         self._stubs = stubs
         self._buses = buses
@@ -184,7 +191,7 @@ class Worker:
             self._tasks.start_soon(self._uncharge, lost)
 
     async def _uncharge(self, lost: list[Delivery]) -> None:
-        """This worker was only slow: the runs it had in hand are not charged with its death."""
+        """This worker was only slow, or told to stop: the runs it had in hand are not charged with its death."""
         runs: dict[tuple[str, str], list[str]] = {}
         for delivery in lost:
             if delivery.run:
@@ -198,7 +205,7 @@ class Worker:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     async def _drain(self, assembly: Assembly, upkeep: Upkeep) -> None:
-        """Stop reading; finish or suspend; give back what is left, but for what a thread still does."""
+        """Stop reading; finish or suspend; give back what is left, but for what a thread does to the last."""
         until = time.monotonic() + self.settings.drain_ms / 1_000
         executors, feeds, exits = assembly.executors, assembly.feeds, assembly.exits
         upkeep.stop_timers()
@@ -214,8 +221,11 @@ class Worker:
             await assembly.courier.settled()
             await exits.settled()
         self.left = sum(len(feed.in_hand) for feed in feeds)
-        await asyncio.gather(*(executor.wind_up() for executor in executors))
-        with anyio.move_on_after(3.0):
+        found = await asyncio.gather(*(executor.wind_up(_THREADS_S) for executor in executors))
+        stuck = [delivery for some in found for delivery in some]
+        self.stuck = {delivery.feed.lease for delivery in stuck}
+        with anyio.move_on_after(max(0.0, until + LAST_S - time.monotonic())):
+            await self._uncharge(stuck)
             for executor in executors:
                 await executor.settled()
             for feed in feeds:
@@ -229,6 +239,8 @@ class Worker:
         with anyio.move_on_after(2.0, shield=True):
             for feed in feeds:
                 lease = feed.lease
+                if lease in self.stuck:  # what a thread does under it must not begin elsewhere at once
+                    continue
                 try:
                     await leave_group(self._wire, feed.stream, feed.workers_key, feed.group, lease.consumer)
                 except BusError:
