@@ -93,7 +93,12 @@ def arrows(path: Path) -> Iterator[str]:
         yield name.removeprefix("stepstream.")
 
 
-def _imports(path: Path) -> Iterator[str]:
+@cache
+def _imports(path: Path) -> list[str]:
+    return list(_found_imports(path))
+
+
+def _found_imports(path: Path) -> Iterator[str]:
     for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -368,7 +373,7 @@ def test_who_names_a_key_of_a_partition_says_in_which() -> None:
     for name, path in modules():
         if name.startswith("consumers.testing"):  # the harness: a clock that stands still, and no function is spread
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("keys."):
                 least = OF_A_PARTITION.get(ast.unparse(node.func).removeprefix("keys."), 0)
                 is_spread = any(isinstance(one, ast.Starred) for one in node.args)

@@ -102,7 +102,7 @@ async def test_events_a_step_cannot_send_for_longer_than_a_publisher_waits_use_u
     lab: Lab, proxy: RespProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PublishFailed was no StoreUnavailable: what waits for Redis did not wait for it."""
-    monkeypatch.setattr("stepstream.bus.wire.streams.PATIENCE_S", 0.1)
+    monkeypatch.setattr("stepstream.bus.wire.publishing.PATIENCE_S", 0.1)
 
     @lab.app.function("f", on="a", retries=0)
     async def f(ctx, step):
@@ -125,7 +125,7 @@ async def _told(proxy: RespProxy, count: int) -> bool:
 async def test_what_a_body_sends_itself_and_cannot_is_no_attempt_of_its_step(
     lab: Lab, proxy: RespProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepstream.bus.wire.streams.PATIENCE_S", 0.1)
+    monkeypatch.setattr("stepstream.bus.wire.publishing.PATIENCE_S", 0.1)
     tries: list[int] = []
 
     @lab.app.function("f", on="a", retries=0)

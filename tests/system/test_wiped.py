@@ -51,7 +51,7 @@ async def test_a_list_of_names_that_was_deleted_is_written_again_by_who_publishe
 
 async def test_what_strangers_choose_is_not_remembered_for_ever(wire: Wire, monkeypatch) -> None:
     """Names, ids, signals: each publisher keeps a bounded number of them in memory."""
-    monkeypatch.setattr("stepstream.bus.wire.streams._MOST_KNOWN", 100)
+    monkeypatch.setattr("stepstream.bus.wire.publishing._MOST_KNOWN", 100)
     publisher = Publisher(wire)
     for n in range(50):
         await publisher.publish([Outgoing(f"{n}-{m}", f"name/{n}-{m}", b"{}", own_id=True) for m in range(10)])
