@@ -266,7 +266,7 @@ def _needed() -> list[tuple[str | int, ...]]:
     """Return every command a worker needs, directly or in scripts, on throwaway keys."""
     slug = name = "@doctor"
     stream, run, index = keys.events(name), keys.run(slug, "doctor"), keys.runs(slug, "completed", FIRST)
-    text, names = keys.seen(name, "doctor"), keys.signal("doctor")
+    text, names, lines = keys.seen(name, "doctor"), keys.signal("doctor"), keys.log(slug, "doctor")
     return [
         ("TIME",), ("PING",),
         ("XGROUP", "CREATE", stream, slug, "$", "MKSTREAM"),
@@ -279,15 +279,16 @@ def _needed() -> list[tuple[str | int, ...]]:
         ("XGROUP", "DESTROY", stream, slug),
         ("HSET", run, "format", 1), ("HSETNX", run, "size", 1), ("HINCRBY", run, "size", 1), ("HGET", run, "size"),
         ("HMGET", run, "size"), ("HGETALL", run), ("HKEYS", run), ("HLEN", run), ("HVALS", run), ("HDEL", run, "size"),
-        ("HSCAN", run, 0), ("HSTRLEN", run, "size"), ("PEXPIRE", run, 60_000), ("EXISTS", run),
+        ("HSCAN", run, 0), ("HSTRLEN", run, "size"), ("PEXPIRE", run, 60_000), ("PTTL", run), ("EXISTS", run),
         ("ZADD", index, 1, "doctor"), ("ZCARD", index), ("ZCOUNT", index, 0, 1), ("ZSCORE", index, "doctor"),
         ("ZRANGE", index, 0, -1), ("ZREVRANGE", index, 0, -1), ("ZRANGEBYSCORE", index, 0, 1),
         ("ZRANGEBYLEX", index, "-", "+"), ("ZREMRANGEBYSCORE", index, 0, 0), ("ZREMRANGEBYLEX", index, "[a", "[a"),
         ("ZREM", index, "doctor"),
         ("SET", text, "1", "PX", 60_000), ("GET", text), ("SADD", names, "doctor"), ("SMEMBERS", names),
+        ("RPUSH", lines, "x"), ("LLEN", lines), ("LRANGE", lines, 0, -1), ("LPOP", lines),
         ("EVAL", TAKE.text, 1, stream, "", slug, "doctor"),
         ("EVALSHA", TAKE.sha, 1, stream, "", slug, "doctor"),
-        ("SCAN", 0), ("UNLINK", text), ("DEL", stream, run, index, text, names),
+        ("SCAN", 0), ("UNLINK", text), ("DEL", stream, run, index, text, names, lines),
     ]  # fmt: skip
 
 
