@@ -46,7 +46,11 @@ class Load:
                 await wait(step)
                 done[id] += 1
 
-        plain("sleeper", "start", lambda step: step.sleep("nap", "6s"))
+        async def say_and_sleep(step: Any) -> None:
+            await step.subprocess("say", ["echo", "a line of the log"])
+            await step.sleep("nap", "6s")
+
+        plain("sleeper", "start", say_and_sleep)
         plain("waiter", "start", lambda step: step.wait_for_event("it", "go", match="data.n", timeout="40s"))
         plain("iffer", "start", lambda step: step.wait_for_event("it", "go", if_="async.data.n == 1", timeout="40s"))
         plain("signaller", "start", lambda step: step.wait_for_signal("it", signal="go", timeout="40s"))
