@@ -46,11 +46,13 @@ from stepstream.bus.limits import (
     checked_cancel_on,
     checked_flow,
 )
+from stepstream.bus.observe import log
 from stepstream.bus.retry import Retry
 from stepstream.bus.trigger import Declared, On, Triggers, checked
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.values.payload import is_payload
-from stepstream.bus.wire.publishing import Publisher, Stored
+from stepstream.bus.wire.publishing import Publisher, Sent, Stored
+from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
 
 E = TypeVar("E")
@@ -171,29 +173,32 @@ class Bus(Generic[State_co]):
         data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
-    ) -> str: ...
+    ) -> Sent: ...
     @overload
-    async def send(self, event: Sequence[Sendable]) -> list[str]: ...
+    async def send(self, event: Sequence[Sendable]) -> list[Sent]: ...
     async def send(
         self,
         event: str | Sendable | Sequence[Sendable],
         data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
-    ) -> str | list[str]:
-        """Publish one event or several; return their ids once Redis has stored them.
+    ) -> Sent | list[Sent]:
+        """Publish one event or several; return their ids once Redis has stored them, with how many functions listen.
 
         An event is a payload that has a name, a name and its data, a NewEvent, or a dict like the body of POST /e. An
         `id` of yours makes it idempotent: for 24 h a second send of it, under one name, stores nothing. All events
         are checked before any is stored, also that their data fits the type that the name has. Raises EventInvalid with
         the field, or PublishFailed (repeating is safe with ids of yours).
+
+        Before the first event this bus's functions are registered, as far as no worker has declared them yet: what is
+        published from then on waits for them.
         """
         if isinstance(event, Sequence) and not isinstance(event, str):
             if data is not None or id is not None:
                 raise EventInvalid(
                     "several events have data and ids of their own: NewEvent('order/paid', {…}, id='…')", field="data"
                 )
-            return [stored.id for stored in await self.publish(event)]
+            return [Sent.of(stored) for stored in await self.publish(event)]
         if isinstance(event, str):
             new = NewEvent(event, data, id)
         else:
@@ -203,7 +208,7 @@ class Bus(Generic[State_co]):
             if id is not None and new.id not in (None, id):
                 raise EventInvalid(f"is given twice, {new.id!r} and {id!r}", field="id")
             new = new if id is None else NewEvent(new.event, new.data, id, new.ts, new.v)
-        return (await self.publish([new]))[0].id
+        return Sent.of((await self.publish([new]))[0])
 
     async def publish(self, events: Sequence[Sendable]) -> list[Stored]:
         """Publish as `send` does, and return ids, stream entries and which were there already."""
@@ -227,15 +232,18 @@ class Bus(Generic[State_co]):
         loop = asyncio.get_running_loop()
         if self._publisher is None or self._loop is not loop:
             configured, _ = settings.read()
-            self.connect(Wire(configured, f"send:{self.id}"))
+            self._send_by(Wire(configured, f"send:{self.id}", log.notice), [self.functions])
         assert self._publisher is not None
         return self._publisher
 
     def connect(self, wire: Wire) -> None:
-        """Send through a wire that is open already (a worker's, a test's)."""
+        """Send through a wire that is open already (a worker's, a test's), and register nothing: a worker has."""
+        self._send_by(wire, [])
+
+    def _send_by(self, wire: Wire, registers: Sequence[Mapping[str, Function[Any, Any]]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._wire = wire
-        self._publisher = Publisher(wire, self.kinds.of)
+        self._publisher = Publisher(wire, self.kinds.of, Listeners(wire, registers))
 
     def disconnect(self) -> None:
         """Send no more through a wire that was connected: who lent it closes it."""

@@ -3,8 +3,6 @@
 import contextlib
 from collections.abc import Sequence
 
-import msgspec
-
 from stepstream.bus.errors import ConfigError, FunctionNotFound
 from stepstream.bus.function import Function
 from stepstream.bus.values import codec
@@ -12,28 +10,12 @@ from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.registering import FORMAT, Registered, declaration
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.wire import Wire
 
 _REGISTER = script(__file__, "function_register")
-
-FORMAT = 3
-"""The store's format. A worker refuses any other: what an entry, a run or a memo says is read in one way only."""
-
-
-class Registered(msgspec.Struct, frozen=True):
-    """A function as the registry knows it: what pages and commands show without having loaded the app."""
-
-    bus: str
-    id: str
-    name: str
-    slug: str
-    on: tuple[str, ...]
-    events: tuple[str, ...]
-    retries: int
-    code: str
-    flow: tuple[str, ...] = ()
 
 
 async def check_format(wire: Wire, patience: float | None = None) -> None:
@@ -62,19 +44,8 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
             f"function '{function.slug}' has limits, and its runs are spread over {len(partitions(function.slug))} "
             "partitions: limits are counted in one; declare a new function with the limits"
         )
-    declared = Registered(
-        bus=function.bus_id,
-        id=function.id,
-        name=function.name,
-        slug=function.slug,
-        on=tuple(one.text for one in (*function.triggers, *function.crons)),
-        events=tuple(trigger.name for trigger in function.triggers),
-        retries=function.retry.retries,
-        code=function.code,
-        flow=function.flow.texts,
-    )
-    declaration, seen = codec.encode(declared), b""
-    while stands := await wire.lasting_script(_REGISTER, [keys.functions()], function.slug, declaration, seen):
+    declared, seen = codec.encode(declaration(function)), b""
+    while stands := await wire.lasting_script(_REGISTER, [keys.functions()], function.slug, declared, seen):
         owner = codec.decode_as(stands, Registered).bus
         if owner != function.bus_id:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """POST /e/{key}: publish events over HTTP."""
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
-from stepstream.bus.wire.publishing import Publisher, PublishFailed
+from stepstream.bus.wire.publishing import Publisher, PublishFailed, Stored
 from stepstream.producers.body import RequestRefused, read_body
 from stepstream.producers.ingest import events_of
 from stepstream.producers.strict import Malformed
@@ -30,12 +30,20 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
             if error.status == 500:
                 raise
             return _refused(error)
-        answer: dict[str, object] = {"ids": [event.id for event in stored], "status": 200}
+        answer: dict[str, object] = {"ids": [event.id for event in stored], "status": 200, **_listened(events, stored)}
         if any(event.duplicate for event in stored):
             answer["duplicate"] = True
         return JSONResponse(answer)
 
     return publish
+
+
+def _listened(events: Sequence[Outgoing], stored: Sequence[Stored]) -> dict[str, object]:
+    """Return how many functions start on these events, and which names nobody listens to."""
+    counts = {event.name: one.functions for event, one in zip(events, stored, strict=True) if one.functions is not None}
+    unheard = [name for name, count in counts.items() if not count]
+    told: dict[str, object] = {"functions": sum(counts.values())} if counts else {}
+    return told | {"nobody_listens_to": unheard} if unheard else told
 
 
 def _refused(error: BusError) -> JSONResponse:

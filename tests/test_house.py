@@ -20,7 +20,7 @@ ROOMS = {
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec", "expression"}, {"matching"}],
-    "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"type_check"}, {"publishing"}],
+    "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"type_check", "registering"}, {"publishing"}],
     "checkpoint": [{"registry"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"}, {"executor"}, {"assembly"}, {"worker"},

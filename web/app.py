@@ -17,7 +17,7 @@ from stepstream.web.store import Store
 
 
 class Site(Part):
-    """The status page and the HTTP API. It needs no bus: all functions are registered in Redis."""
+    """The status page and the HTTP API. The buses it is given are registered before the first event."""
 
     def __init__(self, buses: Sequence[Bus], configured: settings.Settings | None, hosts: Sequence[str]) -> None:
         super().__init__(buses, configured, hosts, _routes)

@@ -33,8 +33,8 @@ class Part(Starlette):
         routes: Callable[[Store, settings.Settings], Sequence[BaseRoute]],
     ) -> None:
         self.buses = tuple(buses)
-        """The buses this process has loaded."""
-        self._store = Store(configured, lambda name: [kind for bus in self.buses for kind in bus.kinds.of(name)])
+        """The buses this process has loaded: registered before the first event that is published here."""
+        self._store = Store(configured, self.buses)
         configured = configured or settings.read()[0]  # what is wrong in the environment is told here, not later
         super().__init__(
             routes=routes(self._store, configured),

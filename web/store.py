@@ -1,13 +1,16 @@
 """The store: the site's connection to Redis, opened by the first request that needs it."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from starlette.requests import Request
 
+from stepstream.bus.bus import Bus
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.wire.publishing import Publisher
-from stepstream.bus.wire.type_check import KindsOf
+from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
 
 
@@ -18,10 +21,9 @@ class Store:
     application, and only then says where its Redis is.
     """
 
-    def __init__(self, settings: Settings | None, kinds_of: KindsOf) -> None:
-        """Make the store of a site; `kinds_of` returns the types that the site's buses give to a name."""
+    def __init__(self, settings: Settings | None, buses: Sequence[Bus]) -> None:
         self._settings = settings
-        self._kinds_of = kinds_of
+        self._buses = buses
         self._opened: tuple[asyncio.AbstractEventLoop, Wire, Publisher] | None = None
 
     @property
@@ -38,8 +40,12 @@ class Store:
         loop = asyncio.get_running_loop()
         if self._opened is None or self._opened[0] is not loop:  # a test's loop has ended, and its connection with it
             wire = Wire(self._settings or read()[0], "bus-web", structlog.get_logger("web").warning)
-            self._opened = (loop, wire, Publisher(wire, self._kinds_of))
+            listeners = Listeners(wire, [bus.functions for bus in self._buses])
+            self._opened = (loop, wire, Publisher(wire, self._kinds_of, listeners))
         return self._opened
+
+    def _kinds_of(self, name: str) -> list[type[Any]]:
+        return [kind for bus in self._buses for kind in bus.kinds.of(name)]
 
     async def close(self) -> None:
         """Close the connection, if there is one; the next request opens another."""

@@ -71,3 +71,9 @@ def listen(signals: Signals, *, debug: bool = False) -> None:
     signals.run_ended.listen(run_ended)
     if debug:
         signals.run_suspended.listen(run_suspended)
+
+
+def notice(event: str, **fields: object) -> None:
+    """Tell of something in a process that only publishes: by its own logging, as logger `stepstream`."""
+    told = ", ".join(f"{name}: {value}" for name, value in fields.items() if value)
+    logging.getLogger("stepstream").warning("%s (%s)" if told else "%s%s", event, told)

@@ -25,9 +25,11 @@ class NotJson(TypeError):
 
 
 def _plain(value: Any) -> Any:
-    """Return a value the encoder does not know as one it does: a Pydantic model, a subclass of float (numpy's)."""
+    """Return a value the encoder does not know as one it does: a Pydantic model, a subclass of float or str."""
     if isinstance(value, float):
         return float(value)
+    if isinstance(value, str):
+        return str(value)
     if is_model(cast("type[Any]", type(value))):
         return dumped(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")

@@ -46,12 +46,12 @@ def _coded(name: str) -> str:
 
 
 def meta() -> str:
-    """hash · `format`: the store's format. Written by the first worker; a worker refuses another. Permanent."""
+    """hash · `format`: the store's format. By who registers first; a worker refuses another. Permanent."""
     return f"{_prefix}:meta"
 
 
 def functions() -> str:
-    """hash · slug → its declaration as JSON. Written by workers at start. Permanent."""
+    """hash · slug → its declaration as JSON. Written by workers; by publishers what nobody has declared. Permanent."""
     return f"{_prefix}:functions"
 
 

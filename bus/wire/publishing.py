@@ -14,6 +14,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.type_check import KindsOf, TypeCheck, no_kinds
 from stepstream.bus.wire.wire import Wire
@@ -36,6 +37,23 @@ class Stored(msgspec.Struct, frozen=True):
     id: str
     entry: str
     duplicate: bool = False
+    functions: int | None = None
+    """How many functions start on it, as far as the publisher has seen lately; None when it may not see that."""
+
+
+class Sent(str):
+    """The id of an event that is stored: text, that also tells how many functions start on the event."""
+
+    __slots__ = ("functions",)
+    functions: int | None
+    """0: nobody listens to its name. None: this process may not see that."""
+
+    @classmethod
+    def of(cls, stored: Stored) -> "Sent":
+        """Return what the sender is told of a stored event."""
+        sent = cls(stored.id)
+        sent.functions = stored.functions
+        return sent
 
 
 class PublishFailed(StoreUnavailable):
@@ -49,10 +67,14 @@ class PublishFailed(StoreUnavailable):
 class Publisher:
     """Appends events. A retry after a lost reply looks for the event before it adds."""
 
-    def __init__(self, wire: Wire, kinds_of: KindsOf = no_kinds) -> None:
-        """Make a publisher; `kinds_of` returns the types that the functions of this process give to a name."""
+    def __init__(self, wire: Wire, kinds_of: KindsOf = no_kinds, listeners: Listeners | None = None) -> None:
+        """Make a publisher; `kinds_of` returns the types that the functions of this process give to a name.
+
+        `listeners` are registered before the first event, and counted; without them neither is done.
+        """
         self._wire = wire
         self._types = TypeCheck(kinds_of)
+        self._listeners = listeners
         self._known: dict[str, float] = {}
         """Until when (monotonic, s) each name need not be announced again."""
 
@@ -66,15 +88,17 @@ class Publisher:
         stored: list[Stored] = []
         failure: StoreUnavailable | StoreError | None = None
         try:
-            now, known = time.monotonic(), self._known
-            await self._announce({event.name for event in events if known.get(event.name, 0.0) < now}, patience)
+            names, now, known = {event.name for event in events}, time.monotonic(), self._known
+            if self._listeners is not None:
+                await self._listeners.get_ready(names, patience)
+            await self._announce({name for name in names if known.get(name, 0.0) < now}, patience)
         except StoreUnavailable as error:
             raise PublishFailed(stored, error) from None
         calls = [self._first(event) for event in events]
         started: int | None = None
         for event, call in zip(events, calls, strict=True):  # every reply is read, also after one has failed
             try:
-                stored.append(_stored(event, await call or await self._made(event, patience)))
+                stored.append(self._stored(event, await call or await self._made(event, patience)))
             except (ScriptMissing, StoreUnavailable) as error:
                 if failure is not None:
                     continue
@@ -125,6 +149,8 @@ class Publisher:
         The name is announced before and after: a worker that drops a stream removes its name from the list, and then
         checks whether the stream is there again.
         """
+        if self._listeners is not None:
+            await self._listeners.restore(event.name, patience)
         await self._announce({event.name}, patience)
         reply = await self._first(event, makes_stream=True)
         await self._announce({event.name}, patience)
@@ -146,14 +172,14 @@ class Publisher:
             )
         await self._announce({event.name}, patience)
         # "there" may be the entry of our own first try, so it is not reported as a duplicate.
-        return Stored(event.id, reply[1].decode())
+        return self._stored(event, reply[1])
 
-
-def _stored(event: Outgoing, reply: Any) -> Stored:
-    if isinstance(reply, bytes):
-        return Stored(event.id, reply.decode())
-    word, entry = reply
-    return Stored(event.id, entry.decode(), duplicate=word == b"there")
+    def _stored(self, event: Outgoing, reply: Any) -> Stored:
+        functions = self._listeners.count(event.name) if self._listeners is not None else None
+        if isinstance(reply, bytes):
+            return Stored(event.id, reply.decode(), functions=functions)
+        word, entry = reply
+        return Stored(event.id, entry.decode(), word == b"there", functions)
 
 
 def _fields(event: Outgoing) -> list[Argument]:

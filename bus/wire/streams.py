@@ -22,7 +22,7 @@ _LONGEST_TS = len(str(LATEST_MS))
 TAKE = script(__file__, "entries_take")
 _CLAIM = script(__file__, "entries_claim")
 _RELEASE = script(__file__, "entries_release")
-_MAKE_GROUP = script(__file__, "group_make")
+MAKE_GROUP = script(__file__, "group_make")
 _LEAVE = script(__file__, "consumer_leave")
 _ACKNOWLEDGE_TURNS = script(__file__, "turns_acknowledge")
 
@@ -31,7 +31,7 @@ Fields = dict[bytes, bytes]
 
 async def ensure_group(wire: Wire, stream: str, group: str, start_ms: int) -> None:
     """Make a consumer group that sees entries from `start_ms` (server's clock) on; one that exists is left alone."""
-    await wire.lasting_script(_MAKE_GROUP, [stream], group, start_ms)
+    await wire.lasting_script(MAKE_GROUP, [stream], group, start_ms)
 
 
 async def acknowledge(wire: Wire, stream: str, group: str, ids: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ class Wire:
     def __init__(self, settings: Settings, name: str = "bus", notice: Notice = silent) -> None:
         use_prefix(settings.prefix)
         self.settings = settings
+        self.notice = notice
         self.rights = Rights(notice)
         self.where = address(settings.redis_url)
         self.name = name

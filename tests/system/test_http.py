@@ -50,8 +50,8 @@ def test_one_event_or_a_list_is_published_and_the_ids_answered(http: TestClient,
 def test_an_id_published_twice_is_stored_once_and_told(http: TestClient, store: "redis.Redis") -> None:
     first = publish(http, {"name": "a", "id": "x"}).json()
     second = publish(http, {"name": "a", "id": "x", "data": {"other": 1}}).json()
-    assert first == {"ids": ["x"], "status": 200}
-    assert second == {"ids": ["x"], "status": 200, "duplicate": True}
+    assert first == {"ids": ["x"], "status": 200, "functions": 0, "nobody_listens_to": ["a"]}
+    assert second == {**first, "duplicate": True}
     assert store.xlen(keys.events("a")) == 1
 
 
