@@ -70,7 +70,7 @@ class Turn:
         return self.state.over
 
     def close(self) -> None:
-        """The code is done, or was cut off: let go of what refers back to the run's tasks."""
+        """The code has ended, or was cut off: drop what refers back to the run's tasks."""
         if self._suspension is not None:
             self._suspension.close()
             self._suspension = None
@@ -182,9 +182,9 @@ class Turn:
         return noted is not None and noted.armed
 
     async def wait_until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
-        """Let a step wait. Returns None when its due comes while the turn lives, its memo when that comes first.
+        """Let a step wait until it is due, and return None, or until its memo comes, and return that.
 
-        The memo may have come before: while the step was still telling Redis what it waits for.
+        The memo may be there already: it came while the step was still telling Redis what it waits for.
         """
         if self.state.over:
             raise TurnOver
