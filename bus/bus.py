@@ -1,13 +1,13 @@
 """Bus: declares functions and sends events. It runs nothing: `Worker(app)` does; `create_app(app)` makes the site."""
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 from typing import Any, Generic, Unpack, overload
 
+import msgspec
 from typing_extensions import TypeVar
 
-from stepstream.bus import settings
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import (
     MAX_EVENTS,
@@ -20,6 +20,7 @@ from stepstream.bus.event import (
     check_event_id,
     check_name,
     check_ts,
+    checked_time,
     event_name_of,
     misfit,
 )
@@ -46,17 +47,21 @@ from stepstream.bus.limits import (
     checked_cancel_on,
     checked_flow,
 )
-from stepstream.bus.observe import log
+from stepstream.bus.process.background import background, refuse_in_loop, wait_for
 from stepstream.bus.retry import Retry
 from stepstream.bus.trigger import Declared, On, Triggers, checked
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.values.payload import is_payload
-from stepstream.bus.wire.publishing import Publisher, Sent, Stored
-from stepstream.bus.wire.registering import Listeners
+from stepstream.bus.wire.publishing import Sent, Stored
 from stepstream.bus.wire.wire import Wire
+from stepstream.bus.wire.wires import Wires
 
 E = TypeVar("E")
 State_co = TypeVar("State_co", covariant=True, default=Any)
+R = TypeVar("R")
+Delay = float | str | timedelta
+"""Seconds, text like "10m", or a timedelta."""
+
 Lifespan = Callable[[], AbstractAsyncContextManager[State_co]]
 
 
@@ -73,9 +78,7 @@ class Bus(Generic[State_co]):
         self.lifespan = lifespan
         self.functions: dict[str, Function[Any, Any]] = {}
         self.kinds = Kinds()
-        self._wire: Wire | None = None
-        self._publisher: Publisher | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wires = Wires(f"send:{id}", self.kinds.of, self.functions)
 
     @overload
     def function(
@@ -173,6 +176,8 @@ class Bus(Generic[State_co]):
         data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | None = None,
     ) -> Sent: ...
     @overload
     async def send(self, event: Sequence[Sendable]) -> list[Sent]: ...
@@ -182,33 +187,55 @@ class Bus(Generic[State_co]):
         data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | None = None,
     ) -> Sent | list[Sent]:
         """Publish one event or several; return their ids once Redis has stored them, with how many functions listen.
 
         An event is a payload that has a name, a name and its data, a NewEvent, or a dict like the body of POST /e. An
-        `id` of yours makes it idempotent: for 24 h a second send of it, under one name, stores nothing. All events
-        are checked before any is stored, also that their data fits the type that the name has. Raises EventInvalid with
-        the field, or PublishFailed (repeating is safe with ids of yours).
+        `id` of yours makes it idempotent: for 24 h a second send of it, under one name, stores nothing. With `delay`
+        (seconds, "10m", a timedelta) or `at` (an aware datetime) it is kept, and published then. All events are checked
+        before any is stored, also that their data fits the type that the name has. Raises EventInvalid with the field,
+        or PublishFailed (repeating is safe with ids of yours).
 
         Before the first event this bus's functions are registered, as far as no worker has declared them yet: what is
         published from then on waits for them.
         """
         if isinstance(event, Sequence) and not isinstance(event, str):
-            if data is not None or id is not None:
+            if not (data is id is delay is at is None):
                 raise EventInvalid(
                     "several events have data and ids of their own: NewEvent('order/paid', {…}, id='…')", field="data"
                 )
             return [Sent.of(stored) for stored in await self.publish(event)]
-        if isinstance(event, str):
-            new = NewEvent(event, data, id)
-        else:
-            new = as_new(event)
-            if data is not None:
-                raise EventInvalid(f"a {type(event).__name__} has its data in it; give no second one", field="data")
-            if id is not None and new.id not in (None, id):
-                raise EventInvalid(f"is given twice, {new.id!r} and {id!r}", field="id")
-            new = new if id is None else NewEvent(new.event, new.data, id, new.ts, new.v)
-        return Sent.of((await self.publish([new]))[0])
+        return Sent.of((await self.publish([one_event(event, data, id, delay, at)]))[0])
+
+    @overload
+    def send_sync(
+        self,
+        event: str | Sendable,
+        data: Mapping[str, Any] | Payload | None = None,
+        *,
+        id: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | None = None,
+    ) -> Sent: ...
+    @overload
+    def send_sync(self, event: Sequence[Sendable]) -> list[Sent]: ...
+    def send_sync(
+        self,
+        event: str | Sendable | Sequence[Sendable],
+        data: Mapping[str, Any] | Payload | None = None,
+        *,
+        id: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | None = None,
+    ) -> Sent | list[Sent]:
+        """Publish as `send` does, from code without an event loop: Django, Flask, a script, any thread.
+
+        One connection serves all threads of the process; it is closed at exit, and a forked child opens its own.
+        """
+        send: Any = self.send
+        return self.sync(lambda: send(event, data, id=id, delay=delay, at=at), "app.send_sync", "app.send")
 
     async def publish(self, events: Sequence[Sendable]) -> list[Stored]:
         """Publish as `send` does, and return ids, stream entries and which were there already."""
@@ -220,34 +247,61 @@ class Bus(Generic[State_co]):
                 checked_events.append(outgoing(as_new(event)))
             except EventInvalid as error:
                 raise error.at(position) if len(events) > 1 else error from None
-        return await self._connected().publish(checked_events)
+        return await self._wires.publisher.publish(checked_events)
+
+    def sync(self, work: Callable[[], Coroutine[Any, Any, R]], called: str, instead: str) -> R:
+        """Do work in an event loop for a thread that has none; where one runs, ConfigError says to await `instead`.
+
+        In the loop of a worker or a test that this bus is connected to; else in that of a thread in the background.
+        """
+        refuse_in_loop(called, f"await {instead}(…)")
+        loop = self._wires.connected_loop
+        if loop is None:
+            own = background()
+            self._wires.close_at_exit(own)
+            loop = own.loop
+        return wait_for(work, loop)
+
+    @property
+    def wire(self) -> Wire:
+        """The connection of the running loop, opened by its first use."""
+        return self._wires.wire
 
     async def close(self) -> None:
-        """Close the connections that `send` opened."""
-        wire, self._wire, self._publisher = self._wire, None, None
-        if wire is not None and self._loop is asyncio.get_running_loop():
-            await wire.close()
-
-    def _connected(self) -> Publisher:
-        loop = asyncio.get_running_loop()
-        if self._publisher is None or self._loop is not loop:
-            configured, _ = settings.read()
-            self._send_by(Wire(configured, f"send:{self.id}", log.notice), [self.functions])
-        assert self._publisher is not None
-        return self._publisher
+        """Close the connections that `send` opened in this loop."""
+        await self._wires.close()
 
     def connect(self, wire: Wire) -> None:
         """Send through a wire that is open already (a worker's, a test's), and register nothing: a worker has."""
-        self._send_by(wire, [])
-
-    def _send_by(self, wire: Wire, registers: Sequence[Mapping[str, Function[Any, Any]]]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._wire = wire
-        self._publisher = Publisher(wire, self.kinds.of, Listeners(wire, registers))
+        self._wires = self._wires.connected(wire)
 
     def disconnect(self) -> None:
         """Send no more through a wire that was connected: who lent it closes it."""
-        self._wire = self._publisher = None
+        self._wires = self._wires.disconnected()
+
+
+def one_event(
+    event: str | Sendable,
+    data: Mapping[str, Any] | Payload | None = None,
+    id: str | None = None,
+    delay: Delay | None = None,
+    at: datetime | None = None,
+) -> NewEvent:
+    """Return one event as `send` takes it; EventInvalid for what is given twice."""
+    if isinstance(event, str):
+        return NewEvent(event, data, id, delay=delay, at=at)
+    new = as_new(event)
+    if data is not None:
+        raise EventInvalid(f"a {type(event).__name__} has its data in it; give no second one", field="data")
+    if id is not None and new.id not in (None, id):
+        raise EventInvalid(f"is given twice, {new.id!r} and {id!r}", field="id")
+    if not (delay is at is None) and not (new.delay is new.at is None):
+        raise EventInvalid("is given twice, with the event and beside it", field="at" if delay is None else "delay")
+    if id is delay is at is None:
+        return new
+    return msgspec.structs.replace(
+        new, id=id or new.id, delay=new.delay if delay is None else delay, at=new.at if at is None else at
+    )
 
 
 def outgoing(new: NewEvent) -> Outgoing:
@@ -277,6 +331,15 @@ def outgoing(new: NewEvent) -> Outgoing:
     wrong = misfit(data, kinds)
     if wrong is not None:
         raise wrong
+    delay, at = (0, 0) if new.delay is None and new.at is None else checked_time(new.delay, new.at)
     return Outgoing(
-        new.id or ulid(), name, data, own_id=new.id is not None, ts=new.ts, v=new.v, fits=kinds[0] if kinds else None
+        new.id or ulid(),
+        name,
+        data,
+        own_id=new.id is not None,
+        ts=new.ts,
+        v=new.v,
+        fits=kinds[0] if kinds else None,
+        delay=delay,
+        at=at,
     )

@@ -1,6 +1,6 @@
 """Everything that can go wrong, and who should care.
 
-BusError
+StepstreamError
 ├── ConfigError           the programmer: a declaration, a setting or a command line makes no sense
 ├── EventInvalid          the sender: answered with 4xx, the event and the field
 ├── BadRequest            who asks: a parameter of the request makes no sense
@@ -12,7 +12,7 @@ BusError
 ├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, a syntax error)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
-├── StoreUnavailable      the operator: Redis did not answer or cannot serve now; loops wait and try again
+├── Unavailable           the operator: Redis did not answer or cannot serve now; loops wait and try again
 │   └── RightMissing      this user may not, or this server has no such command: waited out until it is given
 └── RunError
     ├── StepFailed        the function body: a step used up its attempts; catchable
@@ -28,11 +28,15 @@ from datetime import datetime, timedelta
 _MOST_NAMED = 20
 
 
-class BusError(Exception):
+class StepstreamError(Exception):
     """The root of every error of ours; `code` is stable, for HTTP answers and logs, `status` the HTTP status."""
 
     code = "bus_error"
     status = 500
+
+
+BusError = StepstreamError
+"""Its name inside."""
 
 
 class ConfigError(BusError):
@@ -167,7 +171,7 @@ class ScriptMissing(StoreError):
     """The server does not have a script (NOSCRIPT)."""
 
 
-class StoreUnavailable(BusError):
+class Unavailable(BusError):
     """Redis did not answer, or says it cannot serve now; the outcome of a command in flight is unknown.
 
     `state` is the server's word (`OOM`, `LOADING`, `WRONGPASS`, …), `lost` for a broken connection, `timeout` for one
@@ -182,6 +186,10 @@ class StoreUnavailable(BusError):
         self.state = state
         self.is_paced = False
         super().__init__(message)
+
+
+StoreUnavailable = Unavailable
+"""Its name inside."""
 
 
 class RightMissing(StoreUnavailable):

@@ -6,6 +6,7 @@ dataclass, a TypedDict or a Pydantic model. In Redis a payload is plain JSON; a 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Literal, Protocol, cast, dataclass_transform
 
 import msgspec
@@ -14,7 +15,9 @@ from typing_extensions import TypeVar
 
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.values import codec
+from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.codec import NotJson
+from stepstream.bus.values.durations import LONGEST_MS, milliseconds, moment_ms
 from stepstream.bus.values.payload import is_payload
 
 T = TypeVar("T")
@@ -135,13 +138,19 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NewEvent(msgspec.Struct, frozen=True):
-    """An event to send, when it needs more than its data: a name without a type, an id of its own, a time."""
+    """An event to send, when it needs more than its data: a name without a type, an id of its own, a time.
+
+    `ts` is when it happened, Unix ms. With `delay` (seconds, "10m", a timedelta) or `at` (an aware datetime) it is
+    published then: until that moment nobody sees it, and it can be taken back.
+    """
 
     event: str | Payload
     data: Mapping[str, Any] | Payload | None = None
     id: str | None = None
     ts: int | None = None
     v: str | None = None
+    delay: float | str | timedelta | None = None
+    at: datetime | None = None
 
 
 Sendable = Payload | NewEvent | Mapping[str, Any]
@@ -152,6 +161,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     """An event on its way to the store. `own_id` is true when the caller chose the id: then it is idempotent.
 
     `fits` is the payload type that its data has been checked against: that of the object that was sent.
+    It is published after `delay` (ms) or `at` (Unix ms); at once when both are 0.
     """
 
     id: str
@@ -161,6 +171,13 @@ class Outgoing(msgspec.Struct, frozen=True):
     ts: int | None = None
     v: str | None = None
     fits: type[Any] | None = None
+    delay: int = 0
+    at: int = 0
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether it is kept for a time before it is published."""
+        return self.delay > 0 or self.at > 0
 
 
 def as_new(event: object) -> NewEvent:
@@ -179,7 +196,7 @@ def as_new(event: object) -> NewEvent:
 
 
 _AS_MAPPING = '{"name": "order/paid", "data": {…}}'
-_FIELDS = ("name", "data", "id", "ts", "v")
+_FIELDS = ("name", "data", "id", "ts", "v", "delay", "at")
 
 
 def _of_mapping(fields: Mapping[Any, Any]) -> NewEvent:
@@ -193,7 +210,8 @@ def _of_mapping(fields: Mapping[Any, Any]) -> NewEvent:
     for key in fields:
         if key not in _FIELDS:
             raise EventInvalid(f"is no field of an event, which has {', '.join(_FIELDS)}", field=str(key)[:80])
-    return NewEvent(fields["name"], fields.get("data"), fields.get("id"), fields.get("ts"), fields.get("v"))
+    given: list[Any] = [fields.get(field) for field in _FIELDS]
+    return NewEvent(*given)
 
 
 def check_name(name: str) -> None:
@@ -231,6 +249,27 @@ def check_ts(ts: int) -> None:
         raise EventInvalid(f"must be Unix milliseconds, got {type(ts).__name__}", field="ts")
     if not EARLIEST_MS <= ts <= LATEST_MS:
         raise EventInvalid(f"must be Unix milliseconds between 1980 and 2100, got {ts}", field="ts")
+
+
+def checked_time(delay: float | str | timedelta | None, at: datetime | None) -> tuple[int, int]:
+    """Return after how many ms, or when (Unix ms), an event is to be published; EventInvalid names the field."""
+    if delay is not None and at is not None:
+        raise EventInvalid("is given beside delay; give one of them", field="at")
+    if at is not None and not isinstance(at, datetime):  # type: ignore[redundant-expr]
+        raise EventInvalid(f"must be a datetime, got {type(at).__name__}", field="at")
+    if delay is not None and not isinstance(delay, (int, float, str, timedelta)):  # type: ignore[redundant-expr]
+        raise EventInvalid(
+            f"must be seconds, text like '10m' or a timedelta, got {type(delay).__name__}", field="delay"
+        )
+    try:
+        if delay is not None:
+            return milliseconds(delay, "it"), 0
+        moment = 0 if at is None else moment_ms(at, "it")
+    except ConfigError as error:
+        raise EventInvalid(str(error).removeprefix("it "), field="at" if delay is None else "delay") from None
+    if moment - now_ms() > LONGEST_MS:
+        raise EventInvalid(f"{at} is more than 366 days ahead", field="at")
+    return 0, moment
 
 
 def invalid(error: msgspec.DecodeError, root: str) -> EventInvalid:

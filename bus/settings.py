@@ -19,6 +19,9 @@ _INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
 # No braces, which would move all keys to one slot; nothing that SCAN or an ACL reads as a pattern.
 _PREFIX = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,62}[A-Za-z0-9])?")
 
+PUBLISH_TIMEOUT_MS = 1_500
+"""BUS_TIMEOUT of a process that only publishes, where it is not set: somebody waits for the answer."""
+
 LEAST_KEEP_MS = 600_000
 """No run is forgotten within this long after its end."""
 
@@ -172,3 +175,11 @@ def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> t
         known["redis_url"] = url
         warnings.append(f"using the server of bus dev at {url}; set BUS_REDIS_URL to use another")
     return Settings(**known), warnings
+
+
+def for_publisher() -> Settings:
+    """Return the settings of a process that publishes and runs nothing: what they are, with a shorter BUS_TIMEOUT."""
+    configured, _ = read()
+    if "BUS_TIMEOUT" in os.environ:
+        return configured
+    return msgspec.structs.replace(configured, timeout_ms=PUBLISH_TIMEOUT_MS)

@@ -29,8 +29,10 @@ from stepstream.bus.errors import (
     RunNotFound,
     StepFailed,
     StepNotFound,
+    StepstreamError,
     StoreError,
     StoreUnavailable,
+    Unavailable,
 )
 from stepstream.bus.event import Event, EventData, event
 from stepstream.bus.function import Function
@@ -39,6 +41,7 @@ from stepstream.bus.retry import Exponential, Retry
 from stepstream.bus.step import Fetched, ProcessResult, Step
 from stepstream.bus.system_events import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
 from stepstream.bus.trigger import On
+from stepstream.bus.wire.publishing import PublishFailed
 
 if TYPE_CHECKING:
     from stepstream.consumers.testing.harness import Harness
@@ -90,6 +93,7 @@ __all__ = [
     "On",
     "ProcessFailed",
     "ProcessResult",
+    "PublishFailed",
     "RateLimit",
     "Retry",
     "RetryAfter",
@@ -99,10 +103,12 @@ __all__ = [
     "Step",
     "StepFailed",
     "StepNotFound",
+    "StepstreamError",
     "StoreError",
     "StoreUnavailable",
     "Throttle",
     "Timeouts",
+    "Unavailable",
     "Worker",
     "create_app",
     "event",

@@ -20,8 +20,8 @@ ROOMS = {
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec", "expression"}, {"matching"}],
-    "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"type_check", "registering"}, {"publishing"}],
-    "checkpoint": [{"registry"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
+    "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"type_check", "registering"}, {"publishing"}, {"wires"}],
+    "checkpoint": [{"registry", "delayed"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"}, {"executor"}, {"assembly"}, {"worker"},
         {"cli", "testing"},
@@ -33,7 +33,7 @@ ROOMS = {
     "consumers.limits": [{"limit_keys", "backlog", "shared_places"}, {"intake"}, {"dispatcher", "limited_queue"}],
     "consumers.relay": [{"event_cancellation"}, {"courier"}],
     "consumers.upkeep": [
-        {"chores", "discovery", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
+        {"chores", "delayed", "discovery", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
     ],
 }  # fmt: skip
 """What stands in a folder, low to high. Those of one set may know each other."""

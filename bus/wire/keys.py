@@ -41,7 +41,8 @@ def pattern() -> str:
 
 
 @lru_cache(maxsize=4_096)  # also of ids and names that strangers choose
-def _coded(name: str) -> str:
+def coded(name: str) -> str:
+    """Return a name as it stands in keys."""
     return quote(name, safe="/")
 
 
@@ -72,12 +73,27 @@ def workers() -> str:
 
 def events(name: str) -> str:
     """stream · events of one name: id, name, data, ts, v. One consumer group per function. Written by producers."""
-    return f"{_prefix}:events:{{{_coded(name)}}}"
+    return f"{_prefix}:events:{{{coded(name)}}}"
 
 
 def seen(name: str, event_id: str) -> str:
     """string · a caller's event id → the entry it became: a second publish stores nothing. Expires after 24 h."""
-    return f"{events(name)}:seen:{_coded(event_id)}"
+    return f"{events(name)}:seen:{coded(event_id)}"
+
+
+def delayed(name: str) -> str:
+    """zset · id → when that event of the name is to be published, ms. Written by producers; any worker publishes."""
+    return f"{events(name)}:delayed"
+
+
+def delayed_event(name: str, event_id: str) -> str:
+    """hash · an event that is to be published later: the fields its entry will have. Until then, or taken back."""
+    return f"{delayed(name)}:{coded(event_id)}"
+
+
+def delayed_names() -> str:
+    """zset · event name → when its next delayed event is due, ms. By producers; the worker that finds none removes."""
+    return f"{_prefix}:delayed"
 
 
 def events_workers(name: str) -> str:
@@ -110,12 +126,12 @@ def signal(name: str) -> str:
 
     After a step's signal was heard: `|<run>|<mark>`, so that the sender's next try knows. Expires after an hour.
     """
-    return f"{_prefix}:signal:{{{_coded(name)}}}"
+    return f"{_prefix}:signal:{{{coded(name)}}}"
 
 
 def limit(name: str) -> str:
     """zset · `<slug>|<run>|<turn>` → end of its lease, ms: who holds a place of `<name>=<key>`. Expires with them."""
-    return f"{_prefix}:limit:{{{_coded(name)}}}"
+    return f"{_prefix}:limit:{{{coded(name)}}}"
 
 
 def limit_waiting(name: str) -> str:
@@ -132,8 +148,8 @@ def function(slug: str, where: str = FIRST) -> str:
     if slug in SPREAD:
         partition = partition_of(where) or where
         if partition != FIRST and partition in partitions(slug):
-            return f"{_prefix}:fn:{{{_coded(slug)}#{partition}}}:"
-    return f"{_prefix}:fn:{{{_coded(slug)}}}:"
+            return f"{_prefix}:fn:{{{coded(slug)}#{partition}}}:"
+    return f"{_prefix}:fn:{{{coded(slug)}}}:"
 
 
 def by_partition(slug: str, items: Sequence[T], run_of: Callable[[T], str]) -> Sequence[tuple[str, Sequence[T]]]:
@@ -245,8 +261,9 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
 
 
 ALL = (
-    (meta, ()), (functions, ()), (triggers, ()), (event_names, ()), (workers, ()), (waited, ()),
-    (events, ("E",)), (seen, ("E", "<id>")), (events_workers, ("E",)), (events_served, ("E",)),
+    (meta, ()), (functions, ()), (triggers, ()), (event_names, ()), (workers, ()), (waited, ()), (delayed_names, ()),
+    (events, ("E",)), (seen, ("E", "<id>")), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
+    (events_workers, ("E",)), (events_served, ("E",)),
     (waits, ("E",)), (waits_if, ("E",)),
     (signal, ("<id>",)), (limit, ("<id>",)), (limit_waiting, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
@@ -259,8 +276,15 @@ ALL = (
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""
 
 _TAGGED = re.compile(r"(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTALL)
-_PLAIN = {make().partition(":")[2]: make.__name__ for make in (meta, functions, triggers, event_names, workers, waited)}
-_OF_EVENTS = {"": "events", "seen": "seen", "workers": "events_workers", "served": "events_served", "waits": "waits"}
+_PLAIN = {
+    make().partition(":")[2]: make.__name__
+    for make in (meta, functions, triggers, event_names, workers, waited, delayed_names)
+}
+_OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits"} | {
+    "waits:if": "waits_if",
+    "delayed": "delayed",
+}
+_OF_EVENTS_BY_ID = {"seen": "seen", "delayed": "delayed_event"}
 _OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {
     make.__name__: make.__name__ for make, stand_ins in ALL if stand_ins[:1] == ("F",)
 }
@@ -282,7 +306,7 @@ def kind_of(key: str) -> tuple[str, str, str] | None:
         return None
     word, _, rest = suffix.partition(":")
     if family == "events":
-        kind = "waits_if" if suffix == "waits:if" else _OF_EVENTS.get(word)
+        kind = _OF_EVENTS.get(suffix) or _OF_EVENTS_BY_ID.get(word)
     elif family == "fn":
         kind = _OF_FUNCTION.get(word)
     elif family == "limit":

@@ -1,5 +1,6 @@
 """Publishing: append events to the streams of their names, so that a lost reply or a lost stream loses none."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -28,17 +29,22 @@ _ANNOUNCE_EVERY_S = 5.0
 _MOST_KNOWN = 10_000
 
 _PUBLISH = script(__file__, "event_publish")
+_DELAY = script(__file__, "event_delay")
 _PUBLISH_AGAIN = script(__file__, "event_publish_again")
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A published event: its id, its stream entry, and whether it had been stored before."""
+    """A published event: its id, its stream entry, and whether it had been stored before.
+
+    `due`: it is kept until then, server ms, and has no entry yet.
+    """
 
     id: str
     entry: str
     duplicate: bool = False
     functions: int | None = None
     """How many functions start on it, as far as the publisher has seen lately; None when it may not see that."""
+    due: int = 0
 
 
 class Sent(str):
@@ -57,24 +63,41 @@ class Sent(str):
 
 
 class PublishFailed(StoreUnavailable):
-    """Redis failed half-way through several events. Those in `stored` are stored; it is safe to repeat all of them."""
+    """Redis failed before all events were stored. Those in `stored` are; of those in `unknown` (ids) it is not known.
 
-    def __init__(self, stored: list[Stored], error: StoreUnavailable) -> None:
+    The others are not. An event with an id of the sender's own may be sent again: it is stored once.
+    """
+
+    def __init__(self, stored: list[Stored], error: StoreUnavailable, unknown: Sequence[str] = ()) -> None:
         self.stored = stored
-        super().__init__(str(error), state=error.state)
+        self.unknown = tuple(unknown)
+        if unknown:
+            became = f"whether it was stored is not known of {', '.join(self.unknown[:3])}"
+            became += f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        else:
+            became = "nothing was stored" if not stored else f"{len(stored)} were stored before, the others were not"
+        super().__init__(f"{error}; {became}", state=error.state)
 
 
 class Publisher:
     """Appends events. A retry after a lost reply looks for the event before it adds."""
 
-    def __init__(self, wire: Wire, kinds_of: KindsOf = no_kinds, listeners: Listeners | None = None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        kinds_of: KindsOf = no_kinds,
+        listeners: Listeners | None = None,
+        patience: float | None = None,
+    ) -> None:
         """Make a publisher; `kinds_of` returns the types that the functions of this process give to a name.
 
-        `listeners` are registered before the first event, and counted; without them neither is done.
+        `listeners` are registered before the first event, and counted; without them neither is done. It waits for Redis
+        for `patience` s before it raises; PATIENCE_S by default.
         """
         self._wire = wire
         self._types = TypeCheck(kinds_of)
         self._listeners = listeners
+        self._patience = patience
         self._known: dict[str, float] = {}
         """Until when (monotonic, s) each name need not be announced again."""
 
@@ -84,11 +107,14 @@ class Publisher:
         EventInvalid, and nothing is stored, when one of them does not fit the type that its name has.
         """
         self._types.check(events)
-        patience = PATIENCE_S if patience is None else patience
+        patience = patience or self._patience or PATIENCE_S
         stored: list[Stored] = []
+        unknown: list[str] = []
         failure: StoreUnavailable | StoreError | None = None
+        now, known = time.monotonic(), self._known
+        until = now + patience
         try:
-            names, now, known = {event.name for event in events}, time.monotonic(), self._known
+            names = {event.name for event in events}
             if self._listeners is not None:
                 await self._listeners.get_ready(names, patience)
             await self._announce({name for name in names if known.get(name, 0.0) < now}, patience)
@@ -97,23 +123,31 @@ class Publisher:
         calls = [self._first(event) for event in events]
         started: int | None = None
         for event, call in zip(events, calls, strict=True):  # every reply is read, also after one has failed
+            is_unknown = False
             try:
                 stored.append(self._stored(event, await call or await self._made(event, patience)))
             except (ScriptMissing, StoreUnavailable) as error:
-                if failure is not None:
-                    continue
-                try:
-                    # A server that lacks the script has stored nothing.
-                    if started is None and not isinstance(error, ScriptMissing):
-                        started = await patiently(self._wire.clock, patience)
-                    stored.append(await self._again(event, started or 0, patience))
-                except (StoreUnavailable, StoreError) as still:
-                    failure = still
+                is_unknown = _is_unanswered(error)
+                left = until - time.monotonic()
+                if isinstance(error, StoreUnavailable) and (failure is not None or left <= 0):
+                    failure = failure or error
+                else:
+                    try:
+                        # A server that lacks the script has stored nothing.
+                        if started is None and not isinstance(error, ScriptMissing):
+                            started = await patiently(self._wire.clock, left)
+                        stored.append(await self._again(event, started or 0, left))
+                        is_unknown = False
+                    except (StoreUnavailable, StoreError) as still:
+                        is_unknown = is_unknown or _is_unanswered(still)
+                        failure = still
             except StoreError as error:
                 failure = error
+            if is_unknown:
+                unknown.append(event.id)
         reached("publish.sent")
         if isinstance(failure, StoreUnavailable):
-            raise PublishFailed(stored, failure)
+            raise PublishFailed(stored, failure, unknown)
         if failure is not None:
             raise failure
         return stored
@@ -131,6 +165,8 @@ class Publisher:
 
     def _first(self, event: Outgoing, *, makes_stream: bool = False) -> Any:
         """Append an event; the reply is empty when there is no stream and `makes_stream` is false."""
+        if event.is_delayed:
+            return asyncio.ensure_future(self._delay(event))
         fields = _fields(event)
         if not event.own_id:
             stream = keys.events(event.name)
@@ -142,6 +178,25 @@ class Publisher:
         return self._wire.call(
             "EVALSHA", _PUBLISH.sha, 2, stream, seen, self._wire.now, dedupe, int(makes_stream), *fields
         )
+
+    async def _delay(self, event: Outgoing) -> Any:
+        """Let an event be kept until its time, for workers to publish (checkpoint/delayed.py).
+
+        They look at its name then: they are told before it is kept and after, when its time by the server's clock is
+        known. Should we die in between and one of them have looked in between, retention tells them.
+        """
+        member = keys.coded(event.id)
+        own = [keys.events(event.name), keys.delayed(event.name), keys.delayed_event(event.name, event.id)]
+        own.append(keys.seen(event.name, event.id))
+        index, about = keys.delayed_names(), event.at or int(self._wire.now or now_ms()) + event.delay
+        await self._wire.call("ZADD", index, "LT", about, event.name)
+        fields = _fields(event)
+        reply = await self._wire.script(
+            _DELAY, own, self._wire.settings.dedupe_ms, member, event.delay, event.at or "", *fields
+        )
+        if reply[1].startswith(b"@"):
+            await self._wire.call("ZADD", index, "LT", int(reply[1][1:]), event.name)
+        return reply
 
     async def _made(self, event: Outgoing, patience: float) -> Any:
         """Append an event to a stream that is new, or was deleted (wiped, or dropped because nobody used it).
@@ -161,7 +216,9 @@ class Publisher:
         fields = _fields(event)
         stream = keys.events(event.name)
         await self._announce({event.name}, patience)
-        if event.own_id:
+        if event.is_delayed:
+            reply = await patiently(lambda: self._delay(event), patience)
+        elif event.own_id:
             key = [stream, keys.seen(event.name, event.id)]
             reply = await self._wire.lasting_script(
                 _PUBLISH, key, self._wire.settings.dedupe_ms, 1, *fields, patience=patience
@@ -172,14 +229,21 @@ class Publisher:
             )
         await self._announce({event.name}, patience)
         # "there" may be the entry of our own first try, so it is not reported as a duplicate.
-        return self._stored(event, reply[1])
+        return self._stored(event, [b"stored", reply[1]])
 
     def _stored(self, event: Outgoing, reply: Any) -> Stored:
         functions = self._listeners.count(event.name) if self._listeners is not None else None
         if isinstance(reply, bytes):
             return Stored(event.id, reply.decode(), functions=functions)
         word, entry = reply
+        if entry.startswith(b"@"):
+            return Stored(event.id, "", word == b"there", functions, due=int(entry[1:]))
         return Stored(event.id, entry.decode(), word == b"there", functions)
+
+
+def _is_unanswered(error: Exception) -> bool:
+    """Whether what was asked may have been done all the same."""
+    return isinstance(error, StoreUnavailable) and error.state in {"lost", "timeout"}
 
 
 def _fields(event: Outgoing) -> list[Argument]:

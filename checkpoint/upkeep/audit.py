@@ -125,11 +125,11 @@ class _Looker:
         name, tag, rest = kind
         looks: dict[str, Callable[[str, str, str], Awaitable[list[Fault]]]] = {
             "events": self._events, "seen": self._passing, "rate": self._passing, "limit": self._passing,
-            "limit_waiting": self._passing, "waits": self._waits, "waits_if": self._waits, "signal": self._signal,
-            "queue": self._stream, "ends": self._stream, "run": self._run, "steps": self._of_run,
-            "open_steps": self._of_run, "log": self._of_run, "cancels": self._cancels, "timers": self._timers,
-            "backlog": self._backlog, "places": self._places, "buffer": self._buffer, "single": self._single,
-            "runs": self._runs,
+            "limit_waiting": self._passing, "delayed": self._delayed, "delayed_event": self._delayed_event,
+            "waits": self._waits, "waits_if": self._waits, "signal": self._signal, "queue": self._stream,
+            "ends": self._stream, "run": self._run, "steps": self._of_run, "open_steps": self._of_run,
+            "log": self._of_run, "cancels": self._cancels, "timers": self._timers, "backlog": self._backlog,
+            "places": self._places, "buffer": self._buffer, "single": self._single, "runs": self._runs,
         }  # fmt: skip
         return await looks[name](key, tag, rest) if name in looks else []
 
@@ -185,6 +185,21 @@ class _Looker:
         at = (await self._ask("XRANGE", key, "-", "+", "COUNT", 1))[0][0].decode().partition("-")[0]
         mend = (("ZADD", keys.event_names(), "NX", at, name),)
         return [Fault(key, "is not in the list of event names", mend)]
+
+    async def _delayed(self, key: str, name: str, _rest: str) -> list[Fault]:
+        members, found = await self._ask("ZRANGE", key, 0, -1, "WITHSCORES"), list[Fault]()
+        for member in map(codec.text, members[::2]):
+            if not await self._ask("EXISTS", keys.delayed_event(name, unquote(member))):
+                found += [Fault(key, f"lists {member}: that event is lost", (("ZREM", key, member),))]
+        if not members or await self._ask("ZSCORE", keys.delayed_names(), name) is not None:
+            return found
+        mend = (("ZADD", keys.delayed_names(), "LT", members[1], name),)
+        return [*found, Fault(keys.delayed_names(), f"lacks {name}, which has delayed events", mend)]
+
+    async def _delayed_event(self, key: str, name: str, member: str) -> list[Fault]:
+        due, listed = await self._ask("HGET", key, "due"), await self._ask("ZSCORE", keys.delayed(name), member)
+        mend = (("ZADD", keys.delayed(name), due or 0, member), ("ZADD", keys.delayed_names(), "LT", due or 0, name))
+        return [Fault(key, "has no time at which it is to be published", mend)] if due and listed is None else []
 
     async def _waits(self, key: str, name: str, _rest: str) -> list[Fault]:
         by_value = key == keys.waits(name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.delayed import expect_delayed
 from stepstream.checkpoint.upkeep.retention import (
     TRIM_AT_ONCE,
     Trimmed,
@@ -58,6 +59,7 @@ class Retention:
         await forget_workers(self._wire, await self._wire.clock())
 
     async def _trim(self, name: str, groups: Sequence[str]) -> None:
+        await expect_delayed(self._wire, name)
         while True:
             trimmed = await trim_events(self._wire, name, groups)
             self._tell(name, trimmed)

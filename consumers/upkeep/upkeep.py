@@ -13,6 +13,7 @@ from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.wakeup import Alarms
 from stepstream.consumers.upkeep import repair
 from stepstream.consumers.upkeep.chores import Chore
+from stepstream.consumers.upkeep.delayed import Delayed
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.repair import Repair
 from stepstream.consumers.upkeep.retention import Retention
@@ -43,6 +44,7 @@ class Upkeep:
         self._schedules = [
             Chore(ticker.once, Failing(signals, "a schedule failed", function=ticker.slug)) for ticker in self._tickers
         ]
+        self._delayed = Chore(Delayed(wire, signals).once, Failing(signals, "publishing delayed events failed"))
         self._others = [
             Chore(
                 feeds.reclaim,
@@ -71,7 +73,7 @@ class Upkeep:
 
     def start(self, tasks: TaskGroup) -> None:
         """Run all chores in tasks of a group."""
-        for chore in (*self._timers, *self._schedules, *self._others):
+        for chore in (*self._timers, *self._schedules, self._delayed, *self._others):
             tasks.start_soon(chore.run)
 
     def stop_timers(self) -> None:
@@ -81,11 +83,12 @@ class Upkeep:
 
     def look_at_clock(self) -> None:
         """The server's clock was set: schedules that are due by its new time tick."""
-        for chore in self._schedules:
+        for chore in (*self._schedules, self._delayed):
             chore.alarm.expect(0)
 
     async def jump(self) -> None:
         """A clock that stands still was moved: timers and schedules that are due then, fire."""
         self._alarms.expect_all(0)
+        self._delayed.alarm.expect(0)
         for ticker in self._tickers:
             await ticker.once()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from typing import Any
 
@@ -22,7 +23,7 @@ SEEN_NOT_TO_BE_MISSING = {"seen", "rate", "single", "limit_waiting"}
 
 EXPECTED = Counter({
     "sleeper": 1, "waiter": 1, "iffer": 1, "signaller": 1, "caller": 1, "child": 1, "limited": 2, "shared": 2,
-    "debounced": 1, "batched": 1, "cancelled": 1, "single": 1,
+    "debounced": 1, "batched": 1, "cancelled": 1, "single": 1, "delayed": 1,
 })  # fmt: skip
 
 
@@ -33,6 +34,7 @@ class Load:
         self.lab = lab
         self.done: Counter[str] = Counter()
         self.go = asyncio.Event()
+        self.due = 0.0
         self.app = lab.app
         self._declare()
 
@@ -63,6 +65,7 @@ class Load:
             "single", "start", lambda step: step.wait_for_event("it", "go", timeout="40s"), singleton=Singleton("skip")
         )
         plain("debounced", "start", lambda step: step.sleep("nap", "1ms"), debounce=Debounce("5s"))
+        plain("delayed", "later", lambda step: step.sleep("nap", "1ms"))
         plain("batched", "start", lambda step: step.sleep("nap", "1ms"), batch=Batch(5, "5s"))
 
         def at_work(id: str, **options: Any) -> None:
@@ -83,6 +86,8 @@ class Load:
         await self.lab.send("start", {"n": 1}, id="mine")
         for _ in range(2):
             await self.lab.send("two", {})
+        self.due = time.monotonic() + 6.0
+        await self.app.send("later", {}, delay="6s")
         await Retention(self.lab.wire, worker.signals, worker_slugs(worker), worker._assembly.feeds.names_read).once()
 
         async def there() -> set[str]:
@@ -114,7 +119,8 @@ class Load:
         await send_signal(self.lab.wire, "go", None)
 
         async def at_rest() -> bool:
-            return self.done == EXPECTED or not sum([await self.count(s) for s in ("queued", "running", "waiting")])
+            active = sum([await self.count(s) for s in ("queued", "running", "waiting")])
+            return self.done == EXPECTED or (not active and time.monotonic() > self.due + 2.0)
 
         with contextlib.suppress(AssertionError):
             await eventually(at_rest, "all have ended", 14.0)

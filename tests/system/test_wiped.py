@@ -56,7 +56,7 @@ async def test_what_strangers_choose_is_not_remembered_for_ever(wire: Wire, monk
     for n in range(50):
         await publisher.publish([Outgoing(f"{n}-{m}", f"name/{n}-{m}", b"{}", own_id=True) for m in range(10)])
     assert len(publisher._known) <= 100
-    assert (keys._coded.cache_info().maxsize or 1e9) < 10_000
+    assert (keys.coded.cache_info().maxsize or 1e9) < 10_000
 
 
 @pytest.fixture

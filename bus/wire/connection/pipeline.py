@@ -198,7 +198,7 @@ class Pipe(asyncio.Protocol):
         if self._waiting and time.monotonic() - self._heard > self._timeout:
             self._abort(StoreUnavailable(f"Redis did not answer for {self._timeout:.1f} s", state="timeout"))
             return
-        self._watchdog = self._loop.call_later(min(1.0, self._timeout / 4), self._watch)
+        self._watchdog = self._loop.call_later(min(1.0, self._timeout / 8), self._watch)
 
     def data_received(self, data: bytes) -> None:
         """Match replies to callers, in order."""

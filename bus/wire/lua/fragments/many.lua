@@ -21,3 +21,8 @@ end
 local function append(stream, first)
   return redis.call('XADD', stream, '*', unpack(ARGV, first))
 end
+
+-- The same of a list.
+local function append_list(stream, fields)
+  return redis.call('XADD', stream, '*', unpack(fields))
+end

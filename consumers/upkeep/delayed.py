@@ -1,0 +1,28 @@
+"""Delayed: publish the events whose time has come, whoever is to read them. Every worker looks."""
+
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.delayed import due_names, publish_due
+
+_LOOK_EVERY_S = 1.0
+
+
+class Delayed:
+    """The delayed events of all names."""
+
+    def __init__(self, wire: Wire, signals: Signals) -> None:
+        self._wire = wire
+        self._signals = signals
+
+    async def once(self) -> float:
+        """Publish what is due; return seconds until the next look."""
+        names, next_ms = await due_names(self._wire)
+        more = False
+        for name in names:
+            due = await publish_due(self._wire, name)
+            more = more or due.more
+            for lost in due.lost:
+                self._signals.notice("a delayed event is lost: its fields are gone", name=name, id=lost)
+        if more:
+            return 0.0
+        return _LOOK_EVERY_S if next_ms is None else min(_LOOK_EVERY_S, (next_ms + 1) / 1_000)
