@@ -39,8 +39,9 @@ def ready() -> None:
     if made_of == [requirements, ours]:
         return
     sys.stderr.write(f"setting up {ENVIRONMENT.relative_to(ROOT)} …\n")
-    if not PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
+    stamp.unlink(missing_ok=True)  # what is broken off half-way is begun anew
+    if not made_of:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
         _pip("install", "setuptools>=77", "wheel")  # once, not for each project in an environment of its own
     with tempfile.TemporaryDirectory() as folder:
         wheel = _wheel(Path(folder))
@@ -48,7 +49,7 @@ def ready() -> None:
         if made_of[:1] != [requirements]:
             stand_ins = ["--editable", str(HERE / "stand-ins")]
             each = [word for project in projects() for word in ("--editable", f"{project}[dev]")]
-            _pip("install", "--no-build-isolation", f"stepstream[dev] @ {wheel.as_uri()}", *stand_ins)
+            _pip("install", "--no-build-isolation", f"stepstream[test] @ {wheel.as_uri()}", *stand_ins)
             _pip("install", "--no-build-isolation", *each)
     stamp.write_text(f"{requirements} {ours}\n")
 

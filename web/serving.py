@@ -5,25 +5,47 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Generator, Sequence
-from typing import Protocol
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Protocol, overload
 
 import uvicorn
 
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.function import Function
 from stepstream.web.app import Site, create_app
+from stepstream.web.endpoint import Endpoint
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def serve(app: Bus, *, configured: settings.Settings | None = None, hosts: Sequence[str] = ()) -> Site:
-    """Return the site of a bus, to mount in another application: `Mount("/bus", serve(app, hosts=["shop.example"]))`.
+@overload
+def serve(app: Bus[Any], *, configured: settings.Settings | None = None, hosts: Sequence[str] = ()) -> Site: ...
+@overload
+def serve(
+    app: Bus[Any],
+    *,
+    functions: Iterable[Function[Any, Any]],
+    configured: settings.Settings | None = None,
+    hosts: Sequence[str] = (),
+) -> Endpoint: ...
+def serve(
+    app: Bus[Any],
+    *,
+    functions: Iterable[Function[Any, Any]] | None = None,
+    configured: settings.Settings | None = None,
+    hosts: Sequence[str] = (),
+) -> Site | Endpoint:
+    """Return what to mount in another application: the site of a bus, or with `functions` an endpoint that has them.
 
-    It connects to Redis with its first request. `await site.close()` when the application ends closes the connection;
-    otherwise it ends with the process. `hosts` are the application's host names, as for create_app.
+    `mount(host, "/bus", serve(app, hosts=["shop.example"]))` is the status page and the API.
+    `mount(host, "/api/inngest", serve(app, functions=[ship_order]))` answers GET with what this application has and
+    what is registered of it, and PUT by registering the rest. Both connect to Redis with their first request. `hosts`
+    are the application's host names, as for create_app.
     """
+    if functions is not None:
+        return Endpoint(app, tuple(functions), configured, hosts)
     return create_app(app, configured=configured, hosts=hosts)
 
 
