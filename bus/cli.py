@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import sys
+from typing import Annotated
 
 import typer
 
@@ -19,7 +20,7 @@ def application(command: str = "") -> typer.Typer:
     `--help` and for a mistyped name, all are: help shows a line of each, and the nearest name is suggested.
     """
     app = typer.Typer(
-        help="Durable functions over Redis Streams. Begin with: bus dev examples.plushify:app",
+        help="Durable functions over Redis Streams. Begin with: bus dev shop:app",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -32,7 +33,17 @@ def application(command: str = "") -> typer.Typer:
     return app
 
 
-def _group() -> None:
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"stepstream {importlib.metadata.version('stepstream')}\n")
+        raise typer.Exit
+
+
+def _group(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
     """Without this, Typer takes an application with one command for that command."""
 
 

@@ -22,6 +22,8 @@ _PREFIX = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,62}[A-Za-z0-9])?")
 PUBLISH_TIMEOUT_MS = 1_500
 """BUS_TIMEOUT of a process that only publishes, where it is not set: somebody waits for the answer."""
 
+_DEFAULT_URL = "redis://127.0.0.1:6379/0"
+
 LEAST_KEEP_MS = 600_000
 """No run is forgotten within this long after its end."""
 
@@ -29,8 +31,10 @@ LEAST_KEEP_MS = 600_000
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a process finds Redis and behaves. Defaults stand here and nowhere else."""
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = _DEFAULT_URL
     """redis://, rediss:// (TLS) or unix://; bus/values/address.py knows its parameters."""
+    is_given: bool = True
+    """Whether somebody has said which server; otherwise it is that of the `bus dev` of this folder, or the default."""
     prefix: str = "bus"
     """What every key begins with: installations that share a Redis have one each."""
     lease_ms: int = 10_000
@@ -154,7 +158,8 @@ def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> t
     """Return the settings of an environment (the process's own by default), and what a person should be told of them.
 
     Durations are seconds or text like "1m30s". With `strict`, an unknown BUS_… name is a ConfigError. Where the
-    process's environment has no BUS_REDIS_URL, the server that `bus dev` runs in the working directory is taken.
+    process's environment has no BUS_REDIS_URL, the server is that of the `bus dev` that runs in the working directory,
+    or the nearest above it. This is the one place that chooses, and it asks nothing over the network.
     """
     source = os.environ if environ is None else environ
     known: dict[str, Any] = {}
@@ -171,9 +176,8 @@ def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> t
             continue
         field, kind = _VARIABLES[variable]
         known[field] = _value(variable, text, kind)
-    if environ is None and "redis_url" not in known and (url := running_url()) is not None:
-        known["redis_url"] = url
-        warnings.append(f"using the server of bus dev at {url}; set BUS_REDIS_URL to use another")
+    if environ is None and "redis_url" not in known:
+        known |= {"redis_url": _found(), "is_given": False}
     return Settings(**known), warnings
 
 
@@ -183,3 +187,12 @@ def for_publisher() -> Settings:
     if "BUS_TIMEOUT" in os.environ:
         return configured
     return msgspec.structs.replace(configured, timeout_ms=PUBLISH_TIMEOUT_MS)
+
+
+def has_moved(configured: Settings) -> bool:
+    """Whether another server is meant by now: nobody has said which, and a `bus dev` has been started since."""
+    return not configured.is_given and configured.redis_url != _found()
+
+
+def _found() -> str:
+    return running_url() or _DEFAULT_URL

@@ -135,7 +135,7 @@ def main() -> int:
     try:
         with httpx2.Client(base_url=address, timeout=10, trust_env=False) as http:
             wait_until_ready(http, dev)
-            store = redis.Redis.from_url(os.environ.get("BUS_REDIS_URL") or running_url(FOLDER) or "")
+            store = redis.Redis.from_url(os.environ.get("BUS_REDIS_URL") or running_url() or "")
             for user in USERS:
                 store.set(credits_key(user), CREDITS)
             events = requests()

@@ -8,7 +8,7 @@ import structlog
 from starlette.requests import Request
 
 from stepstream.bus.bus import Bus
-from stepstream.bus.settings import Settings, read
+from stepstream.bus.settings import Settings, has_moved, read
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
@@ -25,6 +25,7 @@ class Store:
         self._settings = settings
         self._buses = buses
         self._opened: tuple[asyncio.AbstractEventLoop, Wire, Publisher] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def wire(self) -> Wire:
@@ -38,6 +39,10 @@ class Store:
 
     def _open(self) -> tuple[asyncio.AbstractEventLoop, Wire, Publisher]:
         loop = asyncio.get_running_loop()
+        opened = self._opened
+        if opened is not None and opened[0] is loop and opened[1].is_in_trouble and has_moved(opened[1].settings):
+            # The bus dev of this folder has been started since.
+            self._opened, self._closing = None, loop.create_task(opened[1].close())
         if self._opened is None or self._opened[0] is not loop:  # a test's loop has ended, and its connection with it
             wire = Wire(self._settings or read()[0], "bus-web", structlog.get_logger("web").warning)
             listeners = Listeners(wire, [bus.functions for bus in self._buses])

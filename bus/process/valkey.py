@@ -17,7 +17,9 @@ def _free_port() -> int:
 class Valkey:
     """A server that runs until `stop`, or until this process ends; with a folder its data outlives it."""
 
-    def __init__(self, whose: str, *, way_out: str, folder: Path | None = None, databases: int = 16) -> None:
+    def __init__(
+        self, whose: str, *, way_out: str, folder: Path | None = None, port: int | None = None, databases: int = 16
+    ) -> None:
         """Start it; ConfigError when the wheel is not installed (then with the `way_out`) or the server does not start.
 
         `whose` it is stands in front of what is told.
@@ -34,13 +36,16 @@ class Valkey:
             "hash-max-listpack-value": 1024,
         }
         for is_last in (False, False, True):
-            self._server = ValkeyServer(port=_free_port(), data_dir=folder, persist=folder is not None, config=config)
+            self._server = ValkeyServer(
+                port=port or _free_port(), data_dir=folder, persist=folder is not None, config=config
+            )
             # Ctrl-C in a terminal goes to the whole group: the server must outlive the worker that drains on it.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 self._server.start(timeout=60)
                 break
             except (ValkeyServerError, OSError) as error:
+                port = None
                 if is_last:
                     where = f" in {folder}" if folder else ""
                     raise ConfigError(f"the server of {whose} did not start{where}: {error}") from None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from stepstream.bus.errors import ScriptMissing, StoreUnavailable
+from stepstream.bus.process.dev_server import running_url, tell
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.address import address
 from stepstream.bus.wire.batching import Then, Together
@@ -34,6 +35,8 @@ class Wire:
         self.notice = notice
         self.rights = Rights(notice)
         self.where = address(settings.redis_url)
+        if not settings.is_given and settings.redis_url == running_url():
+            tell(self.where.shown)
         self.name = name
         self.now = ""
         self._pace = Pace()

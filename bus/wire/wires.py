@@ -35,19 +35,17 @@ class Wires:
         self._connected: tuple[int, asyncio.AbstractEventLoop] | None = None
         """The loop that was connected last, and its process: a forked child has a copy that nobody drives."""
         self._closed_at_exit_of: Background | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def publisher(self) -> Publisher:
         """What publishes in the running loop."""
-        loop = asyncio.get_running_loop()
-        opened = self._opened.get(loop)
-        return (opened or self._open(loop))[1]
+        return self._here()[1]
 
     @property
     def wire(self) -> Wire:
         """The wire of the running loop."""
-        loop = asyncio.get_running_loop()
-        return (self._opened.get(loop) or self._open(loop))[0]
+        return self._here()[0]
 
     @property
     def connected_loop(self) -> asyncio.AbstractEventLoop | None:
@@ -87,6 +85,14 @@ class Wires:
         opened = self._opened.pop(asyncio.get_running_loop(), None)
         if opened is not None:
             await opened[0].close()
+
+    def _here(self) -> _Opened:
+        loop = asyncio.get_running_loop()
+        opened = self._opened.get(loop)
+        if opened is not None and opened[0].is_in_trouble and settings.has_moved(opened[0].settings):
+            self._closing = loop.create_task(opened[0].close())  # the bus dev of this folder has been started since
+            opened = None
+        return opened or self._open(loop)
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> _Opened:
         configured = settings.for_publisher()

@@ -77,7 +77,8 @@ def unavailable(where: Address, error: Exception) -> StoreUnavailable:
             f"no connection to Redis at {where.shown}: this process may open no more files; raise ulimit -n",
             state="files",
         )
-    return StoreUnavailable(f"no Redis at {where.shown}: {message}; start one, or set BUS_REDIS_URL", state="refused")
+    told = f"no Redis at {where.shown}: {message.rstrip('.')}; run bus dev, start a server, or set BUS_REDIS_URL"
+    return StoreUnavailable(told, state="refused")
 
 
 _NO_FILES = {errno.EMFILE, errno.ENFILE}
