@@ -26,6 +26,7 @@ from stepstream.checkpoint.limits.backlogs import Backlogs, backlogs_of
 from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.listing import STATUSES, counts, list_runs, statuses_of
 from stepstream.checkpoint.read.log import RunLog, log_of
+from stepstream.checkpoint.read.recording import record
 from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
@@ -80,9 +81,20 @@ def run(
     run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
     wait: Annotated[float, typer.Option(help="Wait this many seconds for its end.")] = 0.0,
     log: Annotated[bool, typer.Option("--log", help="Print what it has written, and nothing else.")] = False,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print it as a recording, for stepstream.testing.replay.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show one run, its steps and the end of its log. Exit code 1 when it has failed."""
+    if export:
+        recorded = codec.pretty(codec.encode(once(lambda wire: record(wire, run_id))))
+        sys.stdout.write(f"{recorded}\n")
+        sys.stderr.write(
+            f"{len(recorded)} bytes: the event and the results of steps as they are stored; "
+            "take out what is secret or personal before you keep it\n"
+        )
+        return
 
     async def look(wire: Wire) -> tuple[Run, list[StepView], RunLog]:
         if wait:

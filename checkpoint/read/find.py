@@ -1,7 +1,7 @@
 """Find: a run by its id alone, which names its function (bus/values/ids.py).
 
-One that nobody has started has no hash yet: it is what will begin it, an event's entry, an entry of the queue, or a
-buffer of a debounce or a batch.
+A run that nobody has started has no hash yet. It is found by what will begin it: an event's entry, an entry of the
+queue, or a buffer (debounce, batch).
 """
 
 import asyncio
@@ -25,14 +25,14 @@ _ENTRIES = 1_000
 
 
 async def find(wire: Wire, run: str) -> Run | None:
-    """Return a run by its id; one that is still to be started, by an entry or a buffer that stands, is `queued`."""
+    """Return a run by its id; one that is still to be started is `queued`. None when there is none."""
     ms = ulid_ms(run)
     owners = [slug for slug in await slugs(wire) if is_run_of(run, slug)] if ms is not None else []
     if ms is None or not owners:
         return None
     found = await _begun(wire, owners, run)
-    found = found or await _published(wire, owners, run, ms) or await _held(wire, owners, run, ms)
-    found = found or await _asked_for(wire, owners, run, ms)  # after the buffers: what leaves them is queued
+    found = found or await _of_event(wire, owners, run, ms) or await _buffered(wire, owners, run, ms)
+    found = found or await _in_queue(wire, owners, run, ms)  # last: what leaves a buffer goes there
     return found or await _begun(wire, owners, run)  # it may have begun while we looked at the entries
 
 
@@ -49,7 +49,7 @@ async def _begun(wire: Wire, owners: Sequence[str], run: str) -> Run | None:
     return next(filter(None, found), None)
 
 
-async def _published(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
+async def _of_event(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
     """Look at the events of that millisecond: run ids are derived from name, entry and function."""
     published = [name.decode() for name in await wire.load("ZRANGE", keys.event_names(), 0, 999)]
     pairs = [
@@ -66,13 +66,13 @@ async def _published(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Ru
             # Where there is no group, no worker has read the stream yet: one will, from the first entry on.
             if not await stands(wire, keys.events(name), slug, entry, without_group=True):
                 return None
-            return _queued(
+            return _yet_to_begin(
                 slug, run, ms, {b"event": codec.encode(event_of(name, entry, fields_of(flat))), b"source": b"event"}
             )
     return None
 
 
-async def _held(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
+async def _buffered(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
     """Look at the buffers: a debounced run, or a batch, that has not begun; with the events it has so far."""
     names = await wire.loads(*(("HGET", keys.buffered(slug), run) for slug in owners))
     slug, name = next(((slug, codec.text(name)) for slug, name in zip(owners, names, strict=True) if name), ("", ""))
@@ -84,20 +84,20 @@ async def _held(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | N
     several = [fields[entry] for n in range(1, int(fields.get(b"n", 0)) + 1) if (entry := f"e:{n}".encode()) in fields]
     if several:
         fields |= {b"event": several[0], b"batch": b"[" + b",".join(several) + b"]"}
-    return _queued(slug, run, ms, fields | {b"source": b"batch" if several else b"debounce"})
+    return _yet_to_begin(slug, run, ms, fields | {b"source": b"batch" if several else b"debounce"})
 
 
-async def _asked_for(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
+async def _in_queue(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
     """Look at the queues: an entry that begins a run was added after the time in its id, by the server's clock."""
     queues = await wire.loads(*(("XRANGE", keys.queue(slug, run), ms, "+", "COUNT", _ENTRIES) for slug in owners))
     for slug, entries in zip(owners, queues, strict=True):
         for fields in (fields_of(flat) for _, flat in entries):
             if fields.get(b"run") == run.encode() and b"event" in fields:
-                return _queued(slug, run, ms, fields)
+                return _yet_to_begin(slug, run, ms, fields)
     return None
 
 
-def _queued(slug: str, run: str, ms: int, fields: Fields) -> Run:
+def _yet_to_begin(slug: str, run: str, ms: int, fields: Fields) -> Run:
     """Return a run that has yet to begin, from what will begin it, named as in an entry of the queue."""
     return Run(
         id=run,

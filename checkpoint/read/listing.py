@@ -1,6 +1,6 @@
 """Listing: runs, newest first, a page at a time, and how many there are of each status.
 
-Of each what is small; payloads are asked for run by run.
+A list holds what is small of each run; payloads are asked for run by run.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from stepstream.checkpoint.run.record import Run, RunSummary, read
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
 _PAGE_OF_RUNS = script(__file__, "runs_page")
 _ROUNDS = 10
-"""Index members may outlive their run: how often a page that came out short is filled up before it is answered."""
+"""How often a page is filled up that came out short, because members of the index outlived their run."""
 
 
 def statuses_of(status: str | None) -> tuple[str, ...]:
-    """Return one status as a list is asked for it, all without one; BadRequest when there is none of that name."""
+    """Return the statuses to list: the one that is given, or all; BadRequest when there is none of that name."""
     if status is None:
         return STATUSES
     if status not in STATUSES:
-        raise BadRequest(f"status {status[:40]!r} is none; there are {', '.join(STATUSES)}")
+        raise BadRequest(f"status {status[:40]!r} is not one of {', '.join(STATUSES)}")
     return (status,)
 
 
@@ -51,7 +51,7 @@ async def whole(wire: Wire, runs: Sequence[RunSummary]) -> list[Run]:
 class Page(msgspec.Struct):
     """Runs, newest first, without event, output and error; and the cursor of what comes after (None: nothing does).
 
-    A page may be short, even empty, though there is a cursor: when many of the index's members have outlived their run.
+    A page that has a cursor may be short, even empty, when many members of the index have outlived their run.
     """
 
     runs: list[RunSummary]
@@ -59,7 +59,7 @@ class Page(msgspec.Struct):
 
 
 class _Place(NamedTuple):
-    """A run's place in the list; it keeps it whatever becomes of the run."""
+    """A run's place in the list, which never changes."""
 
     queued: int
     run: str

@@ -29,7 +29,7 @@ class Outcome(msgspec.Struct, frozen=True):
 async def outcomes(wire: Wire, name: str, entry: str, seconds: float) -> list[Outcome]:
     """Return the runs that functions make of an event, when all have ended or after `seconds`.
 
-    A function that did not want the event (its `if` did not hold) has no run of it.
+    A function whose `if_` was not true of the event has no run of it.
     """
     slugs = [function.slug for function in await functions(wire) if any(covers(one, name) for one in function.events)]
     until = time.monotonic() + seconds

@@ -34,7 +34,7 @@ class StepView(msgspec.Struct, omit_defaults=True):
 
 
 def _memo(raw: bytes) -> Memo:
-    """Return a memo; what somebody wrote by hand and is none, or is too deep to be read, is shown as text."""
+    """Return a memo; one that cannot be read (written by hand, or nested too deep) is shown as text."""
     try:
         return memo_of(raw)
     except msgspec.DecodeError:
@@ -86,7 +86,7 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
         views.append((view.since, memo.n, view))
     for i in range(0, len(opened), 2):
         noted = _open(opened[i + 1])
-        if opened[i] in has_memo:  # given up, and its value came late
+        if opened[i] in has_memo:  # it was given up, and its value came later
             continue
         state = _unfinished(noted)
         attempts = noted.attempt if state == "retrying" else noted.attempt + 1

@@ -80,7 +80,7 @@ async def read(wire: Wire, kind: type[R], runs: Iterable[tuple[str, str]]) -> li
 
 
 def stored_json(raw: bytes | None) -> Raw | None:
-    """Return stored JSON; what somebody wrote by hand and is none, or is too deep to be read, is shown as text."""
+    """Return stored JSON; what cannot be read (written by hand, or nested too deep) is shown as text."""
     if raw is None:
         return None
     try:

@@ -15,6 +15,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -32,10 +33,12 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.read.recording import Recording, record
 from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.consumers.testing.replay import Replayed, replayed
 from stepstream.consumers.testing.rest import busy, is_due, next_due, next_timer
 from stepstream.consumers.testing.scratch import scratch
-from stepstream.consumers.testing.seen import Seen
+from stepstream.consumers.testing.seen import Seen, Which
 from stepstream.consumers.testing.stubs import NOTHING, StepStubs
 from stepstream.consumers.worker import Worker
 
@@ -232,6 +235,14 @@ class Harness(Seen):
         new = await rerun(self._wire, run, from_step)
         await self.idle()
         return new
+
+    async def replay(self, recording: str | Path | Recording) -> Replayed:
+        """Call the handler of a recorded run (`bus run ID --export`) with what it has done; nothing new is done."""
+        return await replayed(self._buses, recording)
+
+    async def record(self, which: Which = None) -> Recording:
+        """Return a run as `bus run ID --export` does, to be replayed; `which` as `run` takes it."""
+        return await record(self._wire, (await self.run(which)).id)
 
     @property
     def now(self) -> int:

@@ -10,9 +10,9 @@ from stepstream.consumers.turn.state import RunState
 
 
 class Activity:
-    """`with activity:` stands around each step's body and all that a run asks of Redis: the run cannot suspend then.
+    """`with activity:` stands around each step's body and around all that a run asks of Redis; no run suspends inside.
 
-    An error of Redis inside is no error of the author's code: the turn is abandoned, and no attempt is used up.
+    An error of Redis that comes out of it is not the author's: the turn is abandoned, and no attempt is used up.
     """
 
     __slots__ = ("_recorder", "_state", "count", "idle", "under_way")
@@ -23,7 +23,7 @@ class Activity:
         self.under_way = 0
         """Bodies, saves and notes that have not ended."""
         self.count = 0
-        """Grows with whatever a step of the run does: how an idle run is told from a busy one."""
+        """Grows with whatever a step of the run does: a run whose count stands still is idle."""
         self.idle: IdleTimer | None = None
         """Started again whenever something has ended; None while nothing waits for the run to be idle."""
 

@@ -1,4 +1,4 @@
-"""Bodies: the step bodies of a turn that run now, on the loop and in threads. A thread can only be waited for."""
+"""Bodies: the step bodies of a turn that run now, on the loop or in threads. Those in threads cannot be cancelled."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Bodies:
         self._running[step] = (started, attempt, False)
 
     def ends(self, step: str) -> bool:
-        """It has ended; return whether it was slow."""
+        """It has ended; return whether it ran 100 ms or longer, as newly_slow found."""
         return self._running.pop(step, (0.0, 0, False))[2]
 
     def newly_slow(self, now: float) -> list[tuple[str, int, int]]:

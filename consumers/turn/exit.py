@@ -8,7 +8,7 @@ from stepstream.checkpoint.run.memo import Failure
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The run ends with this turn; that is still to be recorded. `output` is JSON, `error` stands in its place."""
+    """The run ends with this turn; that is still to be recorded. It has an `output` (JSON) or an `error`."""
 
     status: Literal["completed", "failed", "cancelled"]
     output: bytes = b"null"
@@ -23,7 +23,7 @@ class TryAgain(msgspec.Struct, frozen=True):
 
 
 class Suspended(msgspec.Struct, frozen=True):
-    """The run waits without holding a worker, as is recorded; its next turn is due in `due_in_ms`."""
+    """The run waits, without a worker; that is recorded already. Its next turn is due in `due_in_ms`."""
 
     due_in_ms: int
 
@@ -35,7 +35,10 @@ class CodeChanged(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A fenced script refused a write. `over`: the run has ended or gone on; `lost`, `absent`: look who has it now."""
+    """A fenced script refused a write. `over`: the run has ended or has gone on to a later turn.
+
+    `lost`, `absent`: another delivery has the turn, or the server has rolled back: is the entry still ours?
+    """
 
     word: Literal["over", "lost", "absent"]
 

@@ -105,7 +105,7 @@ class Recorder:
         took_ms: int = 0,
         what: bytes = b"",
     ) -> Noted:
-        """Note a wait or a failed attempt (`due` as note_open takes it); TurnOver when we may not."""
+        """Note a wait or a failed attempt (`due` as note_open takes it); TurnOver when the turn is over by then."""
         state = self._state
         state.has_open = True
         since = str(state.open[step].since) if step in state.open else f"-{took_ms}"
@@ -123,9 +123,9 @@ class Recorder:
         return noted
 
     async def note_given_up(self, step: str, kind: str, what: bytes = b"") -> None:
-        """Note that the author's code has cancelled a step's task: a replay lets it wait until that happens again.
+        """Note that the author's code has cancelled a step's task: in a replay the step waits until that happens again.
 
-        The loser of a race would else wait on, under a name that nobody else may have, or begin anew in every replay.
+        Without the note the loser of a race would begin anew in every replay, or go on waiting for its event or signal.
         """
         known = self._state.open.get(step) or Open(self._state.server_now(), kind)
         due, since = "" if known.due is None else str(known.due), str(known.since)
@@ -137,7 +137,7 @@ class Recorder:
             raise self._refused(noted.word)
 
     def tell_armed(self, step: str, kind: str, due: int, what: bytes) -> None:
-        """Note, without waiting, that a wait is known where its event or signal arrives: the next turn skips that."""
+        """Note, without waiting, that a wait is armed where its event or signal arrives: the next turn need not."""
         since = self._state.open[step].since
         self._state.open[step] = Open(since=since, kind=kind, due=due, armed=True)
         tell_armed(self._wire, self.owned, step, kind, due, since, what)
@@ -159,7 +159,7 @@ class Recorder:
     # -- the run ----------------------------------------------------------------------------------------------------
 
     async def suspend(self, due_ms: int) -> bool:
-        """Let the run wait until then (server ms), which ends the turn. False when memos have come: it goes on."""
+        """Let the run wait until `due_ms` (server clock): the turn ends. False: memos have come, and it goes on."""
         try:
             suspended = await suspend(self._wire, self.owned, known=self._state.known, due=str(due_ms))
         except (StoreError, StoreUnavailable) as error:
@@ -181,14 +181,14 @@ class Recorder:
         return True
 
     async def suspend_failed(self, failed: TryAgain, attempt: int) -> SuspendReply:
-        """Record, once the turn has ended, that its code failed and is to be tried again."""
+        """Record that the turn's code failed and is to be called again; the turn has ended by now."""
         return await suspend(
             self._wire, self.owned, known=self._state.known, due=f"+{failed.delay_ms}", attempt=attempt,
             error=failed.failure,
         )  # fmt: skip
 
     def end_run(self, ended: Ended, subscribed: str) -> asyncio.Future[Any]:
-        """Record, once the turn has ended, how its run did; `subscribed`: the statuses that have subscribers."""
+        """Record how the run ended; its turn has by now. `subscribed`: the statuses that have subscribers."""
         state = self._state
         leaves: Leaves = "steps open" if state.has_open else "steps" if state.has_steps else ""
         return end(
@@ -199,12 +199,12 @@ class Recorder:
     # -- the end of the turn ----------------------------------------------------------------------------------------
 
     def finish(self, turn_exit: TurnExit) -> None:
-        """End the turn: its code is done. What the run has left running is cancelled, and not waited for."""
+        """End the turn, whose code has returned or raised. Tasks it left behind are cancelled, and not waited for."""
         self._close()
         self.exit.set_result(turn_exit)
 
     def end(self, turn_exit: TurnExit) -> None:
-        """End the turn under its code, unless it has ended. `exit` is set once its tasks have gone, or linger on."""
+        """End the turn while its code runs, unless it has ended. `exit` is set when its tasks have, or in a second."""
         if not self._state.over:
             self._close()
             outside(self._loop, self._wait_for_tasks(turn_exit))
@@ -212,7 +212,7 @@ class Recorder:
     async def _wait_for_tasks(self, turn_exit: TurnExit) -> None:
         if lingering := await self._tasks.ended():
             self.notice(
-                "a handler lives on after its turn has ended; do not catch TurnOver or CancelledError", at=lingering
+                "a handler goes on after its turn has ended; let it not catch TurnOver or CancelledError", at=lingering
             )
         self.exit.set_result(turn_exit)
 

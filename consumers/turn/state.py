@@ -52,7 +52,7 @@ class RunState:
     # -- replaying --------------------------------------------------------------------------------------------------
 
     def replaying(self) -> bool:
-        """Return whether the handler is where an earlier turn has been: its log lines were written then."""
+        """Return whether the handler only repeats what an earlier turn did; its log lines were written then."""
         return self._silent
 
     def leave_replay(self) -> None:
@@ -74,7 +74,7 @@ class RunState:
         return memo
 
     def keep_sleep(self, step: str, memo: Memo | None) -> None:
-        """Take a sleep that was recorded before the handler runs: it is replayed like one of an earlier turn."""
+        """Take a sleep that was recorded before the handler was called: it is replayed like one of an earlier turn."""
         self.memos[step] = memo or Memo(self.known, "sleep")
         self.open.pop(step, None)
         self._fresh.add(step)
@@ -92,7 +92,7 @@ class RunState:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
-        """Let go of the run's values. Code under load seldom lets the garbage collector run: they would stay long."""
+        """Drop the run's values: what refers to this state may live on until the garbage collector comes by."""
         self.memos.clear()
         self.open.clear()
         self.ids = StepIds()

@@ -1,6 +1,6 @@
-"""Step ids: the readable id taken at the call, repeats numbered `id:1`, `id:2` (the SDK's own rule).
+"""Step ids: the author's id, taken at the call; a repeated one is `id:1`, `id:2`, as in Inngest's SDKs.
 
-So a run's steps are the same in every replay, whatever order they finish in.
+Steps are numbered in the order of their calls, so they are the same in every replay, whatever order they finish in.
 """
 
 import contextvars
@@ -40,7 +40,7 @@ class StepIds:
         """Return the id of a step called in `task`, by the author's line three frames up."""
         if in_body.get():
             raise NonRetriable(
-                f"step '{base}' is called inside the body of another step; call it beside, in the function"
+                f"step '{base}' is called inside the body of another step; call it in the function, beside that step"
             )
         used = self._used.get(base)
         frame = sys._getframe(3)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

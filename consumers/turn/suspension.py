@@ -1,7 +1,7 @@
 """Suspension: what becomes of a run that is idle: it is handed its next memo, or it suspends.
 
-Memos are handed out one at a time in order of `n`, and the run comes to rest between two, so a replay sees steps finish
-in the order in which they did. When every task of the run awaits a waiting step, the turn ends.
+In a replay steps must finish in the order in which they finished first. So memos are handed out one at a time, in order
+of `n`, the next one only when the run is idle again. When every task of the run awaits a waiting step, the turn ends.
 """
 
 import asyncio
@@ -20,12 +20,13 @@ from stepstream.consumers.turn.state import RunState
 from stepstream.consumers.turn.tasks import RunTasks
 
 UNKNOWN_WAIT_S = 0.25
+"""How long a run that waits may beside that await something that is not a step."""
 GIVEN_UP_WAIT_S = 60.0
 """How long a turn may wait for nothing but a step it had given up: for the deadline that cancelled it, perhaps."""
 
 
 class Suspension:
-    """The waiting steps and the requested memos of one turn; made for the runs that wait or replay."""
+    """The waiting steps and the requested memos of one turn; made when its run first waits or replays."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Suspension:
         return await future
 
     async def let_begin(self, step: str) -> None:
-        """Hold a step that has no memo back until it may begin, or go on; it may have a memo then.
+        """Hold back a step that has no memo until it may begin, or go on; by then it may have one.
 
         A new one waits until the handler has called everything that earlier turns have begun. One that was given up
         waits until its task is cancelled again, or the handler has called all earlier steps and nothing cancelled it:
@@ -99,7 +100,7 @@ class Suspension:
             held.pop(future, None)
 
     async def until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
-        """Wait. Returns None when the step's due comes while the turn lives, its memo when that comes first."""
+        """Wait until a step is due, and return None, or until its memo comes, and return that."""
         waiting = self._state.waiting
         future: asyncio.Future[Memo | None] = self._loop.create_future()
         waiting[step] = future
@@ -181,13 +182,13 @@ class Suspension:
         if not self._due:
             return
         self._recorder.notice(
-            "a run waits beside something that is not a step: it is cut off now and begins again after the wait",
+            "beside a waiting step a run awaits something that is not a step: that is cut off, and begins again later",
             at=unknown,
         )
         self._begin_suspending()
 
     def _await_cancel(self) -> None:
-        """What cancelled a step that was given up may be a deadline of the author's: it comes again."""
+        """Wait for what cancelled the steps that were given up: a deadline of the author's, say, comes again."""
         if self._patience is not None:
             self._patience.cancel()
         self._patience = self._loop.call_later(

@@ -17,7 +17,7 @@ from stepstream.checkpoint.run.start import StartReply
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.turn.activity import Activity
 from stepstream.consumers.turn.bodies import Bodies
-from stepstream.consumers.turn.exit import Abandoned, GivenBack
+from stepstream.consumers.turn.exit import Abandoned, CodeChanged, GivenBack
 from stepstream.consumers.turn.interrupts import TurnOver
 from stepstream.consumers.turn.progress import RunLog
 from stepstream.consumers.turn.recorder import Recorder
@@ -70,7 +70,7 @@ class Turn:
         return self.state.over
 
     def close(self) -> None:
-        """The code is done, or was cut off: let go of what refers back to the run's tasks."""
+        """The code has ended, or was cut off: drop what refers back to the run's tasks."""
         if self._suspension is not None:
             self._suspension.close()
             self._suspension = None
@@ -103,13 +103,18 @@ class Turn:
         self.state.ids.awaited(step)
         self.activity.count += 1
 
-    async def replayed(self, step: str) -> Memo | None:
+    async def replayed(self, step: str, kind: str) -> Memo | None:
         """Return the step's memo when its turn has come, in order of `n`; None when there is none.
 
         A step that is new is held back until the handler has called all that earlier turns have begun: if it never
-        does, the code has changed, and nothing new may be done.
+        does, the code has changed, and nothing new may be done. It has changed, too, when the step was of another kind:
+        what was recorded of a sleep says nothing of an event.
         """
         state = self.state
+        known = state.memos.get(step) or state.open.get(step)
+        if known is not None and known.kind != kind:
+            self.recorder.end(CodeChanged((f"{step} as {known.kind}",)))
+            raise TurnOver
         if step in state.open or (state.uncalled and step not in state.memos):
             await self._suspended().let_begin(step)
             if state.over:
@@ -182,9 +187,9 @@ class Turn:
         return noted is not None and noted.armed
 
     async def wait_until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
-        """Let a step wait. Returns None when its due comes while the turn lives, its memo when that comes first.
+        """Let a step wait until it is due, and return None, or until its memo comes, and return that.
 
-        The memo may have come before: while the step was still telling Redis what it waits for.
+        The memo may be there already: it came while the step was still telling Redis what it waits for.
         """
         if self.state.over:
             raise TurnOver

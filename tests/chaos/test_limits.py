@@ -90,7 +90,7 @@ def test_a_limit_of_three_is_never_exceeded_and_nothing_leaks(storm: Storm) -> N
         storm.workers[place] = storm.spawn()
     died, done = time.monotonic(), ended(store, slug)
     while ended(store, slug) < done + 2 * LIMIT:
-        assert time.monotonic() - died < 4 * LEASE_S + 2, "runs go on again"
+        assert time.monotonic() - died < 4 * LEASE_S + 6, "runs go on again"  # ten workers begin on two cores
         time.sleep(0.005)
     full_again = time.monotonic() - died
     until = time.monotonic() + 60 + SECONDS

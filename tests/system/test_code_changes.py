@@ -52,6 +52,18 @@ async def nap_renamed(ctx: Context[dict], step: Step) -> list[str]:
     return [first, await step.run("mail", body, "mail")]
 
 
+async def nap_is_a_signal(ctx: Context[dict], step: Step) -> list[str]:
+    first = await step.run("charge", body, "charge")
+    await step.wait_for_signal("nap", "word", timeout=0.4)
+    return [first, await step.run("mail", body, "mail")]
+
+
+async def charge_is_a_sleep(ctx: Context[dict], step: Step) -> list[str]:
+    await step.sleep("charge", 0.1)
+    await step.sleep("nap", 0.4)
+    return [await step.run("mail", body, "mail")]
+
+
 async def added_in_front(ctx: Context[dict], step: Step) -> list[str]:
     look = await step.run("look", body, "look")
     first = await step.run("charge", body, "charge")
@@ -96,8 +108,18 @@ async def replace(lab: Lab, old: Any, handler: Any) -> Any:
         (nothing_left, "charge, nap"),
         (nap_renamed, "nap"),
         (added_in_front, "charge, nap"),
+        (nap_is_a_signal, "nap as sleep"),
+        (charge_is_a_sleep, "charge as run"),
     ],
-    ids=["renamed", "removed", "all removed", "sleep renamed", "added in front"],
+    ids=[
+        "renamed",
+        "removed",
+        "all removed",
+        "sleep renamed",
+        "added in front",
+        "wait of another kind",
+        "result of another kind",
+    ],
 )
 async def test_a_step_that_is_no_more_is_told_and_the_run_goes_on_after_the_next_deploy(
     lab: Lab, handler: Any, steps: str

@@ -58,6 +58,9 @@ def test_an_event_is_sent_waited_for_and_its_run_looked_at(url: str, tmp_path: P
         assert shown["run"]["event"]["data"] == {"n": 3, "gift": True, "who": "ada"}
         assert [step["id"] for step in shown["steps"]] == ["s0", "s1", "s2", "s3", "s4"]
         assert "s4" in bus("run", run, url=url)
+        recorded = bus("run", run, "--export", url=url)
+        assert list(json.loads(recorded[: recorded.rindex("}") + 1])["steps"]) == ["s0", "s1", "s2", "s3", "s4"]
+        assert "take out what is secret" in recorded
         assert "no function ran for it" in bus("send", "nobody/listens", "--wait", "20", url=url)
         worker.signal(signal.SIGTERM)
         assert worker.process.wait(10) == 0

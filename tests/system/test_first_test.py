@@ -1,5 +1,6 @@
 """The first test of a reader of docs/testing.md: its files in an empty folder, beside other plugins, run as they stand."""
 
+import json
 import re
 import subprocess
 import sys
@@ -42,6 +43,15 @@ def test_that_is_not_async():
 
     asyncio.run(scenario())
 """
+WAITING = {
+    "run": "01KWEKN600SHPSH0000000000A",
+    "function": "shop-ship",
+    "status": "waiting",
+    "event": {"id": "e1", "name": "order/paid", "data": {"order_id": "o1", "cents": 995}, "ts": 1_782_900_000_000},
+    "exported": 1_782_900_000_000,
+    "steps": {"charge": {"n": 1, "kind": "run", "data": "receipt 7"}},
+    "open": {"cool-down": {"since": 1_782_900_000_000, "kind": "sleep", "due": 1_783_504_800_000}},
+}
 ASYNCIO_MARKED = """
 import pytest
 from functions import OrderPaid, app, ship
@@ -72,8 +82,10 @@ def test_every_file_of_the_page_runs_in_an_empty_folder_with_xdist_and_warnings_
     for name, text in blocks().items():
         (tmp_path / name).write_text(text)
     (tmp_path / "test_other_ways.py").write_text(OTHER_WAYS)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/waiting.json").write_text(json.dumps(WAITING))
     told = run(tmp_path, "-n", "2", "-p", "no:asyncio")
-    tests = sum(text.count("async def test_") for text in blocks().values())
+    tests = sum(text.count("def test_") for text in blocks().values())
     assert f"{tests + 3} passed" in told, told
     assert "failed" not in told
 

@@ -3,7 +3,7 @@
 Why a script: the owner check, the moment (the server's clock) and the write are one act; a wait that is noted already
 keeps its first due, so a replay never waits longer.
 
-A step that has its memo is not open any more: what waits for it has come while it was told of.
+A step that has a memo is not open any more: what it waits for came before this note of it.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run> are built from it
 args.now  now, ms, or empty for the server's clock
@@ -37,7 +37,7 @@ if args.due ~= '' then
   told = ',"due":' .. due
 end
 if redis.call('HGET', fn .. 'steps:' .. run, args.step) then
-  return { 'mine', due, now, since } -- nothing to write; its value is handed out when the turn would park
+  return { 'mine', due, now, since } -- nothing to write: the turn is told of its memo when it would suspend
 end
 local record = '{"since":' .. since .. told .. ',' .. args.record .. '}'
 if args.mode == 'replace' then

@@ -24,7 +24,7 @@ local memo = memo_json(n, args.middle, was(open, args.step), now, now, args.resu
 if redis.call('HSETNX', fn .. 'steps:' .. run, args.step, memo) == 0 then
   return 'there'
 end
-if not h.given_up then -- that it was given up is to be known in each replay: its value comes late
+if not h.given_up then -- each replay must know that it was given up, for its value came after that
   redis.call('HDEL', open, args.step)
 end
 if h.status == 'running' then -- its turn has loaded the memos there were: it is told of this one

@@ -27,7 +27,7 @@ async def invoke(turn: Turn, step: str, function: Callee[Any, Any] | str, data: 
         own = _unknown if isinstance(function, str) else function.handler
         return await run_step(turn, step, own, (data,), None, None)
     turn.awaited(step)
-    memo = await turn.replayed(step)
+    memo = await turn.replayed(step, "invoke")
     if memo is None:
         slug = function if isinstance(function, str) else function.slug
         memo = await _call(turn, step, slug, _payload(step, data), timeout_ms)

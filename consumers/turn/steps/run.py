@@ -33,7 +33,7 @@ async def run_step(
     """Return the step's result: from its memo, or by running its body until it succeeds or its attempts are used up."""
     turn.awaited(step)
     wanted = codec.return_type(target)  # of a stub, too: the handler gets what it gets in production
-    memo = await turn.replayed(step)
+    memo = await turn.replayed(step, "run")
     if memo is not None:
         return memo.value(step, wanted)
     retry = of(retries, turn.function.retry)

@@ -15,7 +15,7 @@ from stepstream.consumers.turn.turn import Turn
 async def send_event(turn: Turn, step: str, events: Sequence[Sendable]) -> list[str]:
     """Return the ids of the events, once they are stored. All are checked before any is."""
     turn.awaited(step)
-    memo = await turn.replayed(step)
+    memo = await turn.replayed(step, "send")
     if memo is None:
         with turn.activity:
             ids = await _publish(turn, step, events)

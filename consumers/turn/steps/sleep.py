@@ -7,7 +7,7 @@ from stepstream.consumers.turn.turn import Turn
 async def sleep_step(turn: Turn, step: str, due: str) -> None:
     """Wait until `due` ("+<ms from now>" or "<ms since 1970>"); the run suspends unless that comes before."""
     turn.awaited(step)
-    if await turn.replayed(step) is not None:
+    if await turn.replayed(step, "sleep") is not None:
         return
     async with waiting(turn, step, "sleep"):
         noted = await turn.noted(step, "sleep", due)

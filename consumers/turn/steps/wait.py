@@ -36,7 +36,7 @@ async def wait_for_event(
     """Return the event that answers, as Event[T]; None when none has come in time."""
     turn.awaited(step)
     name, kind = (event, None) if isinstance(event, str) else (event_name_of(event), event)
-    memo = await turn.replayed(step)
+    memo = await turn.replayed(step, "event")
     if memo is None:
         value = _wanted(turn, step, name, match, if_)
         memo = await _wait(turn, step, name, match or "", if_ or "", value, timeout_ms)
@@ -163,7 +163,7 @@ async def wait_for_signal(turn: Turn, step: str, name: str, wanted: Any, timeout
     StepFailed when another run waits for the name, or when what was sent is not of that type.
     """
     turn.awaited(step)
-    memo = await turn.replayed(step)
+    memo = await turn.replayed(step, "signal")
     if memo is None:
         try:
             check_signal(name)

@@ -4,7 +4,7 @@ local function memo_json(n, middle, was, started, ended, result)
   return '{"n":' .. n .. ',' .. middle .. was .. ',"started":' .. started .. ',"ended":' .. ended .. ',' .. result .. '}'
 end
 
--- What a step that waited was while it was open: since when, for what. It goes into the memo as it stands there.
+-- What was noted of a step while it was open, since when and for what it waited; it goes into the memo as it stands.
 local function was(open, step)
   local noted = redis.call('HGET', open, step)
   return noted and ',"was":' .. noted or ''

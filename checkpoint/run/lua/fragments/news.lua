@@ -1,5 +1,5 @@
--- news: the memos that were resolved from outside while their turn lived, above the `known` ones, as step id and memo. `wake`
--- is the newest one's n, `wake:<n>` the step of each.
+-- news: the memos that came from outside while the turn was under way, as step id and memo: those whose n is above `known`.
+-- `wake` is the n of the newest, `wake:<n>` the step of each.
 local function news(fn, run, known, wake)
   local found = {}
   for n = known + 1, wake do
