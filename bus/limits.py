@@ -187,12 +187,12 @@ class Flow(msgspec.Struct, frozen=True):
         """Whether events of the function go through the intake before their runs may start."""
         return self != _UNREGULATED
 
-    def rule_of(self, hold: str) -> Concurrency | None:
+    def rule_of(self, limit_key: str) -> Concurrency | None:
         """Return the concurrency rule of a run's limit key (`c0:<value>`).
 
         None for keys of other limits, and for a rule that a deploy has removed since the run was admitted.
         """
-        kind, _, _ = hold.partition(":")
+        kind, _, _ = limit_key.partition(":")
         number = int(kind[1:]) if kind[:1] == "c" and kind[1:].isdecimal() else len(self.concurrency)
         return self.concurrency[number] if number < len(self.concurrency) else None
 

@@ -164,3 +164,29 @@ async def test_the_check_finds_nothing_wrong_with_runs_that_wait(lab: Lab) -> No
         return await standing(lab.wire) == [] and await lab.wire.call("EXISTS", keys.signal("go")) == 1
 
     await eventually(is_right, "it has its name again")
+
+
+async def test_a_feed_that_fails_in_every_round_is_logged_once_though_its_neighbours_pass(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        return None
+
+    worker = await lab.work()
+    await lab.send("a")
+    await lab.one()
+    await lab.idle()
+    feeds, stream = worker._assembly.feeds, keys.queue("test-f")
+    await lab.wire.call("DEL", stream)
+    await lab.wire.call("SET", stream, "no stream")
+    for _ in range(4):
+        for reader in feeds.readers:
+            reader.broke = True  # then it looks for entries that never arrived
+        await feeds.reclaim()
+    told = [notice.fields["stream"] for notice in lab.notices if notice.event == "reclaiming pending entries failed"]
+    assert told == [stream]
+    await lab.wire.call("DEL", stream)
+
+    async def mended() -> bool:
+        return await lab.wire.call("EXISTS", stream) == 1
+
+    await eventually(mended, "its reader has made the group again")
