@@ -8,6 +8,7 @@ from typing_extensions import TypeVar
 
 from stepstream.bus.errors import NonRetriable
 from stepstream.bus.event import Event
+from stepstream.bus.process.scope import in_run
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
 
@@ -20,6 +21,19 @@ def _drop(*_: Any) -> Any:
 
 
 _silent: Any = structlog.wrap_logger(None, processors=[_drop])
+
+
+def _logger() -> Any:
+    """Return a structlog logger as it is configured, whose lines are kept with the run that writes them."""
+    how = structlog.get_config()
+    if in_run in how["processors"]:
+        return structlog.get_logger("run")
+    return structlog.wrap_logger(
+        how["logger_factory"]("run"),
+        processors=[in_run, *how["processors"]],
+        wrapper_class=how["wrapper_class"],
+        context_class=how["context_class"],
+    )
 
 
 def _nothing(_: bytes) -> None:
@@ -83,7 +97,5 @@ class Context(Generic[E_co, State_co]):
         if self._replaying():
             return _silent
         if self._logger is None:
-            self._logger = structlog.get_logger("run").bind(
-                function=self.function, run=self.run_id, attempt=self.attempt
-            )
+            self._logger = _logger().bind(function=self.function, run=self.run_id, attempt=self.attempt)
         return self._logger

@@ -45,6 +45,7 @@ def worker(
     configured, _ = settings.read(strict=strict)
     log.configure(configured)
     buses = [load(app) for app in apps]
+    log.follow(configured)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(buses, configured, concurrency, while_stdin=while_stdin))
 

@@ -86,6 +86,11 @@ class Settlement:
             return
         reached("end.replied")
         word = recorded.result()
+        if word == b"mine" and ended.has_raised and ended.error is not None and self._signals.attempt_failed:
+            slug, run, why = turn.owned.slug, turn.owned.run, ended.error
+            self._signals.attempt_failed.send(
+                AttemptFailed(slug, run, "", turn.state.attempt, why.told(), None, why.stack)
+            )
         if word == b"mine" and self._signals.run_ended:
             why = (ended.error.told(),) if ended.error is not None else ()
             self._signals.run_ended.send(RunEnded(turn.owned.slug, turn.owned.run, ended.status, *why))
@@ -107,7 +112,7 @@ class Settlement:
             slug, run, before = turn.owned.slug, turn.owned.run, turn.state.attempt
             if self._signals.attempt_failed and attempt > before:
                 self._signals.attempt_failed.send(
-                    AttemptFailed(slug, run, "", before, failed.failure.told(), failed.delay_ms)
+                    AttemptFailed(slug, run, "", before, failed.failure.told(), failed.delay_ms, failed.failure.stack)
                 )
             if self._signals.run_suspended:
                 self._signals.run_suspended.send(RunSuspended(slug, run, suspended.due_in_ms))

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.observe.stdlib import tag_records
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire import keys
@@ -94,6 +95,7 @@ class Worker:
     async def run(self) -> None:
         """Work until stop(). Enters each bus's lifespan once; waits for Redis as long as it takes."""
         idle_detection.install(asyncio.get_running_loop())
+        tag_records()
         wire = self._wire = Wire(self.settings, self.name, self.signals.notice)
         wire.now = self._now
         leases = Leases(self.settings, self.name, self._lost, self._clock_set, wire.trouble.met)

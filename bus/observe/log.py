@@ -1,31 +1,31 @@
 """Logs: set structlog up once per process, and turn signals into lines."""
 
 import logging
+import re
 import sys
-from typing import Any
+import sysconfig
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
 
 import structlog
 
 from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, RunSuspended, Signals
+from stepstream.bus.observe.stdlib import Printed, show_records, tag_records
+from stepstream.bus.process.scope import OURS, in_run
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.durations import in_words
 
 
 def configure(settings: Settings) -> None:
     """Set structlog up: JSON lines, or text on a terminal; on standard error, so that printed tables stay clean."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
-    render: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
     structlog.configure(
         processors=[
+            in_run,
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
+            *_rendering(settings),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -33,19 +33,74 @@ def configure(settings: Settings) -> None:
     )
 
 
+def _rendering(settings: Settings) -> list[Any]:
+    """Return the processors that make text of a line: JSON, or what people read on a terminal."""
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    render: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if as_json
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    return [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        render,
+    ]
+
+
+def follow(settings: Settings) -> None:
+    """Show what the standard library writes in this process like our own lines: records of logging, what runs print.
+
+    Call it when the application is loaded: what that has configured stays as it is.
+    """
+    rendering = _rendering(settings)
+
+    def line(to: Callable[[], TextIO], fields: dict[str, Any]) -> None:
+        shown: Any = {"level": "info", **fields}
+        for processor in rendering:
+            shown = processor(None, shown["level"] if isinstance(shown, dict) else "", shown)
+        to().write(f"{shown}\n")
+        to().flush()
+
+    tag_records()
+    show_records(partial(line, lambda: sys.stderr), getattr(logging, settings.log_level.upper()))
+    if not isinstance(sys.stdout, Printed):
+        real = sys.stdout
+        sys.stdout = Printed(real, partial(line, lambda: real))  # type: ignore[assignment]  # a TextIO in all that is used
+
+
+def _authors_line(stack: str) -> str:
+    """Return the innermost place of a traceback that is the author's own: file:line."""
+    places = re.findall(r'File "([^"]+)", line (\d+)', stack)
+    libraries = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), "<")
+    own = [place for place in places if not place[0].startswith(libraries)]
+    if not places:
+        return ""
+    file, number = (own or places)[-1]
+    here = Path(file)
+    return f"{here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here}:{number}"
+
+
 def listen(signals: Signals, *, debug: bool = False) -> None:
     """Write a line for failures, retries and notices; with `debug` also for every run that suspends or ends."""
-    log = structlog.get_logger("worker")
+    log = structlog.get_logger("worker").bind(**{OURS: True})
 
     def attempt_failed(signal: AttemptFailed) -> None:
-        log.warning(
+        more = {"at": _authors_line(signal.stack), "exception": signal.stack.rstrip()} if signal.stack else {}
+        write, again = log.error, None
+        if signal.delay_ms is not None:
+            write, again = log.warning, in_words(signal.delay_ms)
+        write(
             "attempt failed",
             function=signal.function,
             run=signal.run,
             step=signal.step or None,
             attempt=signal.attempt,
             error=signal.error,
-            again_in=in_words(signal.delay_ms),
+            again_in=again,
+            **more,
         )
 
     def run_ended(signal: RunEnded) -> None:

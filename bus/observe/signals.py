@@ -27,14 +27,18 @@ class StepSaved(msgspec.Struct, frozen=True):
 
 
 class AttemptFailed(msgspec.Struct, frozen=True):
-    """A step (or, with an empty `step`, the code between steps) raised and will be tried again."""
+    """A step (or, with an empty `step`, the code between steps) raised; it is tried again in `delay_ms`, or no more.
+
+    `stack` is the traceback of the author's frames, as text.
+    """
 
     function: str
     run: str
     step: str
     attempt: int
     error: str
-    delay_ms: int
+    delay_ms: int | None
+    stack: str = ""
 
 
 class RunSuspended(msgspec.Struct, frozen=True):

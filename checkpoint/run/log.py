@@ -1,7 +1,6 @@
 """Log: the lines that a run writes, kept with it. Who reads them: checkpoint/read/log.py."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
@@ -14,9 +13,6 @@ MOST_BYTES = 256 * 1024
 """What is kept of a run's log: the newest."""
 LONGEST_LINE = 2_000
 """How much of a line is kept, characters."""
-
-Source = Literal["log", "print", "out", "err", "bus"]
-"""Who wrote a line: a logger, print, a command on its standard output or error, or the engine."""
 
 _LOG = script(__file__, "run_log")
 

@@ -1,6 +1,10 @@
 """Memo: what one step returned or raised, written once; and Open: what is not finished yet."""
 
+import asyncio
+import concurrent.futures
+import os
 import traceback
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
@@ -13,6 +17,13 @@ MAX_STEPS = 1_000
 MAX_STATE_BYTES = 32 * 1024 * 1024
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 _LONGEST_TEXT = 8_000
+_ROOT = Path(__file__).parents[2]
+_ENGINE = (
+    *(f"{_ROOT / floor}{os.sep}" for floor in ("bus", "checkpoint", "producers", "consumers", "web")),
+    f"{Path(asyncio.__file__).parent}{os.sep}",
+    f"{Path(concurrent.futures.__file__).parent}{os.sep}",
+)
+"""Where the frames are from that stand between the author's: this package's, and those of the loop and its threads."""
 
 
 class ProcessEnd(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,8 +60,23 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
             return cls(error.name, str(error)[:_LONGEST_TEXT], error.output[-_LONGEST_TEXT:], end)
         several = len(found) > 1
         message = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found) if several else str(found[0])
-        stack = "".join(traceback.format_exception(error))
+        stack = _stack(error)
         return cls(type(found[0]).__name__, message[:_LONGEST_TEXT], stack[-_LONGEST_TEXT:])
+
+
+def _stack(error: BaseException) -> str:
+    """Return the traceback of an exception: the author's frames, and what they call, without the engine's between."""
+    told = traceback.TracebackException.from_exception(error)
+    rest, seen = [told], set[int]()
+    for one in rest:  # the list grows while it is walked
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        own = [frame for frame in one.stack if not frame.filename.startswith(_ENGINE)]
+        if own:
+            one.stack = traceback.StackSummary.from_list(own)
+        rest += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]
+    return "".join(told.format())
 
 
 def step_failed(step: str, failure: Failure) -> StepFailed:

@@ -38,11 +38,15 @@ class Returned(msgspec.Struct, frozen=True):
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The code raised. `is_final`: trying again cannot mend it. `asked_ms`: how long the code asks to wait for that."""
+    """The code raised. `is_final`: trying again cannot mend it. `asked_ms`: how long the code asks to wait for that.
+
+    `is_steps`: it is the failure of a step, told of as such already.
+    """
 
     failure: Failure
     is_final: bool = False
     asked_ms: int | None = None
+    is_steps: bool = False
 
 
 class Stopped(msgspec.Struct, frozen=True):

@@ -44,5 +44,5 @@ def _exit(turn: Turn, outcome: Outcome) -> TurnExit:
     # Each step recorded since the call began has set `attempt` back to 0.
     attempt, retry = turn.state.attempt, turn.function.retry
     if outcome.is_final or attempt >= retry.retries:
-        return Ended("failed", error=outcome.failure)
+        return Ended("failed", error=outcome.failure, has_raised=not outcome.is_steps)
     return TryAgain(outcome.failure, retry.delay_ms(attempt) if outcome.asked_ms is None else outcome.asked_ms)

@@ -5,6 +5,7 @@ import traceback
 
 from stepstream.bus.context import Context
 from stepstream.bus.errors import ConfigError, EventInvalid, NonRetriable, RetryAfter, StepFailed
+from stepstream.bus.process import scope
 from stepstream.bus.retry import asked_delay_ms
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
@@ -27,6 +28,7 @@ class LocalDriver:
         task = turn.tasks.main
         assert task is not None
         token = idle_detection.current.set(turn.tasks)
+        in_run = scope.current.set(turn.log)
         try:
             return await self._call(call, turn)
         except asyncio.CancelledError as error:
@@ -49,6 +51,7 @@ class LocalDriver:
             return outcome
         finally:
             idle_detection.current.reset(token)
+            scope.current.reset(in_run)
 
     async def _call(self, call: Call, turn: Turn) -> Outcome:
         event = call.event
@@ -94,7 +97,8 @@ def _raised(error: BaseException) -> Raised:
     """Return what came of a call that raised; a group is final, or asks for a wait, when one inside it does."""
     inner = leaves(error)
     if any(isinstance(leaf, NonRetriable | StepFailed) for leaf in inner):
-        return Raised(Failure.of(error), is_final=True)
+        is_steps = all(isinstance(leaf, StepFailed) for leaf in inner)
+        return Raised(Failure.of(error), is_final=True, is_steps=is_steps)
     asked = next((leaf for leaf in inner if isinstance(leaf, RetryAfter)), None)
     try:
         return Raised(Failure.of(error), asked_ms=asked_delay_ms(asked) if asked is not None else None)

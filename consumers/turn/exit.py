@@ -13,6 +13,8 @@ class Ended(msgspec.Struct, frozen=True):
     status: Literal["completed", "failed", "cancelled"]
     output: bytes = b"null"
     error: Failure | None = None
+    has_raised: bool = False
+    """Whether the code between steps did, and nobody has been told of that yet."""
 
 
 class TryAgain(msgspec.Struct, frozen=True):

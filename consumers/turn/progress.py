@@ -6,14 +6,18 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from stepstream.bus.process import scope
+from stepstream.bus.process.scope import Source
 from stepstream.bus.values import codec
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.log import LONGEST_LINE, Line, Source, tell_log
+from stepstream.checkpoint.run.log import LONGEST_LINE, Line, tell_log
 from stepstream.checkpoint.run.owned import Owned
+from stepstream.consumers.turn.state import RunState
 
 EVERY_S = 0.1
 _LOG_EVERY_S = 0.25
 _LONGEST_S = 2.0
+_lock = threading.Lock()
 MOST_AT_ONCE = 500
 MOST_BYTES_AT_ONCE = 64 * 1024
 """What one batch holds; of a run that writes faster the newest lines are kept, and the pauses grow."""
@@ -52,27 +56,44 @@ class RunLog:
     Lines are sent in batches, a quarter of a second apart; a run that writes none costs nothing.
     """
 
-    __slots__ = ("_bytes", "_dropped", "_is_due", "_lines", "_lock", "_loop", "_now", "_owned", "_pause", "_wire")
+    __slots__ = (
+        "_bytes", "_dropped", "_is_due", "_lines", "_loop", "_owned", "_pause", "_state", "_wire", "unfinished",
+    )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, now: Callable[[], int]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, state: RunState) -> None:
+        self.unfinished: dict[int, str] = {}
+        """What its threads have printed since the last line ended."""
         self._loop = loop
         self._wire = wire
         self._owned = owned
-        self._now = now
+        self._state = state
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._dropped = 0
         self._pause = _LOG_EVERY_S
         self._is_due = False
-        self._lock = threading.Lock()
+
+    @property
+    def function(self) -> str:
+        """The function's slug."""
+        return self._owned.slug
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self._owned.run
+
+    def is_silent(self) -> bool:
+        """Whether the handler is where an earlier turn has been: its lines were written then."""
+        return self._state.replaying()
 
     def write(self, source: Source, text: str, *, step: str = "", level: str = "") -> None:
         """Add a line; the end of a very long one is cut off."""
         if len(text) > LONGEST_LINE:
             text = f"{text[:LONGEST_LINE]} … {len(text) - LONGEST_LINE} more characters"
         sound = text.encode(errors="replace").decode()  # no half of a surrogate pair
-        line = codec.encode(Line(self._now(), source, sound, step, level))
-        with self._lock:
+        line = codec.encode(Line(self._state.server_now(), source, sound, step, level))
+        with _lock:
             self._lines.append(line)
             self._bytes += len(line)
             while len(self._lines) > MOST_AT_ONCE or (self._bytes > MOST_BYTES_AT_ONCE and len(self._lines) > 1):
@@ -85,15 +106,22 @@ class RunLog:
 
     def skip(self, count: int) -> None:
         """So many lines came that are not even looked at."""
-        with self._lock:
+        with _lock:
             self._dropped += count
 
     def _send_later(self) -> None:
         self._loop.call_later(self._pause, self.flush, context=contextvars.Context())
 
+    def end(self) -> None:
+        """The turn ends: send what there is before the run's end is recorded."""
+        if self.unfinished:
+            for tell in scope.when_turn_ends:
+                tell(self)
+        self.flush()
+
     def flush(self) -> None:
         """Send what there is, without waiting."""
-        with self._lock:
+        with _lock:
             lines, dropped = tuple(self._lines), self._dropped
             self._lines.clear()
             self._bytes = self._dropped = 0

@@ -3,16 +3,13 @@
 Steps are numbered in the order of their calls, so they are the same in every replay, whatever order they finish in.
 """
 
-import contextvars
 import sys
 from typing import Any
 
 from stepstream.bus.errors import NonRetriable
+from stepstream.bus.process import scope
 
 MAX_STEP_ID = 256
-
-in_body: contextvars.ContextVar[bool] = contextvars.ContextVar("in_body", default=False)
-"""Whether the code that runs is inside a step's body, where no step may be called."""
 
 
 class _Used:
@@ -38,7 +35,7 @@ class StepIds:
 
     def of(self, base: str, task: Any) -> str:
         """Return the id of a step called in `task`, by the author's line three frames up."""
-        if in_body.get():
+        if scope.step.get():  # a body of another
             raise NonRetriable(
                 f"step '{base}' is called inside the body of another step; call it in the function, beside that step"
             )

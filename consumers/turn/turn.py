@@ -31,7 +31,7 @@ class Turn:
     """One turn of one run in this worker."""
 
     __slots__ = (
-        "_log", "_suspension", "activity", "begun", "bodies", "closing", "delivery", "event", "function", "is_suspect",
+        "_suspension", "activity", "begun", "bodies", "closing", "delivery", "event", "function", "is_suspect", "log",
         "owned", "recorder", "services", "state", "tasks", "wire",
     )  # fmt: skip
 
@@ -54,13 +54,14 @@ class Turn:
         self.begun = time.monotonic()
         self.state = RunState(started)
         self.tasks = RunTasks()
+        self.log = RunLog(services.loop, self.wire, owned, self.state)
+        """What the run writes, kept with it."""
         self.recorder = Recorder(services, self.function, owned, self.state, self.tasks)
         self.activity = Activity(self.state, self.recorder)
         self.bodies = Bodies(services.loop, threads)
         self.closing = False
         """The worker stops: no further body begins, what ends is still recorded."""
         self._suspension: Suspension | None = None
-        self._log: RunLog | None = None
         if started.expires:
             self.recorder.expire_in(started.expires - started.now)
 
@@ -74,15 +75,7 @@ class Turn:
         if self._suspension is not None:
             self._suspension.close()
             self._suspension = None
-        if self._log is not None:  # before the run's end is recorded
-            self._log.flush()
-
-    @property
-    def log(self) -> RunLog:
-        """What the run writes, kept with it."""
-        if self._log is None:
-            self._log = RunLog(self.services.loop, self.wire, self.owned, self.state.server_now)
-        return self._log
+        self.log.end()
 
     # -- entering a step --------------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ from typing import Any, cast
 import msgspec
 
 from stepstream.bus.errors import NonRetriable, ProcessError
+from stepstream.bus.process.scope import Source
 from stepstream.bus.settings import environment_with
 from stepstream.bus.step import ProcessResult
-from stepstream.checkpoint.run.log import Source
 from stepstream.consumers.turn.progress import MOST_AT_ONCE, RunLog
 from stepstream.consumers.turn.turn import Turn
 

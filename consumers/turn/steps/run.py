@@ -12,12 +12,12 @@ import msgspec
 
 from stepstream.bus.errors import NonRetriable, RetryAfter, StepFailed
 from stepstream.bus.observe.signals import AttemptFailed
+from stepstream.bus.process import scope
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.retry import Retry, asked_delay_ms, of
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
 from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
-from stepstream.consumers.turn.step_ids import in_body
 from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
 
@@ -90,7 +90,7 @@ async def _attempt(
         turn.state.leave_replay()
         turn.bodies.begins(step, started, attempt)
         try:
-            result = await _body(turn, turn.stubbed(step, target), args, timeout)
+            result = await _body(turn, step, turn.stubbed(step, target), args, timeout)
             data, value = _through_json(step, result, wanted)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
             of_store = of_redis(error)
@@ -115,8 +115,14 @@ def _ms(turn: Turn, started: float) -> int:
     return 0 if turn.wire.now else round((time.monotonic() - started) * 1_000)
 
 
-async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Any:  # noqa: ASYNC109
-    token = in_body.set(True)
+async def _body(
+    turn: Turn,
+    step: str,
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    timeout: float | None,  # noqa: ASYNC109
+) -> Any:
+    token = scope.step.set(step)
     future: asyncio.Future[Any] | None = None
     try:
         if _is_async(target):
@@ -137,7 +143,7 @@ async def _body(turn: Turn, target: Callable[..., Any], args: tuple[Any, ...], t
         return result
     finally:
         future = None  # else what a thread raised refers to itself, and keeps the step's arguments
-        in_body.reset(token)
+        scope.step.reset(token)
 
 
 def _is_async(target: Callable[..., Any]) -> bool:
@@ -188,12 +194,17 @@ async def _failed(
         stands = await turn.recorder.save(
             step, "run", error=failure, attempts=attempt + 1, took_ms=took_ms, opened=True
         )
+        _tell(turn, step, attempt, failure, None)
         return stands or Memo(0, "run", attempt + 1, error=failure)
     delay = asked_delay_ms(error) if isinstance(error, RetryAfter) else retry.delay_ms(attempt)
-    signals = turn.services.signals
-    if signals.attempt_failed:
-        signals.attempt_failed.send(
-            AttemptFailed(turn.function.slug, turn.owned.run, step, attempt, failure.told(), delay)
-        )
+    _tell(turn, step, attempt, failure, delay)
     noted = await turn.recorder.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure, took_ms=took_ms)
     return _Again(noted.due, noted.now)
+
+
+def _tell(turn: Turn, step: str, attempt: int, failure: Failure, delay_ms: int | None) -> None:
+    signals = turn.services.signals
+    if signals.attempt_failed:
+        stack = failure.stack if failure.process is None else ""
+        told = AttemptFailed(turn.function.slug, turn.owned.run, step, attempt, failure.told(), delay_ms, stack)
+        signals.attempt_failed.send(told)
