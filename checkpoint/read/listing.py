@@ -28,7 +28,7 @@ def statuses_of(status: str | None) -> tuple[str, ...]:
     if status is None:
         return STATUSES
     if status not in STATUSES:
-        raise BadRequest(f"status {status[:40]!r} is not one of {', '.join(STATUSES)}")
+        raise BadRequest(f"status {status[:40]!r} is none; there are {', '.join(STATUSES)}")
     return (status,)
 
 
