@@ -9,7 +9,7 @@ from typing_extensions import TypeVar
 
 from stepstream.bus.context import Context
 from stepstream.bus.errors import ConfigError, EventInvalid
-from stepstream.bus.event import Event, RawEvent
+from stepstream.bus.event import Event, RawEvent, misfit
 from stepstream.bus.limits import (
     Batch,
     CancelDeclared,
@@ -100,9 +100,11 @@ class Function(Generic[E_contra, R_co]):
         self.timeouts, self.cancel_on, self.flow = bounds
         self.kinds = {trigger.name: trigger.kind for trigger in self.triggers if trigger.kind is not None}
         """The types that `on=` gives, by the names of the events."""
-        all_typed = len(self.kinds) == len(self.triggers) and not self.crons
-        self._invoked_kinds = list(self.kinds.values()) if all_typed else []
+        all_typed = bool(self.kinds) and len(self.kinds) == len(self.triggers) and not self.crons
         self._otherwise = None if self.kinds else _annotated(handler)
+        alone = [] if self._otherwise is None else [self._otherwise]
+        self.invoked_kinds: list[type[Any]] = list(self.kinds.values()) if all_typed else alone
+        """The types of which what it is invoked with must fit one; none: it takes any object."""
 
     def __call__(self, ctx: Context[E_contra, Any], step: Step) -> Coroutine[Any, Any, R_co]:
         """Call the handler."""
@@ -115,13 +117,17 @@ class Function(Generic[E_contra, R_co]):
         annotated with, `Context[OrderPaid]`, or plain values. Invoked, it takes the first of its types that the data
         fits.
         """
-        kinds = self._invoked_kinds if event.name == INVOKED else []
+        kinds = self.invoked_kinds if event.name == INVOKED else []
         for kind in kinds[:-1]:
             try:
                 return event.typed(kind)
             except EventInvalid:
                 continue
         return event.typed(kinds[-1] if kinds else self.kinds.get(event.name, self._otherwise))
+
+    def misfit(self, data: bytes) -> EventInvalid | None:
+        """Return why it does not take data that it is invoked with; None when it does."""
+        return misfit(data, self.invoked_kinds)
 
     def triggers_of(self, event_name: str) -> tuple[Trigger, ...]:
         """Return the triggers that are for events of a name, the exact one first."""

@@ -209,8 +209,8 @@ class Step(ABC):
     ) -> Coroutine[Any, Any, Any]:
         """Call another function (or a slug, of any bus) with an object as its event's data; return what it returns.
 
-        It receives the data as the type of its event, and fails with `event_invalid` when the data does not fit.
-        StepFailed with its error when it fails, or `timeout`, which does not cancel it.
+        It receives the data as the type of its event. StepFailed with `event_invalid`, and no run, when the data
+        does not fit; with its error when it fails; with `timeout`, which does not cancel it.
         """
 
     @abstractmethod

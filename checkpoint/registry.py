@@ -15,7 +15,7 @@ from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.wire import Wire
 
-_REGISTER = script(__file__, "function_register")
+REGISTER = script(__file__, "function_register")
 
 
 async def check_format(wire: Wire, patience: float | None = None) -> None:
@@ -45,7 +45,7 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
             "partitions: limits are counted in one; declare a new function with the limits"
         )
     declared, seen = codec.encode(declaration(function)), b""
-    while stands := await wire.lasting_script(_REGISTER, [keys.functions()], function.slug, declared, seen):
+    while stands := await wire.lasting_script(REGISTER, [keys.functions()], function.slug, declared, seen):
         owner = codec.decode_as(stands, Registered).bus
         if owner != function.bus_id:
             raise ConfigError(

@@ -6,12 +6,14 @@ above.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from anyio.abc import TaskGroup
 
+from stepstream.bus.errors import BusError
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values.ids import partitions
@@ -21,6 +23,7 @@ from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.registry import register
+from stepstream.checkpoint.types import declare_types
 from stepstream.checkpoint.waits.cancel_index import group_of
 from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
 from stepstream.checkpoint.waits.event_waits import has_waits, names_waited_for
@@ -100,6 +103,8 @@ class Assembly:
         for function in functions:
             self.services.kinds.add(function)
         await _side_by_side([self._add(executor, function) for function in functions])
+        with contextlib.suppress(BusError):  # the registration tries again every minute, and tells of it
+            await declare_types(self._wire, functions, 2.0)
         self.functions += functions
 
     async def _add(self, executor: Executor, function: Function) -> None:

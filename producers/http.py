@@ -25,7 +25,10 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
             _check_key(request.path_params["key"], settings)
             body = await read_body(request)
             events = _events(body, request)
-            stored = await publisher().publish(events, patience=settings.timeout_ms / 1_000)
+            try:
+                stored = await publisher().publish(events, patience=settings.timeout_ms / 1_000)
+            except EventInvalid as error:
+                raise error.at(0) if body.lstrip().startswith(b"[") and error.position is None else error from None
         except BusError as error:
             if error.status == 500:
                 raise
@@ -50,7 +53,7 @@ def _refused(error: BusError) -> JSONResponse:
     """Return why not everything was stored, and the ids of the events that were."""
     content: dict[str, object] = {"ids": [], "status": error.status, "error": str(error), "code": error.code}
     if isinstance(error, EventInvalid):
-        content |= {"field": error.field} if error.field else {}
+        content["field"] = error.field or "body"
         content |= {"event": error.position} if error.position is not None else {}
     if isinstance(error, PublishFailed):
         content["ids"] = [event.id for event in error.stored]
@@ -70,8 +73,8 @@ def _events(body: bytes, request: Request) -> list[Outgoing]:
     try:
         return events_of(body)
     except Malformed:
-        # Plain `curl -d` sends JSON with the content type of a form: only what is not JSON counts as a form.
+        # Plain `curl -d` says that it sends a form: only what does not begin like JSON counts as one.
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in _FORMS:
+        if kind in _FORMS and not body.lstrip().startswith((b"{", b"[")):
             raise RequestRefused(415, f"{kind} is not accepted; send JSON") from None
         raise

@@ -61,6 +61,15 @@ def triggers() -> str:
     return f"{_prefix}:triggers"
 
 
+def types() -> str:
+    """hash · event name → the JSON Schemas of its types, by hash, each with the buses that declare it and when, ms.
+
+    `bus/function.invoked <slug>`: what a function takes that is invoked. Written by workers, again every minute; a bus
+    that has not said so for 7 days goes.
+    """
+    return f"{_prefix}:types"
+
+
 def event_names() -> str:
     """zset · event name → when it was first published, ms. Written before the name's first event. Permanent."""
     return f"{_prefix}:event-names"
@@ -261,7 +270,7 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
 
 
 ALL = (
-    (meta, ()), (functions, ()), (triggers, ()), (event_names, ()), (workers, ()), (waited, ()), (delayed_names, ()),
+    (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()), (waited, ()), (delayed_names, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)),
     (waits, ("E",)), (waits_if, ("E",)),
@@ -278,7 +287,7 @@ ALL = (
 _TAGGED = re.compile(r"(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTALL)
 _PLAIN = {
     make().partition(":")[2]: make.__name__
-    for make in (meta, functions, triggers, event_names, workers, waited, delayed_names)
+    for make in (meta, functions, triggers, types, event_names, workers, waited, delayed_names)
 }
 _OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits"} | {
     "waits:if": "waits_if",

@@ -95,7 +95,7 @@ class Publisher:
         for `patience` s before it raises; PATIENCE_S by default.
         """
         self._wire = wire
-        self._types = TypeCheck(kinds_of)
+        self._types = TypeCheck(wire, kinds_of)
         self._listeners = listeners
         self._patience = patience
         self._known: dict[str, float] = {}
@@ -106,8 +106,9 @@ class Publisher:
 
         EventInvalid, and nothing is stored, when one of them does not fit the type that its name has.
         """
-        self._types.check(events)
-        patience = patience or self._patience or PATIENCE_S
+        began = time.monotonic()
+        await self._types.check(events)
+        patience = max(0.0, (patience or self._patience or PATIENCE_S) - (time.monotonic() - began))
         stored: list[Stored] = []
         unknown: list[str] = []
         failure: StoreUnavailable | StoreError | None = None

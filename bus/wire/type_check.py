@@ -1,12 +1,38 @@
-"""Type check: does the data of events fit the types that their names have? Asked before anything is stored."""
+"""Type check: does the data of events fit the types that their names have? Asked before anything is stored.
 
-from collections.abc import Callable, Sequence
-from typing import Any
+A process that has a type checks with it. For a name that it has no type of, it checks by the JSON Schemas that workers
+have declared. They are read with the first event of a name, and every 5 s of use again, beside what is published then:
+nobody waits for that. An event is refused only by what was read within the last second: whatever seems not to fit is
+looked up again. If the schemas cannot be read, the event is published unchecked, which is told of once; whatever fits
+no type then is refused by the function that gets it.
+"""
 
-from stepstream.bus.errors import EventInvalid
-from stepstream.bus.event import Outgoing, misfit
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from stepstream.bus.errors import EventInvalid, RightMissing, StoreError, StoreUnavailable
+from stepstream.bus.event import Outgoing
+from stepstream.bus.event import misfit as misfit_of_kinds
+from stepstream.bus.values import codec
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.fitting import misfit
+from stepstream.bus.values.schemas import schema_of
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.declared_types import Declared, declared
+from stepstream.bus.wire.wire import Wire
 
 KindsOf = Callable[[str], Sequence[type[Any]]]
+
+_READ_EVERY_S = 5.0
+_FRESH_S = 1.0
+_MOST_KNOWN = 10_000
 
 
 def no_kinds(_: str) -> Sequence[type[Any]]:
@@ -14,21 +40,117 @@ def no_kinds(_: str) -> Sequence[type[Any]]:
     return ()
 
 
+class _Read(NamedTuple):
+    """What was read of a name, and when (monotonic, s)."""
+
+    at: float
+    types: tuple[Declared, ...]
+
+
 class TypeCheck:
     """Checks events for one publisher; `kinds_of` returns the types that this process's functions give a name."""
 
-    def __init__(self, kinds_of: KindsOf = no_kinds) -> None:
+    def __init__(self, wire: Wire, kinds_of: KindsOf = no_kinds) -> None:
+        self._wire = wire
         self._kinds_of = kinds_of
+        self._read: dict[str, _Read] = {}
+        self._reading: set[str] = set()
+        self._is_blind = False
 
-    def check(self, events: Sequence[Outgoing]) -> None:
+    async def check(self, events: Sequence[Outgoing]) -> None:
         """Raise EventInvalid for the first event whose data fits no type of its name."""
+        now = time.monotonic()
+        unsure: list[tuple[int, Outgoing]] = []
+        stale: set[str] = set()
         for position, event in enumerate(events):
-            kinds = self._kinds_of(event.name)
-            wrong = misfit(event.data, kinds) if kinds and event.fits not in kinds else None
+            name = event.name
+            kinds = self._kinds_of(name)
+            if kinds:
+                if event.fits not in kinds and misfit_of_kinds(event.data, kinds) is not None:
+                    unsure.append((position, event))
+                continue
+            read = self._read.get(name)
+            if read is None or (read.types and self._wrong(event) is not None):
+                unsure.append((position, event))
+            elif now - read.at > _READ_EVERY_S:
+                stale.add(name)
+        if stale:
+            self._read_beside(stale)
+        if unsure:
+            await self._check_again(unsure, now, several=len(events) > 1)
+
+    async def _check_again(self, unsure: Sequence[tuple[int, Outgoing]], now: float, *, several: bool) -> None:
+        """Refuse those that do not fit what was read just now."""
+        names = {event.name for _, event in unsure}
+        old = {name for name in names if (read := self._read.get(name)) is None or now - read.at > _FRESH_S}
+        if old:
+            await self._look(old)
+        for position, event in unsure:
+            wrong = self._wrong(event)
             if wrong is not None:
-                raise told(wrong, position, events)
+                raise wrong.at(position) if several else wrong
 
+    def _wrong(self, event: Outgoing) -> EventInvalid | None:
+        """Return why an event fits no type that is known of its name, here or by schema."""
+        kinds = self._kinds_of(event.name)
+        read = self._read.get(event.name)
+        own = {schema_of(kind).hash for kind in kinds}
+        others = [one for one in read.types if one.hash not in own] if read is not None else []
+        found = misfit_of_kinds(event.data, kinds)
+        if (kinds and found is None) or not others:
+            return found
+        try:
+            value = codec.decode(event.data)
+        except msgspec.DecodeError:
+            return found
+        for one in others:
+            wrong = misfit(one.schema, value)
+            if wrong is None:
+                return None
+            found = found or wrong
+        return found
 
-def told(wrong: EventInvalid, position: int, events: Sequence[Outgoing]) -> EventInvalid:
-    """Return an error as it is told of one of several events."""
-    return wrong.at(position) if len(events) > 1 else wrong
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    async def _look(self, names: Collection[str]) -> None:
+        """Read the types of names."""
+        for part in parts(sorted(names)):
+            try:
+                self._took(part, await self._wire.call("HMGET", keys.types(), *part))
+            except (StoreError, StoreUnavailable) as error:
+                self._could_not(part, error)
+                return
+
+    def _read_beside(self, names: Collection[str]) -> None:
+        """Read the types of names again, without waiting for them."""
+        for part in parts(sorted(set(names) - self._reading)):
+            self._reading.update(part)
+            self._wire.call("HMGET", keys.types(), *part).add_done_callback(partial(self._took_beside, part))
+
+    def _took_beside(self, names: Sequence[str], asked: "asyncio.Future[Any]") -> None:
+        self._reading.difference_update(names)
+        if asked.cancelled():
+            return
+        error = asked.exception()
+        if error is None:
+            self._took(names, asked.result())
+        else:
+            self._could_not(names, error)
+
+    def _took(self, names: Sequence[str], replies: Sequence[bytes | None]) -> None:
+        if len(self._read) + len(names) > _MOST_KNOWN:
+            self._read.clear()
+        at, now = time.monotonic(), now_ms()
+        self._is_blind = False
+        for name, raw in zip(names, replies, strict=True):
+            self._read[name] = _Read(at, declared(raw, now))
+
+    def _could_not(self, names: Sequence[str], error: BaseException) -> None:
+        """Tell of it once; what is refused for good is asked for again as all that was read is."""
+        if not self._is_blind:
+            self._is_blind = True
+            structlog.get_logger("bus").warning(
+                "the types of events cannot be read; events are published unchecked", key=keys.types(), error=str(error)
+            )
+        if isinstance(error, StoreError | RightMissing):
+            self._read |= dict.fromkeys(names, _Read(time.monotonic(), ()))

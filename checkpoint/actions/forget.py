@@ -12,6 +12,7 @@ from stepstream.checkpoint.registry import function_of, workers_of
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import ENDED, Record, read
 from stepstream.checkpoint.run.resolve import resolve
+from stepstream.checkpoint.types import forget_types
 from stepstream.checkpoint.upkeep.repair import active
 from stepstream.checkpoint.waits.cancel_index import group_of
 
@@ -25,7 +26,7 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
     ever end them. A run that invoked one of those is told that it was cancelled. FunctionNotFound when it is not
     registered.
     """
-    await function_of(wire, slug)
+    function = await function_of(wire, slug)
     alive = await workers_of(wire, slug)
     if alive:
         raise InUse(f"function '{slug}' has {alive} worker(s) at work; stop them first")
@@ -41,6 +42,7 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
     fields = [codec.text(field) for field in await wire.call("HKEYS", keys.triggers())]
     for part in parts([field for field in fields if field.startswith(f"{slug} ")]):
         await wire.call("HDEL", keys.triggers(), *part)
+    await forget_types(wire, function)
     await wire.call("HDEL", keys.functions(), slug)
     for where in partitions(slug):
         await _delete_all(wire, keys.function(slug, where))

@@ -1,5 +1,7 @@
 """Invoke a function by its slug, from outside any run."""
 
+import asyncio
+
 from msgspec import Raw
 
 from stepstream.bus.event import RawEvent, as_data
@@ -9,15 +11,18 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.run.begin import begin
+from stepstream.checkpoint.types import misfit_of_call
 
 
 async def invoke(wire: Wire, slug: str, data: object = None) -> str:
-    """Begin a run; return its id. Raises EventInvalid for invalid data, FunctionNotFound for an unknown function.
+    """Begin a run; return its id. EventInvalid for data that the function does not take, or FunctionNotFound.
 
     `data` is a mapping, a payload (EventData, a dataclass, a Pydantic model), or a JSON object as Raw.
     """
     encoded = as_data({} if data is None else data)
-    await function_of(wire, slug)
+    _, wrong = await asyncio.gather(function_of(wire, slug), misfit_of_call(wire, slug, encoded))
+    if wrong is not None:
+        raise wrong
     now = await patiently(wire.clock, 2.0)
     run = run_id(slug, "invoke", ulid(), now)
     event = RawEvent(id=run, name=INVOKED, data=Raw(encoded), ts=now)

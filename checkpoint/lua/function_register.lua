@@ -1,18 +1,22 @@
---[[ function_register: declare a function, if its declaration is still what the caller has seen.
+--[[ function_register: write a declaration (of a function, of a name's types), if what stands is what the caller has seen.
 
-Why a script: a slug has one owner. Whether another bus has it the caller reads from the declaration, and what it has
-read must still stand when it writes.
+Why a script: a slug has one owner, and a name's types several. Whether another bus has declared something the caller
+reads from what stands, and what it has read must still stand when it writes.
 
-KEYS[1]  bus:functions  hash  slug -> declaration
+KEYS[1]  bus:functions, bus:types  hash  slug or event name -> declaration
 args.now  now, which this script does not need
-args.slug  slug
-args.declaration  declaration
+args.field  slug or event name
+args.declaration  declaration; empty: the field is removed
 args.seen  the declaration the caller has seen, or empty
 
 Returns empty, or the declaration that stands ]]
-local there = redis.call('HGET', KEYS[1], args.slug) or ''
+local there = redis.call('HGET', KEYS[1], args.field) or ''
 if there ~= args.seen and there ~= args.declaration then
   return there
 end
-redis.call('HSET', KEYS[1], args.slug, args.declaration)
+if args.declaration == '' then
+  redis.call('HDEL', KEYS[1], args.field)
+else
+  redis.call('HSET', KEYS[1], args.field, args.declaration)
+end
 return ''

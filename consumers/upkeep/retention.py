@@ -7,6 +7,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.delayed import expect_delayed
+from stepstream.checkpoint.types import tidy_types
 from stepstream.checkpoint.upkeep.retention import (
     TRIM_AT_ONCE,
     Trimmed,
@@ -39,6 +40,8 @@ class Retention:
         self._reads = reads
         self._told: set[tuple[str, str]] = set()
         self._start = 0
+        self._types = 0
+        """Where the next page of declared types begins."""
 
     async def once(self) -> None:
         """Trim what this worker reads and keeps, and a page of the event names that it does not read."""
@@ -56,6 +59,7 @@ class Retention:
         for name in others:
             if name not in served:
                 await self._trim(name, ())
+        self._types = await tidy_types(self._wire, self._types)
         await forget_workers(self._wire, await self._wire.clock())
 
     async def _trim(self, name: str, groups: Sequence[str]) -> None:

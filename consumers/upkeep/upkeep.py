@@ -58,7 +58,7 @@ class Upkeep:
                 every_s=repair.LOOK_EVERY_S,
             ),
             Chore(
-                Registration(wire, functions).once,
+                Registration(wire, functions, signals).once,
                 Failing(signals, "registering again failed"),
                 every_s=_MINUTE_S * random.uniform(0.8, 1.2),
                 first_s=random.uniform(0, _FIRST_S),

@@ -137,6 +137,13 @@ def test_one_bad_event_among_good_ones_stores_none_and_names_its_place_and_field
     assert store.keys() == []
 
 
+@pytest.mark.parametrize("body", [b"{oops", b'[{"name": "a"}', b"[]", b' {"name": "a",}', b"{'name': 'a'}"])
+def test_broken_json_from_plain_curl_is_told_as_such_with_its_field(http: TestClient, body: bytes) -> None:
+    answer = publish(http, body, **{"content-type": "application/x-www-form-urlencoded"})
+    assert (answer.status_code, answer.json()["field"]) == (400, "body")
+    assert "not JSON" in answer.json()["error"] or body == b"[]"
+
+
 def test_a_body_without_end_is_cut_off_at_the_limit(http: TestClient, store: "redis.Redis") -> None:
     sent: list[int] = []
 

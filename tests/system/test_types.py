@@ -1,13 +1,26 @@
 """Types at publish: what does not fit the type of its name is refused to whoever sends it, and nothing is stored."""
 
+import json
+import sys
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import pytest
+from starlette.testclient import TestClient
 
-from stepstream import Context, EventData, EventInvalid, On, Step, event
+from stepstream import Bus, Context, EventData, EventInvalid, On, Step, StepFailed, create_app, event
 from stepstream.bus.event import NewEvent
+from stepstream.bus.settings import Settings
+from stepstream.bus.values import codec
+from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.declared_types import GONE_MS, OVERLAP_MS, versions_of
+from stepstream.checkpoint.actions.invoke import invoke
+from stepstream.checkpoint.types import declare_types, disagreements, tidy_types
+from stepstream.consumers.upkeep.registration import Registration
 from tests.support import Lab
 
 
@@ -136,3 +149,236 @@ async def test_an_event_that_is_given_twice_is_refused(lab: Lab) -> None:
         with pytest.raises(EventInvalid):
             await send(*arguments, **more)
     assert await send({"name": "a"}, id="x") == "x"
+
+
+class Refund(EventData, name="order/refunded"):
+    cents: int
+
+
+@pytest.fixture
+def site(settings: Settings) -> Generator[TestClient]:
+    """A site in a process that has no application."""
+    with TestClient(create_app(configured=settings)) as client:
+        yield client
+
+
+async def of_nobody(lab: Lab) -> Bus:
+    """Return a bus that has no functions: of a process that has not the application."""
+    bus = Bus("other")
+    bus.connect(lab.wire)
+    return bus
+
+
+async def test_a_process_without_the_application_refuses_too(lab: Lab) -> None:
+    listens(lab, EmailSend)
+    await lab.work()
+    other = await of_nobody(lab)
+    with pytest.raises(EventInvalid, match=r"^event 1: data\.userId: expected integer, got string$"):
+        await other.send([{"name": "free"}, {"name": "email/send", "data": {"userId": "ada"}}])
+    assert await lab.wire.call("EXISTS", keys.events("free")) == 0
+    assert await lab.wire.call("XLEN", keys.events("email/send")) == 0
+    await other.send("email/send", {"userId": 1, "more": True})
+    assert (await lab.one()).status == "completed"
+
+
+async def test_the_api_answers_with_field_error_and_position(lab: Lab, site: TestClient) -> None:
+    listens(lab, EmailSend)
+    await lab.work()
+
+    def post(body: Any) -> Any:
+        answer = site.post("/e/key", json=body)
+        told = answer.json()
+        return answer.status_code, told.get("event"), told.get("field"), told.get("error"), told["ids"]
+
+    bad = {"name": "email/send", "data": {"userId": "ada"}}
+    reason = "data.userId: expected integer, got string"
+    assert await anyio.to_thread.run_sync(post, bad) == (400, None, "data.userId", reason, [])
+    assert await anyio.to_thread.run_sync(post, [bad]) == (400, 0, "data.userId", f"event 0: {reason}", [])
+    both = await anyio.to_thread.run_sync(post, [{"name": "a"}, bad])
+    assert both == (400, 1, "data.userId", f"event 1: {reason}", [])
+    assert await lab.wire.call("EXISTS", keys.events("a")) == 0
+
+
+async def test_a_new_type_counts_at_once_and_the_old_one_while_its_workers_say_so(lab: Lab) -> None:
+    old, new = app_with(EmailSend), app_with(EmailSendNew)
+    other = await of_nobody(lab)
+    await other.send("email/send", {"free": True})
+    await declare_types(lab.wire, list(old.functions.values()))
+    await other.send("email/send", {"userId": 1})
+    other = await of_nobody(lab)
+    with pytest.raises(EventInvalid):
+        await other.send("email/send", {"to": "ada"})
+    await declare_types(lab.wire, list(new.functions.values()))
+    with pytest.raises(EventInvalid):  # it was read within the last second
+        await other.send("email/send", {"to": "ada"})
+    other = await of_nobody(lab)
+    for data in ({"to": "ada"}, {"userId": 1}):
+        await other.send("email/send", data)
+    await said_before(lab, OVERLAP_MS + 1_000, EmailSend)
+    other = await of_nobody(lab)
+    await other.send("email/send", {"to": "ada"})
+    with pytest.raises(EventInvalid):
+        await other.send("email/send", {"userId": 1})
+
+
+def app_with(on: Any, bus: str = "test") -> Bus:
+    app = Bus(bus)
+
+    @app.function("email", on=on)
+    async def email(ctx: Context[Any], step: Step) -> None:
+        return None
+
+    return app
+
+
+async def said_before(lab: Lab, ms: int, kind: Any = None) -> None:
+    """Let declarations be older than they are: of one type, or all."""
+    raw = await lab.wire.call("HGET", keys.types(), "email/send")
+    versions = versions_of(raw)
+    for name, version in versions.items():
+        if kind is None or name == schema_of(kind).hash:
+            version.buses = {bus: said - ms for bus, said in version.buses.items()}
+    await lab.wire.call("HSET", keys.types(), "email/send", codec.encode(versions))
+
+
+async def test_a_type_that_is_given_up_goes_and_one_that_is_gone_too(lab: Lab) -> None:
+    async def names() -> set[bytes]:
+        return {name for name in await lab.wire.call("HKEYS", keys.types()) if not name.startswith(b"bus/")}
+
+    await declare_types(lab.wire, list(app_with(EmailSend).functions.values()))
+    assert await names() == {b"email/send"}
+    await declare_types(lab.wire, list(app_with("email/send").functions.values()))
+    await said_before(lab, OVERLAP_MS + 1_000, EmailSend)
+    await (await of_nobody(lab)).send("email/send", {"free": True})
+    await declare_types(lab.wire, list(app_with(EmailSend).functions.values()))
+    with pytest.raises(EventInvalid):
+        await (await of_nobody(lab)).send("email/send", {"free": True})
+    await said_before(lab, GONE_MS + 1_000)
+    await (await of_nobody(lab)).send("email/send", {"free": True})
+    await tidy_types(lab.wire, 0)
+    assert await names() == set()
+
+
+async def test_what_fits_the_type_of_any_bus_is_sent_and_that_they_differ_is_told(lab: Lab) -> None:
+    listens(lab, EmailSend)
+    worker = await lab.work()
+    await declare_types(lab.wire, list(app_with(EmailSendNew, "mail").functions.values()))
+    for bus in (lab.app, await of_nobody(lab)):
+        await bus.send("email/send", {"to": "ada"})
+        with pytest.raises(EventInvalid, match=r"data\.userId"):
+            await bus.send("email/send", {"to": 1})
+    assert [one.words for one in await disagreements(lab.wire)] == [
+        "mail and test disagree about the type of email/send in subject, to, userId"
+    ]
+    registration = Registration(lab.wire, worker._assembly.functions, worker.signals)
+    for _ in range(2):
+        await registration.once()
+    told = [one.event for one in lab.notices]
+    assert told == [
+        "mail and test disagree about the type of email/send in subject, to, userId: what fits either is sent"
+    ]
+    await lab.ended(2)
+
+
+async def test_two_buses_with_one_type_agree_whatever_their_classes_are_called(lab: Lab) -> None:
+    class Email(EventData, name="email/send", rename="camel"):
+        """Another docstring."""
+
+        user_id: int
+        subject: str = "hello"
+
+    await declare_types(lab.wire, list(app_with(EmailSend).functions.values()))
+    assert await declare_types(lab.wire, list(app_with(Email, "mail").functions.values())) == []
+    assert await disagreements(lab.wire) == []
+
+
+@pytest.mark.parametrize("spoilt", ["gone", "of another kind", "by hand"])
+@pytest.mark.leaves_behind("its key is spoilt")
+async def test_events_are_published_when_their_types_cannot_be_read(lab: Lab, spoilt: str) -> None:
+    listens(lab, EmailSend)
+    await lab.work()
+    await lab.wire.call("DEL", keys.types())
+    if spoilt == "of another kind":
+        await lab.wire.call("SET", keys.types(), "x")
+    elif spoilt == "by hand":
+        await lab.wire.call("HSET", keys.types(), "email/send", "{oops")
+    await (await of_nobody(lab)).send("email/send", {"userId": "ada"})
+    run = await lab.one()
+    assert (run.status, run.error.name) == ("failed", "event_invalid")
+    with pytest.raises(EventInvalid):  # who has the type, knows
+        await lab.app.send("email/send", {"userId": "ada"})
+
+
+async def test_types_cost_a_publisher_one_question_for_each_name(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    listens(lab, EmailSend)
+    await lab.work()
+    asked: list[str] = []
+    call = lab.wire.call
+
+    def counted(*command: Any) -> Any:
+        asked.append(str(command[0]))
+        return call(*command)
+
+    monkeypatch.setattr(lab.wire, "call", counted)
+    other = await of_nobody(lab)
+    for _ in range(5):
+        await other.send([NewEvent("email/send", {"userId": 1}), NewEvent("free")])
+    assert asked.count("HMGET") == 1
+    asked.clear()
+    for _ in range(5):
+        await lab.app.send(EmailSend(1))
+    assert "HMGET" not in asked
+    await lab.ended(10)
+
+
+async def test_who_sends_types_of_its_own_loads_no_validator() -> None:
+    code = (
+        "import sys, stepstream, stepstream.consumers.worker, stepstream.web.app, stepstream.producers.cli;"
+        "sys.exit('jsonschema_rs' in sys.modules)"
+    )
+    assert (await anyio.run_process([sys.executable, "-c", code], check=False)).returncode == 0
+
+
+async def test_what_is_invoked_with_the_wrong_data_fails_at_the_call(lab: Lab, site: TestClient) -> None:
+    @lab.app.function("refund", on=Refund)
+    async def refund(ctx: Context[Refund], step: Step) -> int:
+        return ctx.event.data.cents
+
+    @lab.app.function("plain")
+    async def plain(ctx: Context[Refund], step: Step) -> int:
+        return ctx.event.data.cents
+
+    @lab.app.function("order", on="order/paid")
+    async def order(ctx: Context, step: Step) -> list[Any]:
+        answers: list[Any] = [
+            await step.invoke("good", refund, {"cents": 2}),
+            await step.invoke("too", plain, Refund(3)),
+        ]
+        for callee, data in (
+            (refund, {"cents": "x"}),
+            (plain, {}),
+            ("test-refund", {"cents": "x"}),
+            ("test-plain", {}),
+        ):
+            try:
+                answers.append(await step.invoke("bad", callee, data))
+            except StepFailed as error:
+                answers.append(f"{error.name} {error.message}")
+        await step.sleep("nap", 0.01)
+        return answers
+
+    await lab.work()
+    await lab.app.send("order/paid", {})
+    runs = await lab.ended(3)
+    told = next(json.loads(bytes(run.output or b"")) for run in runs if run.function == "test-order")
+    assert told == [
+        2, 3,
+        "event_invalid data.cents: Expected `int`, got `str`", "event_invalid data.cents: is missing",
+        "event_invalid data.cents: expected integer, got string", "event_invalid data.cents: is missing",
+    ]  # fmt: skip
+    for slug in ("test-refund", "test-plain"):
+        with pytest.raises(EventInvalid, match=r"data\.cents: expected integer, got string"):
+            await invoke(lab.wire, slug, {"cents": "x"})
+    answer = await anyio.to_thread.run_sync(lambda: site.post("/invoke/test-refund", json={"data": {"cents": "x"}}))
+    assert (answer.status_code, answer.json()["field"]) == (400, "data.cents")
+    assert len(await lab.runs()) == 3

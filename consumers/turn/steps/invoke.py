@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from stepstream.bus.errors import EventInvalid, FunctionNotFound, NonRetriable, StepFailed
 from stepstream.bus.event import RawEvent, as_data
+from stepstream.bus.function import Function
 from stepstream.bus.step import Callee
 from stepstream.bus.system_events import INVOKED
 from stepstream.bus.values import codec
@@ -13,6 +14,7 @@ from stepstream.bus.values.ids import run_id
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import Failure, Memo, WaitsFor
+from stepstream.checkpoint.types import misfit_of_call
 from stepstream.consumers.turn.steps.run import run_step
 from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
@@ -30,7 +32,12 @@ async def invoke(turn: Turn, step: str, function: Callee[Any, Any] | str, data: 
     memo = await turn.replayed(step, "invoke")
     if memo is None:
         slug = function if isinstance(function, str) else function.slug
-        memo = await _call(turn, step, slug, _payload(step, data), timeout_ms)
+        payload = _payload(step, data)
+        wrong = None if step in turn.state.open else await _misfit(turn, step, function, payload)
+        if wrong is None:
+            memo = await _call(turn, step, slug, payload, timeout_ms)
+        else:
+            memo = await _refused(turn, step, wrong)
     if memo.error is not None:
         raise StepFailed(step, memo.error.name, memo.error.message, memo.error.stack)
     wanted = Any if isinstance(function, str) else codec.return_type(function.handler)
@@ -49,14 +56,27 @@ def _payload(step: str, data: Any) -> bytes:
         raise NonRetriable(f"step '{step}': {error}") from None
 
 
+async def _misfit(turn: Turn, step: str, function: Callee[Any, Any] | str, data: bytes) -> EventInvalid | None:
+    """Return why a function does not take the data, if there is that function."""
+    slug = function if isinstance(function, str) else function.slug
+    with turn.activity:
+        try:
+            await function_of(turn.wire, slug, patience=None)
+        except FunctionNotFound as error:
+            raise NonRetriable(f"step '{step}': {error}") from None
+        return function.misfit(data) if isinstance(function, Function) else await misfit_of_call(turn.wire, slug, data)
+
+
+async def _refused(turn: Turn, step: str, wrong: EventInvalid) -> Memo:
+    """Record that the call was refused, so that a replay says the same though a type has changed; no run is made."""
+    with turn.activity:
+        error = Failure(wrong.code, str(wrong))
+        stands = await turn.recorder.save(step, "invoke", error=error)
+        return stands or turn.state.keep(step, "invoke", None, error)
+
+
 async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) -> Memo:
     owned = turn.owned
-    if step not in turn.state.open:
-        with turn.activity:
-            try:
-                await function_of(turn.wire, slug, patience=None)
-            except FunctionNotFound as error:
-                raise NonRetriable(f"step '{step}': {error}") from None
     what = codec.encode(WaitsFor(function=slug))
     async with waiting(turn, step, "invoke", what):
         noted = await turn.noted(step, "invoke", f"+{timeout_ms}", what)

@@ -1,0 +1,177 @@
+"""Types: declares what events are made of to other processes, and removes what is declared by buses that are gone."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from msgspec import Raw
+
+from stepstream.bus.errors import EventInvalid, StoreError, StoreUnavailable
+from stepstream.bus.function import Function
+from stepstream.bus.system_events import INVOKED, SYSTEM
+from stepstream.bus.values import codec
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.fitting import misfit
+from stepstream.bus.values.schemas import Schema, schema_of
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.declared_types import (
+    GONE_MS,
+    UNTYPED,
+    Disagreement,
+    Version,
+    Versions,
+    declared,
+    disagreement,
+    versions_of,
+)
+from stepstream.bus.wire.registering import Registered
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.registry import REGISTER, functions
+
+SAY_AGAIN_MS = 30_000
+"""Within this time a declaration is not written again: all workers of a bus say the same every minute."""
+
+_AT_ONCE = 100
+_NONE = Schema(b"null", UNTYPED)
+
+
+def types_of(declaring: Sequence[Function]) -> dict[str, set[Schema]]:
+    """Return what functions take: of each event's name, and of each function that is invoked; `-` where it is free."""
+    found: dict[str, set[Schema]] = {}
+    for function in declaring:
+        for trigger in function.triggers:
+            if not trigger.is_pattern and trigger.name not in SYSTEM:
+                kinds = [] if trigger.kind is None else [trigger.kind]
+                found.setdefault(trigger.name, set()).update(map(schema_of, kinds))
+        found[f"{INVOKED} {function.slug}"] = set(map(schema_of, function.invoked_kinds))
+    return {name: schemas or {_NONE} for name, schemas in found.items()}
+
+
+async def declare_types(wire: Wire, declaring: Sequence[Function], patience: float | None = None) -> list[Disagreement]:
+    """Say what types the functions of one bus have; return the names that another bus has other types of."""
+    if not declaring:
+        return []
+    bus, types = declaring[0].bus_id, types_of(declaring)
+    now = await patiently(wire.clock, patience)
+    apart: list[Disagreement] = []
+    for part in parts(sorted(types)):
+        for name, raw in zip(part, await patiently(_read(wire, part), patience), strict=True):
+
+            def said(raw: bytes | None, schemas: set[Schema] = types[name]) -> bytes | None:
+                return _with(raw, bus, schemas, now)
+
+            stands = await _put(wire, name, raw, said, patience)
+            found = disagreement(name, stands, now) if not name.startswith(INVOKED) else None
+            apart += [found] if found is not None and bus in found.buses else []
+    return apart
+
+
+async def tidy_types(wire: Wire, cursor: int) -> int:
+    """Remove, from one page of names, what buses declare that are gone; return where the next page begins."""
+    now = await wire.clock()
+    following, flat = await wire.load("HSCAN", keys.types(), cursor, "COUNT", _AT_ONCE)
+    for name, raw in fields_of(flat).items():
+        await _put(wire, codec.text(name), raw, lambda raw: _without_the_gone(raw, now))
+    return int(following)
+
+
+async def forget_types(wire: Wire, function: Registered) -> None:
+    """Remove the types of a function that is forgotten, where no other function of its bus has that name."""
+    others = {name for one in await functions(wire) if one.bus == function.bus and one.slug != function.slug
+              for name in one.events}  # fmt: skip
+    names = [name for name in function.events if name not in others]
+    for part in parts([*names, f"{INVOKED} {function.slug}"]):
+        for name, raw in zip(part, await _read(wire, part)(), strict=True):
+            await _put(wire, name, raw, lambda raw: _without(raw, function.bus))
+
+
+async def misfit_of_call(wire: Wire, slug: str, data: bytes) -> EventInvalid | None:
+    """Return why a function does not take the data it is invoked with; None when it does, or nobody can tell here."""
+    try:
+        raw = await wire.call("HGET", keys.types(), f"{INVOKED} {slug}")
+    except (StoreError, StoreUnavailable):  # it is checked again when it runs
+        return None
+    found: EventInvalid | None = None
+    for one in declared(raw, now_ms()):
+        wrong = misfit(one.schema, codec.decode(data))
+        if wrong is None:
+            return None
+        found = found or wrong
+    return found
+
+
+async def disagreements(wire: Wire) -> list[Disagreement]:
+    """Return the names for which two buses have types and share none."""
+    now = await patiently(wire.clock, 2.0)
+    flat = await wire.load("HGETALL", keys.types(), patience=2.0)
+    found = [disagreement(codec.text(name), raw, now) for name, raw in sorted(fields_of(flat).items())]
+    return [one for one in found if one is not None]
+
+
+def _read(wire: Wire, part: Sequence[str]) -> Callable[..., "asyncio.Future[list[bytes | None]]"]:
+    return lambda: wire.call("HMGET", keys.types(), *part)
+
+
+async def _put(
+    wire: Wire,
+    name: str,
+    raw: bytes | None,
+    change: Callable[[bytes | None], bytes | None],
+    patience: float | None = 2.0,
+) -> bytes | None:
+    """Change a name's field unless somebody else has meanwhile: then change that. Return what stands."""
+    while True:
+        changed = change(raw)
+        if changed is None:
+            return raw
+        stands = await wire.lasting_script(REGISTER, [keys.types()], name, changed, raw or b"", patience=patience)
+        if not stands:
+            return changed
+        raw = stands
+
+
+def _with(raw: bytes | None, bus: str, schemas: set[Schema], now: int) -> bytes | None:
+    """Return a field in which a bus declares types; None when it has done so lately, or there is nothing to say."""
+    versions = _kept(versions_of(raw), now)
+    wanted = {schema.hash: schema.text for schema in schemas}
+    if UNTYPED in wanted and not any(bus in version.buses for version in versions.values()):
+        return None
+    if all(name in versions and now - versions[name].buses.get(bus, 0) < SAY_AGAIN_MS for name in wanted):
+        return None
+    for name, text in wanted.items():
+        versions.setdefault(name, Version(Raw(text), {})).buses[bus] = now
+    return _text(versions)
+
+
+def _without_the_gone(raw: bytes | None, now: int) -> bytes | None:
+    """Return a field without what counts no more; None when there is nothing of that."""
+    text = _text(_kept(versions_of(raw), now))
+    return None if text == raw else text
+
+
+def _without(raw: bytes | None, bus: str) -> bytes | None:
+    """Return a field without what a bus declares; None when it declares nothing."""
+    versions = versions_of(raw)
+    if not any(bus in version.buses for version in versions.values()):
+        return None
+    for version in versions.values():
+        version.buses.pop(bus, None)
+    return _text({name: version for name, version in versions.items() if version.buses})
+
+
+def _kept(versions: Versions, now: int) -> Versions:
+    """Return versions without the buses that are gone; none is said later than now: the clock was set back."""
+    kept: Versions = {}
+    for name, version in versions.items():
+        buses = {bus: min(said, now) for bus, said in version.buses.items() if said > now - GONE_MS}
+        if buses:
+            kept[name] = Version(version.schema, buses)
+    return kept
+
+
+def _text(versions: Versions) -> bytes:
+    """Return a field as it is stored; empty when nothing is left, and the field goes."""
+    typed = set(versions) - {UNTYPED}
+    return codec.encode(dict(sorted(versions.items()))) if typed else b""
