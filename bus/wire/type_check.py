@@ -8,15 +8,15 @@ no type then is refused by the function that gets it.
 """
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
-import structlog
 
-from stepstream.bus.errors import EventInvalid, RightMissing, StoreError, StoreUnavailable
+from stepstream.bus.errors import EventInvalid, StoreUnavailable
 from stepstream.bus.event import Outgoing
 from stepstream.bus.event import misfit as misfit_of_kinds
 from stepstream.bus.values import codec
@@ -25,6 +25,7 @@ from stepstream.bus.values.fitting import misfit
 from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.connection.rights import Right
 from stepstream.bus.wire.declared_types import Declared, declared
 from stepstream.bus.wire.wire import Wire
 
@@ -33,6 +34,11 @@ KindsOf = Callable[[str], Sequence[type[Any]]]
 _READ_EVERY_S = 5.0
 _FRESH_S = 1.0
 _MOST_KNOWN = 10_000
+_READ = Right(
+    ("HMGET",),
+    "what this process has no type of is published unchecked: functions refuse what does not fit",
+    "+hmget ~<prefix>:types",
+)
 
 
 def no_kinds(_: str) -> Sequence[type[Any]]:
@@ -54,8 +60,8 @@ class TypeCheck:
         self._wire = wire
         self._kinds_of = kinds_of
         self._read: dict[str, _Read] = {}
-        self._reading: set[str] = set()
-        self._is_blind = False
+        self._looking_for: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def check(self, events: Sequence[Outgoing]) -> None:
         """Raise EventInvalid for the first event whose data fits no type of its name."""
@@ -75,7 +81,7 @@ class TypeCheck:
             elif now - read.at > _READ_EVERY_S:
                 stale.add(name)
         if stale:
-            self._read_beside(stale)
+            self._look_beside(stale)
         if unsure:
             await self._check_again(unsure, now, several=len(events) > 1)
 
@@ -113,44 +119,32 @@ class TypeCheck:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def _look(self, names: Collection[str]) -> None:
-        """Read the types of names."""
-        for part in parts(sorted(names)):
-            try:
-                self._took(part, await self._wire.call("HMGET", keys.types(), *part))
-            except (StoreError, StoreUnavailable) as error:
-                self._could_not(part, error)
-                return
-
-    def _read_beside(self, names: Collection[str]) -> None:
-        """Read the types of names again, without waiting for them."""
-        for part in parts(sorted(set(names) - self._reading)):
-            self._reading.update(part)
-            self._wire.call("HMGET", keys.types(), *part).add_done_callback(partial(self._took_beside, part))
-
-    def _took_beside(self, names: Sequence[str], asked: "asyncio.Future[Any]") -> None:
-        self._reading.difference_update(names)
-        if asked.cancelled():
+        """Read the types of names; what may not be read is taken for free, which is told of once."""
+        try:
+            for part in parts(sorted(names)):
+                self._took(part, await self._wire.ask(_READ, keys.types(), *part) or [None] * len(part))
+        except (
+            StoreUnavailable
+        ):  # then the event is not stored either, or Redis has come back: it is checked by whom it reaches
             return
-        error = asked.exception()
-        if error is None:
-            self._took(names, asked.result())
-        else:
-            self._could_not(names, error)
+
+    def _look_beside(self, names: set[str]) -> None:
+        """Read the types of names again, without waiting for them."""
+        names -= self._looking_for
+        if not names:
+            return
+        self._looking_for |= names
+        task = asyncio.get_running_loop().create_task(self._look(names), context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._looked, names))
+
+    def _looked(self, names: set[str], task: asyncio.Task[None]) -> None:
+        self._looking_for -= names
+        self._tasks.discard(task)
 
     def _took(self, names: Sequence[str], replies: Sequence[bytes | None]) -> None:
         if len(self._read) + len(names) > _MOST_KNOWN:
             self._read.clear()
         at, now = time.monotonic(), now_ms()
-        self._is_blind = False
         for name, raw in zip(names, replies, strict=True):
             self._read[name] = _Read(at, declared(raw, now))
-
-    def _could_not(self, names: Sequence[str], error: BaseException) -> None:
-        """Tell of it once; what is refused for good is asked for again as all that was read is."""
-        if not self._is_blind:
-            self._is_blind = True
-            structlog.get_logger("bus").warning(
-                "the types of events cannot be read; events are published unchecked", key=keys.types(), error=str(error)
-            )
-        if isinstance(error, StoreError | RightMissing):
-            self._read |= dict.fromkeys(names, _Read(time.monotonic(), ()))

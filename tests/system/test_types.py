@@ -313,13 +313,13 @@ async def test_types_cost_a_publisher_one_question_for_each_name(lab: Lab, monke
     listens(lab, EmailSend)
     await lab.work()
     asked: list[str] = []
-    call = lab.wire.call
+    ask = lab.wire.ask
 
-    def counted(*command: Any) -> Any:
-        asked.append(str(command[0]))
-        return call(*command)
+    async def counted(right: Any, *arguments: Any) -> Any:
+        asked.extend(right.command)
+        return await ask(right, *arguments)
 
-    monkeypatch.setattr(lab.wire, "call", counted)
+    monkeypatch.setattr(lab.wire, "ask", counted)
     other = await of_nobody(lab)
     for _ in range(5):
         await other.send([NewEvent("email/send", {"userId": 1}), NewEvent("free")])
