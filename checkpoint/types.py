@@ -15,7 +15,9 @@ from stepstream.bus.values.schemas import Schema, schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
-from stepstream.bus.wire.declared_types import (
+from stepstream.bus.wire.registering import Registered
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.types.declared import (
     GONE_MS,
     UNTYPED,
     Disagreement,
@@ -25,8 +27,6 @@ from stepstream.bus.wire.declared_types import (
     disagreement,
     versions_of,
 )
-from stepstream.bus.wire.registering import Registered
-from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import REGISTER, functions
 

@@ -270,7 +270,8 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
 
 
 ALL = (
-    (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()), (waited, ()), (delayed_names, ()),
+    (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()),
+    (waited, ()), (delayed_names, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)),
     (waits, ("E",)), (waits_if, ("E",)),

@@ -17,7 +17,7 @@ from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.scripts import script
-from stepstream.bus.wire.type_check import KindsOf, TypeCheck, no_kinds
+from stepstream.bus.wire.types.check import KindsOf, TypeCheck, no_kinds
 from stepstream.bus.wire.wire import Wire
 
 PATIENCE_S = 10.0

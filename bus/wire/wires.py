@@ -11,7 +11,7 @@ from stepstream.bus.observe import log
 from stepstream.bus.process.background import Background
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.registering import Listeners
-from stepstream.bus.wire.type_check import KindsOf
+from stepstream.bus.wire.types.check import KindsOf
 from stepstream.bus.wire.wire import Wire
 
 _Opened = tuple[Wire, Publisher]

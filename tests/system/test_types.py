@@ -17,7 +17,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.declared_types import GONE_MS, OVERLAP_MS, versions_of
+from stepstream.bus.wire.types.declared import GONE_MS, OVERLAP_MS, versions_of
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.types import declare_types, disagreements, tidy_types
 from stepstream.consumers.upkeep.registration import Registration

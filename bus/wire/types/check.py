@@ -26,7 +26,7 @@ from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.rights import Right
-from stepstream.bus.wire.declared_types import Declared, declared
+from stepstream.bus.wire.types.declared import Declared, declared
 from stepstream.bus.wire.wire import Wire
 
 KindsOf = Callable[[str], Sequence[type[Any]]]
