@@ -1,0 +1,1 @@
+"""Overnight scoring of portfolios, per market, by durable functions."""
