@@ -73,8 +73,11 @@ def of(value: "int | Retry | None", default: Retry) -> Retry:
     return value if isinstance(value, Retry) else Retry(value, default.backoff)
 
 
-def asked_delay_ms(error: RetryAfter) -> int:
-    """Return the wait that a RetryAfter asks for, limited to 1 s … 24 h."""
+def asked_delay_ms(error: RetryAfter, now: int | None = None) -> int:
+    """Return the wait that a RetryAfter asks for at `now` (ms; this process's clock if not given): 1 s … 24 h."""
     when = error.when
-    delay = moment_ms(when, "RetryAfter") - now_ms() if isinstance(when, datetime) else milliseconds(when, "RetryAfter")
+    if isinstance(when, datetime):
+        delay = moment_ms(when, "RetryAfter") - (now_ms() if now is None else now)
+    else:
+        delay = milliseconds(when, "RetryAfter")
     return max(_SHORTEST_MS, min(delay, _LONGEST_MS))

@@ -54,7 +54,7 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
             )
         seen = stands
     since: dict[str, int] = {}
-    now = await patiently(wire.clock)
+    now = await patiently(wire.moment)
     for trigger in function.triggers:
         field = f"{function.slug} {trigger.name}"
         await patiently(lambda field=field: wire.call("HSETNX", keys.triggers(), field, now))

@@ -118,7 +118,7 @@ class Assembly:
             await self._open(read, function, self.courier, self.courier.slots)
         for name in dict.fromkeys(one.name for one in function.cancel_on):
             read = StreamGroup.of_events("cancels", name, group_of(function.slug))
-            begin = await patiently(self._wire.clock)
+            begin = await patiently(self._wire.moment)
             await self._open(read, function, self.courier, self.courier.slots, begin)
         for name in await events.discovery.unopened():
             await self._open_events(events, name)

@@ -146,7 +146,7 @@ class Starter:
                 if is_event and event is None:
                     self._leave(delivery, "passed")
                     continue
-                request = start_request(delivery, event, self._worker)
+                request = start_request(delivery, event, self._worker, self._wire.now)
             except ValueError as error:
                 self._exits.drop_senseless(delivery, error)
                 self._slots.wait_no_more()

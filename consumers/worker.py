@@ -86,9 +86,12 @@ class Worker:
         """Read no more, finish or suspend what is in hand within BUS_DRAIN, give the rest back, and end run()."""
         self._stop.set()
 
-    async def jump(self, now_ms: int) -> None:
-        """Move the clock of a worker that was given one; timers and schedules that are due then, fire."""
+    def set_clock(self, now_ms: int) -> None:
+        """Set the clock of a worker that was given one."""
         self._now = self._wire.now = str(now_ms)
+
+    async def look_at_clock(self) -> None:
+        """Fire the timers and schedules that are due since the clock was set."""
         if self._upkeep is not None:
             await self._upkeep.jump()
 

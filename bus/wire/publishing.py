@@ -136,7 +136,7 @@ class Publisher:
                     try:
                         # A server that lacks the script has stored nothing.
                         if started is None and not isinstance(error, ScriptMissing):
-                            started = await patiently(self._wire.clock, left)
+                            started = await patiently(self._wire.moment, left)
                         stored.append(await self._again(event, started or 0, left))
                         is_unknown = False
                     except (StoreUnavailable, StoreError) as still:
@@ -171,6 +171,8 @@ class Publisher:
         fields = _fields(event)
         if not event.own_id:
             stream = keys.events(event.name)
+            if now := self._wire.now:  # a test's: the script gives the entry that time
+                return self._wire.call("EVALSHA", _PUBLISH_AGAIN.sha, 1, stream, now, now, event.id, *fields)
             if makes_stream:
                 return self._wire.call("XADD", stream, "*", *fields)
             return self._wire.call("XADD", stream, "NOMKSTREAM", "*", *fields)

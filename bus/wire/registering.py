@@ -207,7 +207,7 @@ class Listeners:
         if found != str(FORMAT).encode():
             raise _Refused(f"this Redis holds format {codec.text(found)}, this Stepstream knows {FORMAT}")
         self._own_patterns = []
-        now = await patiently(self._wire.clock, patience)
+        now = await patiently(self._wire.moment, patience)
         await asyncio.gather(*(self._begin(one, trigger, now, patience)
                                for one in functions for trigger in one.triggers))  # fmt: skip
         if self._own_patterns:

@@ -68,12 +68,12 @@ class Wire:
         return self.trouble.is_on
 
     async def clock(self) -> int:
-        """Return the server's clock, Unix ms; the ids of stream entries are its times."""
+        """Return the server's clock, Unix ms: leases and the expiry of keys go by it, whatever a test has set."""
         seconds, micros = await self.call("TIME")
         return int(seconds) * 1_000 + int(micros) // 1_000
 
     async def moment(self) -> int:
-        """Return the time that scripts use, Unix ms."""
+        """Return the time that scripts use and new entries of events have, Unix ms."""
         return int(self.now) if self.now else await self.clock()
 
     def call(self, *command: Argument) -> asyncio.Future[Reply]:

@@ -23,7 +23,7 @@ async def invoke(wire: Wire, slug: str, data: object = None) -> str:
     _, wrong = await asyncio.gather(function_of(wire, slug), misfit_of_call(wire, slug, encoded))
     if wrong is not None:
         raise wrong
-    now = await patiently(wire.clock, 2.0)
+    now = await patiently(wire.moment, 2.0)
     run = run_id(slug, "invoke", ulid(), now)
     event = RawEvent(id=run, name=INVOKED, data=Raw(encoded), ts=now)
     await begin(wire, slug, run, "invoke", event, patience=10.0)

@@ -28,7 +28,7 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
     event = _event(found.event)
     if event is None:
         raise NotBegun(run)
-    cause, now = f"{run}|{request or ulid()}", await patiently(wire.clock, 2.0)
+    cause, now = f"{run}|{request or ulid()}", await patiently(wire.moment, 2.0)
     new = run_id(found.function, "rerun", cause, now, partition_of(run))  # beside the old one, whose memos are copied
     if from_step:
         before = await _steps_before(wire, found.function, run, from_step)

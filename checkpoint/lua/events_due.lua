@@ -26,7 +26,7 @@ for _, id in ipairs(due) do
         entry[#entry + 1] = value
       end
     end
-    redis.call('SET', KEYS[1] .. ':seen:' .. id, append_list(KEYS[1], entry), 'PX', args.remembered)
+    redis.call('SET', KEYS[1] .. ':seen:' .. id, append(KEYS[1], args.now, entry, 1), 'PX', args.remembered)
     redis.call('DEL', key)
     published = published + 1
   else

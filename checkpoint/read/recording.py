@@ -57,7 +57,7 @@ async def record(wire: Wire, run: str) -> Recording:
         function=found.function,
         status=found.status,
         event=found.event,
-        exported=await wire.clock(),
+        exported=await wire.moment(),
         steps=dict(sorted(steps.items(), key=lambda item: item[1].n)),
         open={codec.text(name): open_of(raw) for name, raw in raw_open.items() if name not in raw_steps},
         attempt=found.attempt,

@@ -10,19 +10,20 @@ from stepstream.checkpoint.waits import cancel_index
 from stepstream.consumers.delivery.delivery import Delivery
 
 
-def start_request(delivery: Delivery, event: RawEvent | None, worker: str) -> StartRequest:
+def start_request(delivery: Delivery, event: RawEvent | None, worker: str, now: str) -> StartRequest:
     """Return what a worker asks; `event` is the entry's own, None for one of the queue.
 
+    `now` is the time that a test has set (Wire.now), or empty: entries of a queue have the server's.
     ValueError for an entry that makes no sense.
     """
     owner = delivery.owner
     if owner and consumer_worker(owner) == worker:
         owner = ""  # our own earlier name did not crash: this process lives
-    return _of_queue(delivery, owner) if event is None else _of_event(delivery, event, owner)
+    return _of_queue(delivery, owner, now) if event is None else _of_event(delivery, event, owner)
 
 
-def _of_queue(delivery: Delivery, owner: str) -> StartRequest:
-    fields, function, queued = delivery.fields, delivery.feed.function, entry_ms(delivery.id)
+def _of_queue(delivery: Delivery, owner: str, now: str) -> StartRequest:
+    fields, function, queued = delivery.fields, delivery.feed.function, int(now or entry_ms(delivery.id))
     run, begins, cancels = fields.get(b"run", b"").decode(), begun_event(fields), ""
     if begins and function.cancel_on:
         cancels = cancel_index.words(function, codec.decode_as(begins, RawEvent), run, queued)

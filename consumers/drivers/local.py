@@ -40,13 +40,16 @@ class LocalDriver:
                 task.uncancel()
                 turn.recorder.end(Abandoned())
                 return Stopped()
-            return _raised(RuntimeError("the function was cancelled from inside: something it awaited was cancelled"))
+            return _raised(
+                RuntimeError("the function was cancelled from inside: something it awaited was cancelled"),
+                turn.state.server_now(),
+            )
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker
             if not turn.over and (of_store := of_redis(error)) is not None:
                 turn.recorder.abandon(of_store)
-            outcome = Stopped() if turn.over else _raised(error)
+            outcome = Stopped() if turn.over else _raised(error, turn.state.server_now())
             _clear_frames(error)
             return outcome
         finally:
@@ -93,7 +96,7 @@ def _clear_frames(error: BaseException) -> None:
     traceback.clear_frames(error.__traceback__)
 
 
-def _raised(error: BaseException) -> Raised:
+def _raised(error: BaseException, now: int) -> Raised:
     """Return what came of a call that raised; a group is final, or asks for a wait, when one inside it does."""
     inner = leaves(error)
     if any(isinstance(leaf, NonRetriable | StepFailed) for leaf in inner):
@@ -101,6 +104,6 @@ def _raised(error: BaseException) -> Raised:
         return Raised(Failure.of(error), is_final=True, is_steps=is_steps)
     asked = next((leaf for leaf in inner if isinstance(leaf, RetryAfter)), None)
     try:
-        return Raised(Failure.of(error), asked_ms=asked_delay_ms(asked) if asked is not None else None)
+        return Raised(Failure.of(error), asked_ms=asked_delay_ms(asked, now) if asked is not None else None)
     except ConfigError as wrong:  # the wait it asks for makes no sense, and will not at the next attempt
         return Raised(Failure.of(wrong), is_final=True)

@@ -29,6 +29,7 @@ from stepstream.bus.settings import Settings, read
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import milliseconds, moment_ms
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.publishing import Sent
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.invoke import invoke
@@ -71,6 +72,8 @@ class Harness(Seen):
         self._url = url
         self._flush = flush
         self._now = moment_ms(at, "at") if at is not None else now_ms()
+        self._begun_at = 0
+        """The time at which something was sent or called last, ms."""
         self._concurrency = concurrency
         self._within = within
         self._stubs = StepStubs()
@@ -207,14 +210,21 @@ class Harness(Seen):
         data: Mapping[str, Any] | Payload | None = None,
         *,
         id: str | None = None,
-    ) -> str:
-        """Publish an event and let its runs come to rest; return its id."""
-        sent = await self._sender.send(event, data, id=id)
+        delay: float | str | timedelta | None = None,
+        at: datetime | None = None,
+    ) -> Sent:
+        """Publish an event, as `app.send` does, and let its runs come to rest; return its id.
+
+        One that is for later (`delay`, or `at` an aware datetime) comes when the clock is moved there.
+        """
+        self._tick()
+        sent = await self._sender.send(event, data, id=id, delay=delay, at=at)
         await self.idle()
         return sent
 
     async def invoke(self, function: Function[E, Any] | str, data: E | Mapping[str, Any] | None = None) -> str:
         """Run a function without an event and let the run come to rest; return its id."""
+        self._tick()
         run = await invoke(self._wire, function if isinstance(function, str) else function.slug, data)
         await self.idle()
         return run
@@ -232,6 +242,7 @@ class Harness(Seen):
 
     async def rerun(self, run: str, from_step: str = "") -> str:
         """Run again, whole or from a step on; return the new run's id."""
+        self._tick()
         new = await rerun(self._wire, run, from_step)
         await self.idle()
         return new
@@ -261,6 +272,17 @@ class Harness(Seen):
             raise ConfigError(f"at {moment.isoformat()} is before the harness's clock, {shown}; it moves forth only")
         await self._move_on(until)
 
+    def _tick(self) -> None:
+        """Let a millisecond pass if something has begun at this one: what is begun first is first, everywhere."""
+        if self._begun_at == self._now:
+            self._set_clock(self._now + 1)
+        self._begun_at = self._now
+
+    def _set_clock(self, ms: int) -> None:
+        self._now = ms
+        self._wire.now = str(ms)
+        self._worker.set_clock(ms)
+
     async def _move_on(self, until: int) -> None:
         await self.idle()
         while True:
@@ -278,9 +300,8 @@ class Harness(Seen):
             await self._move(max(due, self._now))
 
     async def _move(self, ms: int) -> None:
-        self._now = ms
-        self._wire.now = str(ms)
-        await self._worker.jump(ms)
+        self._set_clock(ms)
+        await self._worker.look_at_clock()
         await self.idle()
 
     # -- at rest ----------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ async def busy(wire: Wire, functions: Sequence[Function]) -> str:
                 return f"{stream} has entries"
         if await wire.call("ZCARD", keys.ready(slug)):  # who waits for a limit that is full is at rest
             return f"runs of {slug} are about to start"
+    if await wire.call("ZCOUNT", keys.delayed_names(), "-inf", wire.now):
+        return "events whose time has come are about to be published"
     names: Sequence[bytes] = await wire.call("ZRANGE", keys.event_names(), 0, -1)
     for name in names:
         stream = keys.events(name.decode())
@@ -37,8 +39,9 @@ async def busy(wire: Wire, functions: Sequence[Function]) -> str:
 
 
 async def next_timer(wire: Wire, functions: Sequence[Function]) -> int | None:
-    """Return when the first run that waits is due, ms; None when none waits."""
-    firsts = await asyncio.gather(*(wire.call("ZRANGE", keys.timers(f.slug), 0, 0, "WITHSCORES") for f in functions))
+    """Return when the first run or event that waits is due, ms; None when none waits."""
+    lists = [*(keys.timers(function.slug) for function in functions), keys.delayed_names()]
+    firsts = await asyncio.gather(*(wire.call("ZRANGE", one, 0, 0, "WITHSCORES") for one in lists))
     dues = [int(float(first[1])) for first in firsts if first]
     return min(dues, default=None)
 

@@ -379,7 +379,7 @@ async def test_an_application_sends_to_the_harness_it_is_in_and_to_none_after_it
         await app.send(OrderPaid("o3"))
         await outer.idle()
         assert len(await outer.runs(ship)) == 2
-    assert app._wire is None
+    assert app._wires.connected_loop is None
     async with Harness(app) as again:
         assert await again.runs() == []
         assert again.unused_stubs == []

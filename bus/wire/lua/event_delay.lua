@@ -24,7 +24,7 @@ local now = server_now(args.now)
 local due = args.at ~= '' and tonumber(args.at) or now + tonumber(args.delay)
 local became
 if due <= now then
-  became = append(KEYS[1], args.rest)
+  became = append(KEYS[1], args.now, ARGV, args.rest)
 else
   became = '@' .. as_text(due)
   many(ARGV, args.rest, 'HSET', KEYS[3], 'due', as_text(due))

@@ -4,7 +4,7 @@ It is looked for from the end of the stream, where it is: as far back as its fir
 case, for the clock may have been set since.
 
 KEYS[1]  bus:events:{<event>}  stream
-args.now  now, which this script does not need
+args.now  now, ms, where a test has set the clock, else empty
 args.since  look back to this moment, ms
 args.id  event id
 then the entry's fields
@@ -40,4 +40,4 @@ local entry = there()
 if entry then
   return { 'there', entry }
 end
-return { 'stored', append(KEYS[1], args.rest) }
+return { 'stored', append(KEYS[1], args.now, ARGV, args.rest) }

@@ -196,7 +196,7 @@ async def _failed(
         )
         _tell(turn, step, attempt, failure, None)
         return stands or Memo(0, "run", attempt + 1, error=failure)
-    delay = asked_delay_ms(error) if isinstance(error, RetryAfter) else retry.delay_ms(attempt)
+    delay = asked_delay_ms(error, turn.state.server_now()) if isinstance(error, RetryAfter) else retry.delay_ms(attempt)
     _tell(turn, step, attempt, failure, delay)
     noted = await turn.recorder.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure, took_ms=took_ms)
     return _Again(noted.due, noted.now)

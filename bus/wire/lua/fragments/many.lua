@@ -17,12 +17,14 @@ local function many(list, first, ...)
   return done
 end
 
--- One stream entry of the arguments from `first` on: an event has ten of them at most.
-local function append(stream, first)
-  return redis.call('XADD', stream, '*', unpack(ARGV, first))
-end
-
--- The same of a list.
-local function append_list(stream, fields)
-  return redis.call('XADD', stream, '*', unpack(fields))
+-- One stream entry of `fields` from `first` on: an event has ten of them at most. Where a test has set the clock (`now`,
+-- ms, not empty) it is an entry of that time, unless a later one is there.
+local function append(stream, now, fields, first)
+  if now ~= '' then
+    local entry = redis.pcall('XADD', stream, now .. '-*', unpack(fields, first))
+    if not entry.err then
+      return entry
+    end
+  end
+  return redis.call('XADD', stream, '*', unpack(fields, first))
 end
