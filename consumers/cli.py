@@ -1,6 +1,7 @@
 """`bus worker`."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -16,10 +17,12 @@ import uvloop
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, StoreUnavailable
-from stepstream.bus.loading import load
+from stepstream.bus.loading import NoSuchApp, load
 from stepstream.bus.observe import log
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
+from stepstream.bus.values import codec
+from stepstream.bus.values.example import example_of
 from stepstream.consumers.worker import LAST_S, Worker
 
 LEFT_WORK = 3
@@ -35,6 +38,7 @@ def worker(
     processes: Annotated[int, typer.Option(min=1, help="Worker processes, each with that many slots.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown BUS_… variables.")] = False,
     while_stdin: Annotated[bool, typer.Option("--while-stdin", hidden=True)] = False,
+    tells: Annotated[int, typer.Option("--tells", hidden=True)] = -1,
 ) -> None:
     """Run an application's functions until SIGTERM or Ctrl-C, then finish what is in hand. A second ends at once.
 
@@ -44,13 +48,26 @@ def worker(
         raise typer.Exit(_several(apps, concurrency, processes, strict=strict))
     configured, _ = settings.read(strict=strict)
     log.configure(configured)
-    buses = [load(app) for app in apps]
-    log.follow(configured)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(buses, configured, concurrency, while_stdin=while_stdin))
+    try:
+        buses = [load(app) for app in apps]
+        log.follow(configured)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_work(buses, configured, concurrency, while_stdin=while_stdin, tells=tells))
+    except BusError as error:
+        _tell(tells, {"error": str(error), "exists": not isinstance(error, NoSuchApp)})
+        if tells >= 0 and isinstance(error, NoSuchApp):
+            raise typer.Exit(1) from None  # bus dev says why
+        raise
 
 
-async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, while_stdin: bool) -> None:
+def _tell(file: int, told: dict[str, object]) -> None:
+    """Tell `bus dev`, which has started this worker, what became of it."""
+    if file >= 0:
+        with contextlib.suppress(OSError):
+            os.write(file, codec.encode(told) + b"\n")
+
+
+async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, while_stdin: bool, tells: int) -> None:
     signals = Signals()
     log.listen(signals, debug=configured.log_level == "debug")
     works = Worker(*buses, settings=configured, concurrency=concurrency, signals=signals)
@@ -79,6 +96,7 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, whi
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
         sys.stderr.write(f"worker {works.name} works on {names}\n")
+        _tell(tells, {"ready": True, "example": _example(buses)})
     ready.cancel()
     try:
         await running
@@ -115,6 +133,14 @@ class _Deadline:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
+
+
+def _example(buses: list[Bus]) -> dict[str, object] | None:
+    """Return an event that starts a function, to try it with: of the first one that has one, with a type rather."""
+    triggers = [one for bus in buses for function in bus.functions.values() for one in function.triggers]
+    for one in sorted((one for one in triggers if not one.name.startswith("bus/")), key=lambda one: one.kind is None):
+        return {"name": one.name.replace("*", "x"), "data": example_of(one.kind) if one.kind else {}}
+    return None
 
 
 def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool) -> int:

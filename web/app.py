@@ -10,6 +10,7 @@ from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.producers import http
 from stepstream.web.api import actions, health, v1
+from stepstream.web.beside import after_registration
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
 from stepstream.web.routing import NeedsRoute
@@ -25,7 +26,9 @@ class Site(Part):
 
 def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
     return [
-        NeedsRoute("POST", "/e/{key}", http.endpoint(lambda: store.publisher, configured), needs="publish"),
+        NeedsRoute(
+            "POST", "/e/{key}", after_registration(http.endpoint(lambda: store.publisher, configured)), needs="publish"
+        ),
         *actions.routes,
         *v1.routes,
         *health.routes,

@@ -1,11 +1,12 @@
 """`bus serve` and `bus dev`."""
 
 import asyncio
+import json
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvloop
@@ -16,6 +17,7 @@ from stepstream.bus.observe import log
 from stepstream.bus.process.dev_server import FOLDER
 from stepstream.bus.settings import Settings
 from stepstream.web.app import create_app
+from stepstream.web.beside import WorkerBeside
 from stepstream.web.serving import check_address, run, server
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -88,14 +90,24 @@ def _dev(
 ) -> None:
     from stepstream.web.dev.worker_child import WorkerChild  # it watches files, which only `bus dev` needs
 
-    environ = {**os.environ, "BUS_REDIS_URL": url} if url else dict(os.environ)
+    # Who changes code, or presses Ctrl-C, waits: what is not finished soon goes on in the next worker.
+    environ = {"BUS_DRAIN": "2", **os.environ} | ({"BUS_REDIS_URL": url} if url else {})
     configured = _settings(environ)
     site = create_app(configured=configured, hosts=allow_host or ())
-    child = WorkerChild(apps, concurrency, environ) if apps else None
+
+    def registered(example: dict[str, Any] | None) -> None:
+        if example is not None:
+            event = json.dumps(example).replace("'", "'\\''")
+            sys.stderr.write(f"  publish  curl {_url(host, port)}/e/dev -d '{event}'\n")
+            sys.stderr.flush()
+
+    child = None
+    if apps:
+        site.state.beside = WorkerBeside()
+        child = WorkerChild(apps, concurrency, environ, site.state.beside, registered)
     sys.stderr.write(
-        f"Stepstream dev\n  page     {_url(host, port)}\n  publish  curl {_url(host, port)}/e/dev -d "
-        f'\'{{"name": "hello", "data": {{}}}}\'\n  Redis    {configured.store}\n'
-        f"  stop     Ctrl-C\n"
+        f"Stepstream dev\n  page     {_url(host, port)}\n  Redis    {configured.store}\n"
+        f"  code     the worker starts again when a Python file in {Path.cwd()} changes\n  stop     Ctrl-C\n"
     )
     _tell_hosts(configured, allow_host, exposed=exposed)
     sys.stderr.flush()

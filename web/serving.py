@@ -133,3 +133,5 @@ async def run(server: Server, sockets: Sequence[socket.socket], child: Child | N
     server.should_exit = True
     stopping.cancel()
     await serving
+    if keeping is not None and not keeping.cancelled():
+        keeping.result()

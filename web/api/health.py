@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse, Response
 
 from stepstream.bus.errors import BusError
 from stepstream.bus.wire.doctor import evicts
+from stepstream.web.beside import beside
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
@@ -23,6 +24,10 @@ async def _ready(request: Request) -> Response:
             return JSONResponse({"status": "unfit", "error": error}, status_code=503)
     except BusError as error:
         return JSONResponse({"status": "unavailable", "error": str(error)}, status_code=503)
+    worker = beside(request)
+    if worker is not None and not worker.is_up:
+        error = worker.error or "the worker starts"
+        return JSONResponse({"status": "no worker", "error": error}, status_code=503)
     return JSONResponse({"status": "ready"})
 
 

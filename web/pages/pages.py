@@ -17,6 +17,7 @@ from stepstream.checkpoint.read.listing import counts, list_runs
 from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.registry import function_of, functions, workers, workers_of
+from stepstream.web.beside import beside
 from stepstream.web.pages import views
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
@@ -31,7 +32,7 @@ _templates = Jinja2Templates(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     ),
-    context_processors=[lambda request: {"link": partial(link, request)}],
+    context_processors=[lambda request: {"link": partial(link, request), "worker": beside(request)}],
 )
 
 

@@ -1,0 +1,105 @@
+"""`bus dev` as a person meets it: what it says at each moment, and what it does when the worker cannot be."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.support import free_port
+
+pytestmark = pytest.mark.xdist_group("dev")
+
+SHOP = """
+from stepstream import Bus, EventData
+
+app = Bus("shop")
+
+
+class Paid(EventData, name="order/paid", rename="camel"):
+    order_id: str
+    cents: int
+
+
+@app.function("ship", on=Paid)
+async def ship(ctx, step):
+    return ctx.event.data.cents
+"""
+
+
+def ask(url: str, body: bytes | None = None) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, body, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def until(look, what: str, within: float = 30.0):
+    end = time.monotonic() + within
+    while not (seen := look()):
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+    return seen
+
+
+def start(folder: Path, app: str, port: int) -> "subprocess.Popen[str]":
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("BUS_")}
+    with (folder / "log").open("w") as log:
+        command = [sys.executable, "-m", "stepstream", "dev", app, "--port", str(port)]
+        return subprocess.Popen(command, cwd=folder, env=environ, stderr=log, text=True)
+
+
+def test_a_name_that_is_mistyped_ends_it_with_the_way_out(tmp_path: Path) -> None:
+    """It stayed up, silently."""
+    dev = start(tmp_path, "shap:app", free_port())
+    assert dev.wait(30) == 1
+    told = (tmp_path / "log").read_text()
+    assert told.count("there is no module 'shap'") == 1
+    assert "Traceback" not in told
+
+
+def test_the_first_minutes_with_bus_dev(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    shop, log = tmp_path / "shop.py", tmp_path / "log"
+    shop.write_text(SHOP + "def (\n")
+    dev = start(tmp_path, "shop:app", port)
+    try:
+        # A worker that cannot start: it is said at once, in the log, on the page, and to who publishes.
+        status, answer = until(lambda: (found := ask(f"{url}/e/dev", b'{"name": "order/paid"}'))[0] and found, "up")
+        assert (status, json.loads(answer)["code"]) == (503, "no_worker")
+        assert "SyntaxError" in ask(url)[1]
+        assert ask(f"{url}/ready")[0] == 503
+        assert "Traceback" not in log.read_text()
+        # Mended: the event is answered once the function is registered, so it is not lost.
+        shop.write_text(SHOP)
+        hint = until(lambda: re.search(r"publish +(curl .*)", log.read_text()), "the hint")[1]
+        command = shlex.split(hint)
+        status, answer = ask(command[1], command[3].encode())
+        assert (status, json.loads(answer)["functions"]) == (200, 1)
+        until(lambda: '"completed"' in ask(f"{url}/v1/runs")[1], "the hint's event has run")
+        assert ask(f"{url}/ready")[0] == 200
+        assert "SyntaxError" not in ask(url)[1]
+        # Killed: another one is started, and that none is up is told meanwhile.
+        children = Path(f"/proc/{dev.pid}/task/{dev.pid}/children").read_text().split()
+        worker = next(int(pid) for pid in children if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: "killed by SIGKILL; another is started" in ask(f"{url}/ready")[1], "told that it is down")
+        until(lambda: ask(f"{url}/ready")[0] == 200, "another one is up")
+        dev.send_signal(signal.SIGINT)
+        assert dev.wait(15) == 0
+        assert "Traceback" not in log.read_text()
+    finally:
+        dev.kill()
+        dev.wait()

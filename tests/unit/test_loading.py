@@ -1,0 +1,92 @@
+"""What is told of an app that cannot be loaded: the author's line, and nothing of ours."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from stepstream import EventData
+from stepstream.bus.loading import BrokenApp, NoSuchApp, load
+from stepstream.bus.values.example import example_of
+
+GOOD = "from stepstream import Bus\napp = Bus('shop')\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield lambda name, text: (tmp_path / f"{name}.py").write_text(text)
+    for name in set(sys.modules) - before:
+        if name.startswith("one_"):
+            del sys.modules[name]
+
+
+def test_a_module_that_is_not_there_is_what_was_typed(write) -> None:
+    write("one_good", GOOD)
+    for app in ("one_gone:app", "one_good.part:app", "one_good", "one_good:ap"):
+        with pytest.raises(NoSuchApp):
+            load(app)
+
+
+def test_a_module_that_the_app_misses_is_not(write) -> None:
+    """`shop` that imports a missing `sh` was told to be missing itself."""
+    write("one_shop", "import one_\n" + GOOD)
+    with pytest.raises(
+        BrokenApp, match=r"(?s)No module named 'one_'.*one_shop.py\", line 1, in <module>\n    import one_"
+    ):
+        load("one_shop:app")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("def (:\n", 'one_bad.py", line 1'),
+        ("x = 1 / 0\n", 'one_bad.py", line 1, in <module>\n    x = 1 / 0'),
+        ("import json\njson.loads('{')\n", 'one_bad.py", line 2, in <module>\n    json.loads'),
+        (GOOD + "@app.function('f', on='*')\nasync def f(ctx, step): ...\n", 'one_bad.py", line 3, in <module>'),
+    ],
+)
+def test_an_error_of_the_author_is_one_place_of_the_authors(write, text: str, told: str) -> None:
+    write("one_bad", text)
+    with pytest.raises(BrokenApp) as caught:
+        load("one_bad:app")
+    assert told in str(caught.value)
+    assert str(caught.value).count("File ") == 1
+    assert "stepstream/" not in str(caught.value)
+    sys.modules.pop("one_bad", None)
+
+
+class Paid(EventData, name="paid", rename="camel"):
+    order_id: str
+    cents: int
+    how: Literal["card", "cash"]
+    lines: list[str]
+    note: str = ""
+
+
+class Model(BaseModel):
+    order_id: str = Field(alias="orderId")
+    cents: int
+    note: str | None = None
+
+
+@dataclasses.dataclass
+class Nested:
+    paid: Paid
+    model: str | None
+
+
+class Odd(BaseModel):
+    even: int = Field(multiple_of=2)
+
+
+def test_an_example_fits_its_type() -> None:
+    assert example_of(Paid) == {"orderId": "orderId", "cents": 1, "how": "card", "lines": []}
+    assert example_of(Model) == {"orderId": "orderId", "cents": 1}
+    assert example_of(Nested)["paid"] == example_of(Paid)
+    assert example_of(Odd) == {}, "none is found"
