@@ -21,7 +21,17 @@ AT_ONCE = 3
 
 
 def _mypy(project: Path) -> list[str | Path]:
-    return [PYTHON, "-m", "mypy", "--strict", "--cache-dir", ENVIRONMENT / "mypy" / project.name, "."]
+    # The project is where packages begin: this tree, with its own __init__.py above, is not there for its users.
+    return [
+        PYTHON,
+        "-m",
+        "mypy",
+        "--strict",
+        "--explicit-package-bases",
+        "--cache-dir",
+        ENVIRONMENT / "mypy" / project.name,
+        ".",
+    ]
 
 
 def _pyright(every: Sequence[Path]) -> list[str | Path]:

@@ -51,6 +51,10 @@ class Supervised:
         self._process.terminate()
         self._thread.join(_WITHIN_S)
 
+    def kill(self) -> None:
+        """End the process at once, as `kill -9` does; it is started again."""
+        self._process.kill()
+
     def _start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environ, stderr=log, stdout=log)
