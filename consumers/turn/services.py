@@ -9,6 +9,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn.steps.fetch import Fetcher
+from stepstream.consumers.turn.steps.leftovers import Leftovers
 
 
 class Stubs(Protocol):
@@ -30,7 +31,7 @@ class Services:
     `expect_event` takes the name of an event that a run of this worker waits for: its stream is read from then on.
     """
 
-    __slots__ = ("expect_event", "fetcher", "kinds", "loop", "publisher", "signals", "stubs", "wire")
+    __slots__ = ("expect_event", "fetcher", "kinds", "leftovers", "loop", "publisher", "signals", "stubs", "wire")
 
     def __init__(
         self, wire: Wire, signals: Signals, expect_event: Callable[[str], None], stubs: Stubs | None = None
@@ -41,5 +42,6 @@ class Services:
         self.kinds = Kinds()
         self.publisher = Publisher(wire, self.kinds.of)
         self.fetcher = Fetcher()
+        self.leftovers = Leftovers(self.loop)
         self.expect_event = expect_event
         self.stubs = stubs

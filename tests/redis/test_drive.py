@@ -61,7 +61,8 @@ async def exit_of(wire: Wire, act: Callable[[Call, Turn], Awaitable[Outcome]], *
     ("outcome", "expected"),
     [
         (Returned(b"7"), Ended("completed", output=b"7")),
-        (Raised(FAILED, is_final=True), Ended("failed", error=FAILED)),
+        (Raised(FAILED, is_final=True), Ended("failed", error=FAILED, has_raised=True)),
+        (Raised(FAILED, is_final=True, is_steps=True), Ended("failed", error=FAILED)),
         (Raised(FAILED, asked_ms=500), TryAgain(FAILED, 500)),
     ],
 )

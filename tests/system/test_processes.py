@@ -21,7 +21,7 @@ from stepstream.checkpoint.run.log import tell_log
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.upkeep.audit import audit, mend
-from stepstream.consumers.turn.steps import process
+from stepstream.consumers.turn.steps import leftovers, process
 from tests.support import Lab, WorkerProcess, eventually
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="what flees its group is found by /proc")
@@ -65,15 +65,18 @@ def pids(tmp_path: Path) -> Pids:
 
 
 def children() -> set[int]:
+    """Return the processes of this one, but those that the tests' own commands are forked from."""
     tasks = Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    pids = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    return {pid for pid in pids if b"multiprocessing" not in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
 @pytest.fixture(autouse=True)
 def _no_zombie_and_no_open_file() -> Any:
     files, before = len(os.listdir("/proc/self/fd")), children()
     yield
-    assert not children() - before, "a child was left, or not waited for"
+    left = children() - before
+    assert not [Path(f"/proc/{pid}/stat").read_text()[:60] for pid in left], "a child was left, or not waited for"
     assert len(os.listdir("/proc/self/fd")) <= files + 2, "files were left open"
 
 
@@ -405,3 +408,45 @@ async def test_a_log_whose_run_is_gone_is_found_by_the_audit(lab: Lab) -> None:
     [fault] = [one for one in await audit(lab.wire) if one.key == orphan]
     assert fault.words == "belongs to no run"
     await mend(lab.wire, fault)
+
+
+# -- a process inside step.run ------------------------------------------------------------------------------------------
+
+
+@LINUX
+@pytest.mark.parametrize("ends_it", [False, True])
+async def test_processes_that_a_step_leaves_when_it_is_cut_off_are_told_of(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, ends_it: bool
+) -> None:
+    """A body that begins a process itself and is cut off at its timeout left it at work, unseen."""
+    monkeypatch.setattr(leftovers, "_LOOK_AFTER_S", 0.1)
+    processes: list[asyncio.subprocess.Process] = []
+
+    async def body() -> None:
+        processes.append(await asyncio.create_subprocess_exec("sleep", "60"))
+        try:
+            await processes[0].wait()
+        finally:
+            if ends_it:
+                processes[0].kill()
+
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Context[dict], step: Step) -> None:
+        await step.run("s", body, timeout=0.3)
+
+    def told() -> list[dict[str, Any]]:
+        return [notice.fields for notice in lab.notices if "left running" in notice.event]
+
+    await lab.work()
+    await lab.send("a")
+    assert (await lab.one()).status == "failed"
+    if ends_it:
+        await processes[0].wait()
+        await asyncio.sleep(0.2)
+        assert not told()
+    else:
+        await eventually(lambda: asyncio.sleep(0, told()), "it is told of")
+        assert told()[0]["step"] == "s"
+        assert told()[0]["processes"] == [f"{processes[0].pid} sleep 60"]
+        processes[0].kill()
+        await processes[0].wait()

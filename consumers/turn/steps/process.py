@@ -29,7 +29,7 @@ GRACE_S = 2.0
 """How long after SIGTERM a command is killed."""
 _LAST_OUTPUT_S = 1.0
 _LONGEST = 8_192
-_SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
+SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -127,7 +127,7 @@ class Supervised(asyncio.SubprocessProtocol):
             inherited.insert(0, await self._stdin(command.stdin))
             arguments = [*map(str, inherited), str(GRACE_S), command.cwd, *command.words]
             await self._loop.subprocess_exec(
-                lambda: self, sys.executable, "-I", "-S", _SUPERVISOR, *arguments,
+                lambda: self, sys.executable, "-I", "-S", SUPERVISOR, *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=None,
                 pass_fds=inherited, env=env, start_new_session=True,
             )  # fmt: skip

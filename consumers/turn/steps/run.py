@@ -96,8 +96,11 @@ async def _attempt(
             of_store = of_redis(error)
             if of_store is not None:
                 raise of_store from None
+            if timeout is not None and isinstance(error, TimeoutError):
+                turn.services.leftovers.look(turn.recorder.notice, step, started)
             return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
         except asyncio.CancelledError:
+            turn.services.leftovers.look(turn.recorder.notice, step, started)
             if not turn.over and (turn.bodies.ends(step) or step in turn.state.open):
                 await turn.recorder.note_given_up(step, "run")
             raise
