@@ -4,10 +4,13 @@ A line is `name: command`, as honcho and Heroku have them. The commands are thos
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from examples.environment import HERE, path, projects, ready
@@ -18,11 +21,19 @@ def main(name: str) -> int:
     known = [project.name for project in projects() if (project / "Procfile").exists()]
     if name not in known:
         raise SystemExit(f"there is no example {name!r}; there are {', '.join(known)}")
-    ready()
+    try:
+        ready()
+    except KeyboardInterrupt:  # it takes a minute the first time
+        return 130
     folder = HERE / name
-    lines = [line.partition(": ") for line in (folder / "Procfile").read_text().splitlines() if line.strip()]
+    lines = [line.partition(": ")[2] for line in (folder / "Procfile").read_text().splitlines() if line.strip()]
     told = (folder / "README.md").read_text().partition("<!-- told at the start -->\n")[2].partition("\n\n")[0]
     print(f"{name}\n{told}\nCtrl-C ends it", flush=True)
+    return run(lines, folder)
+
+
+def run(commands: Sequence[str], folder: Path) -> int:
+    """Run commands until one ends, or until Ctrl-C, and then end all of them."""
     ended, asked = threading.Event(), threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -32,10 +43,9 @@ def main(name: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     environ = {**os.environ, "PATH": path()}
-    # Each in a session of its own: Ctrl-C reaches them through us, once.
+    # Each in a session of its own: Ctrl-C reaches them through us, once. No shell, which would die in their place.
     processes = [
-        subprocess.Popen(command, shell=True, cwd=folder, env=environ, start_new_session=True)
-        for _name, _colon, command in lines
+        subprocess.Popen(shlex.split(command), cwd=folder, env=environ, start_new_session=True) for command in commands
     ]
     for process in processes:
         threading.Thread(target=lambda process=process: (process.wait(), ended.set()), daemon=True).start()
