@@ -4,12 +4,14 @@ A step's result goes through JSON before the function sees it, the first time to
 return annotation. So a replay never changes a type.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import lru_cache
 from math import isfinite
-from typing import Any, cast, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 import msgspec
+import msgspec.inspect
 from msgspec import Raw, json
 
 from stepstream.bus.values.payload import Misfit, dumped, is_model, validated
@@ -180,10 +182,7 @@ def return_type(target: Callable[..., Any]) -> Any:
         return Any
     if known is not _returns:
         return known
-    try:
-        wanted = get_type_hints(inner).get("return", Any)
-    except (NameError, TypeError, AttributeError):
-        wanted = Any
+    wanted: Any = inner if isinstance(inner, type) else _annotated_return(inner)
     if wanted is None:
         wanted = type(None)
     try:
@@ -192,6 +191,47 @@ def return_type(target: Callable[..., Any]) -> Any:
         wanted = Any
     _returns[inner] = wanted
     return wanted
+
+
+def _annotated_return(inner: Any) -> Any:
+    cls: Any = type(inner)
+    called = inner if hasattr(inner, "__code__") else cls.__call__  # of an object that is called
+    try:
+        wanted = get_type_hints(called).get("return", Any)
+    except (NameError, TypeError, AttributeError):
+        return Any
+    if get_origin(wanted) in (Awaitable, Coroutine):  # it is awaited
+        return get_args(wanted)[-1]
+    return wanted
+
+
+_PLAIN = (dict, list, str, int, float, bool, type(None))
+
+
+@lru_cache(maxsize=4_096)
+def never_from_json(wanted: Any) -> str:
+    """Return the name of a class that a type has in it and no JSON can be read as; empty when there is none."""
+    try:
+        custom = _custom(msgspec.inspect.type_info(wanted))
+        return "" if custom is None else custom.__qualname__
+    except (NameError, TypeError, AttributeError):  # nobody can tell: it is tried
+        return ""
+
+
+def _custom(info: msgspec.inspect.Type) -> type[Any] | None:
+    """Return a class of which no plain value is, that a value of a type must have somewhere; None for none."""
+    if isinstance(info, msgspec.inspect.CustomType):
+        return None if is_model(info.cls) or any(issubclass(one, info.cls) for one in _PLAIN) else info.cls
+    inner: list[msgspec.inspect.Type] = []
+    if isinstance(info, msgspec.inspect.CollectionType):
+        inner = [info.item_type]
+    elif isinstance(info, msgspec.inspect.TupleType):
+        inner = list(info.item_types)
+    elif isinstance(info, msgspec.inspect.DictType):
+        inner = [info.key_type, info.value_type]
+    elif isinstance(info, msgspec.inspect.UnionType):
+        inner = list(info.types)
+    return next((found for one in inner if (found := _custom(one)) is not None), None)
 
 
 def pretty(raw: bytes | str) -> str:

@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
+from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from stepstream import Bus, Context, EventData, EventInvalid, On, Step, StepFailed, create_app, event
@@ -382,3 +384,98 @@ async def test_what_is_invoked_with_the_wrong_data_fails_at_the_call(lab: Lab, s
     answer = await anyio.to_thread.run_sync(lambda: site.post("/invoke/test-refund", json={"data": {"cents": "x"}}))
     assert (answer.status_code, answer.json()["field"]) == (400, "data.cents")
     assert len(await lab.runs()) == 3
+
+
+class Image:
+    """What JSON does not have."""
+
+
+class Label(BaseModel):
+    code: str
+
+
+@dataclass
+class Box:
+    labels: list[Label]
+    size: tuple[int, int] = (1, 2)
+
+
+async def test_a_step_that_returns_what_is_not_json_is_refused_before_its_body_runs(lab: Lab) -> None:
+    ran: list[str] = []
+
+    def draw() -> Image:
+        ran.append("draw")
+        return Image()
+
+    async def draw_several() -> dict[str, list[Image]]:
+        ran.append("several")
+        return {}
+
+    def maybe() -> Image | None:
+        ran.append("maybe")
+        return None
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context, step: Step) -> list[str]:
+        told: list[str] = []
+        for target in (draw, draw_several, maybe, Image, partial(draw)):
+            try:
+                await step.run("draw", target)
+            except StepFailed as error:
+                told.append(error.message)
+        return told
+
+    await lab.work()
+    await lab.app.send("a")
+    told = await lab.output()
+    assert len(told) == 5
+    assert ran == []
+    assert told[0] == (
+        "step 'draw' was not run: what it returns has a Image in it, which is not JSON; "
+        "return plain values, a dataclass or a Pydantic model; or store it, and return where it is"
+    )
+
+
+async def test_what_a_step_returns_is_what_its_callable_says_also_of_a_class_and_of_what_is_awaited(lab: Lab) -> None:
+    seen: list[Any] = []
+
+    def awaited() -> Awaitable[Box]:
+        async def later() -> Box:
+            return Box([Label(code="a")])
+
+        return later()
+
+    class Maker:
+        def __call__(self, code: str) -> Label:
+            return Label(code=code)
+
+    def rows() -> Iterable[Label]:
+        return [Label(code="b")]
+
+    def several() -> dict[str, Label | None]:
+        return {"a": Label(code="c"), "b": None}
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context, step: Step) -> None:
+        found = [
+            await step.run("awaited", awaited),
+            await step.run("class", Box, [Label(code="d")]),
+            await step.run("object", Maker(), "e"),
+            await step.run("several", several),
+            await step.run("rows", rows),
+        ]
+        await step.sleep("nap", 0.01)
+        seen.append(found)
+
+    await lab.work()
+    await lab.app.send("a")
+    assert (await lab.one()).status == "completed"
+    label = {"code": "b"}  # an iterable does not say what of it is kept
+    expected = [
+        Box([Label(code="a")]),
+        Box([Label(code="d")]),
+        Label(code="e"),
+        {"a": Label(code="c"), "b": None},
+        [label],
+    ]
+    assert seen[-1] == expected

@@ -16,7 +16,7 @@ from stepstream.bus.process import scope
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.retry import Retry, asked_delay_ms, of
 from stepstream.bus.values import codec
-from stepstream.bus.values.codec import NotJson
+from stepstream.bus.values.codec import NotJson, never_from_json
 from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
 from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
@@ -90,6 +90,7 @@ async def _attempt(
         turn.state.leave_replay()
         turn.bodies.begins(step, started, attempt)
         try:
+            _refuse_what_cannot_be_kept(step, wanted)
             result = await _body(turn, step, turn.stubbed(step, target), args, timeout)
             data, value = _through_json(step, result, wanted)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
@@ -169,6 +170,18 @@ async def _limit(seconds: float | None) -> AsyncGenerator[None]:
         raise
 
 
+_WAY_OUT = "return plain values, a dataclass or a Pydantic model; or store it, and return where it is"
+
+
+def _refuse_what_cannot_be_kept(step: str, wanted: Any) -> None:
+    """Before the body runs, for it may do what cannot be done twice."""
+    name = never_from_json(wanted)
+    if name:
+        raise NonRetriable(
+            f"step '{step}' was not run: what it returns has a {name} in it, which is not JSON; {_WAY_OUT}"
+        )
+
+
 def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
     """Return the result as JSON, and what a replay will return for it."""
     if result is None:
@@ -176,7 +189,7 @@ def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
     try:
         data = codec.encode(result)
     except NotJson as error:
-        raise NonRetriable(f"the result of step '{step}' is not JSON: {error}") from None
+        raise NonRetriable(f"the result of step '{step}' is not JSON: {error}; {_WAY_OUT}") from None
     if len(data) > MAX_RESULT_BYTES:
         raise NonRetriable(
             f"the result of step '{step}' is {len(data)} bytes; a step returns at most {MAX_RESULT_BYTES}: "
