@@ -15,8 +15,9 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.arguments import data_of
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
-from stepstream.bus.wire.doctor import examine
+from stepstream.bus.wire.doctor import Finding, examine
 from stepstream.bus.wire.once import once
+from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.forget import forget
@@ -31,11 +32,13 @@ from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
 from stepstream.checkpoint.run.record import Run, RunSummary
+from stepstream.checkpoint.types import disagreements
 from stepstream.checkpoint.upkeep.audit import Fault, audit, mend, still
 from stepstream.checkpoint.upkeep.repair import Unheld, active, repair, unheld
 
 R = TypeVar("R")
 _SHOWN_LINES = 10
+_AGREE = "let both declare one type, or give one's event another name: until then what fits either is sent"
 _COLOURS = {
     "completed": "green",
     "failed": "red",
@@ -185,11 +188,11 @@ def functions(
         _show_function(action, as_json=as_json)
         return
 
-    async def look(wire: Wire) -> tuple[list[Registered], dict[str, dict[str, int]]]:
+    async def look(wire: Wire) -> tuple[list[Registered], dict[str, dict[str, int]], list[Disagreement]]:
         known = await registered(wire)
-        return known, await counts(wire, [function.slug for function in known])
+        return known, await counts(wire, [function.slug for function in known]), await disagreements(wire)
 
-    known, how_many = once(look)
+    known, how_many, apart = once(look)
     if as_json:
         sys.stdout.write(
             codec.encode([{"slug": f.slug, "on": f.on, "runs": how_many[f.slug]} for f in known]).decode() + "\n"
@@ -203,7 +206,10 @@ def functions(
         runs = how_many[function.slug]
         numbers = (runs["running"] + runs["queued"], runs["waiting"], runs["completed"], runs["failed"])
         table.add_row(function.slug, escape(", ".join(function.on)), *(str(number) for number in numbers))
-    _console().print(table)
+    console = _console()
+    console.print(table)
+    for one in apart:
+        console.print(f"types: {_plain(one.words)}", markup=False, highlight=False)
 
 
 def _show_function(slug: str, *, as_json: bool) -> None:
@@ -233,7 +239,14 @@ def _show_function(slug: str, *, as_json: bool) -> None:
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not."""
-    findings = once(examine)
+
+    async def look(wire: Wire) -> list[Finding]:
+        return [
+            *await examine(wire),
+            *(Finding("types", one.words, "advice", _AGREE) for one in await disagreements(wire)),
+        ]
+
+    findings = once(look)
     if as_json:
         sys.stdout.write(codec.encode(findings).decode() + "\n")
     else:

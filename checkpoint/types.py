@@ -110,6 +110,16 @@ async def disagreements(wire: Wire) -> list[Disagreement]:
     return [one for one in found if one is not None]
 
 
+async def disagreements_of(wire: Wire, function: Registered) -> list[Disagreement]:
+    """Return the names that start a function for which two buses have types and share none."""
+    now = await patiently(wire.clock, 2.0)
+    found: list[Disagreement | None] = []
+    for part in parts(function.events):
+        raws = await patiently(_read(wire, part), 2.0)
+        found += [disagreement(name, raw, now) for name, raw in zip(part, raws, strict=True)]
+    return [one for one in found if one is not None]
+
+
 def _read(wire: Wire, part: Sequence[str]) -> Callable[..., "asyncio.Future[list[bytes | None]]"]:
     return lambda: wire.call("HMGET", keys.types(), *part)
 

@@ -194,8 +194,7 @@ def return_type(target: Callable[..., Any]) -> Any:
 
 
 def _annotated_return(inner: Any) -> Any:
-    cls: Any = type(inner)
-    called = inner if hasattr(inner, "__code__") else cls.__call__  # of an object that is called
+    called = inner if hasattr(inner, "__code__") else inner.__class__.__call__  # of an object that is called
     try:
         wanted = get_type_hints(called).get("return", Any)
     except (NameError, TypeError, AttributeError):

@@ -21,8 +21,10 @@ from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.types.declared import GONE_MS, OVERLAP_MS, versions_of
 from stepstream.checkpoint.actions.invoke import invoke
+from stepstream.checkpoint.cli import doctor, functions
 from stepstream.checkpoint.types import declare_types, disagreements, tidy_types
 from stepstream.consumers.upkeep.registration import Registration
+from stepstream.producers.cli import send as cli_send
 from tests.support import Lab
 
 
@@ -431,7 +433,7 @@ async def test_a_step_that_returns_what_is_not_json_is_refused_before_its_body_r
     assert len(told) == 5
     assert ran == []
     assert told[0] == (
-        "step 'draw' was not run: what it returns has a Image in it, which is not JSON; "
+        "step 'draw' was not run: it returns a Image, which is not JSON; "
         "return plain values, a dataclass or a Pydantic model; or store it, and return where it is"
     )
 
@@ -479,3 +481,40 @@ async def test_what_a_step_returns_is_what_its_callable_says_also_of_a_class_and
         [label],
     ]
     assert seen[-1] == expected
+
+
+async def test_buses_that_disagree_are_shown_wherever_functions_are(
+    lab: Lab, site: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listens(lab, EmailSend)
+    await lab.work()
+    await declare_types(lab.wire, list(app_with(EmailSendNew, "mail").functions.values()))
+    monkeypatch.setenv("BUS_REDIS_URL", lab.settings.redis_url)
+    words = "mail and test disagree about the type of email/send in subject, to, userId"
+
+    def look() -> None:
+        listed = site.get("/v1/functions").json()["disagreements"]
+        assert listed == [{"event": "email/send", "buses": ["mail", "test"], "fields": ["subject", "to", "userId"]}]
+        assert site.get("/v1/functions/test-email").json()["data"]["disagreements"] == listed
+        assert words in site.get("/functions/test-email", headers={"accept": "text/html"}).text
+        functions()
+        assert words in capsys.readouterr().out
+        doctor(as_json=True)
+        found = [one for one in json.loads(capsys.readouterr().out) if one["check"] == "types"]
+        assert [(one["verdict"], one["found"]) for one in found] == [("advice", words)]
+
+    await anyio.to_thread.run_sync(look)
+
+
+async def test_bus_send_says_the_field(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    listens(lab, Refund)
+    await lab.work()
+    monkeypatch.setenv("BUS_REDIS_URL", lab.settings.redis_url)
+
+    def typed(*words: str) -> None:
+        with pytest.raises(EventInvalid, match=r"^data\.cents: expected integer, got string$"):
+            cli_send("order/refunded", list(words))
+
+    await anyio.to_thread.run_sync(typed, "cents=abc")
+    await anyio.to_thread.run_sync(typed, '{"cents": "5"}')
+    assert await lab.wire.call("XLEN", keys.events("order/refunded")) == 0

@@ -13,6 +13,7 @@ from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.log import MOST_LINES
+from stepstream.checkpoint.types import disagreements, disagreements_of
 from stepstream.web.answers import value
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
@@ -79,15 +80,20 @@ async def _functions(request: Request) -> Response:
     wire = wire_of(request)
     known = await functions(wire)
     how_many = await counts(wire, [function.slug for function in known])
+    apart = await disagreements(wire)
     rows = [{**codec.decode(codec.encode(function)), "runs": how_many[function.slug]} for function in known]
-    return value({"data": rows})
+    return value({"data": rows, "disagreements": apart})
 
 
 async def _function(request: Request) -> Response:
     wire, slug = wire_of(request), request.path_params["id"]
     known = await function_of(wire, slug)
     runs, found = await counts(wire, [slug]), await backlogs_of(wire, slug)
-    told = {**codec.decode(codec.encode(known)), "runs": runs[slug]}
+    told = {
+        **codec.decode(codec.encode(known)),
+        "runs": runs[slug],
+        "disagreements": await disagreements_of(wire, known),
+    }
     return value({"data": {**told, "lines": found.backlogs, "keys_in_line": found.keys, "buffers": found.buffers}})
 
 

@@ -17,6 +17,7 @@ from stepstream.checkpoint.read.listing import counts, list_runs
 from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.registry import function_of, functions, workers, workers_of
+from stepstream.checkpoint.types import disagreements_of
 from stepstream.web.beside import beside
 from stepstream.web.pages import views
 from stepstream.web.routing import NeedsRoute, link
@@ -66,7 +67,10 @@ async def _function(request: Request) -> Response:
     slug = known.slug
     how_many, page = await counts(wire, [slug]), await list_runs(wire, [slug], limit=LATEST)
     at_work = await workers_of(wire, slug)
-    view = views.function_page(known, how_many[slug], await backlogs_of(wire, slug), at_work, page.runs, now_ms())
+    apart = await disagreements_of(wire, known)
+    view = views.function_page(
+        known, how_many[slug], await backlogs_of(wire, slug), at_work, page.runs, now_ms(), apart
+    )
     return _page(request, "function.html", page=view, live=view.live)
 
 

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
 from stepstream.checkpoint.read.log import RunLog
 from stepstream.checkpoint.read.steps import StepView
@@ -79,6 +80,7 @@ class FunctionPage(msgspec.Struct, frozen=True):
     lines: tuple[LineRow, ...]
     more_lines: int
     buffers: tuple[str, ...]
+    disagreements: tuple[str, ...]
     runs: tuple[RunRow, ...]
     live: bool
 
@@ -208,7 +210,13 @@ def _listed(runs: Sequence[RunSummary], now: int) -> tuple[RunRow, ...]:
 
 
 def function_page(
-    function: Registered, counts: dict[str, int], found: Backlogs, workers: int, runs: Sequence[RunSummary], now: int
+    function: Registered,
+    counts: dict[str, int],
+    found: Backlogs,
+    workers: int,
+    runs: Sequence[RunSummary],
+    now: int,
+    apart: Sequence[Disagreement] = (),
 ) -> FunctionPage:
     """Return the page of a function: its limits, its backlogs, its latest runs."""
     return FunctionPage(
@@ -222,6 +230,7 @@ def function_page(
         lines=tuple(_line(line, function.flow) for line in found.backlogs),
         more_lines=found.keys - len(found.backlogs),
         buffers=tuple(_buffer(held, now) for held in found.buffers),
+        disagreements=tuple(one.words for one in apart),
         runs=_listed(runs, now),
         live=True,
     )

@@ -177,9 +177,7 @@ def _refuse_what_cannot_be_kept(step: str, wanted: Any) -> None:
     """Before the body runs, for it may do what cannot be done twice."""
     name = never_from_json(wanted)
     if name:
-        raise NonRetriable(
-            f"step '{step}' was not run: what it returns has a {name} in it, which is not JSON; {_WAY_OUT}"
-        )
+        raise NonRetriable(f"step '{step}' was not run: it returns a {name}, which is not JSON; {_WAY_OUT}")
 
 
 def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
