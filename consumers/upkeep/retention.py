@@ -59,8 +59,8 @@ class Retention:
         for name in others:
             if name not in served:
                 await self._trim(name, ())
-        self._types = await tidy_types(self._wire, self._types)
         await forget_workers(self._wire, await self._wire.clock())
+        self._types = await tidy_types(self._wire, self._types)
 
     async def _trim(self, name: str, groups: Sequence[str]) -> None:
         await expect_delayed(self._wire, name)
