@@ -59,7 +59,7 @@ PARTS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
      "test_limits.py", "test_singleton_skip", ("f",)),
     ("Some before others", "By how many seconds a run goes before its turn.",
      "test_limits.py", "test_priority", ("f",)),
-    ("Test your functions", "A clock that stands still until it is moved. In your tests: the fixture `harness`.",
+    ("Test your functions", "A clock that stands still until it is moved. Whole files to begin with, several runs, replay in CI: [testing](testing.md).",
      "test_harness.py", "test_time_stands_still_until_it_is_moved", ()),
     ("Replace a step's body in a test", "By its id; what it returns, raises or calls instead.",
      "test_harness.py", "test_steps_are_stubbed_by_their_id", ()),

@@ -36,12 +36,9 @@ async def greet(ctx, step):
     return await step.run("say", lambda: SHOP)
 """,
     "tests/test_greet.py": """
-import pytest
 from consumers.functions import app
-from stepstream import Harness
 
 
-@pytest.mark.anyio
 async def test_greet(harness):
     async with harness(app) as bus:
         await bus.send("hello")
