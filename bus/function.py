@@ -3,13 +3,14 @@
 import hashlib
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypedDict, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Generic, NamedTuple, Protocol, TypedDict, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import TypeVar
 
 from stepstream.bus.context import Context
 from stepstream.bus.errors import ConfigError, EventInvalid
-from stepstream.bus.event import Event, RawEvent, misfit
+from stepstream.bus.event import Event, RawEvent, event_name_of, misfit
 from stepstream.bus.limits import (
     Batch,
     CancelDeclared,
@@ -101,7 +102,9 @@ class Function(Generic[E_contra, R_co]):
         self.kinds = {trigger.name: trigger.kind for trigger in self.triggers if trigger.kind is not None}
         """The types that `on=` gives, by the names of the events."""
         all_typed = bool(self.kinds) and len(self.kinds) == len(self.triggers) and not self.crons
-        self._otherwise = None if self.kinds else _annotated(handler)
+        annotated = None if self.kinds else _annotated(handler)
+        self._otherwise: type[Any] | None = annotated if is_payload(annotated) else None
+        self._by_name = self.kinds or _named(annotated)
         alone = [] if self._otherwise is None else [self._otherwise]
         self.invoked_kinds: list[type[Any]] = list(self.kinds.values()) if all_typed else alone
         """The types of which what it is invoked with must fit one; none: it takes any object."""
@@ -114,7 +117,8 @@ class Function(Generic[E_contra, R_co]):
         """Return an event with the data this function takes; EventInvalid, with the path, for data that does not fit.
 
         That is the type that `on=` gives for its name. A function whose `on=` gives no type takes what its handler is
-        annotated with, `Context[OrderPaid]`, or plain values. Invoked, it takes the first of its types that the data
+        annotated with, `Context[OrderPaid]`, of `Context[OrderPaid | OrderLost]` the one that has the event's name, or
+        plain values. Invoked, it takes the first of its types that the data
         fits.
         """
         kinds = self.invoked_kinds if event.name == INVOKED else []
@@ -123,7 +127,7 @@ class Function(Generic[E_contra, R_co]):
                 return event.typed(kind)
             except EventInvalid:
                 continue
-        return event.typed(kinds[-1] if kinds else self.kinds.get(event.name, self._otherwise))
+        return event.typed(kinds[-1] if kinds else self._by_name.get(event.name, self._otherwise))
 
     def misfit(self, data: bytes) -> EventInvalid | None:
         """Return why it does not take data that it is invoked with; None when it does."""
@@ -159,8 +163,8 @@ def _name(handler: Any) -> str:
     return getattr(handler, "__qualname__", repr(handler))
 
 
-def _annotated(handler: Any) -> type[Any] | None:
-    """Return the payload type that a handler's context is annotated with; None for plain values, or when unknown."""
+def _annotated(handler: Any) -> Any:
+    """Return what a handler's context is annotated with as its event's data; None when that is unknown."""
     try:
         hints = get_type_hints(handler)
     except (NameError, TypeError):  # imported for type checkers only, or declared inside a function
@@ -168,8 +172,13 @@ def _annotated(handler: Any) -> type[Any] | None:
     context = hints.get(next(iter(inspect.signature(handler).parameters)))
     if get_origin(context) is not Context:
         return None
-    kind = get_args(context)[0]
-    return kind if is_payload(kind) else None
+    return get_args(context)[0]
+
+
+def _named(annotated: Any) -> dict[str, type[Any]]:
+    """Return the payload types of a union by the names of their events: `FunctionFailed | FunctionCancelled`."""
+    several = get_args(annotated) if get_origin(annotated) in (Union, UnionType) else ()
+    return {event_name_of(kind): kind for kind in several if is_payload(kind) and event_name_of(kind)}
 
 
 class FunctionOptions(TypedDict, total=False):

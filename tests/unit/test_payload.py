@@ -145,6 +145,8 @@ LOST = '{"order":"o","why":"w"}'
         ("shop/x", Context[Lost], "shop/x", Lost),
         ("shop/x", Context[dict[str, Any]], "shop/x", dict),
         ("shop/x", Context[Lost | Paid], "shop/x", dict),
+        ("shop/lost", Context[Lost | Paid], "shop/lost", Lost),
+        ("shop/lost", Context[Paid | Lost | None], "shop/lost", Lost),
         ("shop/x", Context, "shop/x", dict),
         ("shop/x", "Context[NotHere]", "shop/x", dict),
         ("shop/x", "Context[Paid, int]", "shop/x", Paid),
