@@ -35,6 +35,7 @@ from stepstream.checkpoint.run.record import Run, RunSummary
 from stepstream.checkpoint.types import disagreements
 from stepstream.checkpoint.upkeep.audit import Fault, audit, mend, still
 from stepstream.checkpoint.upkeep.repair import Unheld, active, repair, unheld
+from stepstream.checkpoint.upkeep.served import unserved
 
 R = TypeVar("R")
 _SHOWN_LINES = 10
@@ -243,6 +244,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     async def look(wire: Wire) -> list[Finding]:
         return [
             *await examine(wire),
+            *await unserved(wire),
             *(Finding("types", one.words, "advice", _AGREE) for one in await disagreements(wire)),
         ]
 

@@ -1,5 +1,6 @@
 """`bus send`."""
 
+import difflib
 import json
 import sys
 from typing import Annotated
@@ -12,6 +13,8 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.outcomes import Outcome, outcomes
+from stepstream.checkpoint.registry import functions
+from stepstream.checkpoint.waits.event_waits import has_waits
 
 
 def send(
@@ -26,13 +29,20 @@ def send(
     With --wait the exit code is 1 when a run has failed, and 2 when one has not ended in time.
     """
     data = data_of(words or [])
-    stored, ends = once(lambda wire: _send(wire, NewEvent(name, data, id), wait), "bus-send")
+    stored, ends, unheard = once(lambda wire: _send(wire, NewEvent(name, data, id), wait), "bus-send")
     if as_json:
-        told = {"id": stored.id, "entry": stored.entry, "duplicate": stored.duplicate}
+        told = {
+            "id": stored.id,
+            "entry": stored.entry,
+            "duplicate": stored.duplicate,
+            "functions": stored.functions,
+        }
         runs = [{"run": end.run, "function": end.slug, "status": end.status} for end in ends]
         sys.stdout.write(json.dumps({**told, "runs": runs} if wait else told) + "\n")
     else:
         sys.stdout.write(f"{stored.id}{'  (was stored before)' if stored.duplicate else ''}\n")
+        if unheard:
+            sys.stdout.write(f"  {unheard}\n")
         if wait and not ends:
             sys.stdout.write("  no function ran for it\n")
         for end in ends:
@@ -43,8 +53,22 @@ def send(
         raise typer.Exit(1)
 
 
-async def _send(wire: Wire, event: NewEvent, wait: float) -> tuple[Stored, list[Outcome]]:
+async def _send(wire: Wire, event: NewEvent, wait: float) -> tuple[Stored, list[Outcome], str]:
     sender = Bus("cli")
     sender.connect(wire)
     stored = (await sender.publish([event]))[0]
-    return stored, await outcomes(wire, str(event.event), stored.entry, wait) if wait else []
+    name = str(event.event)
+    ends = await outcomes(wire, name, stored.entry, wait) if wait else []
+    return stored, ends, "" if stored.functions != 0 else await _unheard(wire, name)
+
+
+async def _unheard(wire: Wire, name: str) -> str:
+    """Return what is told of an event that starts no function: nothing, if runs wait for it."""
+    if await has_waits(wire, name):
+        return "it starts no function; runs wait for it"
+    names = sorted({one for function in await functions(wire) for one in function.events})
+    near = difflib.get_close_matches(name, names, 1)
+    if not names:
+        return "no function listens to it: none is registered yet; a worker does that: bus worker APP"
+    hint = f"; did you mean {near[0]}?" if near else "; bus functions tells what each listens to"
+    return f"no function listens to it{hint}"

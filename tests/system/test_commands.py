@@ -62,6 +62,7 @@ def test_an_event_is_sent_waited_for_and_its_run_looked_at(url: str, tmp_path: P
         assert list(json.loads(recorded[: recorded.rindex("}") + 1])["steps"]) == ["s0", "s1", "s2", "s3", "s4"]
         assert "take out what is secret" in recorded
         assert "no function ran for it" in bus("send", "nobody/listens", "--wait", "20", url=url)
+        assert "no function listens to it; did you mean chaos/five?" in bus("send", "chaos/fiv", url=url)
         worker.signal(signal.SIGTERM)
         assert worker.process.wait(10) == 0
 

@@ -14,6 +14,7 @@ from stepstream import Bus, Context, NewEvent, On, Step, create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys, registering
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.upkeep.served import unserved
 from tests.support import Lab, eventually
 
 Publishes = Callable[[Bus], Bus]
@@ -279,3 +280,18 @@ def test_a_site_that_has_loaded_an_app_registers_it_and_tells_how_many_listen(se
         several = http.post("/e/key", json=[{"name": "order/paid"}, {"name": "order/payed"}]).json()
         assert (several["functions"], several["nobody_listens_to"]) == (1, ["order/payed"])
         assert http.post("/e/key", json={"name": "order/payed"}).json()["functions"] == 0
+
+
+async def test_the_doctor_names_functions_that_wait_for_a_worker(lab: Lab, publishes: Publishes) -> None:
+    await publishes(shop()).send("order/paid", {"n": 1})
+    [finding] = await unserved(lab.wire)
+    assert (finding.verdict, finding.found) == ("advice", "none for test-ship")
+    lab.app = shop()
+    await lab.work()
+    await lab.output()
+
+    async def served() -> bool:
+        [finding] = await unserved(lab.wire)
+        return finding.verdict == "fit"
+
+    await eventually(served, "its worker is seen")

@@ -1,0 +1,29 @@
+"""Served: which functions have no worker, though events wait for them; for `bus doctor`."""
+
+import asyncio
+
+from stepstream.bus.wire.doctor import Finding
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.registry import functions, workers_of
+
+_SHOWN = 5
+
+
+async def unserved(wire: Wire) -> list[Finding]:
+    """Return one finding: which functions no worker serves, or that each has one. Empty without functions."""
+    slugs = [function.slug for function in await functions(wire)]
+    if not slugs:
+        return []
+    counts = await asyncio.gather(*(workers_of(wire, slug) for slug in slugs))
+    idle = [slug for slug, count in zip(slugs, counts, strict=True) if not count]
+    if not idle:
+        return [Finding("workers", f"each of {len(slugs)} functions has one")]
+    more = f" and {len(idle) - _SHOWN} more" if len(idle) > _SHOWN else ""
+    return [
+        Finding(
+            "workers",
+            f"none for {', '.join(idle[:_SHOWN])}{more}",
+            "advice",
+            "start one: events are kept for 7 days without a worker; a function that is no more: bus functions forget",
+        )
+    ]
