@@ -1,17 +1,10 @@
-"""A folder, a Redis and a collector of spans for each test."""
+"""A folder and a Redis for each test."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from investments_planner.tracing import provider
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from stand_ins import scratch_redis
-
-EXPORTER = InMemorySpanExporter()
-provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +22,3 @@ def redis_url(monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
     with scratch_redis() as url:
         monkeypatch.setenv("BUS_REDIS_URL", url)
         yield url
-
-
-class Spans:
-    """What was traced in this process."""
-
-    def all(self) -> Sequence[ReadableSpan]:
-        """Return the spans that have ended."""
-        return EXPORTER.get_finished_spans()
-
-
-@pytest.fixture
-def spans() -> Generator[Spans]:
-    """Yield what is traced from now on."""
-    EXPORTER.clear()
-    yield Spans()
-    EXPORTER.clear()

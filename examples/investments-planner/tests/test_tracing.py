@@ -6,24 +6,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import Spans
 from investments_planner.functions import app
+from investments_planner.tracing import provider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from stand_ins import tell
 
 from stepstream import Harness
 
 
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    """Return what keeps the spans that end from now on."""
+    made = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(made))
+    return made
+
+
 @pytest.mark.criterion("spans")
 async def test_a_job_is_one_span_with_a_child_for_each_try_of_a_step(
-    harness: Callable[..., Harness], spans: Spans, told: Path
+    harness: Callable[..., Harness], exporter: InMemorySpanExporter, told: Path
 ) -> None:
     tell(told, {"prices/all": {"fail": 1}})
     async with harness(app, at=datetime(2026, 3, 1, 3, 59, tzinfo=UTC)) as bus:
         await bus.advance("2m")
         await bus.finish()
         correlation = (await bus.events("overnight/scoring.started"))[0].data["correlation_id"]
-    every = spans.all()
+    every = exporter.get_finished_spans()
     assert {f"{span.context.trace_id:032x}" for span in every if span.context} == {correlation}
     (job,) = [span for span in every if span.name == "overnight-scoring"]
     assert job.context is not None
