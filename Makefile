@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "Stepstream needs Python 3.11 or newer; call make PYTHON=python3.12"; exit 1)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing]'
 	@mkdir -p $(LINKS)  # the tree as it is installed, for pyright and editors: they do not read package-dir
 	@for one in bus checkpoint producers consumers web; do ln -sfn ../../../$$one $(LINKS)/$$one; done
 	@for one in __init__.py __main__.py testing.py py.typed; do ln -sfn ../../../stepstream/$$one $(LINKS)/$$one; done
@@ -40,7 +40,7 @@ chaos: $(STAMP)  ## the tests that kill processes; each fault TIMES times, CHAOS
 	@TEST_SERVERS=$(SERVERS) CHAOS_TIMES=$(TIMES) $(BIN)/python -m pytest -n $(CHAOS_JOBS) --dist loadgroup -m chaos $(ARGS)
 
 browser: $(STAMP)  ## the tests that drive Chromium
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing,browser]'
 	@$(BIN)/python -m pytest -m browser $(ARGS)
 
 examples: $(STAMP)  ## the example projects from their own folders against the installed wheel: tests, types, criteria; ARGS=NAME

@@ -49,7 +49,7 @@ def ready() -> None:
         if made_of[:1] != [requirements]:
             stand_ins = ["--editable", str(HERE / "stand-ins")]
             each = [word for project in projects() for word in ("--editable", f"{project}[dev]")]
-            _pip("install", "--no-build-isolation", f"stepstream[test] @ {wheel.as_uri()}", *stand_ins)
+            _pip("install", "--no-build-isolation", f"stepstream[dev] @ {wheel.as_uri()}", *stand_ins)
             _pip("install", "--no-build-isolation", *each)
     stamp.write_text(f"{requirements} {ours}\n")
 
