@@ -50,6 +50,10 @@ def check_slug_part(what: str, text: str) -> None:
         )
 
 
+_TICK = b'{"cron":"* * * * *","tz":"UTC","scheduledAt":"2000-01-01T00:00:00Z"}'
+"""The data of the event that a schedule makes: producers/cron.py writes it."""
+
+
 class Bounds(NamedTuple):
     """What bounds a function's runs: how long one may take, what cancels it, how many there may be."""
 
@@ -105,6 +109,12 @@ class Function(Generic[E_contra, R_co]):
         annotated = None if self.kinds else _annotated(handler)
         self._otherwise: type[Any] | None = annotated if is_payload(annotated) else None
         self._by_name = self.kinds or _named(annotated)
+        wrong = misfit(_TICK, [self._otherwise]) if self.crons and self._otherwise is not None else None
+        if wrong is not None:
+            raise ConfigError(
+                f"function '{id}': what a schedule starts has cron, tz and scheduledAt, and its handler is "
+                f"annotated with a type that this does not fit: {wrong}"
+            )
         alone = [] if self._otherwise is None else [self._otherwise]
         self.invoked_kinds: list[type[Any]] = list(self.kinds.values()) if all_typed else alone
         """The types of which what it is invoked with must fit one; none: it takes any object."""

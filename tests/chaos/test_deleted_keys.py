@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, Singleton, Step, Throttle
+from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, EventData, Singleton, Step, Throttle
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
@@ -25,6 +25,12 @@ EXPECTED = Counter({
     "sleeper": 1, "waiter": 1, "iffer": 1, "signaller": 1, "caller": 1, "child": 1, "limited": 2, "shared": 2,
     "debounced": 1, "batched": 1, "cancelled": 1, "single": 1, "delayed": 1,
 })  # fmt: skip
+
+
+class Hour(EventData):
+    """What starts the schedule: a type that others check by."""
+
+    cron: str = ""
 
 
 class Load:
@@ -78,7 +84,7 @@ class Load:
         at_work("shared", concurrency=Concurrency(1, shared="gpu", key="'k'"))
 
         @app.function("hourly", on=Cron("0 * * * *"))
-        async def hourly(ctx: Context[Any], step: Step) -> None:
+        async def hourly(ctx: Context[Hour], step: Step) -> None:
             return None
 
     async def begin(self) -> Worker:

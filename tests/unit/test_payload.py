@@ -50,6 +50,11 @@ class Noted(TypedDict):
     order: str
 
 
+class Nightly(EventData, rename="camel"):
+    scheduled_at: str = ""
+    order: str = ""
+
+
 class Open(BaseModel):
     model_config = ConfigDict(extra="allow")
 
@@ -150,7 +155,7 @@ LOST = '{"order":"o","why":"w"}'
         ("shop/x", Context, "shop/x", dict),
         ("shop/x", "Context[NotHere]", "shop/x", dict),
         ("shop/x", "Context[Paid, int]", "shop/x", Paid),
-        (Cron("0 4 * * *"), Context[Lost], "shop/x", Lost),
+        (Cron("0 4 * * *"), Context[Nightly], "shop/x", Nightly),
         (None, Context[Paid], INVOKED, Paid),
         (None, Context[Any], INVOKED, dict),
         (Lost, Context[Lost], INVOKED, Lost),
@@ -162,6 +167,13 @@ def test_data_is_what_on_gives_or_else_what_the_handler_is_annotated_with(
     on: Any, annotation: Any, name: str, kind: type[Any]
 ) -> None:
     assert type(_declared(on, annotation)(name, LOST)) is kind
+
+
+def test_a_schedule_whose_events_cannot_fit_is_refused_when_it_is_declared() -> None:
+    with pytest.raises(
+        ConfigError, match=r"function 'f': what a schedule starts has cron, tz .*: data\.order: is missing"
+    ):
+        _declared(Cron("0 4 * * *"), Context[Lost])
 
 
 def test_a_handler_is_called_as_plain_python() -> None:
