@@ -7,7 +7,7 @@ LINKS := build/links/stepstream
 # Bytecode is kept, whatever the environment says: `make test` starts dozens of processes, and each would compile anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check chaos browser examples model storm mutations bench docs clean
+.PHONY: demo test check chaos browser examples model storm mutations bench docs site clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -66,6 +66,13 @@ bench: $(STAMP)  ## this engine beside the raw floor of the same server, and wha
 docs: $(STAMP)  ## docs/keys.md from bus/wire/keys.py, docs/guide.md from tests/guide
 	@$(BIN)/python -m docs.make_keys
 	@$(BIN)/python -m docs.make_guide
+
+site: $(STAMP)  ## the documentation as a site in build/site; a link or anchor that leads nowhere stops it
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	@$(BIN)/python -m docs.make_site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f docs/mkdocs.yml
+	@$(BIN)/python -m docs.make_site --built
+	@echo "read it: $(BIN)/python -m http.server -d build/site -b 127.0.0.1 8000"
 
 clean:
 	rm -rf .venv .bus build *.egg-info
