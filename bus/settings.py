@@ -60,7 +60,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
+    """`debug` (tells of every run), `info`, `warning` or `error`."""
     failpoint: str = ""
+    """For tests of the engine: the place where this process dies."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError, naming the variable, for a value that cannot work."""
@@ -110,7 +112,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return min(1_000, self.lease_ms // 4)
 
 
-_VARIABLES: dict[str, tuple[str, type]] = {
+VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_REDIS_URL": ("redis_url", str),
     "BUS_PREFIX": ("prefix", str),
     "BUS_LEASE": ("lease_ms", float),
@@ -127,6 +129,7 @@ _VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_LOG_LEVEL": ("log_level", str),
     "BUS_FAILPOINT": ("failpoint", str),
 }
+"""By name: the field it sets, and what its text is read as (float: a duration)."""
 
 
 def environment_with(more: Mapping[str, str]) -> dict[str, str]:
@@ -167,14 +170,14 @@ def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> t
     for variable, text in source.items():
         if not variable.startswith("BUS_") or _INJECTED.fullmatch(variable):
             continue
-        if variable not in _VARIABLES:
-            near = difflib.get_close_matches(variable, _VARIABLES, 1)
+        if variable not in VARIABLES:
+            near = difflib.get_close_matches(variable, VARIABLES, 1)
             message = f"{variable} is not a setting{_hint(near)}"
             if strict:
                 raise ConfigError(message)
             warnings.append(message)
             continue
-        field, kind = _VARIABLES[variable]
+        field, kind = VARIABLES[variable]
         known[field] = _value(variable, text, kind)
     if environ is None and "redis_url" not in known:
         known |= {"redis_url": _found(), "is_given": False}

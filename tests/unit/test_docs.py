@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import stepstream
+from docs import make_reference
 from docs.make_site import with_space
+from docs.reference_tables import NOT_FOR_USERS, SIZES
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"
@@ -45,3 +48,26 @@ def test_a_list_or_a_table_after_a_line_of_text_is_one_on_the_site() -> None:
     assert with_space("Two rules.\n- One\n  more\n- two\n") == "Two rules.\n\n- One\n  more\n- two\n"
     assert with_space("```\n- no\n```\n| a |\n|---|\n") == "```\n- no\n```\n\n| a |\n|---|\n"
     assert with_space("text\n```py\nx\n```\nmore\n") == "text\n\n```py\nx\n```\n\nmore\n"
+
+
+def test_what_is_looked_up_is_what_the_code_says() -> None:
+    assert make_reference.stale() == [], "run: make docs"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    pages = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    named = set(re.findall(r"::: stepstream\.(\w+)$|^\| `(\w+)` \|", pages, re.MULTILINE))
+    missing = set(stepstream.__all__) - {name for pair in named for name in pair} - {"BusError", "StoreUnavailable"}
+    assert missing == set(), "name it in a page of docs/reference (aliases inside need none)"
+
+
+def test_every_bound_is_in_the_table_of_limits() -> None:
+    bound = re.compile(r"^((?:MAX|MOST|LONGEST|LARGEST)(?:_[A-Z_]+)?) *(?::.*)?= ", re.MULTILINE)
+    there = {
+        f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}:{name}"
+        for floor in make_reference.FLOORS
+        for path in (ROOT / floor).rglob("*.py")
+        for name in bound.findall(path.read_text())
+    }
+    told = {constant for _, bounds in SIZES for _, constant, _, _ in bounds}
+    assert there - told == NOT_FOR_USERS, "docs/reference_tables.py: SIZES for what users meet, else NOT_FOR_USERS"

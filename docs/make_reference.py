@@ -1,0 +1,214 @@
+"""Make docs/reference from the code: errors.md, sizes.md, settings.md, commands.md. With --check: are they up to date?"""
+
+import ast
+import importlib
+import inspect
+import itertools
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperArgument, TyperGroup
+
+import stepstream
+from docs.reference_tables import EXITS, SIZES, STORED, WAYS_OUT, Unit
+from stepstream.bus import settings
+from stepstream.bus.cli import application
+from stepstream.bus.errors import StepstreamError
+from stepstream.bus.values.durations import in_words
+
+ROOT = Path(__file__).parent.parent
+FOLDER = Path(__file__).parent / "reference"
+FLOORS = ("bus", "checkpoint", "producers", "consumers", "web")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _first(documented: Any) -> str:
+    return _cell((inspect.getdoc(documented) or "").split("\n\n")[0])
+
+
+def _classes() -> Iterator[type[StepstreamError]]:
+    """Yield every error, a class after the one it is made of."""
+    for floor in FLOORS:
+        package = importlib.import_module(f"stepstream.{floor}")
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if ".outbox." not in found.name:  # needs an application's own library
+                importlib.import_module(found.name)
+    rest: list[type[StepstreamError]] = [StepstreamError]
+    while rest:
+        one = rest.pop(0)
+        if one.__module__.startswith("stepstream."):
+            yield one
+            rest[:0] = one.__subclasses__()
+
+
+def stored_names() -> set[str]:
+    """Return the names that the engine itself gives to errors of runs and steps, as its source has them."""
+    found: set[str] = set()
+    for floor in ("checkpoint", "consumers"):
+        for path in (ROOT / floor).rglob("*.py"):
+            text = path.read_text()
+            found |= set(re.findall(r"\b(?:Failure|ProcessError)\(\s*\"(\w+)\"", text))
+            found |= set(re.findall(r"\bStepFailed\(step, \"(\w+)\"", text))
+    return found
+
+
+def errors() -> str:
+    """Return the page of all errors; a KeyError names one without a way out."""
+    rows: list[list[str]] = []
+    for one in _classes():
+        public = f"`{one.__name__}`" if one.__name__ in stepstream.__all__ else f"{one.__name__} (inside)"
+        rows.append([public, f"`{one.code}`", str(one.status), _first(one), WAYS_OUT[one.__name__]])
+    stored = [[f"`{name}`", STORED[name]] for name in sorted(stored_names(), key=str.lower)]
+    exits = [[str(code), text] for code, text in EXITS.items()]
+    return f"""# Every error, and the way out
+
+For who has one in front of them. Made by `make docs` from the code.
+
+## Exceptions
+
+All are `StepstreamError`, from `stepstream`. `code` is stable: it is in answers of the API and in logs. The message names the field, the
+value and what was expected.
+
+{_table(["class", "`code`", "HTTP", "what", "the way out"], rows)}
+
+## Errors of runs and steps
+
+What your code raises is stored under the name of its class. The engine's own have these names; they are in `bus run ID`, on the run's page,
+in `StepFailed.name` and in the event of `on_failure`:
+
+{_table(["name", "the way out"], stored)}
+
+## Exit codes
+
+{_table(["code", "when"], exits)}
+"""
+
+
+_SHOWN: dict[Unit, Callable[[float], str]] = {
+    "count": lambda value: f"{value:,}",
+    "characters": lambda value: f"{value:,} characters",
+    "bytes": lambda value: f"{value / 2**20:g} MiB" if value >= 2**20 else f"{value / 1024:g} KiB" if value >= 2048 else f"{value} B",
+    "ms": in_words,
+    "s": lambda value: in_words(value * 1_000),
+}  # fmt: skip
+
+
+def _value(constant: str) -> float:
+    module, _, name = constant.partition(":")
+    return getattr(importlib.import_module(f"stepstream.{module}"), name)
+
+
+def sizes() -> str:
+    """Return the page of all bounds, their values read from the constants."""
+    text = """# Every limit in one table
+
+For who asks "how much, how many, how long". Made by `make docs` from the constants in the code; none of them is a setting. What is one:
+[settings](settings.md). What you declare for a function (concurrency, throttle, …): [limits](../limits.md).
+"""
+    for part, bounds in SIZES:
+        rows = [[what, _SHOWN[unit](_value(constant)), above] for what, constant, unit, above in bounds]
+        text += f"\n## {part}\n\n{_table(['what', 'at most', 'above it'], rows)}\n"
+    return text
+
+
+def _described() -> dict[str, str]:
+    """Return the text below each field of Settings."""
+    source = ast.parse(inspect.getsource(settings))
+    body = next(node.body for node in source.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    found: dict[str, str] = {}
+    for field, below in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(field.target, ast.Name):
+            assert isinstance(below.value, ast.Constant)
+            found[field.target.id] = str(below.value.value)
+    return found
+
+
+def _default(field: str) -> str:
+    value = getattr(settings.Settings(), field)
+    if field.endswith("_ms"):
+        return in_words(value)
+    return f"`{value}`" if value not in ("", ()) else "none"
+
+
+def settings_page() -> str:
+    """Return the page of all BUS_… variables."""
+    described = _described()
+    rows = [
+        [f"`{variable}`", _default(field), _cell(described[field])]
+        for variable, (field, _) in settings.VARIABLES.items()
+    ]
+    return f"""# Settings
+
+For who starts a process. Every one is a variable of the environment, read once at the start; made by `make docs` from `bus/settings.py`.
+Durations are seconds, or "1m30s". A value that makes no sense stops the process, and the message names the variable. Names that Kubernetes
+injects for a Service called `bus` are ignored; other unknown `BUS_…` names are warned of (`bus worker --strict`: refused).
+
+{_table(["variable", "default", "what"], rows)}
+"""
+
+
+def _option(parameter: Any) -> list[str]:
+    help_text = _cell(parameter.help or "")
+    if isinstance(parameter, TyperArgument):
+        return [f"`{parameter.metavar or (parameter.name or '').upper()}`", help_text]
+    default = parameter.default
+    shown = f" Default: `{default}`." if default not in (None, False, 0, "") and not callable(default) else ""
+    return [", ".join(f"`{name}`" for name in parameter.opts), help_text + shown]
+
+
+def commands() -> str:
+    """Return the page of the command line."""
+    group = typer.main.get_command(application())
+    assert isinstance(group, TyperGroup)
+    text = """# The command line
+
+For who types. `bus COMMAND --help` says the same; made by `make docs` from it. Which server: `BUS_REDIS_URL`, else that of the `bus dev` which
+runs in this folder or one above it. Exit codes: [errors](errors.md#exit-codes).
+"""
+    for name, command in group.commands.items():
+        shown = [one for one in command.params if not getattr(one, "hidden", False) and one.name != "help"]
+        help_text = re.sub(r"\n(?!\n)", " ", inspect.cleandoc(command.help or "")).replace("\n ", "\n\n")
+        text += f"\n## bus {name}\n\n{help_text.strip()}\n"
+        if shown:
+            text += f"\n{_table(['argument', 'what'], [_option(one) for one in shown])}\n"
+    return text
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "errors.md": errors,
+    "sizes.md": sizes,
+    "settings.md": settings_page,
+    "commands.md": commands,
+}
+
+
+def stale() -> list[str]:
+    """Return the names of the pages that are not what the code says."""
+    return [name for name, make in PAGES.items() if (FOLDER / name).read_text() != make()]
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    if "--check" in sys.argv:
+        return 1 if stale() else 0
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        (FOLDER / name).write_text(make())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
