@@ -26,6 +26,13 @@ class Block(NamedTuple):
     language: str
     text: str
 
+    @property
+    def file(self) -> str | None:
+        """The file of the repository that it quotes: the line above names it."""
+        above = self.page.read_text().splitlines()[self.line - 2].strip()
+        found = re.fullmatch(r"`([\w./-]+)`", above)
+        return found[1] if found and (ROOT / found[1]).is_file() else None
+
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 

@@ -65,13 +65,19 @@ def stored_names() -> set[str]:
     return found
 
 
+def _way_out(ways: dict[str, str], name: str) -> str:
+    if name not in ways:
+        raise SystemExit(f"error {name} has no way out: say it in docs/reference_tables.py, then run: make docs")
+    return ways[name]
+
+
 def errors() -> str:
-    """Return the page of all errors; a KeyError names one without a way out."""
+    """Return the page of all errors; one without a way out ends this, and is named."""
     rows: list[list[str]] = []
     for one in _classes():
         public = f"`{one.__name__}`" if one.__name__ in stepstream.__all__ else f"{one.__name__} (inside)"
-        rows.append([public, f"`{one.code}`", str(one.status), _first(one), WAYS_OUT[one.__name__]])
-    stored = [[f"`{name}`", STORED[name]] for name in sorted(stored_names(), key=str.lower)]
+        rows.append([public, f"`{one.code}`", str(one.status), _first(one), _way_out(WAYS_OUT, one.__name__)])
+    stored = [[f"`{name}`", _way_out(STORED, name)] for name in sorted(stored_names(), key=str.lower)]
     exits = [[str(code), text] for code, text in EXITS.items()]
     return f"""# Every error, and the way out
 

@@ -5,6 +5,8 @@ from typing import Literal
 WAYS_OUT = {
     "StepstreamError": "The base of all errors here: catch it to catch any of them.",
     "ConfigError": "Change what the message names: an option, a `BUS_…` variable, a command's argument.",
+    "NoSuchApp": "Name the module and the attribute as Python finds them from this folder: `bus dev shop.functions:app`.",
+    "BrokenApp": "Mend the line of yours that the message ends with; the module was found.",
     "EventInvalid": "Mend the field that `field` names. Nothing was stored; sending the same again fails again.",
     "BadRequest": "Change the parameter that the message names.",
     "StepNotFound": "`bus run ID` lists the run's steps; rerun from one that is completed.",

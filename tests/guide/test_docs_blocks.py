@@ -26,11 +26,11 @@ from tests.support import ROOT
 ALL = [block for page in PAGES for block in blocks(page)]
 _COMMAND = re.compile(r"`(bus [a-z][^`\n]*)`")
 _NOT_OURS = ("redis-cli ", "mkdir ", "python3 ", ". .venv", "touch ", "pytest", "uvicorn ", "docker ", "export ", "kill ",
-             "APP=", "brew ", "apt ", "git ", "cd ")  # fmt: skip
+             "APP=", "brew ", "apt ", "git ", "cd ", "jq ", "xargs ")  # fmt: skip
 
 
 def named(kind: tuple[str, ...]) -> Any:
-    return pytest.mark.parametrize("block", [one for one in ALL if one.language in kind], ids=str)
+    return pytest.mark.parametrize("block", [one for one in ALL if one.language in kind and one.file is None], ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,11 @@ def test_every_block_says_what_it_is() -> None:
 @named(("python",))
 def test_python_compiles(block: Block) -> None:
     compile(block.text, str(block), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("block", [one for one in ALL if one.file], ids=str)
+def test_what_is_quoted_stands_there(block: Block) -> None:
+    assert block.text in (ROOT / str(block.file)).read_text()
 
 
 @named(("json",))
@@ -121,9 +126,16 @@ def checks_in(folder: Path, files: dict[str, str]) -> Iterator[Any]:
     return (test for name, test in vars(module).items() if name.startswith("test_"))
 
 
-async def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    files = project("docs/tutorial.md")
+RUNNABLE = [
+    str(page.relative_to(ROOT)) for page in PAGES if "\n# test_" in page.read_text() and page.name != "testing.md"
+]
+
+
+@pytest.mark.parametrize("page", RUNNABLE)
+async def test_the_project_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
+    files = project(page)
     try:
         for test in checks_in(tmp_path, files):
             await test()

@@ -18,7 +18,9 @@ from docs.blocks import PAGES, Block, blocks
 from tests.support import ROOT
 
 pytestmark = pytest.mark.check
-RUN = {"docs/tutorial.md", "docs/testing.md"}
+RUN = {
+    str(page.relative_to(ROOT)) for page in PAGES if re.search(r"^# (test_)?\w+\.py$", page.read_text(), re.MULTILINE)
+}
 """Pages whose code is run: tests/guide/test_docs_blocks.py, tests/system/test_first_test.py."""
 
 COMMON = """
@@ -39,19 +41,12 @@ class OrderPaid(EventData, name="order/paid", rename="camel"):
 async def ship_order(ctx: Context[OrderPaid], step: Step) -> str: ...
 """
 GIVEN = {
-    "docs/http.md": "async def refund(ctx: Context[OrderPaid], step: Step) -> str: ...\nlifespan: Any = None\n",
+    "docs/http.md": "@app.function('refund', on=OrderPaid)\nasync def refund(ctx: Context[OrderPaid], step: Step) -> str: ...\nlifespan: Any = None\n",
     "docs/limits.md": "class GenerateRequested(EventData, name='a'): ...\n",
     "docs/living-with-code-changes.md": "step: Step\ncharge_v2: Callable[[OrderPaid], str]\norder: OrderPaid\n",
     "docs/logs.md": "def print_label() -> None: ...\n",
     "docs/processes.md": "step: Step\n",
 }
-
-
-def quoted(block: Block) -> str | None:
-    """Return the file that the line above a block names, if it is there."""
-    above = block.page.read_text().splitlines()[block.line - 2].strip()
-    found = re.fullmatch(r"`([\w./-]+)`", above)
-    return found[1] if found and (ROOT / found[1]).is_file() else None
 
 
 def written(block: Block) -> str:
@@ -68,7 +63,7 @@ def of_pages(folder: Path) -> dict[str, list[str]]:
     places: dict[str, list[str]] = {}
     for page in PAGES:
         name = str(page.relative_to(ROOT))
-        shown = [one for one in blocks(page) if one.language == "python" and quoted(one) is None]
+        shown = [one for one in blocks(page) if one.language == "python" and one.file is None]
         if name in RUN or not shown:
             continue
         lines = [*COMMON.splitlines(), *GIVEN.get(name, "").splitlines()]
@@ -98,14 +93,6 @@ def test_names_arguments_and_attributes_are_there(tmp_path: Path) -> None:
         if one["severity"] == "error"
     ]
     assert not wrong, "\n".join(wrong)
-
-
-def test_what_is_quoted_stands_there() -> None:
-    for page in PAGES:
-        for block in blocks(page):
-            file = quoted(block)
-            if file:
-                assert block.text in (ROOT / file).read_text(), f"{block} is not what {file} says"
 
 
 def test_pages_that_are_given_something_are_there() -> None:
