@@ -32,21 +32,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a process finds Redis and behaves. Defaults stand here and nowhere else."""
 
     redis_url: str = _DEFAULT_URL
-    """redis://, rediss:// (TLS) or unix://; bus/values/address.py knows its parameters."""
+    """`redis://user:password@host:port/db`, `rediss://` (TLS, verified; `?ssl_ca_certs=…`) or `unix:///path?db=0`.
+
+    Parameters that are not taken are refused with the way out. Without it: the server of the `bus dev` of this folder.
+    """
     is_given: bool = True
     """Whether somebody has said which server; otherwise it is that of the `bus dev` of this folder, or the default."""
     prefix: str = "bus"
-    """What every key begins with: installations that share a Redis have one each."""
+    """What every key begins with: installations that share a Redis have one each.
+
+    Up to 64 ASCII letters, digits and `. _ - :`, the first and the last a letter or digit.
+    """
     lease_ms: int = 10_000
-    """How long the pending entries of a silent worker stay its own. At least 500 ms."""
+    """How long what a silent worker has in hand stays its own: at least 0.5 s, and not six times another worker's."""
     drain_ms: int = 25_000
-    """How long a worker that was told to stop may finish what it has in hand."""
+    """How long a worker that was told to stop may finish what it has in hand: longer than your longest sync step."""
     stall_ms: int = 600_000
     """How long the event loop may be blocked before the leases are no longer renewed."""
     timeout_ms: int = 5_000
-    """How long a command may go without a reply."""
+    """How long a command may go without a reply. A process that only publishes: 1.5 s, if it is not set."""
     keep_ms: int = 7 * 86_400_000
-    """How long an ended run is kept."""
+    """How long an ended run is kept: at least 10 minutes, for its entry may be delivered again."""
     keep_runs: int = 100_000
     """How many ended runs are kept per function: so many failed ones, and so many others."""
     keep_events_ms: int = 3 * 86_400_000
@@ -54,9 +60,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dedupe_ms: int = 86_400_000
     """How long a caller's event id is remembered."""
     event_keys: tuple[str, ...] = ()
-    """Keys that POST /e/{key} accepts; empty: any key."""
+    """Keys that `POST /e/{key}` accepts, separated by commas; empty: any key."""
     allow_hosts: tuple[str, ...] = ()
-    """Host names the site answers to, besides localhost and the address a request came in at."""
+    """Host names the site answers to, separated by commas, besides localhost and the address a request came in at."""
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
