@@ -16,6 +16,8 @@ FILES = ROOT / "build/pages/files"
 
 TWO_MINUTES = "two-minutes.md"
 """The project's README, on the site."""
+_WIDE = "---\nhide: [toc]\n---\n"
+"""Its table of eight columns takes the place of the table of contents."""
 
 _LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 _FENCE = re.compile(r" *(```+|~~~+)")
@@ -80,7 +82,7 @@ def make() -> None:
     for page in [*DOCS.rglob("*.md"), ROOT / "README.md"]:
         name = PurePosixPath(page.relative_to(DOCS)) if page.is_relative_to(DOCS) else PurePosixPath(TWO_MINUTES)
         (PAGES / name).parent.mkdir(parents=True, exist_ok=True)
-        (PAGES / name).write_text(_page(page))
+        (PAGES / name).write_text((_WIDE if str(name) == TWO_MINUTES else "") + _page(page))
     for picture in [*DOCS.rglob("*.png"), *DOCS.rglob("*.svg"), *DOCS.rglob("*.css")]:
         shutil.copy(picture, PAGES / picture.relative_to(DOCS))
     with (PAGES / "decisions/README.md").open("a") as index:
