@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml
 	@for one in __init__.py __main__.py testing.py py.typed; do ln -sfn ../../../stepstream/$$one $(LINKS)/$$one; done
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## bus dev with the plushie example and eight requests; EXIT=1 ends when they have
+demo: $(STAMP)  ## bus dev with plushify, its gallery and eight photos; EXIT=1 ends when they have
 	@$(BIN)/python -m examples.demo $(if $(EXIT),--exit)
 
 # Most tests wait for a worker, not for a core: so they run in more processes than there are cores. SERVERS=each runs

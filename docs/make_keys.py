@@ -32,7 +32,7 @@ EXAMPLE = """
 
 ## Looking with redis-cli
 
-What a run of `examples/plushify.py` leaves (its function's slug is `plushify-generate-plushie`):
+What a run of `examples/plushify` leaves (its function's slug is `plushify-generate-plushie`):
 
 ```
 redis-cli XRANGE 'bus:events:{plushie/generate.requested}' - + COUNT 1     # id, name, data of the oldest event kept

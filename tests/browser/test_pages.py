@@ -178,6 +178,9 @@ def test_a_run_that_waits_for_others_says_for_whom_and_its_buttons_act(browser: 
     assert "waits for order/cleared with the same data.order" in told
     assert "waits for shop-insure" in told
     assert "60 %" in told
+    page.set_viewport_size(LOOKS["phone"]["viewport"])
+    assert page.locator("progress").bounding_box()["width"] > 200, "the bar has room on a phone too"
+    page.set_viewport_size(LOOKS["light"]["viewport"])
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_selector("h1 .status.cancelled")
     page.get_by_role("button", name="Run again").click()

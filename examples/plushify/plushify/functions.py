@@ -4,6 +4,7 @@ Run it with `bus dev plushify.functions:app`.
 """
 
 import base64
+import re
 
 import msgspec
 from stand_ins import outside
@@ -43,11 +44,15 @@ class Made(msgspec.Struct, rename="camel"):
 app = Bus("plushify", lifespan=opened)
 
 
+_of_step = re.compile(r"^step '[^']*': ")
+"""How the error of a run begins that a step has failed: of no use to those who look at the gallery."""
+
+
 async def clean_up(ctx: Context[FunctionFailed | FunctionCancelled, Studio], step: Step) -> list[str]:
     """A generation has failed: say so, and delete the blobs that exist. No credit was taken, so none is given back."""
     ended, at = ctx.event.data, ctx.state
     generation = str(ended.event.data["generationId"])
-    why = ended.error.message if ended.error else "it was cancelled"
+    why = _of_step.sub("", ended.error.message) if ended.error else "it was cancelled"
     await step.run("mark-failed", at.fail, generation, ended.event.id, why)
     deleted = await step.run("delete-blobs", at.discard, f"{generation}/{ended.run_id}")
     ctx.logger.warning("a generation has failed", generation=generation, why=why, deleted=deleted)

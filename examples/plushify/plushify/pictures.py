@@ -76,7 +76,8 @@ def photo(colour: str, size: int = 320) -> bytes:
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, size * 2 // 3, size, size), fill="#7a9a64")
     draw.ellipse((size // 4, size // 5, size * 3 // 4, size * 4 // 5), fill="#c98d5a")
-    draw.ellipse((size // 3, size // 3, size // 3 + 20, size // 3 + 20), fill="#222222")
+    for x in (size * 3 // 8, size * 5 // 8):
+        draw.ellipse((x - 8, size * 7 // 16, x + 8, size * 7 // 16 + 16), fill="#222222")
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
