@@ -200,8 +200,8 @@ class Harness(Seen):
         """Replace a step's body, in every function: what it returns, what it raises, or what is called with its
         arguments. With `times` it raises that often; then it gives its result, or else runs the body.
 
-        It is for `step.run`, `step.fetch` and `step.invoke`. The handler gets the result as the type that the replaced
-        body is annotated with; a result that does not fit fails the step.
+        It is for `step.run`, `step.subprocess`, `step.fetch` and `step.invoke`. The handler gets the result as the type
+        that the replaced body is annotated with; a result that does not fit fails the step.
         """
         self._stubs.add(step, result, raises, times, call)
 

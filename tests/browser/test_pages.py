@@ -1,5 +1,7 @@
 """The pages in Chromium: what a person sees, in light and dark, on a wide screen and on a phone."""
 
+import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -9,12 +11,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from plushify.pictures import photo
+from plushify.studio import Studio
 
+from stepstream.consumers.testing.scratch import scratch
 from tests.support import free_port
 
 playwright_api = pytest.importorskip(
@@ -280,3 +286,66 @@ def test_a_functions_page_shows_its_limits_and_who_waits_for_them(browser: Any, 
     page = open_page(browser, site.url)
     page.get_by_role("link", name="resize-image").click()
     page.wait_for_selector("text=Waiting for a limit")
+
+
+def elsewhere(work: Coroutine[Any, Any, Any]) -> None:
+    """Run something in a thread: Playwright has its own loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
+
+def test_plushifys_gallery_follows_what_is_in_process_and_gives_up_after_five_minutes(
+    browser: Any, tmp_path: Path
+) -> None:
+    port = free_port()
+    with scratch() as redis_url:
+        environ = {
+            **os.environ, "BUS_REDIS_URL": redis_url, "PLUSHIFY_FOLDER": str(tmp_path),
+            "PYTHONPATH": os.pathsep.join(["examples/plushify", "examples/stand-ins"]),
+        }  # fmt: skip
+        command = [sys.executable, "-m", "uvicorn", "plushify.web:web", "--port", str(port), "--log-level", "warning"]
+        process = subprocess.Popen(command, env=environ)
+        try:
+            while True:
+                assert process.poll() is None
+                with contextlib.suppress(urllib.error.URLError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+                    break
+                time.sleep(0.05)
+            page = browser.new_context(**LOOKS["light"]).new_page()
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url) if "/api/generations/" in request.url else 0)
+            page.clock.install()
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.wait_for_selector("text=10 available (0 in use)")
+            (tmp_path / "photo.png").write_bytes(photo("#88aadd"))
+            page.set_input_files("#file", [str(tmp_path / "photo.png")] * 2)
+            page.wait_for_selector("text=8 available (2 in use)")
+            page.wait_for_function("document.querySelectorAll('li.processing').length === 2")
+            studio = Studio(tmp_path)
+            done, waits = (
+                one.removeprefix("g-") for one in page.eval_on_selector_all("li", "all => all.map(e => e.id)")
+            )
+            studio.put("plushie.png", photo("#dd9988"))
+            elsewhere(studio.complete(done, "ada", "plushie.png"))
+            with page.expect_response(f"**/api/generations/{done}"):
+                page.clock.run_for(3_000)
+            page.wait_for_selector(f"#g-{done}.completed")
+            page.wait_for_selector("text=8 available (1 in use)")
+            for _ in range(98):
+                with page.expect_response(f"**/api/generations/{waits}"):
+                    page.clock.run_for(3_000)
+            page.clock.run_for(3_000)
+            page.wait_for_selector("text=This takes longer than usual")
+            asked.clear()
+            page.clock.run_for(60_000)
+            elsewhere(studio.fail(waits, f"{waits}-1", "no wool"))
+            page.reload()
+            page.wait_for_selector("text=no wool")
+            assert asked == []
+            page.get_by_role("button", name="Try again").click()
+            page.wait_for_selector(f"#g-{waits}.processing")
+            assert asked == [f"http://127.0.0.1:{port}/api/generations/{waits}/retry"]
+        finally:
+            process.terminate()
+            process.wait()

@@ -272,6 +272,23 @@ async def test_that_functions_wait_for_a_worker_is_logged_once(
     assert "test-ship" in told
 
 
+@pytest.mark.leaves_behind("no worker comes")
+async def test_of_sixty_functions_that_wait_the_log_names_some(
+    publishes: Publishes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "stepstream")
+    app = Bus("test")
+    for n in range(60):
+
+        @app.function(f"f{n}", on="order/paid")
+        async def f(ctx: Context[dict], step: Step) -> None:
+            return None
+
+    await publishes(app).send("order/paid", {"n": 1})
+    [told] = [line for line in caplog.messages if "no worker has declared" in line]
+    assert ("'test-f0'" in told, "'50 more'" in told, "'test-f59'" in told) == (True, True, False)
+
+
 def test_a_site_that_has_loaded_an_app_registers_it_and_tells_how_many_listen(settings: Settings, url: str) -> None:
     with TestClient(create_app(shop(), configured=settings)) as http, redis.Redis.from_url(url) as store:
         one = http.post("/e/key", json={"name": "order/paid", "data": {"n": 1}}).json()

@@ -1,6 +1,8 @@
 """The function and the actions, under the harness."""
 
 import asyncio
+import base64
+from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -8,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from plushify.actions import MOST_BYTES, NotYours, retry, status, submit
-from plushify.functions import Made, app, generate_plushie
-from plushify.pictures import photo
+from plushify.functions import GenerateRequested, Made, app, generate_plushie
+from plushify.pictures import Look, photo
 from plushify.studio import Refused, Status, Studio
 from stand_ins import calls, tell
 
@@ -46,6 +48,32 @@ async def test_a_photo_becomes_a_plushie_in_five_steps_for_one_credit(
 def test_it_is_tried_three_times_more_and_five_of_a_user_run_at_once() -> None:
     assert generate_plushie.retry == Retry(3, backoff=Exponential("1s", 2, "1m"))
     assert generate_plushie.flow.concurrency == (Concurrency(5, key="event.data.userId"),)
+
+
+@pytest.mark.criterion("five-at-once")
+async def test_of_seven_of_a_users_five_run_and_another_users_do_not_wait(harness: Callable[..., Harness]) -> None:
+    running, most, all_there = Counter[str](), Counter[str](), asyncio.Event()
+
+    async def look(_original: Path, generation: str) -> Look:
+        user = generation.partition("-")[0]
+        running[user] += 1
+        most[user] = max(most[user], running[user])
+        if running == {"ada": 5, "ben": 2}:
+            all_there.set()
+        await all_there.wait()
+        running[user] -= 1
+        return Look(1, 1, "#000000")
+
+    def asked(user: str, n: int) -> GenerateRequested:
+        return GenerateRequested(f"{user}-{n}", user, base64.b64encode(PHOTO).decode(), "image/png")
+
+    async with harness(app) as bus:
+        bus.stub("analyze-image", call=look)
+        bus.stub("finalize", 9)
+        await app.send([*(asked("ada", n) for n in range(7)), *(asked("ben", n) for n in range(2))])
+        await bus.idle()
+        assert [run.status for run in await bus.runs(generate_plushie)] == ["completed"] * 9
+    assert most == {"ada": 5, "ben": 2}
 
 
 @pytest.mark.criterion("retries")
