@@ -18,6 +18,8 @@ StepstreamError
     ├── StepFailed        the function body: a step used up its attempts; catchable
     │   └── ProcessFailed the same, of a step that is a command: its exit code or signal, and what it wrote last
     ├── ProcessError      one attempt of such a step
+    ├── RunFailed         who waits for a run's result: it ended otherwise
+    ├── RunUnfinished     who waits for a run's result: it has not ended in time
     ├── NonRetriable      raised by users: no further attempt
     └── RetryAfter        raised by users: try again at a given time
 """
@@ -253,6 +255,35 @@ class NonRetriable(RunError):
     """Raise it in a step or a function: trying again would not help."""
 
     code = "non_retriable"
+
+
+class RunFailed(RunError):
+    """A run whose result was waited for ended otherwise: `status` is failed, cancelled or skipped.
+
+    `run` is its id, `function` its function's slug; `name`, `message` and `stack` are those of its error.
+    """
+
+    code = "run_failed"
+
+    def __init__(self, run: str, function: str, status: str, name: str, message: str, stack: str = "") -> None:
+        self.run = run
+        self.function = function
+        self.status = status
+        self.name = name
+        self.message = message
+        self.stack = stack
+        super().__init__(f"run {run} of {function} {status}: {name}{': ' if name and message else ''}{message}")
+
+
+class RunUnfinished(RunError, TimeoutError):
+    """A run whose result was waited for has not ended in time; `status` is what it does."""
+
+    code = "run_unfinished"
+
+    def __init__(self, run: str, status: str) -> None:
+        self.run = run
+        self.status = status
+        super().__init__(f"run {run} has not ended in time: it is {status}")
 
 
 class RetryAfter(RunError):

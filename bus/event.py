@@ -251,6 +251,14 @@ def check_ts(ts: int) -> None:
         raise EventInvalid(f"must be Unix milliseconds between 1980 and 2100, got {ts}", field="ts")
 
 
+def moment_of(text: str) -> datetime:
+    """Return a time that is written as RFC 3339 has it; EventInvalid for what is none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise EventInvalid(f"is no time: {text[:60]!r}; write 2026-12-01T09:00:00Z", field="at") from None
+
+
 def checked_time(delay: float | str | timedelta | None, at: datetime | None) -> tuple[int, int]:
     """Return after how many ms, or when (Unix ms), an event is to be published; EventInvalid names the field."""
     if delay is not None and at is not None:

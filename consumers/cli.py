@@ -18,7 +18,7 @@ from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.loading import NoSuchApp, load
-from stepstream.bus.observe import log
+from stepstream.bus.observe import log, unawaited
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
@@ -48,6 +48,7 @@ def worker(
         raise typer.Exit(_several(apps, concurrency, processes, strict=strict))
     configured, _ = settings.read(strict=strict)
     log.configure(configured)
+    unawaited.tell()
     try:
         buses = [load(app) for app in apps]
         log.follow(configured)

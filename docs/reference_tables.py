@@ -118,6 +118,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
 
 NOT_FOR_USERS = frozenset(
     {
+        "web.api.delayed:MOST",
         "bus.wire.batching:MOST",
         "bus.wire.bounds:MOST_ARGUMENTS",
         "bus.wire.bounds:MOST_BYTES",

@@ -1,17 +1,22 @@
-"""`bus send`."""
+"""`bus send`, and `bus delayed`."""
 
 import difflib
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from stepstream.bus.bus import Bus, NewEvent
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.event import moment_of
+from stepstream.bus.values import codec
 from stepstream.bus.values.arguments import data_of
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.delayed import list_delayed, take_back
 from stepstream.checkpoint.read.outcomes import Outcome, outcomes
 from stepstream.checkpoint.registry import functions
 from stepstream.checkpoint.waits.event_waits import has_waits
@@ -23,24 +28,30 @@ def send(
     id: Annotated[str | None, typer.Option(help="Your own id: sent twice within 24 h, it is stored once.")] = None,
     wait: Annotated[float, typer.Option(help="Wait up to this many seconds for its runs to end.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    delay: Annotated[str | None, typer.Option(help="Publish it later: seconds, 10m, 2d.")] = None,
+    at: Annotated[str | None, typer.Option(help="Publish it then: 2026-12-01T09:00:00+01:00.")] = None,
 ) -> None:
     """Publish an event: bus send order/paid '{"cents": 995}', or bus send order/paid cents=995 gift=true.
 
     With --wait the exit code is 1 when a run has failed, and 2 when one has not ended in time.
     """
     data = data_of(words or [])
-    stored, ends, unheard = once(lambda wire: _send(wire, NewEvent(name, data, id), wait), "bus-send")
+    if wait and (delay is not None or at is not None):
+        raise ConfigError("--wait waits for runs that begin now; leave it out with --delay and --at")
+    event = NewEvent(name, data, id, delay=_delay(delay), at=None if at is None else moment_of(at))
+    stored, ends, unheard = once(lambda wire: _send(wire, event, wait), "bus-send")
     if as_json:
         told = {
             "id": stored.id,
             "entry": stored.entry,
             "duplicate": stored.duplicate,
             "functions": stored.functions,
-        }
+        } | ({"due": stored.due} if stored.due else {})
         runs = [{"run": end.run, "function": end.slug, "status": end.status} for end in ends]
         sys.stdout.write(json.dumps({**told, "runs": runs} if wait else told) + "\n")
     else:
-        sys.stdout.write(f"{stored.id}{'  (was stored before)' if stored.duplicate else ''}\n")
+        later = f"  to be published {_when(stored.due)}" if stored.due else ""
+        sys.stdout.write(f"{stored.id}{later}{'  (was stored before)' if stored.duplicate else ''}\n")
         if unheard:
             sys.stdout.write(f"  {unheard}\n")
         if wait and not ends:
@@ -51,6 +62,42 @@ def send(
         raise typer.Exit(2)
     if any(end.status == "failed" for end in ends):
         raise typer.Exit(1)
+
+
+def _delay(text: str | None) -> float | str | None:
+    """Return a delay as it was typed: a number is seconds."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _when(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).astimezone().isoformat(timespec="seconds")
+
+
+def delayed(
+    action: Annotated[str | None, typer.Argument(metavar="[cancel NAME ID]", help="cancel: take one back.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="", help="")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="", help="")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the events that are to be published later, the next first; or take one back, after which it never is."""
+    if action is not None:
+        if action != "cancel" or name is None or id is None:
+            raise ConfigError("write: bus delayed, or bus delayed cancel NAME ID")
+        once(lambda wire: take_back(wire, name, id))
+        sys.stdout.write(f"{id}  is not published\n")
+        return
+    found = once(lambda wire: list_delayed(wire, limit=limit))
+    if as_json:
+        sys.stdout.write(codec.encode(found).decode() + "\n")
+        return
+    for event in found:
+        sys.stdout.write(f"{_when(event.due)}  {event.name}  {event.id}\n")
+    if not found:
+        sys.stdout.write("no event waits for its time; bus send NAME --delay 10m makes one\n")
 
 
 async def _send(wire: Wire, event: NewEvent, wait: float) -> tuple[Stored, list[Outcome], str]:

@@ -1,12 +1,22 @@
 """Ingest: from a JSON body to checked events, without HTTP. All events are checked before any is stored."""
 
+from datetime import datetime
 from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
 
 from stepstream.bus.errors import EventInvalid
-from stepstream.bus.event import MAX_EVENTS, Outgoing, check_event_id, check_name, check_size, check_ts
+from stepstream.bus.event import (
+    MAX_EVENTS,
+    Outgoing,
+    check_event_id,
+    check_name,
+    check_size,
+    check_ts,
+    checked_time,
+    moment_of,
+)
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid
 from stepstream.producers.strict import parse
@@ -50,6 +60,8 @@ def events_of(body: bytes) -> list[Outgoing]:
                 own_id=own is not None,
                 ts=event.get("ts") or None,
                 v=event.get("v"),
+                delay=event["delay"],
+                at=event["at"],
             )
         )
     return outgoing
@@ -76,10 +88,20 @@ def _checked(event: Any) -> dict[str, Any]:
         if isinstance(ts, bool) or not isinstance(ts, int):
             raise EventInvalid(f"must be Unix milliseconds, got {str(ts)[:40]} ({_kind(ts)})", field="ts")
         check_ts(ts)
+    delay, at = fields.get("delay"), fields.get("at")
+    if not isinstance(delay, str | int | float | None) or isinstance(delay, bool):
+        raise EventInvalid(f"must be seconds or text like '10m', got {_kind(delay)}", field="delay")
+    fields["delay"], fields["at"] = checked_time(delay, None if at is None else _moment(at))
     version = fields.get("v")
     if version is not None and (not isinstance(version, str) or len(version) > 128):
         raise EventInvalid("must be text of at most 128 characters", field="v")
     return fields
+
+
+def _moment(at: Any) -> datetime:
+    if not isinstance(at, str):
+        raise EventInvalid(f"must be a time like '2026-12-01T09:00:00Z', got {_kind(at)}", field="at")
+    return moment_of(at)
 
 
 def _kind(value: Any) -> str:

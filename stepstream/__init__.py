@@ -7,7 +7,7 @@ Declare functions on a `Bus` and send events with it; `Worker(app)` runs them, `
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from stepstream.bus.bus import Bus, NewEvent
+from stepstream.bus.bus import NewEvent
 from stepstream.bus.context import Context
 from stepstream.bus.cron import Cron
 from stepstream.bus.errors import (
@@ -26,7 +26,9 @@ from stepstream.bus.errors import (
     ProcessFailed,
     RetryAfter,
     RunError,
+    RunFailed,
     RunNotFound,
+    RunUnfinished,
     StepFailed,
     StepNotFound,
     StepstreamError,
@@ -42,6 +44,7 @@ from stepstream.bus.step import Fetched, ProcessResult, Step
 from stepstream.bus.system_events import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
 from stepstream.bus.trigger import On
 from stepstream.bus.wire.publishing import PublishFailed
+from stepstream.checkpoint.client.application import Bus
 
 if TYPE_CHECKING:
     from stepstream.consumers.testing.harness import Harness
@@ -98,7 +101,9 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "RunError",
+    "RunFailed",
     "RunNotFound",
+    "RunUnfinished",
     "Singleton",
     "Step",
     "StepFailed",

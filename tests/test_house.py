@@ -21,7 +21,7 @@ ROOMS = {
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec", "expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed"}, {"types"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"cli"}],
+    "checkpoint": [{"registry", "delayed"}, {"types"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"}, {"executor"}, {"assembly"}, {"worker"},
         {"cli", "testing"},
@@ -38,6 +38,8 @@ ROOMS = {
 }  # fmt: skip
 """What stands in a folder, low to high. Those of one set may know each other."""
 FENCES = {
+    "sqlalchemy": ("producers/outbox/sqlalchemy.py",),
+    "django": ("producers/outbox/django/",),
     "redis": ("bus/wire/",),
     "hiredis": ("bus/wire/",),
     "starlette": ("web/", "producers/http.py", "producers/body.py"),

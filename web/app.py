@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.producers import http
-from stepstream.web.api import actions, health, v1
+from stepstream.web.api import actions, delayed, health, v1
 from stepstream.web.beside import after_registration
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
@@ -31,6 +31,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         ),
         *actions.routes,
         *v1.routes,
+        *delayed.routes,
         *health.routes,
         *pages.routes,
         *forms.routes,

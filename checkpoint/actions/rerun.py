@@ -5,7 +5,7 @@ from msgspec import Raw
 from stepstream.bus.errors import NotBegun, RunNotFound, StepNotFound
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import partition_of, run_id, ulid
+from stepstream.bus.values.ids import partition_of, run_id, ulid, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.scripts import script
@@ -28,8 +28,9 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
     event = _event(found.event)
     if event is None:
         raise NotBegun(run)
-    cause, now = f"{run}|{request or ulid()}", await patiently(wire.moment, 2.0)
-    new = run_id(found.function, "rerun", cause, now, partition_of(run))  # beside the old one, whose memos are copied
+    # A run's time is part of its id: of a request, which may be repeated, it is that of the old run.
+    cause, ms = f"{run}|{request or ulid()}", ulid_ms(run) if request else await patiently(wire.moment, 2.0)
+    new = run_id(found.function, "rerun", cause, ms or 0, partition_of(run))  # beside the old one: its memos are copied
     if from_step:
         before = await _steps_before(wire, found.function, run, from_step)
         if before is None:

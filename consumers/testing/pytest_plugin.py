@@ -10,7 +10,9 @@ somebody else runs it: it is marked (`asyncio`, `anyio`, `trio`, …), or anothe
 """
 
 import inspect
+import re
 import sys
+import warnings
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -50,6 +52,44 @@ def harness(request: pytest.FixtureRequest) -> "Callable[..., Harness]":
 
     url: str | None = request.config.getoption("--bus-url")
     return partial(Harness, url=url, flush=url is not None)
+
+
+# -- a forgotten await ----------------------------------------------------------------------------------------------
+
+_UNAWAITED = re.compile(r"coroutine '(Bus\.\w+|Runs\.\w+)' was never awaited")
+_UNSENT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the list of what was not awaited."""
+    config.stash[_UNSENT] = []
+    plugin = _Unawaited(config.stash[_UNSENT])
+    config.pluginmanager.register(plugin, "stepstream-unawaited")
+
+
+class _Unawaited:
+    """Fails a session in which `app.send(…)` was called without `await`: Python only warns of it."""
+
+    def __init__(self, unsent: list[str]) -> None:
+        self._unsent = unsent
+
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, nodeid: str) -> None:
+        """Keep what is told of a coroutine of ours."""
+        found = _UNAWAITED.search(str(warning_message.message))
+        if found is not None:
+            where = f"{warning_message.filename}:{warning_message.lineno}"
+            self._unsent.append(f"{nodeid or where}: {found[1]} was called without await, and did nothing ({where})")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the session."""
+        if self._unsent and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say where."""
+        for line in self._unsent:
+            terminalreporter.write_line(line, red=True, bold=True)
 
 
 # -- async tests ----------------------------------------------------------------------------------------------------

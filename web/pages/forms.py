@@ -5,6 +5,7 @@ from starlette.responses import RedirectResponse, Response
 
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.delayed import take_back
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
@@ -20,7 +21,14 @@ async def _rerun(request: Request) -> Response:
     return RedirectResponse(link(request, "run", id=new), 303)
 
 
+async def _cancel_delayed(request: Request) -> Response:
+    given = request.query_params
+    await take_back(wire_of(request), given.get("name", ""), given.get("id", ""))
+    return RedirectResponse(link(request, "index"), 303)
+
+
 routes = [
+    NeedsRoute("POST", "/delayed/cancel", _cancel_delayed, needs="operate", name="cancel_delayed"),
     NeedsRoute("POST", "/runs/{id}/cancel", _cancel, needs="operate", name="cancel"),
     NeedsRoute("POST", "/runs/{id}/rerun", _rerun, needs="operate", name="rerun"),
 ]

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
 from stepstream.bus.values.clock import now_ms
+from stepstream.checkpoint.delayed import list_delayed
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.read.listing import counts, list_runs
@@ -24,6 +25,7 @@ from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
 LATEST = 50
+DELAYED = 10
 
 _templates = Jinja2Templates(
     env=jinja2.Environment(
@@ -50,7 +52,8 @@ async def _index(request: Request) -> Response:
     slugs = [function.slug for function in known]
     page = await list_runs(wire, slugs, limit=LATEST)
     view = views.index(known, await counts(wire, slugs), page.runs, len(await workers(wire)), now_ms())
-    return _page(request, "index.html", page=view, live=view.live)
+    delayed = [(views.when(one.due)[:-4], one) for one in await list_delayed(wire, limit=DELAYED)]
+    return _page(request, "index.html", page=view, live=view.live, delayed=delayed)
 
 
 async def _run(request: Request) -> Response:
