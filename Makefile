@@ -69,7 +69,7 @@ docs: $(STAMP)  ## the pages that are made: docs/keys.md, docs/guide.md from tes
 	@$(BIN)/python -m docs.make_reference
 
 site: $(STAMP)  ## the documentation as a site in build/site; a link or anchor that leads nowhere stops it
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing,docs]'
 	@$(BIN)/python -m docs.make_site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f docs/mkdocs.yml
 	@$(BIN)/python -m docs.make_site --built
