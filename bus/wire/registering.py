@@ -65,6 +65,8 @@ class Registered(msgspec.Struct, frozen=True):
     retries: int
     code: str
     flow: tuple[str, ...] = ()
+    cancels: tuple[str, ...] = ()
+    """The names of the events that cancel its runs."""
 
 
 def declaration(function: Function[Any, Any]) -> Registered:
@@ -79,6 +81,7 @@ def declaration(function: Function[Any, Any]) -> Registered:
         retries=function.retry.retries,
         code=function.code,
         flow=function.flow.texts,
+        cancels=tuple(one.name for one in function.cancel_on),
     )
 
 

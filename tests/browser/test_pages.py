@@ -155,6 +155,8 @@ def test_an_empty_bus_says_what_to_do(browser: Any, tmp_path: Path) -> None:
         look(browser, site.url, "empty")
         page = open_page(browser, site.url)
         assert "Nothing has run yet" in page.inner_text("main")
+        page.get_by_role("link", name="Events").click()
+        page.wait_for_selector("text=No event has been published")
     finally:
         site.close()
 
@@ -205,6 +207,17 @@ def test_what_was_waited_for_in_vain_is_told_and_the_child_is_one_click_away(bro
     page.get_by_text("called shop-insure").get_by_role("link").click()
     page.wait_for_selector("h1:has-text('shop-insure')")
     assert run in page.inner_text("main")
+
+
+def test_a_misspelt_event_is_the_first_under_events(browser: Any, site: Site) -> None:
+    site.send("order/payed", {"order": 1})
+    look(browser, f"{site.url}/events", "events")
+    page = open_page(browser, site.url)
+    page.get_by_role("link", name="Events").click()
+    page.wait_for_selector("td:has-text('nobody listens')")
+    assert "order/payed" in page.locator("tbody tr").first.inner_text()
+    page.get_by_role("link", name="shop-ship-order").first.click()
+    page.wait_for_selector("h1:has-text('ship-order')")
 
 
 def test_what_is_not_there_has_a_page_that_says_so(browser: Any, site: Site) -> None:

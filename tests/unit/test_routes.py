@@ -25,11 +25,13 @@ NEEDS = {
     "DELETE /v1/delayed": "operate",
     "POST /delayed/cancel": "operate",
     "GET /v1/functions/{id:path}": "read",
+    "GET /v1/event-names": "read",
     "GET /health": "nothing",
     "GET /ready": "nothing",
     "GET /": "read",
     "GET /runs/{id}": "read",
     "GET /functions/{slug:path}": "read",
+    "GET /events": "read",
 }
 
 

@@ -7,6 +7,7 @@ from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds
 from stepstream.checkpoint.limits.backlogs import backlogs_of
+from stepstream.checkpoint.read.events import event_names
 from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.listing import counts, list_runs, statuses_of
 from stepstream.checkpoint.read.log import log_of
@@ -97,6 +98,12 @@ async def _function(request: Request) -> Response:
     return value({"data": {**told, "lines": found.backlogs, "keys_in_line": found.keys, "buffers": found.buffers}})
 
 
+async def _event_names(request: Request) -> Response:
+    limit = _number(request, "limit", 100, 1, MOST) or 100
+    page = await event_names(wire_of(request), limit=limit, cursor=request.query_params.get("cursor"))
+    return value({"data": page.names, "unheard": page.unheard, "not_looked_at": page.cut, "cursor": page.cursor})
+
+
 routes = [
     NeedsRoute("GET", "/v1/runs", _runs, needs="read", name="api_runs"),
     NeedsRoute("GET", "/v1/runs/{id}", _run, needs="read", name="api_run"),
@@ -104,4 +111,5 @@ routes = [
     NeedsRoute("GET", "/v1/runs/{id}/log", _log, needs="read", name="api_log"),
     NeedsRoute("GET", "/v1/functions", _functions, needs="read", name="api_functions"),
     NeedsRoute("GET", "/v1/functions/{id:path}", _function, needs="read", name="api_function"),
+    NeedsRoute("GET", "/v1/event-names", _event_names, needs="read", name="api_event_names"),
 ]

@@ -13,6 +13,7 @@ from starlette.templating import Jinja2Templates
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.delayed import list_delayed
 from stepstream.checkpoint.limits.backlogs import backlogs_of
+from stepstream.checkpoint.read.events import event_names
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.read.listing import counts, list_runs
 from stepstream.checkpoint.read.log import log_of
@@ -21,6 +22,7 @@ from stepstream.checkpoint.registry import function_of, functions, workers, work
 from stepstream.checkpoint.types import disagreements_of
 from stepstream.web.beside import beside
 from stepstream.web.pages import views
+from stepstream.web.pages.event_names import events_page
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
@@ -77,6 +79,11 @@ async def _function(request: Request) -> Response:
     return _page(request, "function.html", page=view, live=view.live)
 
 
+async def _events(request: Request) -> Response:
+    page = await event_names(wire_of(request), cursor=request.query_params.get("cursor"))
+    return _page(request, "events.html", page=events_page(page, now_ms()), live=True)
+
+
 def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a page that says what is wrong."""
     return _page(request, "failure.html", status, headers, message=message, code=status, live=status == 503)
@@ -86,4 +93,5 @@ routes = [
     NeedsRoute("GET", "/", _index, needs="read", name="index"),
     NeedsRoute("GET", "/runs/{id}", _run, needs="read", name="run"),
     NeedsRoute("GET", "/functions/{slug:path}", _function, needs="read", name="function"),
+    NeedsRoute("GET", "/events", _events, needs="read", name="events"),
 ]

@@ -1,0 +1,87 @@
+"""The names of events, with who listens to each: what nobody listens to is found first."""
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+import redis
+from starlette.testclient import TestClient
+
+from stepstream import Bus, CancelOn, Context, Step, create_app
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.events import event_names
+from stepstream.checkpoint.waits.event_waits import Wait, arm
+
+shop = Bus("shop")
+
+
+@shop.function("ship", on=["order/paid", "refund/*"], cancel_on=CancelOn("order/void", match="data.id"))
+async def ship(ctx: Context[dict], step: Step) -> None:
+    """Ship what is paid for."""
+
+
+@pytest.fixture
+def http(settings: Settings) -> Generator[TestClient]:
+    with TestClient(create_app(shop, configured=settings)) as client:
+        yield client
+
+
+def publish(http: TestClient, *names: str) -> dict[str, Any]:
+    return http.post("/e/x", json=[{"name": name, "data": {}} for name in names]).json()
+
+
+def test_a_name_that_nobody_listens_to_is_found_under_events_first(http: TestClient) -> None:
+    publish(http, "order/paid", "refund/asked", "order/payed", "order/payed")
+    found = http.get("/v1/event-names").json()
+    assert [one["name"] for one in found["data"]] == ["order/payed", "order/paid", "order/void", "refund/asked"]
+    unheard, paid, void, refund = found["data"]
+    assert (unheard["functions"], unheard["entries"], unheard["waits"]) == ([], 2, 0)
+    assert unheard["first"] <= unheard["last"]
+    assert paid["functions"] == refund["functions"] == ["shop-ship"]
+    assert (void["cancels"], void["functions"], void["last"], void["entries"]) == (["shop-ship"], [], None, 0)
+    assert (found["unheard"], found["cursor"], found["not_looked_at"]) == (1, None, 0)
+    page = http.get("/events", headers={"accept": "text/html"}).text
+    assert page.index("order/payed") < page.index("nobody listens") < page.index("order/paid")
+    assert "1 that no function listens to" in page
+    assert 'href="/functions/shop-ship"' in page
+
+
+def test_an_empty_bus_says_what_to_do(http: TestClient) -> None:
+    assert "No event has been published" in http.get("/events").text
+    assert http.get("/v1/event-names").json()["data"] == []
+
+
+def test_names_come_page_by_page_each_once(http: TestClient) -> None:
+    odd = ["order/paid", *(f"odd/{name}" for name in ("a:b", "ü", "{x}", "<b>", "unheard:", "%2F"))]
+    publish(http, *odd)
+    seen: list[str] = []
+    cursor = ""
+    while cursor is not None:
+        page = http.get("/v1/event-names", params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        assert len(page["data"]) <= 2
+        seen += [one["name"] for one in page["data"]]
+        cursor = page["cursor"]
+    assert seen == [*sorted(odd[1:]), "order/paid", "order/void"]
+    assert "<b>" not in http.get("/events").text.partition("<main")[2]
+
+
+def test_a_cursor_that_is_none_of_ours_is_refused(http: TestClient) -> None:
+    answer = http.get("/v1/event-names?cursor=zzz")
+    assert (answer.status_code, "cursor" in answer.json()["error"]) == (400, True)
+
+
+async def test_waits_are_told_also_of_a_name_that_was_never_published(wire: Wire) -> None:
+    await arm(wire, Wait("order/checked", "shop-ship", "r", "s", 10**13, path="data.id", value=b"1"))
+    await arm(wire, Wait("order/checked", "shop-ship", "r", "s2", 10**13, if_="event.data.n > 1"))
+    (one,) = (await event_names(wire)).names
+    assert (one.name, one.functions, one.waits, one.last, one.entries) == ("order/checked", [], 2, None, 0)
+
+
+def test_a_name_keeps_when_it_was_seen_last_after_its_events_were_removed(http: TestClient, url: str) -> None:
+    publish(http, "order/payed")
+    with redis.Redis.from_url(url) as store:
+        store.xtrim(keys.events("order/payed"), maxlen=0, approximate=False)
+    (one, *_) = http.get("/v1/event-names").json()["data"]
+    assert (one["entries"], one["last"] is None) == (0, False)
