@@ -104,6 +104,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("how long a skipped event is listed", "checkpoint.limits.admit:VERDICT_KEPT_MS", "ms", "-"),
     ]),
     ("The API", [
+        ("names under Events and in `/v1/event-names`", "checkpoint.read.events:MOST_NAMES", "count", "those that appeared last are shown; it says how many are not"),
         ("runs on a page of `/v1/runs`", "web.api.v1:MOST", "count", "400"),
         ("how long a request may wait for a run's end", "web.api.v1:LONGEST_WAIT_MS", "ms", "it answers then"),
     ]),
