@@ -87,7 +87,7 @@ def page() -> str:
     head = [
         "# Guide",
         "",
-        "Each feature with its shortest example. Made by `make docs` from `tests/guide`, which run on real servers: what stands",
+        "For who looks for a feature: each with its shortest example. Made by `make docs` from `tests/guide`, which run on real servers: what stands",
         "here works. `app` is a `Bus`; `Ordered` and `Approved` are `EventData` with an `order_id`. First read [concepts](concepts.md).",
         "",
     ]

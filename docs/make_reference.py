@@ -15,11 +15,12 @@ import typer
 from typer.core import TyperArgument, TyperGroup
 
 import stepstream
-from docs.reference_tables import EXITS, SIZES, STORED, WAYS_OUT, Unit
+from docs.reference_tables import EXITS, ROUTES, SIZES, STORED, WAYS_OUT, Unit
 from stepstream.bus import settings
 from stepstream.bus.cli import application
 from stepstream.bus.errors import StepstreamError
 from stepstream.bus.values.durations import in_words
+from stepstream.web.app import create_app
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "reference"
@@ -65,10 +66,10 @@ def stored_names() -> set[str]:
     return found
 
 
-def _way_out(ways: dict[str, str], name: str) -> str:
-    if name not in ways:
-        raise SystemExit(f"error {name} has no way out: say it in docs/reference_tables.py, then run: make docs")
-    return ways[name]
+def _words_of(words: dict[str, str], name: str) -> str:
+    if name not in words:
+        raise SystemExit(f"{name} has no words in docs/reference_tables.py: give it some, then run: make docs")
+    return words[name]
 
 
 def errors() -> str:
@@ -76,8 +77,8 @@ def errors() -> str:
     rows: list[list[str]] = []
     for one in _classes():
         public = f"`{one.__name__}`" if one.__name__ in stepstream.__all__ else f"{one.__name__} (inside)"
-        rows.append([public, f"`{one.code}`", str(one.status), _first(one), _way_out(WAYS_OUT, one.__name__)])
-    stored = [[f"`{name}`", _way_out(STORED, name)] for name in sorted(stored_names(), key=str.lower)]
+        rows.append([public, f"`{one.code}`", str(one.status), _first(one), _words_of(WAYS_OUT, one.__name__)])
+    stored = [[f"`{name}`", _words_of(STORED, name)] for name in sorted(stored_names(), key=str.lower)]
     exits = [[str(code), text] for code, text in EXITS.items()]
     return f"""# Every error, and the way out
 
@@ -193,11 +194,31 @@ runs in this folder or one above it. Exit codes: [errors](errors.md#exit-codes).
     return text
 
 
+def routes() -> str:
+    """Return the page of all routes of the site."""
+    rows: list[list[str]] = []
+    for route in create_app().routes:
+        path = str(getattr(route, "path", ""))
+        methods = " ".join(sorted(set(getattr(route, "methods", None) or {"GET"}) - {"HEAD"}))
+        key = f"{methods} {path}" if f"{methods} {path}" in ROUTES else path
+        shown = path.replace(":path}", "}")
+        rows.append([methods, f"`{shown}`", str(getattr(route, "needs", "nothing")), _words_of(ROUTES, key)])
+    return f"""# Every route
+
+For who calls the site. Made by `make docs` from its routes. Bodies and answers are JSON; what is accepted, which host names, errors and paging: [HTTP](../http.md).
+`needs` says what a caller does; nobody checks it yet: there is no login ([security](security.md)). An endpoint of your application (`/api/inngest`):
+[HTTP](../http.md#the-endpoint-of-an-application).
+
+{_table(["method", "path", "needs", "what"], rows)}
+"""
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors,
     "sizes.md": sizes,
     "settings.md": settings_page,
     "commands.md": commands,
+    "routes.md": routes,
 }
 
 

@@ -63,6 +63,33 @@ EXITS = {
     130: "`bus worker`: a second signal, it ended at once",
 }
 
+ROUTES = {
+    "/e/{key}": 'Publish an event, `{"name": "order/paid", "data": {…}}`, or a list of them; `id`, `ts` and what else an event has. Answers the `ids`, how many `functions` start, and which names nobody listens to.',
+    "/invoke/{function:path}": 'Run a function by its slug: `{"data": {…}}`. Answers the run\'s `id`.',
+    "/v1/signals": '`{"signal": "name", "data": …}` to the run that waits for it; answers its `run_id`.',
+    "/v1/runs": "Runs, newest first: `function`, `status`, `limit`, `cursor`, `since` and `until` (Unix ms).",
+    "/v1/runs/{id}": "One run with its event, output and error; `?wait=30s` answers when it has ended, or then.",
+    "DELETE /v1/runs/{id}": "Cancel it. 409 when it has ended.",
+    "/v1/runs/{id}/steps": "Its steps: states, attempts, results, errors.",
+    "/v1/runs/{id}/log": "What it has written; `?last=n`.",
+    "/v1/runs/{id}/rerun": 'Run it again: `{"from": "step"}` keeps the results of the steps before; the same `request` twice makes one run. Answers the new `id`.',
+    "/v1/functions": "The functions with their runs by status, and buses that disagree about a type.",
+    "/v1/functions/{id:path}": "One function, with who waits for its limits.",
+    "/v1/delayed": "Events that wait for their time, the next first.",
+    "DELETE /v1/delayed": "Take one back: `?name=…&id=…`.",
+    "/health": "200 while this process is up.",
+    "/ready": "200 when it can work: Redis answers and evicts nothing; else 503 with why.",
+    "/": "The front page.",
+    "/runs/{id}": "A run's page.",
+    "/functions/{slug:path}": "A function's page.",
+    "/runs/{id}/cancel": "The page's button.",
+    "/delayed": "The page of events that wait for their time.",
+    "/delayed/cancel": "The page's button.",
+    "/static": "The page's own files.",
+    "/runs/{id}/rerun": "The page's button.",
+}
+"""By path, and by method where a path has several."""
+
 Unit = Literal["count", "bytes", "ms", "s", "characters"]
 
 SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [

@@ -46,6 +46,18 @@ GIVEN = {
     "docs/living-with-code-changes.md": "step: Step\ncharge_v2: Callable[[OrderPaid], str]\norder: OrderPaid\n",
     "docs/logs.md": "def print_label() -> None: ...\n",
     "docs/processes.md": "step: Step\n",
+    "docs/publishing.md": """
+from django.db import transaction
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Session
+class Base(DeclarativeBase): ...
+class Label(EventData, name="label/printed"): ...
+class Reminder(EventData, name="reminder/due"):
+    user_id: str
+engine, async_engine = create_engine("sqlite://"), create_async_engine("sqlite+aiosqlite://")
+order: Any = None
+""",
 }
 
 

@@ -37,6 +37,14 @@ def test_links_and_anchors_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{link}: that page has {sorted(anchors(target))}"
 
 
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_says_at_its_top_for_whom_it_is(page: Path) -> None:
+    title, _, rest = page.read_text().partition("\n")
+    if not page.name.startswith("0") and page.name != "changelog.md":
+        assert title.startswith("# ")
+        assert rest.lstrip().startswith("For "), "begin with: For who …"
+
+
 def test_the_nav_of_the_site_names_every_page() -> None:
     named = set(re.findall(r"[\w./-]+\.md", (DOCS / "mkdocs.yml").read_text()))
     there = {str(page.relative_to(DOCS)) for page in PAGES[1:] if not page.name.startswith("0")}
