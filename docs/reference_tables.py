@@ -75,6 +75,8 @@ ROUTES = {
     "/v1/runs/{id}/rerun": 'Run it again: `{"from": "step"}` keeps the results of the steps before; the same `request` twice makes one run. Answers the new `id`.',
     "/v1/functions": "The functions with their runs by status, and buses that disagree about a type.",
     "/v1/functions/{id:path}": "One function, with who waits for its limits.",
+    "/v1/event-names": "The names of events, with how many functions listen; those that nobody listens to first.",
+    "/events": "The page of event names.",
     "/v1/delayed": "Events that wait for their time, the next first.",
     "DELETE /v1/delayed": "Take one back: `?name=…&id=…`.",
     "/health": "200 while this process is up.",

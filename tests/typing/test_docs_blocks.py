@@ -21,7 +21,7 @@ pytestmark = pytest.mark.check
 RUN = {
     str(page.relative_to(ROOT)) for page in PAGES if re.search(r"^# (test_)?\w+\.py$", page.read_text(), re.MULTILINE)
 }
-"""Pages whose code is run: tests/guide/test_docs_blocks.py, tests/system/test_first_test.py."""
+"""Pages whose code is run: tests/guide/test_docs_projects.py, tests/system/test_first_test.py."""
 
 COMMON = """
 import asyncio, contextlib, dataclasses, logging, os, subprocess, uuid
