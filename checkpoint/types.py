@@ -7,11 +7,11 @@ from msgspec import Raw
 
 from stepstream.bus.errors import EventInvalid, StoreError, StoreUnavailable
 from stepstream.bus.function import Function
-from stepstream.bus.system_events import INVOKED, SYSTEM
+from stepstream.bus.system_events import INVOKED
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.fitting import misfit
-from stepstream.bus.values.schemas import Schema, schema_of
+from stepstream.bus.values.schemas import Schema
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
@@ -27,6 +27,7 @@ from stepstream.bus.wire.types.declared import (
     disagreement,
     versions_of,
 )
+from stepstream.bus.wire.types.own import types_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import REGISTER, functions
 
@@ -34,19 +35,6 @@ SAY_AGAIN_MS = 30_000
 """Within this time a declaration is not written again: all workers of a bus say the same every minute."""
 
 _AT_ONCE = 100
-_NONE = Schema(b"null", UNTYPED)
-
-
-def types_of(declaring: Sequence[Function]) -> dict[str, set[Schema]]:
-    """Return what functions take: of each event's name, and of each function that is invoked; `-` where it is free."""
-    found: dict[str, set[Schema]] = {}
-    for function in declaring:
-        for trigger in function.triggers:
-            if not trigger.is_pattern and trigger.name not in SYSTEM:
-                kinds = [] if trigger.kind is None else [trigger.kind]
-                found.setdefault(trigger.name, set()).update(map(schema_of, kinds))
-        found[f"{INVOKED} {function.slug}"] = set(map(schema_of, function.invoked_kinds))
-    return {name: schemas or {_NONE} for name, schemas in found.items()}
 
 
 async def declare_types(wire: Wire, declaring: Sequence[Function], patience: float | None = None) -> list[Disagreement]:

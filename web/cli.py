@@ -16,9 +16,9 @@ from stepstream.bus.loading import load
 from stepstream.bus.observe import log
 from stepstream.bus.process.dev_server import FOLDER
 from stepstream.bus.settings import Settings
-from stepstream.web.app import create_app
+from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
-from stepstream.web.serving import check_address, run, server
+from stepstream.web.serving import Server, check_address, run, server
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -52,7 +52,18 @@ def serve(
     sys.stderr.write(f"status page and API: {_url(host, port)}{root_path}  (Redis: {configured.store})\n")
     _tell_hosts(configured, allow_host, exposed=expose)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(server(site, configured, root_path), [bound]))
+        runner.run(_serve(site, server(site, configured, root_path), bound))
+
+
+async def _serve(site: Site, made: Server, bound: socket.socket) -> None:
+    """Serve a site whose functions are registered at once: a deploy may end before the first event comes."""
+    registering = asyncio.create_task(site.register()) if site.buses else None
+    try:
+        await run(made, [bound])
+    finally:
+        if registering is not None:
+            registering.cancel()
+            await asyncio.gather(registering, return_exceptions=True)
 
 
 def dev(

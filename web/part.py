@@ -44,6 +44,10 @@ class Part(Starlette):
         )
         self.state.store = self._store
 
+    async def register(self) -> None:
+        """Register the functions of the buses before the first event does; it ends when that is done."""
+        await self._store.register()
+
     async def close(self) -> None:
         """Close the connection to Redis; a later request opens another."""
         await self._store.close()

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.settings import Settings, has_moved, read
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
@@ -25,6 +26,7 @@ class Store:
         self._settings = settings
         self._buses = buses
         self._opened: tuple[asyncio.AbstractEventLoop, Wire, Publisher] | None = None
+        self._listeners: Listeners | None = None
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -45,9 +47,19 @@ class Store:
             self._opened, self._closing = None, loop.create_task(opened[1].close())
         if self._opened is None or self._opened[0] is not loop:  # a test's loop has ended, and its connection with it
             wire = Wire(self._settings or read()[0], "bus-web", structlog.get_logger("web").warning)
-            listeners = Listeners(wire, [bus.functions for bus in self._buses])
+            listeners = self._listeners = Listeners(wire, [bus.functions for bus in self._buses])
             self._opened = (loop, wire, Publisher(wire, self._kinds_of, listeners))
         return self._opened
+
+    async def register(self) -> None:
+        """Register the functions of the buses, as far as nobody has: as soon as Redis answers, if it takes for ever."""
+
+        async def once() -> None:
+            wire = self.wire  # of the server that is meant now
+            assert self._listeners is not None
+            await self._listeners.get_ready(set(), wire.settings.timeout_ms / 1_000)
+
+        await patiently(once)
 
     def _kinds_of(self, name: str) -> list[type[Any]]:
         return [kind for bus in self._buses for kind in bus.kinds.of(name)]

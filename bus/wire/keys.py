@@ -64,8 +64,8 @@ def triggers() -> str:
 def types() -> str:
     """hash · event name → the JSON Schemas of its types, by hash, each with the buses that declare it and when, ms.
 
-    `bus/function.invoked <slug>`: what a function takes that is invoked. Written by workers, again every minute; a bus
-    that has not said so for 7 days goes.
+    `bus/function.invoked <slug>`: what a function takes that is invoked. Written by workers, again every minute; by
+    publishers for a name that has none. A bus that has not said so for 7 days goes.
     """
     return f"{_prefix}:types"
 

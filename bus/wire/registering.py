@@ -25,6 +25,7 @@ from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.connection.rights import Right
 from stepstream.bus.wire.streams import MAKE_GROUP, fields_of
+from stepstream.bus.wire.types.own import first_fields
 from stepstream.bus.wire.wire import Wire
 
 R = TypeVar("R")
@@ -50,6 +51,11 @@ _WRITE = Right(
     ("HSETNX",),
     f"functions are not registered by who publishes: {_LOST}",
     "+hsetnx +hget +xgroup ~<prefix>:meta ~<prefix>:functions ~<prefix>:triggers",
+)
+_WRITE_TYPES = Right(
+    ("HSETNX",),
+    "the types of events are not registered by who publishes: until a worker is up, other processes check nothing",
+    "+hsetnx ~<prefix>:types",
 )
 
 
@@ -219,6 +225,7 @@ class Listeners:
             await self._cover(set(map(codec.text, published)), patience)
         new = {one.slug.encode(): codec.encode(declaration(one)) for one in functions}
         new = {slug: declared for slug, declared in new.items() if slug not in stored}
+        await self._register_types([one for one in functions if one.slug.encode() in new], patience)
         await asyncio.gather(*(_asked(lambda slug=slug: call("HSETNX", keys.functions(), slug, new[slug]), patience)
                                for slug in new))  # fmt: skip
         if new:
@@ -227,6 +234,18 @@ class Listeners:
                 functions=_some([slug.decode() for slug in new]),
             )
         return new
+
+    async def _register_types(self, functions: Sequence[Function[Any, Any]], patience: float) -> None:
+        """Declare the types of new functions, where nobody has declared one for the name: whoever publishes checks."""
+        fields: dict[str, bytes] = {}
+        now = await patiently(self._wire.clock, patience) if functions else 0
+        for bus in {one.bus_id for one in functions}:
+            for name, field in first_fields([one for one in functions if one.bus_id == bus], now).items():
+                fields.setdefault(name, field)
+        for name, field in fields.items():
+            args = (keys.types(), name, field)
+            if await patiently(lambda args=args: self._wire.ask(_WRITE_TYPES, *args), patience) is None:
+                return
 
     def _is_ours(self, function: Function[Any, Any], stored: Mapping[bytes, bytes]) -> bool:
         raw = stored.get(function.slug.encode())

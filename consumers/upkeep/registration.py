@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.types.own import types_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import check_format, register
-from stepstream.checkpoint.types import declare_types, types_of
+from stepstream.checkpoint.types import declare_types
 
 
 class Registration:

@@ -3,7 +3,13 @@
 import asyncio
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +21,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys, registering
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.served import unserved
-from tests.support import Lab, eventually
+from tests.support import Lab, ValkeyProcess, eventually, free_port
 
 Publishes = Callable[[Bus], Bus]
 
@@ -297,6 +303,32 @@ def test_a_site_that_has_loaded_an_app_registers_it_and_tells_how_many_listen(se
         several = http.post("/e/key", json=[{"name": "order/paid"}, {"name": "order/payed"}]).json()
         assert (several["functions"], several["nobody_listens_to"]) == (1, ["order/payed"])
         assert http.post("/e/key", json={"name": "order/payed"}).json()["functions"] == 0
+
+
+def test_bus_serve_registers_at_its_start_or_once_redis_is_there(tmp_path: Path) -> None:
+    """It did so with its first event only: what others published before was lost to its functions."""
+    (tmp_path / "shop.py").write_text(
+        "from stepstream import Bus\napp = Bus('shop')\n@app.function('ship', on='order/paid')\n"
+        "async def ship(ctx, step):\n    pass\n"
+    )
+    server = ValkeyProcess(tmp_path)
+    command = [sys.executable, "-m", "stepstream", "serve", "shop:app", "--port", str(free_port())]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "BUS_REDIS_URL": server.url}, stderr=subprocess.PIPE, text=True
+    ) as site:
+        try:
+            assert site.stderr is not None
+            while "does not serve" not in (line := site.stderr.readline()):
+                assert line, "it says that Redis is away, and stays up"
+            with server, redis.Redis.from_url(server.url) as store:
+                until = time.monotonic() + 20
+                while not store.hexists(keys.functions(), "shop-ship"):
+                    assert time.monotonic() < until
+                    time.sleep(0.05)
+                site.send_signal(signal.SIGTERM)
+                assert site.wait(20) == 0
+        finally:
+            site.kill()
 
 
 async def test_the_doctor_names_functions_that_wait_for_a_worker(lab: Lab, publishes: Publishes) -> None:

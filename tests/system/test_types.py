@@ -235,6 +235,27 @@ def app_with(on: Any, bus: str = "test") -> Bus:
     return app
 
 
+@pytest.mark.leaves_behind("no worker comes")
+async def test_a_publisher_registers_types_before_the_first_worker_so_that_others_check(
+    lab: Lab, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The web application is deployed first: `bus send` published what its type refuses."""
+    monkeypatch.setenv("BUS_REDIS_URL", settings.redis_url)
+    web = app_with(EmailSend)
+    await web.send("email/send", {"userId": 1})
+    await web.close()
+    with pytest.raises(EventInvalid):
+        await (await of_nobody(lab)).send("email/send", {"userId": "ada"})
+    stands = await lab.wire.call("HGET", keys.types(), "email/send")
+    old = app_with(EmailSendNew)
+    await old.send("other")
+    await old.close()
+    assert await lab.wire.call("HGET", keys.types(), "email/send") == stands, "it adds, and replaces nothing"
+    await declare_types(lab.wire, list(app_with(EmailSendNew).functions.values()))
+    await said_before(lab, OVERLAP_MS + 1_000, EmailSend)
+    await (await of_nobody(lab)).send("email/send", {"to": "ada"})
+
+
 async def said_before(lab: Lab, ms: int, kind: Any = None) -> None:
     """Let declarations be older than they are: of one type, or all."""
     raw = await lab.wire.call("HGET", keys.types(), "email/send")
