@@ -4,6 +4,7 @@ The only module that imports jsonschema_rs, with the first schema that is needed
 it sends needs none.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,7 +21,10 @@ NUMBER = r"^\s*[-+]?([0-9._]+([eE][-+]?[0-9]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY
 BOOLEAN = r"^\s*([01tTfFyYnN]|[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[yY][eE][sS]|[nN][oO]|[oO][nN]|[oO][fF][fF])\s*$"
 """Text that Pydantic takes for an int, a float, a bool."""
 
-_AS_TEXT = {INTEGER: "integer", NUMBER: "number", BOOLEAN: "boolean"}
+AS_TEXT = {INTEGER: "integer", NUMBER: "number", BOOLEAN: "boolean"}
+PYTHON_PATTERN = "pythonPattern"
+"""Our own keyword: a pattern that Python looks for. JSON Schema's `pattern` is another language."""
+
 _LONGEST = 200
 _READ_AS = {
     "date-time": datetime, "date": date, "time": time, "duration": timedelta, "uuid": UUID, "decimal": Decimal,
@@ -49,10 +53,28 @@ def _validator(schema: bytes) -> Any:
     import jsonschema_rs
 
     formats = {name: _reader(kind) for name, kind in _READ_AS.items()}
+    keywords: Any = {PYTHON_PATTERN: _PythonPattern}
     try:
-        return jsonschema_rs.Draft202012Validator(schema.decode(), formats=formats, validate_formats=True, offline=True)
+        return jsonschema_rs.Draft202012Validator(
+            schema.decode(), formats=formats, validate_formats=True, offline=True, keywords=keywords
+        )
     except ValueError:
         return None
+
+
+class _PythonPattern:
+    """Checks text by a pattern, as the decoder does."""
+
+    def __init__(self, _parent: object, pattern: str, _path: object) -> None:
+        try:
+            self._pattern = re.compile(pattern)
+        except (re.error, TypeError):  # written by hand, or one that only another Python knows
+            self._pattern = re.compile("")
+
+    def validate(self, instance: object) -> None:
+        """Raise ValueError for text in which it is not found."""
+        if isinstance(instance, str) and not self._pattern.search(instance):
+            raise ValueError(f"expected text matching {self._pattern.pattern!r}, got {_shown(instance)}")
 
 
 def _reader(kind: Any) -> Callable[..., bool]:
@@ -82,8 +104,8 @@ def _told(error: Any) -> tuple[str, str]:
         return f"expected {' or '.join(map(_shown, options))}, got {_shown(error.instance)}"[:_LONGEST], path
     if kind.name == "format":
         return f"expected {kind.format}, got {_shown(error.instance)}", path
-    if kind.name == "pattern" and kind.pattern in _AS_TEXT:
-        return _expected([_AS_TEXT[kind.pattern]], error.instance), path
+    if kind.name == "pattern" and kind.pattern in AS_TEXT:
+        return _expected([AS_TEXT[kind.pattern]], error.instance), path
     return str(error.message)[:_LONGEST], path
 
 

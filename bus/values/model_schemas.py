@@ -8,6 +8,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from stepstream.bus.values.fitting import BOOLEAN, INTEGER, NUMBER
+from stepstream.bus.values.payload import takes_more
 
 _OF_STR = ("strip_whitespace", "to_lower", "to_upper")
 
@@ -77,8 +78,38 @@ class Lenient(GenerateJsonSchema):
     def enum_schema(self, schema: Any) -> Node:
         """Of anything, where the members are not text only."""
         made = super().enum_schema(schema)
-        is_text = all(isinstance(one, str) for one in made.get("enum", [made.get("const")]))
-        return made if is_text and schema.get("missing") is None else {}
+        return {} if takes_more(schema["cls"]) else self._of_text(made)
+
+    def literal_schema(self, schema: Any) -> Node:
+        """Of anything, where the values are not text only: True is 1."""
+        return self._of_text(super().literal_schema(schema))
+
+    def _of_text(self, made: Node) -> Node:
+        return made if all(isinstance(one, str) for one in made.get("enum", [made.get("const")])) else {}
+
+    def complex_schema(self, schema: Any) -> Node:  # noqa: ARG002 - it is the generator's
+        """Of anything."""
+        return {}
+
+    def named_tuple_schema(self, schema: Any) -> Node:
+        """Of a list, or of an object."""
+        return {"anyOf": [super().named_tuple_schema(schema), {"type": "object"}]}
+
+    def call_schema(self, schema: Any) -> Node:
+        """Of a list, or of an object: as which Pydantic up to 2.13 sees a named tuple."""
+        return {"anyOf": [super().call_schema(schema), {"type": "object"}]}
+
+    def generator_schema(self, schema: Any) -> Node:  # noqa: ARG002 - it is the generator's
+        """Of anything that can be gone through, with items that nobody looks at before."""
+        return {}
+
+    def dataclass_schema(self, schema: Any) -> Node:
+        """A dataclass has its own settings, not those of the model it stands in."""
+        before, self._options = self._options, (*self._options, dict(schema.get("config") or {}))
+        try:
+            return super().dataclass_schema(schema)
+        finally:
+            self._options = before
 
     def function_before_schema(self, schema: Any) -> Node:
         """Of anything: the author's code sees it first."""

@@ -4,6 +4,7 @@ A Pydantic model is recognised by its methods, so Pydantic is never imported her
 """
 
 import dataclasses
+import enum
 from typing import Any, cast, get_type_hints, is_typeddict
 
 import msgspec
@@ -50,6 +51,12 @@ def validated(kind: Any, data: bytes) -> Any:
 def dumped(model: Any) -> Any:
     """Return a Pydantic model as plain values, under the names that it is validated with."""
     return model.model_dump(mode="json", by_alias=True)
+
+
+def takes_more(kind: Any) -> bool:
+    """Whether an enum takes values that are none of its members': a Flag, or one with a `_missing_` of its own."""
+    missing = getattr(kind._missing_, "__func__", None)
+    return issubclass(kind, enum.Flag) or missing is not enum.Enum._missing_.__func__  # type: ignore[attr-defined]
 
 
 def wire_fields(kind: Any) -> dict[str, Any] | None:

@@ -5,20 +5,24 @@ process without the type lets pass, the function still checks when it gets the e
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from msgspec import json
+from msgspec import inspect, json
 
 from stepstream.bus.values import codec
-from stepstream.bus.values.payload import is_model
+from stepstream.bus.values.fitting import AS_TEXT, INTEGER, PYTHON_PATTERN
+from stepstream.bus.values.payload import is_model, takes_more
 
 Node = dict[str, Any]
 
 _NAMED = ("properties", "$defs", "patternProperties")
 _SINGLE = ("items", "additionalProperties", "propertyNames", "contains", "not")
 _SEVERAL = ("anyOf", "allOf", "oneOf", "prefixItems")
+_SAYS_MORE = re.compile(r"[\\\\(]")
+"""In a pattern of Pydantic's: what JSON Schema reads in another way (\\w), and what may take for ever elsewhere."""
 _TOLD = ("title", "description", "default", "examples", "discriminator", "deprecated", "readOnly", "writeOnly")
 """Keywords that refuse nothing: two applications may differ in them and agree."""
 
@@ -61,7 +65,25 @@ def _schema(kind: type[Any]) -> Node:
     if inner:
         node["$defs"] = {**node.get("$defs", {}), **inner}
     _change(node, _as_the_decoder_takes_it)
+    for lenient in {one.__name__ for one in _enums(inspect.type_info(kind)) if takes_more(one)}:
+        for name in [name for name in node.get("$defs", {}) if name.rpartition(".")[2] == lenient]:
+            node["$defs"][name] = {}
     return _with_its_root_inside(node)
+
+
+def _enums(kind: Any) -> Generator[Any]:
+    """Yield the enums in a type, as msgspec knows it."""
+    seen: set[int] = set()
+    below: list[Any] = [kind]
+    while below:
+        one = below.pop()
+        if isinstance(one, tuple | list):
+            below += one  # type: ignore[reportUnknownArgumentType]
+        elif isinstance(one, inspect.Type | inspect.Field) and id(one) not in seen:
+            seen.add(id(one))
+            if isinstance(one, inspect.EnumType):
+                yield one.cls
+            below += [getattr(one, field) for field in one.__struct_fields__]
 
 
 def _model_schema(kind: Any, prefix: str) -> Node:
@@ -104,6 +126,9 @@ def _change(root: Node, change: Callable[[Node], None]) -> None:
 
 def _as_the_decoder_takes_it(node: Node) -> None:
     node.pop("uniqueItems", None)  # a set takes what comes twice
+    # A pattern is one of Python's: its `\w` is also ü, its `$` stands before a last end of line, too.
+    if node.get("pattern", INTEGER) not in AS_TEXT:
+        node[PYTHON_PATTERN] = node.pop("pattern")
     if node.get("format") == "decimal":
         node["type"] = ["number", "string"]
     if "required" in node:  # the tag of a struct that stands alone may be missing
@@ -113,6 +138,10 @@ def _as_the_decoder_takes_it(node: Node) -> None:
 
 def _as_a_model_takes_it(node: Node) -> None:
     node.pop("uniqueItems", None)
-    node.pop("format", None)  # Pydantic takes more forms of a date than the formats of JSON Schema allow
+    form = node.pop("format", "")  # Pydantic takes more forms of a date than the formats of JSON Schema allow
+    if form.startswith("ip") or form == "password":  # addresses of numbers, secrets of whatever is text to them
+        node.pop("type", None)
+    if node.get("pattern") not in AS_TEXT and _SAYS_MORE.search(node.get("pattern", "")):
+        del node["pattern"]
     if "oneOf" in node:
         node["anyOf"] = node.pop("oneOf")
