@@ -22,7 +22,9 @@ _DUE = script(__file__, "events_due")
 _DROP = script(__file__, "delayed_drop")
 
 AT_ONCE = 100
-"""Events published by one script call; one may hold 3 MiB."""
+"""Events published by one script call (one may hold 3 MiB), and names that are looked at in one round."""
+
+_PUT_OFF_MS = 60_000
 
 
 class DelayedEvent(msgspec.Struct, frozen=True):
@@ -102,6 +104,11 @@ async def expect_delayed(wire: Wire, name: str) -> None:
     first = await wire.call("ZRANGE", keys.delayed(name), 0, 0, "WITHSCORES")
     if first:
         await wire.call("ZADD", keys.delayed_names(), "LT", first[1], name)
+
+
+async def put_off(wire: Wire, name: str) -> None:
+    """Look at a name again in a minute: publishing its events failed, and the others are not to wait behind it."""
+    await wire.call("ZADD", keys.delayed_names(), "XX", await wire.moment() + _PUT_OFF_MS, name)
 
 
 async def due_names(wire: Wire) -> tuple[list[str], int | None]:

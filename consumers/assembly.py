@@ -29,7 +29,7 @@ from stepstream.checkpoint.waits.event_waits import GROUP as WAITS
 from stepstream.checkpoint.waits.event_waits import has_waits, names_waited_for
 from stepstream.consumers.delivery.delivery import EntryHandler, Feed, StreamGroup
 from stepstream.consumers.delivery.exits import Exits
-from stepstream.consumers.delivery.failing import Failing
+from stepstream.consumers.delivery.failing import Failing, FailingEach
 from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.delivery.wakeup import Alarms
@@ -80,6 +80,7 @@ class Assembly:
         self._limited: list[LimitedQueue | Intake] = []
         self._dispatchers: list[Dispatcher] = []
         self._events: list[_Events] = []
+        self._failing = FailingEach(signals, "reading the events of a name failed")
 
     # -- building ---------------------------------------------------------------------------------------------------
 
@@ -121,7 +122,9 @@ class Assembly:
             begin = await patiently(self._wire.moment)
             await self._open(read, function, self.courier, self.courier.slots, begin)
         for name in await events.discovery.unopened():
-            await self._open_events(events, name)
+            is_exact = any(trigger.name == name for trigger in function.triggers)
+            with contextlib.nullcontext() if is_exact else self._failing.of(name):
+                await self._open_events(events, name)
         if events.discovery.has_patterns:
             self._events.append(events)
 
@@ -190,9 +193,8 @@ class Assembly:
         for dispatcher in self._dispatchers:
             tasks.start_soon(dispatcher.run)
         for events in self._events:
-            failing = Failing(
-                self._signals, "looking for new event names failed", function=events.discovery.function.slug
-            )
+            slug = events.discovery.function.slug
+            failing = Failing(self._signals, "looking for new event names failed", function=slug)
             tasks.start_soon(Chore(partial(self._open_new_names, events), failing).run)
         failing = Failing(self._signals, "looking for waits failed")
         tasks.start_soon(Chore(self._open_new_waits, failing, alarm=self.feeds.waits_expected).run)
@@ -200,7 +202,8 @@ class Assembly:
     async def _open_new_names(self, events: _Events) -> None:
         """Open the events that a function's wildcards mean and that were published since."""
         for name in await events.discovery.new():
-            await self._open_events(events, name)
+            with self._failing.of(name):
+                await self._open_events(events, name)
 
     async def _open_new_waits(self) -> None:
         """Look who has subscribed to ends, and read, with the other workers, the events that runs wait for.
@@ -211,9 +214,10 @@ class Assembly:
         await self.subscriptions.look(self._wire)
         for name in await names_waited_for(self._wire, await self._wire.moment()):
             # Without waits there would be nothing to answer: retention drops the group, and a new one reads all again.
-            if not self.feeds.serves_waits(name) and await has_waits(self._wire, name):
-                read = StreamGroup.of_events("waits", name, WAITS)
-                await self._open(read, None, self.courier, self.courier.slots)
+            with self._failing.of(name):
+                if not self.feeds.serves_waits(name) and await has_waits(self._wire, name):
+                    read = StreamGroup.of_events("waits", name, WAITS)
+                    await self._open(read, None, self.courier, self.courier.slots)
 
     async def settled(self) -> None:
         """Wait until all new runs that were read are decided on, and all turns that were read have their places."""

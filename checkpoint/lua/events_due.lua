@@ -17,7 +17,8 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, args.m
 local published, gone = 0, {}
 for _, id in ipairs(due) do
   local key = KEYS[2] .. ':' .. id
-  local kept = redis.call('HMGET', key, fields.kept)
+  local is_hash = redis.call('TYPE', key).ok == 'hash' -- what somebody has put in its place holds up no other
+  local kept = is_hash and redis.call('HMGET', key, fields.kept) or {}
   if kept.id then
     local entry = { 'id', kept.id, 'name', kept.name, 'data', kept.data }
     for name, value in pairs({ ts = kept.ts, v = kept.v }) do

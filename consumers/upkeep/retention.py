@@ -19,6 +19,7 @@ from stepstream.checkpoint.upkeep.retention import (
     trim_events,
 )
 from stepstream.checkpoint.waits.event_waits import GROUP, end_waits
+from stepstream.consumers.delivery.failing import FailingEach
 
 _BETWEEN_S = 0.01
 _NAMES = 100
@@ -38,6 +39,7 @@ class Retention:
         self._signals = signals
         self._slugs = slugs
         self._reads = reads
+        self._failing = FailingEach(signals, "dropping what nobody needs of a name failed")
         self._told: set[tuple[str, str]] = set()
         self._start = 0
         self._types = 0
@@ -50,15 +52,17 @@ class Retention:
             await retry_backlogs(self._wire, slug)
         served = self._reads()
         for name, groups in served.items():
-            await self._trim(name, groups)
-            await name_again(self._wire, name)
-            if GROUP in groups:
-                await end_waits(self._wire, name)
+            with self._failing.of(name):
+                await self._trim(name, groups)
+                await name_again(self._wire, name)
+                if GROUP in groups:
+                    await end_waits(self._wire, name)
         others = await other_names(self._wire, self._start, _NAMES)
         self._start = self._start + _NAMES if len(others) == _NAMES else 0
         for name in others:
             if name not in served:
-                await self._trim(name, ())
+                with self._failing.of(name):
+                    await self._trim(name, ())
         await forget_workers(self._wire, await self._wire.clock())
         self._types = await tidy_types(self._wire, self._types)
 
