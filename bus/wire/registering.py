@@ -20,6 +20,7 @@ from stepstream.bus.errors import RightMissing, StoreError
 from stepstream.bus.function import Function
 from stepstream.bus.trigger import Trigger, covers
 from stepstream.bus.values import codec
+from stepstream.bus.values.ids import some_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
@@ -40,7 +41,6 @@ ZERO_FRESH_S = 0.25
 AGAIN_S = 60.0
 """How soon what this user may not do is tried again."""
 _MOST_COVERED = 10_000
-_MOST_NAMED = 10
 _LOST = "what is published before their first worker has started is lost to them"
 _READ = Right(
     ("HGETALL",),
@@ -231,7 +231,7 @@ class Listeners:
         if new:
             self._wire.notice(
                 "no worker has declared these functions yet: events wait for them for 7 days, until one works on them",
-                functions=_some([slug.decode() for slug in new]),
+                functions=some_of([slug.decode() for slug in new]),
             )
         return new
 
@@ -322,8 +322,3 @@ async def _asked(call: Callable[[], Awaitable[R]], patience: float) -> R:
             raise _Refused(str(error)) from None
 
     return await patiently(once, patience)
-
-
-def _some(names: list[str]) -> list[str]:
-    """Return the first of many names, and how many more there are: a line is for a person."""
-    return names if len(names) <= _MOST_NAMED else [*names[:_MOST_NAMED], f"{len(names) - _MOST_NAMED} more"]

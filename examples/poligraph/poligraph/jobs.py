@@ -57,8 +57,13 @@ class Jobs:
             base.execute(_TABLE)
 
     async def start(self, id: str, script: str) -> None:
-        """Note that a job runs; one that is there already stays as it is."""
-        await self._do("INSERT OR IGNORE INTO jobs (id, script, started) VALUES (?, ?, ?)", id, script, _now())
+        """Note that a job runs: a new one, or one that had failed and is run again, or was published after all."""
+        again = "status = 'RUNNING', progress = 0, processed = 0, error = NULL, completed = NULL"
+        await self._do(
+            "INSERT INTO jobs (id, script, started) VALUES (?, ?, ?) "
+            f"ON CONFLICT (id) DO UPDATE SET {again} WHERE status = 'FAILED'",
+            *(id, script, _now()),
+        )
 
     async def tell(self, id: str, progress: int, processed: int) -> None:
         """Note how far a job is. It only goes forward."""

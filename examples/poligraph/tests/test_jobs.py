@@ -134,6 +134,18 @@ async def test_a_job_that_fails_or_is_cancelled_says_why(harness: Callable[..., 
     assert (cancelled.status, cancelled.error) == (Status.FAILED, "not needed any more")
 
 
+@pytest.mark.criterion("job-record")
+async def test_a_job_that_failed_and_is_run_again_completes_its_record(harness: Callable[..., Harness]) -> None:
+    async with harness(app) as bus:
+        bus.stub("photos", said(4), raises=RuntimeError("not now"), times=3)
+        await bus.send("sync/photos", {"jobId": "again"})
+        await bus.finish()
+        assert (await job("again")).status is Status.FAILED
+        await bus.rerun((await bus.runs("poligraph-photos"))[0].id)
+    again = await job("again")
+    assert (again.status, again.progress, again.processed, again.error) == (Status.COMPLETED, 100, 4, None)
+
+
 @pytest.mark.criterion("factory")
 async def test_every_script_has_a_function_of_one_step_with_the_flags_of_its_event(
     harness: Callable[..., Harness],
