@@ -1,8 +1,10 @@
 """Bodies: the step bodies of a turn that run now, on the loop or in threads. Those in threads cannot be cancelled."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 OPEN_AFTER_S = 0.1
@@ -38,16 +40,32 @@ class Bodies:
         return slow
 
     def in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Run sync code in the worker's threads; the slot is kept until it has ended, whatever becomes of the turn."""
+        """Run sync code in the worker's threads; the slot is kept until it has ended, whatever becomes of the turn.
+
+        Who awaits it may be cancelled: what has not begun then never does, and what has goes on, and keeps the slot.
+        """
         self._threads_running += 1
-        future = self._loop.run_in_executor(self._threads, work, *args)
-        future.add_done_callback(self._thread_ended)
+        thread = self._threads.submit(work, *args)
+        future = asyncio.wrap_future(thread, loop=self._loop)
+        future.add_done_callback(partial(self._answered, thread))
         return future
 
-    def _thread_ended(self, future: asyncio.Future[Any]) -> None:
-        self._threads_running -= 1
+    def _answered(self, thread: Future[Any], future: asyncio.Future[Any]) -> None:
         if not future.cancelled():
             future.exception()
+            self._thread_ended()
+        elif thread.done():
+            self._thread_ended()
+        else:
+            thread.add_done_callback(self._ended_later)
+
+    def _ended_later(self, _: Future[Any]) -> None:
+        """Go back to the loop; called in the thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has ended
+            self._loop.call_soon_threadsafe(self._thread_ended)
+
+    def _thread_ended(self) -> None:
+        self._threads_running -= 1
         if self._threads_running == 0:
             then, self._when_threads_end = self._when_threads_end, []
             for one in then:
