@@ -24,7 +24,7 @@ WAYS_OUT = {
     "ScriptMissing": "None: the script is sent whole.",
     "Unavailable": "`bus doctor`. Workers wait and go on by themselves; a publisher sends again, with an id of its own (`id=`), so that it is stored once.",
     "RightMissing": "Give the user the right that the message names: [the rule](../operations.md).",
-    "PublishFailed": "`stored` and `unknown` say what became of the events. Send again what is in neither.",
+    "PublishFailed": "`stored` and `unknown` say what became of the events: [publish from anywhere](../publishing.md). Send again what is in neither.",
     "Malformed": "Send JSON; the message says where it ends to be any.",
     "RequestRefused": "The message says what of the body is refused: size, form, encoding or time.",
     "RunError": "The base of what ends a step or a run.",
