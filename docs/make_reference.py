@@ -4,7 +4,6 @@ import ast
 import importlib
 import inspect
 import itertools
-import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -42,11 +41,9 @@ def _first(documented: Any) -> str:
 
 def _classes() -> Iterator[type[StepstreamError]]:
     """Yield every error, a class after the one it is made of."""
-    for floor in FLOORS:
-        package = importlib.import_module(f"stepstream.{floor}")
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if ".outbox." not in found.name:  # needs an application's own library
-                importlib.import_module(found.name)
+    for path in sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py")):
+        if "outbox" not in path.parts and path.stem != "__init__":  # an outbox needs an application's library
+            importlib.import_module(".".join(("stepstream", *path.relative_to(ROOT).with_suffix("").parts)))
     rest: list[type[StepstreamError]] = [StepstreamError]
     while rest:
         one = rest.pop(0)
