@@ -71,7 +71,8 @@ docs: $(STAMP)  ## the pages that are made: docs/keys.md, docs/guide.md from tes
 site: $(STAMP)  ## the documentation as a site in build/site; a link or anchor that leads nowhere stops it
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing,docs]'
 	@$(BIN)/python -m docs.make_site
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f docs/mkdocs.yml
+	@# not --quiet: warnings that are not told are not counted, and then nothing is strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/mkdocs.yml
 	@$(BIN)/python -m docs.make_site --built
 	@echo "read it: $(BIN)/python -m http.server -d build/site -b 127.0.0.1 8000"
 
