@@ -20,6 +20,7 @@ from stepstream.bus.event import (
     check_event_id,
     check_name,
     check_ts,
+    check_version,
     checked_time,
     event_name_of,
     misfit,
@@ -326,6 +327,8 @@ def outgoing(new: NewEvent) -> Outgoing:
         check_event_id(new.id)
     if new.ts is not None:
         check_ts(new.ts)
+    if new.v is not None:
+        check_version(new.v)
     data = as_data(value)
     kinds: list[type[Any]] = [type(value)] if is_payload(type(value)) else []
     wrong = misfit(data, kinds)

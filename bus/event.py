@@ -32,6 +32,7 @@ LATEST_MS = 4_102_444_800_000  # 2100-01-01
 RESERVED = ("bus/", "inngest/")
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass_transform(kw_only_default=False, field_specifiers=(msgspec.field,))
@@ -230,6 +231,8 @@ def check_name(name: str) -> None:
 def _check_text(value: object, field: str) -> None:
     if not isinstance(value, str):
         raise EventInvalid(f"must be text, got {type(value).__name__}", field=field)
+    if _HALF.search(value):
+        raise EventInvalid("has half of a surrogate pair, which is no character", field=field)
 
 
 def check_event_id(event_id: str) -> None:
@@ -241,6 +244,11 @@ def check_event_id(event_id: str) -> None:
         raise EventInvalid(f"is longer than {MAX_ID_CHARS} characters", field="id")
     if _UNPRINTABLE.search(event_id):
         raise EventInvalid("has control characters", field="id")
+
+
+def check_version(version: str) -> None:
+    """Refuse a schema version that is no text."""
+    _check_text(version, "v")
 
 
 def check_ts(ts: int) -> None:

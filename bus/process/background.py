@@ -9,6 +9,7 @@ import atexit
 import contextvars
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from stepstream.bus.errors import ConfigError
 R = TypeVar("R")
 
 _CLOSE_WITHIN_S = 2.0
+_ENDING = "this process is ending, and can begin nothing: publish before its last objects go"
 
 
 class Background:
@@ -27,7 +29,11 @@ class Background:
         self.loop = asyncio.new_event_loop()
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._thread = threading.Thread(target=self._drive, name="stepstream", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the interpreter begins no thread any more
+            self.loop.close()
+            raise ConfigError(_ENDING) from error
 
     def at_exit(self, close: Callable[[], Awaitable[None]]) -> None:
         """Await `close()` in the loop before it ends."""
@@ -52,16 +58,23 @@ class Background:
         await self.loop.shutdown_default_executor()
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""A signal handler, or what a collected object's __del__ does, may come here while its own thread is here."""
 _current: Background | None = None
 
 
 def background() -> Background:
-    """Return the one of this process."""
+    """Return the one of this process; ConfigError when it is ending: a thread that is begun then never runs."""
     global _current
+    if sys.is_finalizing():
+        raise ConfigError(_ENDING)
     with _lock:
         if _current is None:
-            _current = Background()
+            made = Background()
+            if _current is None:
+                _current = made
+            else:  # a signal handler has come between
+                made.close()
         return _current
 
 
@@ -97,7 +110,7 @@ def _end() -> None:
 
 def _forked() -> None:
     global _lock, _current
-    left, _current, _lock = _current, None, threading.Lock()
+    left, _current, _lock = _current, None, threading.RLock()
     if left is not None:
         # Never collected: that would warn of a loop and sockets that are not closed, and they are not ours to close.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(left))

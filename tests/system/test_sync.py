@@ -112,6 +112,52 @@ def test_forked_children_open_connections_of_their_own_and_nothing_is_left_open(
     assert "send:forks" not in {one["name"] for one in store.client_list()}
 
 
+INTERRUPTED = """
+import threading
+from stepstream import Bus, ConfigError
+
+app, start = Bus("interrupted"), threading.Thread.start
+
+def interrupted(thread):  # as by a signal, or by a collection of garbage
+    threading.Thread.start = start
+    app.send_sync("a", {"by": "handler"})
+    start(thread)
+
+class Last:
+    def __del__(self, ConfigError=ConfigError):
+        try:
+            app.send_sync("a", {})
+        except ConfigError as error:
+            print(error, flush=True)
+
+threading.Thread.start = interrupted
+app.send_sync("a", {"by": "code"})
+last = Last()
+"""
+
+
+def test_a_signal_handler_or_a_late_del_that_sends_does_not_hang(url: str, store: redis.Redis) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", INTERRUPTED],
+        env={**os.environ, "BUS_REDIS_URL": url}, cwd=ROOT, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "this process is ending" in done.stdout
+    who = [fields["data"] for _, fields in store.xrange(keys.events("a"))]
+    assert who == ['{"by":"handler"}', '{"by":"code"}']
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [(NewEvent("a\ud800"), "name"), (NewEvent("a", id="a\ud800"), "id"), (NewEvent("a", v="\udfff"), "v")],
+)
+def test_half_a_surrogate_pair_is_refused_with_its_field(app: Bus, event: NewEvent, field: str) -> None:
+    """Words of a command line that are no UTF-8 have them."""
+    with pytest.raises(EventInvalid, match="half of a surrogate pair") as refused:
+        app.send_sync(event)
+    assert refused.value.field == field
+
+
 # -- Redis is away ------------------------------------------------------------------------------------------------
 
 
