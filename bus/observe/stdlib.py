@@ -108,6 +108,8 @@ class Printed:
 
     def write(self, text: str) -> int:
         """Write text, as TextIO does."""
+        if not isinstance(text, str):  # type: ignore[redundant-expr]  # click asks in this way what it may write
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         here = scope.current.get()
         if here is None:
             return self._real.write(text)

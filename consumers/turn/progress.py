@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,15 @@ _lock = threading.Lock()
 MOST_AT_ONCE = 500
 MOST_BYTES_AT_ONCE = 64 * 1024
 """What one batch holds; of a run that writes faster the newest lines are kept, and the pauses grow."""
+
+
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it, and none here gives it back
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class Progress:

@@ -4,21 +4,27 @@ A publisher writes a name to `bus:event-names` before its first event, and the g
 registered, so nothing is missed between two looks.
 """
 
+import time
+
 from stepstream.bus.function import Function
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 
+ALL_AGAIN_S = 15.0
+"""How long the number of names is believed to tell whether there is a new one."""
+
 
 class Discovery:
     """The event names of one function. Whoever opens one says so."""
 
-    def __init__(self, wire: Wire, function: Function) -> None:
+    def __init__(self, wire: Wire, function: Function, all_again_s: float = ALL_AGAIN_S) -> None:
+        self._all_again_s = all_again_s
         self.function = function
         self._wire = wire
         self._opened: set[str] = set()
-        self._count = 0
+        self._count, self._until = 0, 0.0
 
     @property
     def has_patterns(self) -> bool:
@@ -34,13 +40,16 @@ class Discovery:
         return [name for name in dict.fromkeys(names) if name not in self._opened]
 
     async def new(self) -> list[str]:
-        """Return what unopened() does; all names are read only when their number has changed since all were open."""
-        count = await self._wire.call("ZCARD", keys.event_names())
-        if count == self._count:
+        """Return what unopened() does; all names are read when their number has changed since all were open.
+
+        And every `all_again_s`: one may have come while another went.
+        """
+        count, now = await self._wire.call("ZCARD", keys.event_names()), time.monotonic()
+        if count == self._count and now < self._until:
             return []
         names = await self.unopened()
         if not names:
-            self._count = count
+            self._count, self._until = count, now + self._all_again_s
         return names
 
     def opened(self, name: str) -> None:

@@ -21,6 +21,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys, registering
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.served import unserved
+from stepstream.consumers.upkeep.discovery import Discovery
 from tests.support import Lab, ValkeyProcess, eventually, free_port
 
 Publishes = Callable[[Bus], Bus]
@@ -344,3 +345,24 @@ async def test_the_doctor_names_functions_that_wait_for_a_worker(lab: Lab, publi
         return finding.verdict == "fit"
 
     await eventually(served, "its worker is seen")
+
+
+async def test_a_wildcard_finds_a_name_that_came_while_another_went(lab: Lab) -> None:
+    """Their number is the same then."""
+
+    @lab.app.function("f", on="shop/*")
+    async def f(ctx, step): ...
+
+    discovery = Discovery(lab.wire, f, all_again_s=0.02)
+    await lab.wire.call("ZADD", keys.event_names(), 1, "shop/a", 1, "other")
+    assert await discovery.new() == ["shop/a"]
+    discovery.opened("shop/a")
+    assert await discovery.new() == []
+    await lab.wire.call("ZREM", keys.event_names(), "other")
+    await lab.wire.call("ZADD", keys.event_names(), 1, "shop/b")
+
+    async def is_found() -> bool:
+        return await discovery.new() == ["shop/b"]
+
+    await eventually(is_found, "the new name is found")
+    await lab.wire.call("DEL", keys.event_names())

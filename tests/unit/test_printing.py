@@ -1,0 +1,58 @@
+"""What runs print, and threads and forks beside them."""
+
+import asyncio
+import io
+import os
+import signal
+from typing import Any, cast
+
+import pytest
+
+from stepstream.bus.observe.stdlib import Printed
+from stepstream.bus.process import scope
+from stepstream.consumers.turn import progress
+from stepstream.consumers.turn.progress import RunLog
+
+
+class Silent:
+    """A run in a replay."""
+
+    function = run = ""
+    unfinished: dict[int, str] = {}  # noqa: RUF012 - what the protocol asks for
+
+    def is_silent(self) -> bool:
+        return True
+
+    def write(self, source: scope.Source, text: str, *, step: str = "", level: str = "") -> None:
+        raise AssertionError(text)
+
+
+def test_bytes_are_refused_also_in_a_replay() -> None:
+    """Click asks in this way whether a stream is binary, and remembers the answer: all it echoed later was lost."""
+    printed = Printed(io.StringIO(), lambda fields: None)
+    token = scope.current.set(Silent())
+    try:
+        assert printed.write("text") == 4
+        with pytest.raises(TypeError, match="bytes"):
+            printed.write(cast("Any", b""))
+    finally:
+        scope.current.reset(token)
+        scope.when_turn_ends.pop()
+
+
+def test_a_process_forked_while_a_thread_writes_to_a_log_can_print() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    log = RunLog(loop, cast("Any", None), cast("Any", None), cast("Any", State()))
+    with progress._lock:  # as a thread of the parent holds it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            log.write("print", "x")
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+class State:
+    def server_now(self) -> int:
+        return 0
