@@ -20,6 +20,7 @@ from stepstream.checkpoint.run.memo import Failure, Memo, Open, memo_of, open_of
 FORMAT = 1
 MOST_BYTES = 8 * 1024 * 1024
 """A larger one is refused: it would lie in a repository."""
+NO_OUTPUT = Raw(b"")
 
 
 class Recording(msgspec.Struct, omit_defaults=True):
@@ -37,7 +38,8 @@ class Recording(msgspec.Struct, omit_defaults=True):
     open: dict[str, Open] = {}
     attempt: int = 0
     code: str = ""
-    output: Raw | None = None
+    output: Raw = NO_OUTPUT
+    """Empty while there is none. Not `Raw | None`: msgspec reads no text as such a union."""
     error: Failure | None = None
     stepstream: int = FORMAT
     """The version of this format."""
@@ -62,7 +64,7 @@ async def record(wire: Wire, run: str) -> Recording:
         open={codec.text(name): open_of(raw) for name, raw in raw_open.items() if name not in raw_steps},
         attempt=found.attempt,
         code=found.code,
-        output=found.output,
+        output=found.output or NO_OUTPUT,
         error=found.error,
     )
     size = len(codec.encode(made))

@@ -259,7 +259,7 @@ def _judged(turn: _ReplayTurn, recorded: Recording, turn_exit: TurnExit) -> Repl
 
 
 def _completed(recorded: Recording, output: bytes) -> Replayed:
-    if recorded.output is None:
+    if not recorded.output:
         return _of(recorded, "completed", "it completes")
     now, then = codec.decode(output), codec.decode(recorded.output)
     if codec.canonical(now) == codec.canonical(then):

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from stepstream import Bus, ConfigError, Context, EventData, Fetched, NonRetriable, Step
+from stepstream.bus.values import codec
 from stepstream.testing import Harness, Recording, Replayed, recordings, replay
 
 
@@ -49,7 +50,7 @@ async def recorded(handler: Any, *, finish: bool = False) -> Recording:
         await bus.send(Ordered("o1"))
         if finish:
             await bus.finish()
-        return await bus.record()
+        return codec.decode_as(codec.encode(await bus.record()), Recording)  # as from a file
 
 
 async def body_changed(ctx: Context[Ordered], step: Step) -> str:
@@ -184,6 +185,19 @@ async def test_an_ended_run_completes_with_its_output_or_tells_the_other() -> No
         "differs",
         'it completes with another output: "7 LABEL"; recorded was "7 label"',
     )
+
+
+@pytest.mark.parametrize("output", ["label", 7, None, {"a": [1]}], ids=repr)
+async def test_the_exported_file_of_a_completed_run_is_a_recording(tmp_path: Path, output: Any) -> None:
+    async def returns(ctx: Context[Ordered], step: Step) -> Any:
+        return output
+
+    async with Harness(shop(returns)) as bus:
+        await bus.send(Ordered("o1"))
+        await bus.finish()
+        (tmp_path / "done.json").write_bytes(codec.encode(await bus.record()))
+    found = replay(shop(returns), tmp_path / "done.json")
+    assert (found.verdict, found.told) == ("completed", "it completes with the output it had")
 
 
 async def test_a_function_that_is_gone_strands_its_runs() -> None:
