@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the event loop may be blocked before the leases are no longer renewed."""
     timeout_ms: int = 5_000
     """How long a command may go without a reply. A process that only publishes: 1.5 s, if it is not set."""
+    publish_timeout_ms: int = PUBLISH_TIMEOUT_MS
+    """How long who publishes waits for Redis before it hears that it is away: BUS_TIMEOUT, where that is set."""
     keep_ms: int = 7 * 86_400_000
     """How long an ended run is kept: at least 10 minutes, for its entry may be delivered again."""
     keep_runs: int = 100_000
@@ -185,6 +187,8 @@ def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> t
             continue
         field, kind = VARIABLES[variable]
         known[field] = _value(variable, text, kind)
+    if "timeout_ms" in known:
+        known["publish_timeout_ms"] = known["timeout_ms"]
     if environ is None and "redis_url" not in known:
         known |= {"redis_url": _found(), "is_given": False}
     return Settings(**known), warnings
@@ -193,9 +197,7 @@ def read(environ: Mapping[str, str] | None = None, *, strict: bool = False) -> t
 def for_publisher() -> Settings:
     """Return the settings of a process that publishes and runs nothing: what they are, with a shorter BUS_TIMEOUT."""
     configured, _ = read()
-    if "BUS_TIMEOUT" in os.environ:
-        return configured
-    return msgspec.structs.replace(configured, timeout_ms=PUBLISH_TIMEOUT_MS)
+    return msgspec.structs.replace(configured, timeout_ms=configured.publish_timeout_ms)
 
 
 def has_moved(configured: Settings) -> bool:

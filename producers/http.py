@@ -18,7 +18,11 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint that publishes a request's events; `publisher` is called at each request."""
+    """Return the endpoint that publishes a request's events; `publisher` is called at each request.
+
+    Where Redis is away it answers 503 within BUS_TIMEOUT, or 1.5 s where that is not set.
+    """
+    patience = min(settings.timeout_ms, settings.publish_timeout_ms) / 1_000
 
     async def publish(request: Request) -> Response:
         try:
@@ -26,7 +30,7 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
             body = await read_body(request)
             events = _events(body, request)
             try:
-                stored = await publisher().publish(events, patience=settings.timeout_ms / 1_000)
+                stored = await publisher().publish(events, patience=patience)
             except EventInvalid as error:
                 raise error.at(0) if body.lstrip().startswith(b"[") and error.position is None else error from None
         except BusError as error:

@@ -14,7 +14,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.pipeline import Argument
-from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.connection.retry import patiently, within
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.types.check import KindsOf, TypeCheck, no_kinds
@@ -106,19 +106,12 @@ class Publisher:
 
         EventInvalid, and nothing is stored, when one of them does not fit the type that its name has.
         """
-        began = time.monotonic()
-        await self._types.check(events)
-        patience = max(0.0, (patience or self._patience or PATIENCE_S) - (time.monotonic() - began))
+        until = time.monotonic() + (patience or self._patience or PATIENCE_S)
         stored: list[Stored] = []
         unknown: list[str] = []
         failure: StoreUnavailable | StoreError | None = None
-        now, known = time.monotonic(), self._known
-        until = now + patience
         try:
-            names = {event.name for event in events}
-            if self._listeners is not None:
-                await self._listeners.get_ready(names, patience)
-            await self._announce({name for name in names if known.get(name, 0.0) < now}, patience)
+            await self._get_ready(events, until)
         except StoreUnavailable as error:
             raise PublishFailed(stored, error) from None
         calls = [self._first(event) for event in events]
@@ -126,11 +119,11 @@ class Publisher:
         for event, call in zip(events, calls, strict=True):  # every reply is read, also after one has failed
             is_unknown = False
             try:
-                stored.append(self._stored(event, await call or await self._made(event, patience)))
+                stored.append(self._stored(event, await call or await self._made(event, _left(until))))
             except (ScriptMissing, StoreUnavailable) as error:
                 is_unknown = _is_unanswered(error)
-                left = until - time.monotonic()
-                if isinstance(error, StoreUnavailable) and (failure is not None or left <= 0):
+                left = _left(until)
+                if isinstance(error, StoreUnavailable) and (failure is not None or not left):
                     failure = failure or error
                 else:
                     try:
@@ -152,6 +145,17 @@ class Publisher:
         if failure is not None:
             raise failure
         return stored
+
+    async def _get_ready(self, events: Sequence[Outgoing], until: float) -> None:
+        """Check the events, register who listens, and announce their names, as far as each is due. It stores none."""
+        await self._types.check(events, _left(until))
+        names = {event.name for event in events}
+        if self._listeners is not None:
+            await self._listeners.get_ready(names, _left(until))
+        now, known = time.monotonic(), self._known
+        new = {name for name in names if known.get(name, 0.0) < now}
+        if new:
+            await within(until - now, self._wire.where.shown, self._announce(new, until - now))
 
     async def _announce(self, names: set[str], patience: float) -> None:
         """Write names to the list before their first event, so that no function misses it; and again, if it is lost."""
@@ -242,6 +246,11 @@ class Publisher:
         if entry.startswith(b"@"):
             return Stored(event.id, "", word == b"there", functions, due=int(entry[1:]))
         return Stored(event.id, entry.decode(), word == b"there", functions)
+
+
+def _left(until: float) -> float:
+    """Return how much is left until a moment (monotonic), s."""
+    return max(0.0, until - time.monotonic())
 
 
 def _is_unanswered(error: Exception) -> bool:

@@ -1,7 +1,9 @@
 """HTTP: publishing with every bad body there is, reading, waiting, and the pages."""
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -53,6 +55,32 @@ def test_an_id_published_twice_is_stored_once_and_told(http: TestClient, store: 
     assert first == {"ids": ["x"], "status": 200, "functions": 0, "nobody_listens_to": ["a"]}
     assert second == {**first, "duplicate": True}
     assert store.xlen(keys.events("a")) == 1
+
+
+@pytest.mark.parametrize(("set_to", "within"), [("0.3", 3.0), (None, 4.5)])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_server_that_never_answers_costs_who_posts_no_longer_than_bus_timeout(
+    monkeypatch: pytest.MonkeyPatch, set_to: str | None, within: float, *, loaded: bool
+) -> None:
+    """It took 10 s: the look at the types waited for a command's timeout, and the look at the registry for another."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        monkeypatch.setenv("BUS_REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        monkeypatch.delenv("BUS_TIMEOUT", raising=False)
+        if set_to is not None:
+            monkeypatch.setenv("BUS_TIMEOUT", set_to)
+        app = Bus("shop")
+
+        @app.function("ship", on="a")
+        async def ship(ctx: Any, step: Any) -> None:
+            return None
+
+        with TestClient(create_app(*([app] if loaded else []))) as http:
+            began = time.monotonic()
+            answer = publish(http, {"name": "a"})
+            assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+            assert time.monotonic() - began < within
 
 
 def test_plain_curl_works_though_it_says_it_is_a_form(http: TestClient) -> None:

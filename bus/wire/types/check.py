@@ -25,6 +25,7 @@ from stepstream.bus.values.fitting import misfit
 from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.connection.retry import within
 from stepstream.bus.wire.connection.rights import Right
 from stepstream.bus.wire.types.declared import Declared, declared
 from stepstream.bus.wire.wire import Wire
@@ -63,8 +64,11 @@ class TypeCheck:
         self._looking_for: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def check(self, events: Sequence[Outgoing]) -> None:
-        """Raise EventInvalid for the first event whose data fits no type of its name."""
+    async def check(self, events: Sequence[Outgoing], patience: float) -> None:
+        """Raise EventInvalid for the first event whose data fits no type of its name.
+
+        StoreUnavailable when Redis, which has to be asked, has not answered within `patience` seconds.
+        """
         now = time.monotonic()
         unsure: list[tuple[int, Outgoing]] = []
         stale: set[str] = set()
@@ -83,14 +87,16 @@ class TypeCheck:
         if stale:
             self._look_beside(stale)
         if unsure:
-            await self._check_again(unsure, now, several=len(events) > 1)
+            await self._check_again(unsure, now, patience, several=len(events) > 1)
 
-    async def _check_again(self, unsure: Sequence[tuple[int, Outgoing]], now: float, *, several: bool) -> None:
+    async def _check_again(
+        self, unsure: Sequence[tuple[int, Outgoing]], now: float, patience: float, *, several: bool
+    ) -> None:
         """Refuse those that do not fit what was read just now."""
         names = {event.name for _, event in unsure}
         old = {name for name in names if (read := self._read.get(name)) is None or now - read.at > _FRESH_S}
         if old:
-            await self._look(old)
+            await within(patience, self._wire.where.shown, self._look(old))
         for position, event in unsure:
             wrong = self._wrong(event)
             if wrong is not None:
