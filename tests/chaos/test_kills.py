@@ -241,6 +241,8 @@ IN_A_RUN = sorted(
         "cron.ticked",
         "admit.replied",
         "pop.replied",
+        "delayed.published",  # tests/system/test_delayed.py
+        "outbox.published",  # tests/system/test_outbox.py
     }
 )
 
