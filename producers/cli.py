@@ -106,14 +106,18 @@ async def _send(wire: Wire, event: NewEvent, wait: float) -> tuple[Stored, list[
     stored = (await sender.publish([event]))[0]
     name = str(event.event)
     ends = await outcomes(wire, name, stored.entry, wait) if wait else []
-    return stored, ends, "" if stored.functions != 0 else await _unheard(wire, name)
+    return stored, ends, "" if stored.functions != 0 else await unheard(wire, name)
 
 
-async def _unheard(wire: Wire, name: str) -> str:
-    """Return what is told of an event that starts no function: nothing, if runs wait for it."""
-    if await has_waits(wire, name):
-        return "it starts no function; runs wait for it"
-    names = sorted({one for function in await functions(wire) for one in function.events})
+async def unheard(wire: Wire, name: str) -> str:
+    """Return what is told of an event that starts no function: who hears it all the same, or that nobody does."""
+    known = await functions(wire)
+    heard = ["runs wait for it"] if await has_waits(wire, name) else []
+    cancelled = [function.slug for function in known if name in function.cancels]
+    heard += [f"it cancels runs of {', '.join(cancelled)}"] if cancelled else []
+    if heard:
+        return f"it starts no function; {', and '.join(heard)}"
+    names = sorted({one for function in known for one in function.events})
     near = difflib.get_close_matches(name, names, 1)
     if not names:
         return "no function listens to it: none is registered yet; a worker does that: bus worker APP"

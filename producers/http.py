@@ -46,10 +46,12 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
 
 
 def _listened(events: Sequence[Outgoing], stored: Sequence[Stored]) -> dict[str, object]:
-    """Return how many functions start on these events, and which names nobody listens to."""
+    """Return how many functions start on these events, which names only cancel runs, and which nobody listens to."""
     counts = {event.name: one.functions for event, one in zip(events, stored, strict=True) if one.functions is not None}
-    unheard = [name for name, count in counts.items() if not count]
+    cancelling = {event.name for event, one in zip(events, stored, strict=True) if one.cancels}
+    unheard = [name for name, count in counts.items() if not count and name not in cancelling]
     told: dict[str, object] = {"functions": sum(counts.values())} if counts else {}
+    told |= {"only_cancels": sorted(cancelling)} if cancelling else {}
     return told | {"nobody_listens_to": unheard} if unheard else told
 
 

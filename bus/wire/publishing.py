@@ -45,6 +45,8 @@ class Stored(msgspec.Struct, frozen=True):
     functions: int | None = None
     """How many functions start on it, as far as the publisher has seen lately; None when it may not see that."""
     due: int = 0
+    cancels: int = 0
+    """Where no function starts on it: of how many functions it may cancel runs."""
 
 
 class Sent(str):
@@ -52,7 +54,7 @@ class Sent(str):
 
     __slots__ = ("functions",)
     functions: int | None
-    """0: nobody listens to its name. None: this process may not see that."""
+    """0: it starts none; a run may wait for it, or be cancelled by it. None: this process may not see that."""
 
     @classmethod
     def of(cls, stored: Stored) -> "Sent":
@@ -240,12 +242,13 @@ class Publisher:
 
     def _stored(self, event: Outgoing, reply: Any) -> Stored:
         functions = self._listeners.count(event.name) if self._listeners is not None else None
+        cancels = self._listeners.cancels(event.name) if functions == 0 and self._listeners is not None else 0
         if isinstance(reply, bytes):
-            return Stored(event.id, reply.decode(), functions=functions)
+            return Stored(event.id, reply.decode(), functions=functions, cancels=cancels)
         word, entry = reply
         if entry.startswith(b"@"):
-            return Stored(event.id, "", word == b"there", functions, due=int(entry[1:]))
-        return Stored(event.id, entry.decode(), word == b"there", functions)
+            return Stored(event.id, "", word == b"there", functions, int(entry[1:]), cancels)
+        return Stored(event.id, entry.decode(), word == b"there", functions, cancels=cancels)
 
 
 def _left(until: float) -> float:

@@ -96,6 +96,7 @@ class _Declared(msgspec.Struct, frozen=True):
 
     bus: str
     events: tuple[str, ...] = ()
+    cancels: tuple[str, ...] = ()
 
 
 class _Waits(msgspec.Struct, frozen=True):
@@ -127,6 +128,7 @@ class Listeners:
         """When the registry was read last, and when it is to be read again; monotonic, s."""
         self._is_known = False
         self._exact = Counter[str]()
+        self._cancels = Counter[str]()
         self._patterns: list[str] = []
         self._counts: dict[str, int] = {}
         self._own_patterns: list[_Waits] = []
@@ -157,6 +159,10 @@ class Listeners:
             of_patterns = sum(covers(pattern, name) for pattern in self._patterns)
             count = self._counts[name] = self._exact[name] + of_patterns
         return count
+
+    def cancels(self, name: str) -> int:
+        """Return of how many functions an event of this name may cancel runs (`cancel_on`)."""
+        return self._cancels[name]
 
     async def restore(self, name: str, patience: float) -> None:
         """The stream of a name is not there: if a function of this process listens to it, all may have been deleted."""
@@ -199,7 +205,9 @@ class Listeners:
 
     def _understand(self, stored: Mapping[bytes, bytes]) -> None:
         """Keep how many functions start on each name."""
-        names = [name for raw in stored.values() for name in _declared(raw).events]
+        known = [_declared(raw) for raw in stored.values()]
+        names = [name for one in known for name in one.events]
+        self._cancels = Counter(name for one in known for name in one.cancels)
         self._exact = Counter(name for name in names if not name.endswith("*"))
         self._patterns = [name for name in names if name.endswith("*")]
         self._counts, self._is_known = {}, True

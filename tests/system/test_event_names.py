@@ -10,9 +10,11 @@ from starlette.testclient import TestClient
 from stepstream import Bus, CancelOn, Context, Step, create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.events import event_names
 from stepstream.checkpoint.waits.event_waits import Wait, arm
+from stepstream.producers.cli import unheard
 
 shop = Bus("shop")
 
@@ -85,3 +87,18 @@ def test_a_name_keeps_when_it_was_seen_last_after_its_events_were_removed(http: 
         store.xtrim(keys.events("order/payed"), maxlen=0, approximate=False)
     (one, *_) = http.get("/v1/event-names").json()["data"]
     assert (one["entries"], one["last"] is None) == (0, False)
+
+
+async def test_who_sends_what_only_cancels_is_told_whose_runs(wire: Wire) -> None:
+    """`bus send` said that no function listens to it."""
+    await Listeners(wire, [shop.functions]).get_ready(set(), 5.0)
+    assert await unheard(wire, "order/void") == "it starts no function; it cancels runs of shop-ship"
+    await arm(wire, Wait("order/void", "shop-ship", "r", "s", 10**13, path="data.id", value=b"1"))
+    told = "it starts no function; runs wait for it, and it cancels runs of shop-ship"
+    assert await unheard(wire, "order/void") == told
+    assert "did you mean order/paid" in await unheard(wire, "order/payd")
+
+
+def test_what_only_cancels_is_not_said_to_have_no_listener(http: TestClient) -> None:
+    told = publish(http, "order/void", "order/payed")
+    assert (told["functions"], told["only_cancels"], told["nobody_listens_to"]) == (0, ["order/void"], ["order/payed"])
