@@ -27,7 +27,7 @@ from stepstream.bus.wire.types.declared import (
     disagreement,
     versions_of,
 )
-from stepstream.bus.wire.types.own import types_of
+from stepstream.bus.wire.types.own import NONE, types_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import REGISTER, functions
 
@@ -54,6 +54,23 @@ async def declare_types(wire: Wire, declaring: Sequence[Function], patience: flo
             found = disagreement(name, stands, now) if not name.startswith(INVOKED) else None
             apart += [found] if found is not None and bus in found.buses else []
     return apart
+
+
+async def say_no_more(wire: Wire, declaring: Sequence[Function], cursor: int) -> int:
+    """Of one page of names, say of those that the functions of one bus have no type of any more that they have none.
+
+    Else what a removed function took would be asked of events until its bus is gone. Other workers of the bus, that
+    have the function, say so every minute: then it counts. Return where the next page begins.
+    """
+    if not declaring:
+        return 0
+    bus, types = declaring[0].bus_id, types_of(declaring)
+    now = await wire.clock()
+    following, flat = await wire.load("HSCAN", keys.types(), cursor, "COUNT", _AT_ONCE)
+    for name, raw in fields_of(flat).items():
+        if codec.text(name) not in types:
+            await _put(wire, codec.text(name), raw, lambda raw: _with(raw, bus, {NONE}, now))
+    return int(following)
 
 
 async def tidy_types(wire: Wire, cursor: int) -> int:

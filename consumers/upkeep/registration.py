@@ -7,7 +7,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.types.own import types_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import check_format, register
-from stepstream.checkpoint.types import declare_types
+from stepstream.checkpoint.types import declare_types, say_no_more
 
 
 class Registration:
@@ -18,6 +18,8 @@ class Registration:
         self._functions = functions
         self._signals = signals or Signals()
         self._told: set[str] = set()
+        self._pages: dict[str, int] = {}
+        """Where the next page of declared types begins, for each bus."""
 
     async def once(self) -> None:
         """Write what is not there."""
@@ -25,7 +27,9 @@ class Registration:
         for function in self._functions:
             await register(self._wire, function)
         for bus in {function.bus_id for function in self._functions}:
-            await self._declare([function for function in self._functions if function.bus_id == bus])
+            own = [function for function in self._functions if function.bus_id == bus]
+            await self._declare(own)
+            self._pages[bus] = await say_no_more(self._wire, own, self._pages.get(bus, 0))
 
     async def _declare(self, functions: Sequence[Function]) -> None:
         for name, schemas in types_of(functions).items():

@@ -284,6 +284,28 @@ async def test_a_type_that_is_given_up_goes_and_one_that_is_gone_too(lab: Lab) -
     assert await names() == set()
 
 
+@pytest.mark.leaves_behind("no worker comes")
+async def test_a_type_of_a_function_that_was_removed_refuses_nothing_when_its_bus_has_gone_on(lab: Lab) -> None:
+    """Such events were refused for seven days, though nobody was there to take them."""
+    with_it, without = app_with(EmailSend), Bus("test")
+
+    @without.function("another", on="another")
+    async def another(ctx: Context[Any], step: Step) -> None: ...
+
+    await declare_types(lab.wire, list(with_it.functions.values()))
+    registration = Registration(lab.wire, list(without.functions.values()))
+    await registration.once()
+    with pytest.raises(EventInvalid):  # workers of the version before may be there still
+        await (await of_nobody(lab)).send("email/send", {"free": True})
+    await said_before(lab, OVERLAP_MS + 1_000, EmailSend)
+    await (await of_nobody(lab)).send("email/send", {"free": True})
+    await declare_types(lab.wire, list(with_it.functions.values()))
+    await said_before(lab, 40_000)
+    await registration.once()
+    with pytest.raises(EventInvalid):  # another worker of the bus has the function
+        await (await of_nobody(lab)).send("email/send", {"free": True})
+
+
 async def test_what_fits_the_type_of_any_bus_is_sent_and_that_they_differ_is_told(lab: Lab) -> None:
     listens(lab, EmailSend)
     worker = await lab.work()

@@ -10,7 +10,8 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.schemas import Schema, schema_of
 from stepstream.bus.wire.types.declared import UNTYPED, Version
 
-_NONE = Schema(b"null", UNTYPED)
+NONE = Schema(b"null", UNTYPED)
+"""What is said where there is no type."""
 
 
 def types_of(declaring: Sequence[Function]) -> dict[str, set[Schema]]:
@@ -22,7 +23,7 @@ def types_of(declaring: Sequence[Function]) -> dict[str, set[Schema]]:
                 kinds = [] if trigger.kind is None else [trigger.kind]
                 found.setdefault(trigger.name, set()).update(map(schema_of, kinds))
         found[f"{INVOKED} {function.slug}"] = set(map(schema_of, function.invoked_kinds))
-    return {name: schemas or {_NONE} for name, schemas in found.items()}
+    return {name: schemas or {NONE} for name, schemas in found.items()}
 
 
 def first_fields(declaring: Sequence[Function], now: int) -> dict[str, bytes]:
