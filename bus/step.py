@@ -151,7 +151,8 @@ class Step(ABC):
 
         `match="data.orderId"`: it has there what the run's own event has. `if_`: CEL over `event`, the run's own, and
         `async`, the one that comes. Neither: the next of that name. One that came since the run began, and that no
-        other wait of the run has taken, is found too. One event answers every run that waits for it.
+        other wait of the run has taken, is found too. One event answers every run that waits for it. One whose data
+        does not fit the type is ignored, with a line in the run's log: the wait goes on as the step `<id>~1`.
         """
 
     @overload

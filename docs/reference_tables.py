@@ -43,7 +43,7 @@ STORED = {
     "timeout": "It took longer than its bound: `timeouts=`, or the `timeout=` of the step. The message says which.",
     "worker_crash": "Its worker died five times in a row while it ran this: look for what kills the process (memory, a native library, `os._exit`), then `bus rerun ID`.",
     "code_changed": "Deploy a version that calls the steps it names: [living with code changes](../living-with-code-changes.md). Or cancel the run.",
-    "event_invalid": "The event (or the data of a call) does not fit the handler's type any more: make a new field optional, or `bus rerun ID` after the next deploy.",
+    "event_invalid": "The event (or the data of a call) does not fit the handler's (or the wait's) type any more: make a new field optional, or `bus rerun ID` after the next deploy.",
     "signal_conflict": "Another run waits for this signal's name: put the run's own id into the name.",
     "signal_invalid": "What came does not fit `type=`: mend the sender, or take `type=` off.",
     "waits_full": "Too many runs wait for one event name by `if_`: use `match=`, which has no such bound.",

@@ -216,6 +216,45 @@ async def test_an_event_that_no_longer_fits() -> None:
     assert (found.verdict, "event_invalid: data.currency" in found.told) == ("failed", True), found.told
 
 
+class Paid(EventData, name="shop/paid"):
+    cents: int
+
+
+class PaidAnyhow(EventData, name="shop/paid"):
+    cents: int | str
+
+
+def pays(kind: type[Any], *, sleeps: bool = True) -> Any:
+    async def paid(ctx: Context[Ordered], step: Step) -> object:
+        came = await step.wait_for_event("paid", kind, timeout="1h")
+        if sleeps:
+            await step.sleep("nap", "2h")
+        return came and came.data.cents
+
+    return paid
+
+
+async def test_an_event_that_a_wait_took_and_that_no_longer_fits_fails_the_run_and_is_not_waited_for_anew() -> None:
+    async with Harness(shop(pays(PaidAnyhow))) as bus:
+        await bus.send(Ordered("o1"))
+        await bus.send("shop/paid", {"cents": "many"})
+        run = await bus.record()
+    assert list(run.steps) == ["paid"]
+    found = replay(shop(pays(Paid)), run)
+    assert (found.verdict, found.is_fit) == ("failed", False)
+    assert "event_invalid: step 'paid': data.cents: Expected `int`" in found.told
+
+
+async def test_an_event_that_a_wait_has_ignored_stays_ignored_when_it_fits_a_later_type() -> None:
+    async with Harness(shop(pays(Paid))) as bus:
+        await bus.send(Ordered("o1"))
+        await bus.send("shop/paid", {"cents": "many"})
+        run = await bus.record()
+    assert (list(run.steps), list(run.open)) == (["paid"], ["paid~1"])
+    found = replay(shop(pays(PaidAnyhow, sleeps=False)), run)
+    assert (found.verdict, found.told) == ("waits", "it waits in 'paid~1', as it did")
+
+
 async def several(ctx: Context[Ordered], step: Step) -> list[Any]:
     rate = await step.fetch("rate", "http://127.0.0.1:1/never")
     await step.send_event("tell", "shop/told", {"n": 1})

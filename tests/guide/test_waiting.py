@@ -7,6 +7,8 @@ import pytest
 
 from stepstream import Context, EventData, NonRetriable, Retry, Step, StepFailed
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.read.log import log_of
+from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.waits.event_waits import end_waits
 from tests.support import Lab, eventually
 
@@ -53,6 +55,69 @@ async def test_wait_for_event_by_expression(lab: Lab) -> None:
     await lab.send("shop/paid", {"order": "o1"})
     await lab.send("shop/paid", {"cents": 100, "order": "o1"})
     assert (await lab.output()) == 100
+
+
+async def waits_in(lab: Lab, run: str, step: str) -> StepView:
+    async def look() -> StepView | None:
+        found = await steps(lab.wire, "test-basket", run)
+        return next((one for one in found if one.id == step and one.due), None)
+
+    found = await eventually(look, f"{run} waits in {step}")
+    assert found is not None
+    return found
+
+
+class Bought(EventData, name="shop/bought"):
+    user: str
+    cents: int
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_an_event_of_the_wrong_type_fails_no_run_that_waits(lab: Lab, *, resumed: bool) -> None:
+    """It was accepted, for the sender knows no type of a wait, and the run failed for good with event_invalid."""
+    beside = asyncio.Event()
+
+    async def look() -> None:
+        if not resumed:
+            await beside.wait()
+
+    @lab.app.function("basket", on="shop/basket")
+    async def basket(ctx: Context[dict[str, str]], step: Step) -> int:
+        bought, _ = await asyncio.gather(
+            step.wait_for_event("bought", Bought, match="data.user", timeout="1h"), step.run("beside", look)
+        )
+        assert bought is not None
+        await step.sleep("nap", 0.01)
+        return bought.data.cents
+
+    await lab.work()
+    await lab.send("shop/basket", {"user": "tw"})
+    run = await lab.first()
+    if resumed:
+        await lab.status(run, "waiting")
+    await waits_in(lab, run, "bought")
+    for number, cents in enumerate(("many", "few"), 1):
+        await lab.send("shop/bought", {"user": "tw", "cents": cents})
+        await waits_in(lab, run, f"bought~{number}")
+    await lab.send("shop/bought", {"user": "tw", "cents": 7})
+    beside.set()
+    assert (await lab.output()) == 7
+    lines = [line.text for line in (await log_of(lab.wire, "test-basket", run)).lines]
+    assert [line.partition(" and ")[2] for line in lines] == ["waits on: data.cents: Expected `int`, got `str`"] * 2
+
+
+async def test_an_ignored_event_leaves_the_wait_its_deadline(lab: Lab) -> None:
+    @lab.app.function("basket", on="shop/basket")
+    async def basket(ctx: Context[dict[str, str]], step: Step) -> bool:
+        return await step.wait_for_event("bought", Bought, timeout=1.0) is None
+
+    await lab.work()
+    await lab.send("shop/basket", {"user": "tw"})
+    run = await lab.first()
+    due = (await waits_in(lab, run, "bought")).due
+    await lab.send("shop/bought", {})
+    assert (await waits_in(lab, run, "bought~1")).due == due
+    assert (await lab.output()) is True
 
 
 async def test_wait_for_event_is_none_when_its_timeout_is_over(lab: Lab) -> None:

@@ -33,21 +33,46 @@ LONGEST_MS = 366 * 86_400_000
 async def wait_for_event(
     turn: Turn, step: str, event: str | type[Any], match: str | None, if_: str | None, timeout_ms: int
 ) -> Any:
-    """Return the event that answers, as Event[T]; None when none has come in time."""
-    turn.awaited(step)
+    """Return the event that answers, as Event[T]; None when none has come in time.
+
+    One whose data does not fit the type is told in the run's log, and the wait goes on, as the step `<id>~1`, to the
+    same deadline. That step is the record of it: in a replay the first event stays ignored, whatever fits by then.
+    """
     name, kind = (event, None) if isinstance(event, str) else (event_name_of(event), event)
-    memo = await turn.replayed(step, "event")
-    if memo is None:
-        value = _wanted(turn, step, name, match, if_)
-        memo = await _wait(turn, step, name, match or "", if_ or "", value, timeout_ms)
-    if memo.error is not None:
-        raise StepFailed(step, memo.error.name, memo.error.message)
-    if bytes(memo.data) == b"null":
-        return None
-    try:
-        return codec.decode_as(memo.data, RawEvent).typed(kind)
-    except EventInvalid as error:
-        raise StepFailed(step, "event_invalid", str(error)) from None
+    first, due, ignored = step, f"+{timeout_ms}", 0
+    while True:
+        turn.awaited(step)
+        memo = await turn.replayed(step, "event")
+        is_new = memo is None
+        if memo is None:
+            value = _wanted(turn, step, name, match, if_)
+            memo, due = await _wait(turn, step, name, match or "", if_ or "", value, due)
+        elif memo.was is not None and memo.was.due is not None:
+            due = str(memo.was.due)
+        if memo.error is not None:
+            raise StepFailed(step, memo.error.name, memo.error.message)
+        if bytes(memo.data) == b"null":
+            return None
+        found, ignored = codec.decode_as(memo.data, RawEvent), ignored + 1
+        following = f"{first}~{ignored}"
+        is_ignored = following in turn.state.memos or following in turn.state.open
+        try:
+            if not is_ignored:
+                return found.typed(kind)
+        except EventInvalid as error:
+            if not is_new and _has_gone_on(turn, memo):  # it fitted then: the type has changed
+                raise StepFailed(step, "event_invalid", str(error)) from None
+            told = f"ignored {name} {found.id}, and waits on: {error}"
+            turn.log.write("bus", told, step=first, level="warning")
+        step = following
+        turn.state.uncalled.discard(step)
+
+
+def _has_gone_on(turn: Turn, memo: Memo) -> bool:
+    """Whether the run has begun a step since it got a memo: then it took what is in it."""
+    begun = [one.begun for one in turn.state.memos.values() if one.n > memo.n]
+    begun += [one.since for one in turn.state.open.values()]
+    return any(moment >= memo.ended for moment in begun)
 
 
 def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None) -> bytes:
@@ -73,7 +98,8 @@ def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None
     return value
 
 
-async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: bytes, timeout_ms: int) -> Memo:
+async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: bytes, due: str) -> tuple[Memo, str]:
+    """Wait until `due` (as `note_open` takes it); return the memo, and when the wait is over, server ms."""
     what = codec.encode(WaitsFor(event=name, match=match, if_=if_))
     wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match, value, if_)
 
@@ -81,8 +107,9 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
         await disarm(turn.wire, name, [wait])
 
     async with waiting(turn, step, "event", what, give_up):
-        noted = await turn.noted(step, "event", f"+{timeout_ms}", what)
+        noted = await turn.noted(step, "event", due, what)
         wait = msgspec.structs.replace(wait, deadline=noted.due)
+        over = str(noted.due)
         if not turn.is_armed(step):
             with turn.activity:
                 added = await arm(turn.wire, wait)
@@ -90,20 +117,20 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
                     full = Failure(
                         "waits_full", f"{MOST_BY_EXPRESSION} runs wait for '{name}' by expression; use match"
                     )
-                    return await _recorded(turn, step, error=full)
+                    return await _recorded(turn, step, error=full), over
                 turn.services.expect_event(name)
                 found = await _came(turn, wait, until=added.behind)
                 if found is not None:
-                    return await _take(turn, step, wait, found)
+                    return await _take(turn, step, wait, found), over
             turn.recorder.tell_armed(step, "event", noted.due, what)
         memo = await turn.wait_until(step, noted.due, noted.now)
         if memo is not None:
-            return memo
+            return memo, over
         with turn.activity:
             found = await _came(turn, wait, until=f"{wait.deadline}-{2**64 - 1}")
             # While the clock is behind the last entry, because it was set back, new ones take that one's time.
             found = found or await _came(turn, wait, since=turn.state.server_now() + 1)
-            return await _take(turn, step, wait, found)
+            return await _take(turn, step, wait, found), over
 
 
 async def _came(turn: Turn, wait: Wait, *, since: int | None = None, until: str = "+") -> tuple[str, RawEvent] | None:
