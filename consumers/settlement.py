@@ -14,6 +14,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import is_pending_for
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.resolve import CHANGED_AGAIN_MS, CODE_CHANGED
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
@@ -31,9 +32,6 @@ from stepstream.consumers.turn.exit import (
 )
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.turn import Turn
-
-CHANGED_AGAIN_MS = 60_000
-"""How often a run whose code has changed is tried: it goes on within a minute of the deploy that mends it."""
 
 
 class Settlement:
@@ -129,9 +127,9 @@ class Settlement:
         steps = ", ".join(changed.steps)
         turn.recorder.notice("the code has changed under a run; it waits for a deploy", steps=steps)
         failure = Failure(
-            "code_changed",
+            CODE_CHANGED,
             f"the function as it is now does not call {steps}, which this run has begun; it waits for a version "
-            "that does (docs/living-with-code-changes.md)",
+            "that does: deploy one, or cancel the run",
         )
         await self._try_again(turn, TryAgain(failure, CHANGED_AGAIN_MS), turn.state.attempt)
 

@@ -17,6 +17,11 @@ _FIRE_TIMERS = script(__file__, "timers_fire")
 
 AT_ONCE = 250
 """Timers moved by one script call: it holds the server for about 2 ms."""
+CODE_CHANGED = "code_changed"
+"""The name of the error of a run that waits for a deploy."""
+CHANGED_AGAIN_MS = 60_000
+"""How often such a run is tried, should no worker start meanwhile."""
+_MOST_LOOKED_AT = 10_000
 
 
 async def resolve(
@@ -58,3 +63,33 @@ async def fire_timers(wire: Wire, slug: str, where: str = FIRST) -> Fired:
         reached("timers.fired")
     dropped = [codec.text(member) for member in bad]
     return Fired(int(added), int(looked_at) == AT_ONCE, int(next_ms) if int(next_ms) >= 0 else None, dropped)
+
+
+async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
+    """Let runs of a partition that wait for a deploy be tried now, for one has come; return how many.
+
+    They are found among the timers of the next minute; beyond the first 10,000 of those a run is tried by its timer.
+    """
+    timers, now = keys.timers(slug, where), await wire.moment()
+    hurried = passed = 0
+    while hurried + passed < _MOST_LOOKED_AT:
+        window = (f"({now}", now + CHANGED_AGAIN_MS, "LIMIT", passed, AT_ONCE)
+        members: list[bytes] = await wire.load("ZRANGEBYSCORE", timers, *window, patience=2.0)
+        turns = [codec.text(member) for member in members]
+        waiting = [turn for turn in turns if "|" not in turn and ":" in turn]
+        errors = await wire.loads(*(("HGET", keys.run(slug, turn.rpartition(":")[0]), "error") for turn in waiting))
+        changed = [turn for turn, error in zip(waiting, errors, strict=True) if _is_changed(error)]
+        if changed:  # XX: a turn that has begun meanwhile has no timer; LT: nothing is put off
+            words = [word for turn in changed for word in (now, turn)]
+            await wire.call("ZADD", timers, "XX", "LT", *words)
+        hurried, passed = hurried + len(changed), passed + len(turns) - len(changed)
+        if len(turns) < AT_ONCE:
+            break
+    return hurried
+
+
+def _is_changed(error: bytes | None) -> bool:
+    try:
+        return bool(error) and codec.decode_as(error, Failure).name == CODE_CHANGED
+    except ValueError:  # written by hand
+        return False

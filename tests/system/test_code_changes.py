@@ -8,6 +8,7 @@ import pytest
 
 from stepstream import Bus, Context, Step
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.run.resolve import hurry_changed
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.turn import suspension
 from tests.support import Lab, eventually
@@ -139,10 +140,7 @@ async def test_a_step_that_is_no_more_is_told_and_the_run_goes_on_after_the_next
     assert (seen.attempt, seen.error and seen.error.name) == (0, "code_changed")
     named = next(notice for notice in lab.notices if "code has changed" in notice.event)
     assert set(named.fields["steps"].split(", ")) == set(steps.split(", "))
-    await replace(lab, new, v1)
-    now = int((await lab.wire.call("TIME"))[0]) * 1000
-    timers = await lab.wire.call("ZRANGE", keys.timers("test-f"), 0, -1)
-    await lab.wire.call("ZADD", keys.timers("test-f"), now, timers[0])
+    await replace(lab, new, v1)  # which tries it at once, not in a minute
     assert await lab.output() == ["charge", "mail"]
     assert ran == ["charge", "mail"]
     await lab.idle()
@@ -183,10 +181,6 @@ async def test_a_rolling_deploy_of_two_hundred_runs_is_never_silently_wrong(lab:
     await eventually(seen, "each has ended or waits for a deploy", 15)
     assert "charge-card" not in ran
     await replace(lab, new, v1)
-    waiting = await lab.wire.call("ZRANGE", keys.timers("test-f"), 0, -1)
-    now = int((await lab.wire.call("TIME"))[0]) * 1000
-    for member in waiting:
-        lab.wire.call("ZADD", keys.timers("test-f"), now, member)
     runs = await lab.ended(200, within=15)
     assert {json.dumps(json.loads(bytes(run.output or b""))) for run in runs} == {'["charge", "mail"]'}
     assert ran.count("charge") == ran.count("mail") == 200
@@ -247,6 +241,20 @@ async def test_code_that_waits_for_a_step_it_had_given_up_before_it_comes_to_wha
     seen = await lab.status(run, "waiting")
     assert (seen.error and seen.error.name) == "code_changed"
     await replace(lab, new, race)
-    now = int((await lab.wire.call("TIME"))[0]) * 1000
-    await lab.wire.call("ZADD", keys.timers("test-f"), now, f"{run}:{seen.turn}")
     assert await lab.output() == "done"
+
+
+async def test_a_new_worker_wakes_only_what_waits_for_a_deploy(lab: Lab) -> None:
+    """Also with buffers, sleeping runs and what was added by hand between them, and more than one page of them."""
+    timers, soon = keys.timers("test-f"), await lab.wire.clock() + 30_000
+    many = {f"sleeps{n}:1": soon for n in range(300)}
+    others = ("buffer|k", "limit|c0:", "odd", "torn:1")
+    for member in (*many, *others, "changed:2"):
+        await lab.wire.call("ZADD", timers, soon, member)
+    await lab.wire.call("HSET", keys.run("test-f", "torn"), "error", "{")
+    await lab.wire.call("HSET", keys.run("test-f", "changed"), "error", '{"name":"code_changed","message":"m"}')
+    assert await hurry_changed(lab.wire, "test-f") == 1
+    due = await lab.wire.call("ZRANGEBYSCORE", timers, "-inf", await lab.wire.clock())
+    assert due == [b"changed:2"]
+    assert await lab.wire.call("ZCARD", timers) == 305
+    await lab.wire.call("DEL", timers, keys.run("test-f", "torn"), keys.run("test-f", "changed"))  # added by hand
