@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from stepstream import Bus
+from stepstream import Bus, Context, Step
 from stepstream.bus.observe import unawaited
+from tests.support import Lab
 
 TESTS = """
 from stepstream import Bus
@@ -47,3 +48,30 @@ def test_pytest_fails_and_names_the_test(tmp_path: Path, strict: bool) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Bus.send" in done.stdout
     assert "test_forgets" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda step: step.subprocess("x", "ls -la"), "the command must be a list of words"),
+        (lambda step: step.subprocess("x", ["ls"], timeout="1 h"), "'1 h' is not a duration"),
+        (lambda step: step.run("x", print, timeout="1 h"), "'1 h' is not a duration"),
+        (lambda step: step.run("x", None), r"what it calls must be a function, got None"),
+        (lambda step: step.sleep("x", "1 h"), "'1 h' is not a duration"),
+        (lambda step: step.wait_for_event("x", "a", timeout="1 h"), "'1 h' is not a duration"),
+        (lambda step: step.fetch("x", "http://localhost", timeout="1 h"), "'1 h' is not a duration"),
+    ],
+)
+async def test_a_step_that_was_refused_is_not_told_to_be_unawaited(lab: Lab, call, told: str) -> None:
+    """The log said first that steps were called and never awaited, and then what was wrong."""
+
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Context[dict], step: Step) -> None:
+        await call(step)
+
+    await lab.work()
+    await lab.send("a")
+    run = await lab.one()
+    assert run.error is not None
+    assert told in run.error.message
+    assert [notice.event for notice in lab.notices] == []

@@ -1,4 +1,7 @@
-"""TurnStep: the Step a handler gets. It takes id and place at the call, and hands the work to the kind's own file."""
+"""TurnStep: the Step a handler gets. It takes id and place at the call, and hands the work to the kind's own file.
+
+Arguments are looked at before the step is numbered: what was refused was not called, and nobody forgot to await it.
+"""
 
 import os
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -37,17 +40,23 @@ class TurnStep(Step):
         retries: int | Retry | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then run it when awaited."""
-        step = self._turn.enter(id)
-        limit = None if timeout is None else milliseconds(timeout, f"step '{id}' timeout") / 1_000
-        return run_step(self._turn, step, target, args, limit, retries)
+        if not callable(target):
+            raise NonRetriable(
+                f"step '{id}': what it calls must be a function, got {target!r}; give its arguments after it: "
+                f"step.run('{id}', work, argument)"
+            )
+        limit = _limit(id, timeout)
+        return run_step(self._turn, self._turn.enter(id), target, args, limit, retries)
 
     def sleep(self, id: str, duration: float | str | timedelta) -> Coroutine[Any, Any, None]:
         """Number the step, then wait when awaited."""
-        return sleep_step(self._turn, self._turn.enter(id), f"+{milliseconds(duration, 'sleep')}")
+        due = f"+{milliseconds(duration, 'sleep')}"
+        return sleep_step(self._turn, self._turn.enter(id), due)
 
     def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:
         """Number the step, then wait when awaited."""
-        return sleep_step(self._turn, self._turn.enter(id), str(moment_ms(moment, f"step '{id}' sleep_until")))
+        due = str(moment_ms(moment, f"step '{id}' sleep_until"))
+        return sleep_step(self._turn, self._turn.enter(id), due)
 
     def wait_for_event(
         self,
@@ -59,15 +68,15 @@ class TurnStep(Step):
         timeout: float | str | timedelta | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then wait when awaited."""
-        step = self._turn.enter(id)
-        return wait_for_event(self._turn, step, event, match, if_, _within(step, timeout))
+        within = _within(id, timeout)
+        return wait_for_event(self._turn, self._turn.enter(id), event, match, if_, within)
 
     def wait_for_signal(
         self, id: str, signal: str, *, type: Any = Any, timeout: float | str | timedelta | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then wait when awaited."""
-        step = self._turn.enter(id)
-        return wait_for_signal(self._turn, step, signal, type, _within(step, timeout))
+        within = _within(id, timeout)
+        return wait_for_signal(self._turn, self._turn.enter(id), signal, type, within)
 
     def send_signal(self, id: str, signal: str, data: Any = None) -> Coroutine[Any, Any, bool]:
         """Number the step, then send when awaited."""
@@ -90,8 +99,8 @@ class TurnStep(Step):
         timeout: float | str | timedelta | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then call when awaited."""
-        step = self._turn.enter(id)
-        return invoke(self._turn, step, function, data, _within(step, timeout))
+        within = _within(id, timeout)
+        return invoke(self._turn, self._turn.enter(id), function, data, within)
 
     def send_event(
         self, id: str, event: str | Sendable | Sequence[Sendable], data: Any = None
@@ -116,10 +125,9 @@ class TurnStep(Step):
         retries: int | Retry | None = None,
     ) -> Coroutine[Any, Any, Fetched]:
         """Number the step, then ask when awaited."""
-        turn, step = self._turn, self._turn.enter(id)
-        limit = milliseconds(timeout, f"step '{step}' timeout") / 1_000
+        turn, limit = self._turn, milliseconds(timeout, f"step '{id}' timeout") / 1_000
         fetch = turn.services.fetcher.fetch
-        return run_step(turn, step, fetch, (method, url, headers, json, data, limit), None, retries)
+        return run_step(turn, turn.enter(id), fetch, (method, url, headers, json, data, limit), None, retries)
 
     def subprocess(
         self,
@@ -134,9 +142,8 @@ class TurnStep(Step):
         retries: int | Retry | None = None,
     ) -> Coroutine[Any, Any, ProcessResult]:
         """Number the step, then run the command when awaited."""
+        given = Command.of(id, command, stdin, env, cwd, ok, _limit(id, timeout))
         turn, step = self._turn, self._turn.enter(id)
-        limit = None if timeout is None else milliseconds(timeout, f"step '{step}' timeout") / 1_000
-        given = Command.of(step, command, stdin, env, cwd, ok, limit)
 
         async def ran() -> ProcessResult:
             return await run_command(turn, step, given)
@@ -144,6 +151,11 @@ class TurnStep(Step):
         return run_step(turn, step, ran, (), None, retries)
 
 
-def _within(step: str, timeout: float | str | timedelta | None) -> int:
+def _limit(id: str, timeout: float | str | timedelta | None) -> float | None:
+    """Return a body's timeout in seconds."""
+    return None if timeout is None else milliseconds(timeout, f"step '{id}' timeout") / 1_000
+
+
+def _within(id: str, timeout: float | str | timedelta | None) -> int:
     """Return a wait's timeout in ms; 366 days when none is given."""
-    return LONGEST_MS if timeout is None else min(LONGEST_MS, milliseconds(timeout, f"step '{step}' timeout"))
+    return LONGEST_MS if timeout is None else min(LONGEST_MS, milliseconds(timeout, f"step '{id}' timeout"))
