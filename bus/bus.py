@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, Generic, Unpack, overload
+from typing import Any, Generic, Unpack, cast, overload
 
 import msgspec
 from typing_extensions import TypeVar
@@ -123,6 +123,11 @@ class Bus(Generic[State_co]):
 
         Raises ConfigError, naming the function, the option, its value and the way out.
         """
+        if not isinstance(cast("object", id), str):  # @app.function without parentheses: nothing would be declared
+            raise ConfigError(
+                f"app.function takes an id first, got {getattr(id, '__name__', id)!r}; write "
+                '@app.function("greet", on="shop/greeted") above the handler'
+            )
         if id in self.functions:
             raise ConfigError(f"bus '{self.id}' has two functions '{id}'; give one of them another id")
         if on_failure is not None and f"{id}-failure" in self.functions:

@@ -148,6 +148,8 @@ class Worker:
 
     async def _get_ready(self, bus: Bus, assembly: Assembly, stack: contextlib.AsyncExitStack) -> None:
         bus.connect(self._wire)
+        if not bus.functions:
+            self.signals.notice("a bus has no function: nothing of it runs", bus=bus.id)
         state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
         executor = assembly.add_executor(driver_of(bus, state))
         stack.callback(executor.close)

@@ -14,7 +14,7 @@ import uvloop
 from stepstream.bus import settings
 from stepstream.bus.loading import load
 from stepstream.bus.observe import log
-from stepstream.bus.process.dev_server import FOLDER
+from stepstream.bus.process.dev_server import FOLDER, held
 from stepstream.bus.settings import Settings
 from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
@@ -80,12 +80,15 @@ def dev(
     """Run everything on your machine: page, API, worker, and a real Redis server unless BUS_REDIS_URL is set."""
     from stepstream.web.dev.embedded import embedded
 
-    bound = check_address(host, port, exposed=expose)
     if "BUS_REDIS_URL" in os.environ:
+        bound = check_address(host, port, exposed=expose)
         _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=None)
         return
-    with embedded(folder.resolve()) as url:
-        _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=url)
+    folder = folder.resolve()
+    with held(folder):  # before the port: a second one in a folder is told of that, and of both ways out
+        bound = check_address(host, port, exposed=expose)
+        with embedded(folder) as url:
+            _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=url)
 
 
 def _dev(

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import free_port
+from stepstream import Bus
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.dev_server import held
+from stepstream.consumers.worker import Worker, running
+from stepstream.web.cli import dev
+from tests.support import Lab, free_port
 
 pytestmark = pytest.mark.xdist_group("dev")
 
@@ -103,3 +110,27 @@ def test_the_first_minutes_with_bus_dev(tmp_path: Path) -> None:
     finally:
         dev.kill()
         dev.wait()
+
+
+def test_a_second_one_in_a_folder_is_told_of_the_folder_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It complained of the port, and with another port of the folder."""
+    monkeypatch.delenv("BUS_REDIS_URL", raising=False)
+    with socket.socket() as taken, held(tmp_path):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match=r"runs on .* already.*--folder \.bus-2 --port 8289"):
+            dev(folder=tmp_path, port=taken.getsockname()[1])
+
+
+async def test_a_bus_without_functions_beside_others_is_told_of(lab: Lab) -> None:
+    """`bus dev mine:app naked:app` did not say a word of it; `@app.function` without parentheses leaves such a bus."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx, step) -> None: ...
+
+    signals, told = Signals(), []
+    signals.noticed.listen(told.append)
+    async with running(Worker(lab.app, Bus("naked"), settings=lab.settings, signals=signals)):
+        pass
+    [notice] = [one for one in told if "has no function" in one.event]
+    assert notice.fields == {"bus": "naked"}

