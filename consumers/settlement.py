@@ -14,7 +14,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import is_pending_for
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.run.memo import Failure
-from stepstream.checkpoint.run.resolve import CHANGED_AGAIN_MS, CODE_CHANGED
+from stepstream.checkpoint.run.resolve import CHANGED_AGAIN_MS
 from stepstream.consumers.delivery.background import Background
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.exits import Exits
@@ -127,7 +127,7 @@ class Settlement:
         steps = ", ".join(changed.steps)
         turn.recorder.notice("the code has changed under a run; it waits for a deploy", steps=steps)
         failure = Failure(
-            CODE_CHANGED,
+            "code_changed",
             f"the function as it is now does not call {steps}, which this run has begun; it waits for a version "
             "that does: deploy one, or cancel the run",
         )

@@ -8,6 +8,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure, middle_of, result_of
@@ -17,10 +18,8 @@ _FIRE_TIMERS = script(__file__, "timers_fire")
 
 AT_ONCE = 250
 """Timers moved by one script call: it holds the server for about 2 ms."""
-CODE_CHANGED = "code_changed"
-"""The name of the error of a run that waits for a deploy."""
 CHANGED_AGAIN_MS = 60_000
-"""How often such a run is tried, should no worker start meanwhile."""
+"""How often a run that waits for a deploy is tried, should no worker start meanwhile."""
 _MOST_LOOKED_AT = 10_000
 
 
@@ -73,15 +72,16 @@ async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
     timers, now = keys.timers(slug, where), await wire.moment()
     hurried = passed = 0
     while hurried + passed < _MOST_LOOKED_AT:
-        window = (f"({now}", now + CHANGED_AGAIN_MS, "LIMIT", passed, AT_ONCE)
-        members: list[bytes] = await wire.load("ZRANGEBYSCORE", timers, *window, patience=2.0)
+        members: list[bytes] = await wire.load(
+            "ZRANGEBYSCORE", timers, f"({now}", now + CHANGED_AGAIN_MS, "LIMIT", passed, AT_ONCE, patience=2.0
+        )
         turns = [codec.text(member) for member in members]
         waiting = [turn for turn in turns if "|" not in turn and ":" in turn]
         errors = await wire.loads(*(("HGET", keys.run(slug, turn.rpartition(":")[0]), "error") for turn in waiting))
         changed = [turn for turn, error in zip(waiting, errors, strict=True) if _is_changed(error)]
-        if changed:  # XX: a turn that has begun meanwhile has no timer; LT: nothing is put off
-            words = [word for turn in changed for word in (now, turn)]
-            await wire.call("ZADD", timers, "XX", "LT", *words)
+        for part in parts([word for turn in changed for word in (now, turn)]):
+            # XX: a turn that has begun meanwhile has no timer; LT: nothing is put off.
+            await wire.call("ZADD", timers, "XX", "LT", *part)
         hurried, passed = hurried + len(changed), passed + len(turns) - len(changed)
         if len(turns) < AT_ONCE:
             break
@@ -90,6 +90,6 @@ async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
 
 def _is_changed(error: bytes | None) -> bool:
     try:
-        return bool(error) and codec.decode_as(error, Failure).name == CODE_CHANGED
+        return bool(error) and codec.decode_as(error, Failure).name == "code_changed"
     except ValueError:  # written by hand
         return False
