@@ -158,8 +158,10 @@ def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(url: str, t
 
     again.until("/v1/runs", second)
     taken = bus("dev", "--port", str(port), code=1, cwd=tmp_path)
+    assert "a bus dev runs on" in taken
+    assert "--folder .bus-2 --port 8289" in taken
+    taken = bus("dev", "--port", str(port), "--folder", ".bus-2", code=1, cwd=tmp_path)
     assert f"cannot listen on 127.0.0.1:{port}" in taken
-    assert "--port" in taken
     again.process.send_signal(signal.SIGTERM)
     assert again.process.wait(15) == 0
 
