@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from starlette.requests import Request
@@ -50,6 +50,11 @@ class Endpoint(Part):
         hosts: Sequence[str],
     ) -> None:
         for function in served:
+            if not isinstance(cast("object", function), Function):
+                raise ConfigError(
+                    f"functions={function!r} is not a function of bus '{bus.id}'; "
+                    "give the declared ones, functions=[ship_order], or all: functions=app.functions.values()"
+                )
             if bus.functions.get(function.id) is not function:
                 raise ConfigError(
                     f"function '{function.slug}' is not one of bus '{bus.id}', which is served here; "
@@ -57,7 +62,7 @@ class Endpoint(Part):
                 )
         self._bus = bus
         failures = [function.failure for function in served if function.failure is not None]
-        self._served = (*served, *failures)
+        self._served = tuple(dict.fromkeys((*served, *failures)))
         super().__init__([bus], configured, hosts, self._routes)
 
     def _routes(self, _store: Store, _configured: settings.Settings) -> list[BaseRoute]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Generator
+from typing import cast
 
 import pytest
 import redis
@@ -114,6 +115,16 @@ def test_post_says_that_functions_are_not_called_over_http_yet(http: TestClient)
     assert (answer.status_code, "bus worker" in answer.json()["error"]) == (501, True)
     refused = http.delete(PATH)
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, POST, PUT")
+
+
+def test_names_in_place_of_functions_are_refused_with_the_way_out_and_all_are_taken() -> None:
+    """`list(app.functions)` are ids: that was an AttributeError."""
+    app, _ = shop()
+    with pytest.raises(ConfigError, match=r"functions='ship.*' is not a function of bus 'shop'.*app.functions.values"):
+        serve(app, functions=cast("list[Function]", list(app.functions)))
+    for http in client(serve(app, functions=app.functions.values())):
+        slugs = [one["slug"] for one in http.get(PATH).json()["functions"]]
+        assert sorted(slugs) == sorted(function.slug for function in app.functions.values())
 
 
 @pytest.mark.parametrize("path", ["/inngest", "/deep/er/api/inngest"])
