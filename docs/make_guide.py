@@ -82,13 +82,30 @@ def quoted(file: str, test: str, inner: tuple[str, ...]) -> str:
     return "\n\n".join(parts)
 
 
+def declared(file: str, name: str) -> str:
+    """Return the source of a class at the top of a file of tests, with an empty line before it."""
+    text = (ROOT / "tests/guide" / file).read_text()
+    [found] = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name]
+    return f"\n{ast.get_source_segment(text, found)}"
+
+
 def page() -> str:
     """Return the page."""
     head = [
         "# Guide",
         "",
         "For who looks for a feature: each with its shortest example. Made by `make docs` from `tests/guide`, which run on real servers: what stands",
-        "here works. `app` is a `Bus`; `Ordered` and `Approved` are `EventData` with an `order_id`. First read [concepts](concepts.md).",
+        "here works. First read [concepts](concepts.md). All examples begin like this; `Context[dict]` is short for `Context[dict[str, Any]]`, as a",
+        "strict type checker wants it.",
+        "",
+        "```python",
+        "from stepstream import Bus, Context, EventData, Step",
+        "",
+        'app = Bus("test")',
+        "",
+        *(declared("test_waiting.py", name) for name in ("Ordered", "Approved")),
+        "```",
+        'On the wire their field is `orderId`, for `rename="camel"`: paths (`match="data.orderId"`) and expressions have that name.',
         "",
     ]
     for title, text, file, test, inner in PARTS:
