@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.arguments import data_of
 from stepstream.bus.values.clock import now_ms
@@ -28,7 +29,7 @@ from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.listing import STATUSES, counts, list_runs, statuses_of
 from stepstream.checkpoint.read.log import RunLog, log_of
 from stepstream.checkpoint.read.recording import record
-from stepstream.checkpoint.read.steps import StepView, steps
+from stepstream.checkpoint.read.steps import StepView, in_words_of, steps
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
 from stepstream.checkpoint.run.record import Run, RunSummary
@@ -39,6 +40,8 @@ from stepstream.checkpoint.upkeep.served import unserved
 
 R = TypeVar("R")
 _SHOWN_LINES = 10
+_SHOWN_DATA = 400
+_SHOWN_EVENTS = 3
 _AGREE = "let both declare one type, or give one's event another name: until then what fits either is sent"
 _COLOURS = {
     "completed": "green",
@@ -318,20 +321,41 @@ def _show(found: Run, its_steps: list[StepView]) -> None:
     console = _console()
     colour = _COLOURS.get(found.status, "default")
     console.print(f"{found.id}  {found.function}  [{colour}]{found.status}[/]  {_took(found)}", highlight=False)
-    table = Table("step", "state", "attempts", "took", "error", box=None, pad_edge=False)
+    for name, data in _events_of(found):
+        console.print(f"event  {_plain(name)}  {_plain(data)}", markup=False, highlight=False, soft_wrap=True)
+    table = Table("step", "state", "attempts", "took", "what", box=None, pad_edge=False)
     for step in its_steps:
         took = in_words(step.ended - step.started) if step.ended else ""
         if step.due:
             took = f"due {_when(step.due)}"
-        error = f"{step.error.name}: {step.error.message}" if step.error else ""
+        what = in_words_of(step.waits_for, still=step.ended is None) if step.waits_for else ""
+        told = f"{step.error.name}: {step.error.message}" if step.error else what
         state = f"[{_COLOURS.get(step.state, 'default')}]{step.state}[/]"
-        table.add_row(escape(_plain(step.id)), state, str(step.attempts), took, escape(_plain(error)))
+        table.add_row(escape(_plain(step.id)), state, str(step.attempts), took, escape(_plain(told)))
     if its_steps:
         console.print(table)
     if found.error:
         console.print(f"[red]{escape(_plain(found.error.name))}[/]: {escape(_plain(found.error.message))}")
     elif found.output is not None:
         console.print(codec.pretty(bytes(found.output)), markup=False)
+
+
+def _events_of(found: Run) -> list[tuple[str, str]]:
+    """Return the name and the data of a run's event, or of each of its batch, as far as they are shown."""
+    if found.event is None:
+        return []
+    try:
+        event = codec.decode_as(found.event, RawEvent)
+        several = event.several()
+    except ValueError:  # written by hand
+        return [("", bytes(found.event).decode(errors="replace")[:_SHOWN_DATA])]
+    some = [(one.name, _cut(bytes(one.data).decode(errors="replace"))) for one in several[:_SHOWN_EVENTS]]
+    more = len(several) - len(some)
+    return [*some, (f"and {more} more", "")] if more else some
+
+
+def _cut(data: str) -> str:
+    return data if len(data) <= _SHOWN_DATA else f"{data[:_SHOWN_DATA]} … {len(data):,} characters: bus run ID --json"
 
 
 def _show_log(written: RunLog, where: str) -> None:

@@ -108,6 +108,9 @@ class Settlement:
             raise
         if suspended.word == "mine":
             slug, run, before = turn.owned.slug, turn.owned.run, turn.state.attempt
+            if attempt > before:
+                turn.log.write_failed("", before, failed.failure.told(), failed.delay_ms)
+                turn.log.flush()
             if self._signals.attempt_failed and attempt > before:
                 self._signals.attempt_failed.send(
                     AttemptFailed(slug, run, "", before, failed.failure.told(), failed.delay_ms, failed.failure.stack)

@@ -126,8 +126,7 @@ def _dev(
     _tell_hosts(configured, allow_host, exposed=exposed)
     sys.stderr.flush()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        # Who presses Ctrl-C waits: a page that asks for a run to end (`?wait=`) is not waited for long.
-        runner.run(run(server(site, configured, graceful_s=1), [bound], child))
+        runner.run(run(server(site, configured), [bound], child))
     sys.stderr.write("stopped\n")
 
 

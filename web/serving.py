@@ -76,11 +76,8 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(site: Site, configured: settings.Settings, root_path: str = "", graceful_s: int = 3) -> Server:
-    """Return a server for the site, without an access log: our own log says what matters.
-
-    At its end it lets the requests under way be answered for `graceful_s` seconds.
-    """
+def server(site: Site, configured: settings.Settings, root_path: str = "") -> Server:
+    """Return a server for the site, without an access log: our own log says what matters."""
     return Server(
         uvicorn.Config(
             site,
@@ -90,7 +87,7 @@ def server(site: Site, configured: settings.Settings, root_path: str = "", grace
             log_level="warning" if configured.log_level != "debug" else "info",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=graceful_s,
+            timeout_graceful_shutdown=3,
         )
     )
 

@@ -8,7 +8,7 @@ from msgspec import Raw
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.memo import Failure, Memo, Open, memo_of, open_of
+from stepstream.checkpoint.run.memo import Failure, Memo, Open, WaitsFor, memo_of, open_of
 from stepstream.checkpoint.run.record import as_text
 
 
@@ -31,6 +31,25 @@ class StepView(msgspec.Struct, omit_defaults=True):
     def result(self) -> Any:
         """What it returned, as plain values; None when it has not."""
         return None if self.data is None else codec.decode(self.data)
+
+    @property
+    def waits_for(self) -> WaitsFor | None:
+        """What it waits or waited for; None when it does not wait, or that cannot be decoded."""
+        try:
+            return codec.decode_as(self.what, WaitsFor) if self.what is not None else None
+        except msgspec.DecodeError:
+            return None
+
+
+def in_words_of(what: WaitsFor, *, still: bool) -> str:
+    """Return in words what a step waits for, or has waited for."""
+    waits = "waits" if still else "waited"
+    if what.event:
+        more = f" with the same {what.match}" if what.match else f" where {what.if_}" if what.if_ else ""
+        return f"{waits} for {what.event}{more}"
+    if what.signal:
+        return f"{waits} for signal {what.signal}"
+    return f"{'waits for' if still else 'called'} {what.function}"
 
 
 def _memo(raw: bytes) -> Memo:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from stepstream.bus.process import scope
 from stepstream.bus.process.scope import Source
 from stepstream.bus.values import codec
+from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.log import LONGEST_LINE, Line, tell_log
 from stepstream.checkpoint.run.owned import Owned
@@ -113,6 +114,11 @@ class RunLog:
                 return
             self._is_due = True
         self._loop.call_soon_threadsafe(self._send_later, context=contextvars.Context())
+
+    def write_failed(self, step: str, attempt: int, error: str, delay_ms: int | None) -> None:
+        """Add that an attempt has failed: of a run that completes in spite of it, nothing else says so."""
+        again = "" if delay_ms is None else f"; again in {in_words(delay_ms)}"
+        self.write("bus", f"attempt {attempt} failed: {error}{again}", step=step, level="warning" if again else "error")
 
     def skip(self, count: int) -> None:
         """So many lines came that are not even looked at."""

@@ -1,5 +1,6 @@
 """The commands, as a person types them."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,13 +15,14 @@ from pathlib import Path
 import pytest
 import redis
 
+from stepstream import Context, Step
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.cli import cancel, check, doctor, functions, invoke, run, runs
 from stepstream.producers.cli import send
 from tests import forks
 from tests.forks import Forked
-from tests.support import ValkeyProcess, WorkerProcess, free_port
+from tests.support import Lab, ValkeyProcess, WorkerProcess, free_port
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -301,3 +303,19 @@ def test_a_worker_says_at_once_that_it_waits_for_redis_and_once_that_it_is_there
         finally:
             worker.kill()
             server.kill()
+
+
+async def test_one_run_is_shown_with_its_event_and_with_what_its_steps_wait_for(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        await step.wait_for_event("approval", "b", match="data.order", timeout="1h")
+
+    await lab.work()
+    await lab.send("a", {"order": "o1", "text": "x" * 5_000})
+    run = await lab.first()
+    await lab.status(run, "waiting")
+    shown = await asyncio.to_thread(bus, "run", run, url=lab.settings.redis_url)
+    assert 'event  a  {"order":"o1","text":"xxx' in shown
+    assert "characters: bus run ID --json" in shown
+    assert "waits for b with the same data.order" in shown
+    assert len(shown) < 1_500

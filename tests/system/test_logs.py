@@ -66,7 +66,7 @@ async def test_a_run_keeps_what_it_logs_once_however_often_it_is_replayed(
     await lab.work()
     await lab.send("a")
     lines = await kept(lab)
-    assert [(line.step, line.level, line.text) for line in lines if "File" not in line.text][:6] == [
+    assert [(line.step, line.level, line.text) for line in lines if line.source == "log" and "File" not in line.text][:6] == [
         ("", "info", "begins"), ("thread", "warning", "low on paper"), ("", "info", "between n=1"),
         ("", "info", "behind the nap"), ("loop", "info", "attempt"), ("loop", "info", "attempt"),
     ]  # fmt: skip
@@ -82,6 +82,29 @@ async def test_a_run_keeps_what_it_logs_once_however_often_it_is_replayed(
     assert {tag[:2] for tag in tags} == {("test-f", run.id)}
     outside = logging.getLogRecordFactory()("x", 20, "", 0, "m", (), None)
     assert (outside.bus_run, outside.bus_step) == ("", "")  # type: ignore[attr-defined]
+
+
+async def test_a_run_that_completes_after_all_says_which_attempts_have_failed(lab: Lab) -> None:
+    """They were on no page and in no log of the run, once it had completed."""
+    tried: list[str] = []
+
+    def once_more(name: str) -> None:
+        tried.append(name)
+        if tried.count(name) == 1:
+            raise ConnectionError(f"no {name}")
+
+    @lab.app.function("f", on="a", retries=Retry(3, backoff=0.01))
+    async def f(ctx: Context[dict], step: Step) -> None:
+        await step.run("print", once_more, "printer")
+        once_more("paper")
+
+    await lab.work()
+    await lab.send("a")
+    lines = await kept(lab)
+    assert [(line.source, line.step, line.level, line.text.partition(";")[0]) for line in lines] == [
+        ("bus", "print", "warning", "attempt 0 failed: ConnectionError: no printer"),
+        ("bus", "", "warning", "attempt 0 failed: ConnectionError: no paper"),
+    ]
 
 
 async def test_what_a_users_records_carry_is_theirs(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,9 +12,8 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
 from stepstream.checkpoint.read.log import RunLog
-from stepstream.checkpoint.read.steps import StepView
+from stepstream.checkpoint.read.steps import StepView, in_words_of
 from stepstream.checkpoint.registry import Registered
-from stepstream.checkpoint.run.memo import WaitsFor
 from stepstream.checkpoint.run.record import Run, RunSummary
 
 SHOWN_CHARS = 16_384
@@ -334,25 +333,6 @@ def _event(raw: Raw | None) -> _Event:
         return _Event(data=raw)
 
 
-def _what(step: StepView) -> WaitsFor | None:
-    """Return what a step waits or waited for; None when it does not wait, or that cannot be decoded."""
-    try:
-        return codec.decode_as(step.what, WaitsFor) if step.what is not None else None
-    except msgspec.MsgspecError:
-        return None
-
-
-def _waits_for(what: WaitsFor, *, still: bool) -> str:
-    """Return in words what a step waits for."""
-    waits = "waits" if still else "waited"
-    if what.event:
-        more = f" with the same {what.match}" if what.match else f" where {what.if_}" if what.if_ else ""
-        return f"{waits} for {what.event}{more}"
-    if what.signal:
-        return f"{waits} for signal {what.signal}"
-    return f"{'waits for' if still else 'called'} {what.function}"
-
-
 def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
     scale = 1_000 / (finish - begin)
     until = step.ended or step.due or now
@@ -362,9 +342,9 @@ def _bar(step: StepView, begin: int, finish: int, now: int) -> Bar:
     note = ""
     if step.due is not None:
         note = f"{'tries again' if step.state == 'retrying' else 'due'} in {in_words(max(0, step.due - now))}"
-    what = _what(step)
+    what = step.waits_for
     if what is not None:
-        note = _waits_for(what, still=step.ended is None)
+        note = in_words_of(what, still=step.ended is None)
         if step.due is not None and step.due - now < _FAR_MS:
             note += f", at most {in_words(max(0, step.due - now))} more"
     if step.error is not None:

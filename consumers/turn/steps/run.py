@@ -217,6 +217,7 @@ async def _failed(
 
 
 def _tell(turn: Turn, step: str, attempt: int, failure: Failure, delay_ms: int | None) -> None:
+    turn.log.write_failed(step, attempt, failure.told(), delay_ms)
     signals = turn.services.signals
     if signals.attempt_failed:
         stack = failure.stack if failure.process is None else ""
