@@ -77,14 +77,16 @@ class BadRequest(BusError):
 
 
 class StepNotFound(BadRequest):
-    """A run has no finished step of this id, from which it was to run again."""
+    """A run has no finished step of this id, from which it was to run again; the message lists those it has."""
 
     code = "step_not_found"
 
-    def __init__(self, run: str, step: str) -> None:
+    def __init__(self, run: str, step: str, known: Sequence[str] = ()) -> None:
         self.run = run
         self.step = step
-        super().__init__(f"run {run} has no finished step {step[:150]!r}")
+        more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+        there = f"{', '.join(known[:_MOST_NAMED])}{more}" if known else "none"
+        super().__init__(f"run {run} has no finished step {step[:150]!r}; it has {there}")
 
 
 class NotBegun(BadRequest):

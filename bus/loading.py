@@ -26,7 +26,8 @@ def load(app: str) -> Bus[Any]:
     """Return the Bus that APP names; NoSuchApp when there is none, BrokenApp when its module cannot be imported."""
     module_name, _, attribute = app.partition(":")
     if not module_name or not attribute:
-        raise NoSuchApp(f"{app!r} is not module:attribute; write for example shop.functions:app")
+        told = (module_name or "shop.functions").removesuffix(".py").replace("/", ".")
+        raise NoSuchApp(f"{app!r} is not module:attribute; write for example {told}:{attribute or 'app'}")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -35,13 +36,17 @@ def load(app: str) -> Bus[Any]:
     except Exception as error:  # noqa: BLE001 - whatever the author's module raises
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module_name}.".startswith(f"{missing}."):
+            if module_name.endswith(".py"):
+                right = module_name.removesuffix(".py").replace("/", ".")
+                raise NoSuchApp(f"{app!r} names a file; did you mean {right}:{attribute}?") from None
             raise NoSuchApp(
                 f"there is no module {missing!r} in {here} or installed; write APP as module:attribute"
             ) from None
         raise BrokenApp(f"{module_name} cannot be imported:\n{_told(error)}") from None
     bus = getattr(module, attribute, None)
     if not isinstance(bus, Bus):
-        what = "has no such attribute" if bus is None else f"is a {type(bus).__name__}, not a Bus"
+        kind = "class" if isinstance(bus, type) else type(bus).__name__
+        what = "has no such attribute" if bus is None else f"is a {kind}, not a Bus"
         names = [name for name, value in vars(module).items() if isinstance(value, Bus)]
         hint = f"; did you mean {module_name}:{names[0]}?" if names else ""
         raise NoSuchApp(f"{app!r} {what}{hint}")

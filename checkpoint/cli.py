@@ -73,7 +73,8 @@ def runs(
         sys.stdout.write(codec.encode(found).decode() + "\n")
         return
     if not found:
-        sys.stdout.write("no runs yet; publish an event: bus send NAME key=value\n")
+        none = "no such runs" if function or status else "no runs yet; publish an event: bus send NAME key=value"
+        sys.stdout.write(f"{none}\n")
         return
     table = Table(
         Column("run", no_wrap=True, min_width=26), "function", "status", "queued", "took", box=None, pad_edge=False

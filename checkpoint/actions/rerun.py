@@ -32,22 +32,21 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") ->
     cause, ms = f"{run}|{request or ulid()}", ulid_ms(run) if request else await patiently(wire.moment, 2.0)
     new = run_id(found.function, "rerun", cause, ms or 0, partition_of(run))  # beside the old one: its memos are copied
     if from_step:
-        before = await _steps_before(wire, found.function, run, from_step)
-        if before is None:
-            raise StepNotFound(run, from_step)
+        steps = await _finished_steps(wire, found.function, run)
+        if from_step not in steps:
+            raise StepNotFound(run, from_step, steps)
+        before = steps[: steps.index(from_step)]
         if not await wire.lasting_script(_COPY, [keys.function(found.function, new)], run, new, *before, patience=10.0):
             raise RunNotFound(run)  # forgotten meanwhile
     await begin(wire, found.function, new, "rerun", event, rerun_of=run, patience=10.0)
     return new
 
 
-async def _steps_before(wire: Wire, slug: str, run: str, step: str) -> list[str] | None:
-    """Return the steps of a run that finished before `step`; None when `step` has not finished."""
+async def _finished_steps(wire: Wire, slug: str, run: str) -> list[str]:
+    """Return the finished steps of a run, in the order in which they finished."""
     flat: list[bytes] = await wire.load("HGETALL", keys.steps(slug, run), patience=10.0)
     places = {name.decode(): memo_of(memo).n for name, memo in fields_of(flat).items()}
-    if step not in places:
-        return None
-    return [name for name, n in places.items() if n < places[step]]
+    return sorted(places, key=lambda name: places[name])
 
 
 def _event(raw: Raw | None) -> RawEvent | None:

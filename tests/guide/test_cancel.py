@@ -130,7 +130,7 @@ async def test_rerun_whole_and_from_a_step(lab: Lab) -> None:
     part = await rerun(lab.wire, first, "b")
     run = await lab.status(part, "completed")
     assert json.loads(bytes(run.output or b"")) == ["a1", "b7", "c8"]
-    with pytest.raises(StepNotFound, match="no finished step 'nope'"):
+    with pytest.raises(StepNotFound, match="no finished step 'nope'; it has a, b, c"):
         await rerun(lab.wire, first, "nope")
     assert await rerun(lab.wire, first, request="mine")
     await lab.ended(4)

@@ -1,6 +1,7 @@
 """What is told of an app that cannot be loaded: the author's line, and nothing of ours."""
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,21 @@ def test_a_module_that_is_not_there_is_what_was_typed(write) -> None:
     for app in ("one_gone:app", "one_good.part:app", "one_good", "one_good:ap"):
         with pytest.raises(NoSuchApp):
             load(app)
+
+
+@pytest.mark.parametrize(
+    ("app", "told"),
+    [
+        ("one_good", "write for example one_good:app"),
+        ("one_good.py", "write for example one_good:app"),
+        ("one_good.py:app", "did you mean one_good:app?"),
+        ("one_good:Kind", "is a class, not a Bus; did you mean one_good:app?"),
+    ],
+)
+def test_what_was_nearly_right_is_told_with_what_is_right(write, app: str, told: str) -> None:
+    write("one_good", f"{GOOD}class Kind: ...\n")
+    with pytest.raises(NoSuchApp, match=re.escape(told)):
+        load(app)
 
 
 def test_a_module_that_the_app_misses_is_not(write) -> None:
