@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
-from stepstream.bus.values.arguments import data_of
+from stepstream.bus.values.arguments import HELP, data_of, sent_as_fits
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.doctor import Finding, examine
@@ -143,7 +143,7 @@ def rerun(
 
 def invoke(
     slug: Annotated[str, typer.Argument(metavar="SLUG", help="The function: <bus id>-<function id>.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help="Its data.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help=HELP)] = None,
     wait: Annotated[float, typer.Option(help="Wait this many seconds for its end, and print what it returns.")] = 0.0,
 ) -> None:
     """Run a function by its slug, without an event: bus invoke shop-refund orderId=o1 --wait 10.
@@ -153,7 +153,7 @@ def invoke(
     data = data_of(words or [])
 
     async def begun(wire: Wire) -> tuple[str, Run | None]:
-        run = await invoke_function(wire, slug, data)
+        run = await sent_as_fits(words or [], data, lambda fitting: invoke_function(wire, slug, fitting))
         return run, await wait_for_end(wire, run, wait) if wait else None
 
     run, found = once(begun)

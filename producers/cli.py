@@ -3,16 +3,18 @@
 import difflib
 import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import moment_of
 from stepstream.bus.values import codec
-from stepstream.bus.values.arguments import data_of
+from stepstream.bus.values.arguments import HELP, data_of, sent_as_fits
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.wire import Wire
@@ -24,7 +26,7 @@ from stepstream.checkpoint.waits.event_waits import has_waits
 
 def send(
     name: Annotated[str, typer.Argument(help="The event's name, for example order/paid.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help="Its data.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help=HELP)] = None,
     id: Annotated[str | None, typer.Option(help="Your own id: sent twice within 24 h, it is stored once.")] = None,
     wait: Annotated[float, typer.Option(help="Wait up to this many seconds for its runs to end.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
@@ -39,7 +41,7 @@ def send(
     if wait and (delay is not None or at is not None):
         raise ConfigError("--wait waits for runs that begin now; leave it out with --delay and --at")
     event = NewEvent(name, data, id, delay=_delay(delay), at=None if at is None else moment_of(at))
-    stored, ends, unheard = once(lambda wire: _send(wire, event, wait), "bus-send")
+    stored, ends, unheard = once(lambda wire: _send(wire, event, data, words or [], wait), "bus-send")
     if as_json:
         told = {
             "id": stored.id,
@@ -47,7 +49,10 @@ def send(
             "duplicate": stored.duplicate,
             "functions": stored.functions,
         } | ({"due": stored.due} if stored.due else {})
-        runs = [{"run": end.run, "function": end.slug, "status": end.status} for end in ends]
+        runs = [
+            {"run": end.run, "function": end.slug, "status": end.status} | ({"error": end.error} if end.error else {})
+            for end in ends
+        ]
         sys.stdout.write(json.dumps({**told, "runs": runs} if wait else told) + "\n")
     else:
         later = f"  to be published {_when(stored.due)}" if stored.due else ""
@@ -57,7 +62,7 @@ def send(
         if wait and not ends:
             sys.stdout.write("  no function ran for it\n")
         for end in ends:
-            sys.stdout.write(f"  {end.run}  {end.slug}  {end.status}\n")
+            sys.stdout.write(f"  {end.run}  {end.slug}  {end.status}{f': {end.error}' if end.error else ''}\n")
     if any(not end.has_ended for end in ends):
         raise typer.Exit(2)
     if any(end.status == "failed" for end in ends):
@@ -100,10 +105,14 @@ def delayed(
         sys.stdout.write("no event waits for its time; bus send NAME --delay 10m makes one\n")
 
 
-async def _send(wire: Wire, event: NewEvent, wait: float) -> tuple[Stored, list[Outcome], str]:
+async def _send(
+    wire: Wire, event: NewEvent, data: dict[str, Any], words: Sequence[str], wait: float
+) -> tuple[Stored, list[Outcome], str]:
     sender = Bus("cli")
     sender.connect(wire)
-    stored = (await sender.publish([event]))[0]
+    [stored] = await sent_as_fits(
+        words, data, lambda fitting: sender.publish([msgspec.structs.replace(event, data=fitting)])
+    )
     name = str(event.event)
     ends = await outcomes(wire, name, stored.entry, wait) if wait else []
     return stored, ends, "" if stored.functions != 0 else await unheard(wire, name)

@@ -1,9 +1,14 @@
 """Arguments: the data of an event or a call as people write it at the terminal, `orderId=o1` or JSON."""
 
 import json
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from stepstream.bus.errors import ConfigError, EventInvalid
+
+R = TypeVar("R")
+
+HELP = "Its data. A value that reads as JSON is that, the rest is text: n=1, but n='\"1\"' for the text 1."
 
 
 def data_of(words: list[str]) -> dict[str, Any]:
@@ -30,3 +35,22 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+async def sent_as_fits(words: Sequence[str], data: dict[str, Any], send: Callable[[dict[str, Any]], Awaitable[R]]) -> R:
+    """Return what `send` returns of data; where a field's type refuses `order=1001`, of the text "1001" in its place.
+
+    EventInvalid as it was first, when the text does not fit either.
+    """
+    try:
+        return await send(data)
+    except EventInvalid as refused:
+        top, _, key = refused.field.partition(".")
+        typed = (word.partition("=") for word in words if not word.lstrip().startswith("{"))
+        text = {name: text for name, _, text in typed}.get(key)
+        if top != "data" or text is None or isinstance(data[key], str):
+            raise
+        try:
+            return await sent_as_fits(words, {**data, key: text}, send)
+        except EventInvalid as again:
+            raise (refused if again.field == refused.field else again) from None

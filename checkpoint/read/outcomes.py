@@ -12,6 +12,7 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.streams import stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions
+from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import ENDED, Record, read
 
 _LOOK_EVERY_S = 0.1
@@ -24,6 +25,8 @@ class Outcome(msgspec.Struct, frozen=True):
     slug: str
     status: str
     has_ended: bool
+    error: str = ""
+    """Why it failed, or was cancelled."""
 
 
 async def outcomes(wire: Wire, name: str, entry: str, seconds: float) -> list[Outcome]:
@@ -43,18 +46,24 @@ async def outcomes(wire: Wire, name: str, entry: str, seconds: float) -> list[Ou
 
 async def _look(wire: Wire, slug: str, name: str, entry: str) -> Outcome | None:
     run = run_id(slug, "event", f"{name}|{entry}", entry_ms(entry))
-    status = await _status(wire, slug, run)
-    if not status and await stands(wire, keys.events(name), slug, entry, without_group=True):
+    found = await _stored(wire, slug, run)
+    if found is None and await stands(wire, keys.events(name), slug, entry, without_group=True):
         return Outcome(run, slug, "queued", has_ended=False)
-    status = status or await _status(wire, slug, run)  # begun and done with since we looked
-    return Outcome(run, slug, status, status in ENDED) if status else None
+    found = found or await _stored(wire, slug, run)  # begun and done with since we looked
+    if found is None or not found.status:
+        return None
+    has_ended = found.status in ENDED
+    return Outcome(
+        run, slug, found.status, has_ended, found.error.told() if has_ended and found.error is not None else ""
+    )
 
 
 class _Status(Record):
     status: str = ""
+    error: Failure | None = None
 
 
-async def _status(wire: Wire, slug: str, run: str) -> str:
-    """Return a run's status; empty when it is not there."""
+async def _stored(wire: Wire, slug: str, run: str) -> _Status | None:
+    """Return a run's status, and why it ended so; None when it is not there."""
     [found] = await patiently(lambda: read(wire, _Status, [(slug, run)]))
-    return found.status if found else ""
+    return found

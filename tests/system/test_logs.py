@@ -234,7 +234,8 @@ def run_app(url: str, folder: Path, config: str = "") -> tuple[list[str], list[s
                 assert time.monotonic() < until, (folder / "err").read_text()
                 time.sleep(0.02)
             for name in ("a", "b"):
-                bus("send", name, "--wait", "10", url=url, code=0 if name == "a" else 1)
+                told = bus("send", name, "--wait", "10", url=url, code=0 if name == "a" else 1)
+                assert ("shop-g  failed: " in told and "jam" in told) == (name == "b"), told  # why it failed, too
         finally:
             worker.terminate()
             worker.wait(10)
