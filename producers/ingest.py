@@ -1,5 +1,6 @@
 """Ingest: from a JSON body to checked events, without HTTP. All events are checked before any is stored."""
 
+import difflib
 from datetime import datetime
 from typing import Any, cast
 
@@ -20,6 +21,9 @@ from stepstream.bus.event import (
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid
 from stepstream.producers.strict import parse
+
+_FIELDS = ("name", "data", "id", "ts", "v", "delay", "at", "user", "meta")
+"""What an event may have. `user` and `meta` are taken, and not kept: SDKs of others send them."""
 
 
 class _Received(msgspec.Struct):
@@ -71,6 +75,11 @@ def _checked(event: Any) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise EventInvalid(f"must be an object with a name, got {_kind(event)}")
     fields = cast("dict[str, Any]", event)
+    unknown = next((field for field in fields if field not in _FIELDS), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, _FIELDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(_FIELDS)}"
+        raise EventInvalid(f"is no field of an event; {hint}", field=unknown[:60])
     name = fields.get("name")
     if not isinstance(name, str):
         raise EventInvalid(f"must be text, got {_kind(name)}" if "name" in fields else "is missing", field="name")

@@ -88,6 +88,20 @@ def test_plain_curl_works_though_it_says_it_is_a_form(http: TestClient) -> None:
     assert answer.status_code == 200
 
 
+def test_a_misspelt_field_of_an_event_is_not_swallowed(http: TestClient) -> None:
+    refused = publish(http, [{"name": "a"}, {"name": "a", "dta": 1}])
+    assert (refused.status_code, refused.json()["field"], refused.json()["event"]) == (400, "dta", 1)
+    assert "dta: is no field of an event; did you mean data?" in refused.json()["error"]
+    of_others = {"name": "a", "data": {}, "id": "i", "ts": 1700000000123, "v": "1", "user": {}, "meta": {}}
+    assert publish(http, of_others).status_code == 200
+
+
+def test_an_unknown_function_with_a_wrong_body_is_unknown(http: TestClient) -> None:
+    for body in (b"{}", b'{"dta": 1}', b"nonsense"):
+        answer = http.post("/invoke/nobody", content=body)
+        assert (answer.status_code, answer.json()["code"]) == (404, "function_not_found")
+
+
 def test_data_is_stored_byte_by_byte(http: TestClient, store: "redis.Redis") -> None:
     data = '{"big":12345678901234567890,"e":[],"f":1.0,"u":"\\u20ac€","z":"\\u0000","__proto__":1,"sp" : 1}'
     assert publish(http, f'{{"name":"a","data":{data}}}'.encode()).status_code == 200

@@ -7,11 +7,12 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.bus.errors import NobodyWaits
+from stepstream.bus.errors import EventInvalid, NobodyWaits
 from stepstream.bus.event import MAX_EVENT_BYTES
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse_as
@@ -66,8 +67,13 @@ async def _signal(request: Request) -> Response:
 
 
 async def _invoke(request: Request) -> Response:
-    asked, slug = await _received(request, _Invoke), request.path_params["function"]
-    return _done({"id": await invoke(wire_of(request), slug, asked.data)})
+    wire, slug = wire_of(request), request.path_params["function"]
+    try:
+        asked = await _received(request, _Invoke)
+    except EventInvalid:
+        await function_of(wire, slug)  # where there is no such function, that is what is wrong
+        raise
+    return _done({"id": await invoke(wire, slug, asked.data)})
 
 
 def _done(what: dict[str, str]) -> Response:
