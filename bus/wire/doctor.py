@@ -283,7 +283,7 @@ def _needed() -> list[tuple[str | int, ...]]:
         ("ZADD", index, 1, "doctor"), ("ZCARD", index), ("ZCOUNT", index, 0, 1), ("ZSCORE", index, "doctor"),
         ("ZRANGE", index, 0, -1), ("ZREVRANGE", index, 0, -1), ("ZRANGEBYSCORE", index, 0, 1),
         ("ZRANGEBYLEX", index, "-", "+"), ("ZREMRANGEBYSCORE", index, 0, 0), ("ZREMRANGEBYLEX", index, "[a", "[a"),
-        ("ZREM", index, "doctor"),
+        ("ZREM", index, "doctor"), ("TYPE", run),
         ("SET", text, "1", "PX", 60_000), ("GET", text), ("SADD", names, "doctor"), ("SMEMBERS", names),
         ("RPUSH", lines, "x"), ("LLEN", lines), ("LRANGE", lines, 0, -1), ("LPOP", lines),
         ("EVAL", TAKE.text, 1, stream, "", slug, "doctor"),
