@@ -43,7 +43,7 @@ from stepstream.bus.retry import Exponential, Retry
 from stepstream.bus.step import Fetched, ProcessResult, Step
 from stepstream.bus.system_events import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
 from stepstream.bus.trigger import On
-from stepstream.bus.wire.publishing import PublishFailed
+from stepstream.bus.wire.publishing import PublishFailed, Sent
 from stepstream.checkpoint.client.application import Bus
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunUnfinished",
+    "Sent",
     "Singleton",
     "Step",
     "StepFailed",

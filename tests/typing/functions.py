@@ -186,9 +186,9 @@ async def plain_call(step: Step) -> None:
 
 
 async def sending() -> None:
-    reveal_type(await app.send(Paid("o1")))  # R: str
-    reveal_type(await app.send(Refund(order_id="o1")))  # R: str
-    reveal_type(await app.send([Paid("o1"), Lost("o2")]))  # R: list[str]
+    reveal_type(await app.send(Paid("o1")))  # R: Sent
+    reveal_type(await app.send(Refund(order_id="o1")))  # R: Sent
+    reveal_type(await app.send([Paid("o1"), Lost("o2")]))  # R: list[Sent]
     await app.send("order/paid", {"order_id": "o1"})
     await app.send("order/paid", Refund(order_id="o1"))
     await app.send(7)  # E
