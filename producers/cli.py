@@ -21,7 +21,6 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.delayed import list_delayed, take_back
 from stepstream.checkpoint.read.outcomes import Outcome, outcomes
 from stepstream.checkpoint.registry import functions
-from stepstream.checkpoint.waits.event_waits import has_waits
 
 
 def send(
@@ -115,13 +114,16 @@ async def _send(
     )
     name = str(event.event)
     ends = await outcomes(wire, name, stored.entry, wait) if wait else []
-    return stored, ends, "" if stored.functions != 0 else await unheard(wire, name)
+    return stored, ends, "" if stored.functions != 0 else await unheard(wire, name, waits=stored.waits)
 
 
-async def unheard(wire: Wire, name: str) -> str:
-    """Return what is told of an event that starts no function: who hears it all the same, or that nobody does."""
+async def unheard(wire: Wire, name: str, *, waits: bool) -> str:
+    """Return what is told of an event that starts no function: who hears it all the same, or that nobody does.
+
+    `waits` says whether runs waited for it when it was stored: by now they may have taken it.
+    """
     known = await functions(wire)
-    heard = ["runs wait for it"] if await has_waits(wire, name) else []
+    heard = ["runs wait for it"] if waits else []
     cancelled = [function.slug for function in known if name in function.cancels]
     heard += [f"it cancels runs of {', '.join(cancelled)}"] if cancelled else []
     if heard:

@@ -46,11 +46,13 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
 
 
 def _listened(events: Sequence[Outgoing], stored: Sequence[Stored]) -> dict[str, object]:
-    """Return how many functions start on these events, which names only cancel runs, and which nobody listens to."""
+    """Return how many functions start on these events, and of the other names which have who hears them, or nobody."""
     counts = {event.name: one.functions for event, one in zip(events, stored, strict=True) if one.functions is not None}
     cancelling = {event.name for event, one in zip(events, stored, strict=True) if one.cancels}
-    unheard = [name for name, count in counts.items() if not count and name not in cancelling]
+    waited = {event.name for event, one in zip(events, stored, strict=True) if one.waits}
+    unheard = [name for name, count in counts.items() if not count and name not in cancelling | waited]
     told: dict[str, object] = {"functions": sum(counts.values())} if counts else {}
+    told |= {"runs_wait_for": sorted(waited)} if waited else {}
     told |= {"only_cancels": sorted(cancelling)} if cancelling else {}
     return told | {"nobody_listens_to": unheard} if unheard else told
 

@@ -47,6 +47,8 @@ class Stored(msgspec.Struct, frozen=True):
     due: int = 0
     cancels: int = 0
     """Where no function starts on it: of how many functions it may cancel runs."""
+    waits: bool = False
+    """Where no function starts on it: whether a run waited for an event of its name when it was stored."""
 
 
 class Sent(str):
@@ -116,6 +118,7 @@ class Publisher:
             await self._get_ready(events, until)
         except StoreUnavailable as error:
             raise PublishFailed(stored, error) from None
+        waited = self._waited(events)
         calls = [self._first(event) for event in events]
         started: int | None = None
         for event, call in zip(events, calls, strict=True):  # every reply is read, also after one has failed
@@ -142,11 +145,27 @@ class Publisher:
             if is_unknown:
                 unknown.append(event.id)
         reached("publish.sent")
+        heard = [name for name, reply in waited.items() if await _is_there(reply)]
         if isinstance(failure, StoreUnavailable):
             raise PublishFailed(stored, failure, unknown)
         if failure is not None:
             raise failure
-        return stored
+        if not heard:
+            return stored
+        return [
+            msgspec.structs.replace(one, waits=not one.functions and event.name in heard)
+            for event, one in zip(events, stored, strict=True)
+        ]
+
+    def _waited(self, events: Sequence[Outgoing]) -> dict[str, Any]:
+        """Ask whether runs wait for names on which no function starts: before they are stored, for then they are taken.
+
+        It goes with the events in one write.
+        """
+        if self._listeners is None:
+            return {}
+        names = {event.name for event in events if self._listeners.count(event.name) == 0}
+        return {name: self._wire.call("EXISTS", keys.waits(name), keys.waits_if(name)) for name in names}
 
     async def _get_ready(self, events: Sequence[Outgoing], until: float) -> None:
         """Check the events, register who listens, and announce their names, as far as each is due. It stores none."""
@@ -259,6 +278,14 @@ def _left(until: float) -> float:
 def _is_unanswered(error: Exception) -> bool:
     """Whether what was asked may have been done all the same."""
     return isinstance(error, StoreUnavailable) and error.state in {"lost", "timeout"}
+
+
+async def _is_there(reply: Any) -> bool:
+    """Return what EXISTS told; it is false where this user may not ask, or Redis did not answer."""
+    try:
+        return bool(await reply)
+    except (StoreUnavailable, StoreError):
+        return False
 
 
 def _fields(event: Outgoing) -> list[Argument]:

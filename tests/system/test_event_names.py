@@ -8,13 +8,16 @@ import redis
 from starlette.testclient import TestClient
 
 from stepstream import Bus, CancelOn, Context, Step, create_app
+from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.events import event_names
 from stepstream.checkpoint.waits.event_waits import Wait, arm
 from stepstream.producers.cli import unheard
+from tests.support import Lab, eventually
 
 shop = Bus("shop")
 
@@ -92,11 +95,34 @@ def test_a_name_keeps_when_it_was_seen_last_after_its_events_were_removed(http: 
 async def test_who_sends_what_only_cancels_is_told_whose_runs(wire: Wire) -> None:
     """`bus send` said that no function listens to it."""
     await Listeners(wire, [shop.functions]).get_ready(set(), 5.0)
-    assert await unheard(wire, "order/void") == "it starts no function; it cancels runs of shop-ship"
-    await arm(wire, Wait("order/void", "shop-ship", "r", "s", 10**13, path="data.id", value=b"1"))
+    assert await unheard(wire, "order/void", waits=False) == "it starts no function; it cancels runs of shop-ship"
     told = "it starts no function; runs wait for it, and it cancels runs of shop-ship"
-    assert await unheard(wire, "order/void") == told
-    assert "did you mean order/paid" in await unheard(wire, "order/payd")
+    assert await unheard(wire, "order/void", waits=True) == told
+    assert "did you mean order/paid" in await unheard(wire, "order/payd", waits=False)
+
+
+async def test_who_sends_what_a_run_waits_for_is_told_so_though_the_run_takes_it_at_once(lab: Lab) -> None:
+    """`bus send` looked behind the event, when the run had taken it and gone: no function listens to it, it said."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Any, step: Any) -> None:
+        await step.wait_for_event("back", "order/returned", match="data.n", timeout=60)
+
+    await lab.work()
+    await lab.send("a", {"n": 1})
+
+    async def waits() -> bool:
+        return bool(await lab.wire.call("EXISTS", keys.waits("order/returned")))
+
+    await eventually(waits, "the run waits", 10)
+    sender = Publisher(lab.wire, listeners=Listeners(lab.wire, []))
+    [first, other] = await sender.publish(
+        [Outgoing("e1", "order/returned", b'{"n":1}'), Outgoing("e2", "order/lost", b"{}")]
+    )
+    assert (first.functions, first.waits, other.waits) == (0, True, False)
+    await lab.one()
+    [later] = await sender.publish([Outgoing("e3", "order/returned", b'{"n":1}')])
+    assert not later.waits
 
 
 def test_what_only_cancels_is_not_said_to_have_no_listener(http: TestClient) -> None:
