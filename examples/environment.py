@@ -55,13 +55,16 @@ def ready() -> None:
 
 
 def _wheel(folder: Path) -> Path:
-    """Build the wheel in a copy of the tree: a build writes into its tree, which others read meanwhile."""
+    """Build the wheel from a source distribution, and that in a copy of the tree: a build writes into its tree."""
     tree = folder / "tree"
     for name in SOURCES:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tree)
-    _pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(folder), str(tree))
+    build = "import setuptools.build_meta; setuptools.build_meta.build_sdist('..')"
+    subprocess.run([PYTHON, "-c", build], cwd=tree, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    source = next(folder.glob("*.tar.gz"))
+    _pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(folder), str(source))
     return next(folder.glob("*.whl"))
 
 
