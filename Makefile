@@ -64,9 +64,7 @@ bench: $(STAMP)  ## this engine beside the raw floor of the same server, and wha
 	@$(BIN)/python -m bench.memory
 
 docs: $(STAMP)  ## the pages that are made: docs/keys.md, docs/guide.md from tests/guide, docs/reference
-	@$(BIN)/python -m docs.make_keys
-	@$(BIN)/python -m docs.make_guide
-	@$(BIN)/python -m docs.make_reference
+	@$(BIN)/python -m docs.make_pages
 
 site: $(STAMP)  ## the documentation as a site in build/site; a link or anchor that leads nowhere stops it
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing,docs]'

@@ -1,15 +1,10 @@
-"""Make docs/guide.md: each feature with its shortest example, quoted from tests/guide, which run on real servers.
-
-With --check, say whether the page is up to date.
-"""
+"""What docs/guide.md says: each feature with its shortest example, quoted from tests/guide, which run on real servers."""
 
 import ast
-import sys
 import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGE = Path(__file__).parent / "guide.md"
 
 PARTS: list[tuple[str, str, str, str, tuple[str, ...]]] = [
     ("Wait for an event", "Suspends until an event has the same value at that path as the run's own; None on timeout.",
@@ -111,15 +106,3 @@ def page() -> str:
     for title, text, file, test, inner in PARTS:
         head += [f"## {title}", text, "", "```python", quoted(file, test, inner), "```", ""]
     return "\n".join(head)
-
-
-def main() -> int:
-    """Write the page, or compare it."""
-    if "--check" in sys.argv:
-        return 0 if PAGE.read_text() == page() else 1
-    PAGE.write_text(page())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

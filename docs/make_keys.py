@@ -1,13 +1,9 @@
-"""Make docs/keys.md from bus/wire/keys.py; with --check, say whether it is up to date."""
+"""What docs/keys.md says: every key, from bus/wire/keys.py."""
 
 import inspect
-import sys
-from pathlib import Path
 from urllib.parse import unquote
 
 from stepstream.bus.wire import keys
-
-PAGE = Path(__file__).parent / "keys.md"
 
 
 def page() -> str:
@@ -51,15 +47,3 @@ An event may be added by hand; what is missing is filled in:
 redis-cli XADD 'bus:events:{plushie/generate.requested}' '*' data '{"generationId":"g1","userId":"ada", …}'
 ```
 """
-
-
-def main() -> int:
-    """Write the page, or compare it."""
-    if "--check" in sys.argv:
-        return 0 if PAGE.read_text() == page() else 1
-    PAGE.write_text(page())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,10 @@
-"""Make docs/reference from the code: errors.md, sizes.md, settings.md, commands.md. With --check: are they up to date?"""
+"""What the pages of docs/reference that are made from the code say."""
 
 import ast
 import importlib
 import inspect
 import itertools
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from stepstream.bus.values.durations import in_words
 from stepstream.web.app import create_app
 
 ROOT = Path(__file__).parent.parent
-FOLDER = Path(__file__).parent / "reference"
 FLOORS = ("bus", "checkpoint", "producers", "consumers", "web")
 
 
@@ -63,19 +61,24 @@ def stored_names() -> set[str]:
     return found
 
 
-def _words_of(words: dict[str, str], name: str) -> str:
-    if name not in words:
-        raise SystemExit(f"{name} has no words in docs/reference_tables.py: give it some, then run: make docs")
-    return words[name]
+def _check(words: dict[str, str], names: set[str]) -> None:
+    """End, and name it, when something has no words, or words are of something that is gone."""
+    if missing := names - words.keys():
+        raise SystemExit(f"no words in docs/reference_tables.py: {missing}; give it some, then run: make docs")
+    if gone := words.keys() - names:
+        raise SystemExit(f"words in docs/reference_tables.py for what is not there: {gone}; take them out")
 
 
 def errors() -> str:
     """Return the page of all errors; one without a way out ends this, and is named."""
+    classes, names = list(_classes()), stored_names()
+    _check(WAYS_OUT, {one.__name__ for one in classes})
+    _check(STORED, names)
     rows: list[list[str]] = []
-    for one in _classes():
+    for one in classes:
         public = f"`{one.__name__}`" if one.__name__ in stepstream.__all__ else f"{one.__name__} (inside)"
-        rows.append([public, f"`{one.code}`", str(one.status), _first(one), _words_of(WAYS_OUT, one.__name__)])
-    stored = [[f"`{name}`", _words_of(STORED, name)] for name in sorted(stored_names(), key=str.lower)]
+        rows.append([public, f"`{one.code}`", str(one.status), _first(one), WAYS_OUT[one.__name__]])
+    stored = [[f"`{name}`", STORED[name]] for name in sorted(names, key=str.lower)]
     exits = [[str(code), text] for code, text in EXITS.items()]
     return f"""# Every error, and the way out
 
@@ -193,13 +196,15 @@ runs in this folder or one above it. Exit codes: [errors](errors.md#exit-codes).
 
 def routes() -> str:
     """Return the page of all routes of the site."""
-    rows: list[list[str]] = []
+    found: list[tuple[str, list[str]]] = []
     for route in create_app().routes:
         path = str(getattr(route, "path", ""))
         methods = " ".join(sorted(set(getattr(route, "methods", None) or {"GET"}) - {"HEAD"}))
         key = f"{methods} {path}" if f"{methods} {path}" in ROUTES else path
         shown = path.replace(":path}", "}")
-        rows.append([methods, f"`{shown}`", str(getattr(route, "needs", "nothing")), _words_of(ROUTES, key)])
+        found.append((key, [methods, f"`{shown}`", str(getattr(route, "needs", "nothing"))]))
+    _check(ROUTES, {key for key, _ in found})
+    rows = [[*row, ROUTES[key]] for key, row in found]
     return f"""# Every route
 
 For who calls the site. Made by `make docs` from its routes. Bodies and answers are JSON; what is accepted, which host names, errors and paging: [HTTP](../http.md).
@@ -217,22 +222,3 @@ PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "routes.md": routes,
 }
-
-
-def stale() -> list[str]:
-    """Return the names of the pages that are not what the code says."""
-    return [name for name, make in PAGES.items() if (FOLDER / name).read_text() != make()]
-
-
-def main() -> int:
-    """Write the pages, or compare them."""
-    if "--check" in sys.argv:
-        return 1 if stale() else 0
-    FOLDER.mkdir(exist_ok=True)
-    for name, make in PAGES.items():
-        (FOLDER / name).write_text(make())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

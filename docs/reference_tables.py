@@ -85,7 +85,6 @@ ROUTES = {
     "/runs/{id}": "A run's page.",
     "/functions/{slug:path}": "A function's page.",
     "/runs/{id}/cancel": "The page's button.",
-    "/delayed": "The page of events that wait for their time.",
     "/delayed/cancel": "The page's button.",
     "/static": "The page's own files.",
     "/runs/{id}/rerun": "The page's button.",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import stepstream
-from docs import make_reference
+from docs import make_pages, make_reference
 from docs.make_site import with_space
 from docs.reference_tables import NOT_FOR_USERS, SIZES
 from tests.support import ROOT
@@ -58,8 +58,8 @@ def test_a_list_or_a_table_after_a_line_of_text_is_one_on_the_site() -> None:
     assert with_space("text\n```py\nx\n```\nmore\n") == "text\n\n```py\nx\n```\n\nmore\n"
 
 
-def test_what_is_looked_up_is_what_the_code_says() -> None:
-    assert make_reference.stale() == [], "run: make docs"
+def test_pages_that_are_made_are_what_the_code_says() -> None:
+    assert make_pages.stale() == [], "run: make docs"
 
 
 def test_every_public_name_is_in_the_reference() -> None:
