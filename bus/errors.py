@@ -30,6 +30,12 @@ from datetime import datetime, timedelta
 _MOST_NAMED = 20
 
 
+def listed(names: Sequence[str], most: int = _MOST_NAMED) -> str:
+    """Return names as a sentence has them, `a, b and 3 more`; empty when there are none."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 class StepstreamError(Exception):
     """The root of every error of ours; `code` is stable, for HTTP answers and logs, `status` the HTTP status."""
 
@@ -84,8 +90,7 @@ class StepNotFound(BadRequest):
     def __init__(self, run: str, step: str, known: Sequence[str] = ()) -> None:
         self.run = run
         self.step = step
-        more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-        there = f"{', '.join(known[:_MOST_NAMED])}{more}" if known else "none"
+        there = listed(known) or "none"
         super().__init__(f"run {run} has no finished step {step[:150]!r}; it has {there}")
 
 
@@ -123,9 +128,8 @@ class FunctionNotFound(NotFound):
 
     def __init__(self, slug: str, known: Sequence[str]) -> None:
         self.slug = slug
-        more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-        there = ", ".join(sorted(known)[:_MOST_NAMED]) or "none"
-        super().__init__(f"function {slug[:150]!r} is not registered; there are {there}{more}")
+        there = listed(sorted(known)) or "none"
+        super().__init__(f"function {slug[:150]!r} is not registered; there are {there}")
 
 
 class NobodyWaits(NotFound):

@@ -23,7 +23,6 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.values.example import example_of
-from stepstream.bus.values.ids import some_of
 from stepstream.consumers.worker import LAST_S, Worker
 
 LEFT_WORK = 3
@@ -93,7 +92,7 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, whi
     ready = asyncio.create_task(works.ready.wait())
     await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
     if works.ready.is_set():
-        names = ", ".join(some_of(sorted(function.slug for bus in buses for function in bus.functions.values())))
+        names = ", ".join(log.some_of(sorted(function.slug for bus in buses for function in bus.functions.values())))
         # What is loaded stays: the collector need not look at it again at every few hundred allocations.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)

@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +16,8 @@ from stepstream.bus.observe.stdlib import Printed, show_records, tag_records
 from stepstream.bus.process.scope import OURS, in_run
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.durations import in_words
+
+_MOST_NAMED = 10
 
 
 def configure(settings: Settings) -> None:
@@ -126,6 +128,12 @@ def listen(signals: Signals, *, debug: bool = False) -> None:
     signals.run_ended.listen(run_ended)
     if debug:
         signals.run_suspended.listen(run_suspended)
+
+
+def some_of(names: Sequence[str]) -> list[str]:
+    """Return the first ten of many names, and how many more there are: a line of a log is for a person."""
+    more = len(names) - _MOST_NAMED
+    return [*names[:_MOST_NAMED], f"{more} more"] if more > 0 else [*names]
 
 
 def notice(event: str, **fields: object) -> None:

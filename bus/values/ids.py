@@ -20,12 +20,11 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from functools import lru_cache
 
 SLUG_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 """What a bus or a function may be called, whose slug is `<bus>-<function>`; and the name of a shared limit."""
-_MOST_NAMED = 10
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
 _VALUES = {letter: value for value, letter in enumerate(_CROCKFORD)}
@@ -134,9 +133,3 @@ def _tokens() -> Generator[str]:
 
 token = _tokens().__next__
 """token() returns an unguessable token: the fence of one delivery."""
-
-
-def some_of(names: Sequence[str]) -> list[str]:
-    """Return the first of many names, and how many more there are: a line of a log is for a person."""
-    more = len(names) - _MOST_NAMED
-    return [*names[:_MOST_NAMED], f"{more} more"] if more > 0 else [*names]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stepstream.bus.errors import ScriptMissing, StoreError, StoreUnavailable
+from stepstream.bus.errors import ScriptMissing, StoreError, StoreUnavailable, listed
 from stepstream.bus.event import Outgoing
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values.clock import now_ms
@@ -76,8 +76,7 @@ class PublishFailed(StoreUnavailable):
         self.stored = stored
         self.unknown = tuple(unknown)
         if unknown:
-            became = f"whether it was stored is not known of {', '.join(self.unknown[:3])}"
-            became += f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            became = f"whether it was stored is not known of {listed(self.unknown, 3)}"
         else:
             became = "nothing was stored" if not stored else f"{len(stored)} were stored before, the others were not"
         super().__init__(f"{error}; {became}", state=error.state)

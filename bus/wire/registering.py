@@ -18,9 +18,9 @@ import msgspec
 
 from stepstream.bus.errors import RightMissing, StoreError
 from stepstream.bus.function import Function
+from stepstream.bus.observe.log import some_of
 from stepstream.bus.trigger import Trigger, covers
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import some_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently, within

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from stepstream.bus.errors import listed
 from stepstream.bus.wire.doctor import Finding
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions, workers_of
@@ -18,11 +19,10 @@ async def unserved(wire: Wire) -> list[Finding]:
     idle = [slug for slug, count in zip(slugs, counts, strict=True) if not count]
     if not idle:
         return [Finding("workers", f"each of {len(slugs)} functions has one")]
-    more = f" and {len(idle) - _SHOWN} more" if len(idle) > _SHOWN else ""
     return [
         Finding(
             "workers",
-            f"none for {', '.join(idle[:_SHOWN])}{more}",
+            f"none for {listed(idle, _SHOWN)}",
             "advice",
             "start one: events are kept for 7 days without a worker; a function that is no more: bus functions forget",
         )
