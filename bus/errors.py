@@ -195,6 +195,11 @@ class Unavailable(BusError):
         self.is_paced = False
         super().__init__(message)
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether what was asked may have been done all the same: no answer came back."""
+        return self.state in {"lost", "timeout"}
+
 
 StoreUnavailable = Unavailable
 """Its name inside."""

@@ -14,7 +14,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.pipeline import Argument
-from stepstream.bus.wire.connection.retry import patiently, within
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.types.check import KindsOf, TypeCheck, no_kinds
@@ -82,6 +82,24 @@ class PublishFailed(StoreUnavailable):
         super().__init__(f"{error}; {became}", state=error.state)
 
 
+class _Batch:
+    """What has become of events that are published together; they are to be stored until then (monotonic, s)."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.stored: list[Stored] = []
+        self.unknown: list[str] = []
+        """The ids of those that may be stored or not."""
+        self.failure: StoreUnavailable | StoreError | None = None
+        self.since: int | None = None
+        """Since when (server ms) they may be stored, once one has to be looked for."""
+
+    @property
+    def left(self) -> float:
+        """How much time is left, s."""
+        return _left(self.until)
+
+
 class Publisher:
     """Appends events. A retry after a lost reply looks for the event before it adds."""
 
@@ -109,52 +127,50 @@ class Publisher:
 
         EventInvalid, and nothing is stored, when one of them does not fit the type that its name has.
         """
-        until = time.monotonic() + (patience or self._patience or PATIENCE_S)
-        stored: list[Stored] = []
-        unknown: list[str] = []
-        failure: StoreUnavailable | StoreError | None = None
+        batch = _Batch(time.monotonic() + (patience or self._patience or PATIENCE_S))
         try:
-            await self._get_ready(events, until)
+            await self._get_ready(events, batch.until)
         except StoreUnavailable as error:
-            raise PublishFailed(stored, error) from None
+            raise PublishFailed([], error) from None
         waited = self._waited(events)
         calls = [self._first(event) for event in events]
-        started: int | None = None
         for event, call in zip(events, calls, strict=True):  # every reply is read, also after one has failed
-            is_unknown = False
             try:
-                stored.append(self._stored(event, await call or await self._made(event, _left(until))))
+                batch.stored.append(self._stored(event, await call or await self._made(event, batch.left)))
             except (ScriptMissing, StoreUnavailable) as error:
-                is_unknown = _is_unanswered(error)
-                left = _left(until)
-                if isinstance(error, StoreUnavailable) and (failure is not None or not left):
-                    failure = failure or error
-                else:
-                    try:
-                        # A server that lacks the script has stored nothing.
-                        if started is None and not isinstance(error, ScriptMissing):
-                            started = await patiently(self._wire.moment, left)
-                        stored.append(await self._again(event, started or 0, left))
-                        is_unknown = False
-                    except (StoreUnavailable, StoreError) as still:
-                        is_unknown = is_unknown or _is_unanswered(still)
-                        failure = still
+                await self._try_again(batch, event, error)
             except StoreError as error:
-                failure = error
-            if is_unknown:
-                unknown.append(event.id)
+                batch.failure = error
         reached("publish.sent")
         heard = [name for name, reply in waited.items() if await _is_there(reply)]
-        if isinstance(failure, StoreUnavailable):
-            raise PublishFailed(stored, failure, unknown)
-        if failure is not None:
-            raise failure
+        if isinstance(batch.failure, StoreUnavailable):
+            raise PublishFailed(batch.stored, batch.failure, batch.unknown)
+        if batch.failure is not None:
+            raise batch.failure
         if not heard:
-            return stored
+            return batch.stored
         return [
             msgspec.structs.replace(one, waits=not one.functions and event.name in heard)
-            for event, one in zip(events, stored, strict=True)
+            for event, one in zip(events, batch.stored, strict=True)
         ]
+
+    async def _try_again(self, batch: "_Batch", event: Outgoing, error: ScriptMissing | StoreUnavailable) -> None:
+        """Store an event whose first try failed, while there is time, and as long as Redis has not failed another."""
+        is_unknown = _is_unanswered(error)
+        has_script = not isinstance(error, ScriptMissing)  # a server that lacks the script has stored nothing
+        if has_script and (batch.failure is not None or not batch.left):
+            batch.failure = batch.failure or error
+        else:
+            try:
+                if batch.since is None and has_script:
+                    batch.since = await patiently(self._wire.moment, batch.left)
+                batch.stored.append(await self._again(event, batch.since or 0, batch.left))
+                return
+            except (StoreUnavailable, StoreError) as still:
+                is_unknown = is_unknown or _is_unanswered(still)
+                batch.failure = still
+        if is_unknown:
+            batch.unknown.append(event.id)
 
     def _waited(self, events: Sequence[Outgoing]) -> dict[str, Any]:
         """Ask whether runs wait for names on which no function starts: before they are stored, for then they are taken.
@@ -175,12 +191,10 @@ class Publisher:
         now, known = time.monotonic(), self._known
         new = {name for name in names if known.get(name, 0.0) < now}
         if new:
-            await within(until - now, self._wire.where.shown, self._announce(new, until - now))
+            await self._wire.within(until - now, self._announce(new, until - now))
 
     async def _announce(self, names: set[str], patience: float) -> None:
         """Write names to the list before their first event, so that no function misses it; and again, if it is lost."""
-        if not names:
-            return
         if len(self._known) + len(names) > _MOST_KNOWN:
             self._known.clear()
         for part in parts(sorted(names), width=2):
@@ -276,7 +290,7 @@ def _left(until: float) -> float:
 
 def _is_unanswered(error: Exception) -> bool:
     """Whether what was asked may have been done all the same."""
-    return isinstance(error, StoreUnavailable) and error.state in {"lost", "timeout"}
+    return isinstance(error, StoreUnavailable) and error.is_unanswered
 
 
 async def _is_there(reply: Any) -> bool:

@@ -23,7 +23,7 @@ from stepstream.bus.trigger import Trigger, covers
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Argument
-from stepstream.bus.wire.connection.retry import patiently, within
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.connection.rights import Right
 from stepstream.bus.wire.streams import MAKE_GROUP, fields_of
 from stepstream.bus.wire.types.own import first_fields
@@ -145,10 +145,10 @@ class Listeners:
                 work = self._look(patience)
                 self._looks = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
                 self._looks.add_done_callback(self._looked)
-            await within(patience, self._wire.where.shown, asyncio.shield(self._looks))
+            await self._wire.within(patience, asyncio.shield(self._looks))
         if self._own_patterns and not names <= self._covered:
             with self._telling_refusals():
-                await within(patience, self._wire.where.shown, self._cover(names - self._covered, patience))
+                await self._wire.within(patience, self._cover(names - self._covered, patience))
 
     def count(self, name: str) -> int | None:
         """Return how many functions start on an event of this name; None when this user may not see it."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextvars
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from stepstream.bus.errors import ScriptMissing, StoreUnavailable
 from stepstream.bus.process.dev_server import running_url, tell
@@ -16,6 +17,8 @@ from stepstream.bus.wire.connection.rights import Right, Rights
 from stepstream.bus.wire.connection.trouble import Notice, Trouble, silent
 from stepstream.bus.wire.keys import use_prefix
 from stepstream.bus.wire.scripts import Script, registered
+
+R = TypeVar("R")
 
 
 def _load_scripts() -> list[tuple[Argument, ...]]:
@@ -75,6 +78,17 @@ class Wire:
     async def moment(self) -> int:
         """Return the time that scripts use and new entries of events have, Unix ms."""
         return int(self.now) if self.now else await self.clock()
+
+    async def within(self, patience: float, work: Awaitable[R]) -> R:
+        """Wait for work that may be given up; StoreUnavailable, with what is wrong, when it takes over `patience` s.
+
+        A command that nobody answers ends with a time-out of its own, and one may follow the other.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                return await work
+        except TimeoutError:
+            raise self.trouble.ran_out(patience) from None
 
     def call(self, *command: Argument) -> asyncio.Future[Reply]:
         """Send one command; StoreUnavailable when its outcome is unknown."""

@@ -54,21 +54,6 @@ async def patiently(call: Callable[[], Awaitable[R]], patience: float | None = N
             await asyncio.sleep(wait)
 
 
-async def within(patience: float, where: str, work: Awaitable[R]) -> R:
-    """Wait for work that may be given up; StoreUnavailable when Redis has not answered within `patience` seconds.
-
-    A command that nobody answers ends with its own timeout, of which one may follow the other.
-    """
-    try:
-        async with asyncio.timeout(patience):
-            return await work
-    except TimeoutError:
-        told = (
-            f"no Redis at {where}: no answer within {patience:.1f} s; run bus dev, start a server, or set BUS_REDIS_URL"
-        )
-        raise StoreUnavailable(told, state="timeout") from None
-
-
 class Pace:
     """Spaces the connection attempts of a process: some at a time, and after a failure one by one with pauses.
 

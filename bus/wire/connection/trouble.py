@@ -77,6 +77,13 @@ class Trouble:
             self._is_reported = False
             self._notice("Redis serves again", redis=self._where, seconds=round(self._met - self._began, 1))
 
+    def ran_out(self, patience: float) -> StoreUnavailable:
+        """Return what is told of a call that had no answer for `patience` s: what the trouble is, or just that."""
+        if self.is_on and not self._error.is_unanswered and not isinstance(self._error, RightMissing):
+            return self._error
+        told = f"no Redis at {self._where}: no answer within {patience:.1f} s; "
+        return StoreUnavailable(f"{told}run bus dev, start a server, or set BUS_REDIS_URL", state="timeout")
+
     async def lasts(self, seconds: float) -> NoReturn:
         """Wait until one trouble has lasted for `seconds`; raises the last error."""
         while True:

@@ -25,7 +25,6 @@ from stepstream.bus.values.fitting import misfit
 from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
-from stepstream.bus.wire.connection.retry import within
 from stepstream.bus.wire.connection.rights import Right
 from stepstream.bus.wire.types.declared import Declared, declared
 from stepstream.bus.wire.wire import Wire
@@ -96,7 +95,7 @@ class TypeCheck:
         names = {event.name for _, event in unsure}
         old = {name for name in names if (read := self._read.get(name)) is None or now - read.at > _FRESH_S}
         if old:
-            await within(patience, self._wire.where.shown, self._look(old))
+            await self._wire.within(patience, self._look(old))
         for position, event in unsure:
             wrong = self._wrong(event)
             if wrong is not None:
