@@ -180,6 +180,10 @@ class Outgoing(msgspec.Struct, frozen=True):
         """Whether it is kept for a time before it is published."""
         return self.delay > 0 or self.at > 0
 
+    def misfit(self, kinds: Sequence[type[Any]]) -> "EventInvalid | None":
+        """Return why its data fits none of a name's types; None when it fits one, or there are none."""
+        return None if self.fits in kinds else misfit(self.data, kinds)
+
 
 def as_new(event: object) -> NewEvent:
     """Return what somebody sends as a NewEvent; EventInvalid for what is no event."""

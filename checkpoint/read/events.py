@@ -63,8 +63,7 @@ async def event_names(wire: Wire, *, limit: int = 100, cursor: str | None = None
     first = {codec.text(name): int(float(ms)) for name, ms in zip(published[::2], published[1::2], strict=True)}
     listeners = _Listeners(known)
     everything = {*first, *map(codec.text, waited), *listeners.names}
-    order = sorted((_HEARD if listeners.hears(name) else _UNHEARD, name) for name in everything)
-    order.sort(key=lambda place: place[0] == _HEARD)
+    order = sorted(((_HEARD if listeners.hears(name) else _UNHEARD, name) for name in everything), key=_rank)
     begin = bisect_right(order, _rank(after), key=_rank) if after is not None else 0
     names = [listeners.of(name, first.get(name)) for _, name in order[begin : begin + limit]]
     await asyncio.gather(*(_look(wire, one) for one in names))

@@ -21,13 +21,17 @@ class Delayed:
         names, next_ms = await due_names(self._wire)
         more = len(names) == AT_ONCE
         for name in names:
-            with self._failing.of(name):
-                due = await publish_due(self._wire, name)
-                more = more or due.more
-                for lost in due.lost:
-                    self._signals.notice("a delayed event is lost: its fields are gone", name=name, id=lost)
-                continue
-            await put_off(self._wire, name)
+            more = await self._publish(name) or more
         if more:
             return 0.0
         return _LOOK_EVERY_S if next_ms is None else min(_LOOK_EVERY_S, (next_ms + 1) / 1_000)
+
+    async def _publish(self, name: str) -> bool:
+        """Publish what is due of a name; return whether more is. A name that fails is put off."""
+        with self._failing.of(name):
+            due = await publish_due(self._wire, name)
+            for lost in due.lost:
+                self._signals.notice("a delayed event is lost: its fields are gone", name=name, id=lost)
+            return due.more
+        await put_off(self._wire, name)
+        return False

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from stepstream.bus.bus import Bus, Delay, one_event, outgoing
 from stepstream.bus.errors import EventInvalid
-from stepstream.bus.event import NewEvent, Payload, Sendable, misfit
+from stepstream.bus.event import NewEvent, Payload, Sendable
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values.clock import now_ms
 
@@ -54,8 +54,7 @@ def row_of(
 ) -> Row:
     """Return an event as a row, checked against the types that this process knows; EventInvalid."""
     sent = outgoing(one_event(event, data, id, delay, at))
-    kinds = app.kinds.of(sent.name)
-    wrong = misfit(sent.data, kinds) if kinds and sent.fits not in kinds else None
+    wrong = sent.misfit(app.kinds.of(sent.name))
     if wrong is not None:
         raise wrong
     now = now_ms()

@@ -18,7 +18,6 @@ import msgspec
 
 from stepstream.bus.errors import EventInvalid, StoreUnavailable
 from stepstream.bus.event import Outgoing
-from stepstream.bus.event import misfit as misfit_of_kinds
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.fitting import misfit
@@ -75,7 +74,7 @@ class TypeCheck:
             name = event.name
             kinds = self._kinds_of(name)
             if kinds:
-                if event.fits not in kinds and misfit_of_kinds(event.data, kinds) is not None:
+                if event.misfit(kinds) is not None:
                     unsure.append((position, event))
                 continue
             read = self._read.get(name)
@@ -107,7 +106,7 @@ class TypeCheck:
         read = self._read.get(event.name)
         own = {schema_of(kind).hash for kind in kinds}
         others = [one for one in read.types if one.hash not in own] if read is not None else []
-        found = misfit_of_kinds(event.data, kinds)
+        found = event.misfit(kinds)
         if (kinds and found is None) or not others:
             return found
         try:
@@ -128,10 +127,8 @@ class TypeCheck:
         try:
             for part in parts(sorted(names)):
                 self._took(part, await self._wire.ask(_READ, keys.types(), *part) or [None] * len(part))
-        except (
-            StoreUnavailable
-        ):  # then the event is not stored either, or Redis has come back: it is checked by whom it reaches
-            return
+        except StoreUnavailable:
+            return  # then the event is not stored either, or Redis has come back: it is checked by whom it reaches
 
     def _look_beside(self, names: set[str]) -> None:
         """Read the types of names again, without waiting for them."""
