@@ -9,7 +9,7 @@ import contextvars
 from functools import partial
 from typing import Any
 
-from stepstream.bus.observe.signals import AttemptFailed, RunEnded, RunSuspended
+from stepstream.bus.observe.signals import RunEnded, RunSuspended
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import is_pending_for
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
@@ -84,11 +84,8 @@ class Settlement:
             return
         reached("end.replied")
         word = recorded.result()
-        if word == b"mine" and ended.has_raised and ended.error is not None and self._signals.attempt_failed:
-            slug, run, why = turn.owned.slug, turn.owned.run, ended.error
-            self._signals.attempt_failed.send(
-                AttemptFailed(slug, run, "", turn.state.attempt, why.told(), None, why.stack)
-            )
+        if word == b"mine" and ended.has_raised and ended.error is not None:
+            turn.tell_failed("", turn.state.attempt, ended.error, None)
         if word == b"mine" and self._signals.run_ended:
             why = (ended.error.told(),) if ended.error is not None else ()
             self._signals.run_ended.send(RunEnded(turn.owned.slug, turn.owned.run, ended.status, *why))
@@ -107,16 +104,13 @@ class Settlement:
             self._exits.leave(turn.delivery, "lost")
             raise
         if suspended.word == "mine":
-            slug, run, before = turn.owned.slug, turn.owned.run, turn.state.attempt
+            before = turn.state.attempt
             if attempt > before:
                 turn.log.write_failed("", before, failed.failure.told(), failed.delay_ms)
                 turn.log.flush()
-            if self._signals.attempt_failed and attempt > before:
-                self._signals.attempt_failed.send(
-                    AttemptFailed(slug, run, "", before, failed.failure.told(), failed.delay_ms, failed.failure.stack)
-                )
+                turn.tell_failed("", before, failed.failure, failed.delay_ms)
             if self._signals.run_suspended:
-                self._signals.run_suspended.send(RunSuspended(slug, run, suspended.due_in_ms))
+                self._signals.run_suspended.send(RunSuspended(turn.owned.slug, turn.owned.run, suspended.due_in_ms))
             self._alarms.expect(turn.function, suspended.due_in_ms)
         if suspended.word == "cancel":
             self._end(turn, Ended("cancelled", error=suspended.cancel or Failure("cancelled", "")))

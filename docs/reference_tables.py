@@ -155,8 +155,8 @@ NOT_FOR_USERS = frozenset(
         "checkpoint.limits.backlogs:MOST",
         "consumers.delivery.reclaimer:MOST",
         "consumers.delivery.slot_queue:LONGEST_S",
-        "consumers.turn.progress:MOST_AT_ONCE",
-        "consumers.turn.progress:MOST_BYTES_AT_ONCE",
+        "consumers.turn.run_log:MOST_AT_ONCE",
+        "consumers.turn.run_log:MOST_BYTES_AT_ONCE",
         "consumers.turn.steps.wait:LONGEST_MS",
     }
 )

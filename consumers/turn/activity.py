@@ -3,8 +3,8 @@
 from types import TracebackType
 
 from stepstream.bus.errors import StoreError, StoreUnavailable
+from stepstream.consumers.turn.exit import TurnOver
 from stepstream.consumers.turn.idle_timer import IdleTimer
-from stepstream.consumers.turn.interrupts import TurnOver
 from stepstream.consumers.turn.recorder import Recorder
 from stepstream.consumers.turn.state import RunState
 

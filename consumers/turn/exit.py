@@ -1,4 +1,7 @@
-"""TurnExit: how a turn ended, as one value. `drive` returns it; the settlement records it and lets the entry go."""
+"""TurnExit: how a turn ended, as one value. `drive` returns it; the settlement records it and lets the entry go.
+
+And TurnOver: how code that is still running learns of it.
+"""
 
 from typing import Literal
 
@@ -54,3 +57,14 @@ class Abandoned(msgspec.Struct, frozen=True):
 
 
 TurnExit = Ended | TryAgain | Suspended | CodeChanged | Refused | GivenBack | Abandoned
+
+
+class TurnOver(BaseException):  # so that `except Exception` in a handler does not catch it
+    """This turn of the run has ended: it waits, has ended, or belongs to another worker.
+
+    Do not catch it. Nothing a handler does from here on is recorded, and every `step.…` raises this again: clean-up
+    belongs in a step or in on_failure, not in `finally` or `except BaseException`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)

@@ -1,37 +1,10 @@
-"""What a run tells of itself while it is at work, without waiting: how far it is, and the lines it writes."""
+"""Progress: how far a run says it is, sent without waiting."""
 
 import asyncio
 import contextvars
-import os
-import threading
-from collections import deque
 from collections.abc import Callable
 
-from stepstream.bus.process import scope
-from stepstream.bus.process.scope import Source
-from stepstream.bus.values import codec
-from stepstream.bus.values.durations import in_words
-from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.log import LONGEST_LINE, Line, tell_log
-from stepstream.checkpoint.run.owned import Owned
-from stepstream.consumers.turn.state import RunState
-
 EVERY_S = 0.1
-_LOG_EVERY_S = 0.25
-_LONGEST_S = 2.0
-_lock = threading.Lock()
-MOST_AT_ONCE = 500
-MOST_BYTES_AT_ONCE = 64 * 1024
-"""What one batch holds; of a run that writes faster the newest lines are kept, and the pauses grow."""
-
-
-def _forked() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it, and none here gives it back
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 class Progress:
@@ -59,89 +32,3 @@ class Progress:
         latest, self._latest = self._latest, None
         if latest is not None:
             self.tell(latest)
-
-
-class RunLog:
-    """The log of one run in one turn. `write` may be called from any thread, also after the turn.
-
-    Lines are sent in batches, a quarter of a second apart; a run that writes none costs nothing.
-    """
-
-    __slots__ = (
-        "_bytes", "_dropped", "_is_due", "_lines", "_loop", "_owned", "_pause", "_state", "_wire", "unfinished",
-    )  # fmt: skip
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, state: RunState) -> None:
-        self.unfinished: dict[int, str] = {}
-        """What its threads have printed since the last line ended."""
-        self._loop = loop
-        self._wire = wire
-        self._owned = owned
-        self._state = state
-        self._lines: deque[bytes] = deque()
-        self._bytes = 0
-        self._dropped = 0
-        self._pause = _LOG_EVERY_S
-        self._is_due = False
-
-    @property
-    def function(self) -> str:
-        """The function's slug."""
-        return self._owned.slug
-
-    @property
-    def run(self) -> str:
-        """The run's id."""
-        return self._owned.run
-
-    def is_silent(self) -> bool:
-        """Whether the handler is where an earlier turn has been: its lines were written then."""
-        return self._state.replaying()
-
-    def write(self, source: Source, text: str, *, step: str = "", level: str = "") -> None:
-        """Add a line; the end of a very long one is cut off."""
-        if len(text) > LONGEST_LINE:
-            text = f"{text[:LONGEST_LINE]} … {len(text) - LONGEST_LINE} more characters"
-        sound = text.encode(errors="replace").decode()  # no half of a surrogate pair
-        line = codec.encode(Line(self._state.server_now(), source, sound, step, level))
-        with _lock:
-            self._lines.append(line)
-            self._bytes += len(line)
-            while len(self._lines) > MOST_AT_ONCE or (self._bytes > MOST_BYTES_AT_ONCE and len(self._lines) > 1):
-                self._bytes -= len(self._lines.popleft())
-                self._dropped += 1
-            if self._is_due or self._loop.is_closed():
-                return
-            self._is_due = True
-        self._loop.call_soon_threadsafe(self._send_later, context=contextvars.Context())
-
-    def write_failed(self, step: str, attempt: int, error: str, delay_ms: int | None) -> None:
-        """Add that an attempt has failed: of a run that completes in spite of it, nothing else says so."""
-        again = "" if delay_ms is None else f"; again in {in_words(delay_ms)}"
-        self.write("bus", f"attempt {attempt} failed: {error}{again}", step=step, level="warning" if again else "error")
-
-    def skip(self, count: int) -> None:
-        """So many lines came that are not even looked at."""
-        with _lock:
-            self._dropped += count
-
-    def _send_later(self) -> None:
-        self._loop.call_later(self._pause, self.flush, context=contextvars.Context())
-
-    def end(self) -> None:
-        """The turn ends: send what there is before the run's end is recorded."""
-        if self.unfinished:
-            for tell in scope.when_turn_ends:
-                tell(self)
-        self.flush()
-
-    def flush(self) -> None:
-        """Send what there is, without waiting."""
-        with _lock:
-            lines, dropped = tuple(self._lines), self._dropped
-            self._lines.clear()
-            self._bytes = self._dropped = 0
-            self._is_due = False
-        self._pause = min(_LONGEST_S, self._pause * 2) if dropped else _LOG_EVERY_S
-        if lines:
-            tell_log(self._wire, self._owned, lines, dropped)

@@ -19,8 +19,7 @@ from stepstream.checkpoint.run.save import FULL, Noted, note_open, save, tell_ar
 from stepstream.checkpoint.run.suspend import SuspendReply, suspend
 from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.delivery.failing import FAILED
-from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit
-from stepstream.consumers.turn.interrupts import TurnOver
+from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit, TurnOver
 from stepstream.consumers.turn.progress import Progress
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.state import RunState

@@ -10,17 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from stepstream.bus.event import RawEvent
-from stepstream.checkpoint.run.memo import Memo
+from stepstream.bus.observe.signals import AttemptFailed
+from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.save import Noted
 from stepstream.checkpoint.run.start import StartReply
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.turn.activity import Activity
 from stepstream.consumers.turn.bodies import Bodies
-from stepstream.consumers.turn.exit import Abandoned, CodeChanged, GivenBack
-from stepstream.consumers.turn.interrupts import TurnOver
-from stepstream.consumers.turn.progress import RunLog
+from stepstream.consumers.turn.exit import Abandoned, CodeChanged, GivenBack, TurnOver
 from stepstream.consumers.turn.recorder import Recorder
+from stepstream.consumers.turn.run_log import RunLog
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.state import RunState
 from stepstream.consumers.turn.suspension import Suspension
@@ -135,6 +135,14 @@ class Turn:
         """Let the page show the bodies that have run 100 ms."""
         for slow in self.bodies.newly_slow(now):
             self.recorder.tell_slow(*slow)
+
+    def tell_failed(self, step: str, attempt: int, failure: Failure, delay_ms: int | None) -> None:
+        """Tell who listens of an attempt that failed, of a step or of the code between steps, and when the next is."""
+        attempt_failed = self.services.signals.attempt_failed
+        if attempt_failed:
+            stack = failure.stack if failure.process is None else ""  # what a command wrote is no traceback
+            slug, run = self.owned.slug, self.owned.run
+            attempt_failed.send(AttemptFailed(slug, run, step, attempt, failure.told(), delay_ms, stack))
 
     def is_stubbed(self, step: str) -> bool:
         """Whether a test has put something in place of a step's body."""

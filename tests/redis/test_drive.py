@@ -19,8 +19,7 @@ from stepstream.checkpoint.run.memo import Failure
 from stepstream.consumers.delivery.delivery import Delivery, Feed, StreamGroup
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.drivers.drive import drive
-from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit
-from stepstream.consumers.turn.interrupts import TurnOver
+from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit, TurnOver
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.turn import Turn
 from tests.redis.test_scripts import RUN, SLUG, begin, function, hash_of, owned

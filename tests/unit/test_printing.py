@@ -10,8 +10,8 @@ import pytest
 
 from stepstream.bus.observe.stdlib import Printed
 from stepstream.bus.process import scope
-from stepstream.consumers.turn import progress
-from stepstream.consumers.turn.progress import RunLog
+from stepstream.consumers.turn import run_log
+from stepstream.consumers.turn.run_log import RunLog
 
 
 class Silent:
@@ -44,7 +44,7 @@ def test_a_process_forked_while_a_thread_writes_to_a_log_can_print() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     log = RunLog(loop, cast("Any", None), cast("Any", None), cast("Any", State()))
-    with progress._lock:  # as a thread of the parent holds it
+    with run_log._lock:  # as a thread of the parent holds it
         child = os.fork()
         if child == 0:
             signal.alarm(5)

@@ -20,7 +20,7 @@ from stepstream.bus.errors import NonRetriable, ProcessError
 from stepstream.bus.process.scope import Source
 from stepstream.bus.settings import environment_with
 from stepstream.bus.step import ProcessResult
-from stepstream.consumers.turn.progress import MOST_AT_ONCE, RunLog
+from stepstream.consumers.turn.run_log import MOST_AT_ONCE, RunLog
 from stepstream.consumers.turn.turn import Turn
 
 KEPT = 16 * 1024

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from stepstream.bus.errors import NonRetriable, RetryAfter, StepFailed
-from stepstream.bus.observe.signals import AttemptFailed
 from stepstream.bus.process import scope
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.retry import Retry, asked_delay_ms, of
@@ -218,8 +217,4 @@ async def _failed(
 
 def _tell(turn: Turn, step: str, attempt: int, failure: Failure, delay_ms: int | None) -> None:
     turn.log.write_failed(step, attempt, failure.told(), delay_ms)
-    signals = turn.services.signals
-    if signals.attempt_failed:
-        stack = failure.stack if failure.process is None else ""
-        told = AttemptFailed(turn.function.slug, turn.owned.run, step, attempt, failure.told(), delay_ms, stack)
-        signals.attempt_failed.send(told)
+    turn.tell_failed(step, attempt, failure, delay_ms)
