@@ -62,18 +62,21 @@ def test_six_seconds_of_refusals_fail_no_run_and_leave_none_behind(arena: Arena,
     with RespProxy(arena.server.port, seed=5) as proxy:
         worker = arena.worker(lease="2", step="0.01", BUS_REDIS_URL=proxy.url)
         proxy.refuse(words, share=0.3)
-        for _ in range(40):
+        rounds, until = 0, time.monotonic() + 60
+        while rounds < 40 or proxy.told().total() <= 200:  # six seconds, and longer where a slow machine meets less
+            assert time.monotonic() < until, f"{proxy.told().total()} commands refused within a minute"
             arena.send("chaos/once", 10)
+            rounds += 1
             time.sleep(0.15)
         proxy.mend()
         harm = proxy.told().total()
-        arena.until(lambda: arena.ended("once", 400), "the runs ended", 30)
+        arena.until(lambda: arena.ended("once", 10 * rounds), "the runs ended", 30)
         arena.idle("once")
         assert {run["status"] for run in arena.runs("once").values()} == {"completed"}
         bodies = [count for count in arena.bodies().values() if count > 1]
         log = worker.log.read_text()
         print(f"{harm} commands refused; {len(bodies)} bodies ran again; {len(log.splitlines())} lines")
-        assert harm > 50  # there was trouble; a slow machine meets less of it
+        assert harm > 200
         assert "never retrieved" not in log
         assert "attempt failed" not in log
         assert "Traceback" not in log
