@@ -1,4 +1,4 @@
-"""A folder, a Redis and a web application for each test."""
+"""A database and a web application for each test."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -6,23 +6,12 @@ from pathlib import Path
 import pytest
 from clover_dashboard.web import web
 from fastapi.testclient import TestClient
-from stand_ins import scratch_redis
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with a database of its own, and with the file that tells the models what to do."""
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the application a database of its own."""
     monkeypatch.setenv("CLOVER_DATABASE", str(tmp_path / "collections.sqlite"))
-    monkeypatch.setenv("STAND_INS", str(tmp_path / "stand-ins.json"))
-    return tmp_path
-
-
-@pytest.fixture
-def redis_url(monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
-    """Yield the address of an empty Redis, which the application finds in its environment."""
-    with scratch_redis() as url:
-        monkeypatch.setenv("BUS_REDIS_URL", url)
-        yield url
 
 
 @pytest.fixture

@@ -33,9 +33,9 @@ async def test_a_step_for_each_query_and_model_and_one_that_stores(harness: Call
 
 @pytest.mark.criterion("fails")
 async def test_a_model_that_fails_twice_is_asked_again_and_no_other_is(
-    harness: Callable[..., Harness], folder: Path
+    harness: Callable[..., Harness], told: Path
 ) -> None:
-    tell(folder / "stand-ins.json", {"ask/opus/best*": {"fail": 2}})
+    tell(told, {"ask/opus/best*": {"fail": 2}})
     async with harness(app) as bus:
         await bus.send(ASKED)
         failing = (await bus.steps())["ask opus: best oat milk"]
@@ -43,13 +43,13 @@ async def test_a_model_that_fails_twice_is_asked_again_and_no_other_is(
         await bus.finish()
         assert (await bus.output())["answers"] == 4
         assert (await bus.steps())["ask opus: best oat milk"].attempts == 3
-    made = calls(folder / "stand-ins.json")
+    made = calls(told)
     assert {call: count for call, count in made.items() if count > 1} == {"ask/opus/best oat milk": 3}
     assert len(made) == 4
 
 
-async def test_a_model_that_never_answers_fails_the_collection(harness: Callable[..., Harness], folder: Path) -> None:
-    tell(folder / "stand-ins.json", {"ask/gpt/*": {"fail": 99}})
+async def test_a_model_that_never_answers_fails_the_collection(harness: Callable[..., Harness], told: Path) -> None:
+    tell(told, {"ask/gpt/*": {"fail": 99}})
     async with harness(app) as bus:
         await bus.send(ASKED)
         await bus.finish()

@@ -7,7 +7,7 @@ from typing import TypedDict
 import msgspec
 import pytest
 from fastapi.testclient import TestClient
-from stand_ins import CRASHED, Supervised, calls, tell
+from stand_ins import CRASHED, Supervised, calls, lose_redis, tell
 
 APP = "clover_dashboard.functions:app"
 WANTED = {"brand": "Clover", "queries": ["best oat milk"], "models": ["sonnet", "opus", "gpt"]}
@@ -58,10 +58,10 @@ def latest(http: TestClient) -> Shown:
 
 @pytest.mark.criterion("accepted", "never-itself", "status-page", "slow")
 def test_the_route_answers_at_once_while_the_job_takes_its_time_and_shows_on_the_page(
-    http: TestClient, redis_url: str, folder: Path
+    http: TestClient, redis_url: str, told: Path, tmp_path: Path
 ) -> None:
-    tell(folder / "stand-ins.json", {"ask/gpt/*": {"slow": 2}})
-    with Supervised(APP, redis_url, folder):
+    tell(told, {"ask/gpt/*": {"slow": 2}})
+    with Supervised(APP, redis_url, tmp_path):
         began = time.monotonic()
         answer = http.post("/api/collections", json=WANTED)
         took = time.monotonic() - began
@@ -94,14 +94,16 @@ def steps(http: TestClient, run: Row) -> list[Step]:
 
 
 @pytest.mark.criterion("crashes")
-def test_a_job_goes_on_at_the_step_where_its_process_died(http: TestClient, redis_url: str, folder: Path) -> None:
-    tell(folder / "stand-ins.json", {"ask/opus/*": {"slow": 0.5, "crash": 1}})
-    with Supervised(APP, redis_url, folder) as worker:
+def test_a_job_goes_on_at_the_step_where_its_process_died(
+    http: TestClient, redis_url: str, told: Path, tmp_path: Path
+) -> None:
+    tell(told, {"ask/opus/*": {"slow": 0.5, "crash": 1}})
+    with Supervised(APP, redis_url, tmp_path) as worker:
         http.post("/api/collections", json=WANTED)
         run = until_running(http)
         ended = http.get(f"/bus/v1/runs/{run.id}?wait=30").json()["data"]
         assert (ended["status"], worker.exit_codes) == ("completed", [CRASHED])
-    assert calls(folder / "stand-ins.json") == {
+    assert calls(told) == {
         "ask/sonnet/best oat milk": 1,
         "ask/opus/best oat milk": 2,
         "ask/gpt/best oat milk": 1,
@@ -136,8 +138,7 @@ def test_bad_input_is_refused_with_the_field_and_the_reason_and_publishes_nothin
 def test_without_its_redis_the_route_says_so_and_keeps_nothing(
     http: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BUS_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setenv("BUS_TIMEOUT", "0.3s")
+    lose_redis(monkeypatch)
     answer = http.post("/api/collections", json=WANTED)
     assert (answer.status_code, "127.0.0.1:1" in answer.text) == (503, True), answer.text
     assert http.get("/api/collections").json() == []

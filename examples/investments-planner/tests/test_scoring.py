@@ -50,7 +50,7 @@ async def test_each_market_is_scored_by_its_own_clock(harness: Made) -> None:
 
 
 @pytest.mark.criterion("six-steps", "setup", "warmer")
-async def test_a_night_takes_its_steps_in_order_and_warms_the_caches(harness: Made, told: Path) -> None:
+async def test_a_night_takes_its_steps_in_order_and_warms_the_caches(harness: Made, database: Path) -> None:
     async with harness(app, at=SUNDAY) as bus:
         await bus.advance("2m")
         (night,) = await bus.runs(SCORING)
@@ -65,7 +65,7 @@ async def test_a_night_takes_its_steps_in_order_and_warms_the_caches(harness: Ma
             assert event.data["correlation_id"] == scored["correlation_id"]
         (warm,) = await bus.events("cache/warming.completed")
         assert warm.data == {"correlation_id": scored["correlation_id"], "warmed": 2}
-    (job,) = await Jobs(str(told.parent / "jobs.sqlite")).latest()
+    (job,) = await Jobs(str(database)).latest()
     assert (job.correlation_id, job.run_id, job.scored) == (scored["correlation_id"], night.id, 3)
 
 

@@ -72,10 +72,10 @@ def test_the_endpoint_tells_and_registers(http: TestClient) -> None:
 
 @pytest.mark.criterion("crashes", "timing")
 def test_a_job_goes_on_where_its_process_died_and_its_page_shows_what_took_how_long(
-    http: TestClient, redis_url: str, told: Path
+    http: TestClient, redis_url: str, told: Path, tmp_path: Path
 ) -> None:
     tell(told, {"prices/*": {"slow": 0.3, "crash": 1}})
-    with Supervised("investments_planner.functions:app", redis_url, told.parent) as worker:
+    with Supervised("investments_planner.functions:app", redis_url, tmp_path) as worker:
         id = http.post(f"/bus/invoke/{SCORING}", json={}).json()["data"]["id"]
         run = msgspec.json.decode(http.get(f"/bus/v1/runs/{id}?wait=30").content, type=Answer).data
         assert (run.status, worker.exit_codes) == ("completed", [CRASHED])

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from plushify.pictures import photo
 from plushify.studio import Generation, Status
-from stand_ins import CRASHED, Supervised, calls, tell
+from stand_ins import CRASHED, Supervised, calls, lose_redis, tell
 from starlette.testclient import TestClient
 
 APP = "plushify.functions:app"
@@ -39,9 +39,11 @@ def until(http: TestClient, id: str, wanted: Status) -> Generation:
 
 
 @pytest.mark.criterion("submit", "status", "retry", "gallery", "credits-shown", "slow", "crashes")
-def test_from_the_photo_to_the_gallery_through_a_crash(http: TestClient, redis_url: str, folder: Path) -> None:
-    with Supervised(APP, redis_url, folder) as worker:
-        tell(folder / "stand-ins.json", {"blob/original.jpeg": {"slow": 60}})
+def test_from_the_photo_to_the_gallery_through_a_crash(
+    http: TestClient, redis_url: str, told: Path, tmp_path: Path
+) -> None:
+    with Supervised(APP, redis_url, tmp_path) as worker:
+        tell(told, {"blob/original.jpeg": {"slow": 60}})
         slow = http.post("/api/generations", content=PHOTO, headers={"content-type": "image/jpeg"}).json()["id"]
         began = time.monotonic()
         answer = http.post("/api/generations", content=PHOTO, headers=PNG)
@@ -51,12 +53,12 @@ def test_from_the_photo_to_the_gallery_through_a_crash(http: TestClient, redis_u
         assert http.get(f"/images/{quick}/plushie").content.startswith(b"\x89PNG")
         assert shown(http).credits == "8 available (1 in use)", "the slow one holds up itself only"
 
-        tell(folder / "stand-ins.json", {"model/draw/*": {"crash": 1}})
+        tell(told, {"model/draw/*": {"crash": 1}})
         crashed = http.post("/api/generations", content=PHOTO, headers=PNG).json()["id"]
         until(http, crashed, Status.COMPLETED)
         until(http, slow, Status.COMPLETED)
         assert worker.exit_codes == [CRASHED]
-        made = calls(folder / "stand-ins.json")
+        made = calls(told)
         assert (made[f"model/look/{crashed}"], made[f"model/draw/{crashed}"]) == (1, 2)
 
         broken = http.post("/api/generations", content=b"no image", headers=PNG).json()["id"]
@@ -98,8 +100,7 @@ def test_what_is_refused_says_why(http: TestClient) -> None:
 
 
 def test_without_its_redis_nothing_stays_in_process(http: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BUS_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setenv("BUS_TIMEOUT", "0.3s")
+    lose_redis(monkeypatch)
     answer = http.post("/api/generations", content=PHOTO, headers=PNG)
     assert (answer.status_code, "in a minute" in answer.text) == (503, True), answer.text
     assert shown(http).generations == []

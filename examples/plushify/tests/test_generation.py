@@ -28,7 +28,7 @@ def blobs(folder: Path) -> list[str]:
 
 @pytest.mark.criterion("steps", "finalize", "submit")
 async def test_a_photo_becomes_a_plushie_in_five_steps_for_one_credit(
-    harness: Callable[..., Harness], studio: Studio, folder: Path
+    harness: Callable[..., Harness], studio: Studio, tmp_path: Path
 ) -> None:
     async with harness(app) as bus:
         asked = await submit(studio, "ada", "image/png", PHOTO)
@@ -41,7 +41,7 @@ async def test_a_photo_becomes_a_plushie_in_five_steps_for_one_credit(
     assert str(await studio.credits("ada")) == "9 available (0 in use)"
     with Image.open(BytesIO(await studio.plushie(asked.id))) as image:
         assert (image.format, image.size) == ("PNG", (320, 320))
-    assert blobs(folder) == ["original.png", "plushie.png"]
+    assert blobs(tmp_path) == ["original.png", "plushie.png"]
 
 
 @pytest.mark.criterion("retries", "five-at-once")
@@ -78,9 +78,9 @@ async def test_of_seven_of_a_users_five_run_and_another_users_do_not_wait(harnes
 
 @pytest.mark.criterion("retries")
 async def test_an_overloaded_model_is_asked_again_later_and_later(
-    harness: Callable[..., Harness], studio: Studio, folder: Path
+    harness: Callable[..., Harness], studio: Studio, told: Path
 ) -> None:
-    tell(folder / "stand-ins.json", {"model/draw/*": {"fail": 2}})
+    tell(told, {"model/draw/*": {"fail": 2}})
     async with harness(app) as bus:
         await submit(studio, "ada", "image/png", PHOTO)
         await bus.idle()
@@ -89,19 +89,19 @@ async def test_an_overloaded_model_is_asked_again_later_and_later(
         assert (await bus.steps())["generate-plushie"].attempts == 3
         assert 2_000 <= bus.now - first <= 4_500, "a second, then two"
         assert (await bus.run()).status == "completed"
-    made = calls(folder / "stand-ins.json")
+    made = calls(told)
     assert sorted(made.values()) == [1, 1, 1, 1, 3]
 
 
 @pytest.mark.criterion("on-failure", "retry")
 async def test_a_failed_one_is_cleaned_up_costs_nothing_and_can_be_tried_again(
-    harness: Callable[..., Harness], studio: Studio, folder: Path
+    harness: Callable[..., Harness], studio: Studio, told: Path, tmp_path: Path
 ) -> None:
-    tell(folder / "stand-ins.json", {"blob/plushie.png": {"fail": 4}})
+    tell(told, {"blob/plushie.png": {"fail": 4}})
     async with harness(app) as bus:
         asked = await submit(studio, "ada", "image/png", PHOTO)
         await bus.idle()
-        assert blobs(folder) == ["original.png"]
+        assert blobs(tmp_path) == ["original.png"]
         with pytest.raises(Refused, match="Only a generation that has failed"):
             await retry(studio, "ada", asked.id)
         await bus.finish()
@@ -109,7 +109,7 @@ async def test_a_failed_one_is_cleaned_up_costs_nothing_and_can_be_tried_again(
         failed = await status(studio, "ada", asked.id)
         assert (failed.status, "does not answer" in failed.error) == (Status.FAILED, True)
         assert await bus.output("plushify-generate-plushie-failure") == ["original.png"]
-        assert blobs(folder) == []
+        assert blobs(tmp_path) == []
         assert str(await studio.credits("ada")) == "10 available (0 in use)"
         with pytest.raises(NotYours):
             await retry(studio, "ben", asked.id)
@@ -125,9 +125,9 @@ async def test_a_failed_one_is_cleaned_up_costs_nothing_and_can_be_tried_again(
 
 @pytest.mark.criterion("on-failure")
 async def test_what_is_no_image_fails_at_once_and_what_is_cancelled_too(
-    harness: Callable[..., Harness], studio: Studio, folder: Path
+    harness: Callable[..., Harness], studio: Studio, told: Path, tmp_path: Path
 ) -> None:
-    tell(folder / "stand-ins.json", {"model/look/*": {"fail": 1}})
+    tell(told, {"model/look/*": {"fail": 1}})
     async with harness(app) as bus:
         cancelled = await submit(studio, "ada", "image/png", PHOTO)
         await bus.idle()
@@ -137,11 +137,11 @@ async def test_what_is_no_image_fails_at_once_and_what_is_cancelled_too(
     assert (await status(studio, "ada", cancelled.id)).error == "cancelled by a test"
     assert (await status(studio, "ada", broken.id)).error == "this is not an image that can be read"
     assert str(await studio.credits("ada")) == "10 available (0 in use)"
-    assert blobs(folder) == []
+    assert blobs(tmp_path) == []
 
 
 @pytest.mark.criterion("finalize")
-async def test_one_credit_is_taken_however_often_the_step_is_done(studio: Studio, folder: Path) -> None:
+async def test_one_credit_is_taken_however_often_the_step_is_done(studio: Studio) -> None:
     every = [(await studio.begin(f"g{n}", "ada", "image/png", PHOTO)).id for n in range(3)]
     left = await asyncio.gather(*(studio.complete(id, "ada", "x.png") for id in every * 4))
     assert min(left) == 7
@@ -185,7 +185,7 @@ async def test_a_credit_that_is_in_use_cannot_be_spent_twice(harness: Callable[.
 
 @pytest.mark.criterion("submit")
 @pytest.mark.parametrize(
-    ("image_type", "image", "told"),
+    ("image_type", "image", "why"),
     [
         ("image/gif", PHOTO, "PNG, JPEG or WebP image, not image/gif"),
         ("", PHOTO, "unknown type"),
@@ -194,8 +194,8 @@ async def test_a_credit_that_is_in_use_cannot_be_spent_twice(harness: Callable[.
     ],
 )
 async def test_a_file_of_another_type_or_size_is_refused(
-    studio: Studio, image_type: str, image: bytes, told: str
+    studio: Studio, image_type: str, image: bytes, why: str
 ) -> None:
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(Refused, match=why):
         await submit(studio, "ada", image_type, image)
     assert await studio.of("ada") == []

@@ -1,4 +1,4 @@
-"""A folder, a Redis and a web application for each test."""
+"""Records and a web application for each test."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -6,23 +6,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from poligraph.web import web
-from stand_ins import scratch_redis
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with records of its own, and with the file that tells the scripts what to do."""
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the application job records of its own."""
     monkeypatch.setenv("POLIGRAPH_DATABASE", str(tmp_path / "jobs.sqlite"))
-    monkeypatch.setenv("STAND_INS", str(tmp_path / "stand-ins.json"))
-    return tmp_path
-
-
-@pytest.fixture
-def redis_url(monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
-    """Yield the address of an empty Redis, which the application finds in its environment."""
-    with scratch_redis() as url:
-        monkeypatch.setenv("BUS_REDIS_URL", url)
-        yield url
 
 
 @pytest.fixture
@@ -33,7 +22,7 @@ def http(redis_url: str) -> Generator[TestClient]:
 
 
 @pytest.fixture
-def scripts_left(folder: Path) -> Callable[[], list[str]]:
+def scripts_left(tmp_path: Path) -> Callable[[], list[str]]:
     """Return what lists the commands of this test's scripts that live still: those that have its folder in them."""
 
     def left() -> list[str]:
@@ -43,7 +32,7 @@ def scripts_left(folder: Path) -> Callable[[], list[str]]:
                 command, environ = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
             except OSError:  # it has ended meanwhile
                 continue
-            if b"poligraph.scripts" in command and str(folder).encode() in environ:
+            if b"poligraph.scripts" in command and str(tmp_path).encode() in environ:
                 found.append(command.replace(b"\0", b" ").decode())
         return found
 

@@ -11,7 +11,7 @@ from poligraph import trigger
 from poligraph.functions import Synced
 from poligraph.jobs import Status, SyncJob
 from poligraph.trigger import requested
-from stand_ins import Supervised, calls, tell
+from stand_ins import Supervised, calls, lose_redis, tell
 
 APP = "poligraph.functions:app"
 
@@ -40,11 +40,11 @@ def record(http: TestClient, id: str) -> SyncJob:
     return msgspec.json.decode(http.get(f"/api/admin/jobs/{id}").content, type=SyncJob)
 
 
-def until_called(folder: Path, call: str) -> None:
+def until_called(told: Path, call: str) -> None:
     """Wait until a script has begun."""
     until = time.monotonic() + 20
-    while not calls(folder / "stand-ins.json")[call]:
-        assert time.monotonic() < until, calls(folder / "stand-ins.json")
+    while not calls(told)[call]:
+        assert time.monotonic() < until, calls(told)
         time.sleep(0.02)
 
 
@@ -59,14 +59,14 @@ def until_ended(http: TestClient, id: str) -> SyncJob:
 
 @pytest.mark.criterion("admin", "job-record", "progress-bar", "slow", "crashes")
 def test_a_job_goes_on_where_its_worker_was_killed_and_shows_how_far_it_is(
-    http: TestClient, redis_url: str, folder: Path, scripts_left: Callable[[], list[str]]
+    http: TestClient, redis_url: str, told: Path, tmp_path: Path, scripts_left: Callable[[], list[str]]
 ) -> None:
-    tell(folder / "stand-ins.json", {"script/press-analysis": {"slow": 60}})
-    with Supervised(APP, redis_url, folder) as worker:
+    tell(told, {"script/press-analysis": {"slow": 60}})
+    with Supervised(APP, redis_url, tmp_path) as worker:
         answer = http.post("/api/admin/jobs", json={"job": "sync:press", "flags": {"limit": 9}})
         assert answer.status_code == 202, answer.text
         id = answer.json()["id"]
-        until_called(folder, "script/press-analysis")
+        until_called(told, "script/press-analysis")
         half = record(http, id)
         assert (half.status, half.progress, half.completed) == (Status.RUNNING, 50, None)
         [run] = runs(http)
@@ -76,12 +76,12 @@ def test_a_job_goes_on_where_its_worker_was_killed_and_shows_how_far_it_is(
         quick = http.post("/api/admin/jobs", json={"job": "prominence"}).json()["id"]
         assert until_ended(http, quick).status is Status.COMPLETED
         assert record(http, id).status is Status.RUNNING, "the slow one holds up its own job only"
-        tell(folder / "stand-ins.json", {})
+        tell(told, {})
         worker.kill()
         done = until_ended(http, id)
         assert (done.status, done.progress, worker.exit_codes) == (Status.COMPLETED, 100, [-9])
         assert msgspec.convert(done.result, Synced).steps["ai-analysis"] == 9
-    made = calls(folder / "stand-ins.json")
+    made = calls(told)
     assert made == {"script/press-rss": 1, "script/press-analysis": 2, "script/prominence": 1}
     assert scripts_left() == [], "what the killed worker had begun is ended"
 
@@ -90,8 +90,7 @@ def test_a_job_goes_on_where_its_worker_was_killed_and_shows_how_far_it_is(
 def test_without_its_redis_the_answer_is_503_and_the_record_has_failed(
     http: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BUS_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setenv("BUS_TIMEOUT", "0.3s")
+    lose_redis(monkeypatch)
     answer = http.post("/api/admin/jobs", json={"job": "sync:votes"})
     assert (answer.status_code, "127.0.0.1:1" in answer.text) == (503, True), answer.text
     [kept] = msgspec.json.decode(http.get("/api/admin/jobs").content, type=list[SyncJob])
@@ -100,7 +99,7 @@ def test_without_its_redis_the_answer_is_503_and_the_record_has_failed(
 
 @pytest.mark.criterion("admin")
 @pytest.mark.parametrize(
-    ("asked", "status", "told"),
+    ("asked", "status", "why"),
     [
         ({"job": "sync:nothing"}, 404, "sync/press"),
         ({"job": "sync:press", "flags": {"limit": "many"}}, 422, "Expected `int`, got `str`"),
@@ -109,10 +108,10 @@ def test_without_its_redis_the_answer_is_503_and_the_record_has_failed(
     ],
 )
 def test_what_makes_no_job_is_refused_and_leaves_no_record(
-    http: TestClient, asked: dict[str, object], status: int, told: str
+    http: TestClient, asked: dict[str, object], status: int, why: str
 ) -> None:
     answer = http.post("/api/admin/jobs", json=asked)
-    assert (answer.status_code, told in answer.text) == (status, True), answer.text
+    assert (answer.status_code, why in answer.text) == (status, True), answer.text
     assert http.get("/api/admin/jobs").json() == []
     assert runs(http) == []
 
@@ -157,8 +156,7 @@ def test_the_command_publishes_or_says_what_is_wrong(
     assert "sync/daily" in called("sync:nothing")[1]
     assert "data.limit" in called("sync:press --limit=x")[1]
     assert http.get("/bus/v1/functions/poligraph-sync-press").status_code == 200, "the command has registered it"
-    monkeypatch.setenv("BUS_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setenv("BUS_TIMEOUT", "0.3s")
+    lose_redis(monkeypatch)
     assert called("sync:daily")[0] == 1
 
 

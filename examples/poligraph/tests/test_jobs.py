@@ -65,16 +65,16 @@ def limits_of(function: str) -> tuple[Retry, list[tuple[int, str | None]]]:
 
 @pytest.mark.criterion("sync-press", "job-record")
 async def test_press_is_parsed_then_analysed_with_the_limit_of_the_event(
-    harness: Callable[..., Harness], folder: Path
+    harness: Callable[..., Harness], told: Path
 ) -> None:
-    tell(folder / "stand-ins.json", {})
+    tell(told, {})
     async with harness(app) as bus:
         await bus.send("sync/press", {"limit": 7, "jobId": "j1"})
         steps = await bus.steps()
         assert list(steps) == ["parse-rss", "ai-analysis"]
         result = msgspec.convert(await bus.output(), Synced)
         assert result.steps["ai-analysis"] == 7
-    assert calls(folder / "stand-ins.json") == {"script/press-rss": 1, "script/press-analysis": 1}
+    assert calls(told) == {"script/press-rss": 1, "script/press-analysis": 1}
     done = await job("j1")
     assert (done.status, done.progress, done.processed) == (Status.COMPLETED, 100, result.processed)
     assert msgspec.convert(done.result, Synced) == result
@@ -86,9 +86,9 @@ async def test_press_is_parsed_then_analysed_with_the_limit_of_the_event(
 
 @pytest.mark.criterion("sync-press", "fails")
 async def test_half_is_done_after_the_parsing_and_a_script_that_fails_is_tried_again_alone(
-    harness: Callable[..., Harness], folder: Path
+    harness: Callable[..., Harness], told: Path
 ) -> None:
-    tell(folder / "stand-ins.json", {"script/press-analysis": {"fail": 2}})
+    tell(told, {"script/press-analysis": {"fail": 2}})
     async with harness(app) as bus:
         await bus.send("sync/press")
         run = await bus.run()
@@ -98,7 +98,7 @@ async def test_half_is_done_after_the_parsing_and_a_script_that_fails_is_tried_a
         await bus.finish()
         assert (await bus.steps())["ai-analysis"].attempts == 3
         assert msgspec.convert(await bus.output(), Synced).steps["ai-analysis"] == 100, "the default limit"
-    assert calls(folder / "stand-ins.json") == {"script/press-rss": 1, "script/press-analysis": 3}
+    assert calls(told) == {"script/press-rss": 1, "script/press-analysis": 3}
 
 
 @pytest.mark.criterion("groups")
@@ -163,9 +163,9 @@ async def test_every_script_has_a_function_of_one_step_with_the_flags_of_its_eve
 
 @pytest.mark.criterion("killed-at-its-limit")
 async def test_a_script_is_killed_at_its_limit(
-    harness: Callable[..., Harness], folder: Path, scripts_left: Callable[[], list[str]]
+    harness: Callable[..., Harness], told: Path, scripts_left: Callable[[], list[str]]
 ) -> None:
-    tell(folder / "stand-ins.json", {"script/photos": {"slow": 60}})
+    tell(told, {"script/photos": {"slow": 60}})
     bus_of_one: Bus[Jobs] = Bus("one", lifespan=opened)
     script_function(bus_of_one, "photos", minutes=0.5 / 60)
     began = time.monotonic()
