@@ -44,6 +44,17 @@ async def test_a_photo_becomes_a_plushie_in_five_steps_for_one_credit(
     assert blobs(tmp_path) == ["original.png", "plushie.png"]
 
 
+async def test_a_request_that_is_sent_twice_makes_one_plushie(harness: Callable[..., Harness], studio: Studio) -> None:
+    asked = await studio.begin("g1", "ada", "image/png", PHOTO)
+    request = GenerateRequested(asked.id, asked.user, base64.b64encode(PHOTO).decode(), asked.image_type)
+    async with harness(app) as bus:
+        for _ in range(2):
+            await app.send(request, id=asked.asked_by)
+        await bus.idle()
+        assert [run.status for run in await bus.runs(generate_plushie)] == ["completed"]
+    assert str(await studio.credits("ada")) == "9 available (0 in use)"
+
+
 @pytest.mark.criterion("retries", "five-at-once")
 def test_it_is_tried_three_times_more_and_five_of_a_user_run_at_once() -> None:
     assert generate_plushie.retry == Retry(3, backoff=Exponential("1s", 2, "1m"))
