@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from stepstream import Bus, Concurrency, Debounce, Worker
+from stepstream import Bus, Concurrency, Context, Debounce, EventData, Step, Worker
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings
@@ -141,6 +141,36 @@ async def test_the_rights_that_operations_md_gives_are_enough_and_give_no_more(s
                 return store.zcard(keys.runs("rights-f", "completed")) == 1
 
             await eventually(ended, "a run of a user with these rights alone")
+
+
+async def test_the_rights_that_operations_md_gives_publishers_are_enough(
+    server: ValkeyProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They left out the types, which were then not checked, and events for later, which were refused."""
+    page = (Path(__file__).parent.parent.parent / "docs/operations.md").read_text()
+    lines = page[page.index("ACL SETUSER shop-web") :].partition("```")[0].splitlines()
+    rule = " ".join(line.partition("#")[0] for line in lines).replace("<password>", "pw")
+    monkeypatch.setenv("BUS_REDIS_URL", server.url.replace("redis://", "redis://shop-web:pw@"))
+    app = Bus("rights")
+
+    class Paid(EventData, name="order/paid"):
+        cents: int
+
+    @app.function("f", on=Paid)
+    async def f(ctx: Context[Paid], step: Step) -> None: ...
+
+    with redis.Redis.from_url(server.url) as store:
+        store.execute_command(*rule.split())
+        assert (await app.send(Paid(1), id="o1")).functions == 1
+        await app.send(Paid(1), delay="1h", id="o2")
+        await app.send("other/thing", {})
+        await app.close()
+        assert store.zcard(keys.delayed("order/paid")) == 1
+        assert store.hexists(keys.types(), "order/paid")
+    refused = {
+        line.getMessage().partition(" is refused")[0] for line in caplog.records if "NOPERM" in line.getMessage()
+    }
+    assert refused == {"CLIENT SETNAME", "SCRIPT LOAD"}
 
 
 async def test_a_worker_refuses_a_server_that_evicts(server: ValkeyProcess) -> None:
