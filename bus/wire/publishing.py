@@ -54,15 +54,17 @@ class Stored(msgspec.Struct, frozen=True):
 class Sent(str):
     """The id of an event that is stored: text, that also tells how many functions start on the event."""
 
-    __slots__ = ("functions",)
+    __slots__ = ("functions", "waits")
     functions: int | None
     """0: it starts none; a run may wait for it, or be cancelled by it. None: this process may not see that."""
+    waits: bool
+    """Where it starts none: whether a run waited for an event of its name when it was stored."""
 
     @classmethod
     def of(cls, stored: Stored) -> "Sent":
         """Return what the sender is told of a stored event."""
         sent = cls(stored.id)
-        sent.functions = stored.functions
+        sent.functions, sent.waits = stored.functions, stored.waits
         return sent
 
 

@@ -11,7 +11,7 @@ from stepstream import Bus, CancelOn, Context, Step, create_app
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.publishing import Publisher
+from stepstream.bus.wire.publishing import Publisher, Sent
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.events import event_names
@@ -120,6 +120,7 @@ async def test_who_sends_what_a_run_waits_for_is_told_so_though_the_run_takes_it
         [Outgoing("e1", "order/returned", b'{"n":1}'), Outgoing("e2", "order/lost", b"{}")]
     )
     assert (first.functions, first.waits, other.waits) == (0, True, False)
+    assert Sent.of(first).waits
     await lab.one()
     [later] = await sender.publish([Outgoing("e3", "order/returned", b'{"n":1}')])
     assert not later.waits
