@@ -1,6 +1,5 @@
 """The store: the site's connection to Redis, opened by the first request that needs it."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +7,12 @@ import structlog
 from starlette.requests import Request
 
 from stepstream.bus.bus import Bus
-from stepstream.bus.settings import Settings, has_moved, read
+from stepstream.bus.settings import Settings, read
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
+from stepstream.bus.wire.wires import Opened, PerLoop
 
 
 class Store:
@@ -25,39 +25,28 @@ class Store:
     def __init__(self, settings: Settings | None, buses: Sequence[Bus]) -> None:
         self._settings = settings
         self._buses = buses
-        self._opened: tuple[asyncio.AbstractEventLoop, Wire, Publisher] | None = None
-        self._listeners: Listeners | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._per_loop = PerLoop(self._open)
 
     @property
     def wire(self) -> Wire:
         """The connection to Redis, in the running loop."""
-        return self._open()[1]
+        return self._per_loop.here().wire
 
     @property
     def publisher(self) -> Publisher:
         """What appends events."""
-        return self._open()[2]
+        return self._per_loop.here().publisher
 
-    def _open(self) -> tuple[asyncio.AbstractEventLoop, Wire, Publisher]:
-        loop = asyncio.get_running_loop()
-        opened = self._opened
-        if opened is not None and opened[0] is loop and opened[1].is_in_trouble and has_moved(opened[1].settings):
-            # The bus dev of this folder has been started since.
-            self._opened, self._closing = None, loop.create_task(opened[1].close())
-        if self._opened is None or self._opened[0] is not loop:  # a test's loop has ended, and its connection with it
-            wire = Wire(self._settings or read()[0], "bus-web", structlog.get_logger("web").warning)
-            listeners = self._listeners = Listeners(wire, [bus.functions for bus in self._buses])
-            self._opened = (loop, wire, Publisher(wire, self._kinds_of, listeners))
-        return self._opened
+    def _open(self) -> Opened:
+        wire = Wire(self._settings or read()[0], "bus-web", structlog.get_logger("web").warning)
+        return Opened(wire, Publisher(wire, self._kinds_of, Listeners(wire, [bus.functions for bus in self._buses])))
 
     async def register(self) -> None:
         """Register the functions of the buses, as far as nobody has: as soon as Redis answers, if it takes for ever."""
 
         async def once() -> None:
-            wire = self.wire  # of the server that is meant now
-            assert self._listeners is not None
-            await self._listeners.get_ready(set(), wire.settings.timeout_ms / 1_000)
+            opened = self._per_loop.here()  # of the server that is meant now
+            await opened.publisher.register(opened.wire.settings.timeout_ms / 1_000)
 
         await patiently(once)
 
@@ -66,9 +55,7 @@ class Store:
 
     async def close(self) -> None:
         """Close the connection, if there is one; the next request opens another."""
-        opened, self._opened = self._opened, None
-        if opened is not None and opened[0] is asyncio.get_running_loop():
-            await opened[1].close()
+        await self._per_loop.close()
 
 
 def wire_of(request: Request) -> Wire:

@@ -156,6 +156,11 @@ class Publisher:
             for event, one in zip(events, batch.stored, strict=True)
         ]
 
+    async def register(self, patience: float) -> None:
+        """Register the listeners before the first event does; StoreUnavailable when Redis stays away so long, s."""
+        if self._listeners is not None:
+            await self._listeners.get_ready(set(), patience)
+
     async def _try_again(self, batch: "_Batch", event: Outgoing, error: ScriptMissing | StoreUnavailable) -> None:
         """Store an event whose first try failed, while there is time, and as long as Redis has not failed another."""
         is_unknown = _is_unanswered(error)
