@@ -10,7 +10,7 @@ from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
-from stepstream.bus.wire.registering import FORMAT, Registered, declaration
+from stepstream.bus.wire.registering import FORMAT, Registered, declaration, trigger_since
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.wire import Wire
@@ -56,9 +56,7 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
     since: dict[str, int] = {}
     now = await patiently(wire.moment)
     for trigger in function.triggers:
-        field = f"{function.slug} {trigger.name}"
-        await patiently(lambda field=field: wire.call("HSETNX", keys.triggers(), field, now))
-        since[trigger.name] = int(await patiently(lambda field=field: wire.call("HGET", keys.triggers(), field)))
+        since[trigger.name] = await patiently(lambda trigger=trigger: trigger_since(wire, function.slug, trigger, now))
     await _forget_undeclared(wire, function)
     return since
 

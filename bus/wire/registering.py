@@ -91,6 +91,13 @@ def declaration(function: Function[Any, Any]) -> Registered:
     )
 
 
+async def trigger_since(wire: Wire, slug: str, trigger: Trigger, now: int) -> int:
+    """Return since when a trigger is one, ms: since `now`, which is noted, unless another moment is."""
+    field = f"{slug} {trigger.name}"
+    await wire.call("HSETNX", keys.triggers(), field, now)
+    return int(await wire.call("HGET", keys.triggers(), field))
+
+
 class _Declared(msgspec.Struct, frozen=True):
     """What is asked of a registered function here."""
 
@@ -268,9 +275,7 @@ class Listeners:
 
     async def _begin(self, function: Function[Any, Any], trigger: Trigger, now: int, patience: float) -> None:
         """Note since when a trigger is one, unless it is noted, and let its events wait from then on."""
-        field = f"{function.slug} {trigger.name}"
-        await _asked(lambda: self._wire.call("HSETNX", keys.triggers(), field, now), patience)
-        since = int(await _asked(lambda: self._wire.call("HGET", keys.triggers(), field), patience))
+        since = await _asked(lambda: trigger_since(self._wire, function.slug, trigger, now), patience)
         begins = _Waits(function.slug, trigger, 0 if trigger.from_start else since)
         if trigger.is_pattern:
             self._own_patterns.append(begins)

@@ -1,13 +1,11 @@
 """Runs: `app.runs` looks at runs, waits for them and acts on them; `app.runs_sync` does the same in threads."""
 
-import asyncio
-import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar, overload
 
 from stepstream.bus.bus import Bus
-from stepstream.bus.errors import ConfigError, RunFailed, RunNotFound, RunUnfinished, StoreUnavailable
+from stepstream.bus.errors import ConfigError, RunFailed, RunNotFound, RunUnfinished
 from stepstream.bus.function import Function
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds, moment_ms
@@ -23,7 +21,6 @@ T = TypeVar("T")
 Duration = float | str | timedelta
 
 _FOR_EVER_S = 366 * 86_400.0
-_AGAIN_S = 0.25
 
 
 class Runs:
@@ -83,7 +80,9 @@ class Runs:
         after `timeout` (None: it waits for ever), RunNotFound. It looks 4 times a second, as `bus invoke` does.
         """
         await self.get(id)  # one that is not there would be waited for
-        ended = await self._ended(id, _FOR_EVER_S if timeout is None else milliseconds(timeout, "timeout") / 1_000)
+        wire = self._bus.wire
+        seconds = _FOR_EVER_S if timeout is None else milliseconds(timeout, "timeout") / 1_000
+        ended = await wait_for_end(wire, id, seconds, patience=wire.settings.timeout_ms / 1_000)
         if ended is None:
             raise RunNotFound(id)
         if not ended.has_ended:
@@ -94,22 +93,6 @@ class Runs:
             raise RunFailed(id, ended.function, ended.status, name, message, stack)
         output = b"null" if ended.output is None else bytes(ended.output)
         return codec.decode(output) if type is None else codec.decode_as(output, type)
-
-    async def _ended(self, id: str, seconds: float) -> Run | None:
-        """Return a run when it has ended or the time is over; Redis may be away for BUS_TIMEOUT meanwhile."""
-        wire, until = self._bus.wire, time.monotonic() + seconds
-        failing_since = 0.0
-        while True:
-            began = time.monotonic()
-            try:
-                return await wait_for_end(wire, id, until - began)
-            except StoreUnavailable:
-                now = time.monotonic()
-                if not failing_since or now - began > 2 * _AGAIN_S:
-                    failing_since = now
-                if now - failing_since > wire.settings.timeout_ms / 1_000:
-                    raise
-                await asyncio.sleep(_AGAIN_S)
 
     async def cancel(self, id: str, why: str = "cancelled by the application") -> Literal["cancelled", "asked"]:
         """Cancel a run: `asked` when a worker has it, which ends it within a second or two.

@@ -14,6 +14,7 @@ from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import is_run_of, run_id, ulid_ms
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.streams import Fields, event_of, fields_of, stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions, slugs
@@ -111,12 +112,15 @@ def _yet_to_begin(slug: str, run: str, ms: int, fields: Fields) -> Run:
     )
 
 
-async def wait_for_end(wire: Wire, run: str, seconds: float) -> Run | None:
-    """Return a run when it has ended, or as it is after `seconds`; looks 4 times a second, workers write nothing."""
+async def wait_for_end(wire: Wire, run: str, seconds: float, patience: float = 0.0) -> Run | None:
+    """Return a run when it has ended, or as it is after `seconds`; looks 4 times a second, workers write nothing.
+
+    Redis may be away for `patience` s meanwhile.
+    """
     until = time.monotonic() + seconds
     pause = 0.02
     while True:
-        found = await find(wire, run)
+        found = await patiently(lambda: find(wire, run), patience)
         left = until - time.monotonic()
         if (found is not None and found.has_ended) or left <= 0:
             return found
