@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import redis
+from starlette.testclient import TestClient
 
+from stepstream import create_app
 from stepstream.bus.bus import Bus
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
@@ -127,6 +129,26 @@ def url(server_url: str) -> Generator[str]:
 def settings(url: str) -> Settings:
     """A short lease, so that tests of its end are short."""
     return Settings(redis_url=url, lease_ms=1_000, drain_ms=3_000)
+
+
+@pytest.fixture
+def in_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands and applications find that server by themselves, as a user's do."""
+    monkeypatch.setenv("BUS_REDIS_URL", url)
+
+
+@pytest.fixture
+def store(url: str) -> Generator["redis.Redis"]:
+    """A client of that server which is not of ours."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def http(settings: Settings) -> Generator[TestClient]:
+    """A site in a process that has no application."""
+    with TestClient(create_app(configured=settings)) as client:
+        yield client
 
 
 @pytest.fixture

@@ -98,6 +98,15 @@ async def eventually(look: Callable[[], Awaitable[R]], what: str, within: float 
         await anyio.sleep(0.01)
 
 
+def until(look: Callable[[], R], what: str, within: float = 10.0) -> R:
+    """`eventually`, where there is no event loop."""
+    end = time.monotonic() + within
+    while not (seen := look()):
+        assert time.monotonic() < end, f"not within {within} s: {what}; last seen: {seen!r}"
+        time.sleep(0.02)
+    return seen
+
+
 class Lab:
     """One application on one server."""
 

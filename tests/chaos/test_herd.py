@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.resolve import fire_timers
-from tests.support import ValkeyProcess, WorkerProcess
+from tests.support import ValkeyProcess, WorkerProcess, until
 
 pytestmark = pytest.mark.chaos
 IS_WHOLE = os.environ.get("CHAOS_TIMES", "1") != "1"
@@ -42,13 +41,6 @@ async def move_all(url: str) -> None:
     while (await fire_timers(wire, SLUG)).more:
         pass
     await wire.close()
-
-
-def until(look: Callable[[], bool], what: str, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 class Herd:

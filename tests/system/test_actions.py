@@ -4,9 +4,7 @@ import asyncio
 import os
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Generator
 
 import pytest
 import redis
@@ -18,6 +16,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.consumers.worker import Worker, running
 from tests import forks
+from tests.support import until
 
 
 @pytest.fixture
@@ -58,15 +57,9 @@ def http(settings: Settings) -> Generator[TestClient]:
 def waiting(http: TestClient, event: str) -> str:
     """Publish an event; return its run's id once the run waits."""
     http.post("/e/k", json={"name": event})
-    return until(lambda: next((run["id"] for run in http.get("/v1/runs?status=waiting").json()["data"]), ""))
-
-
-def until(look: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 10
-    while not (seen := look()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return seen
+    return until(
+        lambda: next((run["id"] for run in http.get("/v1/runs?status=waiting").json()["data"]), ""), "it waits"
+    )
 
 
 def test_delete_cancels_a_run_once(http: TestClient) -> None:
@@ -81,7 +74,7 @@ def test_rerun_from_a_step(http: TestClient) -> None:
     run = waiting(http, "nap")
     answer = http.post(f"/v1/runs/{run}/rerun", json={"from": "first", "request": "r1"})
     new = answer.json()["data"]["id"]
-    until(lambda: http.get(f"/v1/runs/{new}").json()["data"]["status"] == "waiting")
+    until(lambda: http.get(f"/v1/runs/{new}").json()["data"]["status"] == "waiting", "the new run waits")
     assert http.get(f"/v1/runs/{new}").json()["data"]["rerun_of"] == run
     refused = http.post(f"/v1/runs/{run}/rerun", json={"from": "nope"})
     assert (refused.status_code, "no finished step 'nope'" in refused.json()["error"]) == (400, True)
@@ -136,7 +129,8 @@ def waiting_for_signal(http: TestClient) -> str:
         lambda: next(
             (r["id"] for r in http.get("/v1/runs?status=waiting&function=t-listen").json()["data"]),
             "",
-        )
+        ),
+        "it waits",
     )
 
 
@@ -157,4 +151,4 @@ def test_the_commands(http: TestClient, settings: Settings) -> None:
     assert "there are t-double, t-listen, t-nap" in bus("invoke", "nobody").stderr
     assert "no run 'nope'" in bus("rerun", "nope").stderr
     with redis.Redis.from_url(settings.redis_url) as store:
-        until(lambda: store.zcard(keys.runs("t-nap", "waiting")) == 1)
+        until(lambda: store.zcard(keys.runs("t-nap", "waiting")) == 1, "it waits")

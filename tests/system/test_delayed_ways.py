@@ -3,30 +3,17 @@
 import html
 import json
 import re
-from collections.abc import Generator
 
 import pytest
 import redis
 from starlette.testclient import TestClient
 
-from stepstream import ConfigError, EventInvalid, create_app
-from stepstream.bus.settings import Settings
+from stepstream import ConfigError, EventInvalid
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.delayed import DelayedNotFound
 from stepstream.producers.cli import delayed, send
 
-
-@pytest.fixture
-def store(url: str, monkeypatch: pytest.MonkeyPatch) -> Generator[redis.Redis]:
-    monkeypatch.setenv("BUS_REDIS_URL", url)
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def http(settings: Settings) -> Generator[TestClient]:
-    with TestClient(create_app(configured=settings)) as client:
-        yield client
+pytestmark = pytest.mark.usefixtures("in_environment")
 
 
 def sending(name: str, **given: object) -> None:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -21,7 +20,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.process.dev_server import held
 from stepstream.consumers.worker import Worker, running
 from stepstream.web.cli import dev
-from tests.support import Lab, free_port
+from tests.support import Lab, free_port, until
 
 pytestmark = pytest.mark.xdist_group("dev")
 
@@ -52,14 +51,6 @@ def ask(url: str, body: bytes | None = None) -> tuple[int, str]:
         return 0, ""
 
 
-def until(look, what: str, within: float = 30.0):
-    end = time.monotonic() + within
-    while not (seen := look()):
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
-    return seen
-
-
 def start(folder: Path, app: str, port: int) -> "subprocess.Popen[str]":
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BUS_")}
     with (folder / "log").open("w") as log:
@@ -84,26 +75,26 @@ def test_the_first_minutes_with_bus_dev(tmp_path: Path) -> None:
     dev = start(tmp_path, "shop:app", port)
     try:
         # A worker that cannot start: it is said at once, in the log, on the page, and to who publishes.
-        status, answer = until(lambda: (found := ask(f"{url}/e/dev", b'{"name": "order/paid"}'))[0] and found, "up")
+        status, answer = until(lambda: (found := ask(f"{url}/e/dev", b'{"name": "order/paid"}'))[0] and found, "up", 30)
         assert (status, json.loads(answer)["code"]) == (503, "no_worker")
         assert "SyntaxError" in ask(url)[1]
         assert ask(f"{url}/ready")[0] == 503
         assert "Traceback" not in log.read_text()
         # Mended: the event is answered once the function is registered, so it is not lost.
         shop.write_text(SHOP)
-        hint = until(lambda: re.search(r"publish +(curl .*)", log.read_text()), "the hint")[1]
+        hint = until(lambda: re.search(r"publish +(curl .*)", log.read_text()), "the hint", 30)[1]
         command = shlex.split(hint)
         status, answer = ask(command[1], command[3].encode())
         assert (status, json.loads(answer)["functions"]) == (200, 1)
-        until(lambda: '"completed"' in ask(f"{url}/v1/runs")[1], "the hint's event has run")
+        until(lambda: '"completed"' in ask(f"{url}/v1/runs")[1], "the hint's event has run", 30)
         assert ask(f"{url}/ready")[0] == 200
         assert "SyntaxError" not in ask(url)[1]
         # Killed: another one is started, and that none is up is told meanwhile.
         children = Path(f"/proc/{dev.pid}/task/{dev.pid}/children").read_text().split()
         worker = next(int(pid) for pid in children if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(worker, signal.SIGKILL)
-        until(lambda: "killed by SIGKILL; another is started" in ask(f"{url}/ready")[1], "told that it is down")
-        until(lambda: ask(f"{url}/ready")[0] == 200, "another one is up")
+        until(lambda: "killed by SIGKILL; another is started" in ask(f"{url}/ready")[1], "told that it is down", 30)
+        until(lambda: ask(f"{url}/ready")[0] == 200, "another one is up", 30)
         dev.send_signal(signal.SIGINT)
         assert dev.wait(15) == 0
         assert "Traceback" not in log.read_text()

@@ -6,7 +6,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,23 +44,22 @@ def declared(slug: str) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Generator["redis.Redis"]:
+def store(store: "redis.Redis") -> "redis.Redis":
     """Functions with odd ids, an ended run, and one that waits."""
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        for slug in ("t-f", *ODD):
-            client.hset(keys.functions(), slug, declared(slug))
-        event = '{"id":"e","name":"a","data":{},"ts":1}'
-        for run, status in ((RUN, "completed"), (LATER, "waiting")):
-            client.hset(keys.run("t-f", run), mapping={"status": status, "queued": "1", "turn": "1", "event": event})
-            client.expire(keys.run("t-f", run), 60)
-            client.zadd(keys.runs("t-f", status), {run: 1})
-        yield client
+    for slug in ("t-f", *ODD):
+        store.hset(keys.functions(), slug, declared(slug))
+    event = '{"id":"e","name":"a","data":{},"ts":1}'
+    for run, status in ((RUN, "completed"), (LATER, "waiting")):
+        store.hset(keys.run("t-f", run), mapping={"status": status, "queued": "1", "turn": "1", "event": event})
+        store.expire(keys.run("t-f", run), 60)
+        store.zadd(keys.runs("t-f", status), {run: 1})
+    return store
 
 
 @pytest.fixture
-def http(settings: Settings, store: "redis.Redis") -> Generator[TestClient]:
-    with TestClient(create_app(configured=settings)) as client:
-        yield client
+def http(store: "redis.Redis", http: TestClient) -> TestClient:
+    """With those in its store."""
+    return http
 
 
 # -- hosts and foreign pages ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from stepstream import Context, Step
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.consumers import worker as life
-from tests.support import Lab, WorkerProcess, eventually
+from tests.support import Lab, WorkerProcess, eventually, until
 from tests.system.test_commands import bus
 
 
@@ -59,10 +59,7 @@ def test_a_worker_process_ends_in_time_though_a_thread_never_does(url: str, tmp_
     with WorkerProcess("tests.system.process_app:app", url, log=tmp_path / "log", environ=environ) as worker:
         worker.wait_ready()
         bus("send", what, url=url)
-        until = time.monotonic() + 10
-        while not (tmp_path / "begun").exists():
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        until((tmp_path / "begun").exists, "its thread runs")
         asked = time.monotonic()
         worker.signal(signal.SIGTERM)
         assert worker.process.wait(10) == 3

@@ -15,14 +15,8 @@ from stepstream import Bus, Concurrency, ConfigError, Context, Cron, Function, F
 from stepstream.bus.wire import keys
 from stepstream.web.endpoint import Endpoint
 
+pytestmark = pytest.mark.usefixtures("in_environment")
 PATH = "/api/inngest"
-
-
-@pytest.fixture(autouse=True)
-def store(url: str, monkeypatch: pytest.MonkeyPatch) -> Generator["redis.Redis"]:
-    monkeypatch.setenv("BUS_REDIS_URL", url)
-    with redis.Redis.from_url(url, decode_responses=True) as opened:
-        yield opened
 
 
 def shop(bus: str = "shop", retries: int = 3) -> tuple[Bus, list[Function]]:

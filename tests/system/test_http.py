@@ -19,18 +19,6 @@ from stepstream.bus.wire import keys
 from tests.support import free_port
 
 
-@pytest.fixture
-def store(url: str) -> Generator["redis.Redis"]:
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def http(settings: Settings) -> Generator[TestClient]:
-    with TestClient(create_app(configured=settings)) as client:
-        yield client
-
-
 def publish(http: TestClient, body: Any, **headers: str) -> Any:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return http.post("/e/key", content=content, headers=headers)

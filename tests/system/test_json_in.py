@@ -24,18 +24,11 @@ FUNCTION = {
 
 
 @pytest.fixture
-def store(url: str) -> Generator["redis.Redis"]:
+def store(store: "redis.Redis") -> "redis.Redis":
     """A function, and an ended run of it."""
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        client.hset(keys.functions(), "t-f", json.dumps(FUNCTION))
-        put(client, RUN, '{"id":"e","name":"a","data":{},"ts":1}', "1")
-        yield client
-
-
-@pytest.fixture
-def http(settings: Settings) -> Generator[TestClient]:
-    with TestClient(create_app(configured=settings)) as client:
-        yield client
+    store.hset(keys.functions(), "t-f", json.dumps(FUNCTION))
+    put(store, RUN, '{"id":"e","name":"a","data":{},"ts":1}', "1")
+    return store
 
 
 def put(client: "redis.Redis", run: str, event: str, output: str, **more: str) -> None:

@@ -1,7 +1,7 @@
 """The site in somebody's application: under any prefix, behind a proxy, with and without its lifespan."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 
 import httpx2
 import pytest
@@ -17,18 +17,8 @@ from stepstream import Bus, ConfigError, mount, serve
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 
+pytestmark = pytest.mark.usefixtures("in_environment")
 HTML = {"accept": "text/html"}
-
-
-@pytest.fixture
-def store(url: str) -> Generator["redis.Redis"]:
-    with redis.Redis.from_url(url) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BUS_REDIS_URL", url)
 
 
 def connections(store: "redis.Redis", *names: str) -> int:

@@ -7,8 +7,7 @@ import pytest
 import redis
 from starlette.testclient import TestClient
 
-from stepstream import Bus, ConfigError, Context, EventInvalid, Step, create_app
-from stepstream.bus.settings import Settings
+from stepstream import Bus, ConfigError, Context, EventInvalid, Step
 from stepstream.bus.wire import keys
 from stepstream.consumers.worker import Worker
 from tests.scripts import all_scripts
@@ -106,12 +105,6 @@ def test_no_script_is_put_together_from_text_of_users() -> None:
         assert "loadstring" not in script.text
     for path in root.glob("b*/**/*.py"):
         assert '"EVAL", f' not in path.read_text()
-
-
-@pytest.fixture
-def http(settings: Settings):
-    with TestClient(create_app(configured=settings)) as client:
-        yield client
 
 
 def test_two_buses_with_one_function_id_are_refused_in_one_worker() -> None:

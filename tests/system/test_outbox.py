@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,27 +28,14 @@ from stepstream import Bus, EventInvalid, NewEvent, Unavailable
 from stepstream.bus.wire import keys
 from stepstream.producers.outbox import django as outbox_of_django
 from stepstream.producers.outbox.sqlalchemy import Outbox
-from tests.support import ROOT, free_port
+from tests.support import ROOT, free_port, until
 
 app = Bus("shop")
-
-
-@pytest.fixture
-def store(url: str, monkeypatch: pytest.MonkeyPatch) -> Generator[redis.Redis]:
-    monkeypatch.setenv("BUS_REDIS_URL", url)
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        yield client
+pytestmark = pytest.mark.usefixtures("in_environment")
 
 
 def sent(store: redis.Redis, name: str = "order/paid") -> list[str]:
     return [fields["id"] for _, fields in store.xrange(keys.events(name))]
-
-
-def until(look: Callable[[], Any], what: str) -> None:
-    by = time.monotonic() + 10
-    while not look():
-        assert time.monotonic() < by, what
-        time.sleep(0.01)
 
 
 # -- SQLAlchemy ---------------------------------------------------------------------------------------------------

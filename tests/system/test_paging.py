@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -11,8 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from stepstream import create_app
-from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import run_id, ulid
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
@@ -23,18 +20,11 @@ SLUGS = ("t-a", "t-b")
 
 
 @pytest.fixture
-def store(url: str) -> Generator["redis.Redis"]:
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        for slug in SLUGS:
-            declared = {"bus": "t", "id": slug[2:], "name": slug, "slug": slug, "on": [], "events": [], "retries": 4}
-            client.hset(keys.functions(), slug, json.dumps({**declared, "code": "x"}))
-        yield client
-
-
-@pytest.fixture
-def http(settings: Settings) -> Generator[TestClient]:
-    with TestClient(create_app(configured=settings)) as client:
-        yield client
+def store(store: "redis.Redis") -> "redis.Redis":
+    for slug in SLUGS:
+        declared = {"bus": "t", "id": slug[2:], "name": slug, "slug": slug, "on": [], "events": [], "retries": 4}
+        store.hset(keys.functions(), slug, json.dumps({**declared, "code": "x"}))
+    return store
 
 
 def put(store: "redis.Redis", slug: str, run: str, queued: int, status: str, **more: str) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from stepstream.bus.wire import keys, registering
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.served import unserved
 from stepstream.consumers.upkeep.discovery import Discovery
-from tests.support import Lab, ValkeyProcess, eventually, free_port
+from tests.support import Lab, ValkeyProcess, eventually, free_port, until
 
 Publishes = Callable[[Bus], Bus]
 
@@ -322,10 +321,7 @@ def test_bus_serve_registers_at_its_start_or_once_redis_is_there(tmp_path: Path)
             while "does not serve" not in (line := site.stderr.readline()):
                 assert line, "it says that Redis is away, and stays up"
             with server, redis.Redis.from_url(server.url) as store:
-                until = time.monotonic() + 20
-                while not store.hexists(keys.functions(), "shop-ship"):
-                    assert time.monotonic() < until
-                    time.sleep(0.05)
+                until(lambda: store.hexists(keys.functions(), "shop-ship"), "it is registered", 20)
                 site.send_signal(signal.SIGTERM)
                 assert site.wait(20) == 0
         finally:

@@ -21,14 +21,8 @@ from tests.support import ROOT, free_port
 
 
 @pytest.fixture
-def app(url: str, monkeypatch: pytest.MonkeyPatch) -> Bus:
-    monkeypatch.setenv("BUS_REDIS_URL", url)
+def app(in_environment: None) -> Bus:
     return Bus("shop")
-
-
-@pytest.fixture
-def store(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, decode_responses=True)
 
 
 def test_twenty_threads_send_over_one_connection(app: Bus, store: redis.Redis) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Awaitable, Generator, Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from stepstream import Bus, Context, EventData, EventInvalid, On, Step, StepFailed, create_app, event
+from stepstream import Bus, Context, EventData, EventInvalid, On, Step, StepFailed, event
 from stepstream.bus.event import NewEvent
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
@@ -159,14 +159,7 @@ class Refund(EventData, name="order/refunded"):
     cents: int
 
 
-@pytest.fixture
-def site(settings: Settings) -> Generator[TestClient]:
-    """A site in a process that has no application."""
-    with TestClient(create_app(configured=settings)) as client:
-        yield client
-
-
-async def of_nobody(lab: Lab) -> Bus:
+def of_nobody(lab: Lab) -> Bus:
     """Return a bus that has no functions: of a process that has not the application."""
     bus = Bus("other")
     bus.connect(lab.wire)
@@ -176,7 +169,7 @@ async def of_nobody(lab: Lab) -> Bus:
 async def test_a_process_without_the_application_refuses_too(lab: Lab) -> None:
     listens(lab, EmailSend)
     await lab.work()
-    other = await of_nobody(lab)
+    other = of_nobody(lab)
     with pytest.raises(EventInvalid, match=r"^event 1: data\.userId: expected integer, got string$"):
         await other.send([{"name": "free"}, {"name": "email/send", "data": {"userId": "ada"}}])
     assert await lab.wire.call("EXISTS", keys.events("free")) == 0
@@ -185,12 +178,12 @@ async def test_a_process_without_the_application_refuses_too(lab: Lab) -> None:
     assert (await lab.one()).status == "completed"
 
 
-async def test_the_api_answers_with_field_error_and_position(lab: Lab, site: TestClient) -> None:
+async def test_the_api_answers_with_field_error_and_position(lab: Lab, http: TestClient) -> None:
     listens(lab, EmailSend)
     await lab.work()
 
     def post(body: Any) -> Any:
-        answer = site.post("/e/key", json=body)
+        answer = http.post("/e/key", json=body)
         told = answer.json()
         return answer.status_code, told.get("event"), told.get("field"), told.get("error"), told["ids"]
 
@@ -205,21 +198,21 @@ async def test_the_api_answers_with_field_error_and_position(lab: Lab, site: Tes
 
 async def test_a_new_type_counts_at_once_and_the_old_one_while_its_workers_say_so(lab: Lab) -> None:
     old, new = app_with(EmailSend), app_with(EmailSendNew)
-    other = await of_nobody(lab)
+    other = of_nobody(lab)
     await other.send("email/send", {"free": True})
     await declare_types(lab.wire, list(old.functions.values()))
     await other.send("email/send", {"userId": 1})
-    other = await of_nobody(lab)
+    other = of_nobody(lab)
     with pytest.raises(EventInvalid):
         await other.send("email/send", {"to": "ada"})
     await declare_types(lab.wire, list(new.functions.values()))
     with pytest.raises(EventInvalid):  # it was read within the last second
         await other.send("email/send", {"to": "ada"})
-    other = await of_nobody(lab)
+    other = of_nobody(lab)
     for data in ({"to": "ada"}, {"userId": 1}):
         await other.send("email/send", data)
     await said_before(lab, OVERLAP_MS + 1_000, EmailSend)
-    other = await of_nobody(lab)
+    other = of_nobody(lab)
     await other.send("email/send", {"to": "ada"})
     with pytest.raises(EventInvalid):
         await other.send("email/send", {"userId": 1})
@@ -245,7 +238,7 @@ async def test_a_publisher_registers_types_before_the_first_worker_so_that_other
     await web.send("email/send", {"userId": 1})
     await web.close()
     with pytest.raises(EventInvalid):
-        await (await of_nobody(lab)).send("email/send", {"userId": "ada"})
+        await of_nobody(lab).send("email/send", {"userId": "ada"})
     stands = await lab.wire.call("HGET", keys.types(), "email/send")
     old = app_with(EmailSendNew)
     await old.send("other")
@@ -253,7 +246,7 @@ async def test_a_publisher_registers_types_before_the_first_worker_so_that_other
     assert await lab.wire.call("HGET", keys.types(), "email/send") == stands, "it adds, and replaces nothing"
     await declare_types(lab.wire, list(app_with(EmailSendNew).functions.values()))
     await said_before(lab, OVERLAP_MS + 1_000, EmailSend)
-    await (await of_nobody(lab)).send("email/send", {"to": "ada"})
+    await of_nobody(lab).send("email/send", {"to": "ada"})
 
 
 async def said_before(lab: Lab, ms: int, kind: Any = None) -> None:
@@ -274,12 +267,12 @@ async def test_a_type_that_is_given_up_goes_and_one_that_is_gone_too(lab: Lab) -
     assert await names() == {b"email/send"}
     await declare_types(lab.wire, list(app_with("email/send").functions.values()))
     await said_before(lab, OVERLAP_MS + 1_000, EmailSend)
-    await (await of_nobody(lab)).send("email/send", {"free": True})
+    await of_nobody(lab).send("email/send", {"free": True})
     await declare_types(lab.wire, list(app_with(EmailSend).functions.values()))
     with pytest.raises(EventInvalid):
-        await (await of_nobody(lab)).send("email/send", {"free": True})
+        await of_nobody(lab).send("email/send", {"free": True})
     await said_before(lab, GONE_MS + 1_000)
-    await (await of_nobody(lab)).send("email/send", {"free": True})
+    await of_nobody(lab).send("email/send", {"free": True})
     await tidy_types(lab.wire, 0)
     assert await names() == set()
 
@@ -296,21 +289,21 @@ async def test_a_type_of_a_function_that_was_removed_refuses_nothing_when_its_bu
     registration = Registration(lab.wire, list(without.functions.values()))
     await registration.once()
     with pytest.raises(EventInvalid):  # workers of the version before may be there still
-        await (await of_nobody(lab)).send("email/send", {"free": True})
+        await of_nobody(lab).send("email/send", {"free": True})
     await said_before(lab, OVERLAP_MS + 1_000, EmailSend)
-    await (await of_nobody(lab)).send("email/send", {"free": True})
+    await of_nobody(lab).send("email/send", {"free": True})
     await declare_types(lab.wire, list(with_it.functions.values()))
     await said_before(lab, 40_000)
     await registration.once()
     with pytest.raises(EventInvalid):  # another worker of the bus has the function
-        await (await of_nobody(lab)).send("email/send", {"free": True})
+        await of_nobody(lab).send("email/send", {"free": True})
 
 
 async def test_what_fits_the_type_of_any_bus_is_sent_and_that_they_differ_is_told(lab: Lab) -> None:
     listens(lab, EmailSend)
     worker = await lab.work()
     await declare_types(lab.wire, list(app_with(EmailSendNew, "mail").functions.values()))
-    for bus in (lab.app, await of_nobody(lab)):
+    for bus in (lab.app, of_nobody(lab)):
         await bus.send("email/send", {"to": "ada"})
         with pytest.raises(EventInvalid, match=r"data\.userId"):
             await bus.send("email/send", {"to": 1})
@@ -349,7 +342,7 @@ async def test_events_are_published_when_their_types_cannot_be_read(lab: Lab, sp
         await lab.wire.call("SET", keys.types(), "x")
     elif spoilt == "by hand":
         await lab.wire.call("HSET", keys.types(), "email/send", "{oops")
-    await (await of_nobody(lab)).send("email/send", {"userId": "ada"})
+    await of_nobody(lab).send("email/send", {"userId": "ada"})
     assert await disagreements(lab.wire) == []
     run = await lab.one()
     assert (run.status, run.error.name) == ("failed", "event_invalid")
@@ -368,7 +361,7 @@ async def test_types_cost_a_publisher_one_question_for_each_name(lab: Lab, monke
         return await ask(right, *arguments)
 
     monkeypatch.setattr(lab.wire, "ask", counted)
-    other = await of_nobody(lab)
+    other = of_nobody(lab)
     for _ in range(5):
         await other.send([NewEvent("email/send", {"userId": 1}), NewEvent("free")])
     assert asked.count("HMGET") == 1
@@ -387,7 +380,7 @@ async def test_who_sends_types_of_its_own_loads_no_validator() -> None:
     assert (await anyio.run_process([sys.executable, "-c", code], check=False)).returncode == 0
 
 
-async def test_what_is_invoked_with_the_wrong_data_fails_at_the_call(lab: Lab, site: TestClient) -> None:
+async def test_what_is_invoked_with_the_wrong_data_fails_at_the_call(lab: Lab, http: TestClient) -> None:
     @lab.app.function("refund", on=Refund)
     async def refund(ctx: Context[Refund], step: Step) -> int:
         return ctx.event.data.cents
@@ -427,7 +420,7 @@ async def test_what_is_invoked_with_the_wrong_data_fails_at_the_call(lab: Lab, s
     for slug in ("test-refund", "test-plain"):
         with pytest.raises(EventInvalid, match=r"data\.cents: expected integer, got string"):
             await invoke(lab.wire, slug, {"cents": "x"})
-    answer = await anyio.to_thread.run_sync(lambda: site.post("/invoke/test-refund", json={"data": {"cents": "x"}}))
+    answer = await anyio.to_thread.run_sync(lambda: http.post("/invoke/test-refund", json={"data": {"cents": "x"}}))
     assert (answer.status_code, answer.json()["field"]) == (400, "data.cents")
     assert len(await lab.runs()) == 3
 
@@ -528,7 +521,7 @@ async def test_what_a_step_returns_is_what_its_callable_says_also_of_a_class_and
 
 
 async def test_buses_that_disagree_are_shown_wherever_functions_are(
-    lab: Lab, site: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lab: Lab, http: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listens(lab, EmailSend)
     await lab.work()
@@ -537,10 +530,10 @@ async def test_buses_that_disagree_are_shown_wherever_functions_are(
     words = "mail and test disagree about the type of email/send in subject, to, userId"
 
     def look() -> None:
-        listed = site.get("/v1/functions").json()["disagreements"]
+        listed = http.get("/v1/functions").json()["disagreements"]
         assert listed == [{"event": "email/send", "buses": ["mail", "test"], "fields": ["subject", "to", "userId"]}]
-        assert site.get("/v1/functions/test-email").json()["data"]["disagreements"] == listed
-        assert words in site.get("/functions/test-email", headers={"accept": "text/html"}).text
+        assert http.get("/v1/functions/test-email").json()["data"]["disagreements"] == listed
+        assert words in http.get("/functions/test-email", headers={"accept": "text/html"}).text
         functions()
         assert words in capsys.readouterr().out
         doctor(as_json=True)
