@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import redis
@@ -110,6 +110,10 @@ class Storm:
     def store(self) -> "redis.Redis":
         """A client straight to the server that has the say now."""
         return self.at(self.server)
+
+    def has_done(self, least: Mapping[str, float]) -> bool:
+        """Return whether each of these faults has been done so often: a slow machine needs longer for them."""
+        return all(self.done[fault] >= count for fault, count in least.items())
 
     def await_workers(self) -> None:
         """Wait until all work: groups begin where their trigger was registered."""
