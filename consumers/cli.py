@@ -9,20 +9,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
+import anyio
 import typer
 import uvloop
 
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
-from stepstream.bus.errors import BusError, StoreUnavailable
+from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.loading import NoSuchApp, load
 from stepstream.bus.observe import log, unawaited
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.values.example import example_of
+from stepstream.consumers.following import RemoteWorkers
 from stepstream.consumers.worker import LAST_S, Worker
 
 LEFT_WORK = 3
@@ -32,8 +35,11 @@ _GC_THRESHOLD = 20_000
 
 def worker(
     apps: Annotated[
-        list[str], typer.Argument(metavar="APP…", help="module:attribute, for example shop.functions:app.")
-    ],
+        list[str] | None, typer.Argument(metavar="[APP…]", help="module:attribute, for example shop.functions:app.")
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Run the functions of applications behind HTTP, too: see bus apps.")
+    ] = False,
     concurrency: Annotated[int, typer.Option(min=1, help="Turns it runs at once: its slots.")] = 100,
     processes: Annotated[int, typer.Option(min=1, help="Worker processes, each with that many slots.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown BUS_… variables.")] = False,
@@ -44,8 +50,12 @@ def worker(
 
     The exit code is 3 when the time to finish (BUS_DRAIN) did not suffice: what was left goes on in another worker.
     """
+    apps = apps or []
+    if not apps and not remote:
+        raise ConfigError("which functions? write bus worker shop.functions:app, or --remote for those behind HTTP")
     if processes > 1:
-        raise typer.Exit(_several(apps, concurrency, processes, strict=strict))
+        more = [*apps, *(["--remote"] if remote else [])]
+        raise typer.Exit(_several(more, concurrency, processes, strict=strict))
     configured, _ = settings.read(strict=strict)
     log.configure(configured)
     unawaited.tell()
@@ -53,7 +63,7 @@ def worker(
         buses = [load(app) for app in apps]
         log.follow(configured)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_work(buses, configured, concurrency, while_stdin=while_stdin, tells=tells))
+            runner.run(_work(buses, configured, concurrency, remote=remote, while_stdin=while_stdin, tells=tells))
     except BusError as error:
         _tell(tells, {"error": str(error), "exists": not isinstance(error, NoSuchApp)})
         if tells >= 0 and isinstance(error, NoSuchApp):
@@ -68,10 +78,14 @@ def _tell(file: int, told: dict[str, object]) -> None:
             os.write(file, codec.encode(told) + b"\n")
 
 
-async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, while_stdin: bool, tells: int) -> None:
+async def _work(
+    buses: list[Bus], configured: Settings, concurrency: int, *, remote: bool, while_stdin: bool, tells: int
+) -> None:
     signals = Signals()
     log.listen(signals, debug=configured.log_level == "debug")
-    works = Worker(*buses, settings=configured, concurrency=concurrency, signals=signals)
+    here = Worker(*buses, settings=configured, concurrency=concurrency, signals=signals) if buses else None
+    followers = RemoteWorkers(configured, concurrency, signals) if remote else None
+    working = [one for one in (here, followers) if one is not None]
 
     def asked_to_stop() -> None:
         if stops:
@@ -79,7 +93,11 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, whi
         stops.append(True)
         ends.within(configured.drain_ms / 1_000 + LAST_S)
         sys.stderr.write("draining; a second signal ends at once\n")
-        works.stop()
+        stop()
+
+    def stop() -> None:
+        for one in working:
+            one.stop()
 
     stops: list[bool] = []
     ends = _Deadline()
@@ -87,31 +105,52 @@ async def _work(buses: list[Bus], configured: Settings, concurrency: int, *, whi
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop)
     if while_stdin:  # bus dev holds the other end: when it dies, however it dies, so do we
-        loop.add_reader(sys.stdin.fileno(), works.stop)
-    running = asyncio.create_task(works.run())
-    ready = asyncio.create_task(works.ready.wait())
+        loop.add_reader(sys.stdin.fileno(), stop)
+    running = asyncio.create_task(_run_all(working))
+    ready = asyncio.ensure_future(asyncio.gather(*(one.ready.wait() for one in working)))
     await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
-    if works.ready.is_set():
-        names = ", ".join(log.some_of(sorted(function.slug for bus in buses for function in bus.functions.values())))
+    if ready.done():
         # What is loaded stays: the collector need not look at it again at every few hundred allocations.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
-        sys.stderr.write(f"worker {works.name} works on {names}\n")
+        sys.stderr.write(_told(here, followers, buses))
         _tell(tells, {"ready": True, "example": _example(buses)})
     ready.cancel()
     try:
         await running
     except* BusError as group:
         error = group.exceptions[0]
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         if not stops or not isinstance(error, StoreUnavailable):
             raise error from None
-    ends.code = LEFT_WORK if works.left else 0
-    if works.left:
-        some = f"{works.left} turns were" if works.left > 1 else "1 turn was"
+    left = sum(one.left for one in working)
+    ends.code = LEFT_WORK if left else 0
+    if left:
+        some = f"{left} turns were" if left > 1 else "1 turn was"
         sys.stderr.write(f"{some} not finished within BUS_DRAIN; another worker goes on from there\n")
-        if works.stuck:  # before a lease of theirs runs out
+        if any(one.stuck for one in working):  # before a lease of theirs runs out
             ends.now()
         raise SystemExit(LEFT_WORK)
+
+
+async def _run_all(working: Sequence[Worker | RemoteWorkers]) -> None:
+    """Run what works side by side; the first error ends the others."""
+    async with anyio.create_task_group() as tasks:
+        for one in working:
+            tasks.start_soon(one.run)
+
+
+def _told(here: Worker | None, followers: RemoteWorkers | None, buses: list[Bus]) -> str:
+    """Return what a person is told when all are ready."""
+    lines = ""
+    if here is not None:
+        names = ", ".join(log.some_of(sorted(function.slug for bus in buses for function in bus.functions.values())))
+        lines = f"worker {here.name} works on {names}\n"
+    if followers is not None:
+        names = ", ".join(log.some_of(followers.names)) or "none yet"
+        lines += f"worker works on applications behind HTTP, and follows them: {names}\n"
+    return lines
 
 
 class _Deadline:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import anyio
@@ -28,11 +29,11 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import check_format
 from stepstream.checkpoint.run.uncharge import uncharge
 from stepstream.consumers.assembly import Assembly
+from stepstream.consumers.choice import driver_of
 from stepstream.consumers.delivery.connections import ReaderConnections
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.delivery.slots import Slots
-from stepstream.consumers.drivers.choice import driver_of
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.services import Stubs
 from stepstream.consumers.upkeep.upkeep import Upkeep
@@ -77,6 +78,9 @@ class Worker:
         self._buses = buses
         self._slots = Slots(concurrency)
         self._stop = asyncio.Event()
+        self._until = math.inf
+        """By when it must have drained, monotonic s; one that retires has all the time."""
+        self._draining: list[anyio.CancelScope] = []
         self._wire: Wire
         self._assembly: Assembly | None = None
         self._upkeep: Upkeep | None = None
@@ -84,6 +88,13 @@ class Worker:
 
     def stop(self) -> None:
         """Read no more, finish or suspend what is in hand within BUS_DRAIN, give the rest back, and end run()."""
+        self._until = min(self._until, time.monotonic() + self.settings.drain_ms / 1_000)
+        for scope in self._draining:  # it had retired, and had time
+            scope.deadline = anyio.current_time() + self._until - time.monotonic()
+        self._stop.set()
+
+    def retire(self) -> None:
+        """Read no more, finish what is in hand however long that takes, and end run(): others go on from there."""
         self._stop.set()
 
     def set_clock(self, now_ms: int) -> None:
@@ -213,13 +224,12 @@ class Worker:
 
     async def _drain(self, assembly: Assembly, upkeep: Upkeep) -> None:
         """Stop reading; finish or suspend; give back what is left, but for what a thread does to the last."""
-        until = time.monotonic() + self.settings.drain_ms / 1_000
         executors, feeds, exits = assembly.executors, assembly.feeds, assembly.exits
-        upkeep.stop_timers()
+        upkeep.wind_down()
         await asyncio.gather(*(reader.stop() for reader in feeds.readers))
-        with anyio.move_on_after(max(0.0, until - time.monotonic())):
+        with self._in_time():
             await assembly.settled()
-        with anyio.move_on_after(max(0.0, until - time.monotonic())):
+        with self._in_time():
             for executor in executors:
                 executor.give_back_waiting()
             await self._slots.wait_idle()
@@ -231,7 +241,7 @@ class Worker:
         found = await asyncio.gather(*(executor.wind_up(_THREADS_S) for executor in executors))
         stuck = [delivery for some in found for delivery in some]
         self.stuck = {delivery.feed.lease for delivery in stuck}
-        with anyio.move_on_after(max(0.0, until + LAST_S - time.monotonic())):
+        with anyio.move_on_after(max(0.0, self._until + LAST_S - time.monotonic())):
             await self._uncharge(stuck)
             for executor in executors:
                 await executor.settled()
@@ -239,6 +249,16 @@ class Worker:
                 for delivery in tuple(feed.in_hand.values()):
                     exits.leave(delivery, "given back")
             await exits.settled()
+
+    @contextlib.contextmanager
+    def _in_time(self) -> Generator[None]:
+        """Give up what takes longer than the drain may."""
+        with anyio.move_on_after(max(0.0, self._until - time.monotonic())) as scope:
+            self._draining.append(scope)
+            try:
+                yield
+            finally:
+                self._draining.remove(scope)
 
     async def _leave(self) -> None:
         """End our leases and remove our consumers, so that nothing of us is left to look at."""

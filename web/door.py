@@ -16,6 +16,7 @@ _ADDED = (
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),  # no-referrer makes forms say "Origin: null", which is refused
+    (b"x-inngest-server-kind", b"dev"),  # by this SDKs know that nothing is signed here
 )
 
 

@@ -75,6 +75,16 @@ def event_names() -> str:
     return f"{_prefix}:event-names"
 
 
+def apps() -> str:
+    """hash · application behind HTTP → what it registered: URL, SDK, functions, error. By who serves. Permanent."""
+    return f"{_prefix}:apps"
+
+
+def app_changes() -> str:
+    """stream · the last changes of applications behind HTTP: workers block on it, to follow. By who changes one."""
+    return f"{_prefix}:apps:changes"
+
+
 def workers() -> str:
     """zset · worker → end of its lease, server ms. Written by the lease thread; the dead are removed after an hour."""
     return f"{_prefix}:workers"
@@ -271,6 +281,7 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
 
 ALL = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()),
+    (apps, ()), (app_changes, ()),
     (waited, ()), (delayed_names, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)),
@@ -288,7 +299,7 @@ ALL = (
 _TAGGED = re.compile(r"(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTALL)
 _PLAIN = {
     make().partition(":")[2]: make.__name__
-    for make in (meta, functions, triggers, types, event_names, workers, waited, delayed_names)
+    for make in (meta, functions, triggers, types, event_names, workers, apps, app_changes, waited, delayed_names)
 }
 _OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits"} | {
     "waits:if": "waits_if",

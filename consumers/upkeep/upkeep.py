@@ -45,6 +45,12 @@ class Upkeep:
             Chore(ticker.once, Failing(signals, "a schedule failed", function=ticker.slug)) for ticker in self._tickers
         ]
         self._delayed = Chore(Delayed(wire, signals).once, Failing(signals, "publishing delayed events failed"))
+        self._registration = Chore(
+            Registration(wire, functions, signals).once,
+            Failing(signals, "registering again failed"),
+            every_s=_MINUTE_S * random.uniform(0.8, 1.2),
+            first_s=random.uniform(0, _FIRST_S),
+        )
         self._others = [
             Chore(
                 feeds.reclaim,
@@ -58,12 +64,6 @@ class Upkeep:
                 every_s=repair.LOOK_EVERY_S,
             ),
             Chore(
-                Registration(wire, functions, signals).once,
-                Failing(signals, "registering again failed"),
-                every_s=_MINUTE_S * random.uniform(0.8, 1.2),
-                first_s=random.uniform(0, _FIRST_S),
-            ),
-            Chore(
                 Retention(wire, signals, slugs, feeds.names_read).once,
                 Failing(signals, "dropping what nobody needs failed"),
                 every_s=_MINUTE_S * random.uniform(0.8, 1.2),
@@ -73,12 +73,15 @@ class Upkeep:
 
     def start(self, tasks: TaskGroup) -> None:
         """Run all chores in tasks of a group."""
-        for chore in (*self._timers, *self._schedules, self._delayed, *self._others):
+        for chore in (*self._timers, *self._schedules, self._delayed, self._registration, *self._others):
             tasks.start_soon(chore.run)
 
-    def stop_timers(self) -> None:
-        """Fire no more timers: the runs would wait for another worker."""
-        for chore in self._timers:
+    def wind_down(self) -> None:
+        """Begin nothing more, and declare nothing: another worker may have newer functions.
+
+        The runs that timers and schedules would queue would wait for that one.
+        """
+        for chore in (*self._timers, *self._schedules, self._registration):
             chore.stop()
 
     def look_at_clock(self) -> None:

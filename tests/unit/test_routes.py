@@ -27,6 +27,8 @@ NEEDS = {
     "GET /v1/functions/{id:path}": "read",
     "GET /v1/event-names": "read",
     "GET /health": "nothing",
+    "POST /fn/register": "admin",
+    "GET /dev": "read",
     "GET /ready": "nothing",
     "GET /": "read",
     "GET /runs/{id}": "read",

@@ -11,7 +11,7 @@ from stepstream.web.store import wire_of
 
 
 async def _health(_request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": 200, "message": "OK"})
 
 
 async def _ready(request: Request) -> Response:

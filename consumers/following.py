@@ -1,0 +1,209 @@
+"""Following: a worker for each application behind HTTP, which follows what the application registers.
+
+An application that registers other functions gets a new worker at once. The one it had reads no more from then on, and
+ends when its calls have ended, however long they take. An application that only moves keeps its worker.
+"""
+
+import asyncio
+import contextlib
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+
+from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.pipeline import Pipe
+from stepstream.bus.wire.connection.retry import Tries
+from stepstream.bus.wire.leases import Lease
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.apps import App, apps
+from stepstream.consumers.delivery.failing import Failing
+from stepstream.consumers.remote.functions import bus_of, declared
+from stepstream.consumers.worker import Worker
+
+_BLOCK_MS = 2_000
+_AGAIN_S = 5.0
+"""How soon a worker that could not begin is tried again."""
+
+
+class _Member:
+    """One application's functions as they were at one time, and the worker that runs them."""
+
+    def __init__(self, app: App) -> None:
+        self.bus = bus_of(app)
+        self.worker: Worker | None = None
+        self.is_retired = False
+        self.settled = asyncio.Event()
+        """It works, or it has been told of why not."""
+
+    def retire(self) -> None:
+        """Let it read no more, and end when its calls have."""
+        self.is_retired = True
+        if self.worker is not None:
+            self.worker.retire()
+
+
+class RemoteWorkers:
+    """Runs the functions of all registered applications: `await RemoteWorkers(settings).run()`, until stop()."""
+
+    def __init__(self, settings: Settings, concurrency: int = 100, signals: Signals | None = None) -> None:
+        self.settings = settings
+        self.signals = signals or Signals()
+        self.ready = asyncio.Event()
+        """All applications that were registered at the beginning have their workers."""
+        self.left = 0
+        """How many entries were still in hand when the time of the drain was over."""
+        self.stuck: set[Lease] = set()
+        self._concurrency = concurrency
+        self._members: dict[str, _Member] = {}
+        self._retired: set[_Member] = set()
+        self._unfit: dict[str, str] = {}
+        """What was told of applications whose functions cannot be run."""
+        self._stop = asyncio.Event()
+
+    @property
+    def names(self) -> list[str]:
+        """The applications whose functions are run."""
+        return sorted(self._members)
+
+    def stop(self) -> None:
+        """Read no more, finish or suspend what is in hand within BUS_DRAIN, and end run()."""
+        self._stop.set()
+        for member in self._all:
+            member.is_retired = True
+            if member.worker is not None:
+                member.worker.stop()
+
+    async def run(self) -> None:
+        """Work until stop()."""
+        wire = Wire(self.settings, "bus-apps", self.signals.notice)
+        try:
+            async with anyio.create_task_group() as tasks:
+                following = asyncio.ensure_future(self._follow(wire, tasks))
+                stopping = asyncio.ensure_future(self._stop.wait())
+                await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await wire.close()
+
+    @property
+    def _all(self) -> list[_Member]:
+        return [*self._members.values(), *self._retired]
+
+    # -- following --------------------------------------------------------------------------------------------------
+
+    async def _follow(self, wire: Wire, tasks: TaskGroup) -> None:
+        failing = Failing(self.signals, "following the applications behind HTTP failed")
+        pipe, tries, seen = self._new_pipe(wire), Tries(), ""
+        try:
+            while True:
+                wait = _AGAIN_S
+                with failing:
+                    try:
+                        seen = seen or await _newest(wire)
+                        self._take_in(await apps(wire), tasks)
+                        if not self.ready.is_set():
+                            for member in tuple(self._members.values()):
+                                await member.settled.wait()
+                            self.ready.set()
+                        seen = await self._changed(pipe, seen)
+                    except StoreUnavailable as error:
+                        wait, seen = tries.pause(error), ""
+                        raise
+                    tries = Tries()
+                    continue
+                await asyncio.sleep(wait)
+        finally:
+            await pipe.close()
+
+    def _new_pipe(self, wire: Wire) -> Pipe:
+        return wire.pipe(extra_timeout=_BLOCK_MS / 1_000)
+
+    async def _changed(self, pipe: Pipe, seen: str) -> str:
+        """Wait until an application has changed; return the newest change."""
+        while True:
+            reply = await pipe.call("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", keys.app_changes(), seen)
+            if reply:
+                return str(reply[0][1][-1][0].decode())
+
+    def _take_in(self, known: list[App], tasks: TaskGroup) -> None:
+        """Give each application the worker that its functions need."""
+        for app in known:
+            for member in self._all:
+                if member.bus.id == app.name:
+                    member.bus.app = app
+            member = self._members.get(app.name)
+            if member is None or member.bus.declared != declared(app):
+                self._begin(app, member, tasks)
+        for name in self._members.keys() - {app.name for app in known}:
+            self._retire(self._members.pop(name))
+
+    def _begin(self, app: App, before: _Member | None, tasks: TaskGroup) -> None:
+        try:
+            member = _Member(app)
+        except ConfigError as error:  # registered by another version of ours
+            if self._unfit.get(app.name) != str(error):
+                self._unfit[app.name] = str(error)
+                self.signals.notice("functions behind HTTP cannot be run", app=app.name, error=str(error))
+            return
+        self._unfit.pop(app.name, None)
+        self._members[app.name] = member
+        if not member.bus.functions:
+            member.settled.set()
+        tasks.start_soon(partial(self._work, member, before))
+
+    def _retire(self, member: _Member) -> None:
+        self._retired.add(member)
+        member.retire()
+
+    # -- working ----------------------------------------------------------------------------------------------------
+
+    async def _work(self, member: _Member, before: _Member | None) -> None:
+        """Run the functions of an application until others take their place; those before read on until these do."""
+        if before is not None:
+            self._retired.add(before)
+        if not member.bus.functions:
+            if before is not None:
+                before.retire()
+            return
+        while not member.is_retired:
+            worker = Worker(member.bus, settings=self.settings, concurrency=self._concurrency, signals=self.signals)
+            member.worker = worker
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._when_ready, member, worker, before)
+                    await worker.run()
+                    tasks.cancel_scope.cancel()
+            except* BusError as group:
+                member.settled.set()
+                error = group.exceptions[0]
+                if not (member.is_retired and isinstance(error, StoreUnavailable)):
+                    self.signals.notice(
+                        "the functions of an application cannot be run", app=member.bus.id, error=str(error)
+                    )
+            self.left += worker.left
+            self.stuck |= worker.stuck
+            if not member.is_retired:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), _AGAIN_S)
+        if before is not None:  # whoever came after this one works, and this one may never have
+            before.retire()
+        self._retired.discard(member)
+
+    async def _when_ready(self, member: _Member, worker: Worker, before: _Member | None) -> None:
+        await worker.ready.wait()
+        member.settled.set()
+        if before is not None:
+            before.retire()
+
+
+async def _newest(wire: Wire) -> str:
+    """Return the newest change that there is: what comes behind it is new."""
+    rows = await wire.load("XREVRANGE", keys.app_changes(), "+", "-", "COUNT", 1, patience=2.0)
+    return str(rows[0][0].decode()) if rows else "0-0"

@@ -1,0 +1,228 @@
+"""`POST /fn/register`: an application behind HTTP says which functions it has. All are taken, or none."""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stepstream.bus.errors import BusError, ConfigError, EventInvalid
+from stepstream.bus.function import check_slug_part
+from stepstream.bus.values import codec
+from stepstream.bus.wire.registering import Listeners
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.apps import App, app_of, put
+from stepstream.checkpoint.registry import functions, register
+from stepstream.consumers.remote.functions import RemoteBus, bus_of, without_ids
+from stepstream.producers.body import read_body
+from stepstream.producers.strict import parse
+from stepstream.web.answers import value
+from stepstream.web.routing import NeedsRoute
+from stepstream.web.store import wire_of
+
+_PATIENCE_S = 5.0
+_NAMES = (
+    "appName", "appVersion", "batchEvents", "capabilities", "deployType", "featureObservations", "functions",
+    "idempotencyKey", "maxSize", "rateLimit",
+)  # fmt: skip
+_SPELT = {name.lower(): name for name in _NAMES}
+_DENIED = re.compile(r"v?(\d+)\.(\d+)\.(\d+)$")
+_DENIED_JS = ((3, 22, 0), (3, 53, 1))
+"""Versions of the JavaScript SDK with a known hole (CVE-2026-42047), the first and the last."""
+_UNSEEN = ("featureObservations", "idempotencyKey", "deployId")
+"""What a checksum is not made of: it differs with each request."""
+
+
+class RegistrationRefused(BusError):
+    """A registration that is refused; `name` is the application, if that can be told."""
+
+    code = "invalid_function"
+    status = 400
+
+    def __init__(self, message: str, code: str = "invalid_function", name: str = "") -> None:
+        self.code = code
+        self.name = name
+        super().__init__(message)
+
+
+async def _register(request: Request) -> Response:
+    wire = wire_of(request)
+    expected = request.headers.get("x-inngest-expected-server-kind")
+    if expected not in (None, "", "dev"):
+        return value({"error": f"Expected server kind {expected}, got dev", "status": 400, "data": None}, 400)
+    try:
+        asked = named(parse(await read_body(request)))
+    except EventInvalid as error:
+        return value({"error": f"Invalid request: {error}", "data": None, "status": 400}, 400)
+    try:
+        app, is_new = await take_in(wire, asked)
+    except RegistrationRefused as error:
+        if error.name:
+            await _note_refused(wire, asked, error)
+        return value({"error": str(error), "code": error.code, "data": None, "status": 400}, 400)
+    told = {"ok": True, "sync_id": _id("sync", app.name, app.checksum), "app_id": _id("app", app.name)}
+    return value(told | ({"modified": True} if is_new else {}))
+
+
+def named(asked: Any) -> Any:
+    """Return what an SDK sent with its names spelt as the protocol has them: they count whatever their case."""
+    if isinstance(asked, dict):
+        inner = cast("dict[str, Any]", asked)
+        return {_SPELT.get(name.lower(), name[:1].lower() + name[1:]): named(one) for name, one in inner.items()}
+    if isinstance(asked, list):
+        return [named(one) for one in cast("list[Any]", asked)]
+    return asked
+
+
+async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
+    """Register an application as it asks; return it, and whether that changed anything.
+
+    RegistrationRefused says what is wrong; nothing is changed then.
+    """
+    name = asked.get("appName")
+    if not isinstance(name, str) or not name:
+        raise RegistrationRefused("App ID required: appName is missing or empty", "invalid_request")
+    url, several = asked.get("url"), asked.get("functions")
+    if not isinstance(url, str) or not url:
+        raise RegistrationRefused(
+            f"url: must say where the application is called, got {url!r}", "invalid_request", name
+        )
+    if several is not None and not isinstance(several, list):
+        raise RegistrationRefused("functions: must be a list", "invalid_request", name)
+    try:
+        check_slug_part("app", name)
+    except ConfigError as error:
+        raise RegistrationRefused(f"appName: {error}", "invalid_request", name) from None
+    _check_sdk(str(asked.get("sdk") or ""), name)
+    checksum = _checksum(asked)
+    stands = await app_of(wire, name)
+    if stands is not None and stands.checksum == checksum:
+        return (stands if stands.is_healthy else await _healthy(wire, name) or stands), False
+    new = App(
+        name=name,
+        url=without_ids(url),
+        sdk=str(asked.get("sdk") or ""),
+        framework=str(asked.get("framework") or ""),
+        app_version=str(asked.get("appVersion") or ""),
+        functions=_by_slug(cast("list[Any]", several or []), name),
+    )
+    bus = _fit(new)
+    await _refuse_native(wire, bus, stands)
+    now = await wire.clock()
+
+    def begun(stands: App | None) -> App:
+        archived = {} if stands is None else {**stands.archived, **stands.functions}
+        return msgspec.structs.replace(
+            new,
+            version=1 if stands is None else stands.version + 1,
+            synced=now,
+            archived={slug: config for slug, config in archived.items() if slug not in new.functions},
+            note=_note(stands, new),
+        )
+
+    def done(stands: App | None) -> App | None:
+        # Somebody else may have registered meanwhile: what is theirs is not ours to call done.
+        is_ours = stands is not None and stands.functions == new.functions and stands.url == new.url
+        return msgspec.structs.replace(cast("App", stands), checksum=checksum) if is_ours else stands
+
+    # The application first: should this process end in between, workers declare its functions.
+    await put(wire, name, begun)
+    try:
+        for function in bus.functions.values():
+            await register(wire, function)
+    except ConfigError as error:
+        raise RegistrationRefused(str(error), "invalid_function", name) from None
+    await Listeners(wire, [bus.functions]).get_ready(set(), _PATIENCE_S)
+    app = await put(wire, name, done)
+    return app or new, True
+
+
+async def _healthy(wire: Wire, name: str) -> App | None:
+    """Forget what was wrong: it is registered again as it had been."""
+    return await put(wire, name, lambda stands: stands and msgspec.structs.replace(stands, error="", error_code=""))
+
+
+def _fit(app: App) -> RemoteBus:
+    try:
+        return bus_of(app)
+    except ConfigError as error:
+        raise RegistrationRefused(f"At least one function is invalid: {error}", "invalid_function", app.name) from None
+
+
+def _by_slug(several: list[Any], name: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for config in several:
+        slug = cast("dict[str, Any]", config).get("id") if isinstance(config, dict) else None
+        if not isinstance(slug, str) or not slug:
+            raise RegistrationRefused("At least one function is invalid: a function without an id", name=name)
+        if slug in found:
+            raise RegistrationRefused(f"At least one function is invalid: there are two functions '{slug}'", name=name)
+        found[slug] = cast("dict[str, Any]", config)
+    return found
+
+
+async def _refuse_native(wire: Wire, bus: RemoteBus, stands: App | None) -> None:
+    """Refuse a name that a Python bus has, and functions that another bus has."""
+    slugs = {function.slug for function in bus.functions.values()}
+    known = [] if stands is None else [*stands.functions, *stands.archived]
+    for one in await functions(wire):
+        if one.slug in slugs and one.bus != bus.id:
+            raise RegistrationRefused(
+                f"At least one function is invalid: function '{one.slug}' belongs to bus '{one.bus}' already; "
+                "rename the app or the function",
+                "name_taken",
+                bus.id,
+            )
+        if one.bus == bus.id and one.slug not in known:
+            raise RegistrationRefused(
+                f"App name '{bus.id}' is that of a Python application, which has '{one.slug}' and perhaps more: "
+                "give this app another id",
+                "name_taken",
+            )
+
+
+def _check_sdk(sdk: str, name: str) -> None:
+    language, _, version = sdk.partition(":")
+    found = _DENIED.match(version)
+    if language != "js" or found is None:
+        return
+    least, most = _DENIED_JS
+    if least <= tuple(map(int, found.groups())) <= most:
+        raise RegistrationRefused(
+            f"SDK version {version.removeprefix('v')} is not accepted, for its known vulnerability CVE-2026-42047: "
+            "upgrade the npm package inngest to 3.54.0 or newer",
+            "sdk_version_denied",
+            name,
+        )
+
+
+def _checksum(asked: Mapping[str, Any]) -> str:
+    seen = {field: one for field, one in asked.items() if field not in _UNSEEN}
+    return hashlib.sha256(codec.canonical(seen)).hexdigest()
+
+
+def _note(stands: App | None, new: App) -> str:
+    if stands is None or stands.url == new.url or not stands.url:
+        return ""
+    return f"was at {stands.url} before: should both run, give one another id"
+
+
+async def _note_refused(wire: Wire, asked: Mapping[str, Any], error: RegistrationRefused) -> None:
+    """Keep why an application was refused; what it had registered before stays."""
+    unknown = App(name=error.name, url=without_ids(str(asked.get("url") or "")), sdk=str(asked.get("sdk") or ""))
+
+    def noted(stands: App | None) -> App:
+        return msgspec.structs.replace(stands or unknown, error=str(error), error_code=error.code)
+
+    await put(wire, error.name, noted)
+
+
+def _id(*parts: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, ":".join(("stepstream", *parts))))
+
+
+routes = [NeedsRoute("POST", "/fn/register", _register, needs="admin", name="sdk_register")]
