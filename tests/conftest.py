@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import inspect
 import os
 import re
@@ -30,8 +31,16 @@ from tests.support import Lab, ValkeyProcess
 REDIS_SERVER = shutil.which("redis-server")
 MOST_S, CHAOS_MOST_S = 30.0, 180.0
 SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
-ON_EACH_SERVER = Path(__file__).parent / "redis"
+HERE = Path(__file__).parent
+ON_EACH_SERVER = HERE / "redis"
 """Its tests run on each server; of the others, those marked `each_server`, and all of them with TEST_SERVERS=each."""
+ALL_MARKED = {"chaos": "chaos", "browser": "browser", "typing": "check"}
+"""Folders of which each test has a mark."""
+TOGETHER = {
+    "tests/test_house.py": "parses our code once",
+    "tests/system/test_dev.py": "starts `bus dev`",
+}
+"""Files whose tests run in one process, one behind the other, and why. They are begun first, so none is the tail."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -109,20 +118,29 @@ def _known() -> re.Pattern[str]:
     return re.compile("|".join(".*".join(map(re.escape, stand_ins.split(key))) for key in made))
 
 
-@pytest.fixture
-def url(server_url: str) -> Generator[str]:
-    """The server, empty; afterwards every key must be one that keys.py knows, and ended runs must expire."""
+@pytest.fixture(scope="session")
+def flushing(server_url: str) -> Generator["redis.Redis"]:
+    """One client for all tests on a server: to open a connection costs more than to look at what most of them leave."""
     with redis.Redis.from_url(server_url) as client:
-        client.flushall()
-        yield server_url
-        for raw in client.scan_iter(count=1000):
-            key = raw.decode()
-            if not key.startswith("bus:"):
-                continue
-            assert _known().fullmatch(key), f"keys.py does not know {key}"
-            if ":run:" in key and client.type(raw) == b"hash":
-                ended = client.hget(raw, "status") in (b"completed", b"failed", b"cancelled", b"skipped")
-                assert not ended or client.ttl(raw) > 0, f"{key} has ended and never expires"
+        yield client
+
+
+@pytest.fixture
+def url(server_url: str, flushing: "redis.Redis") -> Generator[str]:
+    """The server, empty; afterwards every key must be one that keys.py knows, and ended runs must expire."""
+    flushing.flushall()
+    yield server_url
+    left = [raw for raw in flushing.scan_iter(count=1000) if raw.startswith(b"bus:")]
+    for raw in left:
+        assert _known().fullmatch(raw.decode()), f"keys.py does not know {raw.decode()}"
+    runs = [raw for raw in left if b":run:" in raw]
+    looks = flushing.pipeline(transaction=False)
+    for raw in runs:
+        looks.hget(raw, "status").ttl(raw)
+    found = looks.execute(raise_on_error=False)  # a key that is no hash is answered with an error, and is no run
+    for raw, status, ttl in zip(runs, found[::2], found[1::2], strict=True):
+        ended = status in (b"completed", b"failed", b"cancelled", b"skipped")
+        assert not ended or ttl > 0, f"{raw.decode()} has ended and never expires"
 
 
 @pytest.fixture
@@ -188,6 +206,31 @@ def pytest_itemcollected(item: pytest.Item) -> None:
                 await test(*args, **given)
 
         item.obj = bounded
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import what is deselected as a whole folder: each process of `make test` would."""
+    mark = ALL_MARKED.get(collection_path.name) if collection_path.parent == HERE else None
+    return True if mark is not None and f"not {mark}" in config.getoption("markexpr") else None
+
+
+def pytest_collection_finish() -> None:
+    """Leave what stands until the end to no collector of garbage: it is most of what there is, and each looks at it all."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each test to the next process that is free, and the tests of a file in TOGETHER to one, first of all."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        # The mark xdist_group does nothing: xdist 3.8 writes it where pytest 9.2 does not read.
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER.get(nodeid.partition("::")[0], nodeid)
+
+    return Scheduling(config, log)
 
 
 async def nothing_is_left(wire: Wire) -> None:

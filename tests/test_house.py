@@ -71,10 +71,6 @@ LARGER = {
 """Classes that are larger than others may be, and why."""
 
 
-pytestmark = pytest.mark.xdist_group("house")
-"""One process runs them: each file is parsed once."""
-
-
 @cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())

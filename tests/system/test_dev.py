@@ -22,8 +22,6 @@ from stepstream.consumers.worker import Worker, running
 from stepstream.web.cli import dev
 from tests.support import Lab, free_port, until
 
-pytestmark = pytest.mark.xdist_group("dev")
-
 SHOP = """
 from stepstream import Bus, EventData
 
