@@ -163,6 +163,8 @@ class Outgoing(msgspec.Struct, frozen=True):
 
     `fits` is the payload type that its data has been checked against: that of the object that was sent.
     It is published after `delay` (ms) or `at` (Unix ms); at once when both are 0.
+    `internal` is what the SDK that sent it calls it, which is its id too where its sender gave it none: an SDK makes
+    the same ones when it repeats a request.
     """
 
     id: str
@@ -174,6 +176,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     fits: type[Any] | None = None
     delay: int = 0
     at: int = 0
+    internal: str = ""
 
     @property
     def is_delayed(self) -> bool:

@@ -11,10 +11,10 @@ from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire.publishing import Publisher, PublishFailed, Stored
 from stepstream.producers.body import RequestRefused, read_body
-from stepstream.producers.ingest import events_of
+from stepstream.producers.forms import event_of_form, kind_of
+from stepstream.producers.ingest import Taken, take_events
+from stepstream.producers.seed import HEADER, Seed, seed_of
 from stepstream.producers.strict import Malformed
-
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable[[Request], Awaitable[Response]]:
@@ -28,21 +28,38 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
         try:
             _check_key(request.path_params["key"], settings)
             body = await read_body(request)
-            events = _events(body, request)
-            try:
-                stored = await publisher().publish(events, patience=patience)
-            except EventInvalid as error:
-                raise error.at(0) if body.lstrip().startswith(b"[") and error.position is None else error from None
+            seed = seed_of(request.headers.get(HEADER))
+            taken = _taken(body, request, seed)
+            if taken.error is not None and seed is None:
+                raise taken.error
+            stored = await _stored(publisher(), taken, patience, is_sdk=seed is not None)
         except BusError as error:
             if error.status == 500:
                 raise
             return _refused(error)
-        answer: dict[str, object] = {"ids": [event.id for event in stored], "status": 200, **_listened(events, stored)}
+        ids = [one.internal if one.internal and not one.is_delayed else one.id for one in taken.events]
+        if taken.error is not None:
+            return _refused(taken.error, ids)
+        answer: dict[str, object] = {"ids": ids, "status": 200, **_listened(taken.events, stored)}
         if any(event.duplicate for event in stored):
             answer["duplicate"] = True
         return JSONResponse(answer)
 
     return publish
+
+
+async def _stored(publisher: Publisher, taken: Taken, patience: float, *, is_sdk: bool) -> list[Stored]:
+    """Store what was taken; of an SDK's request, where a type refuses an event, those before it."""
+    while taken.events:
+        try:
+            return await publisher.publish(taken.events, patience=patience)
+        except EventInvalid as error:
+            position = error.position or 0
+            taken.error = error.at(position) if taken.is_list else error
+            if not is_sdk:
+                raise taken.error from None
+            taken.events = taken.events[:position]
+    return []
 
 
 def _listened(events: Sequence[Outgoing], stored: Sequence[Stored]) -> dict[str, object]:
@@ -57,9 +74,9 @@ def _listened(events: Sequence[Outgoing], stored: Sequence[Stored]) -> dict[str,
     return told | {"nobody_listens_to": unheard} if unheard else told
 
 
-def _refused(error: BusError) -> JSONResponse:
+def _refused(error: BusError, ids: Sequence[str] = ()) -> JSONResponse:
     """Return why not everything was stored, and the ids of the events that were."""
-    content: dict[str, object] = {"ids": [], "status": error.status, "error": str(error), "code": error.code}
+    content: dict[str, object] = {"ids": ids, "status": error.status, "error": str(error), "code": error.code}
     if isinstance(error, EventInvalid):
         content["field"] = error.field or "body"
         content |= {"event": error.position} if error.position is not None else {}
@@ -77,12 +94,12 @@ def _check_key(key: str, settings: Settings) -> None:
         raise RequestRefused(401, "Event key not found")
 
 
-def _events(body: bytes, request: Request) -> list[Outgoing]:
+def _taken(body: bytes, request: Request, seed: Seed | None) -> Taken:
     try:
-        return events_of(body)
+        return take_events(body, seed)
     except Malformed:
         # Plain `curl -d` says that it sends a form: only what does not begin like JSON counts as one.
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in _FORMS and not body.lstrip().startswith((b"{", b"[")):
-            raise RequestRefused(415, f"{kind} is not accepted; send JSON") from None
+        kind = request.headers.get("content-type", "")
+        if kind_of(kind) and not body.lstrip().startswith((b"{", b"[")):
+            return take_events(event_of_form(body, kind), seed)
         raise

@@ -1,4 +1,8 @@
-"""Ingest: from a JSON body to checked events, without HTTP. All events are checked before any is stored."""
+"""Ingest: from a JSON body to checked events, without HTTP. All events are checked before any is stored.
+
+Of an SDK's request (it has a seed) an event that is wrong takes along those behind it, and not those before: an SDK
+repeats what failed, under the same ids, and tells its user of those that were taken (docs/decisions/0131).
+"""
 
 import difflib
 from datetime import datetime
@@ -20,8 +24,11 @@ from stepstream.bus.event import (
 )
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid
+from stepstream.producers.seed import Seed
 from stepstream.producers.strict import parse
 
+_RESERVED = "_inngest"
+"""The field of an event's data that SDKs keep for what a server tells them: nobody else says it."""
 _FIELDS = ("name", "data", "id", "ts", "v", "delay", "at", "user", "meta")
 """What an event may have. `user` and `meta` are taken, and not kept: SDKs of others send them."""
 
@@ -32,51 +39,70 @@ class _Received(msgspec.Struct):
     data: Raw = Raw(b"null")
 
 
-def events_of(body: bytes) -> list[Outgoing]:
-    """Return the events of a body: one object, or a list of 1 to 5,000. EventInvalid names the event and the field."""
+class Taken(msgspec.Struct):
+    """The events of a request that are to be stored, and what is wrong with the next one; `is_list`: they came so."""
+
+    events: list[Outgoing]
+    is_list: bool
+    error: EventInvalid | None = None
+
+
+def take_events(body: bytes, seed: Seed | None) -> Taken:
+    """Return the events of a body, one object or a list of up to 5,000, as far as the first that is wrong.
+
+    EventInvalid where there is none at all.
+
+    With a seed it is an SDK's request: fields that an event does not have are left out, and the list may be empty.
+    """
     value = parse(body)
-    several = cast("list[Any]", value) if isinstance(value, list) else [value]
-    if not several:
+    is_list = isinstance(value, list)
+    several = cast("list[Any]", value) if is_list else [value]
+    if not several and seed is None:
         raise EventInvalid("the list is empty; send at least one event")
     if len(several) > MAX_EVENTS:
         raise EventInvalid(f"{len(several)} events; at most {MAX_EVENTS} in one request", status=413)
-    fields: list[dict[str, Any]] = []
+    taken = Taken([], is_list)
+    raw: list[Raw] = codec.decode_as(body, list[Raw]) if is_list else [Raw(body)]
     for position, event in enumerate(several):
         try:
-            fields.append(_checked(event))
+            outgoing = _outgoing(_checked(event, seed), raw[position], seed.id_of(position) if seed else "")
         except EventInvalid as error:
-            raise error.at(position) if isinstance(value, list) else error from None
-    raw = codec.decode_as(body, list[_Received] if isinstance(value, list) else _Received)
-    received: list[_Received] = raw if isinstance(value, list) else [raw]
-    outgoing: list[Outgoing] = []
-    for position, (event, slices) in enumerate(zip(fields, received, strict=True)):
-        data = b"{}" if event.get("data") is None else bytes(slices.data)
-        try:
-            check_size(data)
-        except EventInvalid as error:
-            raise error.at(position) if isinstance(value, list) else error from None
-        own = event.get("id")
-        outgoing.append(
-            Outgoing(
-                id=own or ulid(),
-                name=event["name"],
-                data=data,
-                own_id=own is not None,
-                ts=event.get("ts") or None,
-                v=event.get("v"),
-                delay=event["delay"],
-                at=event["at"],
-            )
-        )
-    return outgoing
+            taken.error = error.at(position) if is_list else error
+            break
+        taken.events.append(outgoing)
+    return taken
 
 
-def _checked(event: Any) -> dict[str, Any]:
+def _outgoing(event: dict[str, Any], raw: Raw, internal: str) -> Outgoing:
+    data = b"{}"
+    if event.get("data") is not None:
+        data = bytes(codec.decode_as(raw, _Received).data)
+        if _RESERVED in event["data"]:
+            data = codec.encode({name: one for name, one in codec.decode_as(data, dict[str, Raw]).items()
+                                 if name != _RESERVED})  # fmt: skip
+    check_size(data)
+    own = event.get("id")
+    return Outgoing(
+        id=own or internal or ulid(),
+        name=event["name"],
+        data=data,
+        own_id=own is not None,
+        ts=event.get("ts") or None,
+        v=event.get("v"),
+        delay=event["delay"],
+        at=event["at"],
+        internal=internal,
+    )
+
+
+def _checked(event: Any, seed: Seed | None) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise EventInvalid(f"must be an object with a name, got {_kind(event)}")
     fields = cast("dict[str, Any]", event)
     unknown = next((field for field in fields if field not in _FIELDS), None)
-    if unknown is not None:
+    if seed is not None:
+        fields = {name: one for name, one in fields.items() if name in _FIELDS and (name, one) != ("id", "")}
+    elif unknown is not None:
         near = difflib.get_close_matches(unknown, _FIELDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(_FIELDS)}"
         raise EventInvalid(f"is no field of an event; {hint}", field=unknown[:60])

@@ -24,6 +24,7 @@ ARRIVE = ["tests/redis/test_arrive.py"]
 RUNS = ["tests/system/test_runs.py"]
 EXITS = ["tests/system/test_exits.py"]
 CONSTRUCTS = ["tests/system/test_constructs.py"]
+SDK_READS = ["tests/system/test_sdk_reads.py"]
 GIVEN_UP = ["tests/system/test_given_up.py"]
 ORDER = ["tests/system/test_order.py"]
 FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
@@ -44,6 +45,7 @@ MUTANTS = [
     Mutant("acknowledged before it is saved", "consumers/executor.py",
            "        self.turns.add(turn)\n", "        self.turns.add(turn)\n        self._exits.leave(delivery, \"turn over\")\n", FAILPOINTS),
     Mutant("no dedupe", "bus/wire/lua/event_publish.lua", "if there then", "if false then", SCRIPTS),
+    Mutant("an SDK's repeated request is stored twice", "bus/wire/lua/event_receive.lua", "if there then", "if false then", SDK_READS),
     Mutant("start without memos", "checkpoint/run/lua/run_start.lua", "return redis.call('HGETALL', steps)", "return {}", SCRIPTS),
     Mutant("the entry's turn is ignored", "checkpoint/run/lua/run_start.lua", "if given < turn then", "if false then", SCRIPTS),
     Mutant("park ignores wake", "checkpoint/run/lua/run_suspend.lua", "if wake > known and", "if false and", SCRIPTS),

@@ -325,7 +325,9 @@ def test_no_script_unpacks_but_in_chunks() -> None:
 
 BOUNDED = {
     "bus.wire.doctor: command": "each is written out there",
-    "bus.wire.publishing: fields": "of one event: ten at most",
+    "bus.wire.publishing: arguments": "of one event: five",
+    "bus.wire.publishing: fields": "of one event: twelve at most",
+    "bus.wire.publishing: own": "four keys",
     "checkpoint.limits.admit: flat": "the intake decides on 50 at a time",
     "checkpoint.upkeep.audit: command": "each is written out there",
     "checkpoint.read.listing: bounds": "four of a page",

@@ -57,8 +57,12 @@ def _sha1(text: str) -> bytes:
 
 def ulid(ms: int | None = None) -> str:
     """Return a new ULID, 26 letters, sortable by time."""
-    entropy = os.urandom(10)
-    return _ten(time.time_ns() // 1_000_000 if ms is None else ms) + _eight(entropy[:5]) + _eight(entropy[5:])
+    return ulid_of(time.time_ns() // 1_000_000 if ms is None else ms, os.urandom(10))
+
+
+def ulid_of(ms: int, entropy: bytes) -> str:
+    """Return the ULID of a time, Unix ms, and ten bytes."""
+    return _ten(ms) + _eight(entropy[:5]) + _eight(entropy[5:])
 
 
 def ulid_ms(text: str) -> int | None:

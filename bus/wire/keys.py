@@ -100,6 +100,14 @@ def seen(name: str, event_id: str) -> str:
     return f"{events(name)}:seen:{coded(event_id)}"
 
 
+def again(name: str) -> str:
+    """stream · events of the name that an SDK sent again: internal id, entry. The newest 1,000; a day after the last.
+
+    Written by producers. The event itself is in its stream once.
+    """
+    return f"{events(name)}:again"
+
+
 def delayed(name: str) -> str:
     """zset · id → when that event of the name is to be published, ms. Written by producers; any worker publishes."""
     return f"{events(name)}:delayed"
@@ -283,7 +291,7 @@ ALL = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()),
     (apps, ()), (app_changes, ()),
     (waited, ()), (delayed_names, ()),
-    (events, ("E",)), (seen, ("E", "<id>")), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
+    (events, ("E",)), (seen, ("E", "<id>")), (again, ("E",)), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)),
     (waits, ("E",)), (waits_if, ("E",)),
     (signal, ("<id>",)), (limit, ("<id>",)), (limit_waiting, ("<id>",)),
@@ -304,6 +312,7 @@ _PLAIN = {
 _OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits"} | {
     "waits:if": "waits_if",
     "delayed": "delayed",
+    "again": "again",
 }
 _OF_EVENTS_BY_ID = {"seen": "seen", "delayed": "delayed_event"}
 _OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {

@@ -31,6 +31,10 @@ _MOST_KNOWN = 10_000
 _PUBLISH = script(__file__, "event_publish")
 _DELAY = script(__file__, "event_delay")
 _PUBLISH_AGAIN = script(__file__, "event_publish_again")
+_RECEIVE = script(__file__, "event_receive")
+
+_FOUND_MS = 3_600_000
+"""How long an id that an SDK has made is remembered: it repeats a request within seconds, and asks for its runs."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -214,6 +218,9 @@ class Publisher:
         if event.is_delayed:
             return asyncio.ensure_future(self._delay(event))
         fields = _fields(event)
+        if event.internal:
+            own, arguments = self._receiving(event, makes_stream=makes_stream, notes=True)
+            return self._wire.call("EVALSHA", _RECEIVE.sha, len(own), *own, self._wire.now, *arguments, *fields)
         if not event.own_id:
             stream = keys.events(event.name)
             if now := self._wire.now:  # a test's: the script gives the entry that time
@@ -226,6 +233,15 @@ class Publisher:
         return self._wire.call(
             "EVALSHA", _PUBLISH.sha, 2, stream, seen, self._wire.now, dedupe, int(makes_stream), *fields
         )
+
+    def _receiving(
+        self, event: Outgoing, *, makes_stream: bool, notes: bool
+    ) -> tuple[Sequence[str], Sequence[Argument]]:
+        """Return the keys of an event that an SDK sent, and what the script is told of it before its fields."""
+        seen = [keys.seen(event.name, one) for one in (event.id, event.internal)]
+        dedupe = self._wire.settings.dedupe_ms if event.own_id else _FOUND_MS
+        told = (dedupe, _FOUND_MS, int(makes_stream), int(notes), event.internal)
+        return [keys.events(event.name), *seen, keys.again(event.name)], told
 
     async def _delay(self, event: Outgoing) -> Any:
         """Let an event be kept until its time, for workers to publish (checkpoint/delayed.py).
@@ -266,6 +282,9 @@ class Publisher:
         await self._announce({event.name}, patience)
         if event.is_delayed:
             reply = await patiently(lambda: self._delay(event), patience)
+        elif event.internal:
+            own, arguments = self._receiving(event, makes_stream=True, notes=False)
+            reply = await self._wire.lasting_script(_RECEIVE, own, *arguments, *fields, patience=patience)
         elif event.own_id:
             key = [stream, keys.seen(event.name, event.id)]
             reply = await self._wire.lasting_script(
@@ -314,4 +333,6 @@ def _fields(event: Outgoing) -> list[Argument]:
         fields += ["ts", event.ts]
     if event.v is not None:
         fields += ["v", event.v]
+    if event.internal not in ("", event.id):
+        fields += ["internal", event.internal]
     return fields

@@ -124,12 +124,12 @@ class _Looker:
             return [Fault(key, "is not a key of this bus")]
         name, tag, rest = kind
         looks: dict[str, Callable[[str, str, str], Awaitable[list[Fault]]]] = {
-            "events": self._events, "seen": self._passing, "rate": self._passing, "limit": self._passing,
-            "limit_waiting": self._passing, "delayed": self._delayed, "delayed_event": self._delayed_event,
-            "waits": self._waits, "waits_if": self._waits, "signal": self._signal, "queue": self._stream,
-            "ends": self._stream, "run": self._run, "steps": self._of_run, "open_steps": self._of_run,
-            "log": self._of_run, "cancels": self._cancels, "timers": self._timers, "backlog": self._backlog,
-            "places": self._places, "buffer": self._buffer, "single": self._single, "runs": self._runs,
+            "events": self._events, "seen": self._passing, "again": self._passing, "rate": self._passing,
+            "limit": self._passing, "limit_waiting": self._passing, "delayed": self._delayed,
+            "delayed_event": self._delayed_event, "waits": self._waits, "waits_if": self._waits, "signal": self._signal,
+            "queue": self._stream, "ends": self._stream, "run": self._run, "steps": self._of_run,
+            "open_steps": self._of_run, "log": self._of_run, "cancels": self._cancels, "timers": self._timers,
+            "backlog": self._backlog, "places": self._places, "buffer": self._buffer, "single": self._single, "runs": self._runs,
         }  # fmt: skip
         return await looks[name](key, tag, rest) if name in looks else []
 
