@@ -129,7 +129,8 @@ class _Looker:
             "delayed_event": self._delayed_event, "waits": self._waits, "waits_if": self._waits, "signal": self._signal,
             "queue": self._stream, "ends": self._stream, "run": self._run, "steps": self._of_run,
             "open_steps": self._of_run, "log": self._of_run, "cancels": self._cancels, "timers": self._timers,
-            "backlog": self._backlog, "places": self._places, "buffer": self._buffer, "single": self._single, "runs": self._runs,
+            "backlog": self._backlog, "places": self._places, "buffer": self._buffer, "single": self._single,
+            "runs": self._runs,
         }  # fmt: skip
         return await looks[name](key, tag, rest) if name in looks else []
 
