@@ -5,6 +5,7 @@ follows wall-clock time: it is due in both passes of a repeated hour, and skips 
 times of day: a time in a gap is due once, right after the gap; a time in a repeated hour is due only the first time.
 """
 
+import hashlib
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -13,20 +14,24 @@ import msgspec
 from croniter import CroniterError, croniter
 
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.values.durations import milliseconds
 
 MAX_LATE_MS = 3_600_000
+MAX_JITTER_MS = 300_000
 
 
 class Cron(msgspec.Struct, frozen=True):
     """Start on a schedule: five fields (minute hour day month weekday) in a time zone.
 
     A tick that is noticed late still runs if it is late by less than half the period and at most an hour. Of several
-    missed ticks only the latest runs. `catch_up=True` removes the bound.
+    missed ticks only the latest runs. `catch_up=True` removes the bound. With `jitter` (at most 5 min) each tick runs
+    up to so much later, and less than a period: how much depends on the function and the tick alone.
     """
 
     expression: str
     tz: str = "UTC"
     catch_up: bool = False
+    jitter: float | str | timedelta = 0
 
     @property
     def text(self) -> str:
@@ -47,6 +52,8 @@ class Cron(msgspec.Struct, frozen=True):
             near = difflib.get_close_matches(self.tz, available_timezones(), 1)
             hint = f"; did you mean {near[0]}?" if near else "; write for example Europe/Paris"
             raise ConfigError(f"{where}: {self.tz!r} is not a time zone{hint}") from None
+        if milliseconds(self.jitter, f"{where}: cron jitter") > MAX_JITTER_MS:
+            raise ConfigError(f"{where}: cron jitter {self.jitter!r} is longer than 5 min")
         try:
             self.next_after(0)
         except CroniterError as error:
@@ -71,6 +78,14 @@ class Cron(msgspec.Struct, frozen=True):
         if self.catch_up:
             return float("inf")
         return min(MAX_LATE_MS, (self.next_after(tick) - tick) / 2)
+
+    def delay(self, tick: int, slug: str) -> int:
+        """Return how much later than its time a tick of a function runs, ms."""
+        longest = milliseconds(self.jitter) if self.jitter else 0
+        if not longest:
+            return 0
+        digest = hashlib.sha256(f"{slug}|{self.text}|{tick}".encode()).digest()
+        return int.from_bytes(digest[:8]) % min(longest, self.next_after(tick) - tick)
 
     def _tick(self, ms: int, *, forward: bool) -> int:
         """Return the first tick after `ms`, or the last one at or before it.

@@ -129,6 +129,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("events of a name that a new wait looks back at", "checkpoint.waits.event_waits:LOOK_BACK", "count", "older ones are not found"),
         ("a signal's name", "checkpoint.waits.signals:MAX_NAME", "characters", "EventInvalid"),
         ("how late a schedule's tick may run", "bus.cron:MAX_LATE_MS", "ms", "it is left out, unless `catch_up=True`"),
+        ("how much later its jitter may let a tick run", "bus.cron:MAX_JITTER_MS", "ms", "ConfigError"),
     ]),
     ("Limits of functions", [
         ("rules of `cancel_on`", "bus.limits:MAX_CANCEL_ON", "count", "ConfigError"),

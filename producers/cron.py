@@ -55,8 +55,10 @@ async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int 
     raw: Any = await wire.call("HGET", keys.cron(slug), cron.text)
     noted = _Noted.of(raw)
     due = cron.last_before(now)
+    if due + cron.delay(due, slug) > now:  # by its jitter it is still to come
+        due = cron.last_before(due - 1)
     if due > noted.last:
-        await _deal_with(wire, slug, cron, signals, raw, noted, due, now - due)
+        await _deal_with(wire, slug, cron, signals, raw, noted, due, now - due - cron.delay(due, slug))
     elif noted.last - now > max(SILENT_MS, cron.period(now)):
         anew = _Noted(now, max(noted.last, noted.before))
         if await wire.script(_TICK, [keys.function(slug, FIRST)], cron.text, raw, anew.stored, "", ""):
@@ -67,7 +69,8 @@ async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int 
                 cron=cron.text,
                 by=behind,
             )
-    return max(1, cron.next_after(now) - now)
+    following = cron.next_after(due)
+    return max(1, following + cron.delay(following, slug) - now)
 
 
 async def _deal_with(

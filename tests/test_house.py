@@ -19,7 +19,7 @@ ROOMS = {
         {"errors", "process"}, {"values"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
-    "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec", "expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
+    "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
     "checkpoint": [{"registry", "delayed"}, {"types", "apps"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "consumers": [

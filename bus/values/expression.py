@@ -5,6 +5,8 @@ An expression that raises counts as false. Paths are checked at declaration agai
 
 CEL holds 64-bit integers, and compares an integer with a double as doubles: beyond 2^53 it takes different numbers for
 equal. An event with such numbers, in fields the expression uses, is not given to CEL, and the log says so.
+
+Those of applications behind HTTP are marked, and are evaluated as the Inngest SDKs expect (bus/values/dialect.py).
 """
 
 import difflib
@@ -16,6 +18,7 @@ from typing import Any, cast
 import structlog
 
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.values import dialect
 from stepstream.bus.values.payload import wire_fields
 
 _log = structlog.get_logger("expression")
@@ -25,6 +28,8 @@ _TOKEN = re.compile(
 )
 _BOUND = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,")
 """The variable that a macro over a list (`all`, `exists`, …) binds to its members."""
+_ASKS = re.compile(r"\bhas\s*\(\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)\s*\)")
+_LOGICAL = re.compile(r"\|\||&&")
 _EXACT = 2**53
 """Up to here a double holds every integer exactly."""
 _Tree = dict[str, "_Tree | None"]
@@ -40,12 +45,14 @@ class Expression:
 
     def __init__(self, text: str, where: str, *, of_two: bool = False) -> None:
         """Compile it; ConfigError names `where` it was declared. `of_two` allows `async` too, the incoming event."""
-        self.text = text
+        self._is_of_sdk = dialect.is_of_sdk(text)
+        self.text = text = dialect.shown(text)
         self._where = where
         import cel  # here, for it brings a terminal of its own: who declares no expression does not wait for that
 
+        plain = dialect.plain(text) if self._is_of_sdk else dialect.Plain(text, is_boolean=True)
         try:
-            self._program = cel.compile(text)
+            self._program = cel.compile(plain.text)
         except ValueError as error:
             raise ConfigError(f"{where}: {text!r} is not an expression: {str(error).splitlines()[0]}") from None
         roots = _WITH_ASYNC if of_two else _ROOTS
@@ -53,6 +60,15 @@ class Expression:
         if unknown:
             known = " and ".join(f"`{root}`" for root in sorted(roots, reverse=True))
             raise ConfigError(f"{where}: {text!r} names {min(unknown)!r}; an expression here knows only {known}")
+        self._context = cel.Context
+        self._is_boolean = plain.is_boolean or not _LOGICAL.search(text)
+        """Whether only `true` makes it true; otherwise any value may, as in JavaScript."""
+        self._asked: _Tree = {}
+        """The fields of which it asks whether they are there."""
+        if self._is_of_sdk:
+            self._refuse_unknown_functions()
+            for path in _ASKS.findall(text):
+                _look_at(self._asked, path.split("."))
         self._tree: _Tree = {}
         self._literals: list[int | float] = []
         for path, number in _words(text):
@@ -67,7 +83,10 @@ class Expression:
     def matches(self, event: Mapping[str, Any], incoming: Mapping[str, Any] | None = None) -> bool:
         """Return whether it is true of an event (and of the `incoming` one); an expression that raises is false."""
         seen = self._seen({"event": event} if incoming is None else {"event": event, "async": incoming})
-        return self._is_exact(seen) and self._evaluated(seen) is True
+        if not self._is_exact(seen):
+            return False
+        value = self._evaluated(seen)
+        return value is True or (not self._is_boolean and dialect.truthy(value))
 
     def value(self, event: Mapping[str, Any]) -> Any:
         """Return its value for an event; None for an expression that raises (a missing field).
@@ -82,13 +101,31 @@ class Expression:
 
     def _seen(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return only the fields it uses: an event may be large."""
+        if self._is_of_sdk:
+            return {root: dialect.filled(value, self._tree.get(root, {}), self._asked.get(root) or {})
+                    for root, value in values.items()}  # fmt: skip
         return dict.fromkeys(values) | _part(values, self._tree)
 
     def _evaluated(self, seen: dict[str, Any]) -> Any:
         try:
-            return self._program.execute(seen)
+            if not self._is_of_sdk:
+                return self._program.execute(seen)
+            return self._as_sdk(seen)
         except Exception:  # noqa: BLE001 - the library raises KeyError, TypeError, ValueError and RuntimeError for data
             return None
+
+    def _as_sdk(self, seen: dict[str, Any]) -> Any:
+        try:
+            return self._program.execute(self._context(variables=seen, functions=dialect.FUNCTIONS))
+        except TypeError:  # it may calculate with a whole number, which is a double there
+            doubles = dialect.as_doubles(seen)
+            return self._program.execute(self._context(variables=doubles, functions=dialect.FUNCTIONS))
+
+    def _refuse_unknown_functions(self) -> None:
+        called = {name for name in self._program.functions() if name[0].isalpha()}
+        unknown = called - dialect.CELS - dialect.FUNCTIONS.keys()
+        if unknown:
+            raise ConfigError(f"{self._where}: {self.text!r} calls {min(unknown)!r}, which is no function here")
 
     def _is_exact(self, seen: dict[str, Any]) -> bool:
         """Whether CEL holds all numbers exactly and compares them correctly; the first exception is logged."""

@@ -30,7 +30,7 @@ def apply(function: Function, applicant: Applicant, event: Mapping[str, Any], ca
         applicant.single = _single(flow, event) if applicant.source == "debounce" else ""
         return
     if flow.batch is not None and applicant.source == "event":
-        if flow.batch.if_ is None or compiled(flow.batch.if_, _WHERE).value(event) is True:
+        if flow.batch.if_ is None or compiled(flow.batch.if_, _WHERE).matches(event):
             _buffer(function, applicant, f"b:{_key(flow.batch.key, event)}", "batch", cause)
         return
     if flow.rate_limit is not None and _value(flow.rate_limit.key, event) is not False:

@@ -23,11 +23,14 @@ from stepstream.bus.limits import (
 )
 from stepstream.bus.retry import MAX_RETRIES, Retry
 from stepstream.bus.trigger import Declared, On
+from stepstream.bus.values.dialect import of_sdk, shown
 from stepstream.consumers.remote.system import stored_name
 
+_LONGEST = "366d"
 _RETRIES = 4
 """What an SDK means that says nothing."""
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+(.*)", re.DOTALL)
+_SAME = re.compile(r"(event|async)\.([\w.]+)\s*==\s*(event|async)\.([\w.]+)")
 _TINY = re.compile(r"\d+(?:\.\d+)?(?:ns|us|µs)")
 
 
@@ -35,6 +38,7 @@ class _Trigger(msgspec.Struct):
     event: str | None = None
     expression: str | None = None
     cron: str | None = None
+    jitter: str | None = None
 
 
 class _Runtime(msgspec.Struct):
@@ -52,14 +56,13 @@ class _Step(msgspec.Struct):
 
 
 class _Concurrency(msgspec.Struct):
+    """One limit; or, with `fn` and `step`, those of whole runs and of what runs of them."""
+
     limit: int = 0
     key: str | None = None
     scope: Literal["fn", "env", "account", ""] | None = None
-
-
-class _ConcurrencyOf(msgspec.Struct):
-    fn: list[_Concurrency] | None = None
-    step: list[_Concurrency] | None = None
+    fn: "list[_Concurrency] | None" = None
+    step: "list[_Concurrency] | None" = None
 
 
 class _Throttle(msgspec.Struct):
@@ -116,7 +119,7 @@ class Config(msgspec.Struct, rename="camel"):
     triggers: list[_Trigger] | None = None
     steps: dict[str, _Step] | None = None
     retries: _Retries | int | None = None
-    concurrency: int | list[_Concurrency] | _ConcurrencyOf | None = None
+    concurrency: int | list[_Concurrency] | _Concurrency | None = None
     throttle: _Throttle | None = None
     rate_limit: _RateLimit | None = None
     debounce: _Debounce | None = None
@@ -141,29 +144,42 @@ def options_of(config: Config) -> dict[str, Any]:
         "debounce": _debounce(config),
         "batch": _batch(config),
         "singleton": _singleton(config),
-        "priority": _text(config.priority.run) if config.priority else None,
-        "idempotency": _text(config.idempotency),
+        "priority": condition_of(config.priority.run) if config.priority else None,
+        "idempotency": condition_of(config.idempotency),
         "name": config.name or "",
     }
 
 
 def triggers_of(config: Config) -> list[Declared] | None:
     """Return what starts it; ConfigError for what is refused."""
-    found: list[Declared] = []
+    crons: list[Declared] = []
+    conditions: dict[str, list[str | None]] = {}
     for one in config.triggers or []:
         if one.cron:
-            found.append(_cron(one.cron))
-        elif one.event:
-            found.append(On(stored_name(one.event), if_=_text(one.expression)))
-        else:
+            crons.append(_cron(one))
+        elif not one.event:
             raise ConfigError("triggers: each has an event or a cron")
-    return found or None
+        elif one.event == "inngest/deferred.schedule":
+            raise ConfigError("triggers: deferred functions are not there yet; send an event instead")
+        elif one.event != "inngest/function.invoked":  # which any function may be
+            conditions.setdefault(stored_name(one.event), []).append(condition_of(one.expression))
+    if any(len(several) > len(set(several)) for several in conditions.values()):
+        raise ConfigError("triggers: one of them is there twice; remove one")
+    events: list[Declared] = [On(name, if_=_either(several)) for name, several in conditions.items()]
+    return [*events, *crons] or None
 
 
-def _cron(text: str) -> Cron:
-    zone = _ZONE.fullmatch(text.strip())
-    fields, tz = (zone[2], zone[1]) if zone else (text, "UTC")
-    return Cron(" ".join(fields.replace("?", "*").split()), tz=tz)
+def _either(conditions: list[str | None]) -> str | None:
+    """Return the condition that is true where one of several is; none, where one of them has no condition."""
+    if None in conditions or len(conditions) == 1:
+        return None if None in conditions else conditions[0]
+    return of_sdk(" || ".join(f"({shown(one or '')})" for one in conditions))
+
+
+def _cron(trigger: _Trigger) -> Cron:
+    zone = _ZONE.fullmatch((trigger.cron or "").strip())
+    fields, tz = (zone[2], zone[1]) if zone else (trigger.cron or "", "UTC")
+    return Cron(" ".join(fields.replace("?", "*").split()), tz=tz, jitter=_maybe(trigger.jitter) or 0)
 
 
 def _retries(config: Config) -> Retry:
@@ -179,21 +195,22 @@ def _retries(config: Config) -> Retry:
 
 def _concurrency(config: Config) -> list[Concurrency] | None:
     given = config.concurrency
-    if isinstance(given, _ConcurrencyOf):
+    if isinstance(given, _Concurrency) and not given.limit:
         if given.fn:
             raise ConfigError(
                 "concurrency.fn: a limit on whole runs is not there; concurrency limits what runs, and a run that "
                 "sleeps or waits holds no place: use singleton for one run at a time"
             )
         given = given.step
-    several = [_Concurrency(given)] if isinstance(given, int) else given or []
+    alone = _Concurrency(given) if isinstance(given, int) else given
+    several = [alone] if isinstance(alone, _Concurrency) else alone or []
     found: list[Concurrency] = []
     for one in several:
         if one.limit < 0:
             raise ConfigError(f"concurrency.limit: must be at least 1, got {one.limit}")
         if one.limit == 0:  # no limit
             continue
-        scope, key = one.scope or "fn", _text(one.key)
+        scope, key = one.scope or "fn", condition_of(one.key)
         if scope != "fn" and key is None:
             raise ConfigError(f"concurrency: scope {scope!r} needs a key, whose values share the limit")
         # Where the scope is wider than a function, whoever has the same value of whatever key shares the limit.
@@ -203,29 +220,29 @@ def _concurrency(config: Config) -> list[Concurrency] | None:
 
 def _throttle(config: Config) -> Throttle | None:
     one = config.throttle
-    return one and Throttle(one.limit, _duration(one.period), burst=one.burst or 0, key=_text(one.key))
+    return one and Throttle(one.limit, _duration(one.period), burst=one.burst or 0, key=condition_of(one.key))
 
 
 def _rate_limit(config: Config) -> RateLimit | None:
     one = config.rate_limit
-    return one and RateLimit(one.limit, _duration(one.period), key=_text(one.key))
+    return one and RateLimit(one.limit, _duration(one.period), key=condition_of(one.key))
 
 
 def _debounce(config: Config) -> Debounce | None:
     one = config.debounce
     if one is None:
         return None
-    return Debounce(_duration(one.period), timeout=_maybe(one.timeout), key=_text(one.key))
+    return Debounce(_duration(one.period), timeout=_maybe(one.timeout), key=condition_of(one.key))
 
 
 def _batch(config: Config) -> Batch | None:
     one = config.batch_events
-    return one and Batch(one.max_size, _duration(one.timeout), key=_text(one.key), if_=_text(one.if_))
+    return one and Batch(one.max_size, _duration(one.timeout), key=condition_of(one.key), if_=condition_of(one.if_))
 
 
 def _singleton(config: Config) -> Singleton | None:
     one = config.singleton
-    return one and Singleton(one.mode, key=_text(one.key))
+    return one and Singleton(one.mode, key=condition_of(one.key))
 
 
 def _timeouts(config: Config) -> Timeouts | None:
@@ -234,13 +251,23 @@ def _timeouts(config: Config) -> Timeouts | None:
 
 
 def _cancel(one: _Cancel) -> CancelOn:
-    timeout = _maybe(one.timeout)
-    name, if_ = stored_name(one.event), _text(one.if_)
-    return CancelOn(name, if_=if_) if timeout is None else CancelOn(name, if_=if_, timeout=timeout)
+    name, same = stored_name(one.event), match_of(one.if_ or "")
+    if one.timeout and one.timeout[:4].isdecimal() and "-" in one.timeout:
+        raise ConfigError(f"cancel, timeout {one.timeout!r}: must be a duration, counted from the run's event: '1h'")
+    return CancelOn(
+        name, match=same, if_=None if same else condition_of(one.if_), timeout=_maybe(one.timeout) or _LONGEST
+    )
 
 
-def _text(value: str | None) -> str | None:
-    return value or None
+def condition_of(text: str | None) -> str | None:
+    """Return an expression of theirs, which is evaluated as their server does; none, for an empty one."""
+    return of_sdk(text) if text and text.strip() else None
+
+
+def match_of(text: str) -> str | None:
+    """Return the path at which two events must have the same, if that is all that an expression asks for."""
+    found = _SAME.fullmatch(text.strip())
+    return None if found is None or found[2] != found[4] or found[1] == found[3] else found[2]
 
 
 def _maybe(duration: str | None) -> str | None:

@@ -1,9 +1,13 @@
 """Events that the bus makes itself, as SDKs know them: their names, and what is in them."""
 
-from typing import Final
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
 
 from stepstream.bus.event import RawEvent
 from stepstream.bus.system_events import CANCELLED, FAILED, FINISHED, INVOKED
+from stepstream.bus.values import codec
 from stepstream.checkpoint.apps import App
 from stepstream.producers.cron import TICK
 
@@ -15,6 +19,7 @@ _STORED: Final = {
     "inngest/scheduled.timer": TICK,
 }
 _SHOWN: Final = {ours: theirs for theirs, ours in _STORED.items()}
+_STATUSES: Final = {"completed": "Completed", "failed": "Failed", "cancelled": "Cancelled"}
 
 
 def stored_name(name: str) -> str:
@@ -27,11 +32,57 @@ def shown_name(name: str) -> str:
     return _SHOWN.get(name, name)
 
 
-def shown(event: RawEvent, app: App) -> RawEvent:  # noqa: ARG001
-    """Return an event as an SDK knows it."""
-    return RawEvent(shown_of(event.id), shown_name(event.name), event.data, event.ts, event.v, event.batch)
+def shown(event: RawEvent, app: App) -> RawEvent:
+    """Return an event as the SDK of an application knows it; one that users send is as it is.
+
+    Of a batch, each event is.
+    """
+    batch = event.batch and [shown(one, app) for one in event.batch]
+    data = event.data
+    if event.name in _SHOWN:
+        try:
+            data = Raw(codec.encode(_data(event.name, codec.decode(event.data))))
+        except msgspec.MsgspecError:  # added by hand
+            data = event.data
+    return RawEvent(event.id, shown_name(event.name), data, event.ts, event.v, batch)
 
 
-def shown_of(id: str) -> str:
-    """Return the id of an event as an SDK knows it."""
-    return id
+def _data(name: str, stored: Any) -> Any:
+    if not isinstance(stored, dict) or name == INVOKED:
+        return stored  # pyright: ignore[reportUnknownVariableType] - plain JSON
+    if name == TICK:
+        return _tick(stored)  # pyright: ignore[reportUnknownArgumentType] - the same
+    return _end(stored)  # pyright: ignore[reportUnknownArgumentType] - the same
+
+
+def _tick(stored: dict[str, Any]) -> dict[str, Any]:
+    zone, cron, at = stored.get("tz", "UTC"), stored.get("cron", ""), stored.get("scheduledAt", "")
+    return {"cron": cron if zone == "UTC" else f"TZ={zone} {cron}", "scheduledAt": at, "fireAt": at}
+
+
+def _end(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of a run that has ended."""
+    status = _STATUSES.get(stored.get("status", ""), "")
+    own: dict[str, Any] = stored.get("event") or {}
+    several = [_event(one) for one in own.get("batch") or [own]]
+    told: dict[str, Any] = {
+        "_inngest": {"status": status},
+        "function_id": stored.get("function_id"),
+        "run_id": stored.get("run_id"),
+        "event": several[0],
+        "events": several,
+    }
+    if "result" in stored:
+        told["result"] = stored["result"]
+    error: dict[str, Any] | None = stored.get("error")
+    if error is not None and status == "Failed":
+        told["error"] = {"error": f"{error.get('name')}: {error.get('message')}", **error}
+    return told
+
+
+def _event(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the event of a run, inside another event, as an SDK knows it."""
+    name = stored.get("name", "")
+    data = _data(name, stored.get("data")) if name in _SHOWN else stored.get("data")
+    inside = {field: one for field, one in stored.items() if field not in {"batch", "name", "data"}}
+    return {"name": shown_name(name), "data": data, "user": {}, **inside}
