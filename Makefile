@@ -24,7 +24,7 @@ demo: $(STAMP)  ## bus dev with plushify, its gallery and eight photos; EXIT=1 e
 
 # Most tests wait for a worker, not for a core: so they run in more processes than there are cores. SERVERS=each runs
 # all of them on Debian's Redis 7 too, not only those of which the server makes a difference.
-JOBS ?= 4
+JOBS ?= 6
 CHAOS_JOBS ?= 6
 test: $(STAMP)  ## unit, redis, system, guide and example tests
 	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)

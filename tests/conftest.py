@@ -214,10 +214,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if mark is not None and f"not {mark}" in config.getoption("markexpr") else None
 
 
+def pytest_configure() -> None:
+    """Collect no garbage while tests are collected: nearly all that is made stays."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Leave what stands until the end to no collector of garbage: it is most of what there is, and each looks at it all."""
-    gc.collect()
+    """Nor look through what stands to the end each time that garbage is collected: it is most of what there is."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

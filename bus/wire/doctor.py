@@ -272,6 +272,7 @@ def _needed() -> list[tuple[str | int, ...]]:
         ("XGROUP", "CREATE", stream, slug, "$", "MKSTREAM"),
         ("XADD", stream, "1-1", "data", "{}"),
         ("XREADGROUP", "GROUP", slug, "doctor", "COUNT", 1, "STREAMS", stream, ">"),
+        ("XREAD", "COUNT", 1, "STREAMS", stream, "0"),
         ("XPENDING", stream, slug, "-", "+", 1), ("XCLAIM", stream, slug, "doctor", 0, "1-1", "JUSTID"),
         ("XACK", stream, slug, "1-1"), ("XINFO", "GROUPS", stream), ("XINFO", "STREAM", stream), ("XLEN", stream),
         ("XRANGE", stream, "-", "+", "COUNT", 1), ("XREVRANGE", stream, "+", "-", "COUNT", 1),

@@ -197,7 +197,7 @@ NONE = ("queued", "running", "waiting", "completed", "failed", "cancelled", "ski
 async def test_spread_runs_that_lost_their_timers_are_repaired_and_the_oldest_forgotten(spread: None, lab: Lab) -> None:
     @lab.app.function("f", on="a")
     async def f(ctx: Context[dict], step: Step) -> None:
-        await step.sleep("nap", 0.3)
+        await step.sleep("nap", 1.5)  # the last falls asleep before the first wakes, on a machine at work too
 
     worker = await lab.work()
     for n in range(MANY):
