@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.trust.app_hosts import AppHosts
 from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.process.failpoints import NAMES
+from stepstream.bus.trust.app_hosts import AppHosts
+from stepstream.bus.trust.signing import check_key
 from stepstream.bus.values.address import address
 from stepstream.bus.values.durations import milliseconds
-from stepstream.bus.trust.signing import check_key
 
 # Names that Kubernetes injects for a Service called `bus`: never ours.
 _INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")

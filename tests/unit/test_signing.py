@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings, read
-from stepstream.bus.values import codec
 from stepstream.bus.trust.signing import (
     HEADER,
     SignatureInvalid,
@@ -23,6 +22,7 @@ from stepstream.bus.trust.signing import (
     signed,
     verify,
 )
+from stepstream.bus.values import codec
 
 KEY = "signkey-test-" + "0123456789abcdef" * 4
 OTHER = "signkey-prod-" + "fedcba9876543210" * 4
