@@ -1,14 +1,14 @@
 """Choice: which driver calls the functions of a bus. The one place to name a driver."""
 
 from stepstream.bus.bus import Bus
-from stepstream.bus.errors import ConfigError
 from stepstream.consumers.drivers.contract import Driver
 from stepstream.consumers.drivers.local import LocalDriver
+from stepstream.consumers.remote.driver import RemoteDriver
 from stepstream.consumers.remote.functions import RemoteBus
 
 
 def driver_of(bus: Bus, state: object) -> Driver:
     """Return the driver of a bus; `state` is what its lifespan yielded."""
-    if isinstance(bus, RemoteBus):  # RemoteBus → RemoteDriver
-        raise ConfigError(f"app '{bus.id}': its functions are behind HTTP, and nothing calls those yet")
+    if isinstance(bus, RemoteBus):
+        return RemoteDriver(bus)
     return LocalDriver(state)

@@ -53,7 +53,7 @@ class Settlement:
             case Ended():
                 self._end(turn, turn_exit)
             case TryAgain():
-                self._background.start(self._try_again(turn, turn_exit, turn.state.attempt + 1))
+                self._background.start(self._try_again(turn, turn_exit))
             case Suspended():
                 self._alarms.expect(turn.function, turn_exit.due_in_ms)
                 self._exits.leave(turn.delivery, "turn over", "park.acked")
@@ -96,16 +96,16 @@ class Settlement:
 
     # -- another turn -----------------------------------------------------------------------------------------------
 
-    async def _try_again(self, turn: Turn, failed: TryAgain, attempt: int) -> None:
+    async def _try_again(self, turn: Turn, failed: TryAgain) -> None:
         """Let the run wait until its code is called again."""
+        before = turn.state.attempt
         try:
-            suspended = await turn.recorder.suspend_failed(failed, attempt)
+            suspended = await turn.recorder.suspend_failed(failed, before + failed.is_attempt)
         except Exception:
             self._exits.leave(turn.delivery, "lost")
             raise
         if suspended.word == "mine":
-            before = turn.state.attempt
-            if attempt > before:
+            if failed.is_attempt:
                 turn.log.write_failed("", before, failed.failure.told(), failed.delay_ms)
                 turn.log.flush()
                 turn.tell_failed("", before, failed.failure, failed.delay_ms)
@@ -128,7 +128,7 @@ class Settlement:
             f"the function as it is now does not call {steps}, which this run has begun; it waits for a version "
             "that does: deploy one, or cancel the run",
         )
-        await self._try_again(turn, TryAgain(failure, CHANGED_AGAIN_MS), turn.state.attempt)
+        await self._try_again(turn, TryAgain(failure, CHANGED_AGAIN_MS, is_attempt=False))
 
     async def _look_again(self, delivery: Delivery) -> None:
         """A write was refused: is the entry still pending for us? Then it is handled as if it had just come."""

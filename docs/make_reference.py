@@ -45,7 +45,7 @@ def _classes() -> Iterator[type[StepstreamError]]:
     rest: list[type[StepstreamError]] = [StepstreamError]
     while rest:
         one = rest.pop(0)
-        if one.__module__.startswith("stepstream."):
+        if one.__module__.startswith("stepstream.") and not one.__name__.startswith("_"):
             yield one
             rest[:0] = one.__subclasses__()
 
@@ -208,7 +208,7 @@ def routes() -> str:
     return f"""# Every route
 
 For who calls the site. Made by `make docs` from its routes. Bodies and answers are JSON; what is accepted, which host names, errors and paging: [HTTP](../http.md).
-`needs` says what a caller does, and so which key opens it in keys mode ([HTTP](../http.md#keys)). An endpoint of your application (`/api/inngest`):
+`needs` says what a caller does; nobody checks it yet: there is no login ([security](security.md)). An endpoint of your application (`/api/inngest`):
 [HTTP](../http.md#the-endpoint-of-an-application).
 
 {_table(["method", "path", "needs", "what"], rows)}

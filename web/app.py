@@ -14,7 +14,7 @@ from stepstream.web.beside import after_registration
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
 from stepstream.web.routing import NeedsRoute
-from stepstream.web.sdk import dev, register
+from stepstream.web.sdk import dev, register, runs
 from stepstream.web.store import Store
 
 
@@ -35,7 +35,8 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *delayed.routes,
         *health.routes,
         *register.routes,
-        *([] if configured.is_keyed else dev.routes),  # by this route SDKs find a server that signs nothing
+        *dev.routes,
+        *runs.routes,
         *pages.routes,
         *forms.routes,
         Mount("/static", StaticFiles(directory=str(files("stepstream.web.pages") / "static")), name="static"),

@@ -51,6 +51,10 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Return an exception as it is stored; of a group, all exceptions inside it."""
+        if isinstance(
+            stored := getattr(error, "stored", None), cls
+        ):  # told by code elsewhere: its words, not our frames
+            return stored
         found = leaves(error)
         if isinstance(error, StepFailed):
             end = ProcessEnd(error.exit_code, error.signal) if isinstance(error, ProcessFailed) else None

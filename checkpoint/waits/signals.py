@@ -28,8 +28,10 @@ def check_signal(name: str) -> None:
         raise EventInvalid(f"must be 1 to {MAX_NAME} printable characters, got {name[:40]!r}", field="signal")
 
 
-async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Holder | None:
+async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int, *, replaces: bool = False) -> Holder | None:
     """Take a name for a step; return the step that already waits for it, None when the name is ours.
+
+    With `replaces` the name is taken from whoever has it, who goes on to the end of its wait without it.
 
     A holder that no longer waits loses the name, if it is still the same holder: one that waits again has another
     fence. A step whose first reply was lost finds that it has the name.
@@ -40,7 +42,8 @@ async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int) -> Hol
         if not word:
             return None
         holder = Holder.of(codec.text(word))
-        if not is_heard(word) and not holder.is_step_of(waiter) and (await still_wait(wire, [holder]))[0]:
+        is_others = not replaces and not is_heard(word) and not holder.is_step_of(waiter)
+        if is_others and (await still_wait(wire, [holder]))[0]:
             return holder
         gone = codec.text(word)
 

@@ -40,13 +40,15 @@ class Returned(msgspec.Struct, frozen=True):
 class Raised(msgspec.Struct, frozen=True):
     """The code raised. `is_final`: trying again cannot mend it. `asked_ms`: how long the code asks to wait for that.
 
-    `is_steps`: it is the failure of a step, told of as such already.
+    `is_steps`: it is the failure of a step, told of as such already. `has_run` is false when the code was not reached,
+    so that nothing was attempted.
     """
 
     failure: Failure
     is_final: bool = False
     asked_ms: int | None = None
     is_steps: bool = False
+    has_run: bool = True
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -65,4 +67,8 @@ class Driver(Protocol):
         `turn.recorder` records steps (save, note) and lets the run wait (suspend); `turn.state` has what is known by
         now. Once `turn.over`, nothing is recorded any more, and Stopped is the outcome.
         """
+        ...
+
+    async def close(self) -> None:
+        """Give up what was opened for calls."""
         ...

@@ -43,6 +43,8 @@ def _exit(turn: Turn, outcome: Outcome) -> TurnExit:
     assert isinstance(outcome, Raised), "the turn has ended when its call was stopped"
     # Each step recorded since the call began has set `attempt` back to 0.
     attempt, retry = turn.state.attempt, turn.function.retry
+    if not outcome.has_run:
+        return TryAgain(outcome.failure, outcome.asked_ms or retry.delay_ms(0), is_attempt=False)
     if outcome.is_final or attempt >= retry.retries:
         return Ended("failed", error=outcome.failure, has_raised=not outcome.is_steps)
     return TryAgain(outcome.failure, retry.delay_ms(attempt) if outcome.asked_ms is None else outcome.asked_ms)

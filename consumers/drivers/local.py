@@ -1,18 +1,13 @@
 """The local driver: call a Python handler in this process, with its context and steps."""
 
-import asyncio
-import traceback
-
 from stepstream.bus.context import Context
-from stepstream.bus.errors import ConfigError, EventInvalid, NonRetriable, RetryAfter, StepFailed
-from stepstream.bus.process import scope
-from stepstream.bus.retry import asked_delay_ms
+from stepstream.bus.errors import EventInvalid
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
-from stepstream.checkpoint.run.memo import Failure, leaves, of_redis
+from stepstream.checkpoint.run.memo import Failure
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
-from stepstream.consumers.turn import idle_detection
-from stepstream.consumers.turn.exit import Abandoned, CodeChanged
+from stepstream.consumers.drivers.guard import guarded
+from stepstream.consumers.turn.exit import CodeChanged
 from stepstream.consumers.turn.steps.facade import TurnStep
 from stepstream.consumers.turn.turn import Turn
 
@@ -25,36 +20,10 @@ class LocalDriver:
 
     async def call(self, call: Call, turn: Turn) -> Outcome:
         """Call the handler once, in the current task, whatever it does; never raises."""
-        task = turn.tasks.main
-        assert task is not None
-        token = idle_detection.current.set(turn.tasks)
-        in_run = scope.current.set(turn.log)
-        try:
-            return await self._call(call, turn)
-        except asyncio.CancelledError as error:
-            _clear_frames(error)
-            if turn.over:
-                task.uncancel()
-                return Stopped()
-            if task.cancelling():  # the worker is being torn down from outside
-                task.uncancel()
-                turn.recorder.end(Abandoned())
-                return Stopped()
-            return _raised(
-                RuntimeError("the function was cancelled from inside: something it awaited was cancelled"),
-                turn.state.server_now(),
-            )
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker
-            if not turn.over and (of_store := of_redis(error)) is not None:
-                turn.recorder.abandon(of_store)
-            outcome = Stopped() if turn.over else _raised(error, turn.state.server_now())
-            _clear_frames(error)
-            return outcome
-        finally:
-            idle_detection.current.reset(token)
-            scope.current.reset(in_run)
+        return await guarded(turn, self._call(call, turn))
+
+    async def close(self) -> None:
+        """Nothing was opened."""
 
     async def _call(self, call: Call, turn: Turn) -> Outcome:
         event = call.event
@@ -86,24 +55,3 @@ class LocalDriver:
         except NotJson as error:
             return Raised(Failure("NonRetriable", f"the function's result is not JSON: {error}"), is_final=True)
         return Returned(output)
-
-
-def _clear_frames(error: BaseException) -> None:
-    """Empty the frames an error has come through: task groups, and many authors, keep it in one of them.
-
-    It then refers to itself, and to all the handler held, until the garbage collector comes by.
-    """
-    traceback.clear_frames(error.__traceback__)
-
-
-def _raised(error: BaseException, now: int) -> Raised:
-    """Return what came of a call that raised; a group is final, or asks for a wait, when one inside it does."""
-    inner = leaves(error)
-    if any(isinstance(leaf, NonRetriable | StepFailed) for leaf in inner):
-        is_steps = all(isinstance(leaf, StepFailed) for leaf in inner)
-        return Raised(Failure.of(error), is_final=True, is_steps=is_steps)
-    asked = next((leaf for leaf in inner if isinstance(leaf, RetryAfter)), None)
-    try:
-        return Raised(Failure.of(error), asked_ms=asked_delay_ms(asked, now) if asked is not None else None)
-    except ConfigError as wrong:  # the wait it asks for makes no sense, and will not at the next attempt
-        return Raised(Failure.of(wrong), is_final=True)

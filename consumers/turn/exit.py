@@ -21,10 +21,14 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class TryAgain(msgspec.Struct, frozen=True):
-    """The code between steps failed and has attempts left; the next one is due in `delay_ms`. Still to be recorded."""
+    """The code between steps failed and has attempts left; the next one is due in `delay_ms`. Still to be recorded.
+
+    `is_attempt` is false when none is used up: the code was not reached, or is not the code the run has begun with.
+    """
 
     failure: Failure
     delay_ms: int
+    is_attempt: bool = True
 
 
 class Suspended(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Fetch: a durable HTTP request. A try that finds no server, or one that says later, is an attempt like any other."""
 
 import asyncio
+import http.client
 from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -44,6 +45,22 @@ class Fetcher:
 
         The whole answer is there within `timeout_s`; one that is larger than a step keeps is not read to its end.
         """
+        what = f"{method} {url}"
+        sent, sent_headers = data, httpx2.Headers(dict(headers or {}))
+        if json is not None:
+            sent = _encoded(what, json)
+            sent_headers.setdefault("content-type", "application/json")
+        answer = await self.ask(method, url, sent_headers, sent, timeout_s)
+        if answer.status in _LATER and (after := answer.headers.get("retry-after", "")).isdecimal():
+            raise RetryAfter(float(after), f"{what}: {answer.status}")
+        if answer.status >= 500 or answer.status == 429:
+            raise FetchFailed(f"{what}: {answer.status} {http.client.responses.get(answer.status, '')}".rstrip())
+        return answer
+
+    async def ask(
+        self, method: str, url: str, headers: Mapping[str, str], data: bytes | str | None, timeout_s: float
+    ) -> Fetched:
+        """Send one request and return the answer, whatever its status; FetchFailed when none came whole in time."""
         if self._client is None:
             self._client = httpx2.AsyncClient(
                 trust_env=False,
@@ -52,24 +69,16 @@ class Fetcher:
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
             )
         what = f"{method} {url}"
-        sent, sent_headers = data, httpx2.Headers(dict(headers or {}))
-        if json is not None:
-            sent = _encoded(what, json)
-            sent_headers.setdefault("content-type", "application/json")
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._client.stream(method, url, headers=sent_headers, content=sent, timeout=timeout_s) as answer,
+                self._client.stream(method, url, headers=headers, content=data, timeout=timeout_s) as answer,
             ):
                 text = (await _body(what, answer)).decode(answer.encoding or "utf-8", errors="replace")
         except TimeoutError:
             raise FetchFailed(f"{what}: no whole answer within {timeout_s:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise FetchFailed(f"{what}: {error or type(error).__name__}") from error
-        if answer.status_code in _LATER and (after := answer.headers.get("retry-after", "")).isdecimal():
-            raise RetryAfter(float(after), f"{what}: {answer.status_code}")
-        if answer.status_code >= 500 or answer.status_code == 429:
-            raise FetchFailed(f"{what}: {answer.status_code} {answer.reason_phrase}")
         return Fetched(answer.status_code, dict(answer.headers), text)
 
     async def close(self) -> None:

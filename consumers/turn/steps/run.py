@@ -28,8 +28,12 @@ async def run_step(
     args: tuple[Any, ...],
     timeout: float | None,  # noqa: ASYNC109 - bounds the author's code, not ours
     retries: int | Retry | None,
+    began: float | None = None,
 ) -> Any:
-    """Return the step's result: from its memo, or by running its body until it succeeds or its attempts are used up."""
+    """Return the step's result: from its memo, or by running its body until it succeeds or its attempts are used up.
+
+    `began`: when the first attempt did that is to come, monotonic s, if that was before this call.
+    """
     turn.awaited(step)
     wanted = codec.return_type(target)  # of a stub, too: the handler gets what it gets in production
     memo = await turn.replayed(step, "run")
@@ -43,7 +47,8 @@ async def run_step(
         if memo is not None:
             return memo.value(step, wanted)
     while True:
-        outcome = await _attempt(turn, step, target, args, timeout, retry, attempt, wanted)
+        outcome = await _attempt(turn, step, target, args, timeout, retry, attempt, wanted, began)
+        began = None
         if isinstance(outcome, _Again):
             memo = await _until(turn, step, outcome.due_ms, outcome.now_ms)
             if memo is not None:
@@ -80,9 +85,10 @@ async def _attempt(
     retry: Retry,
     attempt: int,
     wanted: Any,
+    began: float | None,
 ) -> "Memo | _Again | tuple[Any]":
     """Run the body once and record what came of it; a fresh result comes in a tuple of one."""
-    started = time.monotonic()
+    started = time.monotonic() if began is None else began
     with turn.body():
         if not turn.lease_is_fresh():
             await turn.lease_renewed()

@@ -31,11 +31,19 @@ LONGEST_MS = 366 * 86_400_000
 
 
 async def wait_for_event(
-    turn: Turn, step: str, event: str | type[Any], match: str | None, if_: str | None, timeout_ms: int
+    turn: Turn,
+    step: str,
+    event: str | type[Any],
+    match: str | None,
+    if_: str | None,
+    timeout_ms: int,
+    *,
+    looks_back: bool = True,
 ) -> Any:
     """Return the event that answers, as Event[T]; None when none has come in time.
 
-    One whose data does not fit the type is told in the run's log, and the wait goes on, as the step `<id>~1`, to the
+    One that came after the run began and before this wait answers too, unless `looks_back` is false. One whose data
+    does not fit the type is told in the run's log, and the wait goes on, as the step `<id>~1`, to the
     same deadline. That step is the record of it: in a replay the first event stays ignored, whatever fits by then.
     """
     name, kind = (event, None) if isinstance(event, str) else (event_name_of(event), event)
@@ -46,7 +54,8 @@ async def wait_for_event(
         is_new = memo is None
         if memo is None:
             value = _wanted(turn, step, name, match, if_)
-            memo, due = await _wait(turn, step, name, match or "", if_ or "", value, due)
+            wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match or "", value, if_ or "")
+            memo, due = await _wait(turn, wait, due, looks_back=looks_back)
         elif memo.was is not None and memo.was.due is not None:
             due = str(memo.was.due)
         if memo.error is not None:
@@ -98,10 +107,10 @@ def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None
     return value
 
 
-async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: bytes, due: str) -> tuple[Memo, str]:
+async def _wait(turn: Turn, wait: Wait, due: str, *, looks_back: bool) -> tuple[Memo, str]:
     """Wait until `due` (as `note_open` takes it); return the memo, and when the wait is over, server ms."""
-    what = codec.encode(WaitsFor(event=name, match=match, if_=if_))
-    wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match, value, if_)
+    step, name = wait.step, wait.name
+    what = codec.encode(WaitsFor(event=name, match=wait.path, if_=wait.if_))
 
     async def give_up() -> None:
         await disarm(turn.wire, name, [wait])
@@ -110,6 +119,7 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
         noted = await turn.noted(step, "event", due, what)
         wait = msgspec.structs.replace(wait, deadline=noted.due)
         over = str(noted.due)
+        since = await _begun(turn) if looks_back else noted.since
         if not turn.is_armed(step):
             with turn.activity:
                 added = await arm(turn.wire, wait)
@@ -119,7 +129,7 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
                     )
                     return await _recorded(turn, step, error=full), over
                 turn.services.expect_event(name)
-                found = await _came(turn, wait, until=added.behind)
+                found = await _came(turn, wait, since, added.behind)
                 if found is not None:
                     return await _take(turn, step, wait, found), over
             turn.recorder.tell_armed(step, "event", noted.due, what)
@@ -127,17 +137,16 @@ async def _wait(turn: Turn, step: str, name: str, match: str, if_: str, value: b
         if memo is not None:
             return memo, over
         with turn.activity:
-            found = await _came(turn, wait, until=f"{wait.deadline}-{2**64 - 1}")
+            found = await _came(turn, wait, since, f"{wait.deadline}-{2**64 - 1}")
             # While the clock is behind the last entry, because it was set back, new ones take that one's time.
-            found = found or await _came(turn, wait, since=turn.state.server_now() + 1)
+            found = found or await _came(turn, wait, turn.state.server_now() + 1)
             return await _take(turn, step, wait, found), over
 
 
-async def _came(turn: Turn, wait: Wait, *, since: int | None = None, until: str = "+") -> tuple[str, RawEvent] | None:
+async def _came(turn: Turn, wait: Wait, since: int, until: str = "+") -> tuple[str, RawEvent] | None:
     """Return the earliest event that answers and that no other wait of this run has taken."""
     taken = {memo.entry for memo in turn.state.memos.values() if memo.entry}
     own, run = turn.event.plain(), (turn.owned.slug, turn.owned.run)
-    since = await _begun(turn) if since is None else since
     async for entry, event in look_back(turn.wire, wait.name, since, until):
         if f"{wait.name}|{entry}" in taken or await added_at(turn.wire, entry, [wait.deadline]) > wait.deadline:
             continue
@@ -184,10 +193,13 @@ async def _recorded(
     return stands or turn.state.keep(step, kind, data, error, entry)
 
 
-async def wait_for_signal(turn: Turn, step: str, name: str, wanted: Any, timeout_ms: int) -> Any:
+async def wait_for_signal(
+    turn: Turn, step: str, name: str, wanted: Any, timeout_ms: int, *, replaces: bool = False
+) -> Any:
     """Return what was sent, as the wanted type; None when nothing was in time.
 
-    StepFailed when another run waits for the name, or when what was sent is not of that type.
+    StepFailed when another run waits for the name, unless this one `replaces` it, or when what was sent is not of that
+    type.
     """
     turn.awaited(step)
     memo = await turn.replayed(step, "signal")
@@ -196,7 +208,7 @@ async def wait_for_signal(turn: Turn, step: str, name: str, wanted: Any, timeout
             check_signal(name)
         except EventInvalid as error:
             raise NonRetriable(f"step '{step}': {error}") from None
-        memo = await _wait_signal(turn, step, name, timeout_ms)
+        memo = await _wait_signal(turn, step, name, timeout_ms, replaces=replaces)
     if memo.error is not None:
         raise StepFailed(step, memo.error.name, memo.error.message)
     if bytes(memo.data) == b"null":
@@ -207,14 +219,15 @@ async def wait_for_signal(turn: Turn, step: str, name: str, wanted: Any, timeout
         raise StepFailed(step, "signal_invalid", str(invalid(error, "data"))) from None
 
 
-async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int) -> Memo:
+async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int, *, replaces: bool) -> Memo:
     what = codec.encode(WaitsFor(signal=name))
     waiter = Holder(turn.owned.slug, turn.owned.run, step, turn.owned.fence)
     async with waiting(turn, step, "signal", what, partial(give_signal, turn.wire, name, waiter)):
         noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
         if not turn.is_armed(step):
             with turn.activity:
-                other = await take_signal(turn.wire, name, waiter, noted.due - noted.now)
+                left_ms = noted.due - noted.now
+                other = await take_signal(turn.wire, name, waiter, left_ms, replaces=replaces)
                 if other is not None:
                     error = Failure("signal_conflict", f"run {other.run} waits for signal '{name}' already")
                     return await _recorded(turn, step, error=error, kind="signal")

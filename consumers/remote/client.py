@@ -1,0 +1,112 @@
+"""Client: one call of an app over HTTP, which may stay open for two hours."""
+
+import ssl
+import time
+from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import urlsplit, urlunsplit
+
+import anyio
+import httpx2
+
+from stepstream.bus.retry import Retry
+from stepstream.consumers.remote.protocol import Answer, BadAnswer
+
+CALL_S = 2 * 3_600.0
+CONNECT_S = 10.0
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+_MOST_REDIRECTS = 3
+_LONGEST_DOWN_ATTEMPT = 2
+"""The last of the default waits between attempts that is used while an app is down: about a minute."""
+_METHOD_KEPT = frozenset({307, 308})
+
+
+class Unreachable(Exception):
+    """Nobody listens there, or no connection comes about: the app has seen nothing of the call."""
+
+
+class CallBroken(Exception):
+    """The call began and its answer did not come whole: what the app has done is not known."""
+
+
+class Client:
+    """Calls one app. Connections are kept and used again; cookies are not kept. Knows for how long it has been down."""
+
+    def __init__(self) -> None:
+        self._http: httpx2.AsyncClient | None = None
+        self._failed = 0
+        """How many calls in a row found nobody."""
+
+    async def call(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Post a body and return the answer; Unreachable, CallBroken or BadAnswer when there is none."""
+        began = time.monotonic()
+        for _ in range(_MOST_REDIRECTS + 1):
+            try:
+                answer = await self._post(url, body, headers, CALL_S - (time.monotonic() - began))
+            except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+                self._failed += 1
+                raise Unreachable(f"{_shown(url)}: {error or type(error).__name__}") from None
+            except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+                raise BadAnswer(f"{_shown(url)} is no address to call: {error}") from None
+            except (httpx2.HTTPError, ssl.SSLError) as error:
+                told = str(error) or type(error).__name__
+                raise CallBroken(f"{_shown(url)}: the answer did not come whole: {told}") from None
+            except TimeoutError:
+                raise CallBroken(f"{_shown(url)}: no whole answer within {CALL_S:.0f} s") from None
+            self._failed = 0
+            if answer.status not in _METHOD_KEPT or not (target := answer.headers.get("location")):
+                return answer
+            url = _redirected(url, target)
+        raise BadAnswer(f"{_shown(url)}: more than {_MOST_REDIRECTS} redirects")
+
+    def down_ms(self) -> int:
+        """Return how long to wait before the app is called again that was not reached, ms."""
+        return Retry().delay_ms(min(max(0, self._failed - 1), _LONGEST_DOWN_ATTEMPT))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
+        if self._http is None:
+            self._http = httpx2.AsyncClient(
+                http2=True,
+                trust_env=False,
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=4.0),
+                timeout=httpx2.Timeout(CALL_S, connect=CONNECT_S),
+            )
+        with anyio.fail_after(max(0.0, seconds)):
+            async with self._http.stream("POST", url, content=body, headers=headers) as answer:
+                return Answer(answer.status_code, dict(answer.headers), await _read(url, answer))
+
+
+async def _read(url: str, answer: httpx2.Response) -> bytes:
+    """Return the body; a streamed one may begin with any amount of white space, which is not kept."""
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part if body else part.lstrip()
+        if len(body) > MAX_ANSWER_BYTES:
+            raise BadAnswer(
+                f"output_too_large: {_shown(url)} answered more than {MAX_ANSWER_BYTES} bytes: "
+                "store what is large, and return where it is"
+            )
+    return bytes(body)
+
+
+def _redirected(url: str, target: str) -> str:
+    """Return where a redirect leads; BadAnswer when that is another host: what is called there would not be the app."""
+    there = str(httpx2.URL(url).join(target))
+    if urlsplit(there).netloc != urlsplit(url).netloc:
+        raise BadAnswer(f"{_shown(url)} redirects to another host, {_shown(there)}: register the app at that address")
+    return there
+
+
+def _shown(url: str) -> str:
+    """Return an address without what may be secret in it."""
+    split = urlsplit(url)
+    host = split.netloc.rpartition("@")[2]
+    return urlunsplit((split.scheme, host, split.path, "", ""))

@@ -1,0 +1,303 @@
+"""The remote driver: call a function's code where it is, in an app behind HTTP, as the app's SDK expects it.
+
+A turn is a conversation. The app is asked what is next ("step"), and answers with steps that it has run, or with what
+it has found to do: those are begun with the very functions that Python handlers use, as tasks of the run. When they
+have ended, the app is asked again. So retries, waits, suspension and limits are not written here.
+"""
+
+import asyncio
+import time
+from typing import NoReturn
+
+import msgspec
+from msgspec import Raw
+
+from stepstream.bus.errors import ConfigError, NonRetriable, RetryAfter, StepFailed
+from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.poll import new_memos
+from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
+from stepstream.consumers.drivers.guard import guarded
+from stepstream.consumers.remote.client import CallBroken, Client, Unreachable
+from stepstream.consumers.remote.functions import RemoteBus
+from stepstream.consumers.remote.memos import NEW, Position, call_body
+from stepstream.consumers.remote.ops import Found, Work, begin, resumed
+from stepstream.consumers.remote.protocol import (
+    PLANNING,
+    VERSION_HEADER,
+    Answer,
+    AppError,
+    BadAnswer,
+    Op,
+    failure_of,
+    hashed,
+    ops_of,
+    output_of,
+    unwrapped,
+)
+from stepstream.consumers.turn.turn import Turn
+
+NEXT = "step"
+"""The step id of a call that asks what is next."""
+_NEVER_SAVES = "py:"
+"""What SDKs begin with that record no step while a call is open."""
+_MOST_IDLE = 5
+"""How often in a row an app may answer that there is nothing to do."""
+
+
+class _Any(msgspec.Struct, rename="camel"):
+    """What any operation may say: `race`, when the app wants to be asked again as soon as one of several has ended."""
+
+    parallel_mode: str | None = None
+
+
+class AppGone(BaseException):
+    """The app cannot be reached: nothing was attempted, so it must not become an attempt of a step."""
+
+    def __init__(self, failure: Failure, again_ms: int) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.again_ms = again_ms
+
+
+class RemoteDriver:
+    """Calls the functions of one app."""
+
+    def __init__(self, bus: RemoteBus) -> None:
+        self.bus = bus
+        self.client = Client()
+
+    async def call(self, call: Call, turn: Turn) -> Outcome:
+        """Talk with the app until the run has ended, waits, or failed; never raises."""
+        return await guarded(turn, _Conversation(self, call, turn).held())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.client.close()
+
+
+class _Conversation:
+    """One turn's talk with an app."""
+
+    def __init__(self, driver: RemoteDriver, call: Call, turn: Turn) -> None:
+        self._driver = driver
+        self._call = call
+        self._turn = turn
+        self._version = NEW
+        self._only_plan = False
+        self._is_race = False
+        self._idle = 0
+        self._has_missed = False
+        """Whether something was recorded of which this turn does not know the memo."""
+        self._working: dict[str, asyncio.Task[None]] = {}
+        """The steps that are being done, or waited for."""
+
+    async def held(self) -> Outcome:
+        """Talk until there is an outcome."""
+        state = self._turn.state
+        state.uncalled.clear()  # whether an app calls what earlier turns have begun, it looks after itself
+        await self._turn.save_due_sleeps()
+        for step, noted in list(state.open.items()):
+            if step not in state.memos:
+                self._work_on(step, resumed(self, step, noted))
+        try:
+            while True:
+                await self._steps_ended()
+                outcome = await self._ask_next()
+                if outcome is not None:
+                    return outcome
+        except AppGone as gone:  # the turn ends: what waits is noted, and goes on in the next
+            return Raised(gone.failure, asked_ms=gone.again_ms, has_run=False)
+
+    # -- steps ------------------------------------------------------------------------------------------------------
+
+    @property
+    def turn(self) -> Turn:
+        """The turn whose steps are done."""
+        return self._turn
+
+    def _work_on(self, step: str, work: Work | None) -> None:
+        if work is not None:
+            task = self._working[step] = asyncio.create_task(self._to_its_end(work))
+            task.add_done_callback(_looked_at)
+
+    async def _to_its_end(self, work: Work) -> None:
+        """Do a step; that it failed is recorded, and the app is told by its memo."""
+        try:
+            await work
+        except StepFailed:
+            self._has_missed = True
+        except ConfigError as error:
+            raise NonRetriable(str(error)) from None
+
+    async def _steps_ended(self) -> None:
+        """Wait until all steps that the app has found have ended; the first will do where it asked for a race."""
+        if not self._working:
+            return
+        is_eager = self._is_race or (self._version != NEW and self._version < PLANNING)
+        when = asyncio.FIRST_COMPLETED if is_eager else asyncio.ALL_COMPLETED
+        await asyncio.wait(self._working.values(), return_when=when)
+        for step, task in list(self._working.items()):
+            if task.done():
+                del self._working[step]
+                task.result()
+        if not self._working:
+            self._is_race = False
+            if self._version >= PLANNING:
+                self._only_plan = False
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    async def _ask_next(self) -> Outcome | None:
+        """Ask the app what is next, and begin that; an outcome when it has returned or failed."""
+        began = time.monotonic()
+        with self._turn.body():
+            if not self._turn.lease_is_fresh():
+                await self._turn.lease_renewed()
+            self._turn.state.leave_replay()
+            if self._has_missed:
+                await self._learn()
+            try:
+                answer = await self.ask(NEXT, self._attempt())
+                ops = ops_of(answer) if answer.status == 206 else []
+                output = output_of(answer) if answer.status == 200 else b""
+            except (CallBroken, BadAnswer) as error:
+                return Raised(_failed(error))
+            if not self._driver.bus.app.sdk.startswith(_NEVER_SAVES):
+                await self._learn()
+        if self._turn.over:
+            return Stopped()
+        if answer.version is not None and answer.status == 206:
+            self._version = answer.version
+        if answer.status == 200:
+            return Returned(output)
+        if answer.status != 206:
+            return Raised(
+                failure_of(answer.body, f"status {answer.status}"),
+                is_final=answer.is_final,
+                asked_ms=answer.asked_ms(self._turn.state.server_now()),
+            )
+        return await self._begin(ops, answer, began)
+
+    async def _begin(self, ops: list[Op], answer: Answer, began: float) -> Outcome | None:
+        found = [op for op in ops if op.op != "None"]
+        ended = next((op for op in found if op.op == "RunComplete"), None)
+        if ended is not None:
+            return Returned(bytes(ended.data))
+        self._only_plan = self._only_plan or len(found) > 1
+        begun = 0
+        for op in sorted(found, key=lambda one: one.op != "WaitForEvent"):  # a sibling may send what it waits for
+            step = op.step
+            begun += 1
+            if step in self._working or step in self._turn.state.memos:
+                continue
+            self._is_race = self._is_race or op.options(_Any).parallel_mode == "race"
+            try:
+                work = begin(self, Found(op, step, answer, began))
+            except (BadAnswer, ConfigError) as error:
+                return Raised(_failed(error), is_final=True)
+            self._work_on(step, work)
+        self._idle = 0 if begun or self._working else self._idle + 1
+        if self._idle >= _MOST_IDLE:
+            return Raised(Failure("bad_answer", f"the app answered {_MOST_IDLE} times that there is nothing to do"))
+        return None
+
+    async def ask(self, step: str, attempt: int) -> Answer:
+        """Call the app for a step, or for what is next; AppGone, CallBroken or BadAnswer when it gives no answer."""
+        turn, function = self._turn, self._turn.function
+        at = Position(
+            step=step if step == NEXT else hashed(step),
+            attempt=attempt,
+            attempts=function.retry.retries + 1,
+            only_plan=self._only_plan or bool(self._working),
+            version=self._version,
+        )
+        body = call_body(turn.owned, turn.event, turn.state.memos, at)
+        url = f"{self._driver.bus.url_of(function)}&stepId={at.step}"
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "Stepstream",
+            "x-run-id": turn.owned.run,
+            "x-inngest-step-id": at.step,
+            VERSION_HEADER: str(at.version),
+        }
+        try:
+            answer = unwrapped(await self._driver.client.call(url, body, headers))
+        except Unreachable as error:
+            raise AppGone(Failure("unreachable", str(error)), self._driver.client.down_ms()) from None
+        if not answer.is_sdk and answer.status < 300:
+            raise BadAnswer(
+                f"{self._driver.bus.url_of(function)} answered {answer.status} and is not an SDK: "
+                "it has no x-inngest-sdk header; is that where the app serves its functions?"
+            )
+        return answer
+
+    def _attempt(self) -> int:
+        """Return which attempt the next call is: of the code, or of the one step of it that has failed."""
+        state = self._turn.state
+        failed = [noted.attempt for step, noted in state.open.items() if noted.attempt and step not in state.memos]
+        return max(state.attempt, *failed) if len(failed) == 1 else state.attempt
+
+    async def _learn(self) -> None:
+        """Take in the memos of steps that failed, and of those that the app saved while its call was open."""
+        self._has_missed = False
+        memos = await new_memos(self._turn.wire, self._turn.owned, self._turn.state.memos)
+        if memos and not self._turn.over:
+            self._turn.state.has_steps = True
+            self._turn.state.attempt = 0
+            self._turn.state.resolve(memos)
+
+    # -- what steps need --------------------------------------------------------------------------------------------
+
+    async def targeted(self, step: str) -> Raw:
+        """Let the app run one step; return what it returned, or raise as the step did."""
+        noted = self._turn.state.open.get(step)
+        try:
+            answer = await self.ask(step, noted.attempt if noted else 0)
+            ops = ops_of(answer) if answer.status == 206 else []
+        except (CallBroken, BadAnswer) as error:
+            raise AppError(_failed(error)) from None
+        mine = next((op for op in ops if op.id == hashed(step)), None)
+        if mine is None:
+            self.refuse(answer, failure_of(answer.body, f"status {answer.status} in place of step '{step}'"))
+        return self.result_of(mine, answer)
+
+    def result_of(self, op: Op, answer: Answer) -> Raw:
+        """Return what a step has returned in the app, or raise as it has."""
+        if op.op in {"StepError", "StepFailed"}:
+            failure = failure_of(bytes(op.error), f"step '{op.step}' failed")
+            self.refuse(answer, failure, is_final=op.op == "StepFailed")
+        return op.data
+
+    def refuse(self, answer: Answer, failure: Failure, *, is_final: bool = False) -> NoReturn:
+        """Raise an error of the app, as its answer says how: for good, to be tried again, or not before a moment."""
+        if is_final or answer.is_final:
+            raise _ForGood(failure)
+        asked_ms = answer.asked_ms(self._turn.state.server_now())
+        raise AppError(failure) if asked_ms is None else _Later(failure, asked_ms)
+
+
+class _ForGood(NonRetriable):
+    """An app's error that no further attempt can mend."""
+
+    def __init__(self, stored: Failure) -> None:
+        super().__init__(stored.message)
+        self.stored = stored
+
+
+class _Later(RetryAfter):
+    """An app's error after which it asks to wait."""
+
+    def __init__(self, stored: Failure, asked_ms: int) -> None:
+        super().__init__(asked_ms / 1_000, stored.message)
+        self.stored = stored
+
+
+def _failed(error: CallBroken | BadAnswer | ConfigError) -> Failure:
+    """Return what is told of a call that gave no answer, or none that makes sense."""
+    return Failure("call_broken", str(error)) if isinstance(error, CallBroken) else Failure("bad_answer", str(error))
+
+
+def _looked_at(task: asyncio.Task[None]) -> None:
+    """One that ends when the conversation has is asked by nobody else for its error."""
+    if not task.cancelled():
+        task.exception()

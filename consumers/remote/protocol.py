@@ -1,0 +1,245 @@
+"""Protocol: what an app's SDK answers, read: a result, an error, or operations (steps that it has run or found).
+
+The wire is that of the official Inngest SDKs; unknown fields are ignored, for they send many.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from stepstream.bus.errors import EventInvalid
+from stepstream.bus.values import codec
+from stepstream.bus.values.durations import LONGEST_MS, milliseconds
+from stepstream.checkpoint.run.memo import Failure
+from stepstream.consumers.turn.step_ids import MAX_STEP_ID
+from stepstream.producers.strict import parse, parse_as
+
+SDK_HEADER = "x-inngest-sdk"
+NO_RETRY_HEADER = "x-inngest-no-retry"
+VERSION_HEADER = "x-inngest-req-version"
+PLANNING = 2
+"""From this version of the protocol on an app plans parallel steps: it is asked again when all of them have ended."""
+MAX_OPS = 1_000
+_NOTHING = Raw(b"null")
+_LONGEST_TEXT = 8_000
+_HASH = re.compile(r"[0-9a-f]{40}")
+_SHORT_AFTER = 7
+"""A Retry-After of so many characters or fewer is seconds; a longer one is a moment."""
+
+
+class BadAnswer(Exception):
+    """What came back is no answer of an SDK; calling again may give one."""
+
+
+class AppError(Exception):
+    """An error that an app reported of its code; it is stored as the app told it (`stored`)."""
+
+    def __init__(self, stored: Failure) -> None:
+        super().__init__(stored.message)
+        self.stored = stored
+
+
+class _Userland(msgspec.Struct, frozen=True):
+    """The id that the author gave a step, and which of its repetitions this is."""
+
+    id: str = ""
+    index: int | None = None
+
+
+class _Timing(msgspec.Struct, frozen=True):
+    """When the app began a step, and how long it took, ns."""
+
+    a: float = 0
+    b: float = 0
+
+
+class Op(msgspec.Struct, frozen=True, rename={"display_name": "displayName"}):
+    """One operation: a step that the app has run, or one it has found and that is to be done for it."""
+
+    op: str
+    id: str
+    name: str | None = None
+    display_name: str | None = None
+    opts: Raw = _NOTHING
+    data: Raw = _NOTHING
+    error: Raw = _NOTHING
+    userland: _Userland | None = None
+    timing: _Timing | None = None
+
+    @property
+    def took_ms(self) -> int:
+        """How long the app ran the step, ms; 0 where it does not say."""
+        return round(self.timing.b / 1_000_000) if self.timing is not None else 0
+
+    @property
+    def step(self) -> str:
+        """The step's id as it is stored: the author's, with its number, where that gives this hash; else the hash."""
+        given = self.userland or _Userland()
+        numbered = f"{given.id}:{given.index}" if given.index else given.id
+        for text in (numbered, given.id, self.display_name, self.name):
+            if text and len(text) <= MAX_STEP_ID and hashed(text) == self.id:
+                return text
+        return self.id
+
+    def options(self, kind: type[Any]) -> Any:
+        """Return its options; BadAnswer when they are not what this operation takes."""
+        try:
+            return kind() if bytes(self.opts) == b"null" else codec.decode_as(self.opts, kind)
+        except msgspec.MsgspecError as error:
+            raise BadAnswer(f"options of {self.op} '{self.step}': {error}") from None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What an app answered: a status, headers in lower case, the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def is_sdk(self) -> bool:
+        """Whether an SDK wrote it."""
+        return SDK_HEADER in self.headers
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the app says that trying again cannot mend it."""
+        return self.headers.get(NO_RETRY_HEADER) == "true"
+
+    @property
+    def version(self) -> int | None:
+        """The version of the protocol that the app speaks."""
+        text = self.headers.get(VERSION_HEADER, "")
+        return int(text) if text.isdecimal() else None
+
+    def asked_ms(self, now_ms: int) -> int | None:
+        """Return how long the app asks to wait before the next attempt, ms: between 1 s and 24 h."""
+        text = self.headers.get("retry-after", "").strip()
+        if not text:
+            return None
+        try:
+            wait = int(text) * 1_000 if len(text) <= _SHORT_AFTER else moment_of(text) - now_ms
+        except ValueError:
+            return None
+        return max(1_000, min(wait, 86_400_000))
+
+
+class _Streamed(msgspec.Struct):
+    """The end of an answer that was streamed: the answer proper."""
+
+    status: int
+    body: Raw = _NOTHING
+    headers: dict[str, Any] = {}
+
+
+def unwrapped(answer: Answer) -> Answer:
+    """Return the answer inside one that was streamed (status 201); any other as it is."""
+    if answer.status != 201:
+        return answer
+    try:
+        inner = codec.decode_as(answer.body.strip(), _Streamed)
+        body = bytes(inner.body)
+        if body[:1] == b'"':  # encoded twice
+            body = codec.decode_as(body, str).encode()
+    except msgspec.MsgspecError as error:
+        raise BadAnswer(f"a streamed answer (201) ends in no answer: {error}") from None
+    headers = {name.lower(): str(value) for name, value in inner.headers.items()}
+    return Answer(inner.status, {**answer.headers, **headers}, body)
+
+
+def ops_of(answer: Answer) -> list[Op]:
+    """Return the operations of a 206; BadAnswer when it has none that can be read."""
+    try:
+        text = answer.body.strip()
+        ops = parse_as(text, list[Op]) if text[:1] == b"[" else [parse_as(text, Op)]
+    except EventInvalid as error:
+        raise BadAnswer(f"206 without operations: {error}") from None
+    if len(ops) > MAX_OPS:
+        raise BadAnswer(f"{len(ops)} operations in one answer; at most {MAX_OPS}")
+    return ops
+
+
+class _Error(msgspec.Struct):
+    """An error as SDKs write it; what is missing or of another type is read around."""
+
+    name: Any = None
+    message: Any = None
+    stack: Any = None
+    code: Any = None
+    error: Any = None
+
+
+def output_of(answer: Answer) -> bytes:
+    """Return what the app's function returned, JSON; BadAnswer when that is none."""
+    text = answer.body.strip() or b"null"
+    try:
+        parse(text)
+    except EventInvalid as error:
+        raise BadAnswer(f"200 with a result that is not JSON: {error}") from None
+    return text
+
+
+def failure_of(raw: bytes, otherwise: str) -> Failure:
+    """Return an error as it is stored; what is no error object is told whole, under the name of a fatal error."""
+    try:
+        told = codec.decode_as(raw, _Error)
+    except msgspec.MsgspecError:
+        told = None
+    if told is None or not (told.name or told.message):
+        text = raw[:_LONGEST_TEXT].decode(errors="replace").strip()
+        about = next((str(one) for one in (told and (told.error, told.code)) or () if one), text)
+        return Failure("Server returned a fatal error", f"{otherwise}: {about}" if about else otherwise)
+    return Failure(
+        str(told.name or "Error")[:200], str(told.message or "")[:_LONGEST_TEXT], str(told.stack or "")[-_LONGEST_TEXT:]
+    )
+
+
+def hashed(step: str) -> str:
+    """Return a step's id as it goes over the wire; one that is kept as such a hash is its own."""
+    if _HASH.fullmatch(step):
+        return step
+    return hashlib.sha1(step.encode(), usedforsecurity=False).hexdigest()
+
+
+def moment_of(text: str) -> int:
+    """Return an RFC 3339 moment, or an HTTP date, as Unix ms; ValueError for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = parsedate_to_datetime(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1_000)
+
+
+_GO_SMALL = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs)")
+
+
+def due_of(text: str) -> str:
+    """Return until when a wait goes: "+<ms from now>" of a duration, "<ms since 1970>" of a moment.
+
+    BadAnswer for what is neither, ConfigError beyond 366 days.
+    """
+    if text[:4].isdecimal() and text[4:5] == "-":
+        try:
+            return str(moment_of(text))
+        except ValueError:
+            raise BadAnswer(f"{text!r} is neither a duration nor a moment") from None
+    return f"+{milliseconds(_GO_SMALL.sub('', text) or '0ms', 'the wait of a step')}"
+
+
+def timeout_of(text: str | None, now_ms: int) -> int:
+    """Return how long a wait lasts, ms: 366 days when it has no end, 0 when it is over."""
+    if text is None:
+        return LONGEST_MS
+    if not text:
+        return 0
+    due = due_of(text)
+    left = int(due[1:]) if due[:1] == "+" else int(due) - now_ms
+    return max(0, min(left, LONGEST_MS))

@@ -1,0 +1,192 @@
+"""Functions behind HTTP, by an application that answers as its script says: what it is asked, and what comes of it."""
+
+import asyncio
+import json
+
+import pytest
+from starlette.responses import Response
+from starlette.testclient import TestClient
+
+from stepstream import create_app
+from stepstream.checkpoint.waits.event_waits import has_waits
+from tests.scripted_app import SDK, Told, op, ops, returned, serving, sha
+from tests.support import Lab, eventually
+
+
+async def test_steps_that_the_app_has_run_are_recorded_and_sent_back_in_their_order(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        for step, value in (("a", {"x": 1.0}), ("b", None), ("b:1", "two")):
+            if not told.has(step):
+                base, _, number = step.partition(":")
+                userland = {"id": base, "index": int(number)} if number else {"id": base}
+                return ops(op("StepRun", step, data=value, userland=userland))
+        return returned([told.value(one) for one in ("a", "b", "b:1")])
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        await lab.send("order/paid", {"n": 12345678901234567890})
+        run = await lab.one()
+        assert json.loads(bytes(run.output)) == [{"data": {"x": 1.0}}, {"data": None}, {"data": "two"}]
+        assert list(await lab.steps(run)) == ["a", "b", "b:1"]
+    first, *_, last = app.calls
+    assert (first.step, first.function, first.headers["x-inngest-req-version"]) == ("step", "shop-f", "-1")
+    assert last.headers["x-inngest-req-version"] == "2"
+    assert first.body["event"] == first.body["events"][0]
+    assert first.body["event"]["data"] == {"n": 12345678901234567890}
+    assert first.body["event"]["user"] == {}
+    assert first.ctx["run_id"] == run.id
+    assert first.ctx["max_attempts"] == 5
+    assert last.ctx["stack"] == {"current": 3, "stack": [sha("a"), sha("b"), sha("b:1")]}
+
+
+async def test_planned_steps_run_side_by_side_and_the_app_is_asked_once_when_both_have_ended(lab: Lab) -> None:
+    at_work = asyncio.Barrier(2)
+
+    async def script(told: Told) -> Response:
+        if told.step != "step":
+            await at_work.wait()  # both calls are open
+            name = "p" if told.step == sha("p") else "q"
+            return ops(op("StepRun", name, data=name))
+        if told.has("p"):
+            return returned([told.value("p"), told.value("q")])
+        return ops(op("StepPlanned", "p"), op("StepPlanned", "q"))
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        await lab.send("order/paid")
+        assert await lab.output() == [{"data": "p"}, {"data": "q"}]
+    assert sorted(one.step for one in app.calls) == sorted(["step", sha("p"), sha("q"), "step"])
+    assert [one.ctx["disable_immediate_execution"] for one in app.calls] == [False, True, True, False]
+
+
+async def test_a_step_that_fails_is_tried_again_and_the_last_error_goes_to_the_app(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        if told.has("a"):
+            return returned(told.value("a"))
+        error = {
+            "name": "Boom",
+            "message": f"attempt {told.ctx['attempt']}",
+            "stack": "at line 3",
+            "__serialized": True,
+        }
+        return ops(op("StepError", "a", error=error), retry_after="1")
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid", retries=1)
+        await lab.work()
+        await lab.send("order/paid")
+        assert await lab.output() == {"error": {"name": "Boom", "message": "attempt 1", "stack": "at line 3"}}
+    assert [(one.step, one.ctx["attempt"]) for one in app.calls] == [("step", 0), ("step", 1), ("step", 0)]
+
+
+async def test_waits_hold_no_call_and_go_on_where_the_run_stood(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        if not told.has("nap"):
+            return ops(op("Sleep", "nap", name="300ms"))
+        if not told.has("w"):
+            return ops(
+                op(
+                    "WaitForEvent",
+                    "w",
+                    opts={"event": "order/shipped", "timeout": "1h", "if": "event.data.n == async.data.n"},
+                )
+            )
+        if not told.has("none"):
+            return ops(op("WaitForEvent", "none", opts={"event": "order/lost", "timeout": "10ms"}))
+        return returned([told.value("nap"), told.value("w")["data"], told.value("none")])
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        worker = await lab.work()
+        await lab.send("order/paid", {"n": 1})
+        run = await lab.first()
+        await eventually(lambda: _armed(lab), "it waits for the event")
+        await lab.status(run, "waiting")
+        await lab.no_turns(worker)
+        await lab.send("order/shipped", {"n": 2})
+        await lab.send("order/shipped", {"n": 1, "by": "bike"})
+        assert await lab.output() == [None, {"n": 1, "by": "bike"}, None]
+    assert len(app.calls) == 4
+
+
+async def _armed(lab: Lab) -> bool:
+    return await has_waits(lab.wire, "order/shipped")
+
+
+async def test_what_was_saved_while_the_call_is_open_is_known_and_not_called_again(lab: Lab) -> None:
+    with TestClient(create_app(configured=lab.settings)) as site:
+        saved: list[int] = []
+
+        def save(told: Told, step: str, qi_id: str) -> int:
+            body = {
+                "run_id": told.ctx["run_id"],
+                "qi_id": qi_id,
+                "steps": [op("StepRun", step, data=step, junk={"a": 1})],
+            }
+            return site.post(f"/v1/checkpoint/{told.ctx['run_id']}/async", json=body).status_code
+
+        async def script(told: Told) -> Response:
+            if told.has("b"):
+                return ops(op("RunComplete", "end", data=[told.value("a"), told.value("b")]))
+            for step in ("a", "b", "b"):  # the second time as a client does that got no answer
+                saved.append(await asyncio.to_thread(save, told, step, told.ctx["qi_id"]))
+            return ops(op("Sleep", "nap", name="1ms"))
+
+        async with serving(script) as app:
+            lab.app = app.bus("order/paid")
+            await lab.work()
+            await lab.send("order/paid")
+            assert await lab.output() == [{"data": "a"}, {"data": "b"}]
+        assert saved == [200, 200, 200]
+        told = app.calls[0]
+        assert save(told, "late", told.ctx["qi_id"]) == 409
+        assert save(told, "late", "nonsense") == 400
+        assert site.get(f"/v0/runs/{told.ctx['run_id']}/actions").status_code == 410
+
+
+async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 50)
+
+    def script(told: Told) -> Response:
+        return returned(told.ctx["attempt"])
+
+    async with serving(script) as app:
+        await app.stop()
+        lab.app = app.bus("order/paid", retries=0)
+        await lab.work()
+        await lab.send("order/paid")
+        run = await lab.first()
+
+        async def refused() -> bool:
+            return "Unreachable" in (await lab.hash((await lab.runs())[0])).get("error", "")
+
+        await eventually(refused, "it was told that nobody listens")
+        await app.start()
+        assert await lab.output() == 0
+        assert (await lab.status(run, "completed")).crashes == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Response("<html>nginx</html>", 200, media_type="text/html"), "is not an SDK"),
+        (Response("{", 206, SDK), "206 without operations"),
+        (Response('{"a":NaN}', 200, SDK), "not JSON"),
+        (Response("", 301, {"location": "https://elsewhere.example/"}), "status 301"),
+        (Response("", 307, {"location": "https://elsewhere.example/"}), "redirects to another host"),
+        (Response(b"x" * (9 * 1024 * 1024), 200, SDK), "output_too_large"),
+        (Response("[" + ",".join([json.dumps(op("Nonsense", "a"))]) + "]", 206, SDK), "operation 'Nonsense'"),
+        (Response(json.dumps({"name": "TypeError", "message": "x is undefined"}), 500, SDK), "x is undefined"),
+    ],
+)
+async def test_an_answer_that_makes_no_sense_is_a_clear_error_of_the_run(lab: Lab, answer: Response, told: str) -> None:
+    async with serving(lambda _: answer) as app:
+        lab.app = app.bus("order/paid", retries=0)
+        await lab.work()
+        await lab.send("order/paid")
+        run = await lab.one()
+        assert run.status == "failed"
+        assert run.error is not None
+        assert told in run.error.told()
