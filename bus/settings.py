@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Keys that `POST /e/{key}` accepts, separated by commas; empty: any key."""
     allow_hosts: tuple[str, ...] = ()
     """Host names the site answers to, separated by commas, besides localhost and the address a request came in at."""
+    apps: tuple[str, ...] = ()
+    """URLs of applications behind HTTP that `bus serve` and `bus dev` ask to register, separated by commas."""
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
@@ -133,6 +135,7 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_DEDUPE": ("dedupe_ms", float),
     "BUS_EVENT_KEYS": ("event_keys", tuple),
     "BUS_ALLOW_HOSTS": ("allow_hosts", tuple),
+    "BUS_APPS": ("apps", tuple),
     "BUS_LOG_FORMAT": ("log_format", str),
     "BUS_LOG_LEVEL": ("log_level", str),
     "BUS_FAILPOINT": ("failpoint", str),

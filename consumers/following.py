@@ -134,6 +134,7 @@ class RemoteWorkers:
 
     def _take_in(self, known: list[App], tasks: TaskGroup) -> None:
         """Give each application the worker that its functions need."""
+        known = [app for app in known if app.version]  # others have never registered
         for app in known:
             for member in self._all:
                 if member.bus.id == app.name:
@@ -183,7 +184,8 @@ class RemoteWorkers:
             except* BusError as group:
                 member.settled.set()
                 error = group.exceptions[0]
-                if not (member.is_retired and isinstance(error, StoreUnavailable)):
+                told, self._unfit[member.bus.id] = self._unfit.get(member.bus.id), str(error)
+                if told != str(error) and not (member.is_retired and isinstance(error, StoreUnavailable)):
                     self.signals.notice(
                         "the functions of an application cannot be run", app=member.bus.id, error=str(error)
                     )

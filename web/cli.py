@@ -18,6 +18,7 @@ from stepstream.bus.process.dev_server import FOLDER, held
 from stepstream.bus.settings import Settings
 from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
+from stepstream.web.sdk.sync import Syncing
 from stepstream.web.serving import Server, check_address, run, server
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -32,6 +33,14 @@ _AllowHost = Annotated[
 ]
 
 
+_SdkUrl = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-u", "--sdk-url", metavar="URL", help="An application behind HTTP that is asked to register. May be repeated."
+    ),
+]
+
+
 def serve(
     apps: Annotated[
         list[str] | None, typer.Argument(metavar="[APP…]", help="module:attribute; may be left out.")
@@ -40,6 +49,7 @@ def serve(
     port: _Port = 8288,
     expose: _Expose = False,
     allow_host: _AllowHost = None,
+    sdk_url: _SdkUrl = None,
     root_path: Annotated[
         str, typer.Option(help="The path under which a proxy shows the site, and which it strips: for example /bus.")
     ] = "",
@@ -51,8 +61,10 @@ def serve(
     site = create_app(*buses, configured=configured, hosts=allow_host or ())
     sys.stderr.write(f"status page and API: {_url(host, port)}{root_path}  (Redis: {configured.store})\n")
     _tell_hosts(configured, allow_host, exposed=expose)
+    made = server(site, configured, root_path)
+    made.beside = Syncing(site.state.store, [*configured.apps, *(sdk_url or ())], follows=False).run
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(site, server(site, configured, root_path), bound))
+        runner.run(_serve(site, made, bound))
 
 
 async def _serve(site: Site, made: Server, bound: socket.socket) -> None:
@@ -76,19 +88,20 @@ def dev(
     folder: Annotated[Path, typer.Option(help="Where the embedded server keeps its data.")] = FOLDER,
     expose: _Expose = False,
     allow_host: _AllowHost = None,
+    sdk_url: _SdkUrl = None,
 ) -> None:
     """Run everything on your machine: page, API, worker, and a real Redis server unless BUS_REDIS_URL is set."""
     from stepstream.web.dev.embedded import embedded
 
     if "BUS_REDIS_URL" in os.environ:
         bound = check_address(host, port, exposed=expose)
-        _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=None)
+        _dev(apps or [], host, port, concurrency, bound, allow_host, sdk_url or [], exposed=expose, url=None)
         return
     folder = folder.resolve()
     with held(folder):  # before the port: a second one in a folder is told of that, and of both ways out
         bound = check_address(host, port, exposed=expose)
         with embedded(folder) as url:
-            _dev(apps or [], host, port, concurrency, bound, allow_host, exposed=expose, url=url)
+            _dev(apps or [], host, port, concurrency, bound, allow_host, sdk_url or [], exposed=expose, url=url)
 
 
 def _dev(
@@ -98,6 +111,7 @@ def _dev(
     concurrency: int,
     bound: socket.socket,
     allow_host: list[str] | None,
+    sdk_urls: list[str],
     *,
     exposed: bool,
     url: str | None,
@@ -115,10 +129,10 @@ def _dev(
             sys.stderr.write(f"  publish  curl {_url(host, port)}/e/dev -d '{event}'\n")
             sys.stderr.flush()
 
-    child = None
-    if apps:
-        site.state.beside = WorkerBeside()
-        child = WorkerChild(apps, concurrency, environ, site.state.beside, registered)
+    site.state.beside = WorkerBeside()
+    child = WorkerChild([*apps, "--remote"], concurrency, environ, site.state.beside, registered)
+    made = server(site, configured)
+    made.beside = Syncing(site.state.store, [*configured.apps, *sdk_urls], follows=True).run
     sys.stderr.write(
         f"Stepstream dev\n  page     {_url(host, port)}\n  Redis    {configured.store}\n"
         f"  code     the worker starts again when a Python file in {Path.cwd()} changes\n  stop     Ctrl-C\n"
@@ -126,7 +140,7 @@ def _dev(
     _tell_hosts(configured, allow_host, exposed=exposed)
     sys.stderr.flush()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(server(site, configured), [bound], child))
+        runner.run(run(made, [bound], child))
     sys.stderr.write("stopped\n")
 
 

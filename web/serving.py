@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any, Protocol, overload
 
 import uvicorn
@@ -68,7 +68,27 @@ def check_address(host: str, port: int, *, exposed: bool) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the command: it drains the worker first."""
+    """A uvicorn server that leaves signals to the command: it drains the worker first.
+
+    Once it listens it does what the site does by itself, `beside`: whoever is called then can call back.
+    """
+
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        if self.beside is not None and self.started:
+            self._beside = asyncio.create_task(self.beside())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more."""
+        if self._beside is not None:
+            self._beside.cancel()
+            await asyncio.gather(self._beside, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    _beside: "asyncio.Task[None] | None" = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

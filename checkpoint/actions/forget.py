@@ -49,6 +49,11 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
     return dropped
 
 
+async def unfinished(wire: Wire, slug: str) -> int:
+    """Return how many runs of a function have not ended."""
+    return (await _callers(wire, slug))[1]
+
+
 class _Called(Record):
     parent: str = ""
 

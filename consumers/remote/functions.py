@@ -80,6 +80,26 @@ def without_ids(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, urlencode(query), ""))
 
 
+def is_callable(url: str) -> bool:
+    """Whether a URL is one that an application may be called at."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two URLs are of one application: an SDK may call by another of its names the machine it is on."""
+    return _place(one) == _place(other)
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(without_ids(url))
+    host = "localhost" if parts.hostname in {"127.0.0.1", "::1"} else parts.hostname
+    return f"{parts.scheme}://{host}:{parts.port}{parts.path.rstrip('/')}?{parts.query}"
+
+
 def _step_url(config: Mapping[str, Any]) -> str:
     try:
         url: str = config["steps"]["step"]["runtime"]["url"]
@@ -100,7 +120,10 @@ def _declare(bus: RemoteBus, slug: str, config: dict[str, Any], *, has_triggers:
         if local in ("", slug):
             raise ConfigError(f"id: must begin with the application's name and a dash, {bus.id}-")  # noqa: TRY301
         read = msgspec.convert(config, Config)
-        declare = bus.function(local, on=triggers_of(read) if has_triggers else None, **options_of(read))
+        options = options_of(read)
+        if not has_triggers:
+            options["name"] = f"{options['name'] or local} (removed from the application)"
+        declare = bus.function(local, on=triggers_of(read) if has_triggers else None, **options)
         declare(_called_over_http).code = _code(config)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")

@@ -15,9 +15,10 @@ from stepstream.bus.function import check_slug_part
 from stepstream.bus.values import codec
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.apps import App, app_of, put
+from stepstream.checkpoint.actions.forget import unfinished
+from stepstream.checkpoint.apps import App, app_of, apps, put
 from stepstream.checkpoint.registry import functions, register
-from stepstream.consumers.remote.functions import RemoteBus, bus_of, without_ids
+from stepstream.consumers.remote.functions import RemoteBus, bus_of, is_callable, same_place, without_ids
 from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse
 from stepstream.web.answers import value
@@ -56,13 +57,15 @@ async def _register(request: Request) -> Response:
         return value({"error": f"Expected server kind {expected}, got dev", "status": 400, "data": None}, 400)
     try:
         asked = named(parse(await read_body(request)))
+        if not isinstance(asked, dict):
+            raise EventInvalid(f"the body must be an object, got {type(asked).__name__}")  # noqa: TRY301
     except EventInvalid as error:
         return value({"error": f"Invalid request: {error}", "data": None, "status": 400}, 400)
     try:
-        app, is_new = await take_in(wire, asked)
+        app, is_new = await take_in(wire, cast("dict[str, Any]", asked))
     except RegistrationRefused as error:
         if error.name:
-            await _note_refused(wire, asked, error)
+            await _note_refused(wire, cast("dict[str, Any]", asked), error)
         return value({"error": str(error), "code": error.code, "data": None, "status": 400}, 400)
     told = {"ok": True, "sync_id": _id("sync", app.name, app.checksum), "app_id": _id("app", app.name)}
     return value(told | ({"modified": True} if is_new else {}))
@@ -87,7 +90,7 @@ async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
     if not isinstance(name, str) or not name:
         raise RegistrationRefused("App ID required: appName is missing or empty", "invalid_request")
     url, several = asked.get("url"), asked.get("functions")
-    if not isinstance(url, str) or not url:
+    if not isinstance(url, str) or not is_callable(url):
         raise RegistrationRefused(
             f"url: must say where the application is called, got {url!r}", "invalid_request", name
         )
@@ -113,14 +116,15 @@ async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
     bus = _fit(new)
     await _refuse_native(wire, bus, stands)
     now = await wire.clock()
+    gone = {} if stands is None else {**stands.archived, **stands.functions}
+    archived = {slug: gone[slug] for slug in sorted(gone.keys() - new.functions.keys()) if await unfinished(wire, slug)}
 
     def begun(stands: App | None) -> App:
-        archived = {} if stands is None else {**stands.archived, **stands.functions}
         return msgspec.structs.replace(
             new,
             version=1 if stands is None else stands.version + 1,
             synced=now,
-            archived={slug: config for slug, config in archived.items() if slug not in new.functions},
+            archived=archived,
             note=_note(stands, new),
         )
 
@@ -132,13 +136,21 @@ async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
     # The application first: should this process end in between, workers declare its functions.
     await put(wire, name, begun)
     try:
-        for function in bus.functions.values():
+        for function in bus_of(msgspec.structs.replace(new, archived=gone)).functions.values():
             await register(wire, function)
     except ConfigError as error:
         raise RegistrationRefused(str(error), "invalid_function", name) from None
     await Listeners(wire, [bus.functions]).get_ready(set(), _PATIENCE_S)
     app = await put(wire, name, done)
+    await _forget_nameless(wire, new.url)
     return app or new, True
+
+
+async def _forget_nameless(wire: Wire, url: str) -> None:
+    """Forget what stood for an application at a URL before it had a name."""
+    for one in await apps(wire):
+        if one.name == one.url and same_place(one.url, url):
+            await put(wire, one.name, lambda _: None)
 
 
 async def _healthy(wire: Wire, name: str) -> App | None:
@@ -213,12 +225,15 @@ def _note(stands: App | None, new: App) -> str:
 
 async def _note_refused(wire: Wire, asked: Mapping[str, Any], error: RegistrationRefused) -> None:
     """Keep why an application was refused; what it had registered before stays."""
-    unknown = App(name=error.name, url=without_ids(str(asked.get("url") or "")), sdk=str(asked.get("sdk") or ""))
+    url = str(asked.get("url") or "")
+    unknown = App(name=error.name, url=without_ids(url) if is_callable(url) else "", sdk=str(asked.get("sdk") or ""))
 
     def noted(stands: App | None) -> App:
         return msgspec.structs.replace(stands or unknown, error=str(error), error_code=error.code)
 
     await put(wire, error.name, noted)
+    if unknown.url:
+        await _forget_nameless(wire, unknown.url)
 
 
 def _id(*parts: str) -> str:
