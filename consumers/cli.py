@@ -107,7 +107,7 @@ async def _work(
     if while_stdin:  # bus dev holds the other end: when it dies, however it dies, so do we
         loop.add_reader(sys.stdin.fileno(), stop)
     running = asyncio.create_task(_run_all(working))
-    ready = asyncio.ensure_future(asyncio.gather(*(one.ready.wait() for one in working)))
+    ready = asyncio.create_task(_all_ready(working))
     await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
     if ready.done():
         # What is loaded stays: the collector need not look at it again at every few hundred allocations.
@@ -139,6 +139,13 @@ async def _run_all(working: Sequence[Worker | RemoteWorkers]) -> None:
     async with anyio.create_task_group() as tasks:
         for one in working:
             tasks.start_soon(one.run)
+
+
+async def _all_ready(working: Sequence[Worker | RemoteWorkers]) -> None:
+    for (
+        one
+    ) in working:  # not by asyncio.gather: cancelled at the end of a worker that may not start, it logs a traceback
+        await one.ready.wait()
 
 
 def _told(here: Worker | None, followers: RemoteWorkers | None, buses: list[Bus]) -> str:
