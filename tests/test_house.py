@@ -331,6 +331,8 @@ BOUNDED = {
     "bus.wire.publishing: own": "four keys",
     "checkpoint.limits.admit: flat": "the intake decides on 50 at a time",
     "checkpoint.upkeep.audit: command": "each is written out there",
+    "checkpoint.read.arrivals: about": "four",
+    "checkpoint.read.arrivals: bounds": "two",
     "checkpoint.read.listing: bounds": "four of a page",
     "checkpoint.read.listing: statuses": "seven at most",
     "checkpoint.run.begin: fields": "of one entry: eight",

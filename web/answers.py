@@ -27,10 +27,10 @@ def readable(content: Any, status: int = 200) -> Response:
 def error(
     request: Request, status: int, message: str, *, headers: Mapping[str, str] | None = None, **more: object
 ) -> Response:
-    """Return an error: as a page to a browser, else as `{"error": …, "status": …}` with the fields in `more`."""
+    """Return an error: as a page to a browser, else as `{"error": …, "data": null, "status": …}` and `more`."""
     if wants_page(request):
         return pages.failure(request, status, message, headers)
-    content = codec.encode({"error": message, "status": status, **more})
+    content = codec.encode({"error": message, "data": None, "status": status, **more})
     return Response(content, status, headers, media_type="application/json")
 
 

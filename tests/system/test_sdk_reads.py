@@ -2,14 +2,22 @@
 
 import base64
 import json
+import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
+import httpx2
 import pytest
 import redis
 from starlette.testclient import TestClient
 
+from stepstream import create_app
+from stepstream.bus.limits import Batch, Singleton
+from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.registry import register
+from tests.support import Lab, eventually
 
 SEED = "1795308803226,2u0k7far4yIwYg=="
 
@@ -113,3 +121,206 @@ def test_forms_become_events(http: TestClient, store: "redis.Redis") -> None:
     ]
     assert http.post("/e/k", files={"name": ("a.txt", b"a")}).status_code == 415
     assert http.post("/e/k", data={"name": "a", "data": "[]"}).json()["field"] == "data"
+
+
+# -- GET /v1/events --------------------------------------------------------------------------------------------------
+
+
+def listed(http: TestClient, **query: Any) -> list[dict[str, Any]]:
+    answer = http.get("/v1/events", params=query)
+    assert answer.status_code == 200, answer.text
+    assert "fetched_at" in answer.json()["metadata"]
+    return answer.json()["data"]
+
+
+def test_events_are_listed_newest_first_as_often_as_they_came(http: TestClient) -> None:
+    """inngest-py sends two events, repeats the request, and asks for four with two ids."""
+    body = [{"name": "foo", "data": {"n": 1}}, {"name": "foo", "data": {"n": 2}}]
+    ids = send(http, body).json()["ids"]
+    send(http, body)
+    send(http, {"name": "bar"}, "1795308803300,AAAAAAAAAAAAAA==")
+    found = listed(http, name="foo")
+    assert [one["internal_id"] for one in found] == [*reversed(ids), *reversed(ids)]
+    assert {one["data"]["n"] for one in found} == {1, 2}
+    assert [one["name"] for one in listed(http)] == ["bar", "foo", "foo", "foo", "foo"]
+    assert listed(http, name="nobody") == []
+
+
+def test_pages_of_events_lose_none_and_repeat_none(http: TestClient) -> None:
+    for n in range(7):
+        http.post("/e/k", json=[{"name": f"n{n % 3}", "id": f"e{n}"}, {"name": "other", "id": f"o{n}"}])
+    every = [one["id"] for one in listed(http, limit=100)]
+    assert sorted(every) == sorted([f"e{n}" for n in range(7)] + [f"o{n}" for n in range(7)])
+    for limit in (1, 3, 5):
+        found, cursor = list[str](), ""
+        while True:
+            page = http.get("/v1/events", params={"limit": limit, **({"cursor": cursor} if cursor else {})}).json()
+            found += [one["id"] for one in page["data"]]
+            cursor = page["metadata"]["cursor"]
+            if cursor is None:
+                break
+        assert found == every, limit
+    # As the hosted service's users page: by the id of the last event.
+    assert [one["id"] for one in listed(http, cursor=every[3], limit=100)] == every[4:]
+    assert http.get("/v1/events?cursor=nonsense").status_code == 400
+
+
+def test_events_are_bounded_by_when_they_came(http: TestClient, store: "redis.Redis") -> None:
+    for ms in (1_000, 2_000, 3_000):
+        store.xadd(keys.events("a"), {"data": "{}", "id": f"e{ms}"}, f"{ms}-0")
+    store.zadd(keys.event_names(), {"a": 1})
+    assert [one["id"] for one in listed(http, received_after="1970-01-01T00:00:01Z")] == ["e3000", "e2000"]
+    assert [one["id"] for one in listed(http, received_before=3000, received_after=1000)] == ["e2000"]
+    [first] = listed(http, received_before=1500)
+    assert first["received_at"] == "1970-01-01T00:00:01.000Z"
+    for wrong in ("limit=0", "limit=x", "received_after=soon"):
+        assert http.get(f"/v1/events?{wrong}").status_code == 400
+
+
+def test_an_event_is_found_by_each_of_its_ids(http: TestClient, store: "redis.Redis") -> None:
+    internal = send(http, {"name": "a", "id": "o1", "data": {"x": [1]}}).json()["ids"][0]
+    again = send(http, {"name": "a", "id": "o1"}, "1795308803300,AAAAAAAAAAAAAA==").json()["ids"][0]
+    for asked, told in (("o1", internal), (internal, internal), (again, again)):
+        one = http.get(f"/v1/events/{asked}").json()["data"]
+        assert (one["id"], one["internal_id"], one["data"]) == ("o1", told, {"x": [1]})
+    unseeded = http.post("/e/k", json={"name": "b"}).json()["ids"][0]
+    assert http.get(f"/v1/events/{unseeded}").json()["data"]["name"] == "b", "by the time in it"
+    missing = http.get("/v1/events/01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert (missing.status_code, missing.json()["data"], missing.json()["code"]) == (404, None, "event_not_found")
+    assert http.get("/v1/events/01ARZ3NDEKTSV4RRFFQ69G5FAV/runs").status_code == 404
+
+
+def test_an_event_is_found_by_its_id_after_that_was_forgotten(http: TestClient, store: "redis.Redis") -> None:
+    now = int(time.time() * 1_000)
+    internal = send(http, {"name": "a"}, f"{now},AAAAAAAAAAAAAA==").json()["ids"][0]
+    store.delete(keys.seen("a", internal))
+    assert http.get(f"/v1/events/{internal}").json()["data"]["internal_id"] == internal
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def site(settings: Settings) -> AsyncGenerator[httpx2.AsyncClient]:
+    app = create_app(configured=settings)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as client:
+        yield client
+    await app.close()
+
+
+async def sent(site: httpx2.AsyncClient, body: Any, seed: str = SEED) -> list[str]:
+    answer = await site.post("/e/k", json=body, headers={"x-inngest-event-id-seed": seed})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["ids"]
+
+
+async def runs_when(site: httpx2.AsyncClient, event: str, *statuses: str) -> list[dict[str, Any]]:
+    async def look() -> list[dict[str, Any]] | None:
+        found = (await site.get(f"/v1/events/{event}/runs")).json()["data"]
+        return found if sorted(run["status"] for run in found) == sorted(statuses) else None
+
+    return await eventually(look, f"runs of {event} are {statuses}") or []
+
+
+async def test_the_runs_of_an_event_are_told_as_the_hosted_service_tells_them(
+    lab: Lab, site: httpx2.AsyncClient
+) -> None:
+    @lab.app.function("good", on="go")
+    async def good(ctx, step):
+        return {"n": 1}
+
+    @lab.app.function("bad", on="go", retries=0)
+    async def bad(ctx, step):
+        raise ValueError("boom")
+
+    for function in lab.app.functions.values():
+        await register(lab.wire, function)
+    [event] = await sent(site, [{"name": "go", "id": "o1"}])
+    assert {run["status"] for run in await runs_when(site, event, "Scheduled", "Scheduled")} == {"Scheduled"}
+    await lab.work()
+    found = {run["function_id"]: run for run in await runs_when(site, event, "Completed", "Failed")}
+    good_run = found["test-good"]
+    assert (good_run["output"], good_run["event_id"]) == ({"n": 1}, "o1")
+    assert good_run["run_started_at"] <= good_run["ended_at"]
+    assert (found["test-bad"]["output"]["name"], found["test-bad"]["output"]["message"]) == ("ValueError", "boom")
+    one = (await site.get(f"/v1/runs/{good_run['run_id']}")).json()["data"]
+    assert (one["id"], one["run_id"], one["status"], one["output"]) == (
+        good_run["run_id"],
+        good_run["run_id"],
+        "completed",
+        {"n": 1},
+    )
+
+
+async def test_an_event_sent_twice_makes_one_run_which_both_ids_lead_to(lab: Lab, site: httpx2.AsyncClient) -> None:
+    @lab.app.function("f", on="go")
+    async def f(ctx, step):
+        return 1
+
+    await lab.work()
+    [one] = await sent(site, [{"name": "go", "id": "o1"}])
+    [two] = await sent(site, [{"name": "go", "id": "o1"}], "1795308803300,AAAAAAAAAAAAAA==")
+    runs = [await runs_when(site, event, "Completed") for event in (one, two)]
+    assert runs[0][0]["run_id"] == runs[1][0]["run_id"]
+    await lab.one()
+
+
+async def test_runs_that_a_limit_kept_out_are_told_as_the_hosted_service_does(
+    lab: Lab, site: httpx2.AsyncClient
+) -> None:
+    @lab.app.function("single", on="one", singleton=Singleton(mode="skip"))
+    async def single(ctx, step):
+        await step.wait_for_signal("s", "go", timeout="1h")
+
+    @lab.app.function("both", on="late", batch=Batch(2, "1h"))
+    async def both(ctx, step):
+        return [event.data["n"] for event in ctx.events]
+
+    await lab.work()
+    first, second = await sent(site, [{"name": "one"}, {"name": "one"}])
+    assert (await runs_when(site, first, "Running"))[0]["function_id"] == "test-single"
+    await runs_when(site, second, "Skipped")
+    several = await sent(site, [{"name": "late", "data": {"n": n}} for n in (1, 2)], "1795308803300,AAAAAAAAAAAAAA==")
+    found = [await runs_when(site, event, "Completed") for event in several]
+    assert [run["output"] for [run] in found] == [[1, 2], [1, 2]]
+    await site.post("/v1/signals", json={"signal": "go"})
+    await runs_when(site, first, "Completed")
+
+
+async def test_a_future_ts_makes_a_run_that_starts_then(lab: Lab, site: httpx2.AsyncClient) -> None:
+    began: list[float] = []
+
+    @lab.app.function("f", on="go")
+    async def f(ctx, step):
+        began.append(time.time() * 1_000)
+
+    await lab.work()
+    due = int(time.time() * 1_000) + 400
+    [event] = await sent(site, [{"name": "go", "ts": due}])
+    await runs_when(site, event, "Completed")
+    assert began[0] >= due
+
+
+async def test_invoking_signalling_and_cancelling_answer_as_sdks_expect(lab: Lab, site: httpx2.AsyncClient) -> None:
+    @lab.app.function("f")
+    async def f(ctx, step):
+        return await step.wait_for_signal("s", "go", timeout="1h")
+
+    await lab.work()
+    told = (await site.post("/invoke/test-f", json={"data": {"x": 1}, "user": {}, "v": "1"})).json()
+    assert (told["status"], told["data"]["id"]) == (200, told["id"])
+    [run] = await runs_when(site, told["id"], "Running")
+    assert (await site.get(f"/v1/events/{told['id']}")).json()["data"]["data"] == {"x": 1}
+    nobody = await site.post("/v1/signals", json={"signal": "nobody", "data": 1})
+    assert (nobody.status_code, nobody.json()["data"], nobody.json()["status"]) == (404, None, 404)
+    signalled = await eventually(lambda: _signalled(site), "it waits")
+    assert signalled["data"]["run_id"] == run["run_id"]
+    await runs_when(site, told["id"], "Completed")
+    for _ in range(2):
+        late = await site.delete(f"/v1/runs/{run['run_id']}")
+        assert (late.status_code, late.json()["data"]["status"]) == (200, "completed")
+
+
+async def _signalled(site: httpx2.AsyncClient) -> Any:
+    answer = await site.post("/v1/signals", json={"signal": "go", "data": 7})
+    return answer.json() if answer.status_code == 200 else None

@@ -1,22 +1,24 @@
 """Actions: cancel, rerun, signal, invoke, as JSON. GET never acts; the forms of the pages are in web/pages/forms.py."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.bus.errors import EventInvalid, NobodyWaits
+from stepstream.bus.errors import EventInvalid, HasEnded, NobodyWaits
 from stepstream.bus.event import MAX_EVENT_BYTES
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse_as
 from stepstream.web.answers import value
+from stepstream.web.api.shapes import answer
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
@@ -38,7 +40,15 @@ class _Signal(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Invoke(msgspec.Struct, forbid_unknown_fields=True):
+    """An event without its name. What SDKs' events have besides data is taken, and not kept."""
+
     data: Raw = Raw(b"{}")
+    id: Any = None
+    name: Any = None
+    ts: Any = None
+    user: Any = None
+    v: Any = None
+    meta: Any = None
 
 
 async def _received(request: Request, shape: type[T], most: int = _WITH_DATA) -> T:
@@ -47,8 +57,11 @@ async def _received(request: Request, shape: type[T], most: int = _WITH_DATA) ->
 
 
 async def _cancel(request: Request) -> Response:
-    run = request.path_params["id"]
-    word = await cancel_now(wire_of(request), run, "cancelled by the API")
+    wire, run = wire_of(request), request.path_params["id"]
+    try:
+        word = await cancel_now(wire, run, "cancelled by the API")
+    except HasEnded:  # asked twice, or too late: then there is nothing to do
+        return _done({"id": run, "status": (await get(wire, run)).status})
     return _done({"id": run, "status": "cancelled" if word == "cancelled" else "cancelling"})
 
 
@@ -63,7 +76,7 @@ async def _signal(request: Request) -> Response:
     run = await send_signal(wire_of(request), asked.signal, asked.data)
     if run is None:
         raise NobodyWaits(asked.signal)
-    return _done({"run_id": run})
+    return value(answer({"run_id": run}))
 
 
 async def _invoke(request: Request) -> Response:
@@ -73,7 +86,8 @@ async def _invoke(request: Request) -> Response:
     except EventInvalid:
         await function_of(wire, slug)  # where there is no such function, that is what is wrong
         raise
-    return _done({"id": await invoke(wire, slug, asked.data)})
+    run = await invoke(wire, slug, asked.data)  # which is the id of its event, too
+    return value({"data": {"id": run}, "id": run, "status": 200})
 
 
 def _done(what: dict[str, str]) -> Response:

@@ -1,5 +1,6 @@
 """/v1: what there is, as JSON."""
 
+from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +17,7 @@ from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.log import MOST_LINES
 from stepstream.checkpoint.types import disagreements, disagreements_of
 from stepstream.web.answers import value
+from stepstream.web.api.shapes import answer, run_fields
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
@@ -61,7 +63,9 @@ async def _run(request: Request) -> Response:
     wait = request.query_params.get("wait")
     if wait is not None:
         await wait_for_end(wire, run_id, _wait_s(wait))
-    return value({"data": await get(wire, run_id)})
+    found = await get(wire, run_id)
+    # As our own API tells of it, and under the hosted service's names; `status` is ours, in small letters.
+    return value(answer({**run_fields(found), **codec.decode_as(codec.encode(found), dict[str, Raw])}))
 
 
 async def _steps(request: Request) -> Response:
