@@ -1,4 +1,4 @@
-# One image for every process: `docker run IMAGE worker shop.functions:app`, `… serve --host 0.0.0.0 --expose --allow-host NAME`.
+# One image for every process: `docker run IMAGE worker shop.functions:app`, `… serve --host 0.0.0.0 --allow-host NAME` with keys.
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md ./

@@ -11,6 +11,8 @@ import msgspec
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.process.failpoints import NAMES
+from stepstream.bus.trust.app_hosts import AppHosts
+from stepstream.bus.trust.signing import check_key
 from stepstream.bus.values.address import address
 from stepstream.bus.values.durations import milliseconds
 
@@ -26,6 +28,8 @@ _DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 LEAST_KEEP_MS = 600_000
 """No run is forgotten within this long after its end."""
+
+_LEAST_TOKEN = 16
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dedupe_ms: int = 86_400_000
     """How long a caller's event id is remembered."""
     event_keys: tuple[str, ...] = ()
-    """Keys that `POST /e/{key}` accepts, separated by commas; empty: any key."""
+    """Keys that `POST /e/{key}` accepts, separated by commas; empty: any key, or none at all in keys mode."""
+    signing_key: str = ""
+    """The key shared with applications behind HTTP, `signkey-<env>-<hex>`: it signs calls of them, and they show it.
+
+    With it, or with BUS_API_TOKENS, the site is in keys mode: nothing is answered without a key.
+    """
+    signing_key_fallback: str = ""
+    """The signing key before this one, while it is changed: it counts too."""
+    api_tokens: tuple[str, ...] = ()
+    """Tokens, separated by commas, at least 16 characters each, that open the page and the API.
+
+    `Authorization: Bearer TOKEN`, or in a browser as the password, with any user name.
+    """
+    app_hosts: tuple[str, ...] = ()
+    """Where applications behind HTTP may be called in keys mode: host names, `*.shop.example`, addresses, `10.0.0.0/8`.
+
+    Separated by commas; empty: anywhere but this machine (write `localhost`). Link-local and metadata addresses never.
+    """
     allow_hosts: tuple[str, ...] = ()
     """Host names the site answers to, separated by commas, besides localhost and the address a request came in at."""
     apps: tuple[str, ...] = ()
@@ -95,16 +116,51 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"BUS_PREFIX {self.prefix[:80]!r} is no prefix of keys: up to 64 ASCII letters, digits and . _ - : "
                 "of which the first and the last are letters or digits"
             )
+        self._check_keys()
         name, _, passing = self.failpoint.partition(":")
         if self.failpoint and (name not in NAMES or not (passing or "1").isdecimal()):
             near = difflib.get_close_matches(name, NAMES, 1)
             raise ConfigError(f"BUS_FAILPOINT {self.failpoint!r} is not a failpoint{_hint(near)}")
 
+    def _check_keys(self) -> None:
+        """Raise ConfigError for keys that cannot work; it shows none."""
+        for variable, key in (
+            ("BUS_SIGNING_KEY", self.signing_key),
+            ("BUS_SIGNING_KEY_FALLBACK", self.signing_key_fallback),
+        ):
+            if key:
+                check_key(key, variable)
+        if self.signing_key_fallback and not self.signing_key:
+            raise ConfigError("BUS_SIGNING_KEY_FALLBACK is set without BUS_SIGNING_KEY: set that, or take it away")
+        for n, token in enumerate(self.api_tokens, 1):
+            if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+                raise ConfigError(
+                    f"BUS_API_TOKENS: the {n}. token must have at least {_LEAST_TOKEN} ASCII letters, digits or signs, "
+                    "without spaces; make one with: openssl rand -hex 32"
+                )
+        AppHosts(self.app_hosts)
+
     def __repr__(self) -> str:
-        """Show the settings without the secrets: passwords, and the keys of POST /e/{key}."""
-        secret = {"redis_url": address(self.redis_url).shown, "event_keys": f"{len(self.event_keys)} keys"}
+        """Show the settings without the secrets: passwords, keys and tokens."""
+        secret = {
+            "redis_url": address(self.redis_url).shown,
+            "event_keys": f"{len(self.event_keys)} keys",
+            "signing_key": "set" if self.signing_key else "",
+            "signing_key_fallback": "set" if self.signing_key_fallback else "",
+            "api_tokens": f"{len(self.api_tokens)} tokens",
+        }
         fields = (f"{name}={secret.get(name, getattr(self, name))!r}" for name in self.__struct_fields__)
         return f"Settings({', '.join(fields)})"
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether this is keys mode: nothing is answered without a key, and applications are called with signatures."""
+        return bool(self.signing_key or self.api_tokens)
+
+    @property
+    def signing_keys(self) -> tuple[str, ...]:
+        """The signing keys that count, the one to sign with first; empty when there is none."""
+        return tuple(key for key in (self.signing_key, self.signing_key_fallback) if key)
 
     @property
     def store(self) -> str:
@@ -134,6 +190,10 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_KEEP_EVENTS": ("keep_events_ms", float),
     "BUS_DEDUPE": ("dedupe_ms", float),
     "BUS_EVENT_KEYS": ("event_keys", tuple),
+    "BUS_SIGNING_KEY": ("signing_key", str),
+    "BUS_SIGNING_KEY_FALLBACK": ("signing_key_fallback", str),
+    "BUS_API_TOKENS": ("api_tokens", tuple),
+    "BUS_APP_HOSTS": ("app_hosts", tuple),
     "BUS_ALLOW_HOSTS": ("allow_hosts", tuple),
     "BUS_APPS": ("apps", tuple),
     "BUS_LOG_FORMAT": ("log_format", str),

@@ -208,7 +208,7 @@ def routes() -> str:
     return f"""# Every route
 
 For who calls the site. Made by `make docs` from its routes. Bodies and answers are JSON; what is accepted, which host names, errors and paging: [HTTP](../http.md).
-`needs` says what a caller does; nobody checks it yet: there is no login ([security](security.md)). An endpoint of your application (`/api/inngest`):
+`needs` says what a caller does, and so which key opens it in keys mode ([HTTP](../http.md#keys)). An endpoint of your application (`/api/inngest`):
 [HTTP](../http.md#the-endpoint-of-an-application).
 
 {_table(["method", "path", "needs", "what"], rows)}

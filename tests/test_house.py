@@ -16,7 +16,7 @@ from tests.scripts import FLOORS, all_scripts
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "bus": [
-        {"errors", "process"}, {"values"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
+        {"errors", "process"}, {"values"}, {"trust"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
@@ -51,6 +51,7 @@ FENCES = {
     "jsonschema_rs": ("bus/values/fitting.py",),
     "pydantic": ("bus/values/model_schemas.py",),
     "croniter": ("bus/cron.py",),
+    "rfc8785": ("bus/trust/signing.py",),
     "watchfiles": ("web/dev/worker_child.py",),
     "pytest": ("consumers/testing/pytest_plugin.py",),
     "jinja2": ("web/pages/pages.py",),

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.values import codec
+from stepstream.web.keys import KeyRefused, challenge
 from stepstream.web.pages import pages
 from stepstream.web.paths import own_path, wants_page
 
@@ -49,6 +50,8 @@ async def refused(request: Request, problem: Exception) -> Response:
     if isinstance(problem, EventInvalid) and problem.field:
         more["field"] = problem.field
     headers = {"Retry-After": "1"} if problem.status == 503 else None
+    if isinstance(problem, KeyRefused):
+        headers = challenge(request)
     return error(request, problem.status, str(problem), headers=headers, **more)
 
 

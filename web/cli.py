@@ -19,11 +19,13 @@ from stepstream.bus.settings import Settings
 from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
 from stepstream.web.sdk.sync import Syncing
-from stepstream.web.serving import Server, check_address, run, server
+from stepstream.web.serving import Server, check_address, is_loopback, run, server
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
-_Expose = Annotated[bool, typer.Option("--expose", help="Listen on other addresses, although the page has no login.")]
+_Expose = Annotated[
+    bool, typer.Option("--expose", help="Listen on other addresses without keys: whoever reaches it may do all.")
+]
 _AllowHost = Annotated[
     list[str] | None,
     typer.Option(
@@ -47,7 +49,6 @@ def serve(
     ] = None,
     host: _Host = "127.0.0.1",
     port: _Port = 8288,
-    expose: _Expose = False,
     allow_host: _AllowHost = None,
     sdk_url: _SdkUrl = None,
     root_path: Annotated[
@@ -57,10 +58,10 @@ def serve(
     """Serve the HTTP API and the status page: bus serve shop.functions:app."""
     configured = _settings()
     buses = [load(app) for app in apps or []]
-    bound = check_address(host, port, exposed=expose)
+    bound = check_address(host, port, exposed=configured.is_keyed)
     site = create_app(*buses, configured=configured, hosts=allow_host or ())
     sys.stderr.write(f"status page and API: {_url(host, port)}{root_path}  (Redis: {configured.store})\n")
-    _tell_hosts(configured, allow_host, exposed=expose)
+    _tell_access(configured, host, allow_host)
     made = server(site, configured, root_path)
     made.beside = Syncing(site.state.store, [*configured.apps, *(sdk_url or ())], follows=False).run
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -93,15 +94,16 @@ def dev(
     """Run everything on your machine: page, API, worker, and a real Redis server unless BUS_REDIS_URL is set."""
     from stepstream.web.dev.embedded import embedded
 
+    exposed = expose or settings.read(os.environ)[0].is_keyed
     if "BUS_REDIS_URL" in os.environ:
-        bound = check_address(host, port, exposed=expose)
-        _dev(apps or [], host, port, concurrency, bound, allow_host, sdk_url or [], exposed=expose, url=None)
+        bound = check_address(host, port, exposed=exposed)
+        _dev(apps or [], host, port, concurrency, bound, allow_host, sdk_url or [], url=None)
         return
     folder = folder.resolve()
     with held(folder):  # before the port: a second one in a folder is told of that, and of both ways out
-        bound = check_address(host, port, exposed=expose)
+        bound = check_address(host, port, exposed=exposed)
         with embedded(folder) as url:
-            _dev(apps or [], host, port, concurrency, bound, allow_host, sdk_url or [], exposed=expose, url=url)
+            _dev(apps or [], host, port, concurrency, bound, allow_host, sdk_url or [], url=url)
 
 
 def _dev(
@@ -113,7 +115,6 @@ def _dev(
     allow_host: list[str] | None,
     sdk_urls: list[str],
     *,
-    exposed: bool,
     url: str | None,
 ) -> None:
     from stepstream.web.dev.worker_child import WorkerChild  # it watches files, which only `bus dev` needs
@@ -126,7 +127,8 @@ def _dev(
     def registered(example: dict[str, Any] | None) -> None:
         if example is not None:
             event = json.dumps(example).replace("'", "'\\''")
-            sys.stderr.write(f"  publish  curl {_url(host, port)}/e/dev -d '{event}'\n")
+            key = "KEY" if configured.event_keys or configured.is_keyed else "dev"
+            sys.stderr.write(f"  publish  curl {_url(host, port)}/e/{key} -d '{event}'\n")
             sys.stderr.flush()
 
     site.state.beside = WorkerBeside()
@@ -137,7 +139,7 @@ def _dev(
         f"Stepstream dev\n  page     {_url(host, port)}\n  Redis    {configured.store}\n"
         f"  code     the worker starts again when a Python file in {Path.cwd()} changes\n  stop     Ctrl-C\n"
     )
-    _tell_hosts(configured, allow_host, exposed=exposed)
+    _tell_access(configured, host, allow_host)
     sys.stderr.flush()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(made, [bound], child))
@@ -154,8 +156,12 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _tell_hosts(configured: Settings, allow_host: list[str] | None, *, exposed: bool) -> None:
-    """Where other machines may connect, print the host names that the site answers to."""
-    if exposed:
+def _tell_access(configured: Settings, host: str, allow_host: list[str] | None) -> None:
+    """Print what opens the site in keys mode, and where other machines may connect, the host names it answers to."""
+    if configured.is_keyed:
+        opens = ["BUS_SIGNING_KEY"] * bool(configured.signing_key) + ["BUS_API_TOKENS"] * bool(configured.api_tokens)
+        events = "BUS_EVENT_KEYS open /e" if configured.event_keys else "/e takes no events: BUS_EVENT_KEYS is not set"
+        sys.stderr.write(f"keys mode: {' and '.join(opens)} open the page and the API; {events}\n")
+    if not is_loopback(host):
         named = ", ".join(("localhost", "its own address", *configured.allow_hosts, *(allow_host or ())))
         sys.stderr.write(f"answers to {named}; add other names with --allow-host NAME\n")

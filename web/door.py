@@ -16,16 +16,17 @@ _ADDED = (
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),  # no-referrer makes forms say "Origin: null", which is refused
-    (b"x-inngest-server-kind", b"dev"),  # by this SDKs know that nothing is signed here
 )
 
 
 class Door:
     """Refuses foreign hosts and origins, adds security headers, and turns every error into an answer."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+    def __init__(self, app: ASGIApp, hosts: Hosts, kind: str) -> None:
         self._app = app
         self._hosts = hosts
+        # By its kind SDKs know whether anything is signed here.
+        self._added = (*_ADDED, (b"x-inngest-server-kind", kind.encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; anything but HTTP is passed on."""
@@ -40,7 +41,7 @@ class Door:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message["headers"], *_ADDED]
+                message["headers"] = [*message["headers"], *self._added]
             await send(message)
 
         try:

@@ -14,6 +14,7 @@ from stepstream.bus.errors import BusError
 from stepstream.web import answers
 from stepstream.web.door import Door
 from stepstream.web.hosts import Hosts
+from stepstream.web.keys import Keys
 from stepstream.web.store import Store
 
 
@@ -36,13 +37,15 @@ class Part(Starlette):
         """The buses this process has loaded: registered before the first event that is published here."""
         self._store = Store(configured, self.buses)
         configured = configured or settings.read()[0]  # what is wrong in the environment is told here, not later
+        keys = Keys(configured)
         super().__init__(
             routes=routes(self._store, configured),
-            middleware=[Middleware(Door, hosts=Hosts([*configured.allow_hosts, *hosts]))],
+            middleware=[Middleware(Door, hosts=Hosts([*configured.allow_hosts, *hosts]), kind=keys.kind)],
             exception_handlers={HTTPException: answers.not_routed, BusError: answers.refused},
             lifespan=_closing,
         )
         self.state.store = self._store
+        self.state.keys = keys
 
     async def register(self) -> None:
         """Register the functions of the buses before the first event does; it ends when that is done."""

@@ -1,6 +1,7 @@
 """Routes that say what a caller needs, and links to them by their names."""
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Literal
 from urllib.parse import quote
 
@@ -8,17 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from stepstream.web.keys import Permission, keys_of
 from stepstream.web.paths import root
-
-Permission = Literal["nothing", "publish", "read", "operate", "admin"]
-"""What a caller may do: send events; see runs and their data; act on runs; change the installation.
-
-`nothing` is for what tells of no run: a load balancer asks for health without a token. Nobody checks permissions yet.
-"""
 
 
 class NeedsRoute(Route):
-    """A route of one method, and the permission that a caller of it needs."""
+    """A route of one method, and the permission that a caller of it needs: its endpoint is not called without."""
 
     def __init__(
         self,
@@ -29,7 +25,12 @@ class NeedsRoute(Route):
         needs: Permission,
         name: str | None = None,
     ) -> None:
-        super().__init__(path, endpoint, methods=[method], name=name)
+        @wraps(endpoint)
+        async def checked(request: Request) -> Response:
+            keys_of(request).check(request, needs)
+            return await endpoint(request)
+
+        super().__init__(path, checked, methods=[method], name=name)
         self.needs: Permission = needs
 
 

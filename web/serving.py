@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from ipaddress import ip_address
 from typing import Any, Protocol, overload
 
 import uvicorn
@@ -16,8 +17,6 @@ from stepstream.bus.errors import ConfigError
 from stepstream.bus.function import Function
 from stepstream.web.app import Site, create_app
 from stepstream.web.endpoint import Endpoint
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @overload
@@ -49,12 +48,20 @@ def serve(
     return create_app(app, configured=configured, hosts=hosts)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address to listen on."""
+    with contextlib.suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
 def check_address(host: str, port: int, *, exposed: bool) -> socket.socket:
-    """Return a socket bound to the address; ConfigError when it is in use, or reachable by others without --expose."""
-    if host not in _LOOPBACK and not exposed:
+    """Return a socket bound to the address; ConfigError when it is in use, or reachable by others and not `exposed`."""
+    if not is_loopback(host) and not exposed:
         raise ConfigError(
-            f"--host {host} is reachable by others, and the page has no login: "
-            "put a proxy with a login in front, and add --expose"
+            f"--host {host} is reachable by others, and without keys they would see and do everything: set "
+            "BUS_API_TOKENS, or BUS_SIGNING_KEY where applications behind HTTP call here (openssl rand -hex 32 makes "
+            "either); for development there is `bus dev --expose`"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)

@@ -66,7 +66,7 @@ def http(store: "redis.Redis", http: TestClient) -> TestClient:
 
 
 def site(settings: Settings, *hosts: str, base: str = "http://10.1.2.3:8288") -> TestClient:
-    """A site that is asked at an address of its own, as behind --expose."""
+    """A site that is asked at an address of its own, as where others reach it."""
     return TestClient(create_app(configured=settings, hosts=hosts), base_url=base)
 
 
@@ -134,14 +134,18 @@ def test_only_pages_of_ours_may_act(settings: Settings, store: "redis.Redis", or
 
 def test_serve_answers_to_the_names_it_is_given(settings: Settings, tmp_path: Path) -> None:
     port = free_port()
-    command = ["serve", "--port", str(port), "--host", "0.0.0.0", "--expose", "--allow-host", "one.example"]
-    environ = {**os.environ, "BUS_REDIS_URL": settings.redis_url, "BUS_ALLOW_HOSTS": "two.example"}
+    command = ["serve", "--port", str(port), "--host", "0.0.0.0", "--allow-host", "one.example"]
+    token = "a-token-of-the-test"
+    named = {"BUS_ALLOW_HOSTS": "two.example", "BUS_API_TOKENS": token}
+    environ = {**os.environ, "BUS_REDIS_URL": settings.redis_url, **named}
     process = Forked(*command, env=environ, err=tmp_path / "err")
     try:
         wanted = {"one.example": 200, "two.example": 200, "127.0.0.1": 200, "evil.example": 421}
 
         def asked(name: str) -> int:
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/runs", headers={"Host": name})
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/v1/runs", headers={"Host": name, "Authorization": f"Bearer {token}"}
+            )
             try:
                 with urllib.request.urlopen(request, timeout=5) as answer:
                     return int(answer.status)

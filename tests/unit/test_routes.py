@@ -1,4 +1,4 @@
-"""The routes of the site, and what a caller needs for each: the one table, to be enforced where tokens come."""
+"""The routes of the site, and what a caller needs for each: the one table. tests/system/test_keys.py asks them all."""
 
 import pytest
 from starlette.routing import Mount
@@ -30,11 +30,11 @@ NEEDS = {
     "GET /v1/events/{id}": "read",
     "GET /v1/events/{id}/runs": "read",
     "GET /health": "nothing",
-    "POST /fn/register": "admin",
+    "POST /fn/register": "app",
     "GET /dev": "read",
-    "GET /v0/runs/{id}/actions": "read",
-    "GET /v0/runs/{id}/batch": "read",
-    "POST /v1/checkpoint/{id}/async": "operate",
+    "GET /v0/runs/{id}/actions": "app",
+    "GET /v0/runs/{id}/batch": "app",
+    "POST /v1/checkpoint/{id}/async": "app",
     "GET /ready": "nothing",
     "GET /": "read",
     "GET /runs/{id}": "read",
@@ -60,8 +60,8 @@ def test_each_route_says_what_its_caller_needs(routes: list[NeedsRoute]) -> None
 
 def test_a_get_never_needs_more_than_to_read(routes: list[NeedsRoute]) -> None:
     for route in routes:
-        assert "GET" not in route.methods or route.needs in {"nothing", "read"}, route.path
-        assert "GET" in route.methods or route.needs in {"publish", "operate", "admin"}, route.path
+        assert "GET" not in route.methods or route.needs in {"nothing", "read", "app"}, route.path
+        assert "GET" in route.methods or route.needs in {"publish", "app", "operate", "admin"}, route.path
 
 
 def test_each_route_has_a_name_of_its_own(routes: list[NeedsRoute]) -> None:

@@ -22,6 +22,7 @@ from stepstream.consumers.remote.functions import RemoteBus, bus_of, is_callable
 from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse
 from stepstream.web.answers import value
+from stepstream.web.keys import keys_of
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
@@ -34,6 +35,11 @@ _SPELT = {name.lower(): name for name in _NAMES}
 _DENIED = re.compile(r"v?(\d+)\.(\d+)\.(\d+)$")
 _DENIED_JS = ((3, 22, 0), (3, 53, 1))
 """Versions of the JavaScript SDK with a known hole (CVE-2026-42047), the first and the last."""
+_WAYS = {
+    "dev": "set INNGEST_DEV to its address, or give the server BUS_SIGNING_KEY",
+    "cloud": "set INNGEST_DEV=0, INNGEST_BASE_URL, INNGEST_SIGNING_KEY and INNGEST_EVENT_KEY",
+}
+"""What to do where an SDK has taken this server for one of the other kind, by the kind that it is."""
 _UNSEEN = ("featureObservations", "idempotencyKey", "deployId")
 """What a checksum is not made of: it differs with each request."""
 
@@ -52,9 +58,10 @@ class RegistrationRefused(BusError):
 
 async def _register(request: Request) -> Response:
     wire = wire_of(request)
-    expected = request.headers.get("x-inngest-expected-server-kind")
-    if expected not in (None, "", "dev"):
-        return value({"error": f"Expected server kind {expected}, got dev", "status": 400, "data": None}, 400)
+    expected, kind = request.headers.get("x-inngest-expected-server-kind"), keys_of(request).kind
+    if expected and expected != kind:
+        told = f"Expected server kind {expected[:40]}, got {kind}: {_WAYS[kind]}"
+        return value({"error": told, "status": 400, "data": None}, 400)
     try:
         asked = named(parse(await read_body(request)))
         if not isinstance(asked, dict):
@@ -240,4 +247,4 @@ def _id(*parts: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, ":".join(("stepstream", *parts))))
 
 
-routes = [NeedsRoute("POST", "/fn/register", _register, needs="admin", name="sdk_register")]
+routes = [NeedsRoute("POST", "/fn/register", _register, needs="app", name="sdk_register")]

@@ -58,7 +58,7 @@ async def _save(request: Request) -> Response:
 
 
 routes = [
-    NeedsRoute("GET", "/v0/runs/{id}/actions", _steps, needs="read", name="sdk_steps"),
-    NeedsRoute("GET", "/v0/runs/{id}/batch", _events, needs="read", name="sdk_events"),
-    NeedsRoute("POST", "/v1/checkpoint/{id}/async", _save, needs="operate", name="sdk_save"),
+    NeedsRoute("GET", "/v0/runs/{id}/actions", _steps, needs="app", name="sdk_steps"),
+    NeedsRoute("GET", "/v0/runs/{id}/batch", _events, needs="app", name="sdk_events"),
+    NeedsRoute("POST", "/v1/checkpoint/{id}/async", _save, needs="app", name="sdk_save"),
 ]

@@ -1,0 +1,4 @@
+"""Trust: the keys that are shared with applications behind HTTP, and where those may be called.
+
+May touch: values.
+"""
