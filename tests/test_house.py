@@ -55,7 +55,14 @@ FENCES = {
     "watchfiles": ("web/dev/worker_child.py",),
     "pytest": ("consumers/testing/pytest_plugin.py",),
     "jinja2": ("web/pages/pages.py",),
-    "typer": ("bus/cli.py", "checkpoint/cli.py", "producers/cli.py", "consumers/cli.py", "web/cli.py"),
+    "typer": (
+        "bus/cli.py",
+        "checkpoint/cli.py",
+        "producers/cli.py",
+        "consumers/cli.py",
+        "web/cli.py",
+        "web/sdk/cli.py",
+    ),
 }
 TOP_LEVEL = {
     *FLOORS, "pyproject.toml", "stepstream", "tests", "Dockerfile", "README.md",

@@ -1,12 +1,17 @@
 """Forget a function that no longer exists: drop its consumer groups, so that no events are kept, delete its keys."""
 
-from stepstream.bus.errors import BusError, InUse
+import asyncio
+import contextlib
+import time
+
+from stepstream.bus.errors import BusError, FunctionNotFound, InUse
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.apps import put, the_app
 from stepstream.checkpoint.ends.ends import load_end
 from stepstream.checkpoint.registry import function_of, workers_of
 from stepstream.checkpoint.run.memo import Failure
@@ -17,6 +22,7 @@ from stepstream.checkpoint.upkeep.repair import active
 from stepstream.checkpoint.waits.cancel_index import group_of
 
 _PAGE = 500
+_LOOK_S = 0.2
 
 
 async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]:
@@ -47,6 +53,30 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
     for where in partitions(slug):
         await _delete_all(wire, keys.function(slug, where))
     return dropped
+
+
+async def forget_app(wire: Wire, name: str, *, with_runs: bool = False, patience: float = 20.0) -> list[str]:
+    """Forget an application behind HTTP, its functions and their runs; return the slugs of the functions.
+
+    InUse while it has runs that have not ended, unless `with_runs`, and when its workers do not leave within `patience`
+    seconds: then only its functions are left, for `forget`. AppNotFound when it is not registered.
+    """
+    app = await the_app(wire, name)
+    slugs = sorted({*app.functions, *app.archived})
+    for slug in () if with_runs else slugs:
+        if count := await unfinished(wire, slug):
+            raise InUse(
+                f"function '{slug}' has {count} run(s) that have not ended, and never would: cancel them first, "
+                "or say --with-runs"
+            )
+    await put(wire, name, lambda _: None)
+    until = time.monotonic() + patience
+    for slug in slugs:
+        while await workers_of(wire, slug) and time.monotonic() < until:  # noqa: ASYNC110 - they are other processes
+            await asyncio.sleep(_LOOK_S)
+        with contextlib.suppress(FunctionNotFound):  # it was never registered, or is forgotten already
+            await forget(wire, slug, with_runs=True)
+    return slugs
 
 
 async def unfinished(wire: Wire, slug: str) -> int:

@@ -5,10 +5,17 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec import Raw
 from starlette.testclient import TestClient
 
+from stepstream import Bus, Context, Cron, Step
+from stepstream.bus.event import RawEvent
+from stepstream.bus.retry import Retry
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.apps import App
+from stepstream.consumers.remote.functions import bus_of
+from stepstream.consumers.remote.system import shown
+from tests.support import Lab
 
 URL = "http://127.0.0.1:4100/api/inngest"
 
@@ -157,3 +164,131 @@ def test_what_is_no_json_and_another_kind_of_server_are_refused(http: TestClient
 def test_sdks_with_a_known_hole_are_refused(http: TestClient, sdk: str, is_denied: bool) -> None:
     answer = http.post("/fn/register", json=registration(sdk=sdk))
     assert answer.json().get("code") == ("sdk_version_denied" if is_denied else None)
+
+
+def native(name: str = "shop") -> Bus:
+    app = Bus(name)
+
+    @app.function("ship", on="order/paid")
+    async def ship(ctx: Context[dict], step: Step) -> None: ...
+
+    return app
+
+
+@pytest.mark.leaves_behind("functions that no worker has begun with have no group yet")
+async def test_a_name_and_functions_of_a_python_application_are_refused(
+    http: TestClient, store: "redis.Redis", lab: Lab
+) -> None:
+    await lab.work(app=native())
+    before = store.hgetall(keys.functions())
+    answer = http.post("/fn/register", json=registration(function("shop-a", "a/b")))
+    assert answer.json()["code"] == "name_taken"
+    assert "'shop' is that of a Python application, which has 'shop-ship'" in answer.json()["error"]
+    assert not store.hexists(keys.apps(), "shop")
+    longer = registration(function("shop-ship-ship", "a/b"), appName="shop-ship")
+    assert http.post("/fn/register", json=longer).status_code == 200
+    assert http.post("/fn/register", json=registration(function("sho-p-ship"), appName="sho")).status_code == 200
+    assert {slug: raw for slug, raw in store.hgetall(keys.functions()).items() if slug == "shop-ship"} == before
+
+
+def test_a_second_url_takes_the_name_and_that_is_told(http: TestClient, store: "redis.Redis") -> None:
+    http.post("/fn/register", json=registration(function("shop-a", "a/b")))
+    http.post("/fn/register", json=registration(function("shop-a", "a/b"), url="http://10.0.0.7/api/inngest"))
+    app = stored(store)
+    assert (app.url, app.version) == ("http://10.0.0.7/api/inngest", 2)
+    assert app.note == f"was at {URL} before: should both run, give one another id"
+
+
+def test_options_are_what_the_bus_has_for_them(http: TestClient, store: "redis.Redis") -> None:
+    full = function(
+        "shop-full", "t/full", idempotency="event.data.id", rateLimit={"limit": 5, "period": "1m"},
+        throttle={"limit": 2, "period": "10s", "burst": 1, "key": "event.data.k"},
+        concurrency=[{"limit": 3}, {"limit": 1, "key": "event.data.k", "scope": "account"}],
+        debounce={"period": "5s", "key": "event.data.k", "timeout": "1m"}, priority={"run": "event.data.p || 0"},
+        timeouts={"start": "10s", "finish": "1m"}, singleton={"key": "event.data.k", "mode": "skip"},
+        cancel=[{"event": "t/cancel", "timeout": "1h", "if": "async.data.id == event.data.id"}, {"event": "t/all", "if": "async.data.x > 1"}],
+    )  # fmt: skip
+    full["triggers"] += [
+        {"cron": "TZ=Europe/Paris */5 * ? * mon-fri", "jitter": "30s"},
+        {"event": "t/*", "expression": "!event.data.off"},
+    ]
+    batch = function(
+        "shop-batch", batchEvents={"maxSize": 10, "timeout": "5s", "key": "event.data.k", "if": "event.data.b"}
+    )
+    plain = function("shop-plain", concurrency=5, cancel=[], throttle=None)
+    del plain["steps"]["step"]["retries"]
+    off = function("shop-off", concurrency=[{"limit": 0}])
+    off["steps"]["step"]["retries"] = {"attempts": 0}
+    failure = function("shop-full-failure")
+    failure["triggers"] = [{"event": "inngest/function.failed", "expression": "event.data.function_id == 'shop-full'"}]
+    answer = http.post("/fn/register", json=registration(full, batch, plain, off, failure))
+    assert answer.status_code == 200, answer.text
+    bus = bus_of(stored(store))
+    one = bus.functions["full"]
+    assert [(trigger.name, trigger.text) for trigger in one.triggers] == [
+        ("t/full", "t/full"), ("t/*", "t/* if !event.data.off"),
+    ]  # fmt: skip
+    assert one.crons == (Cron("*/5 * * * mon-fri", tz="Europe/Paris", jitter="30s"),)
+    assert one.retry == Retry(3)
+    assert one.flow.texts == (
+        "3 at a time", "1 at a time per event.data.k, shared as inngest/account", "2 starts in 10s per event.data.k",
+        "at most 1 in 86400 per event.data.id", "after 5s of quiet per event.data.k", "one at a time (skip) per event.data.k",
+        "priority event.data.p || 0",
+    )  # fmt: skip
+    assert (one.flow.throttle and one.flow.throttle.burst, one.flow.debounce and one.flow.debounce.timeout) == (1, "1m")
+    assert (one.timeouts.start_ms, one.timeouts.finish_ms) == (10_000, 60_000)
+    assert [(rule.name, rule.match, rule.timeout_ms) for rule in one.cancel_on] == [
+        ("t/cancel", "data.id", 3_600_000), ("t/all", None, 366 * 86_400_000),
+    ]  # fmt: skip
+    assert [rule.text for rule in one.cancel_on] == ["t/cancel with the same data.id", "t/all if async.data.x > 1"]
+    assert bus.functions["batch"].flow.batch is not None
+    assert [bus.functions[id].retry.retries for id in ("plain", "off", "batch")] == [4, 0, 3]
+    assert (bus.functions["plain"].flow.texts, bus.functions["off"].flow.texts) == (("5 at a time",), ())
+    assert bus.functions["full-failure"].triggers[0].name == "bus/function.failed"
+    assert bus.url_of(one) == f"{URL}?fnId=shop-full"
+    assert (one.code, len(one.code)) != (bus.functions["off"].code, 0)
+
+
+def test_two_triggers_for_one_event_are_one(http: TestClient, store: "redis.Redis") -> None:
+    both = function("shop-both")
+    both["triggers"] = [
+        {"event": "a/b", "expression": "event.data.x == 1"},
+        {"event": "a/b", "expression": "event.data.y"},
+    ]
+    assert http.post("/fn/register", json=registration(both)).status_code == 200
+    [trigger] = bus_of(stored(store)).functions["both"].triggers
+    assert trigger.condition is not None
+    assert [trigger.condition.matches({"data": data}) for data in ({"x": 1}, {"y": "yes"}, {"x": 2})] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_tick_and_an_end_are_told_as_sdks_know_them() -> None:
+    app = App(name="shop", url=URL)
+    at = "2026-11-22T00:56:00Z"
+    tick = RawEvent(
+        at, "bus/cron.tick", Raw(json.dumps({"cron": "* * * * *", "tz": "Europe/Paris", "scheduledAt": at}).encode()), 5
+    )
+    told = shown(tick, app)
+    assert (told.name, json.loads(bytes(told.data))) == (
+        "inngest/scheduled.timer", {"cron": "TZ=Europe/Paris * * * * *", "scheduledAt": at, "fireAt": at},
+    )  # fmt: skip
+    own = {"id": "e1", "name": "order/paid", "data": {"order": 1}, "ts": 4}
+    data = {
+        "function_id": "shop-a",
+        "run_id": "r1",
+        "status": "failed",
+        "event": own,
+        "error": {"name": "E", "message": "m", "stack": "s"},
+    }
+    failed = shown(RawEvent("r1", "bus/function.failed", Raw(json.dumps(data).encode()), 5), app)
+    assert (failed.id, failed.name) == ("r1", "inngest/function.failed")
+    assert json.loads(bytes(failed.data)) == {
+        "_inngest": {"status": "Failed"}, "function_id": "shop-a", "run_id": "r1",
+        "event": {**own, "user": {}}, "events": [{**own, "user": {}}],
+        "error": {"error": "E: m", "name": "E", "message": "m", "stack": "s"},
+    }  # fmt: skip
+    mine = RawEvent("e1", "order/paid", Raw(b'{"order":1}'), 4)
+    assert shown(mine, app) == mine

@@ -40,6 +40,7 @@ NEEDS = {
     "GET /runs/{id}": "read",
     "GET /functions/{slug:path}": "read",
     "GET /events": "read",
+    "GET /apps": "read",
 }
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
 from stepstream.bus.values.clock import now_ms
+from stepstream.checkpoint.apps import apps
 from stepstream.checkpoint.delayed import list_delayed
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.events import event_names
@@ -22,6 +23,7 @@ from stepstream.checkpoint.registry import function_of, functions, workers, work
 from stepstream.checkpoint.types import disagreements_of
 from stepstream.web.beside import beside
 from stepstream.web.pages import views
+from stepstream.web.pages.apps import apps_page
 from stepstream.web.pages.event_names import events_page
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
@@ -84,6 +86,11 @@ async def _events(request: Request) -> Response:
     return _page(request, "events.html", page=events_page(page, now_ms()), live=True)
 
 
+async def _apps(request: Request) -> Response:
+    view = apps_page(await apps(wire_of(request)), str(request.base_url).rstrip("/"), now_ms())
+    return _page(request, "apps.html", page=view, live=True)
+
+
 def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a page that says what is wrong."""
     return _page(request, "failure.html", status, headers, message=message, code=status, live=status == 503)
@@ -94,4 +101,5 @@ routes = [
     NeedsRoute("GET", "/runs/{id}", _run, needs="read", name="run"),
     NeedsRoute("GET", "/functions/{slug:path}", _function, needs="read", name="function"),
     NeedsRoute("GET", "/events", _events, needs="read", name="events"),
+    NeedsRoute("GET", "/apps", _apps, needs="read", name="apps"),
 ]

@@ -1,0 +1,71 @@
+"""The page of applications behind HTTP, as plain values: where each is, how its last sync went, and what to do."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stepstream.bus.values.durations import in_words
+from stepstream.checkpoint.apps import App
+from stepstream.web.pages.views import when
+
+_LANGUAGES = {"js": "TypeScript", "py": "Python", "go": "Go"}
+
+
+class AppRow(msgspec.Struct, frozen=True):
+    """An application. `functions` are the slugs of what it has, `removed` of what it had, while runs of that go on."""
+
+    name: str
+    url: str
+    state: str
+    sdk: str
+    framework: str
+    version: int
+    synced: str
+    ago: str
+    functions: tuple[str, ...]
+    removed: tuple[str, ...]
+    error: str
+    code: str
+    note: str
+
+    @property
+    def is_well(self) -> bool:
+        """Whether its last sync went well."""
+        return self.state == "synced"
+
+
+class AppsPage(msgspec.Struct, frozen=True):
+    """The page `/apps`; `here` is where this site is, for the lines that teach."""
+
+    apps: tuple[AppRow, ...]
+    here: str
+
+
+def apps_page(known: Sequence[App], here: str, now: int) -> AppsPage:
+    """Return the page of applications behind HTTP: those in trouble come first."""
+    rows = [_row(app, now) for app in known]
+    return AppsPage(tuple(sorted(rows, key=lambda row: (row.is_well, row.name))), here)
+
+
+def sdk_in_words(sdk: str) -> str:
+    """Return an SDK as people call it: TypeScript 4.24.0."""
+    language, _, version = sdk.partition(":")
+    return f"{_LANGUAGES.get(language, language)} {version.removeprefix('v')}".strip()
+
+
+def _row(app: App, now: int) -> AppRow:
+    return AppRow(
+        name=app.name if app.name != app.url else "",
+        url=app.url,
+        state="error" if app.error else "synced" if app.checksum else "syncing",
+        sdk=sdk_in_words(app.sdk),
+        framework=app.framework,
+        version=app.version,
+        synced=when(app.synced)[:-4] if app.synced else "",
+        ago=f"{in_words(max(0, now - app.synced))} ago" if app.synced else "",
+        functions=tuple(sorted(app.functions)),
+        removed=tuple(sorted(app.archived)),
+        error=app.error,
+        code=app.error_code,
+        note=app.note,
+    )

@@ -1,0 +1,84 @@
+"""`bus apps`: the applications behind HTTP: listed, asked to register, forgotten."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stepstream.bus.errors import BusError, ConfigError
+from stepstream.bus.values import codec
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.forget import forget_app
+from stepstream.checkpoint.apps import App, app_of
+from stepstream.checkpoint.apps import apps as registered
+from stepstream.web.pages.apps import sdk_in_words
+from stepstream.web.sdk.sync import Trouble, sync
+
+_USAGE = "write: bus apps, bus apps sync URL, or bus apps forget NAME"
+
+
+class SyncFailed(BusError):
+    """An application could not be asked to register, or refused; the message says what to do."""
+
+    code = "sync_failed"
+
+
+def apps(
+    action: Annotated[
+        str | None, typer.Argument(metavar="[sync|forget]", help="Ask one to register; forget one.")
+    ] = None,
+    which: Annotated[str | None, typer.Argument(metavar="[URL|NAME]", help="Its URL, or its name.")] = None,
+    with_runs: Annotated[
+        bool, typer.Option("--with-runs", help="Forget it with runs that have not ended: they are cancelled.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the applications behind HTTP; or ask one to register its functions; or forget one, with its runs."""
+    if action is None:
+        _list(as_json=as_json)
+    elif which is None or action not in {"sync", "forget"}:
+        raise ConfigError(_USAGE)
+    elif action == "forget":
+        slugs = once(lambda wire: forget_app(wire, which, with_runs=with_runs))
+        sys.stdout.write(f"{which} is forgotten; its functions were: {', '.join(slugs) or 'none'}\n")
+    else:
+        _sync(which)
+
+
+def _list(*, as_json: bool) -> None:
+    known = once(registered)
+    if as_json:
+        sys.stdout.write(codec.encode(known).decode() + "\n")
+        return
+    if not known:
+        sys.stdout.write("no applications behind HTTP yet; let one register: bus apps sync URL\n")
+        return
+    table = Table("app", "url", "sdk", "functions", "synced", "state", box=None, pad_edge=False)
+    now = now_ms()
+    for app in known:
+        ago = f"{in_words(max(0, now - app.synced))} ago" if app.synced else "never"
+        state = app.error_code or ("synced" if app.checksum else "syncing")
+        name = app.name if app.name != app.url else "-"
+        table.add_row(name, app.url, sdk_in_words(app.sdk), str(len(app.functions)), ago, state)
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    for app in known:
+        for told in filter(None, (app.error, app.note)):
+            console.print(f"{app.name}: {told}")
+
+
+def _sync(which: str) -> None:
+    async def work(wire: Wire) -> App | Trouble:
+        found = None if "/" in which or ":" in which else await app_of(wire, which)
+        return await sync(wire, which if found is None else found.url)
+
+    found = once(work)
+    if isinstance(found, Trouble):
+        raise SyncFailed(f"{which} could not be synced: {found.words} ({found.code})")
+    names = ", ".join(sorted(found.functions)) or "no function"
+    sys.stdout.write(f"{found.name} is registered, version {found.version}: {names}\n")
