@@ -6,7 +6,7 @@ of BUS_APPS, and applications whose last sync went wrong.
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import httpx2
@@ -14,7 +14,10 @@ import msgspec
 import structlog
 
 from stepstream.bus.errors import BusError, ConfigError
+from stepstream.bus.settings import Settings
+from stepstream.bus.trust.signing import signed
 from stepstream.bus.values import codec
+from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, apps, put
 from stepstream.consumers.remote.functions import is_callable, same_place, without_ids
@@ -63,7 +66,7 @@ async def sync(wire: Wire, url: str) -> App | Trouble:
     What was in the way is noted on the application, or on one that is called by its URL until it has registered.
     """
     url = complete(url)
-    trouble = await _ask(url)
+    trouble = await _ask_signed(url, wire.settings)
     found = await _at(wire, url)
     if trouble is None:
         if found is not None and found.version:
@@ -99,14 +102,28 @@ async def _at(wire: Wire, url: str) -> App | None:
     return max(there, key=lambda app: (app.version > 0, app.synced), default=None)
 
 
-async def _ask(url: str) -> Trouble | None:
-    """Ask for a registration; return what was in the way."""
-    headers = {"content-type": "application/json", "x-inngest-server-kind": "dev"}
+async def _ask_signed(url: str, configured: Settings) -> Trouble | None:
+    """Ask for a registration, signed with each of our keys until one is accepted; return what was in the way."""
+    body = codec.encode({"url": url})
+    headers = {"content-type": "application/json", "x-inngest-server-kind": "cloud" if configured.is_keyed else "dev"}
+    if not configured.signing_keys:
+        return await _ask(url, body, headers)
+    trouble: Trouble | None = None
+    for key in configured.signing_keys:
+        form, signature = signed(body, key, now_ms())
+        trouble = await _ask(url, form, headers | signature)
+        if trouble is None or trouble.code not in {"unauthorized", "invalid_signing_key"}:
+            break
+    return trouble
+
+
+async def _ask(url: str, content: bytes, headers: Mapping[str, str]) -> Trouble | None:
+    """Ask once for a registration; return what was in the way."""
     try:
         async with (
             asyncio.timeout(TIMEOUT_S),
             httpx2.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client,
-            client.stream("PUT", url, content=codec.encode({"url": url}), headers=headers) as answer,
+            client.stream("PUT", url, content=content, headers=headers) as answer,
         ):
             body = b""
             async for part in answer.aiter_bytes():
