@@ -32,7 +32,7 @@ async def guarded(turn: Turn, code: Coroutine[Any, Any, Outcome]) -> Outcome:
             task.uncancel()
             turn.recorder.end(Abandoned())
             return Stopped()
-        return _raised(
+        return raised(
             RuntimeError("the function was cancelled from inside: something it awaited was cancelled"),
             turn.state.server_now(),
         )
@@ -41,7 +41,7 @@ async def guarded(turn: Turn, code: Coroutine[Any, Any, Outcome]) -> Outcome:
     except BaseException as error:  # noqa: BLE001 - TurnOver, exit(), groups of them: nothing a handler raises may end the worker
         if not turn.over and (of_store := of_redis(error)) is not None:
             turn.recorder.abandon(of_store)
-        outcome = Stopped() if turn.over else _raised(error, turn.state.server_now())
+        outcome = Stopped() if turn.over else raised(error, turn.state.server_now())
         _clear_frames(error)
         return outcome
     finally:
@@ -57,7 +57,7 @@ def _clear_frames(error: BaseException) -> None:
     traceback.clear_frames(error.__traceback__)
 
 
-def _raised(error: BaseException, now: int) -> Raised:
+def raised(error: BaseException, now: int) -> Raised:
     """Return what came of a call that raised; a group is final, or asks for a wait, when one inside it does."""
     inner = leaves(error)
     if any(isinstance(leaf, NonRetriable | StepFailed) for leaf in inner):

@@ -37,16 +37,21 @@ _KNOWN = {
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Let the loop count the tasks that runs make as theirs."""
+    """Let the loop count the tasks that runs make as theirs; a factory that it has goes on making them."""
+    before: Any = loop.get_task_factory()
+    if getattr(before, "counts_runs", False):
+        return
 
     def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+        task: asyncio.Task[Any]
+        task = before(loop, coro, **options) if before else asyncio.Task(coro, loop=loop, **options)
         context = options.get("context")
         tasks = current.get() if context is None else context.get(current)
         if tasks is not None:
             tasks.adopt(task)
         return task
 
+    make.counts_runs = True  # type: ignore[attr-defined]
     loop.set_task_factory(make)
 
 

@@ -5,6 +5,7 @@ import contextvars
 import os
 import threading
 from collections import deque
+from typing import Protocol
 
 from stepstream.bus.process import scope
 from stepstream.bus.process.scope import Source
@@ -13,7 +14,6 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.log import LONGEST_LINE, Line, tell_log
 from stepstream.checkpoint.run.owned import Owned
-from stepstream.consumers.turn.state import RunState
 
 MOST_AT_ONCE = 500
 MOST_BYTES_AT_ONCE = 64 * 1024
@@ -32,6 +32,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
+class Replaying(Protocol):
+    """What a log asks of the run."""
+
+    def replaying(self) -> bool:
+        """Return whether the handler only repeats what an earlier turn did."""
+        ...
+
+    def server_now(self) -> int:
+        """Return the server's clock, ms."""
+        ...
+
+
 class RunLog:
     """The log of one run in one turn. `write` may be called from any thread, also after the turn.
 
@@ -42,7 +54,7 @@ class RunLog:
         "_bytes", "_dropped", "_is_due", "_lines", "_loop", "_owned", "_pause", "_state", "_wire", "unfinished",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, state: RunState) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, state: Replaying) -> None:
         self.unfinished: dict[int, str] = {}
         """What its threads have printed since the last line ended."""
         self._loop = loop

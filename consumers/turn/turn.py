@@ -70,6 +70,16 @@ class Turn:
         """Whether the turn has ended: nothing is recorded any more."""
         return self.state.over
 
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.owned.run
+
+    def attempt_of(self, step: str) -> int:
+        """Return which attempt of a step is next, or under way, from 0."""
+        noted = self.state.open.get(step)
+        return noted.attempt if noted else 0
+
     def close(self) -> None:
         """The code has ended, or was cut off: drop what refers back to the run's tasks."""
         if self._suspension is not None:

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -21,7 +21,7 @@ from stepstream.bus.process.scope import Source
 from stepstream.bus.settings import environment_with
 from stepstream.bus.step import ProcessResult
 from stepstream.consumers.turn.run_log import MOST_AT_ONCE, RunLog
-from stepstream.consumers.turn.turn import Turn
+from stepstream.consumers.turn.tasks import RunTasks
 
 KEPT = 16 * 1024
 """How much of each output a result and an error have: its last bytes."""
@@ -76,13 +76,33 @@ class Command(msgspec.Struct, frozen=True):
         )
 
 
-async def run_command(turn: Turn, step: str, command: Command) -> ProcessResult:
+class Home(Protocol):
+    """The turn, or the call, whose step runs a command."""
+
+    tasks: RunTasks
+    log: RunLog
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    def attempt_of(self, step: str) -> int:
+        """Return which attempt of a step this is, from 0."""
+        ...
+
+
+async def run_command(turn: Home, step: str, command: Command) -> ProcessResult:
     """Run a command to its end, or to its limit; ProcessError unless it ends with a good code. The body of a step."""
-    noted = turn.state.open.get(step)
     own = {
-        "STEPSTREAM_RUN": turn.owned.run,
+        "STEPSTREAM_RUN": turn.run,
         "STEPSTREAM_STEP": step,
-        "STEPSTREAM_ATTEMPT": str(noted.attempt if noted else 0),
+        "STEPSTREAM_ATTEMPT": str(turn.attempt_of(step)),
     }
     process = Supervised(asyncio.get_running_loop(), turn.log, step)
     await process.start(command, environment_with({**own, **command.env}))

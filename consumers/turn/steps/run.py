@@ -17,6 +17,7 @@ from stepstream.bus.retry import Retry, asked_delay_ms, of
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson, never_from_json
 from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
+from stepstream.consumers.turn.bodies import Bodies
 from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
 
@@ -95,9 +96,9 @@ async def _attempt(
         turn.state.leave_replay()
         turn.bodies.begins(step, started, attempt)
         try:
-            _refuse_what_cannot_be_kept(step, wanted)
-            result = await _body(turn, step, turn.stubbed(step, target), args, timeout)
-            data, value = _through_json(step, result, wanted)
+            refuse_what_cannot_be_kept(step, wanted)
+            result = await run_body(turn.bodies, step, turn.stubbed(step, target), args, timeout)
+            data, value = through_json(step, result, wanted)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
             of_store = of_redis(error)
             if of_store is not None:
@@ -124,13 +125,14 @@ def _ms(turn: Turn, started: float) -> int:
     return 0 if turn.wire.now else round((time.monotonic() - started) * 1_000)
 
 
-async def _body(
-    turn: Turn,
+async def run_body(
+    bodies: Bodies,
     step: str,
     target: Callable[..., Any],
     args: tuple[Any, ...],
     timeout: float | None,  # noqa: ASYNC109
 ) -> Any:
+    """Call the author's code once, on the loop or in a thread, as the body of a step."""
     token = scope.step.set(step)
     future: asyncio.Future[Any] | None = None
     try:
@@ -140,7 +142,7 @@ async def _body(
             async with _limit(timeout):
                 return await target(*args)
         context = contextvars.copy_context()
-        future = turn.bodies.in_thread(context.run, target, *args)
+        future = bodies.in_thread(context.run, target, *args)
         if timeout is None:
             result = await future
         else:
@@ -178,14 +180,14 @@ async def _limit(seconds: float | None) -> AsyncGenerator[None]:
 _WAY_OUT = "return plain values, a dataclass or a Pydantic model; or store it, and return where it is"
 
 
-def _refuse_what_cannot_be_kept(step: str, wanted: Any) -> None:
-    """Before the body runs, for it may do what cannot be done twice."""
+def refuse_what_cannot_be_kept(step: str, wanted: Any) -> None:
+    """Raise NonRetriable before the body runs, for it may do what cannot be done twice."""
     name = never_from_json(wanted)
     if name:
         raise NonRetriable(f"step '{step}' was not run: it returns a {name}, which is not JSON; {_WAY_OUT}")
 
 
-def _through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
+def through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
     """Return the result as JSON, and what a replay will return for it."""
     if result is None:
         return b"null", None

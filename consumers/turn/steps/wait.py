@@ -53,7 +53,7 @@ async def wait_for_event(
         memo = await turn.replayed(step, "event")
         is_new = memo is None
         if memo is None:
-            value = _wanted(turn, step, name, match, if_)
+            value = wanted(turn.event, step, name, match, if_)
             wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match or "", value, if_ or "")
             memo, due = await _wait(turn, wait, due, looks_back=looks_back)
         elif memo.was is not None and memo.was.due is not None:
@@ -84,8 +84,8 @@ def _has_gone_on(turn: Turn, memo: Memo) -> bool:
     return any(moment >= memo.ended for moment in begun)
 
 
-def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None) -> bytes:
-    """Refuse what could never be answered; return the value that answers have at `match`."""
+def wanted(own: RawEvent, step: str, name: str, match: str | None, if_: str | None) -> bytes:
+    """Refuse what could never be answered; return the value that answers have at `match`, that of the run's event."""
     if not name or "*" in name:
         raise NonRetriable(f"step '{step}' waits for {name!r}: give one event's whole name")
     if match is not None and if_ is not None:
@@ -99,7 +99,7 @@ def _wanted(turn: Turn, step: str, name: str, match: str | None, if_: str | None
         return b""
     if not PATH.fullmatch(match):
         raise NonRetriable(f"step '{step}': match {match!r} is no path; write for example match='data.orderId'")
-    value = value_at(match, turn.event.plain())
+    value = value_at(match, own.plain())
     if value is None:
         raise NonRetriable(
             f"step '{step}': match '{match}', but the run's own event has nothing there, so none would ever be equal"
