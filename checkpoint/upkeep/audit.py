@@ -23,9 +23,10 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import FORMAT, Registered
 from stepstream.checkpoint.registry import functions as registered
 from stepstream.checkpoint.run.memo import Open, open_of
-from stepstream.checkpoint.run.record import ENDED, Record, read
+from stepstream.checkpoint.run.record import ENDED, read
 from stepstream.checkpoint.upkeep.repair import ACTIVE, Unheld
 from stepstream.checkpoint.upkeep.repair import repair as give_holder
+from stepstream.checkpoint.upkeep.stored_run import StoredRun
 from stepstream.checkpoint.waits.event_waits import Wait
 from stepstream.checkpoint.waits.names import Holder, still_wait
 from stepstream.checkpoint.waits.signals import is_heard
@@ -47,24 +48,6 @@ class Fault(msgspec.Struct, frozen=True):
     mend: tuple[Command, ...] = ()
     wake: Unheld | None = None
     leftover: bool = False
-
-
-class _State(Record):
-    """What is looked at of a run's record, as it is stored: somebody may have written it by hand."""
-
-    status: str = ""
-    queued: str = "0"
-    cancels: str = ""
-    turn: str = ""
-    entry: str = ""
-    holds: str = ""
-    started: str = ""
-    attempt: str = ""
-
-    @property
-    def lives(self) -> bool:
-        """Whether it is there and has not ended."""
-        return self.status not in {"", *ENDED}
 
 
 async def audit(wire: Wire) -> list[Fault]:
@@ -165,10 +148,10 @@ class _Looker:
             return set()
         return {codec.text(fields_of(row)[b"name"]) for row in rows}
 
-    async def _state(self, slug: str, run: str) -> _State:
+    async def _state(self, slug: str, run: str) -> StoredRun:
         """Return what a run's record says of its state; no status where there is none."""
-        [found] = await patiently(lambda: read(self._wire, _State, [(slug, run)]))
-        return found or _State(run, slug)
+        [found] = await patiently(lambda: read(self._wire, StoredRun, [(slug, run)]))
+        return found or StoredRun(run, slug)
 
     async def _lives(self, slug: str, run: str) -> bool:
         return (await self._state(slug, run)).lives
@@ -273,7 +256,7 @@ class _Looker:
         key = keys.open_steps(seen.slug, seen.run)
         opened = fields_of(await self._ask("HGETALL", key))
         state = await self._state(seen.slug, seen.run)
-        if not opened and state.started and state.attempt in ("", "0"):
+        if not opened and state.started and not state.is_called_anew:
             return [Fault(key, f"is gone: run {seen.run} does not know what it waits for", wake=seen)]
         found: list[Fault] = []
         for step, raw in ((codec.text(name), raw) for name, raw in opened.items()):

@@ -93,22 +93,31 @@ class _Conversation:
 
     async def held(self) -> Outcome:
         """Talk until there is an outcome."""
-        state = self._turn.state
-        state.uncalled.clear()  # whether an app calls what earlier turns have begun, it looks after itself
-        await self._turn.save_due_sleeps()
-        for step, noted in list(state.open.items()):
-            if step not in state.memos:
-                self._work_on(step, resumed(self, step, noted))
+        self._turn.state.uncalled.clear()  # whether an app calls what earlier turns have begun, it looks after itself
         try:
-            while True:
-                await self._steps_ended()
+            await self._resume()
+            while True:  # the app is asked first: what an earlier turn had only planned is noted nowhere
                 outcome = await self._ask_next()
                 if outcome is not None:
                     return outcome
+                await self._steps_ended()
         except AppGone as gone:  # the turn ends: what waits is noted, and goes on in the next
             return Raised(gone.failure, asked_ms=gone.again_ms, has_run=False)
 
     # -- steps ------------------------------------------------------------------------------------------------------
+
+    async def _resume(self) -> None:
+        """Go on with what earlier turns have noted; what is due by now is recorded before the app is asked."""
+        turn, state = self._turn, self._turn.state
+        await turn.save_due_sleeps()
+        for step, noted in list(state.open.items()):
+            if step not in state.memos:
+                self._work_on(step, resumed(self, step, noted))
+        now = state.server_now()
+        due = [task for step, task in self._working.items() if (state.open[step].due or now + 1) <= now]
+        if due:
+            await asyncio.wait(due)
+            self._take_ended()
 
     @property
     def turn(self) -> Turn:
@@ -134,8 +143,11 @@ class _Conversation:
         if not self._working:
             return
         is_eager = self._is_race or (self._version != NEW and self._version < PLANNING)
-        when = asyncio.FIRST_COMPLETED if is_eager else asyncio.ALL_COMPLETED
+        when = asyncio.FIRST_COMPLETED if is_eager else asyncio.FIRST_EXCEPTION  # or when all have ended
         await asyncio.wait(self._working.values(), return_when=when)
+        self._take_ended()
+
+    def _take_ended(self) -> None:
         for step, task in list(self._working.items()):
             if task.done():
                 del self._working[step]

@@ -160,12 +160,45 @@ async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pyt
         run = await lab.first()
 
         async def refused() -> bool:
-            return "Unreachable" in (await lab.hash((await lab.runs())[0])).get("error", "")
+            return "unreachable" in (await lab.hash((await lab.runs())[0])).get("error", "")
 
         await eventually(refused, "it was told that nobody listens")
         await app.start()
         assert await lab.output() == 0
         assert (await lab.status(run, "completed")).crashes == 0
+
+
+async def test_a_planned_step_whose_app_is_gone_does_not_wait_for_a_sibling_that_waits_for_days(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 50)
+
+    def script(told: Told) -> Response:
+        if told.step != "step":
+            return ops(op("StepRun", "p", data=told.ctx["attempt"]))
+        wait = op("WaitForEvent", "w", opts={"event": "order/shipped", "timeout": "7d"})
+        return ops(op("StepPlanned", "p"), wait) if not told.has("w") else returned(told.value("p"))
+
+    async with serving(script) as app:
+        bus = app.bus("order/paid", retries=0)
+        url_of, gone = bus.url_of, [True]
+        monkeypatch.setattr(
+            bus, "url_of", lambda one: "http://127.0.0.1:9/?x=1" if app.calls and gone and gone.pop() else url_of(one)
+        )
+        lab.app = bus
+        await lab.work()
+        await lab.send("order/paid")
+        run = await lab.first()
+
+        async def done() -> bool:
+            return "p" in {
+                one.id for one in (await lab.steps((await lab.runs())[0])).values() if one.state == "completed"
+            }
+
+        await eventually(done, "the planned step is done")
+        await lab.status(run, "waiting")
+        await lab.send("order/shipped")
+        assert await lab.output() == {"data": 0}
 
 
 @pytest.mark.parametrize(

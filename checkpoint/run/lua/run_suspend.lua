@@ -37,7 +37,7 @@ if h.expires then -- a run that may not take longer is looked at again then
 end
 redis.call('HSET', key, 'status', 'waiting', 'turn', turn, 'entry', '')
 if args.attempt ~= '' then
-  redis.call('HSET', key, 'attempt', args.attempt, 'error', args.error)
+  redis.call('HSET', key, 'attempt', args.attempt, 'error', args.error, 'again', turn)
 end
 redis.call('ZADD', fn .. 'timers', due, run .. ':' .. turn)
 if h.holds then
