@@ -14,7 +14,7 @@ from stepstream.bus.values.ids import ulid
 from stepstream.checkpoint.run.memo import Failure, Memo, WaitsFor
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.consumers.remote.protocol import hashed
-from stepstream.consumers.remote.system import shown_name
+from stepstream.consumers.remote.system import shown as as_shown
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """A call that would be larger has no steps and events in it: the app fetches them."""
@@ -31,10 +31,11 @@ def uuid_of(name: str) -> str:
 
 def shown_event(event: RawEvent) -> dict[str, Any]:
     """Return an event as SDKs read it."""
+    event = as_shown(event)
     shown: dict[str, Any] = {
         "data": event.data,
         "id": event.id,
-        "name": shown_name(event.name),
+        "name": event.name,
         "ts": event.ts,
         "user": {},
     }

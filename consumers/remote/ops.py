@@ -7,10 +7,13 @@ import msgspec
 from msgspec import Raw
 
 from stepstream.bus.errors import NonRetriable
+from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import LONGEST_MS
+from stepstream.bus.values.matching import value_at
 from stepstream.checkpoint.run.memo import Failure, Open, WaitsFor
 from stepstream.consumers.remote.gateway import Inference, Request, fetched, inferred
+from stepstream.consumers.remote.options import condition_of, match_of
 from stepstream.consumers.remote.protocol import Answer, BadAnswer, Op, due_of, timeout_of
 from stepstream.consumers.remote.system import stored_name
 from stepstream.consumers.turn.steps.invoke import invoke
@@ -164,7 +167,19 @@ def _wait_event(app: App, found: Found) -> Work:
     given: _Wait = found.op.options(_Wait)
     name = stored_name(given.event or found.op.name or "")
     within = timeout_of(given.timeout, app.turn.state.server_now())
-    return wait_for_event(app.turn, found.step, name, None, given.if_ or None, within, looks_back=False)
+    match, if_ = _asked_of(given.if_ or "", app.turn.event)
+    return wait_for_event(app.turn, found.step, name, match, if_, within, looks_back=False)
+
+
+def _asked_of(text: str, own: RawEvent) -> tuple[str | None, str | None]:
+    """Return what an event must be that is waited for, as a path or an expression: a path finds the waits at once.
+
+    Where the run's own event has nothing at the path, the expression decides: that is no mistake there.
+    """
+    match = match_of(text)
+    if match is not None and value_at(match, own.plain()) is not None:
+        return match, None
+    return None, condition_of(text)
 
 
 def _wait_signal(app: App, found: Found) -> Work:

@@ -12,6 +12,7 @@ import msgspec
 from stepstream.bus.cron import Cron
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.limits import (
+    PATH,
     Batch,
     CancelOn,
     Concurrency,
@@ -267,7 +268,8 @@ def condition_of(text: str | None) -> str | None:
 def match_of(text: str) -> str | None:
     """Return the path at which two events must have the same, if that is all that an expression asks for."""
     found = _SAME.fullmatch(text.strip())
-    return None if found is None or found[2] != found[4] or found[1] == found[3] else found[2]
+    is_same = found is not None and found[2] == found[4] and found[1] != found[3] and PATH.fullmatch(found[2])
+    return found[2] if found is not None and is_same else None
 
 
 def _maybe(duration: str | None) -> str | None:

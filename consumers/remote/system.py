@@ -8,7 +8,6 @@ from msgspec import Raw
 from stepstream.bus.event import RawEvent
 from stepstream.bus.system_events import CANCELLED, FAILED, FINISHED, INVOKED
 from stepstream.bus.values import codec
-from stepstream.checkpoint.apps import App
 from stepstream.producers.cron import TICK
 
 _STORED: Final = {
@@ -32,19 +31,15 @@ def shown_name(name: str) -> str:
     return _SHOWN.get(name, name)
 
 
-def shown(event: RawEvent, app: App) -> RawEvent:
-    """Return an event as the SDK of an application knows it; one that users send is as it is.
-
-    Of a batch, each event is.
-    """
-    batch = event.batch and [shown(one, app) for one in event.batch]
-    data = event.data
-    if event.name in _SHOWN:
-        try:
-            data = Raw(codec.encode(_data(event.name, codec.decode(event.data))))
-        except msgspec.MsgspecError:  # added by hand
-            data = event.data
-    return RawEvent(event.id, shown_name(event.name), data, event.ts, event.v, batch)
+def shown(event: RawEvent) -> RawEvent:
+    """Return an event as an SDK knows it: one that users send is as it is."""
+    if event.name not in _SHOWN:
+        return event
+    try:
+        data = Raw(codec.encode(_data(event.name, codec.decode(event.data))))
+    except msgspec.MsgspecError:  # added by hand
+        data = event.data
+    return RawEvent(event.id, _SHOWN[event.name], data, event.ts, event.v)
 
 
 def _data(name: str, stored: Any) -> Any:

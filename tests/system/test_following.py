@@ -21,6 +21,7 @@ from stepstream.bus.errors import InUse, NotFound
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of, apps, put, the_app
 from stepstream.checkpoint.registry import functions, workers_of
+from stepstream.checkpoint.waits.event_waits import has_waits
 from stepstream.consumers.following import RemoteWorkers
 from stepstream.consumers.remote.functions import bus_of
 from stepstream.web.sdk.register import take_in
@@ -342,3 +343,55 @@ async def test_what_an_app_answers_is_told_with_a_code_and_what_to_do(
 )
 def test_where_an_app_is_asked(given: str, url: str) -> None:
     assert complete(given) == url
+
+
+async def test_a_failure_is_told_to_the_function_for_it_as_its_sdk_knows_it(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        if told.function == "shop-a":
+            error = {"name": "Boom", "message": "it broke", "stack": "line 3"}
+            return Response(json.dumps(error), 400, {**SDK, "x-inngest-no-retry": "true"})
+        return returned(told.body["event"])
+
+    async with serving(script) as app, following(lab):
+        registering = asked(app.url, {"a": "order/paid", "other": "order/none", "a-failure": ""})
+        trigger = {"event": "inngest/function.failed", "expression": "event.data.function_id == 'shop-a'"}
+        registering["functions"][-1]["triggers"] = [trigger]
+        there, _ = await take_in(lab.wire, registering)
+        lab.app = bus_of(there)
+        lab.app.connect(lab.wire)
+        await at_work(lab, there)
+        await lab.send("order/paid", {"order": 7})
+        runs = {run.function: run for run in await lab.ended(2)}
+        told = json.loads(bytes(runs["shop-a-failure"].output or b"null"))
+        assert (told["name"], told["data"]["function_id"]) == ("inngest/function.failed", "shop-a")
+        assert told["data"]["run_id"] == runs["shop-a"].id
+        assert (told["data"]["event"]["data"], told["data"]["event"]["user"]) == ({"order": 7}, {})
+        assert {name: told["data"]["error"][name] for name in ("name", "message")} == {
+            "name": "Boom",
+            "message": "it broke",
+        }
+        assert told["data"]["_inngest"] == {"status": "Failed"}
+
+
+async def test_an_event_that_is_waited_for_may_be_asked_for_as_their_server_understands_it(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        if not told.steps:
+            opts = {
+                "event": "order/back",
+                "timeout": "1h",
+                "if": "async.data.why || async.data.note != event.data.note",
+            }
+            wait = {"op": "WaitForEvent", "id": "b" * 40, "name": "w", "opts": opts, "userland": {"id": "w"}}
+            return Response(json.dumps([wait]), 206, {**SDK, "x-inngest-req-version": "2"})
+        [value] = told.steps.values()
+        return returned(value["data"])
+
+    async with serving(script) as app, following(lab):
+        await at_work(lab, await registered(lab, app.url, a="order/paid"))
+        await lab.send("order/paid", {"note": "n"})
+        run = await lab.first()
+        await eventually(lambda: has_waits(lab.wire, "order/back"), "it waits")
+        await lab.status(run, "waiting")
+        await lab.send("order/back", {"note": "n"})
+        await lab.send("order/back", {"note": "n", "why": "late"})
+        assert await lab.output() == {"note": "n", "why": "late"}
