@@ -100,6 +100,8 @@ class Function(Generic[E_contra, R_co]):
         self.triggers, self.crons = triggers
         self.retry = retry
         self.code = _code(handler)
+        self.is_remote = False
+        """Whether it is one of an application behind HTTP."""
         self.failure = failure
         """What runs when a run of this one has failed: `on_failure`."""
         self.timeouts, self.cancel_on, self.flow = bounds

@@ -37,20 +37,21 @@ async def check_format(wire: Wire, patience: float | None = None) -> None:
 async def register(wire: Wire, function: Function) -> dict[str, int]:
     """Declare a function; return for each of its event names since when it is a trigger, ms.
 
-    ConfigError when another bus owns the slug, or its runs are spread and it has limits: those count in one slot.
+    ConfigError when another bus, or an application behind HTTP, owns the slug, or its runs are spread and it has
+    limits: those count in one slot.
     """
     if function.flow.is_regulated and len(partitions(function.slug)) > 1:
         raise ConfigError(
             f"function '{function.slug}' has limits, and its runs are spread over {len(partitions(function.slug))} "
             "partitions: limits are counted in one; declare a new function with the limits"
         )
-    declared, seen = codec.encode(declaration(function)), b""
+    own = declaration(function)
+    declared, seen = codec.encode(own), b""
     while stands := await wire.lasting_script(REGISTER, [keys.functions()], function.slug, declared, seen):
-        owner = codec.decode_as(stands, Registered).bus
-        if owner != function.bus_id:
+        owner = codec.decode_as(stands, Registered).owner
+        if owner != own.owner:
             raise ConfigError(
-                f"function '{function.slug}' belongs to bus '{owner}' already; "
-                f"rename bus '{function.bus_id}' or the function"
+                f"function '{function.slug}' belongs to {owner} already; rename bus '{function.bus_id}' or the function"
             )
         seen = stands
     since: dict[str, int] = {}

@@ -9,6 +9,7 @@ import contextlib
 from functools import partial
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
@@ -19,12 +20,15 @@ from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.connection.retry import Tries
 from stepstream.bus.wire.leases import Lease
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.apps import App, apps
+from stepstream.checkpoint.actions.forget import unfinished
+from stepstream.checkpoint.apps import App, apps, put
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.remote.functions import bus_of, declared
+from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.worker import Worker
 
 _BLOCK_MS = 2_000
+_CLEAR_S = 60.0
 _AGAIN_S = 5.0
 """How soon a worker that could not begin is tried again."""
 
@@ -80,17 +84,35 @@ class RemoteWorkers:
     async def run(self) -> None:
         """Work until stop()."""
         wire = Wire(self.settings, "bus-apps", self.signals.notice)
+        failing = Failing(self.signals, "looking for functions that are gone failed")
+        clearing = Chore(partial(self._clear, wire), failing, every_s=_CLEAR_S)
         try:
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(clearing.run)
                 following = asyncio.ensure_future(self._follow(wire, tasks))
                 stopping = asyncio.ensure_future(self._stop.wait())
                 await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
                 following.cancel()
+                clearing.stop()
                 await asyncio.gather(following, return_exceptions=True)
         finally:
             with anyio.CancelScope(shield=True):
                 await wire.close()
+
+    async def _clear(self, wire: Wire) -> None:
+        """Forget functions that their applications have no more, once no run of them goes on."""
+        for member in tuple(self._members.values()):
+            over = {slug for slug in member.bus.app.archived if not await unfinished(wire, slug)}
+
+            def without(stands: App | None, over: set[str] = over) -> App | None:
+                if stands is None:
+                    return None
+                left = {slug: config for slug, config in stands.archived.items() if slug not in over}
+                return msgspec.structs.replace(stands, archived=left)
+
+            if over:
+                await put(wire, member.bus.id, without)
 
     @property
     def _all(self) -> list[_Member]:

@@ -73,6 +73,13 @@ class Registered(msgspec.Struct, frozen=True):
     flow: tuple[str, ...] = ()
     cancels: tuple[str, ...] = ()
     """The names of the events that cancel its runs."""
+    remote: bool = False
+    """Whether it is one of an application behind HTTP."""
+
+    @property
+    def owner(self) -> str:
+        """Who has declared it, for people and to compare: no other may."""
+        return f"the application behind HTTP '{self.bus}'" if self.remote else f"bus '{self.bus}'"
 
 
 def declaration(function: Function[Any, Any]) -> Registered:
@@ -88,6 +95,7 @@ def declaration(function: Function[Any, Any]) -> Registered:
         code=function.code,
         flow=function.flow.texts,
         cancels=tuple(one.name for one in function.cancel_on),
+        remote=function.is_remote,
     )
 
 
@@ -104,6 +112,7 @@ class _Declared(msgspec.Struct, frozen=True):
     bus: str
     events: tuple[str, ...] = ()
     cancels: tuple[str, ...] = ()
+    remote: bool = False
 
 
 class _Waits(msgspec.Struct, frozen=True):
@@ -264,14 +273,16 @@ class Listeners:
 
     def _is_ours(self, function: Function[Any, Any], stored: Mapping[bytes, bytes]) -> bool:
         raw = stored.get(function.slug.encode())
-        owner = function.bus_id if raw is None else _declared(raw).bus
-        if owner != function.bus_id:
+        known = None if raw is None else _declared(raw)
+        owner = function.bus_id if known is None else known.bus
+        is_ours = known is None or (owner == function.bus_id and known.remote == function.is_remote)
+        if not is_ours:
             self._tell(
                 "a function belongs to another bus already; rename this bus or the function",
                 function=function.slug,
                 belongs_to=owner,
             )
-        return owner == function.bus_id
+        return is_ours
 
     async def _begin(self, function: Function[Any, Any], trigger: Trigger, now: int, patience: float) -> None:
         """Note since when a trigger is one, unless it is noted, and let its events wait from then on."""

@@ -124,7 +124,8 @@ def _declare(bus: RemoteBus, slug: str, config: dict[str, Any], *, has_triggers:
         if not has_triggers:
             options["name"] = f"{options['name'] or local} (removed from the application)"
         declare = bus.function(local, on=triggers_of(read) if has_triggers else None, **options)
-        declare(_called_over_http).code = _code(config)
+        made = declare(_called_over_http)
+        made.code, made.is_remote = _code(config), True
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         raise ConfigError(f"function '{slug}', {path.strip('.`') or 'its configuration'}: {reason}") from None

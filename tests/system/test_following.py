@@ -16,14 +16,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stepstream import create_app
-from stepstream.bus.errors import InUse, NotFound
+from stepstream import Bus, Context, Step, create_app
+from stepstream.bus.errors import ConfigError, InUse, NotFound
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of, apps, put, the_app
 from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.waits.event_waits import has_waits
 from stepstream.consumers.following import RemoteWorkers
 from stepstream.consumers.remote.functions import bus_of
+from stepstream.consumers.worker import Worker
 from stepstream.web.sdk.register import take_in
 from stepstream.web.sdk.sync import Syncing, Trouble, complete, sync
 from tests.scripted_app import ScriptedApp, Told, returned, serving
@@ -169,7 +170,10 @@ async def test_runs_in_flight_are_called_at_the_new_address(lab: Lab) -> None:
         assert [told.step for told in new.calls] == ["step"]
 
 
-async def test_a_function_that_is_gone_starts_no_more_but_its_runs_end(lab: Lab) -> None:
+async def test_a_function_that_is_gone_starts_no_more_but_its_runs_end(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepstream.consumers.following._CLEAR_S", 0.05)
     answer = asyncio.Event()
 
     async def script(told: Told) -> Response:
@@ -189,8 +193,11 @@ async def test_a_function_that_is_gone_starts_no_more_but_its_runs_end(lab: Lab)
         await lab.send("order/paid")
         answer.set()
         assert (await lab.one()).status == "completed"
-        await registered(lab, app.url, b="order/lost", c="order/found")
-        assert (await the_app(lab.wire, "shop")).archived == {}, "nothing of it goes on"
+
+        async def is_cleared() -> bool:
+            return not (await the_app(lab.wire, "shop")).archived
+
+        await eventually(is_cleared, "nothing of it goes on")
 
 
 async def test_an_app_is_forgotten_with_its_runs(lab: Lab) -> None:
@@ -395,3 +402,16 @@ async def test_an_event_that_is_waited_for_may_be_asked_for_as_their_server_unde
         await lab.send("order/back", {"note": "n"})
         await lab.send("order/back", {"note": "n", "why": "late"})
         assert await lab.output() == {"note": "n", "why": "late"}
+
+
+async def test_a_python_application_does_not_take_the_functions_of_one_behind_http(lab: Lab) -> None:
+    async with serving(named) as app, following(lab):
+        await at_work(lab, await registered(lab, app.url, a="order/paid"))
+        taking = Bus("shop")
+
+        @taking.function("a", on="order/paid")
+        async def a(ctx: Context[dict], step: Step) -> None: ...
+
+        with pytest.raises(ConfigError, match="belongs to the application behind HTTP 'shop' already"):
+            await Worker(taking, settings=lab.settings).run()
+        assert [one.remote for one in await functions(lab.wire)] == [True]

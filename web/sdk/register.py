@@ -121,7 +121,7 @@ async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
         functions=_by_slug(cast("list[Any]", several or []), name),
     )
     bus = _fit(new)
-    await _refuse_native(wire, bus, stands)
+    await _refuse_native(wire, bus)
     now = await wire.clock()
     gone = {} if stands is None else {**stands.archived, **stands.functions}
     archived = {slug: gone[slug] for slug in sorted(gone.keys() - new.functions.keys()) if await unfinished(wire, slug)}
@@ -184,23 +184,22 @@ def _by_slug(several: list[Any], name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-async def _refuse_native(wire: Wire, bus: RemoteBus, stands: App | None) -> None:
+async def _refuse_native(wire: Wire, bus: RemoteBus) -> None:
     """Refuse a name that a Python bus has, and functions that another bus has."""
     slugs = {function.slug for function in bus.functions.values()}
-    known = [] if stands is None else [*stands.functions, *stands.archived]
     for one in await functions(wire):
-        if one.slug in slugs and one.bus != bus.id:
-            raise RegistrationRefused(
-                f"At least one function is invalid: function '{one.slug}' belongs to bus '{one.bus}' already; "
-                "rename the app or the function",
-                "name_taken",
-                bus.id,
-            )
-        if one.bus == bus.id and one.slug not in known:
+        if one.bus == bus.id and not one.remote:
             raise RegistrationRefused(
                 f"App name '{bus.id}' is that of a Python application, which has '{one.slug}' and perhaps more: "
                 "give this app another id",
                 "name_taken",
+            )
+        if one.slug in slugs and one.bus != bus.id:
+            raise RegistrationRefused(
+                f"At least one function is invalid: function '{one.slug}' belongs to {one.owner} already; "
+                "rename the app or the function",
+                "name_taken",
+                bus.id,
             )
 
 
