@@ -8,14 +8,15 @@ import redis
 from msgspec import Raw
 from starlette.testclient import TestClient
 
-from stepstream import Bus, Context, Cron, Step
+from stepstream import Bus, ConfigError, Context, Cron, Step
 from stepstream.bus.event import RawEvent
 from stepstream.bus.retry import Retry
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.apps import App
 from stepstream.consumers.remote.functions import bus_of
 from stepstream.consumers.remote.system import shown
-from tests.support import Lab
+from stepstream.web.sdk.cli import SyncFailed, apps
+from tests.support import Lab, free_port
 
 URL = "http://127.0.0.1:4100/api/inngest"
 
@@ -291,3 +292,51 @@ def test_a_tick_and_an_end_are_told_as_sdks_know_them() -> None:
     }  # fmt: skip
     mine = RawEvent("e1", "order/paid", Raw(b'{"order":1}'), 4)
     assert shown(mine) == mine
+
+
+def test_the_page_of_apps_teaches_while_it_is_empty_and_tells_what_is_wrong(http: TestClient) -> None:
+    empty = http.get("/apps", headers={"accept": "text/html"}).text
+    assert "INNGEST_DEV=http://testserver" in empty
+    assert "bus apps sync" in empty
+    http.post("/fn/register", json=registration(function("shop-<b>", "a/b"), appName="shop"))
+    http.post("/fn/register", json=registration(function("shop-a", "a/b"), appName="shop"))
+    http.post(
+        "/fn/register", json=registration(function("shop-a", "a/b"), appName="shop", url="http://10.0.0.7/api/inngest")
+    )
+    http.post("/fn/register", json=registration(function("bad-a", "<i>*"), appName="bad"))
+    page = http.get("/apps", headers={"accept": "text/html"}).text
+    assert page.index("bad") < page.index("http://10.0.0.7/api/inngest"), "what is in trouble comes first"
+    assert "TypeScript 4.24.0" in page
+    assert f"was at {URL} before" in page
+    assert "a wildcard stands at the end" in page
+    assert "<i>*" not in page
+    assert 'href="/functions/shop-a"' in page
+
+
+@pytest.mark.usefixtures("in_environment")
+def test_apps_are_listed_synced_and_forgotten_from_the_command_line(
+    http: TestClient, store: "redis.Redis", capsys: pytest.CaptureFixture[str]
+) -> None:
+    apps()
+    assert capsys.readouterr().out == "no applications behind HTTP yet; let one register: bus apps sync URL\n"
+    nowhere = f"127.0.0.1:{free_port()}"
+    with pytest.raises(SyncFailed, match=f"{nowhere} could not be synced: cannot be reached .* is it started"):
+        apps("sync", nowhere)
+    http.post("/fn/register", json=registration(function("shop-a", "a/b")))
+    apps()
+    listed = capsys.readouterr().out
+    assert "shop" in listed
+    assert "TypeScript 4.24.0" in listed
+    assert f"http://{nowhere}/api/inngest: cannot be reached" in listed
+    apps(as_json=True)
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == [f"http://{nowhere}/api/inngest", "shop"]
+    with pytest.raises(SyncFailed, match="shop could not be synced"):
+        apps("sync", "shop")
+    assert (stored(store).error_code, set(stored(store).functions)) == ("unreachable", {"shop-a"})
+    apps("forget", "shop")
+    assert capsys.readouterr().out == "shop is forgotten; its functions were: shop-a\n"
+    apps("forget", f"http://{nowhere}/api/inngest")
+    assert not store.exists(keys.apps(), keys.functions(), keys.triggers())
+    for words in (("sync",), ("wait", "shop"), ("forget",)):
+        with pytest.raises(ConfigError, match="write: bus apps, bus apps sync URL, or bus apps forget NAME"):
+            apps(*words)
