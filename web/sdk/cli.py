@@ -53,7 +53,7 @@ def apps(
 def _list(*, as_json: bool) -> None:
     known = once(registered)
     if as_json:
-        sys.stdout.write(codec.encode(known).decode() + "\n")
+        sys.stdout.write(codec.encode([_told(app) for app in known]).decode() + "\n")
         return
     if not known:
         sys.stdout.write("no applications behind HTTP yet; let one register: bus apps sync URL\n")
@@ -65,11 +65,28 @@ def _list(*, as_json: bool) -> None:
         state = app.error_code or ("synced" if app.checksum else "syncing")
         name = app.name if app.name != app.url else "-"
         table.add_row(name, app.url, sdk_in_words(app.sdk), str(len(app.functions)), ago, state)
-    console = Console(markup=False, highlight=False)
+    width = None if sys.stdout.isatty() else 200  # a pipe is not cut at 80 columns
+    console = Console(markup=False, highlight=False, width=width)
     console.print(table)
     for app in known:
         for told in filter(None, (app.error, app.note)):
-            console.print(f"{app.name}: {told}")
+            console.print("".join(letter if letter.isprintable() else " " for letter in f"{app.name}: {told}"))
+
+
+def _told(app: App) -> dict[str, object]:
+    return {
+        "name": app.name,
+        "url": app.url,
+        "sdk": app.sdk,
+        "framework": app.framework,
+        "version": app.version,
+        "synced": app.synced,
+        "functions": sorted(app.functions),
+        "removed": sorted(app.archived),
+        "error": app.error,
+        "error_code": app.error_code,
+        "note": app.note,
+    }
 
 
 def _sync(which: str) -> None:
