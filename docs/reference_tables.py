@@ -89,6 +89,7 @@ ROUTES = {
     "/v1/events": "Events as they came, newest first: `name`, `limit`, `cursor`, `received_after` and `received_before` (RFC 3339 or Unix ms).",
     "/v1/events/{id}": "One event, by its id or the one an SDK gave it.",
     "/v1/events/{id}/runs": "The runs that functions made of it, in the hosted service's words.",
+    "/v0/gql": "The four GraphQL queries that SDKs' own tests read: `run`, `runTrigger`, `runTraceSpanOutputByID`, `event`.",
     "/v1/event-names": "The names of events, with how many functions listen; those that nobody listens to first.",
     "/events": "The page of event names.",
     "/apps": "The page of applications behind HTTP.",

@@ -12,6 +12,7 @@ import redis
 from starlette.testclient import TestClient
 
 from stepstream import create_app
+from stepstream.bus.errors import StepFailed
 from stepstream.bus.limits import Batch, Singleton
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import ulid_ms
@@ -324,3 +325,79 @@ async def test_invoking_signalling_and_cancelling_answer_as_sdks_expect(lab: Lab
 async def _signalled(site: httpx2.AsyncClient) -> Any:
     answer = await site.post("/v1/signals", json={"signal": "go", "data": 7})
     return answer.json() if answer.status_code == 200 else None
+
+
+# -- POST /v0/gql ----------------------------------------------------------------------------------------------------
+
+
+async def ask(site: httpx2.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:
+    answer = await site.post("/v0/gql", json={"query": query, "variables": variables or None})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+RUN_STATUS = """
+query GetRun($run_id: String!) {
+    run(runID: $run_id) { output status }
+    runTrigger(runID: $run_id) { payloads }
+}"""
+STEPS = "query ($run_id: String!) { run(runID: $run_id) { trace { childrenSpans { name outputID } } } }"
+OUTPUT = "query Q($id: String!) { runTraceSpanOutputByID(outputID: $id) { data error { message name stack } } }"
+RUNS = "query GetRunFromEventID($event_id: ID!) { event(query: {eventId: $event_id}) { functionRuns { id } } }"
+
+
+async def test_the_queries_of_inngests_own_tests_are_answered(lab: Lab, site: httpx2.AsyncClient) -> None:
+    @lab.app.function("f", on="go", retries=0)
+    async def f(ctx, step):
+        for n in range(2):
+            await step.run("foo", lambda n=n: {"n": n})
+        await step.sleep("nap", "1ms")
+        try:
+            await step.run("bad", _bad, retries=0)
+        except StepFailed as error:
+            return error.message
+
+    await lab.work()
+    [event] = await sent(site, [{"name": "go", "id": "o1", "data": {"x": 1}}])
+    await runs_when(site, event, "Completed")
+    [run] = [one["id"] for one in (await ask(site, RUNS, event_id=event))["data"]["event"]["functionRuns"]]
+    told = await ask(site, RUN_STATUS, run_id=run)
+    assert (told["data"]["run"], "errors" in told) == ({"output": '"oh no"', "status": "COMPLETED"}, False)
+    [payload] = told["data"]["runTrigger"]["payloads"]
+    assert (json.loads(payload)["name"], json.loads(payload)["data"], json.loads(payload)["id"]) == (
+        "go",
+        {"x": 1},
+        "o1",
+    )
+    spans = (await ask(site, STEPS, run_id=run))["data"]["run"]["trace"]["childrenSpans"]
+    assert [span["name"] for span in spans] == ["foo", "foo", "nap", "bad"]
+    outputs = [(await ask(site, OUTPUT, id=span["outputID"]))["data"]["runTraceSpanOutputByID"] for span in spans]
+    assert [json.loads(one["data"]) for one in outputs[:2]] == [{"n": 0}, {"n": 1}]
+    assert (outputs[0]["error"], outputs[3]["data"]) == (None, None)
+    assert (outputs[3]["error"]["name"], outputs[3]["error"]["message"]) == ("ValueError", "oh no")
+
+
+def _bad() -> None:
+    raise ValueError("oh no")
+
+
+async def test_a_query_about_what_is_not_there_has_errors(site: httpx2.AsyncClient) -> None:
+    unknown = await ask(site, '{ a: run(runID: "01ARZ3NDEKTSV4RRFFQ69G5FAV") { status } }')
+    assert unknown["data"] == {"a": None}
+    assert "01ARZ3NDEKTSV4RRFFQ69G5FAV" in unknown["errors"][0]["message"]
+    for query, told in (
+        ("{ event(query: {eventId: $id}) { id } }", "needs query.eventId"),
+        ('{ event(query: {eventId: "nobody"}) { id } }', "no event 'nobody'"),
+        ('{ runTraceSpanOutputByID(outputID: "x") { data } }', "none of ours"),
+        ("{ apps { id } }", "there is no 'apps'"),
+        ("mutation { cancelRun(runID: 1) { id } }", "only queries"),
+        ("{ run(runID: ", "ends too early"),
+        ("{ ...F }", "stands where name is expected"),
+        ("query Q($a: [Int!]! = 1", "ends too early"),
+        ("", "ends too early"),
+        ("{ a " * 40, "deeper than 32"),
+        ("{ a(b: " + "{c: " * 40, "deeper than 32"),
+    ):
+        told_errors = (await ask(site, query))["errors"]
+        assert told in told_errors[0]["message"], (query, told_errors)
+    assert (await site.post("/v0/gql", content=b"[]")).status_code == 400
