@@ -36,13 +36,15 @@ class ProcessEnd(msgspec.Struct, frozen=True, omit_defaults=True):
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error as it is stored: the exception's class name, its message, its stack (each at most 8,000 characters).
 
-    Of a command (`process`) the stack is the end of what it wrote.
+    Of a command (`process`) the stack is the end of what it wrote. `original` is the error object, JSON, as the SDK of
+    an application behind HTTP told it: there may be more to it, and the SDK gets it back.
     """
 
     name: str
     message: str
     stack: str = ""
     process: ProcessEnd | None = None
+    original: str = ""
 
     def told(self) -> str:
         """Return it as a line of a log tells it."""

@@ -61,7 +61,9 @@ def shown_memo(memo: Memo) -> Any:
     return {"data": memo.data}
 
 
-def _shown_failure(failure: Failure) -> dict[str, str]:
+def _shown_failure(failure: Failure) -> Any:
+    if failure.original:
+        return codec.decode(failure.original)
     shown = {"name": failure.name, "message": failure.message}
     return {**shown, "stack": failure.stack} if failure.stack else shown
 

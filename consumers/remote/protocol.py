@@ -28,6 +28,8 @@ PLANNING = 2
 MAX_OPS = 1_000
 _NOTHING = Raw(b"null")
 _LONGEST_TEXT = 8_000
+_LONGEST_ORIGINAL = 4 * _LONGEST_TEXT
+"""A larger error object is kept as name, message and stack only."""
 _HASH = re.compile(r"[0-9a-f]{40}")
 _SHORT_AFTER = 7
 """A Retry-After of so many characters or fewer is seconds; a longer one is a moment."""
@@ -196,7 +198,10 @@ def failure_of(raw: bytes, otherwise: str) -> Failure:
         about = next((str(one) for one in (told and (told.error, told.code)) or () if one), text)
         return Failure("Server returned a fatal error", f"{otherwise}: {about}" if about else otherwise)
     return Failure(
-        str(told.name or "Error")[:200], str(told.message or "")[:_LONGEST_TEXT], str(told.stack or "")[-_LONGEST_TEXT:]
+        str(told.name or "Error")[:200],
+        str(told.message or "")[:_LONGEST_TEXT],
+        str(told.stack or "")[-_LONGEST_TEXT:],
+        original=raw.decode() if len(raw) <= _LONGEST_ORIGINAL else "",
     )
 
 

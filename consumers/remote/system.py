@@ -71,7 +71,9 @@ def _end(stored: dict[str, Any]) -> dict[str, Any]:
         told["result"] = stored["result"]
     error: dict[str, Any] | None = stored.get("error")
     if error is not None and status == "Failed":
-        told["error"] = {"error": f"{error.get('name')}: {error.get('message')}", **error}
+        # Of an SDK's error the hosted service tells how the call ended, and handlers of failures compare that.
+        why = "invalid status code: 500" if error.get("original") else f"{error.get('name')}: {error.get('message')}"
+        told["error"] = {"error": why, **{field: one for field, one in error.items() if field != "original"}}
     return told
 
 

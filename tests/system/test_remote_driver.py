@@ -77,7 +77,8 @@ async def test_a_step_that_fails_is_tried_again_and_the_last_error_goes_to_the_a
         lab.app = app.bus("order/paid", retries=1)
         await lab.work()
         await lab.send("order/paid")
-        assert await lab.output() == {"error": {"name": "Boom", "message": "attempt 1", "stack": "at line 3"}}
+        told = {"name": "Boom", "message": "attempt 1", "stack": "at line 3", "__serialized": True}
+        assert await lab.output() == {"error": told}
     assert [(one.step, one.ctx["attempt"]) for one in app.calls] == [("step", 0), ("step", 1), ("step", 0)]
 
 

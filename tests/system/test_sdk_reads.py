@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 import redis
+from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from stepstream import create_app
@@ -18,6 +19,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.registry import register
+from tests.scripted_app import SDK, Told, serving
 from tests.support import Lab, eventually
 
 SEED = "1795308803226,2u0k7far4yIwYg=="
@@ -379,6 +381,23 @@ async def test_the_queries_of_inngests_own_tests_are_answered(lab: Lab, site: ht
 
 def _bad() -> None:
     raise ValueError("oh no")
+
+
+async def test_the_error_of_an_app_is_told_as_its_sdk_told_it(lab: Lab, site: httpx2.AsyncClient) -> None:
+    """inngest-py compares all fields, with their nulls."""
+    told = {"code": "unknown", "message": "intentional failure", "name": "MyError", "stack": None}
+
+    def script(_: Told) -> Response:
+        return Response(json.dumps(told), 500, {**SDK, "x-inngest-no-retry": "true"})
+
+    async with serving(script) as app:
+        lab.app = app.bus("go")
+        await lab.work()
+        [event] = await sent(site, [{"name": "go"}])
+        [run] = await runs_when(site, event, "Failed")
+    assert run["output"] == told
+    answer = await ask(site, RUN_STATUS, run_id=run["run_id"])
+    assert json.loads(answer["data"]["run"]["output"]) == told
 
 
 async def test_a_query_about_what_is_not_there_has_errors(site: httpx2.AsyncClient) -> None:

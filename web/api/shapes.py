@@ -42,8 +42,10 @@ def status_of(run: Run) -> str:
 
 
 def output_of(run: Run) -> Raw | None:
-    """Return what a run returned, or the error object it ended with."""
+    """Return what a run returned, or the error object it ended with: as the SDK told it, where one did."""
     if run.error is not None and run.status != "completed":
+        if run.error.original:
+            return Raw(run.error.original.encode())
         return Raw(codec.encode({"name": run.error.name, "message": run.error.message, "stack": run.error.stack}))
     return run.output
 
