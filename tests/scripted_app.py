@@ -43,6 +43,7 @@ class Told:
         self.step = request.query_params["stepId"]
         self.function = request.query_params["fnId"]
         self.headers = request.headers
+        self.connection = request.client
         self.body = body
         self.ctx = body["ctx"]
         self.steps = body["steps"]
@@ -73,7 +74,7 @@ class ScriptedApp:
         self.calls: list[Told] = []
         self.port = free_port()
         self._script = script
-        self._server: uvicorn.Server | None = None
+        self.server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -101,17 +102,17 @@ class ScriptedApp:
     async def start(self) -> None:
         site = Starlette(routes=[Route("/api/inngest", self._called, methods=["POST"])])
         config = uvicorn.Config(site, port=self.port, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        self._serving = asyncio.create_task(self._server._serve())
-        while not self._server.started:
+        self.server = uvicorn.Server(config)
+        self.server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._serving = asyncio.create_task(self.server._serve())
+        while not self.server.started:
             await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
+        if self.server is not None and self._serving is not None:
+            self.server.should_exit = True
             await self._serving
-            self._server = None
+            self.server = None
 
 
 @contextlib.asynccontextmanager

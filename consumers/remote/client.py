@@ -10,6 +10,7 @@ import anyio
 import httpx2
 
 from stepstream.bus.retry import Retry
+from stepstream.consumers.remote.lanes import Lanes, lane
 from stepstream.consumers.remote.protocol import Answer, BadAnswer
 
 CALL_S = 2 * 3_600.0
@@ -72,11 +73,9 @@ class Client:
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
         if self._http is None:
             self._http = httpx2.AsyncClient(
-                http2=True,
-                trust_env=False,
+                transport=Lanes(lane),
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=4.0),
                 timeout=httpx2.Timeout(CALL_S, connect=CONNECT_S),
             )
         with anyio.fail_after(max(0.0, seconds)):

@@ -224,3 +224,33 @@ async def test_an_answer_that_makes_no_sense_is_a_clear_error_of_the_run(lab: La
         assert run.status == "failed"
         assert run.error is not None
         assert told in run.error.told()
+
+
+async def test_calls_one_after_another_use_one_connection_and_idle_ones_are_closed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepstream.consumers.remote.lanes._IDLE_S", 0.05)
+    begun = asyncio.Barrier(3)
+
+    async def script(told: Told) -> Response:
+        if told.body["event"]["data"].get("together"):
+            await begun.wait()
+        return returned(1)
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        worker = await lab.work()
+        for n in range(1, 4):
+            await lab.send("order/paid")
+            await lab.ended(n)
+        assert len({one.connection for one in app.calls}) == 1
+        for _ in range(3):
+            await lab.send("order/paid", {"together": True})
+        await lab.ended(6)
+        await lab.no_turns(worker)
+
+        async def none_is_open() -> bool:
+            assert app.server is not None
+            return not app.server.server_state.connections
+
+        await eventually(none_is_open, "no connection stays open")
