@@ -15,10 +15,12 @@ from anyio.abc import TaskGroup
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
+from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.connection.retry import Tries
 from stepstream.bus.wire.leases import Lease
+from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import unfinished
 from stepstream.checkpoint.apps import App, apps, put
@@ -101,8 +103,11 @@ class RemoteWorkers:
                 await wire.close()
 
     async def _clear(self, wire: Wire) -> None:
-        """Forget functions that their applications have no more, once no run of them goes on."""
+        """Forget functions that applications have no more, once no run of them goes on; put back what was wiped."""
+        known = {app.name for app in await apps(wire)} | await _changed_last(wire)
         for member in tuple(self._members.values()):
+            if member.bus.id not in known:
+                await self._put_back(wire, member.bus.app)
             over = {slug for slug in member.bus.app.archived if not await unfinished(wire, slug)}
 
             def without(stands: App | None, over: set[str] = over) -> App | None:
@@ -129,7 +134,7 @@ class RemoteWorkers:
                 with failing:
                     try:
                         seen = seen or await _newest(wire)
-                        self._take_in(await apps(wire), tasks)
+                        await self._take_in(wire, tasks)
                         if not self.ready.is_set():
                             for member in tuple(self._members.values()):
                                 await member.settled.wait()
@@ -154,9 +159,9 @@ class RemoteWorkers:
             if reply:
                 return str(reply[0][1][-1][0].decode())
 
-    def _take_in(self, known: list[App], tasks: TaskGroup) -> None:
+    async def _take_in(self, wire: Wire, tasks: TaskGroup) -> None:
         """Give each application the worker that its functions need."""
-        known = [app for app in known if app.version]  # others have never registered
+        known = [app for app in await apps(wire) if app.version]  # others have never registered
         for app in known:
             for member in self._all:
                 if member.bus.id == app.name:
@@ -164,8 +169,18 @@ class RemoteWorkers:
             member = self._members.get(app.name)
             if member is None or member.bus.declared != declared(app):
                 self._begin(app, member, tasks)
-        for name in self._members.keys() - {app.name for app in known}:
-            self._retire(self._members.pop(name))
+        missing = self._members.keys() - {app.name for app in known}
+        forgotten = await _changed_last(wire) if missing else ()
+        for name in missing:
+            if name in forgotten:
+                self._retire(self._members.pop(name))
+            else:
+                await self._put_back(wire, self._members[name].bus.app)
+
+    async def _put_back(self, wire: Wire, app: App) -> None:
+        """Write an application again that nobody has forgotten: Redis was wiped. Its workers declare its functions."""
+        self.signals.notice("an application was not there any more, and is put back; was Redis wiped?", app=app.name)
+        await put(wire, app.name, lambda stands: stands or app)
 
     def _begin(self, app: App, before: _Member | None, tasks: TaskGroup) -> None:
         try:
@@ -225,6 +240,12 @@ class RemoteWorkers:
         member.settled.set()
         if before is not None:
             before.retire()
+
+
+async def _changed_last(wire: Wire) -> set[str]:
+    """Return the applications of the last changes that are known."""
+    rows = await wire.load("XRANGE", keys.app_changes(), "-", "+", patience=2.0)
+    return {codec.text(fields_of(fields)[b"app"]) for _, fields in rows}
 
 
 async def _newest(wire: Wire) -> str:

@@ -13,7 +13,7 @@ from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import put, the_app
 from stepstream.checkpoint.ends.ends import load_end
-from stepstream.checkpoint.registry import function_of, workers_of
+from stepstream.checkpoint.registry import function_of, functions, workers_of
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import ENDED, Record, read
 from stepstream.checkpoint.run.resolve import resolve
@@ -62,7 +62,8 @@ async def forget_app(wire: Wire, name: str, *, with_runs: bool = False, patience
     seconds: then only its functions are left, for `forget`. AppNotFound when it is not registered.
     """
     app = await the_app(wire, name)
-    slugs = sorted({*app.functions, *app.archived})
+    declared = {one.slug for one in await functions(wire) if one.remote and one.bus == name}
+    slugs = sorted({*app.functions, *app.archived, *declared})
     for slug in () if with_runs else slugs:
         if count := await unfinished(wire, slug):
             raise InUse(

@@ -415,3 +415,55 @@ async def test_a_python_application_does_not_take_the_functions_of_one_behind_ht
         with pytest.raises(ConfigError, match="belongs to the application behind HTTP 'shop' already"):
             await Worker(taking, settings=lab.settings).run()
         assert [one.remote for one in await functions(lab.wire)] == [True]
+
+
+async def test_an_app_with_a_new_id_takes_the_place_of_the_old_one_at_its_address(lab: Lab) -> None:
+    async with serving(named) as app, following(lab) as workers:
+        await at_work(lab, await registered(lab, app.url, a="order/paid"))
+        renamed = asked(app.url, {"a": "order/paid"})
+        renamed["appName"], renamed["functions"][0]["id"] = "store", "store-a"
+        there, _ = await take_in(lab.wire, renamed)
+        former = await the_app(lab.wire, "shop")
+        assert (former.functions, former.error_code) == ({}, "replaced")
+        assert "forget this one: bus apps forget shop" in former.error
+        await eventually(lambda: _retired_all(workers), "the worker of the old one has gone")
+        lab.app = bus_of(there)
+        lab.app.connect(lab.wire)
+        await at_work(lab, there)
+        await lab.send("order/paid")
+        assert (await lab.one()).function == "store-a"
+        site = create_app(configured=lab.settings)
+        await Syncing(site.state.store, [], follows=False)._once()  # the old one is not asked
+        assert (await the_app(lab.wire, "shop")).error_code == "replaced"
+        await site.close()
+        assert await forget_app(lab.wire, "shop") == ["shop-a"]
+
+
+async def _retired_all(workers: RemoteWorkers) -> bool:
+    return not workers._retired and workers.names == ["shop", "store"]
+
+
+async def test_an_app_comes_back_when_redis_was_wiped(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepstream.consumers.following._CLEAR_S", 0.05)
+    async with serving(named) as app, following(lab) as workers:
+        before = await registered(lab, app.url, a="order/paid")
+        await at_work(lab, before)
+        await lab.wire.call("FLUSHALL")
+
+        async def is_back() -> bool:
+            found = await app_of(lab.wire, "shop")
+            return found is not None and workers.names == ["shop"]
+
+        await eventually(is_back, "it is put back")
+        assert await the_app(lab.wire, "shop") == before
+        await take_in(lab.wire, asked(app.url, {"a": "order/paid", "b": "order/lost"}))
+        await eventually(lambda: _called_b(lab, app), "its new function runs")
+
+
+async def _called_b(lab: Lab, app: ScriptedApp) -> bool:
+    lab.app = bus_of(await the_app(lab.wire, "shop"))
+    lab.app.connect(lab.wire)
+    if not any(told.function == "shop-b" for told in app.calls):
+        await lab.send("order/lost")
+        await asyncio.sleep(0.05)
+    return any(told.function == "shop-b" for told in app.calls)

@@ -10,11 +10,13 @@ from starlette.testclient import TestClient
 
 from stepstream import Bus, ConfigError, Context, Cron, Step
 from stepstream.bus.event import RawEvent
+from stepstream.bus.observe.signals import Signals
 from stepstream.bus.retry import Retry
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.apps import App
 from stepstream.consumers.remote.functions import bus_of
 from stepstream.consumers.remote.system import shown
+from stepstream.producers.cron import tick
 from stepstream.web.sdk.cli import SyncFailed, apps
 from tests.support import Lab, free_port
 
@@ -340,3 +342,29 @@ def test_apps_are_listed_synced_and_forgotten_from_the_command_line(
     for words in (("sync",), ("wait", "shop"), ("forget",)):
         with pytest.raises(ConfigError, match="write: bus apps, bus apps sync URL, or bus apps forget NAME"):
             apps(*words)
+
+
+async def test_a_tick_runs_later_by_its_jitter_which_is_less_than_a_period(lab: Lab) -> None:
+    minute, cron = 60_000, Cron("* * * * *", jitter="5m")
+    start = 1_700_000_040_000
+    delays = [cron.delay(start + n * minute, "shop-a") for n in range(50)]
+    assert 0 <= min(delays) < max(delays) < minute, "less than a period, whatever the jitter"
+    assert delays == [cron.delay(start + n * minute, "shop-a") for n in range(50)]
+    assert delays != [cron.delay(start + n * minute, "shop-b") for n in range(50)]
+    assert Cron("* * * * *").delay(start, "shop-a") == 0
+    with pytest.raises(ConfigError, match="cron jitter '6m' is longer than 5 min"):
+        Cron("* * * * *", jitter="6m").check("function 'a'")
+    ran: list[int] = []
+    signals, lab.wire.now = Signals(), str(start - minute)
+    await tick(lab.wire, "shop-a", cron, signals)
+    lab.wire.now = str(start - minute + 1)
+    for _ in range(8):
+        moment = int(lab.wire.now)
+        wait = await tick(lab.wire, "shop-a", cron, signals)
+        ran.append(int(await lab.wire.call("XLEN", keys.queue("shop-a"))))
+        lab.wire.now = str(moment + wait)
+    assert ran == sorted(ran)
+    ticks = await lab.wire.call("XRANGE", keys.queue("shop-a"), "-", "+")
+    assert len(ticks) >= 6, "each ran once"
+    await lab.wire.call("DEL", keys.queue("shop-a"))
+    lab.wire.now = ""

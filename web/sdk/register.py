@@ -1,5 +1,6 @@
 """`POST /fn/register`: an application behind HTTP says which functions it has. All are taken, or none."""
 
+import contextlib
 import hashlib
 import re
 import uuid
@@ -149,15 +150,45 @@ async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
         raise RegistrationRefused(str(error), "invalid_function", name) from None
     await Listeners(wire, [bus.functions]).get_ready(set(), _PATIENCE_S)
     app = await put(wire, name, done)
-    await _forget_nameless(wire, new.url)
+    await _replace_others(wire, new)
     return app or new, True
 
 
-async def _forget_nameless(wire: Wire, url: str) -> None:
-    """Forget what stood for an application at a URL before it had a name."""
+async def _replace_others(wire: Wire, new: App) -> None:
+    """Let go of what was at the URL of an application: what stood for it before it had a name, and its former names."""
     for one in await apps(wire):
-        if one.name == one.url and same_place(one.url, url):
+        if one.name == new.name or not same_place(one.url, new.url):
+            continue
+        if one.name == one.url:
             await put(wire, one.name, lambda _: None)
+        elif one.functions:
+            await _replace(wire, one, new.name)
+
+
+async def _replace(wire: Wire, former: App, name: str) -> None:
+    """Let an application have no function any more, for its address is another one's; runs in flight go on."""
+    left = {slug: config for slug, config in former.functions.items() if await unfinished(wire, slug)}
+
+    def replaced(stands: App | None) -> App | None:
+        if stands is None or stands.version != former.version:
+            return stands
+        words = (
+            f"app '{name}' is at its address now: if that is its new id, forget this one: bus apps forget {former.name}"
+        )
+        return msgspec.structs.replace(
+            stands,
+            version=stands.version + 1,
+            functions={},
+            archived={**stands.archived, **left},
+            error=words,
+            error_code="replaced",
+        )
+
+    await put(wire, former.name, replaced)
+    gone = msgspec.structs.replace(former, functions={}, archived={**former.archived, **former.functions})
+    with contextlib.suppress(ConfigError):  # what it registered is no more what can be registered
+        for function in bus_of(gone).functions.values():
+            await register(wire, function)
 
 
 async def _healthy(wire: Wire, name: str) -> App | None:
@@ -238,8 +269,9 @@ async def _note_refused(wire: Wire, asked: Mapping[str, Any], error: Registratio
         return msgspec.structs.replace(stands or unknown, error=str(error), error_code=error.code)
 
     await put(wire, error.name, noted)
-    if unknown.url:
-        await _forget_nameless(wire, unknown.url)
+    for one in await apps(wire) if unknown.url else ():
+        if one.name == one.url and same_place(one.url, unknown.url):  # it has a name now
+            await put(wire, one.name, lambda _: None)
 
 
 def _id(*parts: str) -> str:

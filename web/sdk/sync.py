@@ -53,6 +53,10 @@ _OF_REGISTRATION = frozenset({"invalid_function", "invalid_request", "name_taken
 """Errors that the registration has noted, with more than the application passes on."""
 
 
+REPLACED = "replaced"
+"""The error of an application whose address is another one's now: nobody asks it any more."""
+
+
 class Trouble(NamedTuple):
     """Why an application could not be synced: a code for programs, and words for people."""
 
@@ -185,6 +189,8 @@ class Syncing:
                 await self._once()
             except BusError as error:  # Redis does not serve: the connection has told of it
                 _log.debug("applications could not be synced", error=str(error))
+            except Exception as error:  # noqa: BLE001 - the loop's top: one odd application stops no other
+                _log.error("asking applications to register failed", exc_info=error)
             self._round += 1
             await asyncio.sleep(AGAIN_S)
 
@@ -195,6 +201,8 @@ class Syncing:
         is_long = self._round % round(HEALTHY_AGAIN_S / AGAIN_S) == 0
         for app in known:
             is_ours = any(same_place(app.url, url) for url in self._urls)
+            if app.error_code == REPLACED or not is_callable(app.url):
+                continue
             if self._follows or not app.is_healthy or (is_ours and is_long):
                 due.append(app.url)
         several = list(dict.fromkeys(due))
