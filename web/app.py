@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.producers import http
-from stepstream.web.api import actions, delayed, events, health, v1
+from stepstream.web.api import actions, cancellations, delayed, events, health, v1
 from stepstream.web.beside import after_registration
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
@@ -32,6 +32,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         ),
         *actions.routes,
         *v1.routes,
+        *cancellations.routes,
         *delayed.routes,
         *events.routes,
         *health.routes,

@@ -80,6 +80,14 @@ def apps() -> str:
     return f"{_prefix}:apps"
 
 
+def cancellations() -> str:
+    """hash · id → a bulk cancellation, JSON: which runs, how far it has come. By whoever asks; workers carry it on.
+
+    One that is done is kept for 7 days.
+    """
+    return f"{_prefix}:cancellations"
+
+
 def app_changes() -> str:
     """stream · the last changes of applications behind HTTP: workers block on it, to follow. By who changes one."""
     return f"{_prefix}:apps:changes"
@@ -289,7 +297,7 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
 
 ALL = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()),
-    (apps, ()), (app_changes, ()),
+    (apps, ()), (app_changes, ()), (cancellations, ()),
     (waited, ()), (delayed_names, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (again, ("E",)), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)),
@@ -307,7 +315,19 @@ ALL = (
 _TAGGED = re.compile(r"(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTALL)
 _PLAIN = {
     make().partition(":")[2]: make.__name__
-    for make in (meta, functions, triggers, types, event_names, workers, apps, app_changes, waited, delayed_names)
+    for make in (
+        meta,
+        functions,
+        triggers,
+        types,
+        event_names,
+        workers,
+        apps,
+        app_changes,
+        cancellations,
+        waited,
+        delayed_names,
+    )
 }
 _OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits"} | {
     "waits:if": "waits_if",

@@ -68,12 +68,18 @@ async def cancel_of(
     return (await _cancel(wire, keys.function(slug, run), why, item, patience))[0]
 
 
-async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> None:
-    """Cancel runs of a function that have begun, several per call; waits until Redis answers."""
+async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> int:
+    """Cancel runs of a function that have begun, several per call; waits until Redis answers.
+
+    Return how many have ended by it, or will.
+    """
+    meant = 0
     for prefix, some in keys.by_partition(slug, runs, str):
         for start in range(0, len(some), AT_ONCE):
             arguments = [one for run in some[start : start + AT_ONCE] for one in _Item(run)]
-            await _cancel(wire, prefix, why, arguments)
+            answers = await _cancel(wire, prefix, why, arguments)
+            meant += sum(answer in ("cancelled", "asked") for answer in answers)
+    return meant
 
 
 async def _cancel(

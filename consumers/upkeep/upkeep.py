@@ -11,7 +11,8 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.wakeup import Alarms
-from stepstream.consumers.upkeep import repair
+from stepstream.consumers.upkeep import cancelling, repair
+from stepstream.consumers.upkeep.cancelling import Cancelling
 from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.upkeep.delayed import Delayed
 from stepstream.consumers.upkeep.registration import Registration
@@ -62,6 +63,11 @@ class Upkeep:
                 Repair(wire, signals, slugs).once,
                 Failing(signals, "looking for runs without a holder failed"),
                 every_s=repair.LOOK_EVERY_S,
+            ),
+            Chore(
+                Cancelling(wire, signals).once,
+                Failing(signals, "carrying on bulk cancellations failed"),
+                every_s=cancelling.EVERY_S,
             ),
             Chore(
                 Retention(wire, signals, slugs, feeds.names_read).once,

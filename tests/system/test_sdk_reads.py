@@ -1,11 +1,13 @@
 """What the official SDKs and their users send and read here: events under a seed, runs of events, GraphQL."""
 
+import asyncio
 import base64
 import json
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 import redis
@@ -16,9 +18,13 @@ from stepstream import create_app
 from stepstream.bus.errors import StepFailed
 from stepstream.bus.limits import Batch, Singleton
 from stepstream.bus.settings import Settings
+from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.actions.cancel_many import Cancellation, cancellation, carry_on
+from stepstream.checkpoint.read.listing import counts
 from stepstream.checkpoint.registry import register
+from stepstream.consumers.worker import Worker, running
 from tests.scripted_app import SDK, Told, serving
 from tests.support import Lab, eventually
 
@@ -420,3 +426,123 @@ async def test_a_query_about_what_is_not_there_has_errors(site: httpx2.AsyncClie
         told_errors = (await ask(site, query))["errors"]
         assert told in told_errors[0]["message"], (query, told_errors)
     assert (await site.post("/v0/gql", content=b"[]")).status_code == 400
+
+
+# -- /v1/cancellations -----------------------------------------------------------------------------------------------
+
+
+async def cancelled(site: httpx2.AsyncClient, **wanted: Any) -> dict[str, Any]:
+    body = {"app_id": "test", "function_id": "f", "started_before": int(time.time() * 1_000), **wanted}
+    answer = await site.post("/v1/cancellations", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["data"]
+
+
+async def test_many_runs_are_cancelled_whether_they_have_begun_or_not(lab: Lab, site: httpx2.AsyncClient) -> None:
+    @lab.app.function("f", on="go")
+    async def f(ctx, step):
+        await step.sleep("nap", "1h")
+
+    @lab.app.function("other", on="go")
+    async def other(ctx, step):
+        await step.sleep("nap", "1h")
+
+    async with running(Worker(lab.app, settings=lab.settings)):
+        lab.app.connect(lab.wire)
+        for n in range(120):
+            await lab.send("go", {"n": n})
+        await eventually(lambda: _waiting(lab, 240), "all wait")
+    for n in range(120, 180):
+        await lab.send("go", {"n": n})
+    await lab.wire.call("XREADGROUP", "GROUP", "test-f", "dead.0", "COUNT", 10, "STREAMS", keys.events("go"), ">")
+    await site.post("/invoke/test-f", json={"data": {"n": 180}})
+    await anyio.sleep(0.002)
+    told = await cancelled(site, **{"if": "event.data.n >= 100"})
+    assert (told["cancelled"], told["looked_at"], told["function_id"]) == (81, 181, "f")
+    assert told["done_at"] is not None
+    assert [one["id"] for one in (await site.get("/v1/cancellations")).json()["data"]] == [told["id"]]
+    assert (await site.get(f"/v1/cancellations/{told['id']}")).json()["data"] == told
+    rest = await cancelled(site, function_id="test-f")
+    assert rest["cancelled"] == 100
+    statuses = await counts(lab.wire, ["test-f", "test-other"])
+    assert (statuses["test-f"]["cancelled"], statuses["test-other"]["cancelled"]) == (181, 0)
+    await lab.work()
+    await eventually(lambda: _waiting(lab, 180), "what was not cancelled goes on")
+    assert (await counts(lab.wire, ["test-f"]))["test-f"]["cancelled"] == 181
+    assert (await site.delete(f"/v1/cancellations/{told['id']}")).status_code == 204
+    assert (await site.delete(f"/v1/cancellations/{told['id']}")).status_code == 404
+    assert (await site.get(f"/v1/cancellations/{told['id']}")).status_code == 404
+
+
+async def _waiting(lab: Lab, many: int) -> bool:
+    of_each = await counts(lab.wire, ["test-f", "test-other"])
+    return sum(one["waiting"] for one in of_each.values()) == many
+
+
+async def test_a_cancellation_that_its_server_left_is_carried_on_by_workers(lab: Lab) -> None:
+    @lab.app.function("f", on="go")
+    async def f(ctx, step):
+        await step.sleep("nap", "1h")
+
+    await lab.work()
+    for n in range(3):
+        await lab.send("go", {"n": n})
+    await eventually(lambda: _waiting(lab, 3), "all wait")
+    now = await lab.wire.moment() + 1
+    left = Cancellation(id="c1", app="", function="test-f", before=now, created=now, claimed=now - 1)
+    await lab.wire.call("HSET", keys.cancellations(), "c1", codec.encode(left))
+    await lab.work()  # it looks at once; others every few seconds
+    found = await lab.ended(3)
+    assert {run.status for run in found} == {"cancelled"}
+    done = await eventually(lambda: _done(lab), "it is done")
+    assert (done.cancelled, done.looked_at) == (3, 3)
+
+
+async def _done(lab: Lab) -> Cancellation | None:
+    one = await cancellation(lab.wire, "c1")
+    return one if one.done else None
+
+
+async def test_steps_of_a_cancellation_are_taken_by_one_at_a_time(lab: Lab) -> None:
+    @lab.app.function("f", on="go")
+    async def f(ctx, step):
+        await step.sleep("nap", "1h")
+
+    await lab.work()
+    for n in range(130):
+        await lab.send("go", {"n": n})
+    await eventually(lambda: _waiting(lab, 130), "all wait")
+    now = await lab.wire.moment() + 1
+    await lab.wire.call(
+        "HSET", keys.cancellations(), "c1",
+        codec.encode(Cancellation(id="c1", app="", function="test-f", before=now, created=now)),
+    )  # fmt: skip
+    await asyncio.gather(*(carry_on(lab.wire, "c1", 5.0) for _ in range(4)))
+    done = await cancellation(lab.wire, "c1")
+    assert (bool(done.done), done.cancelled, done.looked_at) == (True, 130, 130)
+
+
+@pytest.mark.leaves_behind("a function that is registered, and no worker has made its groups")
+@pytest.mark.parametrize(
+    ("wanted", "status", "told"),
+    [
+        ({"function_id": "nobody"}, 404, "is not registered"),
+        ({"started_before": "2090-01-01T00:00:00Z"}, 400, "in the past"),
+        ({"started_before": None}, 400, "started_before is missing"),
+        ({"started_before": "soon"}, 400, "is no time"),
+        ({"started_after": 3, "started_before": 2}, 400, "behind started_after"),
+        ({"if": "event.data.n =="}, 400, "if"),
+        ({"id": 1}, 400, "unknown field"),
+    ],
+)
+async def test_a_cancellation_that_makes_no_sense_is_refused(
+    lab: Lab, site: httpx2.AsyncClient, wanted: dict[str, Any], status: int, told: str
+) -> None:
+    @lab.app.function("f", on="go")
+    async def f(ctx, step): ...
+
+    await register(lab.wire, lab.app.functions["f"])
+    body = {"app_id": "test", "function_id": "f", "started_before": "2026-01-01T00:00:00Z", **wanted}
+    answer = await site.post("/v1/cancellations", json=body)
+    assert (answer.status_code, told in answer.json()["error"]) == (status, True), answer.text
+    assert (await site.get("/v1/cancellations")).json()["data"] == []
