@@ -26,6 +26,7 @@ EXITS = ["tests/system/test_exits.py"]
 CONSTRUCTS = ["tests/system/test_constructs.py"]
 SDK_READS = ["tests/system/test_sdk_reads.py"]
 GIVEN_UP = ["tests/system/test_given_up.py"]
+FOLLOWING = ["tests/system/test_following.py"]
 ORDER = ["tests/system/test_order.py"]
 FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
 
@@ -71,8 +72,8 @@ MUTANTS = [
     Mutant("HSET for HSETNX", "checkpoint/run/lua/run_save.lua",
            "redis.call('HSETNX', steps, step, memo) == 0", "redis.call('HSET', steps, step, memo) == 9", SCRIPTS),
     Mutant("look-back from the last taken", "consumers/turn/steps/wait.py",
-           "    since = await _begun(turn) if since is None else since\n",
-           "    since = max([int(one.partition('|')[2].split('-')[0]) + 1 for one in taken], default=since or await _begun(turn))\n",
+           "        since = await _begun(turn) if looks_back else noted.since\n",
+           "        since = max([int(one.entry.partition('|')[2].split('-')[0]) + 1 for one in turn.state.memos.values() if one.entry], default=await _begun(turn))\n",
            ["tests/guide/test_waiting.py"]),
     Mutant("the courier acknowledges before all have answered", "consumers/relay/courier.py",
            "        try:\n            if delivery.feed.kind == \"ends\":", "        self._exits.leave(delivery, \"passed\")\n        await self._exits.settled()\n        try:\n            if delivery.feed.kind == \"ends\":",
@@ -85,7 +86,13 @@ MUTANTS = [
     Mutant("the loser of a race waits on", "consumers/turn/steps/waiting.py", "if not turn.over:", "if False:",
            GIVEN_UP),
     Mutant("a name outlives its run", "checkpoint/lua/fragments/finish.lua", "give_up_names(fn, run, open)\n      end", "end", GIVEN_UP),
-    Mutant("a holder that waits no more keeps its name", "checkpoint/waits/signals.py", "if not is_heard(word) and not holder.is_step_of(waiter) and (await still_wait(wire, [holder]))[0]:",
+    Mutant("what was wiped is forgotten", "consumers/following.py", "            if member.bus.id not in known:", "            if False:",
+           [*FOLLOWING, "-k", "wiped"]),
+    Mutant("a Python application takes over a function behind HTTP", "checkpoint/registry.py", "        if owner != own.owner:", "        if False:",
+           [*FOLLOWING, "-k", "python_application"]),
+    Mutant("a function that is gone starts runs", "consumers/remote/functions.py", "_declare(bus, slug, config, has_triggers=False)",
+           "_declare(bus, slug, config, has_triggers=True)", [*FOLLOWING, "-k", "gone"]),
+    Mutant("a holder that waits no more keeps its name", "checkpoint/waits/signals.py", "if is_others and (await still_wait(wire, [holder]))[0]:",
            "if True:", GIVEN_UP),
     Mutant("whoever has the name loses it", "checkpoint/waits/lua/signal_take.lua", "if holder and holder ~= args.holder", "if false and holder ~= args.holder",
            GIVEN_UP),

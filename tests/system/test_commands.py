@@ -80,7 +80,7 @@ def test_what_makes_no_sense_is_told_in_one_line_with_the_way_out(url: str, tmp_
     assert "did you mean tests.chaos.app:app?" in bus("worker", "tests.chaos.app:five", url=url, code=1)
     assert "BUS_LEASE" in bus("runs", url=url, code=1, BUS_LEASE="0.1")
     assert "did you mean BUS_LEASE" in bus("runs", url=url, BUS_LEASES="3")
-    assert "no login" in bus("serve", "--host", "0.0.0.0", url=url, code=1)
+    assert "without keys" in bus("serve", "--host", "0.0.0.0", url=url, code=1)
     (tmp_path / "empty.py").write_text("from stepstream import Bus\napp = Bus('empty')\n")
     assert "no function is declared" in bus("worker", "empty:app", url=url, code=1, cwd=tmp_path)
 
