@@ -90,20 +90,25 @@ def dev(
     expose: _Expose = False,
     allow_host: _AllowHost = None,
     sdk_url: _SdkUrl = None,
+    discovery: Annotated[
+        bool, typer.Option(help="Look for an application behind HTTP on this machine, when none is named.")
+    ] = True,
 ) -> None:
     """Run everything on your machine: page, API, worker, and a real Redis server unless BUS_REDIS_URL is set."""
     from stepstream.web.dev.embedded import embedded
 
+    urls = [*(sdk_url or ())]
+    discovers = discovery and not apps and not urls
     exposed = expose or settings.read(os.environ)[0].is_keyed
     if "BUS_REDIS_URL" in os.environ:
         bound = check_address(host, port, exposed=exposed)
-        _dev(apps or [], host, port, concurrency, bound, allow_host, sdk_url or [], url=None)
+        _dev(apps or [], host, port, concurrency, bound, allow_host, urls, discovers=discovers, url=None)
         return
     folder = folder.resolve()
     with held(folder):  # before the port: a second one in a folder is told of that, and of both ways out
         bound = check_address(host, port, exposed=exposed)
         with embedded(folder) as url:
-            _dev(apps or [], host, port, concurrency, bound, allow_host, sdk_url or [], url=url)
+            _dev(apps or [], host, port, concurrency, bound, allow_host, urls, discovers=discovers, url=url)
 
 
 def _dev(
@@ -115,6 +120,7 @@ def _dev(
     allow_host: list[str] | None,
     sdk_urls: list[str],
     *,
+    discovers: bool,
     url: str | None,
 ) -> None:
     from stepstream.web.dev.worker_child import WorkerChild  # it watches files, which only `bus dev` needs
@@ -134,7 +140,8 @@ def _dev(
     site.state.beside = WorkerBeside()
     child = WorkerChild([*apps, "--remote"], concurrency, environ, site.state.beside, registered)
     made = server(site, configured)
-    made.beside = Syncing(site.state.store, [*configured.apps, *sdk_urls], follows=True).run
+    urls, looks = [*configured.apps, *sdk_urls], discovers and not configured.apps and not configured.is_keyed
+    made.beside = Syncing(site.state.store, urls, follows=True, discovers=looks).run
     sys.stderr.write(
         f"Stepstream dev\n  page     {_url(host, port)}\n  Redis    {configured.store}\n"
         f"  code     the worker starts again when a Python file in {Path.cwd()} changes\n  stop     Ctrl-C\n"

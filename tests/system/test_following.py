@@ -467,3 +467,32 @@ async def _called_b(lab: Lab, app: ScriptedApp) -> bool:
         await lab.send("order/lost")
         await asyncio.sleep(0.05)
     return any(told.function == "shop-b" for told in app.calls)
+
+
+@pytest.mark.leaves_behind("functions that no worker has begun with have no group yet")
+async def test_an_app_on_this_machine_is_found_when_none_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdks, others, closed = free_port(), free_port(), free_port()
+    monkeypatch.setattr("stepstream.web.sdk.discovery.PORTS", (closed, others, sdks))
+    site = create_app(configured=lab.settings)
+    asks: list[str] = []
+
+    async def other(request: Request) -> Response:
+        asks.append(f"{request.method} {request.url.path}")
+        return JSONResponse({})
+
+    async with listening(site, free_port()) as ours, listening(other_app(other), others):
+        app = an_app(f"http://127.0.0.1:{sdks}", ours, a="order/paid")
+        app.add_route("/api/inngest", lambda _: JSONResponse({"mode": "dev"}, headers=SDK), methods=["GET"])
+        async with listening(app, sdks):
+            syncing = Syncing(site.state.store, [], follows=True, discovers=True)
+            await syncing._once()
+            assert [one.name for one in await apps(lab.wire)] == ["shop"]
+            looked = len(asks)
+            assert looked == 4
+            assert all(ask.startswith("GET ") for ask in asks), "what is no SDK is asked for nothing"
+            await syncing._once()
+            assert len(asks) == looked, "nobody is looked for any more"
+
+
+def other_app(other: Any) -> Starlette:
+    return Starlette(routes=[Route("/{path:path}", other, methods=["GET", "PUT", "POST"])])

@@ -21,6 +21,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, apps, put
 from stepstream.consumers.remote.functions import is_callable, same_place, without_ids
+from stepstream.web.sdk.discovery import discover
 from stepstream.web.store import Store
 
 _log = structlog.get_logger("apps")
@@ -172,11 +173,12 @@ class Syncing:
     """Keeps applications synced: those of some URLs from the beginning, and others once they are known.
 
     With `follows` every one is asked every five seconds, as somebody may be changing its code; else those that are well
-    once a minute, of those URLs only.
+    once a minute, of those URLs only. With `discovers` it looks for one on this machine, until the first is there.
     """
 
-    def __init__(self, store: Store, urls: Sequence[str], *, follows: bool) -> None:
+    def __init__(self, store: Store, urls: Sequence[str], *, follows: bool, discovers: bool = False) -> None:
         self._store = store
+        self._discovers = discovers
         self._urls = [complete(url) for url in urls]
         self._follows = follows
         self._round = 0
@@ -198,6 +200,9 @@ class Syncing:
         wire = self._store.wire
         known = await apps(wire)
         due = [url for url in self._urls if not any(same_place(app.url, url) for app in known)]
+        self._discovers = self._discovers and not any(app.version for app in known)
+        if self._discovers:
+            due += await discover()
         is_long = self._round % round(HEALTHY_AGAIN_S / AGAIN_S) == 0
         for app in known:
             is_ours = any(same_place(app.url, url) for url in self._urls)
