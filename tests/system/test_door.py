@@ -74,6 +74,7 @@ def site(settings: Settings, *hosts: str, base: str = "http://10.1.2.3:8288") ->
     ("host", "status"),
     [
         ("localhost", 200), ("localhost:8288", 200), ("127.0.0.1:8288", 200), ("[::1]:8288", 200), ("LOCALHOST.", 200),
+        ("0.0.0.0:8288", 200), ("[::]:8288", 200),
         ("10.1.2.3", 200), ("10.1.2.3:8288", 200), ("shop.example", 200), ("Shop.Example:443", 200),
         ("a.wild.example", 200), ("wild.example", 421), ("evil.example", 421), ("localhost.evil.example", 421),
         ("127.0.0.1.evil.example", 421), ("10.1.2.4", 421), ("evilshop.example", 421), ("", 421),
