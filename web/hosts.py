@@ -15,7 +15,7 @@ from starlette.types import Scope
 from stepstream.bus.errors import ConfigError
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})  # noqa: S104 - asked for, not listened on
-"""Names of this machine. 0.0.0.0 leads to it too, and is what many write for it; no other site's name resolves to it."""
+"""Names of this machine. 0.0.0.0 leads to it too, and many write it; of addresses no other site can be the name."""
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]+")
 

@@ -15,7 +15,7 @@ from stepstream.checkpoint.run.memo import Failure, Open, WaitsFor
 from stepstream.consumers.remote.gateway import Inference, Request, fetched, inferred
 from stepstream.consumers.remote.options import condition_of, match_of
 from stepstream.consumers.remote.protocol import Answer, BadAnswer, Op, due_of, timeout_of
-from stepstream.consumers.remote.system import stored_name
+from stepstream.consumers.remote.system import stored_name, stored_slug
 from stepstream.consumers.turn.steps.invoke import invoke
 from stepstream.consumers.turn.steps.run import run_step
 from stepstream.consumers.turn.steps.sleep import sleep_step
@@ -194,7 +194,8 @@ def _invoke(app: App, found: Found) -> Work:
     given: _Invoke = found.op.options(_Invoke)
     within = timeout_of(given.timeout or None, app.turn.state.server_now())
     data = codec.decode(given.payload.data)
-    return _caught(app.turn, found.step, lambda: invoke(app.turn, found.step, given.function_id, data or {}, within))
+    slug = stored_slug(given.function_id)
+    return _caught(app.turn, found.step, lambda: invoke(app.turn, found.step, slug, data or {}, within))
 
 
 async def _caught(turn: Turn, step: str, call: Callable[[], Awaitable[Any]]) -> None:

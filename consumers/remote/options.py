@@ -25,7 +25,7 @@ from stepstream.bus.limits import (
 from stepstream.bus.retry import MAX_RETRIES, Retry
 from stepstream.bus.trigger import Declared, On
 from stepstream.bus.values.dialect import of_sdk, shown
-from stepstream.consumers.remote.system import stored_name
+from stepstream.consumers.remote.system import stored_condition, stored_name
 
 _LONGEST = "366d"
 _RETRIES = 4
@@ -163,7 +163,9 @@ def triggers_of(config: Config) -> list[Declared] | None:
         elif one.event == "inngest/deferred.schedule":
             raise ConfigError("triggers: deferred functions are not there yet; send an event instead")
         elif one.event != "inngest/function.invoked":  # which any function may be
-            conditions.setdefault(stored_name(one.event), []).append(condition_of(one.expression))
+            name = stored_name(one.event)
+            asked = one.expression if name == one.event else stored_condition(one.expression)
+            conditions.setdefault(name, []).append(condition_of(asked))
     if any(len(several) > len(set(several)) for several in conditions.values()):
         raise ConfigError("triggers: one of them is there twice; remove one")
     events: list[Declared] = [On(name, if_=_either(several)) for name, several in conditions.items()]

@@ -1,5 +1,6 @@
-"""Events that the bus makes itself, as SDKs know them: their names, and what is in them."""
+"""Names that differ between SDKs and the store: of functions, and of the events that the bus makes itself."""
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,30 @@ _STORED: Final = {
 }
 _SHOWN: Final = {ours: theirs for theirs, ours in _STORED.items()}
 _STATUSES: Final = {"completed": "Completed", "failed": "Failed", "cancelled": "Cancelled"}
+
+
+_ODD: Final = re.compile(r"[^A-Za-z0-9._/-]|U(?=\.[0-9A-F])")
+_SPELT: Final = re.compile(r"U\.([0-9A-F]+)\.")
+_SAME_FUNCTION: Final = re.compile(r"""(\s*event\.data\.function_id\s*==\s*)(['"])(.*)\2\s*""", re.DOTALL)
+
+
+def stored_slug(theirs: str) -> str:
+    """Return an id of an application or a function as slugs here are: "send mail" is `sendU.20.mail`.
+
+    Ids of SDKs are any text. Two of them never become one, and an ordinary one is as it is.
+    """
+    return _ODD.sub(lambda found: f"U.{ord(found[0]):X}.", theirs)
+
+
+def shown_slug(ours: str) -> str:
+    """Return an id as the SDK has given it."""
+    return _SPELT.sub(lambda found: chr(int(found[1], 16)), ours)
+
+
+def stored_condition(text: str | None) -> str | None:
+    """Return a condition on the end of a run of one function (`onFailure`), of which the store has our slug."""
+    found = _SAME_FUNCTION.fullmatch(text or "")
+    return text if found is None else f"{found[1]}{found[2]}{stored_slug(found[3])}{found[2]}"
 
 
 def stored_name(name: str) -> str:
@@ -62,7 +87,7 @@ def _end(stored: dict[str, Any]) -> dict[str, Any]:
     several = [_event(one) for one in own.get("batch") or [own]]
     told: dict[str, Any] = {
         "_inngest": {"status": status},
-        "function_id": stored.get("function_id"),
+        "function_id": shown_slug(str(stored.get("function_id") or "")),
         "run_id": stored.get("run_id"),
         "event": several[0],
         "events": several,

@@ -12,10 +12,11 @@ from stepstream import Bus, ConfigError, Context, Cron, Step
 from stepstream.bus.event import RawEvent
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.retry import Retry
+from stepstream.bus.values.ids import SLUG_PART
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.apps import App
 from stepstream.consumers.remote.functions import bus_of
-from stepstream.consumers.remote.system import shown
+from stepstream.consumers.remote.system import shown, shown_slug, stored_slug
 from stepstream.producers.cron import tick
 from stepstream.web.sdk.cli import SyncFailed, apps
 from tests.support import Lab, free_port
@@ -70,6 +71,34 @@ def test_names_count_whatever_their_case(http: TestClient, store: "redis.Redis")
     asked["appname"], asked["deploy_type"] = asked.pop("appName"), asked.pop("deployType")
     assert http.post("/fn/register", json=asked).status_code == 200
     assert set(stored(store).functions) == {"shop-a"}
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    ["send mail", "it's %$^&*(_+{|:<?☃️", " ", "U.20.", "a U.20.b", "UU.F", "☃.20.", "MENU.Add", "plain/id.v_1-2"],
+)
+def test_any_id_of_an_sdk_has_one_slug_and_is_shown_as_given(theirs: str) -> None:
+    assert SLUG_PART.fullmatch(f"a{stored_slug(theirs)}")
+    assert shown_slug(stored_slug(theirs)) == theirs
+    assert (stored_slug(theirs) == theirs) == (theirs in {"MENU.Add", "plain/id.v_1-2"})
+
+
+def test_an_app_and_its_functions_may_have_any_name(http: TestClient, store: "redis.Redis") -> None:
+    failed = function("my shop-it's ☃ (failure)")
+    failed["triggers"] = [
+        {"event": "inngest/function.failed", "expression": "event.data.function_id == 'my shop-it's ☃'"}
+    ]
+    asked = registration(function("my shop-it's ☃", "a/b"), failed, appName="my shop")
+    assert http.post("/fn/register", json=asked).json()["ok"]
+    bus = bus_of(stored(store, "myU.20.shop"))
+    one, other = bus.functions.values()
+    assert one.slug == "myU.20.shop-itU.27.sU.20.U.2603."
+    assert bus.url_of(one) == f"{URL}?fnId=my+shop-it%27s+%E2%98%83"
+    [declared] = other.triggers
+    assert one.slug in repr(declared.condition)
+    about = {"function_id": one.slug, "run_id": "r", "status": "failed", "event": {"name": "a/b", "data": {}}}
+    seen = shown(RawEvent("e", "bus/function.failed", Raw(json.dumps(about).encode()), 1))
+    assert json.loads(bytes(seen.data))["function_id"] == "my shop-it's ☃"
 
 
 def test_a_refused_function_leaves_all_as_it_was(http: TestClient, store: "redis.Redis") -> None:

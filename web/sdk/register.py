@@ -20,6 +20,7 @@ from stepstream.checkpoint.actions.forget import unfinished
 from stepstream.checkpoint.apps import App, app_of, apps, put
 from stepstream.checkpoint.registry import functions, register
 from stepstream.consumers.remote.functions import RemoteBus, bus_of, is_callable, same_place, without_ids
+from stepstream.consumers.remote.system import stored_slug
 from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse
 from stepstream.web.answers import value
@@ -97,6 +98,7 @@ async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
     name = asked.get("appName")
     if not isinstance(name, str) or not name:
         raise RegistrationRefused("App ID required: appName is missing or empty", "invalid_request")
+    name = stored_slug(name)
     url, several = asked.get("url"), asked.get("functions")
     if not isinstance(url, str) or not is_callable(url):
         raise RegistrationRefused(
@@ -209,6 +211,7 @@ def _by_slug(several: list[Any], name: str) -> dict[str, dict[str, Any]]:
         slug = cast("dict[str, Any]", config).get("id") if isinstance(config, dict) else None
         if not isinstance(slug, str) or not slug:
             raise RegistrationRefused("At least one function is invalid: a function without an id", name=name)
+        slug = stored_slug(slug)
         if slug in found:
             raise RegistrationRefused(f"At least one function is invalid: there are two functions '{slug}'", name=name)
         found[slug] = cast("dict[str, Any]", config)
