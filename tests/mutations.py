@@ -28,6 +28,7 @@ SDK_READS = ["tests/system/test_sdk_reads.py"]
 GIVEN_UP = ["tests/system/test_given_up.py"]
 FOLLOWING = ["tests/system/test_following.py"]
 ORDER = ["tests/system/test_order.py"]
+REMOTE = ["tests/system/test_remote_driver.py"]
 FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
 
 
@@ -124,6 +125,14 @@ MUTANTS = [
            ["tests/redis/test_crashes.py"]),
     Mutant("reads stay with a former primary", "bus/wire/connection/pipeline.py", "        if self._proof:\n", "        if False:\n",
            ["tests/redis/test_failover.py"]),
+    Mutant("an app that is down uses up an attempt", "consumers/drivers/drive.py", "if not outcome.has_run:", "if False:", [*REMOTE, "-k", "uses_up"]),
+    Mutant("a late checkpoint is answered as recorded", "consumers/remote/checkpointing.py",
+           'if done.word not in {"mine", "there"} or done.cancel is not None:', "if False:", [*REMOTE, "-k", "saved_while"]),
+    Mutant("a turn waits for what was noted before it asks the app", "consumers/remote/driver.py",
+           "            await self._resume()\n", "            await self._resume()\n            await self._steps_ended()\n", [*REMOTE, "-k", "waits_for_days"]),
+    Mutant("the app is asked again while steps are at work", "consumers/remote/driver.py",
+           "                await self._steps_ended()\n", "", [*REMOTE, "-k", "asked_once"]),
+    Mutant("a run that is called anew has lost something", "checkpoint/upkeep/stored_run.py", "return self.again == self.turn or ", "return ", [*REMOTE, "-k", "uses_up"]),
     Mutant("a rolled-back run is over", "checkpoint/run/lua/fragments/fence.lua", "return 'lost'", "return 'over'", SCRIPTS),
 ]  # fmt: skip
 

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 
 import pytest
 from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from stepstream import create_app
+from stepstream.checkpoint.upkeep.audit import audit
 from stepstream.checkpoint.waits.event_waits import has_waits
+from stepstream.consumers.remote.client import Client, Unreachable
+from stepstream.consumers.remote.protocol import Answer
 from tests.scripted_app import SDK, Told, op, ops, returned, serving, sha
 from tests.support import Lab, eventually
 
@@ -148,7 +152,7 @@ async def test_what_was_saved_while_the_call_is_open_is_known_and_not_called_aga
 
 
 async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 50)
+    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 400)
 
     def script(told: Told) -> Response:
         return returned(told.ctx["attempt"])
@@ -164,6 +168,7 @@ async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pyt
             return "unreachable" in (await lab.hash((await lab.runs())[0])).get("error", "")
 
         await eventually(refused, "it was told that nobody listens")
+        assert not await audit(lab.wire), "that it waits to be called is nothing to repair"
         await app.start()
         assert await lab.output() == 0
         assert (await lab.status(run, "completed")).crashes == 0
@@ -173,6 +178,16 @@ async def test_a_planned_step_whose_app_is_gone_does_not_wait_for_a_sibling_that
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 50)
+    call, gone = Client.call, [True]
+
+    async def called(client: Client, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        if sha("p") in url and gone:
+            gone.clear()
+            await eventually(lambda: has_waits(lab.wire, "order/shipped"), "its sibling waits")
+            raise Unreachable("nobody listens")
+        return await call(client, url, body, headers)
+
+    monkeypatch.setattr("stepstream.consumers.remote.client.Client.call", called)
 
     def script(told: Told) -> Response:
         if told.step != "step":
@@ -181,20 +196,14 @@ async def test_a_planned_step_whose_app_is_gone_does_not_wait_for_a_sibling_that
         return ops(op("StepPlanned", "p"), wait) if not told.has("w") else returned(told.value("p"))
 
     async with serving(script) as app:
-        bus = app.bus("order/paid", retries=0)
-        url_of, gone = bus.url_of, [True]
-        monkeypatch.setattr(
-            bus, "url_of", lambda one: "http://127.0.0.1:9/?x=1" if app.calls and gone and gone.pop() else url_of(one)
-        )
-        lab.app = bus
+        lab.app = app.bus("order/paid", retries=0)
         await lab.work()
         await lab.send("order/paid")
         run = await lab.first()
 
         async def done() -> bool:
-            return "p" in {
-                one.id for one in (await lab.steps((await lab.runs())[0])).values() if one.state == "completed"
-            }
+            found = await lab.steps((await lab.runs())[0])
+            return "p" in {one.id for one in found.values() if one.state == "completed"}
 
         await eventually(done, "the planned step is done")
         await lab.status(run, "waiting")
