@@ -15,31 +15,34 @@ _CONNECT_S, _ANSWER_S = 0.5, 2.0
 
 async def discover() -> list[str]:
     """Return the URLs of applications on this machine whose SDK answers."""
-    found = await asyncio.gather(*map(_at, PORTS))
+    open_ones = await asyncio.gather(*map(_is_open, PORTS))
+    listening = [port for port, is_open in zip(PORTS, open_ones, strict=True) if is_open]
+    if not listening:
+        return []
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        found = await asyncio.gather(*(_at(client, port) for port in listening))
     return [url for url in found if url]
 
 
-async def _at(port: int) -> str:
+async def _is_open(port: int) -> bool:
     try:
         async with asyncio.timeout(_CONNECT_S):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.close()
     except (OSError, TimeoutError):
-        return ""
+        return False
+    writer.close()
+    return True
+
+
+async def _at(client: httpx2.AsyncClient, port: int) -> str:
+    """Return where at a port an SDK answers; empty when none does."""
     for path in _PATHS:
         url = f"http://127.0.0.1:{port}{path}"
-        if await _is_sdk(url):
-            return url
+        try:
+            # Its headers are enough.
+            async with asyncio.timeout(_ANSWER_S), client.stream("GET", url) as answer:
+                if "x-inngest-sdk" in answer.headers:
+                    return url
+        except (TimeoutError, httpx2.HTTPError):
+            return ""
     return ""
-
-
-async def _is_sdk(url: str) -> bool:
-    try:
-        async with (
-            asyncio.timeout(_ANSWER_S),
-            httpx2.AsyncClient(trust_env=False) as client,
-            client.stream("GET", url) as answer,  # its headers are enough
-        ):
-            return "x-inngest-sdk" in answer.headers
-    except (TimeoutError, httpx2.HTTPError):
-        return False
