@@ -51,6 +51,7 @@ STORED = {
     "timeout": "It took longer than its bound: `timeouts=`, or the `timeout=` of the step. The message says which.",
     "worker_crash": "Its worker died five times in a row while it ran this: look for what kills the process (memory, a native library, `os._exit`), then `bus rerun ID`.",
     "code_changed": "Deploy a version that calls the steps it names: [living with code changes](../living-with-code-changes.md). Or cancel the run.",
+    "step_not_found": "A function that is called over HTTP did not come to a step that was planned: its way depends on which of several ends first. It is tried again.",
     "event_invalid": "The event (or the data of a call) does not fit the handler's (or the wait's) type any more: make a new field optional, or `bus rerun ID` after the next deploy.",
     "signal_conflict": "Another run waits for this signal's name: put the run's own id into the name.",
     "signal_invalid": "What came does not fit `type=`: mend the sender, or take `type=` off.",
@@ -145,6 +146,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("a run exported with `bus run ID --export`", "checkpoint.read.recording:MOST_BYTES", "bytes", "refused"),
     ]),
     ("Functions behind HTTP", [
+        ("a call that a served function gets", "web.served.signed:MAX_CALL_BYTES", "bytes", "413; the bus sends at most half of it"),
         ("what an app answers to one call", "consumers.remote.client:MAX_ANSWER_BYTES", "bytes", "the attempt fails, `output_too_large`"),
         ("how long one call may take", "consumers.remote.client:CALL_S", "s", "the attempt fails"),
         ("a call with its events and steps in it", "consumers.remote.memos:MAX_BODY_BYTES", "bytes", "the app fetches them"),

@@ -23,7 +23,7 @@ ROOMS = {
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
     "checkpoint": [{"registry", "delayed"}, {"types", "apps"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "consumers": [
-        {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
+        {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
         {"executor"}, {"assembly"}, {"worker"}, {"following"}, {"cli", "testing"},
     ],
     "consumers.delivery": [
@@ -215,11 +215,15 @@ FENCED = {f"stepstream.checkpoint.run.{name}" for name in ("save.save", "save.no
 """The writes of a living turn."""
 
 
+BY_FENCE = {"consumers.remote.checkpointing", "consumers.served.call"}
+"""They run in a site and in an application, where there is no turn, but the fence of one."""
+
+
 def test_only_the_recorder_writes_for_a_turn_and_ends_it() -> None:
     for name, path in modules():
         if name.startswith("consumers.") and name != "consumers.turn.recorder":
             assert ".over = True" not in path.read_text(), f"{name}: let the recorder end the turn"
-            if name != "consumers.remote.checkpointing":  # it runs in the site: there is no turn, but its fence
+            if name not in BY_FENCE:
                 assert not FENCED & set(_imports(path)), f"{name}: let the recorder write"
 
 

@@ -15,14 +15,14 @@ from stepstream.web.pages import pages
 from stepstream.web.paths import own_path, wants_page
 
 
-def value(content: Any, status: int = 200) -> Response:
+def value(content: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
     """Return a value as JSON."""
-    return Response(codec.encode(content), status, media_type="application/json")
+    return Response(codec.encode(content), status, headers, media_type="application/json")
 
 
-def readable(content: Any, status: int = 200) -> Response:
+def readable(content: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
     """Return a value as indented JSON, for a person who asks with curl or a browser."""
-    return Response(codec.pretty(codec.encode(content)) + "\n", status, media_type="application/json")
+    return Response(codec.pretty(codec.encode(content)) + "\n", status, headers, media_type="application/json")
 
 
 def error(

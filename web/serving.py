@@ -26,6 +26,7 @@ def serve(
     app: Bus[Any],
     *,
     functions: Iterable[Function[Any, Any]],
+    called: bool = False,
     configured: settings.Settings | None = None,
     hosts: Sequence[str] = (),
 ) -> Endpoint: ...
@@ -33,6 +34,7 @@ def serve(
     app: Bus[Any],
     *,
     functions: Iterable[Function[Any, Any]] | None = None,
+    called: bool = False,
     configured: settings.Settings | None = None,
     hosts: Sequence[str] = (),
 ) -> Site | Endpoint:
@@ -40,11 +42,15 @@ def serve(
 
     `mount(host, "/bus", serve(app, hosts=["shop.example"]))` is the status page and the API.
     `mount(host, "/api/inngest", serve(app, functions=[ship_order]))` answers GET with what this application has and
-    what is registered of it, and PUT by registering the rest. Both connect to Redis with their first request. `hosts`
+    what is registered of it, and PUT by registering the rest. With `called=True` the functions run in that application:
+    PUT registers it as one behind HTTP, and POST is how `bus worker --remote` calls them, so no worker loads their
+    code. Both connect to Redis with their first request. `hosts`
     are the application's host names, as for create_app.
     """
     if functions is not None:
-        return Endpoint(app, tuple(functions), configured, hosts)
+        return Endpoint(app, tuple(functions), configured, hosts, called)
+    if called:
+        raise ConfigError("serve(…, called=True) needs the functions: functions=app.functions.values() for all")
     return create_app(app, configured=configured, hosts=hosts)
 
 

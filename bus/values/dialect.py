@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 from stepstream.bus.values.durations import milliseconds
 
 _MARK = "//sdk\n"
+_OWN = "//cel\n"
 _TOKEN = re.compile(
     r"""\s+|[rR]?"(?:[^"\\]|\\.)*"|[rR]?'(?:[^'\\]|\\.)*'|\|\||&&|[=!<>]=|[A-Za-z_]\w*"""
     r"""|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|.""",
@@ -28,8 +29,13 @@ _BOOLEAN = frozenset({"has", "startsWith", "endsWith", "contains", "matches", "e
 
 
 def of_sdk(text: str) -> str:
-    """Return an expression of an SDK, marked as one."""
-    return _MARK + text
+    """Return an expression of an SDK, marked as one; one that is marked as plain CEL becomes that."""
+    return text.removeprefix(_OWN) if text.startswith(_OWN) else _MARK + text
+
+
+def of_own(text: str) -> str:
+    """Return an expression in plain CEL, marked as such where those of SDKs are expected."""
+    return _OWN + text
 
 
 def is_of_sdk(text: str) -> bool:

@@ -55,10 +55,12 @@ class _Sleep(msgspec.Struct):
     duration: str | None = None
 
 
-class _Wait(msgspec.Struct, rename={"if_": "if"}):
+class _Wait(msgspec.Struct, rename={"if_": "if", "looks_back": "looksBack"}):
     event: str | None = None
     if_: str | None = None
     timeout: str | None = None
+    looks_back: bool = False
+    """Of a Python application: an event that came since the run began answers too."""
 
 
 class _Signal(msgspec.Struct):
@@ -168,7 +170,7 @@ def _wait_event(app: App, found: Found) -> Work:
     name = stored_name(given.event or found.op.name or "")
     within = timeout_of(given.timeout, app.turn.state.server_now())
     match, if_ = _asked_of(given.if_ or "", app.turn.event)
-    return wait_for_event(app.turn, found.step, name, match, if_, within, looks_back=False)
+    return wait_for_event(app.turn, found.step, name, match, if_, within, looks_back=given.looks_back)
 
 
 def _asked_of(text: str, own: RawEvent) -> tuple[str | None, str | None]:

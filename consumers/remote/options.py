@@ -35,11 +35,14 @@ _SAME = re.compile(r"(event|async)\.([\w.]+)\s*==\s*(event|async)\.([\w.]+)")
 _TINY = re.compile(r"\d+(?:\.\d+)?(?:ns|us|µs)")
 
 
-class _Trigger(msgspec.Struct):
+class _Trigger(msgspec.Struct, rename="camel"):
     event: str | None = None
     expression: str | None = None
     cron: str | None = None
     jitter: str | None = None
+    catch_up: bool = False
+    """Of a Python application, as are the other fields that SDKs do not send."""
+    from_start: bool = False
 
 
 class _Runtime(msgspec.Struct):
@@ -49,6 +52,7 @@ class _Runtime(msgspec.Struct):
 
 class _Retries(msgspec.Struct):
     attempts: int | None = None
+    backoff: list[str] | None = None
 
 
 class _Step(msgspec.Struct):
@@ -62,6 +66,7 @@ class _Concurrency(msgspec.Struct):
     limit: int = 0
     key: str | None = None
     scope: Literal["fn", "env", "account", ""] | None = None
+    shared: str | None = None
     fn: "list[_Concurrency] | None" = None
     step: "list[_Concurrency] | None" = None
 
@@ -168,7 +173,11 @@ def triggers_of(config: Config) -> list[Declared] | None:
             conditions.setdefault(name, []).append(condition_of(asked))
     if any(len(several) > len(set(several)) for several in conditions.values()):
         raise ConfigError("triggers: one of them is there twice; remove one")
-    events: list[Declared] = [On(name, if_=_either(several)) for name, several in conditions.items()]
+    since = {stored_name(one.event or ""): "start" for one in config.triggers or [] if one.from_start}
+    events: list[Declared] = [
+        On(name, if_=_either(several), from_="start" if name in since else "now")
+        for name, several in conditions.items()
+    ]
     return [*events, *crons] or None
 
 
@@ -182,7 +191,9 @@ def _either(conditions: list[str | None]) -> str | None:
 def _cron(trigger: _Trigger) -> Cron:
     zone = _ZONE.fullmatch((trigger.cron or "").strip())
     fields, tz = (zone[2], zone[1]) if zone else (trigger.cron or "", "UTC")
-    return Cron(" ".join(fields.replace("?", "*").split()), tz=tz, jitter=_maybe(trigger.jitter) or 0)
+    return Cron(
+        " ".join(fields.replace("?", "*").split()), tz=tz, catch_up=trigger.catch_up, jitter=_maybe(trigger.jitter) or 0
+    )
 
 
 def _retries(config: Config) -> Retry:
@@ -193,7 +204,7 @@ def _retries(config: Config) -> Retry:
     count = _RETRIES if asked is None else asked
     if count < 0:
         raise ConfigError(f"retries: must be from 0 to {MAX_RETRIES}, got {count}")
-    return Retry(min(count, MAX_RETRIES))
+    return Retry(min(count, MAX_RETRIES), step.retries.backoff if step and step.retries else None)
 
 
 def _concurrency(config: Config) -> list[Concurrency] | None:
@@ -217,7 +228,7 @@ def _concurrency(config: Config) -> list[Concurrency] | None:
         if scope != "fn" and key is None:
             raise ConfigError(f"concurrency: scope {scope!r} needs a key, whose values share the limit")
         # Where the scope is wider than a function, whoever has the same value of whatever key shares the limit.
-        found.append(Concurrency(one.limit, key=key, shared=None if scope == "fn" else f"inngest/{scope}"))
+        found.append(Concurrency(one.limit, key=key, shared=one.shared if scope == "fn" else f"inngest/{scope}"))
     return found or None
 
 
