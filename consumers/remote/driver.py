@@ -59,6 +59,14 @@ class AppGone(BaseException):
         self.again_ms = again_ms
 
 
+class RunRefused(BaseException):
+    """The app answered the call of one step with an error of the whole run, for good: no step has that error."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 class RemoteDriver:
     """Calls the functions of one app."""
 
@@ -103,6 +111,8 @@ class _Conversation:
                 await self._steps_ended()
         except AppGone as gone:  # the turn ends: what waits is noted, and goes on in the next
             return Raised(gone.failure, asked_ms=gone.again_ms, has_run=False)
+        except RunRefused as refused:
+            return Raised(refused.failure, is_final=True)
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
@@ -270,7 +280,10 @@ class _Conversation:
             raise AppError(_failed(error)) from None
         mine = next((op for op in ops if op.id == hashed(step)), None)
         if mine is None:
-            self.refuse(answer, failure_of(answer.body, f"status {answer.status} in place of step '{step}'"))
+            failure = failure_of(answer.body, f"status {answer.status} in place of step '{step}'")
+            if answer.is_final:
+                raise RunRefused(failure)
+            self.refuse(answer, failure)
         return self.result_of(mine, answer)
 
     def result_of(self, op: Op, answer: Answer) -> Raw:

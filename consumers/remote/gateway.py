@@ -50,7 +50,10 @@ async def fetched(fetcher: Fetcher, asked: Request) -> Raw:
 
 async def inferred(fetcher: Fetcher, asked: Inference) -> Raw:
     """Return a provider's answer; ProviderError for any that is no success, or no JSON."""
-    headers = {"content-type": "application/json", **_key(asked), **(asked.headers or {})}
+    given = {"content-type": "application/json", **_key(asked), **(asked.headers or {})}
+    headers = {
+        name.title(): one for name, one in given.items()
+    }  # as Go writes them: not all who answer ignore the case
     answer = await fetcher.ask("POST", asked.url, headers, bytes(asked.body), WITHIN_S)
     if not 200 <= answer.status < 300:
         raise ProviderError(f"{asked.format} answered {answer.status}: {answer.body[:_LONGEST_TOLD]}")

@@ -22,7 +22,7 @@ _SHOWN: Final = {ours: theirs for theirs, ours in _STORED.items()}
 _STATUSES: Final = {"completed": "Completed", "failed": "Failed", "cancelled": "Cancelled"}
 
 
-_ODD: Final = re.compile(r"[^A-Za-z0-9._/-]|U(?=\.[0-9A-F])")
+_ODD: Final = re.compile(r"[^A-Za-z0-9._/-]|U(?=\.[0-9A-F]+\.)")
 _SPELT: Final = re.compile(r"U\.([0-9A-F]+)\.")
 _SAME_FUNCTION: Final = re.compile(r"""(\s*event\.data\.function_id\s*==\s*)(['"])(.*)\2\s*""", re.DOTALL)
 

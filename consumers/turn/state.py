@@ -67,9 +67,18 @@ class RunState:
 
     # -- memos that come while the turn lives -----------------------------------------------------------------------
 
-    def keep(self, step: str, kind: str, data: bytes | None, error: Failure | None, entry: str = "") -> Memo:
+    def keep(
+        self,
+        step: str,
+        kind: str,
+        data: bytes | None,
+        error: Failure | None,
+        entry: str = "",
+        *,
+        timed_out: bool = False,
+    ) -> Memo:
         """Return a memo this turn has just recorded, known from now on like one that was loaded."""
-        memo = Memo(self.known, kind, data=Raw(data or b"null"), error=error, entry=entry)
+        memo = Memo(self.known, kind, data=Raw(data or b"null"), error=error, entry=entry, timed_out=timed_out)
         self.memos[step] = memo
         return memo
 

@@ -263,3 +263,36 @@ async def test_calls_one_after_another_use_one_connection_and_idle_ones_are_clos
             return not app.server.server_state.connections
 
         await eventually(none_is_open, "no connection stays open")
+
+
+async def test_a_final_error_in_place_of_a_step_ends_the_run_and_not_the_step(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        if told.step == "step":
+            return returned("went on") if told.has("p") else ops(op("StepPlanned", "p"), op("Sleep", "nap", name="10m"))
+        error = {"name": "StepUnexpectedError", "message": "found step 'q'", "code": "step_unexpected"}
+        return Response(json.dumps(error), 500, {**SDK, "x-inngest-no-retry": "true"})
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        await lab.send("order/paid")
+        run = await lab.one()
+    assert (run.status, len(app.calls)) == ("failed", 2)
+    assert run.error is not None
+    assert run.error.told() == "StepUnexpectedError: found step 'q'"
+
+
+async def test_an_invoke_that_timed_out_in_the_same_turn_is_told_as_a_timeout(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        if told.body["event"]["name"] != "order/paid":  # what it invokes
+            return ops(op("Sleep", "nap", name="10m"))
+        if told.has("i"):
+            return returned(told.value("i")["error"]["name"])
+        return ops(op("InvokeFunction", "i", opts={"function_id": "shop-f", "payload": {}, "timeout": "10ms"}))
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        await lab.send("order/paid")
+        ended = await lab.status(await lab.first(), "completed")
+        assert json.loads(bytes(ended.output or b"")) == "InngestInvokeTimeoutError"

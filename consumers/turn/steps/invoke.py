@@ -92,4 +92,4 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
         with turn.activity:
             late = Failure("timeout", f"run {child} of '{slug}' has not ended in time; it goes on")
             stands = await turn.recorder.save(step, "invoke", error=late, opened=True, timed_out=True)
-            return stands or turn.state.keep(step, "invoke", None, late)
+            return stands or turn.state.keep(step, "invoke", None, late, timed_out=True)
