@@ -162,7 +162,7 @@ class Worker:
         if not bus.functions:
             self.signals.notice("a bus has no function: nothing of it runs", bus=bus.id)
         state = await stack.enter_async_context(bus.lifespan()) if bus.lifespan else None
-        driver = driver_of(bus, state)
+        driver = driver_of(bus, state, self._wire.settings)
         stack.push_async_callback(driver.close)
         executor = assembly.add_executor(driver)
         stack.callback(executor.close)

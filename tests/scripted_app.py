@@ -39,7 +39,9 @@ def op(kind: str, step: str, **more: Any) -> dict[str, Any]:
 class Told:
     """One call: what the application was asked."""
 
-    def __init__(self, request: Request, body: dict[str, Any]) -> None:
+    def __init__(self, request: Request, raw: bytes) -> None:
+        body: dict[str, Any] = json.loads(raw)
+        self.raw = raw
         self.step = request.query_params["stepId"]
         self.function = request.query_params["fnId"]
         self.headers = request.headers
@@ -94,7 +96,7 @@ class ScriptedApp:
         return bus_of(App(name="shop", url=self.url, sdk="js:v4.24.0", functions={f"shop-{id}": config}))
 
     async def _called(self, request: Request) -> Response:
-        told = Told(request, json.loads(await request.body()))
+        told = Told(request, await request.body())
         self.calls.append(told)
         answer = self._script(told)
         return answer if isinstance(answer, Response) else await answer

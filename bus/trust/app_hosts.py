@@ -62,7 +62,7 @@ class AppHosts:
 
     def refusal_of_name(self, host: str) -> str:
         """Return why a host may not be called, whatever addresses it has; empty when those decide, or when it may."""
-        if self._networks or not self._names or self._is_named(host):
+        if self._networks or not self._names or self._is_named(host) or _is_address(host):
             return ""
         return f"{host!r} is not among BUS_APP_HOSTS; {_way(host)}"
 
@@ -71,6 +71,14 @@ class AppHosts:
         if name in self._names:
             return True
         return any(one.startswith("*.") and name.endswith(one[1:]) for one in self._names)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(address: _Address) -> _Address:

@@ -1,29 +1,43 @@
 """Client: one call of an app over HTTP, which may stay open for two hours."""
 
+import asyncio
 import ssl
 import time
-from collections.abc import Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import httpx2
 
 from stepstream.bus.retry import Retry
-from stepstream.consumers.remote.lanes import Lanes, lane
+from stepstream.bus.settings import Settings
+from stepstream.bus.trust.signing import signed
+from stepstream.bus.values.clock import now_ms
 from stepstream.consumers.remote.protocol import Answer, BadAnswer
+from stepstream.consumers.remote.reach import client
 
 CALL_S = 2 * 3_600.0
-CONNECT_S = 10.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _MOST_REDIRECTS = 3
 _LONGEST_DOWN_ATTEMPT = 2
 """The last of the default waits between attempts that is used while an app is down: about a minute."""
+_UNAUTHORIZED = 401
+_WAY_IN = {
+    True: "it must have our BUS_SIGNING_KEY as its INNGEST_SIGNING_KEY, and a clock within five minutes of ours",
+    False: "it wants calls to be signed: set INNGEST_DEV there, or BUS_SIGNING_KEY here",
+}
+"""What to do about an app that answers 401, by whether calls are signed."""
+_SIGNED_AT_ONCE = 262_144
+"""Bodies that are larger are signed beside the loop, bytes."""
 _METHOD_KEPT = frozenset({307, 308})
 
 
 class Unreachable(Exception):
     """Nobody listens there, or no connection comes about: the app has seen nothing of the call."""
+
+
+class Unauthorized(Unreachable):
+    """The app does not accept who calls: it has run nothing, and with another key it would."""
 
 
 class CallBroken(Exception):
@@ -33,13 +47,42 @@ class CallBroken(Exception):
 class Client:
     """Calls one app. Connections are kept and used again; cookies are not kept. Knows for how long it has been down."""
 
-    def __init__(self) -> None:
+    def __init__(self, configured: Settings, clock_ms: Callable[[], int] = now_ms) -> None:
+        self._configured = configured
+        self._clock_ms = clock_ms
         self._http: httpx2.AsyncClient | None = None
         self._failed = 0
         """How many calls in a row found nobody."""
 
     async def call(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post a body and return the answer; Unreachable, CallBroken or BadAnswer when there is none."""
+        """Post a body, signed where there are keys, and return the answer.
+
+        Unreachable, Unauthorized, CallBroken or BadAnswer when there is none.
+        """
+        keys = self._configured.signing_keys
+        answer = await self._called(url, *await self._signed(body, headers, keys[0] if keys else None))
+        for older in keys[1:]:
+            if answer.status == _UNAUTHORIZED:
+                answer = await self._called(url, *await self._signed(body, headers, older))
+        if answer.status == _UNAUTHORIZED:
+            self._failed += 1
+            raise Unauthorized(f"{_shown(url)} answered 401, so it runs nothing: {_WAY_IN[bool(keys)]}")
+        self._failed = 0
+        return answer
+
+    async def _signed(
+        self, body: bytes, headers: Mapping[str, str], key: str | None
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body and the headers to send; without a key, those that were given."""
+        if key is None:
+            return body, headers
+        if len(body) < _SIGNED_AT_ONCE:
+            sent, signature = signed(body, key, self._clock_ms())
+        else:
+            sent, signature = await asyncio.to_thread(signed, body, key, self._clock_ms())
+        return sent, {**headers, **signature}
+
+    async def _called(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         began = time.monotonic()
         for _ in range(_MOST_REDIRECTS + 1):
             try:
@@ -54,7 +97,6 @@ class Client:
                 raise CallBroken(f"{_shown(url)}: the answer did not come whole: {told}") from None
             except TimeoutError:
                 raise CallBroken(f"{_shown(url)}: no whole answer within {CALL_S:.0f} s") from None
-            self._failed = 0
             if answer.status not in _METHOD_KEPT or not (target := answer.headers.get("location")):
                 return answer
             url = _redirected(url, target)
@@ -72,12 +114,7 @@ class Client:
 
     async def _post(self, url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
         if self._http is None:
-            self._http = httpx2.AsyncClient(
-                transport=Lanes(lane),
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                timeout=httpx2.Timeout(CALL_S, connect=CONNECT_S),
-            )
+            self._http = client(self._configured, CALL_S)
         with anyio.fail_after(max(0.0, seconds)):
             async with self._http.stream("POST", url, content=body, headers=headers) as answer:
                 return Answer(answer.status_code, dict(answer.headers), await _read(url, answer))

@@ -6,19 +6,24 @@ have ended, the app is asked again. So retries, waits, suspension and limits are
 """
 
 import asyncio
+import contextlib
 import time
 from typing import NoReturn
 
 import msgspec
 from msgspec import Raw
 
-from stepstream.bus.errors import ConfigError, NonRetriable, RetryAfter, StepFailed
+from stepstream.bus.errors import ConfigError, NonRetriable, RetryAfter, StepFailed, Unavailable
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.apps import App, put
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.poll import new_memos
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.drivers.guard import guarded
-from stepstream.consumers.remote.client import CallBroken, Client, Unreachable
+from stepstream.consumers.remote.client import CallBroken, Client, Unauthorized, Unreachable
 from stepstream.consumers.remote.functions import RemoteBus
+from stepstream.consumers.remote.gateway import WITHIN_S
 from stepstream.consumers.remote.memos import NEW, Position, call_body
 from stepstream.consumers.remote.ops import Found, Work, begin, resumed
 from stepstream.consumers.remote.protocol import (
@@ -34,10 +39,14 @@ from stepstream.consumers.remote.protocol import (
     output_of,
     unwrapped,
 )
+from stepstream.consumers.remote.reach import client
+from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.turn import Turn
 
 NEXT = "step"
 """The step id of a call that asks what is next."""
+_UNAUTHORIZED = "unauthorized"
+"""The error of an app that answers 401."""
 _NEVER_SAVES = "py:"
 """What SDKs begin with that record no step while a call is open."""
 _MOST_IDLE = 5
@@ -70,17 +79,29 @@ class RunRefused(BaseException):
 class RemoteDriver:
     """Calls the functions of one app."""
 
-    def __init__(self, bus: RemoteBus) -> None:
+    def __init__(self, bus: RemoteBus, configured: Settings) -> None:
         self.bus = bus
-        self.client = Client()
+        self.client = Client(configured)
+        self.fetcher = Fetcher(lambda: client(configured, WITHIN_S, anywhere=True))
 
     async def call(self, call: Call, turn: Turn) -> Outcome:
         """Talk with the app until the run has ended, waits, or failed; never raises."""
         return await guarded(turn, _Conversation(self, call, turn).held())
 
+    async def note_unauthorized(self, wire: Wire, words: str) -> None:
+        """Keep on the app that it does not accept who calls; the next sync that goes well takes that back."""
+
+        def noted(stands: App | None) -> App | None:
+            return stands and msgspec.structs.replace(stands, error=words, error_code=_UNAUTHORIZED)
+
+        if self.bus.app.error_code != _UNAUTHORIZED:
+            with contextlib.suppress(Unavailable):  # the run has it too
+                await put(wire, self.bus.app.name, noted)
+
     async def close(self) -> None:
         """Close the connections."""
         await self.client.close()
+        await self.fetcher.close()
 
 
 class _Conversation:
@@ -133,6 +154,11 @@ class _Conversation:
     def turn(self) -> Turn:
         """The turn whose steps are done."""
         return self._turn
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """What makes the requests that the app leaves to us."""
+        return self._driver.fetcher
 
     def _work_on(self, step: str, work: Work | None) -> None:
         if work is not None:
@@ -244,6 +270,9 @@ class _Conversation:
         }
         try:
             answer = unwrapped(await self._driver.client.call(url, body, headers))
+        except Unauthorized as error:
+            await self._driver.note_unauthorized(turn.wire, str(error))
+            raise AppGone(Failure("unauthorized", str(error)), self._driver.client.down_ms()) from None
         except Unreachable as error:
             raise AppGone(Failure("unreachable", str(error)), self._driver.client.down_ms()) from None
         if not answer.is_sdk and answer.status < 300:

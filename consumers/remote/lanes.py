@@ -20,16 +20,17 @@ _Origin = tuple[str, str, int | None]
 _MOST_IDLE = 100
 _IDLE_S = 10.0
 """How long a lane that nobody uses stays open."""
+ONE = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=4.0)
+"""What a lane keeps open."""
 
 
 def lane() -> httpx2.AsyncHTTPTransport:
     """Return a connection to whatever it is asked for first; it stays open for 4 s, for most servers close after 5."""
-    limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=4.0)
-    return httpx2.AsyncHTTPTransport(verify=_certificates(), trust_env=False, http2=True, limits=limits)
+    return httpx2.AsyncHTTPTransport(verify=certificates(), trust_env=False, http2=True, limits=ONE)
 
 
 @cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """Read once what certificates are trusted: that takes longer than a call."""
     return httpx2.create_ssl_context(trust_env=False)
 

@@ -16,6 +16,7 @@ from stepstream.consumers.remote.gateway import Inference, Request, fetched, inf
 from stepstream.consumers.remote.options import condition_of, match_of
 from stepstream.consumers.remote.protocol import Answer, BadAnswer, Op, due_of, timeout_of
 from stepstream.consumers.remote.system import stored_name, stored_slug
+from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.steps.invoke import invoke
 from stepstream.consumers.turn.steps.run import run_step
 from stepstream.consumers.turn.steps.sleep import sleep_step
@@ -31,6 +32,11 @@ class App(Protocol):
     @property
     def turn(self) -> Turn:
         """The turn the steps belong to."""
+        ...
+
+    @property
+    def fetcher(self) -> Fetcher:
+        """What makes the requests that the app leaves to us."""
         ...
 
     async def targeted(self, step: str) -> Raw:
@@ -140,7 +146,7 @@ def _fetch(app: App, found: Found) -> Work:
     asked = found.op.options(Request)
 
     async def body() -> Raw:
-        return await fetched(app.turn.services.fetcher, asked)
+        return await fetched(app.fetcher, asked)
 
     return _recorded(app.turn, found.step, body)
 
@@ -149,7 +155,7 @@ def _infer(app: App, found: Found) -> Work:
     asked = found.op.options(Inference)
 
     async def body() -> Raw:
-        return await inferred(app.turn.services.fetcher, asked)
+        return await inferred(app.fetcher, asked)
 
     return _recorded(app.turn, found.step, body)
 

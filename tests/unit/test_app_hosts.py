@@ -50,7 +50,7 @@ def test_others_are_called_where_nothing_is_listed_or_they_are(address: str) -> 
     [
         ((), "any.example", False), (("apps.example",), "apps.example", False), (("apps.example",), "x.example", True),
         (("*.example",), "a.b.example", False), (("*.example",), "example", True), (("*.example",), "evilexample", True),
-        (("apps.example", "10.0.0.0/8"), "x.example", False),
+        (("apps.example", "10.0.0.0/8"), "x.example", False), (("localhost",), "127.0.0.1", False),
     ],
 )  # fmt: skip
 def test_a_name_that_no_address_could_save_is_refused_before_it_is_looked_up(

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from stepstream.checkpoint.actions.forget import unfinished
 from stepstream.checkpoint.apps import App, app_of, apps, put
 from stepstream.checkpoint.registry import functions, register
 from stepstream.consumers.remote.functions import RemoteBus, bus_of, is_callable, same_place, without_ids
+from stepstream.consumers.remote.reach import refusal
 from stepstream.consumers.remote.system import stored_slug
 from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse
@@ -124,6 +126,7 @@ async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
         functions=_by_slug(cast("list[Any]", several or []), name),
     )
     bus = _fit(new)
+    await _refuse_places(wire, bus)
     await _refuse_native(wire, bus)
     now = await wire.clock()
     gone = {} if stands is None else {**stands.archived, **stands.functions}
@@ -196,6 +199,15 @@ async def _replace(wire: Wire, former: App, name: str) -> None:
 async def _healthy(wire: Wire, name: str) -> App | None:
     """Forget what was wrong: it is registered again as it had been."""
     return await put(wire, name, lambda stands: stands and msgspec.structs.replace(stands, error="", error_code=""))
+
+
+async def _refuse_places(wire: Wire, bus: RemoteBus) -> None:
+    """Refuse an address that no worker would call (BUS_APP_HOSTS), the application's or one of a function."""
+    several = [bus.app.url, *(bus.url_of(function) for function in bus.functions.values())]
+    for url in {urlsplit(url).netloc: url for url in several}.values():
+        told = await refusal(wire.settings, url)
+        if told:
+            raise RegistrationRefused(f"url: {told}", "url_refused", bus.id)
 
 
 def _fit(app: App) -> RemoteBus:

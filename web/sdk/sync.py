@@ -21,6 +21,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, apps, put
 from stepstream.consumers.remote.functions import is_callable, same_place, without_ids
+from stepstream.consumers.remote.reach import client
 from stepstream.web.sdk.discovery import discover
 from stepstream.web.store import Store
 
@@ -50,7 +51,7 @@ _BY_WORDS = (
     (re.compile("branch.*(env|name)", re.IGNORECASE), "missing_branch_env_name"),
     (re.compile("function.*(invalid|is not valid)", re.IGNORECASE), "invalid_function"),
 )
-_OF_REGISTRATION = frozenset({"invalid_function", "invalid_request", "name_taken", "sdk_version_denied"})
+_OF_REGISTRATION = frozenset({"invalid_function", "invalid_request", "name_taken", "sdk_version_denied", "url_refused"})
 """Errors that the registration has noted, with more than the application passes on."""
 
 
@@ -112,23 +113,23 @@ async def _ask_signed(url: str, configured: Settings) -> Trouble | None:
     body = codec.encode({"url": url})
     headers = {"content-type": "application/json", "x-inngest-server-kind": "cloud" if configured.is_keyed else "dev"}
     if not configured.signing_keys:
-        return await _ask(url, body, headers)
+        return await _ask(configured, url, body, headers)
     trouble: Trouble | None = None
     for key in configured.signing_keys:
         form, signature = signed(body, key, now_ms())
-        trouble = await _ask(url, form, headers | signature)
+        trouble = await _ask(configured, url, form, headers | signature)
         if trouble is None or trouble.code not in {"unauthorized", "invalid_signing_key"}:
             break
     return trouble
 
 
-async def _ask(url: str, content: bytes, headers: Mapping[str, str]) -> Trouble | None:
+async def _ask(configured: Settings, url: str, content: bytes, headers: Mapping[str, str]) -> Trouble | None:
     """Ask once for a registration; return what was in the way."""
     try:
         async with (
             asyncio.timeout(TIMEOUT_S),
-            httpx2.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client,
-            client.stream("PUT", url, content=content, headers=headers) as answer,
+            client(configured, TIMEOUT_S) as http,
+            http.stream("PUT", url, content=content, headers=headers) as answer,
         ):
             body = b""
             async for part in answer.aiter_bytes():

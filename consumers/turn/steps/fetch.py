@@ -2,7 +2,7 @@
 
 import asyncio
 import http.client
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -22,14 +22,15 @@ class FetchFailed(Exception):
 
 
 class Fetcher:
-    """HTTP for the steps of one worker: one client, made at the first request, with connections to use again.
+    """HTTP for the steps of one worker: one client, `made` at the first request, with connections to use again.
 
     Cookies are not kept: what a server sets for one run would reach another.
     """
 
-    __slots__ = ("_client",)
+    __slots__ = ("_client", "_made")
 
-    def __init__(self) -> None:
+    def __init__(self, made: Callable[[], httpx2.AsyncClient] | None = None) -> None:
+        self._made = made or _made
         self._client: httpx2.AsyncClient | None = None
 
     async def fetch(
@@ -62,12 +63,7 @@ class Fetcher:
     ) -> Fetched:
         """Send one request and return the answer, whatever its status; FetchFailed when none came whole in time."""
         if self._client is None:
-            self._client = httpx2.AsyncClient(
-                trust_env=False,
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
-            )
+            self._client = self._made()
         what = f"{method} {url}"
         try:
             async with (
@@ -104,3 +100,12 @@ async def _body(what: str, answer: httpx2.Response) -> bytearray:
         if len(body) > MAX_BODY:
             raise FetchFailed(f"{what}: the answer is longer than the {MAX_BODY} bytes that a step keeps")
     return body
+
+
+def _made() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        trust_env=False,
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
+    )
