@@ -132,6 +132,10 @@ def test_forms_become_events(http: TestClient, store: "redis.Redis") -> None:
     assert http.post("/e/k", data={"name": "a", "data": "[]"}).json()["field"] == "data"
 
 
+def test_a_server_is_called_by_the_address_that_the_sdks_tests_call_it_by(http: TestClient) -> None:
+    assert http.get("/health", headers={"host": "0.0.0.0:8288"}).status_code == 200
+
+
 # -- GET /v1/events --------------------------------------------------------------------------------------------------
 
 
