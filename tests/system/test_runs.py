@@ -16,6 +16,7 @@ import structlog
 from stepstream import Bus, Context, EventData, NonRetriable, On, Retry, RetryAfter, Step, StepFailed
 from stepstream.bus.wire import keys
 from stepstream.consumers import starter
+from stepstream.consumers.turn import recorder
 from tests.support import Lab, eventually
 
 
@@ -700,3 +701,35 @@ async def test_an_idle_worker_starts_a_run_in_the_trip_that_brings_its_event(
     assert await lab.output() == [stored.id, "a", {"n": 1}, 1]
     await lab.idle()
     assert not lab.notices
+
+
+async def test_a_slow_body_that_fails_is_tried_again_when_it_asks_and_as_its_next_attempt(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it takes long may be told while its failure is noted: behind that, and in place of it."""
+    attempts: list[int] = []
+
+    @lab.app.function("f", on="a", retries=1)
+    async def f(ctx: Context[dict], step: Step) -> None:
+        async def fail() -> None:
+            attempts.append(ctx.attempt)
+            if len(attempts) == 1:
+                raise RetryAfter("1s")
+
+        await step.run("s", fail)
+
+    worker = await lab.work()
+    noted = recorder.note_open
+
+    async def crossed(*given: Any, **more: Any) -> Any:
+        reply = await noted(*given, **more)
+        for turn in [one for executor in worker._assembly.executors for one in executor.turns]:
+            turn.note_slow_bodies(time.monotonic() + 1)
+        return reply
+
+    monkeypatch.setattr(recorder, "note_open", crossed)
+    await lab.send("a")
+    run = await lab.status(await lab.first(), "waiting")
+    assert [(one.state, one.attempts) for one in (await lab.steps(run)).values()] == [("retrying", 1)]
+    assert (await lab.one()).status == "completed"
+    assert (await lab.steps(run))["s"].attempts == 2

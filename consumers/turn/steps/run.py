@@ -100,6 +100,7 @@ async def _attempt(
             result = await run_body(turn.bodies, step, turn.stubbed(step, target), args, timeout)
             data, value = through_json(step, result, wanted)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is an attempt
+            turn.bodies.ends(step)  # else it may be told to be slow behind the note of its end, and in place of that
             of_store = of_redis(error)
             if of_store is not None:
                 raise of_store from None
