@@ -36,9 +36,12 @@ _NAMES = (
     "idempotencyKey", "maxSize", "rateLimit",
 )  # fmt: skip
 _SPELT = {name.lower(): name for name in _NAMES}
-_DENIED = re.compile(r"v?(\d+)\.(\d+)\.(\d+)$")
-_DENIED_JS = ((3, 22, 0), (3, 53, 1))
-"""Versions of the JavaScript SDK with a known hole (CVE-2026-42047), the first and the last."""
+_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)$")
+_UNSAFE_JS = ((3, 22, 0), (3, 53, 1))
+"""Versions of the JavaScript SDK with a known hole (CVE-2026-42047), the first and the last.
+
+They are registered, and told of: the hole is where the application is reached, which a refusal here does not close.
+"""
 _WAYS = {
     "dev": "set INNGEST_DEV to its address, or give the server BUS_SIGNING_KEY",
     "cloud": "set INNGEST_DEV=0, INNGEST_BASE_URL, INNGEST_SIGNING_KEY and INNGEST_EVENT_KEY",
@@ -112,7 +115,6 @@ async def take_in(wire: Wire, asked: Mapping[str, Any]) -> tuple[App, bool]:
         check_slug_part("app", name)
     except ConfigError as error:
         raise RegistrationRefused(f"appName: {error}", "invalid_request", name) from None
-    _check_sdk(str(asked.get("sdk") or ""), name)
     checksum = _checksum(asked)
     stands = await app_of(wire, name)
     if stands is not None and stands.checksum == checksum:
@@ -249,19 +251,19 @@ async def _refuse_native(wire: Wire, bus: RemoteBus) -> None:
             )
 
 
-def _check_sdk(sdk: str, name: str) -> None:
+def _unsafe(sdk: str) -> str:
+    """Return what is told of an SDK with a known hole; "" for any other."""
     language, _, version = sdk.partition(":")
-    found = _DENIED.match(version)
+    found = _VERSION.match(version)
     if language != "js" or found is None:
-        return
-    least, most = _DENIED_JS
-    if least <= tuple(map(int, found.groups())) <= most:
-        raise RegistrationRefused(
-            f"SDK version {version.removeprefix('v')} is not accepted, for its known vulnerability CVE-2026-42047: "
-            "upgrade the npm package inngest to 3.54.0 or newer",
-            "sdk_version_denied",
-            name,
-        )
+        return ""
+    least, most = _UNSAFE_JS
+    if not least <= tuple(map(int, found.groups())) <= most:
+        return ""
+    return (
+        f"SDK {version.removeprefix('v')} has a known vulnerability, CVE-2026-42047: "
+        "upgrade the npm package inngest to 3.54.0 or newer"
+    )
 
 
 def _checksum(asked: Mapping[str, Any]) -> str:
@@ -270,9 +272,10 @@ def _checksum(asked: Mapping[str, Any]) -> str:
 
 
 def _note(stands: App | None, new: App) -> str:
-    if stands is None or stands.url == new.url or not stands.url:
-        return ""
-    return f"was at {stands.url} before: should both run, give one another id"
+    """Return what people should know of an application that is registered."""
+    moved = stands is not None and stands.url and stands.url != new.url
+    words = f"was at {stands.url} before: should both run, give one another id" if stands and moved else ""
+    return "; ".join(filter(None, (_unsafe(new.sdk), words)))
 
 
 async def _note_refused(wire: Wire, asked: Mapping[str, Any], error: RegistrationRefused) -> None:

@@ -51,7 +51,7 @@ _BY_WORDS = (
     (re.compile("branch.*(env|name)", re.IGNORECASE), "missing_branch_env_name"),
     (re.compile("function.*(invalid|is not valid)", re.IGNORECASE), "invalid_function"),
 )
-_OF_REGISTRATION = frozenset({"invalid_function", "invalid_request", "name_taken", "sdk_version_denied", "url_refused"})
+_OF_REGISTRATION = frozenset({"invalid_function", "invalid_request", "name_taken", "url_refused"})
 """Errors that the registration has noted, with more than the application passes on."""
 
 
