@@ -7,7 +7,7 @@ LINKS := build/links/stepstream
 # Bytecode is kept, whatever the environment says: `make test` starts dozens of processes, and each would compile anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check chaos browser examples model storm mutations bench docs site clean
+.PHONY: demo test check chaos browser sdk examples model storm mutations bench docs site clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -42,6 +42,10 @@ chaos: $(STAMP)  ## the tests that kill processes; each fault TIMES times, CHAOS
 browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing,browser]'
 	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+sdk: $(STAMP)  ## applications of the official SDKs (npm, PyPI) as real processes; CORE=1: what they do, without their options
+	@$(BIN)/python -m tests.sdk.sdks
+	@$(BIN)/python -m pytest -q -n 4 --dist loadgroup -m sdk $(if $(CORE),tests/sdk/test_steps.py,tests/sdk) $(ARGS)
 
 examples: $(STAMP)  ## the example projects from their own folders against the installed wheel: tests, types, criteria; ARGS=NAME
 	@$(BIN)/python -m examples.check $(ARGS)
