@@ -7,7 +7,7 @@ LINKS := build/links/stepstream
 # Bytecode is kept, whatever the environment says: `make test` starts dozens of processes, and each would compile anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check chaos browser sdk examples model storm mutations bench docs site clean
+.PHONY: demo test check chaos browser sdk example-sdk examples model storm mutations bench docs site clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -49,6 +49,9 @@ sdk: $(STAMP)  ## applications of the official SDKs (npm, PyPI) as real processe
 
 examples: $(STAMP)  ## the example projects from their own folders against the installed wheel: tests, types, criteria; ARGS=NAME
 	@$(BIN)/python -m examples.check $(ARGS)
+
+example-sdk: $(STAMP)  ## bus dev, with an application of the official TypeScript SDK and one of the Python SDK
+	@$(BIN)/python -m examples.sdk.start
 
 example-%: $(STAMP)  ## start an example project: make example-clover-dashboard
 	@$(BIN)/python -m examples.start $*
