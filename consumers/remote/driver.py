@@ -303,14 +303,15 @@ class _Conversation:
         """Let the app run one step; return what it returned, or raise as the step did."""
         noted = self._turn.state.open.get(step)
         try:
-            answer = await self.ask(step, noted.attempt if noted else 0)
+            attempt = noted.attempt if noted else 0
+            answer = await self.ask(step, attempt)
             ops = ops_of(answer) if answer.status == 206 else []
         except (CallBroken, BadAnswer) as error:
             raise AppError(_failed(error)) from None
         mine = next((op for op in ops if op.id == hashed(step)), None)
         if mine is None:
             failure = failure_of(answer.body, f"status {answer.status} in place of step '{step}'")
-            if answer.is_final:
+            if answer.is_final or (answer.status >= 400 and attempt >= self._turn.function.retry.retries):
                 raise RunRefused(failure)
             self.refuse(answer, failure)
         return self.result_of(mine, answer)

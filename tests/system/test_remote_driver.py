@@ -265,15 +265,18 @@ async def test_calls_one_after_another_use_one_connection_and_idle_ones_are_clos
         await eventually(none_is_open, "no connection stays open")
 
 
-async def test_a_final_error_in_place_of_a_step_ends_the_run_and_not_the_step(lab: Lab) -> None:
+@pytest.mark.parametrize(("says", "retries"), [({"x-inngest-no-retry": "true"}, 4), ({}, 0)])
+async def test_a_final_error_in_place_of_a_step_ends_the_run_and_not_the_step(
+    lab: Lab, says: dict[str, str], retries: int
+) -> None:
     def script(told: Told) -> Response:
         if told.step == "step":
             return returned("went on") if told.has("p") else ops(op("StepPlanned", "p"), op("Sleep", "nap", name="10m"))
         error = {"name": "StepUnexpectedError", "message": "found step 'q'", "code": "step_unexpected"}
-        return Response(json.dumps(error), 500, {**SDK, "x-inngest-no-retry": "true"})
+        return Response(json.dumps(error), 500, {**SDK, **says})
 
     async with serving(script) as app:
-        lab.app = app.bus("order/paid")
+        lab.app = app.bus("order/paid", retries=retries)
         await lab.work()
         await lab.send("order/paid")
         run = await lab.one()
