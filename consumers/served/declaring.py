@@ -53,7 +53,9 @@ def _own(expression: str | None) -> str | None:
 
 
 def _ms(duration: Any) -> str | None:
-    return None if duration is None else f"{milliseconds(duration, 'a duration')}ms"
+    if duration is None or isinstance(duration, str):
+        return duration
+    return f"{milliseconds(duration, 'a duration')}ms"
 
 
 def _cron(cron: Cron) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 import uvicorn
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from stepstream import (
     Bus,
@@ -25,6 +27,8 @@ from stepstream import (
     mount,
     serve,
 )
+from stepstream.bus.trust.signing import signed
+from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.apps import app_of
 from stepstream.consumers.remote.functions import bus_of
 from tests.support import Lab, eventually, free_port
@@ -281,6 +285,25 @@ async def test_a_call_that_nobody_makes_but_the_bus_is_refused(lab: Lab) -> None
         assert (forged.status_code, forged.json()["code"]) == (409, "stale_call")
         assert (unknown.status_code, unknown.json()["code"]) == (500, "function_not_found")
         assert empty.status_code == 400
+
+
+async def test_a_call_without_the_signature_of_the_key_is_refused(lab: Lab) -> None:
+    app, key = Bus("shop"), "ab" * 32
+
+    @app.function("ship", on=Paid)
+    async def ship(ctx: Context[Paid], step: Step) -> None: ...
+
+    configured = msgspec.structs.replace(lab.settings, signing_key=key)
+    web = Starlette()
+    mount(web, PATH, serve(app, functions=[ship], called=True, configured=configured))
+    with TestClient(web, base_url="http://localhost") as http:
+        url = f"{PATH}?fnId=shop-lost&stepId=step"
+        assert http.post(url, content=b"{}").status_code == 401
+        assert http.put(PATH).status_code == 401
+        body, headers = signed(b"{}", key, now_ms())
+        assert http.post(url, content=body, headers=headers).json()["code"] == "function_not_found"
+        _, others = signed(b"{}", "cd" * 32, now_ms())
+        assert http.post(url, content=body, headers=others).status_code == 401
 
 
 def test_functions_of_a_bus_are_called_all_or_none() -> None:
