@@ -1,7 +1,7 @@
 """Context: what a handler knows about its run."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Generic
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol
 
 import structlog
 from typing_extensions import TypeVar
@@ -36,14 +36,36 @@ def _logger() -> Any:
     )
 
 
-def _nothing(_: bytes) -> None:
-    return None
+class Behind(Protocol):
+    """What stands behind a context: the turn of a run that a worker has."""
+
+    def replaying(self) -> bool:
+        """Whether the handler only repeats what an earlier turn did."""
+        ...
+
+    def tell_progress(self, progress: bytes) -> None:
+        """Show how far the run is (JSON)."""
+        ...
+
+    async def publish(self, topic: str, data: bytes, channel: str) -> None:
+        """Publish a message (JSON)."""
+        ...
 
 
-def _never() -> bool:
-    return False
+class _Nobody:
+    """Behind the context of a handler that a test calls as a plain function: nothing is shown or published."""
+
+    def replaying(self) -> bool:
+        return False
+
+    def tell_progress(self, progress: bytes) -> None:
+        pass
+
+    async def publish(self, topic: str, data: bytes, channel: str) -> None:
+        pass
 
 
+_NOBODY = _Nobody()
 _NO_STATE: Any = None
 
 
@@ -57,7 +79,7 @@ class Context(Generic[E_co, State_co]):
     A worker makes it. In a test of a handler as a plain function, `Context(event=Event(…))` is enough.
     """
 
-    __slots__ = ("_logger", "_replaying", "_tell_progress", "attempt", "event", "events", "function", "run_id", "state")
+    __slots__ = ("_behind", "_logger", "attempt", "event", "events", "function", "run_id", "state")
 
     def __init__(
         self,
@@ -67,9 +89,8 @@ class Context(Generic[E_co, State_co]):
         function: str = "",
         attempt: int = 0,
         state: State_co = _NO_STATE,
-        replaying: Callable[[], bool] = _never,
-        tell_progress: Callable[[bytes], None] = _nothing,
         events: Sequence[Event[E_co]] | None = None,
+        behind: Behind = _NOBODY,
     ) -> None:
         self.event = event
         self.events: Sequence[Event[E_co]] = events or [event]
@@ -77,8 +98,7 @@ class Context(Generic[E_co, State_co]):
         self.function = function
         self.attempt = attempt
         self.state = state
-        self._replaying = replaying
-        self._tell_progress = tell_progress
+        self._behind = behind
         self._logger: Any = None
 
     def progress(self, percent: float, **fields: Any) -> None:
@@ -89,12 +109,27 @@ class Context(Generic[E_co, State_co]):
             told = codec.encode({"percent": percent, **fields})
         except NotJson as error:
             raise NonRetriable(f"progress is not JSON: {error}") from None
-        self._tell_progress(told)
+        self._behind.tell_progress(told)
+
+    async def publish(self, topic: str, data: Any, *, channel: str | None = None) -> None:
+        """Publish a message to who listens: on the run's own channel, named by its id, or on `channel`.
+
+        It is no step, so nothing records that it was done: while memos are replayed nothing is published, and code that
+        runs again, after a failed attempt or on another worker, publishes again. `data` is what JSON can tell, up to
+        512 KiB. Listeners: `GET /v1/live/{channel}`, `app.live(channel)`.
+        """
+        if self._behind.replaying():
+            return
+        try:
+            told = codec.encode(data)
+        except NotJson as error:
+            raise NonRetriable(f"a message's data is not JSON: {error}") from None
+        await self._behind.publish(topic, told, channel or self.run_id)
 
     @property
     def logger(self) -> Any:
         """A structlog logger bound to function, run and attempt."""
-        if self._replaying():
+        if self._behind.replaying():
             return _silent
         if self._logger is None:
             self._logger = _logger().bind(function=self.function, run=self.run_id, attempt=self.attempt)

@@ -21,7 +21,7 @@ ROOMS = {
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed"}, {"types", "apps"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint": [{"registry", "delayed", "live"}, {"types", "apps"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
         {"executor"}, {"assembly"}, {"worker"}, {"following"}, {"cli", "testing"},
@@ -358,6 +358,8 @@ BOUNDED = {
     "checkpoint.upkeep.retention: groups": "functions on one name: each has a connection of its own here",
     "checkpoint.upkeep.retention: together": "statuses that are counted together: three",
     "checkpoint.run.save: _open(owned, step, kind, due, attempt, error, since, what, state)": "of one step: eleven",
+    "checkpoint.live.hub: channels": "each has a listener here, with a connection of its own",
+    "checkpoint.live.hub: positions": "one for each of those",
     "checkpoint.run.log: lines": "of one batch: 500 at most",
     "checkpoint.run.save: arguments": "of one step: nine",
     "checkpoint.waits.event_waits: wanted": "of one wait: four",

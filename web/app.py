@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.producers import http
-from stepstream.web.api import actions, cancellations, delayed, events, health, v1
+from stepstream.web.api import actions, cancellations, delayed, events, health, live, v1
 from stepstream.web.beside import after_registration
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
@@ -34,6 +34,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *v1.routes,
         *cancellations.routes,
         *delayed.routes,
+        *live.routes,
         *events.routes,
         *health.routes,
         *register.routes,

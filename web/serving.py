@@ -15,6 +15,7 @@ from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.function import Function
+from stepstream.checkpoint.live.hub import end_listening
 from stepstream.web.app import Site, create_app
 from stepstream.web.endpoint import Endpoint
 
@@ -95,7 +96,8 @@ class Server(uvicorn.Server):
             self._beside = asyncio.create_task(self.beside())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen no more."""
+        """Listen no more; who listens to live messages hears so, instead of being waited for."""
+        end_listening()
         if self._beside is not None:
             self._beside.cancel()
             await asyncio.gather(self._beside, return_exceptions=True)

@@ -174,6 +174,11 @@ def limit_waiting(name: str) -> str:
     return f"{limit(name)}:waiting"
 
 
+def live(channel: str) -> str:
+    """stream · messages of a channel: topic, data, run, kind. The newest 1,000 or fewer. Expires 1 h after the last."""
+    return f"{_prefix}:live:{{{coded(channel)}}}"
+
+
 def function(slug: str, where: str = FIRST) -> str:
     """Return the prefix of a function's keys in one partition: scripts take it as a key and build the others from it.
 
@@ -302,7 +307,7 @@ ALL = (
     (events, ("E",)), (seen, ("E", "<id>")), (again, ("E",)), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)),
     (waits, ("E",)), (waits_if, ("E",)),
-    (signal, ("<id>",)), (limit, ("<id>",)), (limit_waiting, ("<id>",)),
+    (signal, ("<id>",)), (limit, ("<id>",)), (limit_waiting, ("<id>",)), (live, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
     (log, ("F", "<run>")),
     (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
@@ -312,7 +317,7 @@ ALL = (
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""
 
-_TAGGED = re.compile(r"(events|fn|limit|signal):\{([^{}]*)\}:?(.*)", re.DOTALL)
+_TAGGED = re.compile(r"(events|fn|limit|signal|live):\{([^{}]*)\}:?(.*)", re.DOTALL)
 _PLAIN = {
     make().partition(":")[2]: make.__name__
     for make in (
@@ -362,5 +367,5 @@ def kind_of(key: str) -> tuple[str, str, str] | None:
     elif family == "limit":
         kind = {"": "limit", "waiting": "limit_waiting"}.get(suffix)
     else:
-        kind = "signal" if not suffix else None
+        kind = family if not suffix else None
     return None if kind is None else (kind, tag, rest)

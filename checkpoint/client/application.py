@@ -1,5 +1,7 @@
 """Application: the Bus that applications make. It declares and sends, as bus/bus.py has it, and knows its runs."""
 
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic
 
@@ -9,6 +11,7 @@ from stepstream.bus.bus import State_co
 if TYPE_CHECKING:  # who only publishes loads nothing of runs
     from stepstream.checkpoint.client.delayed import Delayed, DelayedSync
     from stepstream.checkpoint.client.runs import Runs, RunsSync
+    from stepstream.checkpoint.live.messages import Message
 
 
 class Bus(bus.Bus[State_co], Generic[State_co]):
@@ -44,3 +47,15 @@ class Bus(bus.Bus[State_co], Generic[State_co]):
         from stepstream.checkpoint.client.delayed import DelayedSync
 
         return DelayedSync(self, self.delayed)
+
+    async def live(self, channel: str, *, topics: Sequence[str] = (), after: str = "") -> AsyncGenerator["Message"]:
+        """Yield the messages of a channel, or of some of its topics, as they come: `async for message in app.live(id)`.
+
+        From now on, or from behind the message whose id is `after`; "0" for all that are kept. Of a loop that is slower
+        than what is published, the messages wait in Redis; those no longer kept are left out.
+        """
+        from stepstream.checkpoint.live.hub import followed
+
+        async with aclosing(followed(self.wire, channel, topics, after)) as messages:
+            async for message in messages:
+                yield message

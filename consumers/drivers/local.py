@@ -39,8 +39,7 @@ class LocalDriver:
             function=call.function.slug,
             attempt=call.attempt,
             state=self._state,
-            replaying=turn.state.replaying,
-            tell_progress=turn.recorder.tell_progress,
+            behind=turn,
         )
         if call.open:
             await turn.save_due_sleeps()

@@ -16,10 +16,11 @@ from typing import Any
 
 from msgspec import Raw
 
-from stepstream.bus.errors import StoreError, StoreUnavailable
+from stepstream.bus.errors import BadRequest, NonRetriable, StoreError, StoreUnavailable
 from stepstream.bus.process import scope
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.live.messages import publish
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.save import save, tell_progress
 from stepstream.consumers.drivers.guard import raised
@@ -292,6 +293,13 @@ class ServedCall:
     def server_now(self) -> int:
         """Return the time, ms; this process's clock."""
         return now_ms()
+
+    async def publish(self, topic: str, data: bytes, channel: str) -> None:
+        """Publish a message to a channel."""
+        try:
+            await publish(self.wire, channel, topic, data, run=self.run)
+        except BadRequest as error:
+            raise NonRetriable(str(error)) from None
 
     def tell_progress(self, progress: bytes) -> None:
         """Show, without waiting, how far the run is (JSON)."""

@@ -60,8 +60,7 @@ class Host:
             function=function.slug,
             attempt=asked.attempt,
             state=state,
-            replaying=call.replaying,
-            tell_progress=call.tell_progress,
+            behind=call,
         )
         steps = ServedStep(call, function.retry, self._publisher, self._fetcher)
 

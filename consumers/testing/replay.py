@@ -204,6 +204,9 @@ class _ReplayTurn(Turn):
         self.waits: list[str] = []
         """Those it waited in already."""
 
+    async def publish(self, topic: str, data: bytes, channel: str) -> None:
+        """Publish nothing."""
+
     def awaited(self, step: str) -> None:
         """Note that a step is asked for."""
         super().awaited(step)

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from stepstream.bus.errors import BadRequest, NonRetriable
 from stepstream.bus.event import RawEvent
 from stepstream.bus.observe.signals import AttemptFailed
+from stepstream.checkpoint.live.messages import publish
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.save import Noted
@@ -179,6 +181,26 @@ class Turn:
             await lease.renewed()
             if self.over:
                 raise TurnOver
+
+    # -- what the handler says ---------------------------------------------------------------------------------------
+
+    def replaying(self) -> bool:
+        """Whether the handler only repeats what an earlier turn did."""
+        return self.state.replaying()
+
+    def tell_progress(self, progress: bytes) -> None:
+        """Show how far the run is."""
+        self.recorder.tell_progress(progress)
+
+    async def publish(self, topic: str, data: bytes, channel: str) -> None:
+        """Publish a message to a channel, unless the turn is over. Under no fence: it changes nothing of the run."""
+        if self.state.over:
+            raise TurnOver
+        with self.activity:
+            try:
+                await publish(self.wire, channel, topic, data, run=self.owned.run)
+            except BadRequest as error:
+                raise NonRetriable(str(error)) from None
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 

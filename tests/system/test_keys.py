@@ -60,11 +60,11 @@ def basic(password: str) -> dict[str, str]:
 
 
 def asked_of(part: Site | Endpoint) -> list[tuple[NeedsRoute, str, str]]:
-    """Each route with a method and a path of it. What is no NeedsRoute has nobody who asks for its key."""
+    """Each route with a method and a path of it, which a stream of events refuses. What is no NeedsRoute has nobody who asks for its key."""
     routes = [route for route in part.routes if not (isinstance(route, Mount) and route.path == "/static")]
     assert all(isinstance(route, NeedsRoute) for route in routes)
     return [
-        (route, method, re.sub(r"\{[^}]+\}", "x", route.path))
+        (route, method, f"{re.sub(r'[{][^}]+[}]', 'x', route.path)}?after=none")
         for route in routes
         if isinstance(route, NeedsRoute)
         for method in sorted(route.methods or ())
@@ -94,13 +94,13 @@ def test_every_route_wants_a_key_and_one_that_opens_it(keyed: Settings) -> None:
     for part in parts(keyed):
         with TestClient(part, base_url="http://localhost") as client:
             for route, method, path in asked_of(part):
-                where = f"{method} {path}"
+                where = f"{method} {route.path}"
                 if route.needs == "nothing":
                     open_routes.append(where)
                     assert client.request(method, path).status_code != 401, where
                     continue
                 for headers in WRONG:
-                    assert client.request(method, f"{path}?key={TOKEN}", headers=headers).status_code == 401, where
+                    assert client.request(method, f"{path}&key={TOKEN}", headers=headers).status_code == 401, where
                 if route.needs == "publish":
                     assert client.request(method, path, headers=bearer(SIGNING)).status_code == 401
                     continue

@@ -30,6 +30,7 @@ NEEDS = {
     "GET /v1/cancellations": "read",
     "GET /v1/cancellations/{id}": "read",
     "DELETE /v1/cancellations/{id}": "operate",
+    "GET /v1/live/{channel:path}": "read",
     "GET /v1/events": "read",
     "GET /v1/events/{id}": "read",
     "GET /v1/events/{id}/runs": "read",

@@ -1,0 +1,90 @@
+"""`GET /v1/live/{channel}`: the messages of a channel as server-sent events, as they come."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from stepstream.bus.errors import BusError
+from stepstream.bus.values import codec
+from stepstream.checkpoint.live.hub import Ended, Listener, TooSlow, check_after, hub_of
+from stepstream.checkpoint.live.messages import Message, check_channel
+from stepstream.web.routing import NeedsRoute
+from stepstream.web.store import wire_of
+
+HEARTBEAT_S = 15.0
+"""How long nothing may come before a comment is sent, so that nobody in between takes the connection for dead."""
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_AGAIN_MS = 1_000
+
+Shown = Callable[[Message], bytes]
+
+
+async def _live(request: Request) -> Response:
+    topics = request.query_params.getlist("topic")
+    return await stream(request, request.path_params["channel"], topics, _shown)
+
+
+def _shown(message: Message) -> bytes:
+    told = {"channel": message.channel, "topic": message.topic, "data": message.data, "at": message.at}
+    return event(codec.encode(told | ({"run": message.run} if message.run else {})), message.id)
+
+
+async def stream(
+    request: Request, channel: str, topics: Sequence[str], shown: Shown, headers: dict[str, str] | None = None
+) -> Response:
+    """Return the messages of a channel as events, behind Last-Event-ID or `?after=`. Errors are told before it begins.
+
+    It ends when the client goes, when the server stops (`event: closing`), and when the client does not take what
+    comes (`event: dropped`); clients connect again by themselves, and go on after the last id they have got.
+    """
+    after = request.headers.get("last-event-id") or request.query_params.get("after", "")
+    check_channel(channel)
+    check_after(after)
+    if request.method == "HEAD":
+        return Response(headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream")
+    entered = AsyncExitStack()
+    listener = await entered.enter_async_context(hub_of(wire_of(request)).listen(channel, topics, after))
+    body = _events(listener, shown)
+    return _Stream(entered, body, headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream")
+
+
+class _Stream(StreamingResponse):
+    """A response that ends its listening however it ends: also when its body has never begun."""
+
+    def __init__(
+        self, entered: AsyncExitStack, body: AsyncGenerator[bytes], headers: dict[str, str], media_type: str
+    ) -> None:
+        super().__init__(body, headers=headers, media_type=media_type)
+        self._entered = entered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        async with self._entered:
+            await super().__call__(scope, receive, send)
+
+
+async def _events(listener: Listener, shown: Shown) -> AsyncGenerator[bytes]:
+    yield b"retry: %d\n\n" % _AGAIN_MS
+    while True:
+        try:
+            messages = await listener.next(HEARTBEAT_S)
+        except BusError as error:
+            kind = "dropped" if isinstance(error, TooSlow) else "closing" if isinstance(error, Ended) else "error"
+            yield event(codec.encode({"error": str(error), "code": error.code}), kind=kind)
+            return
+        if listener.is_gap:
+            listener.is_gap = False
+            yield event(codec.encode({"error": "messages before these are no longer kept", "code": "gap"}), kind="gap")
+        yield b"".join(map(shown, messages)) if messages else b":\n\n"
+
+
+def event(data: bytes, id: str = "", kind: str = "") -> bytes:
+    """Return a server-sent event; its data is JSON, which has no line ends."""
+    head = (f"id: {id}\n" if id else "") + (f"event: {kind}\n" if kind else "")
+    return head.encode() + b"data: " + data + b"\n\n"
+
+
+routes = [NeedsRoute("GET", "/v1/live/{channel:path}", _live, needs="read", name="api_live")]
