@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest
+from stepstream.bus.errors import BadRequest, NonRetriable
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, entry_place
 from stepstream.bus.wire import keys
@@ -81,6 +81,14 @@ async def publish(
     return codec.text(
         await wire.lasting_script(_PUBLISH, [keys.live(channel)], most, KEPT_MS, topic, data, run, kind, stream)
     )
+
+
+async def publish_of_run(wire: Wire, run: str, channel: str, topic: str, data: bytes) -> None:
+    """Publish for a run's code; NonRetriable for what cannot be: trying again does not mend it."""
+    try:
+        await publish(wire, channel, topic, data, run=run)
+    except BadRequest as error:
+        raise NonRetriable(str(error)) from None
 
 
 async def newest(wire: Wire, channel: str) -> str:

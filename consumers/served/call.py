@@ -16,11 +16,11 @@ from typing import Any
 
 from msgspec import Raw
 
-from stepstream.bus.errors import BadRequest, NonRetriable, StoreError, StoreUnavailable
+from stepstream.bus.errors import StoreError, StoreUnavailable
 from stepstream.bus.process import scope
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.live.messages import publish
+from stepstream.checkpoint.live.messages import publish_of_run
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.save import save, tell_progress
 from stepstream.consumers.drivers.guard import raised
@@ -296,10 +296,7 @@ class ServedCall:
 
     async def publish(self, topic: str, data: bytes, channel: str) -> None:
         """Publish a message to a channel."""
-        try:
-            await publish(self.wire, channel, topic, data, run=self.run)
-        except BadRequest as error:
-            raise NonRetriable(str(error)) from None
+        await publish_of_run(self.wire, self.run, channel, topic, data)
 
     def tell_progress(self, progress: bytes) -> None:
         """Show, without waiting, how far the run is (JSON)."""

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from stepstream.bus.errors import BadRequest, NonRetriable
 from stepstream.bus.event import RawEvent
 from stepstream.bus.observe.signals import AttemptFailed
-from stepstream.checkpoint.live.messages import publish
+from stepstream.checkpoint.live.messages import publish_of_run
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.save import Noted
@@ -197,10 +196,7 @@ class Turn:
         if self.state.over:
             raise TurnOver
         with self.activity:
-            try:
-                await publish(self.wire, channel, topic, data, run=self.owned.run)
-            except BadRequest as error:
-                raise NonRetriable(str(error)) from None
+            await publish_of_run(self.wire, self.owned.run, channel, topic, data)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
