@@ -271,8 +271,10 @@ class _Looker:
         what: dict[str, str] = codec.decode(noted.what) or {}
         if noted.kind == "signal":
             holder = await self._ask("GET", keys.signal(what["signal"]))
-            mine = Holder(seen.slug, seen.run, step)
-            return holder is not None and Holder.of(codec.text(holder)).is_step_of(mine)
+            if holder is None or is_heard(holder):
+                return False
+            other = Holder.of(codec.text(holder))  # one that took the name over is as good: there is nothing to mend
+            return other.is_step_of(Holder(seen.slug, seen.run, step)) or (await still_wait(self._wire, [other]))[0]
         if noted.kind == "event":
             match, if_ = what.get("match", ""), what.get("if", "")
             own = codec.decode(await self._ask("HGET", keys.run(seen.slug, seen.run), "event") or b"{}")

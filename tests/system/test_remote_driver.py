@@ -9,8 +9,10 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from stepstream import create_app
+from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.upkeep.audit import audit
 from stepstream.checkpoint.waits.event_waits import has_waits
+from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.remote.client import Client, Unreachable
 from stepstream.consumers.remote.protocol import Answer
 from tests.scripted_app import SDK, Told, op, ops, returned, serving, sha
@@ -299,3 +301,25 @@ async def test_an_invoke_that_timed_out_in_the_same_turn_is_told_as_a_timeout(la
         await lab.send("order/paid")
         ended = await lab.status(await lab.first(), "completed")
         assert json.loads(bytes(ended.output or b"")) == "InngestInvokeTimeoutError"
+
+
+async def test_a_wait_whose_signal_another_run_took_over_is_no_fault(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        if told.has("w"):
+            return returned(told.value("w"))
+        return ops(op("WaitForSignal", "w", opts={"signal": "s", "timeout": "1h", "conflict": "replace"}))
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        worker = await lab.work()
+        runs: list[str] = []
+        for n in range(1, 3):
+            await lab.send("order/paid")
+            runs = [one.id for one in await lab.some(n)]
+            for run in runs:
+                await lab.status(run, "waiting")
+        await lab.no_turns(worker)
+        assert not await audit(lab.wire)
+        assert await send_signal(lab.wire, "s", 5) == runs[0], "the newest has it"
+        await lab.status(runs[0], "completed")
+        await cancel_now(lab.wire, runs[1], "by the test")
