@@ -70,6 +70,7 @@ class Pipe(asyncio.Protocol):
         self._buffer: list[bytes] = []
         self._unsent: deque[asyncio.Future[Reply]] = deque()
         self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._loading: set[asyncio.Future[Reply]] = set()
         self._optional: set[asyncio.Future[Reply]] = set()
         self._flushing = False
         self._opened = 0.0
@@ -173,7 +174,7 @@ class Pipe(asyncio.Protocol):
             for _ in prelude:
                 ignored: asyncio.Future[Reply] = self._loop.create_future()
                 ignored.add_done_callback(self._loaded)
-                self._optional_one(ignored)
+                self._loading.add(ignored)
                 self._waiting.append(ignored)
         self._opened = self._heard = time.monotonic()
         self._watch()
@@ -188,6 +189,7 @@ class Pipe(asyncio.Protocol):
         return error
 
     def _loaded(self, loading: asyncio.Future[Reply]) -> None:
+        self._loading.discard(loading)
         error = None if loading.cancelled() else loading.exception()
         if isinstance(error, RightMissing):
             self._rights.refused(SCRIPT_LOAD, str(error))
@@ -215,7 +217,9 @@ class Pipe(asyncio.Protocol):
                 elif isinstance(reply, hiredis.ReplyError):
                     error = translated(str(reply))
                     is_asked = future not in self._optional
-                    if isinstance(error, StoreUnavailable) and (is_asked or error.state == "READONLY"):
+                    if future in self._loading:  # whatever keeps scripts from being loaded is told by what is asked
+                        pass
+                    elif isinstance(error, StoreUnavailable) and (is_asked or error.state == "READONLY"):
                         self._trouble.met(error)
                         leave = error if error.state in ELSEWHERE else None
                     _settle(future, error)
