@@ -140,7 +140,7 @@ async def test_how_a_command_ended_is_in_the_error_also_in_a_replay(
             await step.subprocess("s", command, **how)
         except ProcessFailed as error:
             caught.append(error)
-        await step.sleep("nap", 0.01)
+        await step.sleep("nap", 0.4)  # long enough to suspend, however slow the machine
 
     await lab.work()
     await lab.send("a")
