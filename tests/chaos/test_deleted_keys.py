@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, EventData, Singleton, Step, Throttle
+from stepstream.bus.event import Outgoing
+from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.publishing import Publisher
+from stepstream.checkpoint.actions.cancel_many import cancel_many
+from stepstream.checkpoint.apps import App, put
+from stepstream.checkpoint.live.messages import publish
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
 from stepstream.checkpoint.waits.signals import send_signal
@@ -94,6 +100,7 @@ class Load:
             await self.lab.send("two", {})
         self.due = time.monotonic() + 6.0
         await self.app.send("later", {}, delay="6s")
+        await self._send_what_no_run_does()
         await Retention(self.lab.wire, worker.signals, worker_slugs(worker), worker._assembly.feeds.names_read).once()
 
         async def there() -> set[str]:
@@ -105,6 +112,15 @@ class Load:
 
         await eventually(all_there, f"keys of every kind; missing: {await there()}")
         return worker
+
+    async def _send_what_no_run_does(self) -> None:
+        """An application behind HTTP, an event its SDK repeats, a cancellation that meets nobody, a live message."""
+        wire, sent = self.lab.wire, ulid()
+        await put(wire, "elsewhere", lambda _: App(name="elsewhere", url="http://127.0.0.1:9/"))
+        for _ in range(2):
+            await Publisher(wire).publish([Outgoing(sent, "elsewhere/told", b"{}", internal=sent)])
+        await cancel_many(wire, "test", "test-hourly", before=1)
+        await publish(wire, "channel", "topic", b"1")
 
     async def count(self, status: str) -> int:
         slugs = [function.slug for function in self.app.functions.values()]
