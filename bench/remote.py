@@ -135,7 +135,7 @@ async def floor(count: int) -> float:
     body = json.dumps({"data": "x" * CALL_BYTES}).encode()
     headers = {"content-type": "application/json"}
     async with _echo() as url:
-        client = Client()
+        client = Client(Settings())
 
         async def some() -> None:
             for _ in range(count // AT_ONCE):
