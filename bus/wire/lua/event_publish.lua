@@ -8,11 +8,8 @@ args.makes_stream  1 to make the stream when there is none, 0: then nothing is s
 then the entry's fields
 
 Returns {'stored' or 'there', entry id}, or nothing when there is no stream ]]
--- uses: many
-local there = redis.call('GET', KEYS[2])
-if there and args.now ~= '' and args.now - string.match(there, '%d+') >= tonumber(args.remembered) then
-  there = nil -- keys expire by the server's own clock
-end
+-- uses: many seen
+local there = seen(KEYS[2], args.now, args.remembered)
 if there then
   return { 'there', there }
 end

@@ -15,12 +15,9 @@ args.internal  the internal id
 then the entry's fields
 
 Returns {'stored' or 'there', entry id}, or nothing when there is no stream ]]
--- uses: many
+-- uses: many seen
 local MOST, DAY = 1000, 86400000
-local there = redis.call('GET', KEYS[2])
-if there and args.now ~= '' and args.now - string.match(there, '%d+') >= tonumber(args.remembered) then
-  there = nil -- keys expire by the server's own clock
-end
+local there = seen(KEYS[2], args.now, args.remembered)
 if there then
   redis.call('SET', KEYS[3], there, 'PX', args.found, 'NX')
   if args.notes == '1' then
