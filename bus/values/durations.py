@@ -1,7 +1,7 @@
 """Durations and moments: from what people write ("1h30m", 90, timedelta, datetime) to milliseconds."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from stepstream.bus.errors import ConfigError
 
@@ -40,6 +40,11 @@ def moment_ms(moment: datetime, what: str = "moment") -> int:
     if moment.tzinfo is None:
         raise ConfigError(f"{what} {moment!r} has no time zone; write datetime(…, tzinfo=UTC)")
     return round(moment.timestamp() * 1_000)
+
+
+def utc_ms(moment: datetime) -> int:
+    """Return a datetime as Unix milliseconds; one without a zone counts as UTC."""
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
 
 
 def in_words(ms: float) -> str:

@@ -1,11 +1,12 @@
 """/v1/events: the events that came, newest first, one of them by its id, and the runs that were made of it."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, NotFound
+from stepstream.bus.values.durations import utc_ms
 from stepstream.checkpoint.read.arrivals import MOST, Arrival, arrivals, find_arrival, runs_of
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.run.record import Run
@@ -34,7 +35,7 @@ def moment_of(text: str, name: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise BadRequest(f"{name} is no time: {text[:60]!r}; write 2026-12-01T09:00:00Z") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+    return utc_ms(moment)
 
 
 async def _events(request: Request) -> Response:
