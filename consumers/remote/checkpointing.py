@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stepstream.bus.errors import BusError, EventInvalid
+from stepstream.bus.errors import Conflict, EventInvalid
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES
 from stepstream.checkpoint.run.save import FULL, save
@@ -16,10 +16,9 @@ _TOLD = frozenset({"StepPlanned"})
 """What only says that a step begins."""
 
 
-class StaleCall(BusError):
+class StaleCall(Conflict):
     """The call belongs to a turn that is over: its run has ended, was cancelled, or is another worker's."""
 
-    status = 409
     code = "stale_call"
 
     def __init__(self, run: str) -> None:

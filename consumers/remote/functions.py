@@ -40,7 +40,7 @@ class RemoteBus(Bus):
             return _step_url(config)
         # It has been removed: where the application is now, for it may have moved since.
         query = urlsplit(_step_url(self.app.archived.get(function.slug, {}))).query or f"fnId={function.slug}"
-        return f"{self.app.url}{'&' if '?' in self.app.url else '?'}{query}"
+        return with_query(self.app.url, query)
 
 
 def bus_of(app: App) -> RemoteBus:
@@ -80,6 +80,11 @@ def without_ids(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, urlencode(query), ""))
 
 
+def with_query(url: str, query: str) -> str:
+    """Return a URL with more in its query."""
+    return f"{url}{'&' if '?' in url else '?'}{query}"
+
+
 def is_callable(url: str) -> bool:
     """Whether a URL is one that an application may be called at."""
     try:
@@ -106,8 +111,7 @@ def _step_url(config: Mapping[str, Any]) -> str:
     except (KeyError, TypeError):
         return ""
     query = [(name, value) for name, value in parse_qsl(urlsplit(url).query) if name == "fnId"]
-    base = without_ids(url)
-    return f"{base}{'&' if '?' in base else '?'}{urlencode(query)}"
+    return with_query(without_ids(url), urlencode(query))
 
 
 async def _called_over_http(ctx: Context[Any], step: Step) -> None:

@@ -6,7 +6,7 @@ The wire is that of the official Inngest SDKs; unknown fields are ignored, for t
 import hashlib
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.values import codec
-from stepstream.bus.values.durations import LONGEST_MS, milliseconds
+from stepstream.bus.values.durations import LONGEST_MS, milliseconds, utc_ms
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.consumers.turn.step_ids import MAX_STEP_ID
 from stepstream.producers.strict import parse, parse_as
@@ -23,6 +23,8 @@ from stepstream.producers.strict import parse, parse_as
 SDK_HEADER = "x-inngest-sdk"
 NO_RETRY_HEADER = "x-inngest-no-retry"
 VERSION_HEADER = "x-inngest-req-version"
+NEXT = "step"
+"""The step id of a call that asks what is next."""
 PLANNING = 2
 """From this version of the protocol on an app plans parallel steps: it is asked again when all of them have ended."""
 MAX_OPS = 1_000
@@ -218,9 +220,7 @@ def moment_of(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = parsedate_to_datetime(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1_000)
+    return utc_ms(moment)
 
 
 _GO_SMALL = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs)")

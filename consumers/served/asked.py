@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Raw
 
-from stepstream.bus.errors import Conflict, EventInvalid
+from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
@@ -13,23 +13,14 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.poll import new_memos
+from stepstream.consumers.remote.checkpointing import StaleCall
 from stepstream.consumers.remote.memos import owned_by, shown_steps, stack_of
+from stepstream.consumers.remote.protocol import NEXT
 from stepstream.producers.strict import parse_as
 
-NEXT = "step"
-"""The step of a call that asks what is next."""
 OF_THE_BUS = "inngest/"
 """How the names of events begin that the bus makes itself, on the wire: what they hold is told there in other words."""
 _PATIENCE_S = 5.0
-
-
-class StaleCall(Conflict):
-    """A call of a turn that is not the one its run is at: nothing of it would be recorded."""
-
-    code = "stale_call"
-
-    def __init__(self, run: str) -> None:
-        super().__init__(f"the call is not the one that run {run} is at")
 
 
 class _Stack(msgspec.Struct, frozen=True):

@@ -24,9 +24,10 @@ from stepstream.checkpoint.live.messages import publish_of_run
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.save import save, tell_progress
 from stepstream.consumers.drivers.guard import raised
-from stepstream.consumers.remote.protocol import hashed
+from stepstream.consumers.remote.checkpointing import StaleCall
+from stepstream.consumers.remote.protocol import NEXT, hashed
 from stepstream.consumers.served import reply
-from stepstream.consumers.served.asked import NEXT, Asked, StaleCall
+from stepstream.consumers.served.asked import Asked
 from stepstream.consumers.served.reply import Reply
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.bodies import Bodies

@@ -10,12 +10,14 @@ from stepstream.bus.retry import Retry
 from stepstream.bus.system_events import FAILED
 from stepstream.bus.values.dialect import of_own
 from stepstream.bus.values.durations import milliseconds
+from stepstream.consumers.remote.functions import with_query
+from stepstream.consumers.remote.protocol import NEXT
 from stepstream.consumers.remote.system import shown_name
 
 
 def config_of(function: Function[Any, Any], url: str, of_failed: str = "") -> dict[str, Any]:
     """Return what is registered of a function that is called at a URL; `of_failed`: it handles the failures of that."""
-    at = f"{url}{'&' if '?' in url else '?'}fnId={function.slug}&stepId=step"
+    at = with_query(url, f"fnId={function.slug}&stepId={NEXT}")
     triggers: list[dict[str, Any]] = [
         _some(event=shown_name(one.name), expression=_own(one.condition.text if one.condition else None),
               fromStart=one.from_start or None)

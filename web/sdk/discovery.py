@@ -8,6 +8,8 @@ import asyncio
 
 import httpx2
 
+from stepstream.consumers.remote.protocol import SDK_HEADER
+
 PORTS = (3000, 3001, 3002, 3003, 3004, 3005, 4321, 5000, 5173, 8000, 8080, 8081, 8787, 8888)
 _PATHS = ("/api/inngest", "/x/inngest", "/.netlify/functions/inngest", "/.redwood/functions/inngest")
 _CONNECT_S, _ANSWER_S = 0.5, 2.0
@@ -41,7 +43,7 @@ async def _at(client: httpx2.AsyncClient, port: int) -> str:
         try:
             # Its headers are enough.
             async with asyncio.timeout(_ANSWER_S), client.stream("GET", url) as answer:
-                if "x-inngest-sdk" in answer.headers:
+                if SDK_HEADER in answer.headers:
                     return url
         except (TimeoutError, httpx2.HTTPError):
             return ""

@@ -21,6 +21,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, apps, put
 from stepstream.consumers.remote.functions import is_callable, same_place, without_ids
+from stepstream.consumers.remote.protocol import SDK_HEADER
 from stepstream.consumers.remote.reach import client
 from stepstream.web.sdk.discovery import discover
 from stepstream.web.store import Store
@@ -141,7 +142,7 @@ async def _ask(configured: Settings, url: str, content: bytes, headers: Mapping[
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         return Trouble("unreachable", f"cannot be reached ({error or type(error).__name__}): is it started?")
     if answer.status_code == 200:
-        if "x-inngest-sdk" not in answer.headers:
+        if SDK_HEADER not in answer.headers:
             return Trouble("not_an_sdk", "what answers there is no Inngest SDK: is the path right?")
         return None
     return _trouble(answer.status_code, body)

@@ -1,7 +1,6 @@
 """Sync: an application registers itself as one that is called over HTTP. It has Redis, and asks no server for that."""
 
 from collections.abc import Iterable
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from stepstream.consumers.remote.functions import same_place
 from stepstream.consumers.served.declaring import configs_of
 from stepstream.web.paths import root
 from stepstream.web.sdk.register import RegistrationRefused, take_in
+from stepstream.web.served.calls import SDK
 
 
 class _Asked(msgspec.Struct):
@@ -39,7 +39,7 @@ async def register(wire: Wire, name: str, functions: Iterable[Function[Any, Any]
     asked = {
         "appName": name,
         "url": url,
-        "sdk": f"stepstream-py:v{version('stepstream')}",
+        "sdk": SDK,
         "framework": "starlette",
         "v": "0.1",
         "deployType": "ping",
