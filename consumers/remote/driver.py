@@ -27,6 +27,7 @@ from stepstream.consumers.remote.gateway import WITHIN_S
 from stepstream.consumers.remote.memos import NEW, Position, call_body
 from stepstream.consumers.remote.ops import Found, Work, begin, resumed
 from stepstream.consumers.remote.protocol import (
+    NEXT,
     PLANNING,
     VERSION_HEADER,
     Answer,
@@ -43,8 +44,6 @@ from stepstream.consumers.remote.reach import client
 from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.turn import Turn
 
-NEXT = "step"
-"""The step id of a call that asks what is next."""
 _UNAUTHORIZED = "unauthorized"
 """The error of an app that answers 401."""
 _NEVER_SAVES = "py:"
@@ -53,7 +52,7 @@ _MOST_IDLE = 5
 """How often in a row an app may answer that there is nothing to do."""
 
 
-class _Any(msgspec.Struct, rename="camel"):
+class _Parallel(msgspec.Struct, rename="camel"):
     """What any operation may say: `race`, when the app wants to be asked again as soon as one of several has ended."""
 
     parallel_mode: str | None = None
@@ -163,7 +162,7 @@ class _Conversation:
     def _work_on(self, step: str, work: Work | None) -> None:
         if work is not None:
             task = self._working[step] = asyncio.create_task(self._to_its_end(work))
-            task.add_done_callback(_looked_at)
+            task.add_done_callback(_take_error)
 
     async def _to_its_end(self, work: Work) -> None:
         """Do a step; that it failed is recorded, and the app is told by its memo."""
@@ -232,26 +231,24 @@ class _Conversation:
         if ended is not None:
             return Returned(bytes(ended.data))
         self._only_plan = self._only_plan or len(found) > 1
-        begun = 0
         for op in sorted(found, key=lambda one: one.op != "WaitForEvent"):  # a sibling may send what it waits for
             step = op.step
-            begun += 1
             if step in self._working or step in self._turn.state.memos:
                 continue
-            self._is_race = self._is_race or op.options(_Any).parallel_mode == "race"
+            self._is_race = self._is_race or op.options(_Parallel).parallel_mode == "race"
             try:
                 work = begin(self, Found(op, step, answer, began))
             except (BadAnswer, ConfigError) as error:
                 return Raised(_failed(error), is_final=True)
             self._work_on(step, work)
-        self._idle = 0 if begun or self._working else self._idle + 1
+        self._idle = 0 if found or self._working else self._idle + 1
         if self._idle >= _MOST_IDLE:
             return Raised(Failure("bad_answer", f"the app answered {_MOST_IDLE} times that there is nothing to do"))
         return None
 
     async def ask(self, step: str, attempt: int) -> Answer:
         """Call the app for a step, or for what is next; AppGone, CallBroken or BadAnswer when it gives no answer."""
-        turn, function = self._turn, self._turn.function
+        turn, function = self._turn, self._call.function
         at = Position(
             step=step if step == NEXT else hashed(step),
             attempt=attempt,
@@ -259,7 +256,7 @@ class _Conversation:
             only_plan=self._only_plan or bool(self._working),
             version=self._version,
         )
-        body = call_body(turn.owned, turn.event, turn.state.memos, at)
+        body = call_body(turn.owned, self._call.event, turn.state.memos, at)
         url = f"{self._driver.bus.url_of(function)}&stepId={at.step}"
         headers = {
             "content-type": "application/json",
@@ -311,19 +308,19 @@ class _Conversation:
         mine = next((op for op in ops if op.id == hashed(step)), None)
         if mine is None:
             failure = failure_of(answer.body, f"status {answer.status} in place of step '{step}'")
-            if answer.is_final or (answer.status >= 400 and attempt >= self._turn.function.retry.retries):
+            if answer.is_final or (answer.status >= 400 and attempt >= self._call.function.retry.retries):
                 raise RunRefused(failure)
-            self.refuse(answer, failure)
+            self._refuse(answer, failure)
         return self.result_of(mine, answer)
 
     def result_of(self, op: Op, answer: Answer) -> Raw:
         """Return what a step has returned in the app, or raise as it has."""
         if op.op in {"StepError", "StepFailed"}:
             failure = failure_of(bytes(op.error), f"step '{op.step}' failed")
-            self.refuse(answer, failure, is_final=op.op == "StepFailed")
+            self._refuse(answer, failure, is_final=op.op == "StepFailed")
         return op.data
 
-    def refuse(self, answer: Answer, failure: Failure, *, is_final: bool = False) -> NoReturn:
+    def _refuse(self, answer: Answer, failure: Failure, *, is_final: bool = False) -> NoReturn:
         """Raise an error of the app, as its answer says how: for good, to be tried again, or not before a moment."""
         if is_final or answer.is_final:
             raise _ForGood(failure)
@@ -352,7 +349,7 @@ def _failed(error: CallBroken | BadAnswer | ConfigError) -> Failure:
     return Failure("call_broken", str(error)) if isinstance(error, CallBroken) else Failure("bad_answer", str(error))
 
 
-def _looked_at(task: asyncio.Task[None]) -> None:
-    """One that ends when the conversation has is asked by nobody else for its error."""
+def _take_error(task: asyncio.Task[None]) -> None:
+    """Take the error of a task that ends after the conversation has: asyncio logs one that nobody takes."""
     if not task.cancelled():
         task.exception()

@@ -51,9 +51,8 @@ async def fetched(fetcher: Fetcher, asked: Request) -> Raw:
 async def inferred(fetcher: Fetcher, asked: Inference) -> Raw:
     """Return a provider's answer; ProviderError for any that is no success, or no JSON."""
     given = {"content-type": "application/json", **_key(asked), **(asked.headers or {})}
-    headers = {
-        name.title(): one for name, one in given.items()
-    }  # as Go writes them: not all who answer ignore the case
+    # As Go writes them: not everything that answers ignores the case.
+    headers = {name.title(): one for name, one in given.items()}
     answer = await fetcher.ask("POST", asked.url, headers, bytes(asked.body), WITHIN_S)
     if not 200 <= answer.status < 300:
         raise ProviderError(f"{asked.format} answered {answer.status}: {answer.body[:_LONGEST_TOLD]}")
