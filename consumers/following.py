@@ -20,7 +20,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.connection.retry import Tries
 from stepstream.bus.wire.leases import Lease
-from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.streams import fields_of, newest_entry
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import unfinished
 from stepstream.checkpoint.apps import App, apps, put
@@ -133,7 +133,7 @@ class RemoteWorkers:
                 wait = _AGAIN_S
                 with failing:
                     try:
-                        seen = seen or await _newest(wire)
+                        seen = seen or await newest_entry(wire, keys.app_changes(), 2.0)
                         await self._take_in(wire, tasks)
                         if not self.ready.is_set():
                             for member in tuple(self._members.values()):
@@ -246,9 +246,3 @@ async def _changed_last(wire: Wire) -> set[str]:
     """Return the applications of the last changes that are known."""
     rows = await wire.load("XRANGE", keys.app_changes(), "-", "+", patience=2.0)
     return {codec.text(fields_of(fields)[b"app"]) for _, fields in rows}
-
-
-async def _newest(wire: Wire) -> str:
-    """Return the newest change that there is: what comes behind it is new."""
-    rows = await wire.load("XREVRANGE", keys.app_changes(), "+", "-", "COUNT", 1, patience=2.0)
-    return str(rows[0][0].decode()) if rows else "0-0"

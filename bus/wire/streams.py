@@ -75,6 +75,12 @@ async def stands(wire: Wire, stream: str, group: str, entry: str, *, without_gro
     return bool(await wire.load("XPENDING", stream, group, entry, entry, 1))
 
 
+async def newest_entry(wire: Wire, stream: str, patience: float | None = None) -> str:
+    """Return the id of a stream's newest entry: what comes behind it is new. `0-0` when there is none."""
+    rows = await wire.load("XREVRANGE", stream, "+", "-", "COUNT", 1, patience=patience)
+    return rows[0][0].decode() if rows else "0-0"
+
+
 async def pending(wire: Wire, stream: str, group: str, consumer: str, count: int) -> list[str]:
     """Return the ids of the entries pending for a consumer, oldest first."""
     rows = await patiently(lambda: wire.call("XPENDING", stream, group, "-", "+", count, consumer))

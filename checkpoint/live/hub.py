@@ -19,8 +19,9 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe, retrieved
 from stepstream.bus.wire.connection.retry import Tries, patiently
 from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK
+from stepstream.bus.wire.streams import newest_entry
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.live.messages import Message, between, check_channel, messages_of, newest
+from stepstream.checkpoint.live.messages import Message, between, check_channel, messages_of
 
 MOST_WAITING = 256
 MOST_WAITING_BYTES = 2 * 1024 * 1024
@@ -143,7 +144,7 @@ class Hub:
         """Listen to a channel, to all its topics or some: from now on, or from behind a message (`0`: all it keeps)."""
         check_channel(channel)
         check_after(after)
-        now = await newest(self._wire, channel)
+        now = await newest_entry(self._wire, keys.live(channel))
         found = self._channels.get(channel)
         if found is None:
             found = self._channels[channel] = _Channel(now)
@@ -229,7 +230,7 @@ class Hub:
         spoilt: dict[str, BusError] = {}
         for name in tuple(self._channels):
             try:
-                await patiently(lambda name=name: newest(self._wire, name))
+                await patiently(lambda name=name: newest_entry(self._wire, keys.live(name)))
             except BusError as own:
                 spoilt[name] = own
         for name in spoilt or tuple(self._channels):

@@ -91,12 +91,6 @@ async def publish_of_run(wire: Wire, run: str, channel: str, topic: str, data: b
         raise NonRetriable(str(error)) from None
 
 
-async def newest(wire: Wire, channel: str) -> str:
-    """Return the id of a channel's newest message: what comes behind it is new. `0-0` when there is none."""
-    rows = await wire.load("XREVRANGE", keys.live(channel), "+", "-", "COUNT", 1)
-    return codec.text(rows[0][0]) if rows else "0-0"
-
-
 async def between(wire: Wire, channel: str, after: str, last: str) -> tuple[list[Message], bool]:
     """Return the next messages after one, up to `last`; and whether some in between are no longer kept."""
     rows = await wire.load("XRANGE", keys.live(channel), after, last, "COUNT", _PAGE)
