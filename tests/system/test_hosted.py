@@ -36,7 +36,7 @@ class Hosted:
     """A function, a worker that runs it on a server that is not ours, and what the worker said."""
 
     def __init__(self, url: str) -> None:
-        self.settings = Settings(redis_url=url, lease_ms=1_000, drain_ms=3_000, timeout_ms=1_000)
+        self.settings = Settings(redis_url=url, lease_ms=1_000, drain_ms=3_000)
         self.said: list[Noticed] = []
         self.app = Bus("hosted")
 

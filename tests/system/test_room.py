@@ -38,7 +38,7 @@ def many(functions: int = FUNCTIONS) -> tuple[Bus, list[str]]:
 def worker_of(app: Bus, url: str) -> tuple[Worker, list[Noticed]]:
     signals, said = Signals(), list[Noticed]()
     signals.noticed.listen(said.append)
-    return Worker(app, settings=Settings(redis_url=url, lease_ms=1_000, timeout_ms=1_000), signals=signals), said
+    return Worker(app, settings=Settings(redis_url=url, lease_ms=1_000), signals=signals), said
 
 
 def about(said: list[Noticed], words: str) -> list[Noticed]:
