@@ -24,8 +24,8 @@ from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.waits.event_waits import has_waits
 from stepstream.consumers.following import RemoteWorkers
 from stepstream.consumers.remote.functions import bus_of
+from stepstream.consumers.remote.registration.take_in import take_in
 from stepstream.consumers.worker import Worker
-from stepstream.web.sdk.register import take_in
 from stepstream.web.sdk.sync import Syncing, Trouble, complete, sync
 from tests.scripted_app import ScriptedApp, Told, returned, serving
 from tests.support import Lab, eventually, free_port

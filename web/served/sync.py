@@ -10,9 +10,10 @@ from stepstream.bus.function import Function
 from stepstream.bus.values import codec
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.remote.functions import same_place
+from stepstream.consumers.remote.registration.asked import RegistrationRefused
+from stepstream.consumers.remote.registration.take_in import take_in
 from stepstream.consumers.served.declaring import configs_of
 from stepstream.web.paths import root
-from stepstream.web.sdk.register import RegistrationRefused, take_in
 from stepstream.web.served.calls import SDK
 
 
