@@ -27,7 +27,7 @@ from stepstream.bus.values.ids import ulid
 from stepstream.producers.seed import Seed
 from stepstream.producers.strict import parse
 
-_RESERVED = "_inngest"
+RESERVED = "_inngest"
 """The field of an event's data that SDKs keep for what a server tells them: nobody else says it."""
 _FIELDS = ("name", "data", "id", "ts", "v", "delay", "at", "user", "meta")
 """What an event may have. `user` and `meta` are taken, and not kept: SDKs of others send them."""
@@ -77,9 +77,9 @@ def _outgoing(event: dict[str, Any], raw: Raw, internal: str) -> Outgoing:
     data = b"{}"
     if event.get("data") is not None:
         data = bytes(codec.decode_as(raw, _Received).data)
-        if _RESERVED in event["data"]:
+        if RESERVED in event["data"]:
             data = codec.encode({name: one for name, one in codec.decode_as(data, dict[str, Raw]).items()
-                                 if name != _RESERVED})  # fmt: skip
+                                 if name != RESERVED})  # fmt: skip
     check_size(data)
     own = event.get("id")
     return Outgoing(

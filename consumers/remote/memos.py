@@ -29,9 +29,9 @@ def uuid_of(name: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, name))
 
 
-def shown_event(event: RawEvent) -> dict[str, Any]:
-    """Return an event as SDKs read it."""
-    event = as_shown(event)
+def shown_event(event: RawEvent, slug: str = "") -> dict[str, Any]:
+    """Return an event as SDKs read it; `slug` is the function that it started."""
+    event = as_shown(event, slug)
     shown: dict[str, Any] = {
         "data": event.data,
         "id": event.id,
@@ -90,7 +90,7 @@ class Position(msgspec.Struct, frozen=True):
 
 def call_body(owned: Owned, event: RawEvent, memos: Mapping[str, Memo], at: Position) -> bytes:
     """Return the body of a call, as JSON."""
-    events = [shown_event(one) for one in event.several()]
+    events = [shown_event(one, owned.slug) for one in event.several()]
     steps, stack = shown_steps(memos), stack_of(memos)
     body = _body(owned, events, steps, stack, at, use_api=False)
     if len(body) > MAX_BODY_BYTES:

@@ -1,7 +1,7 @@
 """Ops: what an app has found to do, done with the steps that Python handlers use."""
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +22,7 @@ from stepstream.consumers.turn.steps.run import run_step
 from stepstream.consumers.turn.steps.sleep import sleep_step
 from stepstream.consumers.turn.steps.wait import wait_for_event, wait_for_signal
 from stepstream.consumers.turn.turn import Turn
+from stepstream.producers.ingest import RESERVED
 
 Work = Coroutine[Any, Any, None]
 
@@ -201,9 +202,11 @@ def _wait_signal(app: App, found: Found) -> Work:
 def _invoke(app: App, found: Found) -> Work:
     given: _Invoke = found.op.options(_Invoke)
     within = timeout_of(given.timeout or None, app.turn.state.server_now())
-    data = codec.decode(given.payload.data)
+    data: Any = codec.decode(given.payload.data) or {}
+    if isinstance(data, dict):  # a function passes on what it was called with
+        cast("dict[str, Any]", data).pop(RESERVED, None)
     slug = stored_slug(given.function_id)
-    return _caught(app.turn, found.step, lambda: invoke(app.turn, found.step, slug, data or {}, within))
+    return _caught(app.turn, found.step, lambda: invoke(app.turn, found.step, slug, data, within))
 
 
 async def _caught(turn: Turn, step: str, call: Callable[[], Awaitable[Any]]) -> None:

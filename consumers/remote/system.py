@@ -1,7 +1,7 @@
 """Names that differ between SDKs and the store: of functions, and of the events that the bus makes itself."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Raw
@@ -10,6 +10,7 @@ from stepstream.bus.event import RawEvent
 from stepstream.bus.system_events import CANCELLED, FAILED, FINISHED, INVOKED
 from stepstream.bus.values import codec
 from stepstream.producers.cron import TICK
+from stepstream.producers.ingest import RESERVED
 
 _STORED: Final = {
     "inngest/function.failed": FAILED,
@@ -56,23 +57,24 @@ def shown_name(name: str) -> str:
     return _SHOWN.get(name, name)
 
 
-def shown(event: RawEvent) -> RawEvent:
-    """Return an event as an SDK knows it: one that users send is as it is."""
+def shown(event: RawEvent, slug: str = "") -> RawEvent:
+    """Return an event as an SDK knows it: one that users send is as it is. `slug` is the function that it started."""
     if event.name not in _SHOWN:
         return event
     try:
-        data = Raw(codec.encode(_data(event.name, codec.decode(event.data))))
+        data = Raw(codec.encode(_data(event.name, codec.decode(event.data), slug)))
     except msgspec.MsgspecError:  # added by hand
         data = event.data
     return RawEvent(event.id, _SHOWN[event.name], data, event.ts, event.v)
 
 
-def _data(name: str, stored: Any) -> Any:
-    if not isinstance(stored, dict) or name == INVOKED:
-        return stored  # pyright: ignore[reportUnknownVariableType] - plain JSON
-    if name == TICK:
-        return _tick(stored)  # pyright: ignore[reportUnknownArgumentType] - the same
-    return _end(stored)  # pyright: ignore[reportUnknownArgumentType] - the same
+def _data(name: str, stored: Any, slug: str) -> Any:
+    if not isinstance(stored, dict):
+        return stored
+    found = cast("dict[str, Any]", stored)
+    if name == INVOKED:
+        return {**found, RESERVED: {"fn_id": shown_slug(slug)}} if slug else found
+    return _tick(found) if name == TICK else _end(found)
 
 
 def _tick(stored: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +86,11 @@ def _end(stored: dict[str, Any]) -> dict[str, Any]:
     """Return what is told of a run that has ended."""
     status = _STATUSES.get(stored.get("status", ""), "")
     own: dict[str, Any] = stored.get("event") or {}
-    several = [_event(one) for one in own.get("batch") or [own]]
+    slug = str(stored.get("function_id") or "")
+    several = [_event(one, slug) for one in own.get("batch") or [own]]
     told: dict[str, Any] = {
-        "_inngest": {"status": status},
-        "function_id": shown_slug(str(stored.get("function_id") or "")),
+        RESERVED: {"status": status},
+        "function_id": shown_slug(slug),
         "run_id": stored.get("run_id"),
         "event": several[0],
         "events": several,
@@ -102,9 +105,9 @@ def _end(stored: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _event(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return the event of a run, inside another event, as an SDK knows it."""
+def _event(stored: dict[str, Any], slug: str) -> dict[str, Any]:
+    """Return the event of a function's run, inside another event, as an SDK knows it."""
     name = stored.get("name", "")
-    data = _data(name, stored.get("data")) if name in _SHOWN else stored.get("data")
+    data = _data(name, stored.get("data"), slug) if name in _SHOWN else stored.get("data")
     inside = {field: one for field, one in stored.items() if field not in {"batch", "name", "data"}}
     return {"name": shown_name(name), "data": data, "user": {}, **inside}

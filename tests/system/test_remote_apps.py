@@ -332,6 +332,11 @@ def test_a_tick_and_an_end_are_told_as_sdks_know_them() -> None:
         "event": {**own, "user": {}}, "events": [{**own, "user": {}}],
         "error": {"error": "E: m", "name": "E", "message": "m", "stack": "s"},
     }  # fmt: skip
+    invoked = {**data, "event": {"id": "r1", "name": "bus/function.invoked", "data": {"order": 1}, "ts": 4}}
+    inner = json.loads(bytes(shown(RawEvent("r1", "bus/function.failed", Raw(json.dumps(invoked).encode()), 5)).data))[
+        "event"
+    ]
+    assert (inner["name"], inner["data"]["_inngest"]) == ("inngest/function.invoked", {"fn_id": "shop-a"})
     mine = RawEvent("e1", "order/paid", Raw(b'{"order":1}'), 4)
     assert shown(mine) == mine
 

@@ -303,6 +303,33 @@ async def test_an_invoke_that_timed_out_in_the_same_turn_is_told_as_a_timeout(la
         assert json.loads(bytes(ended.output or b"")) == "InngestInvokeTimeoutError"
 
 
+async def test_an_invoked_function_is_told_that_it_is_and_what_it_passes_on_is_its_own(lab: Lab) -> None:
+    def script(told: Told) -> Response:
+        data = told.body["event"]["data"]
+        if data.get("left") == 0:
+            return returned(data)
+        if told.has("i"):
+            return returned(told.value("i")["data"])
+        left = data.get("left", 2) - 1
+        return ops(
+            op("InvokeFunction", "i", opts={"function_id": "shop-f", "payload": {"data": {**data, "left": left}}})
+        )
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        await lab.send("order/paid", {"n": 1})
+        runs = await lab.ended(3)
+    assert all(
+        json.loads(bytes(run.output or b"")) == {"n": 1, "left": 0, "_inngest": {"fn_id": "shop-f"}} for run in runs
+    )
+    told = [call.body["events"][0]["data"].get("_inngest") for call in app.calls]
+    assert told[0] is None, "the event of a user has none"
+    assert {json.dumps(one) for one in told[1:]} == {"null", '{"fn_id": "shop-f"}'}
+    stored = {json.dumps(json.loads(bytes(run.event or b""))["data"], sort_keys=True) for run in runs}
+    assert stored == {'{"n": 1}', '{"left": 1, "n": 1}', '{"left": 0, "n": 1}'}
+
+
 async def test_a_wait_whose_signal_another_run_took_over_is_no_fault(lab: Lab) -> None:
     def script(told: Told) -> Response:
         if told.has("w"):

@@ -186,7 +186,7 @@ async def _trigger(request: Request, field: Asked) -> dict[str, Any]:
     several = [] if event is None else event.several()
     return {
         "IDs": [one.id for one in several],
-        "payloads": [codec.encode(shown_event(one)).decode() for one in several],
+        "payloads": [codec.encode(shown_event(one, run.function)).decode() for one in several],
         "eventName": several[0].name if several else None,
         "timestamp": moment(several[0].ts if several else run.queued),
         "isBatch": len(several) > 1,

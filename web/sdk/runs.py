@@ -37,7 +37,7 @@ async def _events(request: Request) -> Response:
     """Return the events of a run as a call has them."""
     run = await _going_on(request)
     event = codec.decode_as(run.event or Raw(b"null"), RawEvent)
-    return answers.value([shown_event(one) for one in event.several()])
+    return answers.value([shown_event(one, run.function) for one in event.several()])
 
 
 async def _going_on(request: Request) -> Run:
