@@ -30,6 +30,8 @@ _WAY_IN = {
 _SIGNED_AT_ONCE = 262_144
 """Bodies that are larger are signed beside the loop, bytes."""
 _METHOD_KEPT = frozenset({307, 308})
+_UNAVAILABLE = 503
+_LONGEST_SHOWN = 200
 
 
 class Unreachable(Exception):
@@ -67,6 +69,9 @@ class Client:
         if answer.status == _UNAUTHORIZED:
             self._failed += 1
             raise Unauthorized(f"{_shown(url)} answered 401, so it runs nothing: {_WAY_IN[bool(keys)]}")
+        if answer.status == _UNAVAILABLE and not answer.is_sdk:
+            self._failed += 1
+            raise Unreachable(f"{_shown(url)}: 503, and not from an SDK: a proxy says that the app is not there")
         self._failed = 0
         return answer
 
@@ -99,7 +104,10 @@ class Client:
                 raise CallBroken(f"{_shown(url)}: no whole answer within {CALL_S:.0f} s") from None
             if answer.status not in _METHOD_KEPT or not (target := answer.headers.get("location")):
                 return answer
-            url = _redirected(url, target)
+            try:
+                url = _redirected(url, target)
+            except (httpx2.InvalidURL, ValueError) as error:
+                raise BadAnswer(f"{_shown(url)} redirects to no address: {error}") from None
         raise BadAnswer(f"{_shown(url)}: more than {_MOST_REDIRECTS} redirects")
 
     def down_ms(self) -> int:
@@ -121,11 +129,12 @@ class Client:
 
 
 async def _read(url: str, answer: httpx2.Response) -> bytes:
-    """Return the body; a streamed one may begin with any amount of white space, which is not kept."""
-    body = bytearray()
+    """Return the body; a streamed one may begin with white space, which is not kept, and counts like the rest."""
+    body, taken = bytearray(), 0
     async for part in answer.aiter_bytes():
+        taken += len(part)
         body += part if body else part.lstrip()
-        if len(body) > MAX_ANSWER_BYTES:
+        if taken > MAX_ANSWER_BYTES:
             raise BadAnswer(
                 f"output_too_large: {_shown(url)} answered more than {MAX_ANSWER_BYTES} bytes: "
                 "store what is large, and return where it is"
@@ -145,4 +154,4 @@ def _shown(url: str) -> str:
     """Return an address without what may be secret in it."""
     split = urlsplit(url)
     host = split.netloc.rpartition("@")[2]
-    return urlunsplit((split.scheme, host, split.path, "", ""))
+    return urlunsplit((split.scheme, host, split.path, "", ""))[:_LONGEST_SHOWN]

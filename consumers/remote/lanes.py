@@ -6,6 +6,7 @@ request takes the lane on top, or a new one, and gives it back when its answer h
 
 import asyncio
 import contextvars
+import socket
 import ssl
 import time
 from collections import deque
@@ -22,11 +23,23 @@ _IDLE_S = 10.0
 """How long a lane that nobody uses stays open."""
 ONE = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=4.0)
 """What a lane keeps open."""
+ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+        if hasattr(socket, name)  # as not everywhere
+    ),
+)
+"""A machine that vanishes says nothing, and a call may be silent for two hours: it is asked for signs of life, and is
+gone after a minute and a half without one."""
 
 
 def lane() -> httpx2.AsyncHTTPTransport:
     """Return a connection to whatever it is asked for first; it stays open for 4 s, for most servers close after 5."""
-    return httpx2.AsyncHTTPTransport(verify=certificates(), trust_env=False, http2=True, limits=ONE)
+    return httpx2.AsyncHTTPTransport(
+        verify=certificates(), trust_env=False, http2=True, limits=ONE, socket_options=ALIVE
+    )
 
 
 @cache

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw
@@ -33,6 +33,10 @@ _LONGEST_TEXT = 8_000
 _LONGEST_ORIGINAL = 4 * _LONGEST_TEXT
 """A larger error object is kept as name, message and stack only."""
 _HASH = re.compile(r"[0-9a-f]{40}")
+_NO_STEP = frozenset({"None", "RunComplete", "DiscoveryRequest"})
+"""Operations that are about no step."""
+_LONGEST_MS = 366 * 86_400_000
+_LONGEST_VERSION = 4
 _SHORT_AFTER = 7
 """A Retry-After of so many characters or fewer is seconds; a longer one is a moment."""
 
@@ -76,10 +80,15 @@ class Op(msgspec.Struct, frozen=True, rename={"display_name": "displayName"}):
     userland: _Userland | None = None
     timing: _Timing | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse an id that no SDK makes: under it the step would be kept."""
+        if self.op not in _NO_STEP and not _HASH.fullmatch(self.id):
+            raise ValueError(f"the id of {self.op[:40]} must be the SHA-1 of a step's id in hex, got {self.id[:80]!r}")
+
     @property
     def took_ms(self) -> int:
         """How long the app ran the step, ms; 0 where it does not say."""
-        return round(self.timing.b / 1_000_000) if self.timing is not None else 0
+        return round(max(0, min(self.timing.b / 1_000_000, _LONGEST_MS))) if self.timing is not None else 0
 
     @property
     def step(self) -> str:
@@ -120,7 +129,7 @@ class Answer(msgspec.Struct, frozen=True):
     def version(self) -> int | None:
         """The version of the protocol that the app speaks."""
         text = self.headers.get(VERSION_HEADER, "")
-        return int(text) if text.isdecimal() else None
+        return int(text) if text.isdecimal() and len(text) <= _LONGEST_VERSION else None
 
     def asked_ms(self, now_ms: int) -> int | None:
         """Return how long the app asks to wait before the next attempt, ms: between 1 s and 24 h."""
@@ -137,7 +146,7 @@ class Answer(msgspec.Struct, frozen=True):
 class _Streamed(msgspec.Struct):
     """The end of an answer that was streamed: the answer proper."""
 
-    status: int
+    status: Annotated[int, msgspec.Meta(ge=200, le=599)]
     body: Raw = _NOTHING
     headers: dict[str, Any] = {}
 
@@ -203,8 +212,16 @@ def failure_of(raw: bytes, otherwise: str) -> Failure:
         str(told.name or "Error")[:200],
         str(told.message or "")[:_LONGEST_TEXT],
         str(told.stack or "")[-_LONGEST_TEXT:],
-        original=raw.decode() if len(raw) <= _LONGEST_ORIGINAL else "",
+        original=raw.decode() if _can_be_told_again(raw) else "",
     )
+
+
+def _can_be_told_again(raw: bytes) -> bool:
+    """Whether an error object can be kept as it is: it becomes part of later calls, and others read it."""
+    try:
+        return len(raw) <= _LONGEST_ORIGINAL and parse(raw) is not None
+    except EventInvalid:
+        return False
 
 
 def hashed(step: str) -> str:

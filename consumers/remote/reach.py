@@ -18,7 +18,7 @@ import httpx2
 
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.app_hosts import AppHosts
-from stepstream.consumers.remote.lanes import ONE, Lanes, certificates, lane
+from stepstream.consumers.remote.lanes import ALIVE, ONE, Lanes, certificates, lane
 
 CONNECT_S = 10.0
 """How long a connection may take to come about."""
@@ -63,7 +63,7 @@ class _BoundedLane(httpx2.AsyncHTTPTransport):
     """A lane whose connection is made by `_Backend`."""
 
     def __init__(self, hosts: AppHosts) -> None:
-        super().__init__(verify=certificates(), trust_env=False, http2=True, limits=ONE)
+        super().__init__(verify=certificates(), trust_env=False, http2=True, limits=ONE, socket_options=ALIVE)
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=certificates(),
             max_connections=ONE.max_connections,
@@ -71,6 +71,7 @@ class _BoundedLane(httpx2.AsyncHTTPTransport):
             keepalive_expiry=ONE.keepalive_expiry,
             http2=True,
             network_backend=_Backend(hosts),
+            socket_options=ALIVE,
         )
 
 

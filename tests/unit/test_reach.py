@@ -142,3 +142,10 @@ async def test_requests_that_an_app_leaves_to_us_go_anywhere_but_to_this_machine
             await http.get(f"http://localhost:{app.port}/")
     async with client(Settings(), 5.0, anywhere=True) as http:
         assert (await http.get(f"http://localhost:{app.port}/")).status_code == 200
+
+
+@pytest.mark.parametrize("settings", [Settings(), keyed("127.0.0.1", "localhost")], ids=["anywhere", "bounded"])
+async def test_a_machine_that_vanishes_is_noticed_before_two_hours_are_over(app: Listening, settings: Settings) -> None:
+    async with client(settings, 5) as http, http.stream("POST", f"http://127.0.0.1:{app.port}/") as answer:
+        connected = answer.extensions["network_stream"].get_extra_info("socket")
+        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
