@@ -26,6 +26,8 @@ WITHIN_S = 20.0
 class AppProcess:
     """The application of one SDK, to be killed and started again at the same place."""
 
+    cwd: Path | None = None
+
     def __init__(self, sdk: str, folder: Path, server: str, environ: Mapping[str, str] | None = None) -> None:
         self.sdk = sdk
         self.port = free_port()
@@ -45,17 +47,22 @@ class AppProcess:
     def streaming_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/api/streaming"
 
+    @property
+    def urls(self) -> list[str]:
+        """Where its applications register from."""
+        return [self.url, self.streaming_url]
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        if self.sdk in NODE_SDKS:
+            return ["node", str(HERE / "js" / "app.mjs"), str(home(self.sdk)), str(self.port), str(self.journal)]
+        uvicorn = str(home(self.sdk) / "bin" / "uvicorn")
+        return [uvicorn, "app:app", "--app-dir", str(HERE / "py"), "--port", str(self.port), "--log-level", "warning"]
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        if self.sdk in NODE_SDKS:
-            command = ["node", str(HERE / "js" / "app.mjs"), str(home(self.sdk)), str(self.port), str(self.journal)]
-        else:
-            uvicorn = str(home(self.sdk) / "bin" / "uvicorn")
-            command = [
-                uvicorn, "app:app", "--app-dir", str(HERE / "py"), "--port", str(self.port), "--log-level", "warning",
-            ]  # fmt: skip
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command(), cwd=self.cwd, env=self._environ, stdout=log, stderr=log)
         until(self._answers, f"{self.sdk} answers; its log: {self.log}", 30)
 
     def _answers(self) -> bool:
@@ -75,6 +82,8 @@ class AppProcess:
 
 class Stack:
     """All of it, and what a test asks of it."""
+
+    app_id = APP
 
     def __init__(self, sdk: str, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.sdk = sdk
@@ -110,7 +119,7 @@ class Stack:
         self.start_site()
         self.app.start()
         self.start_worker()
-        for url in (self.app.url, self.app.streaming_url):
+        for url in self.app.urls:
             answer = httpx2.put(url, timeout=20)
             assert answer.status_code == 200, answer.text
 
@@ -162,11 +171,12 @@ class Stack:
         assert answer.status_code == 200, answer.text
         return answer.json()["ids"]
 
-    def runs(self, function: str, app: str = APP) -> list[dict[str, Any]]:
+    def runs(self, function: str, app: str = "") -> list[dict[str, Any]]:
         """Return the runs of a function, oldest first."""
 
         async def look() -> list[Run]:
-            return await whole(self._wire, (await list_runs(self._wire, [f"{app}-{function}"], limit=1_000)).runs)
+            slug = f"{app or self.app_id}-{function}"
+            return await whole(self._wire, (await list_runs(self._wire, [slug], limit=1_000)).runs)
 
         found = codec.decode(codec.encode(self._loop.run(look())))
         return [{"output": None, "error": None, **run} for run in reversed(found)]
@@ -176,7 +186,7 @@ class Stack:
         found = codec.decode(codec.encode(self._loop.run(steps(self._wire, run["function"], run["id"]))))
         return {one["id"]: one for one in found}
 
-    def ended(self, function: str, data: dict[str, Any], count: int = 1, app: str = APP) -> list[dict[str, Any]]:
+    def ended(self, function: str, data: dict[str, Any], count: int = 1, app: str = "") -> list[dict[str, Any]]:
         """Wait until as many runs have ended whose event has this data."""
 
         def look() -> list[dict[str, Any]] | None:
@@ -189,11 +199,11 @@ class Stack:
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.of(function, data, app)} {self.tail()}") from None
 
-    def of(self, function: str, data: dict[str, Any], app: str = APP) -> list[dict[str, Any]]:
+    def of(self, function: str, data: dict[str, Any], app: str = "") -> list[dict[str, Any]]:
         """Return the runs whose event has this data."""
         return [run for run in self.runs(function, app) if data.items() <= run["event"]["data"].items()]
 
-    def output(self, function: str, data: dict[str, Any], app: str = APP) -> Any:
+    def output(self, function: str, data: dict[str, Any], app: str = "") -> Any:
         """Wait for the one run to complete; return what it returned."""
         run = self.ended(function, data, app=app)[0]
         assert run["status"] == "completed", (run, self.tail())
