@@ -34,7 +34,7 @@ class AppProcess:
         self.journal = folder / "journal"
         self.log = folder / "app.log"
         self._environ = {
-            **os.environ, "INNGEST_DEV": server, "JOURNAL": str(self.journal), "NODE_ENV": "development",
+            **os.environ, "PORT": str(self.port), "INNGEST_DEV": server, "JOURNAL": str(self.journal), "NODE_ENV": "development",
             "PYTHONDONTWRITEBYTECODE": "1", **(environ or {}),
         }  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
@@ -186,7 +186,9 @@ class Stack:
         found = codec.decode(codec.encode(self._loop.run(steps(self._wire, run["function"], run["id"]))))
         return {one["id"]: one for one in found}
 
-    def ended(self, function: str, data: dict[str, Any], count: int = 1, app: str = "") -> list[dict[str, Any]]:
+    def ended(
+        self, function: str, data: dict[str, Any], count: int = 1, app: str = "", within: float = WITHIN_S
+    ) -> list[dict[str, Any]]:
         """Wait until as many runs have ended whose event has this data."""
 
         def look() -> list[dict[str, Any]] | None:
@@ -195,7 +197,7 @@ class Stack:
             return over if len(over) >= count else None
 
         try:
-            return until(look, f"{count} ended runs of {function}", WITHIN_S) or []
+            return until(look, f"{count} ended runs of {function}", within) or []
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.of(function, data, app)} {self.tail()}") from None
 

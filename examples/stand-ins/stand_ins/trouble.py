@@ -5,7 +5,8 @@ The file is the one that STAND_INS names, else `stand-ins.json` in the working d
     {"ask/opus": {"slow": 1.5, "fail": 2, "crash": 1}, "ask/*": {"slow": 0.2}}
 
 `slow` (seconds) holds for every call; `fail` and `crash` for so many calls: each takes one off, in the file, so they
-are counted across processes. A call is slow first, then it fails or crashes: in the middle of a step.
+are counted across processes. A call is slow first, then it fails or crashes: in the middle of a step. With
+`"hold": true` it goes on when the file does not say so any more. `stand_ins.web` tells the same over HTTP.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ class Told(TypedDict, total=False):
     slow: float
     fail: int
     crash: int
+    hold: bool
 
 
 class Unavailable(ConnectionError):
@@ -38,16 +40,23 @@ class Unavailable(ConnectionError):
 
 async def outside(call: str) -> None:
     """Meet what is told of a call."""
-    told = _take(call)
+    meet(call, await delayed(call))
+
+
+async def delayed(call: str, path: Path | None = None) -> Told:
+    """Return what is told of a call, after the time it takes."""
+    told = _take(call, path)
     await asyncio.sleep(told.get("slow", 0))
-    _meet(call, told)
+    while _told(call, path).get("hold"):
+        await asyncio.sleep(0.05)
+    return told
 
 
 def outside_sync(call: str) -> None:
     """Meet what is told of a call, in code that is not async."""
     told = _take(call)
     time.sleep(told.get("slow", 0))
-    _meet(call, told)
+    meet(call, told)
 
 
 def tell(path: Path, calls: Mapping[str, Told]) -> None:
@@ -62,15 +71,24 @@ def calls(path: Path) -> Counter[str]:
     return Counter(made.read_text().splitlines() if made.exists() else [])
 
 
-def _take(call: str) -> Told:
-    path = Path(os.environ.get("STAND_INS", "stand-ins.json"))
+def meet(call: str, told: Told) -> None:
+    """End this process, or raise Unavailable, if that is what a call is told."""
+    if told.get("crash"):
+        os._exit(CRASHED)
+    if told.get("fail"):
+        raise Unavailable(f"{call} does not answer")
+
+
+def _take(call: str, path: Path | None = None) -> Told:
+    """Return what is told of a call, and count it."""
+    path = path or _path()
     if not path.exists():
         return {}
     with _locked(path):
         with _made(path).open("a") as made:
             made.write(f"{call}\n")
         every: dict[str, Told] = json.loads(path.read_text())
-        told = next((told for name, told in every.items() if fnmatchcase(call, name)), Told())
+        told = _of(every, call)
         now = told.copy()
         if crashes := now.get("crash", 0):
             told["crash"] = crashes - 1
@@ -81,11 +99,20 @@ def _take(call: str) -> Told:
     return now
 
 
-def _meet(call: str, told: Told) -> None:
-    if told.get("crash"):
-        os._exit(CRASHED)
-    if told.get("fail"):
-        raise Unavailable(f"{call} does not answer")
+def _told(call: str, path: Path | None) -> Told:
+    path = path or _path()
+    if not path.exists():
+        return {}
+    with _locked(path):
+        return _of(json.loads(path.read_text()), call)
+
+
+def _of(every: dict[str, Told], call: str) -> Told:
+    return next((told for name, told in every.items() if fnmatchcase(call, name)), Told())
+
+
+def _path() -> Path:
+    return Path(os.environ.get("STAND_INS", "stand-ins.json"))
 
 
 def _made(path: Path) -> Path:
