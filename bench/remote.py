@@ -1,15 +1,16 @@
-"""What functions behind HTTP do in a second, with the official SDKs: `make bench-remote`.
+"""What functions behind HTTP do in a second, with the official SDKs: `python -m bench.remote` after `make sdk`.
 
 One `bus serve`, one `bus worker --remote`, one process of the application, all on one machine. The floor is a bare
 echo over HTTP of a call's size, by the same client: nothing that calls an application can be faster. An SDK's own work
-for a call is in the figures; the CPU that each process took for a run says where the time goes.
+for a call is in the figures; the CPU that each process took for a run says where the time goes. Of TypeScript, `five`
+has the default options (a step is saved as soon as it has run: one call and five saves a run), `buffered` has
+`checkpointing: { bufferedSteps: 10 }` (one call, whose answer has all steps).
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -29,100 +30,44 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bench.installation import APPS, Broken, Installation, cpu_s, free_port, missing
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.remote.client import Client
 from stepstream.web.dev.embedded import embedded
 
-HERE = Path(__file__).parent
-HOME = HERE.parent / "build" / "sdk"
-APPS = {"py": ("Python SDK 0.5.19", [HOME / "py/bin/python", HERE / "sdk/app.py"]),
-        "ts": ("TypeScript SDK 4.24.0", ["node", HERE / "sdk/app.mjs", HOME / "v4.24.0"])}  # fmt: skip
 AT_ONCE = 100
-WITHIN_S = 120.0
+WITHIN_S = 180.0
 CALL_BYTES = 1_200
 """About the size of a call of the third step of five."""
+WARM = 50
+SLEEPERS = CALLS = 1_000
+WATCHED_S = 3.0
+PARTS = ("five", "buffered", "now", "asleep", "slow")
 console = Console()
-_TICKS = os.sysconf("SC_CLK_TCK")
+Row = tuple[str, str, str]
 
 
-def _cpu(process: "subprocess.Popen[bytes]") -> float:
-    """Return the CPU that a process has taken, s."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-class Installation:
-    """A server, a worker, and one application."""
-
-    def __init__(self, url: str, app: str) -> None:
-        self.app = app
-        self.port, self.site_port = _free_port(), _free_port()
-        self.site = f"http://127.0.0.1:{self.site_port}"
-        environ = {**os.environ, "BUS_REDIS_URL": url, "INNGEST_DEV": self.site, "BUS_LOG_LEVEL": "error"}
-        bus = [sys.executable, "-m", "stepstream"]
-        self.processes = {
-            name: subprocess.Popen(
-                [*map(str, command)], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            for name, command in {
-                "serve": [*bus, "serve", "--port", self.site_port],
-                "worker": [*bus, "worker", "--remote", "--concurrency", 1_000],
-                "app": [*APPS[app][1], self.port],
-            }.items()
-        }
-
-    async def ready(self, http: httpx2.AsyncClient, wire: Wire) -> None:
-        """Wait until all are up and the functions have their worker."""
-        url = f"http://127.0.0.1:{self.port}/api/inngest"
-        async with asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(httpx2.HTTPError):
-                    await http.get(f"{self.site}/health")
-                    if (await http.put(url, json={"url": url})).status_code == 200:
-                        break
-                await asyncio.sleep(0.1)
-            while not await wire.call("EXISTS", keys.function_workers(f"bench-{self.app}-five", "00")):
-                await asyncio.sleep(0.05)
-
-    def stop(self) -> None:
-        """End all."""
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-async def _ended(wire: Wire, slug: str, count: int) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while await wire.call("ZCARD", keys.runs(slug, "completed")) < count:
-            await asyncio.sleep(0.01)
+def say(what: str) -> None:
+    """Tell what is under way, on standard error: standard output has the table."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 @contextlib.asynccontextmanager
 async def _echo() -> AsyncGenerator[str]:
     """Serve an echo in a process of its own, as an application is."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "bench.remote", "--echo", str(port)])
     url = f"http://127.0.0.1:{port}/"
     try:
-        async with httpx2.AsyncClient() as http:
+        async with asyncio.timeout(60), httpx2.AsyncClient() as http:
             while True:
                 with contextlib.suppress(httpx2.HTTPError):
                     await http.post(url, content=b"{}")
                     break
+                if process.poll() is not None:
+                    raise Broken("the echo has ended")
                 await asyncio.sleep(0.05)
         yield url
     finally:
@@ -130,96 +75,155 @@ async def _echo() -> AsyncGenerator[str]:
         process.wait()
 
 
-async def floor(count: int) -> float:
-    """Return calls a second of an echo, a hundred at once, by the client that calls applications."""
+async def floor(count: int) -> tuple[float, float]:
+    """Return calls a second of an echo, a hundred at once, by the client that calls applications; its CPU a call, s."""
     body = json.dumps({"data": "x" * CALL_BYTES}).encode()
     headers = {"content-type": "application/json"}
     async with _echo() as url:
         client = Client(Settings())
 
         async def some() -> None:
-            for _ in range(count // AT_ONCE):
+            for _ in range(max(1, count // AT_ONCE)):
                 await client.call(url, body, headers)
 
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(some() for _ in range(AT_ONCE)))
-        took = time.perf_counter() - began
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
         await client.close()
-    return count / took
+    called = AT_ONCE * max(1, count // AT_ONCE)
+    return called / took, cpu / called
 
 
-async def measure(app: str, count: int, calls: float) -> list[tuple[str, str, str]]:
-    """Return the rows of one SDK; `calls` is the floor, in calls a second."""
-    rows: list[tuple[str, str, str]] = []
+class Measured:
+    """The measurements of one SDK; `calls` is the floor, in calls a second."""
+
+    def __init__(self, installed: Installation, http: httpx2.AsyncClient, wire: Wire, calls: float) -> None:
+        self.installed, self.http, self.wire, self.calls = installed, http, wire, calls
+
+    def _slug(self, name: str) -> str:
+        return f"bench-{self.installed.app}-{name}"
+
+    async def publish(self, name: str, data: list[dict[str, Any]]) -> None:
+        """Publish events for one function."""
+        events = [{"name": f"bench-{self.installed.app}/{name}", "data": one} for one in data]
+        (await self.http.post(f"{self.installed.site}/e/bench", json=events)).raise_for_status()
+
+    async def count(self, name: str, status: str) -> int:
+        """Return how many runs of a function there are."""
+        return int(await self.wire.call("ZCARD", keys.runs(self._slug(name), status)))
+
+    async def _until(self, name: str, status: str, count: int) -> None:
+        async def are() -> bool:
+            return await self.count(name, status) >= count
+
+        await self.installed.until(f"{count} runs of {name} are {status}", WITHIN_S, are)
+
+    async def rate(self, name: str, count: int) -> Row:
+        """Return how many runs of five steps end in a second."""
+        await self.publish(name, [{}] * WARM)
+        await self._until(name, "completed", WARM)
+        redis = int(str(await self.wire.call("INFO", "server")).partition("process_id:")[2].partition("\\r")[0])
+        before = {**self.installed.cpu(), "redis": cpu_s(redis)}
+        began = time.perf_counter()
+        await self.publish(name, [{}] * count)
+        await self._until(name, "completed", WARM + count)
+        rate = count / (time.perf_counter() - began)
+        after = {**self.installed.cpu(), "redis": cpu_s(redis)}
+        cpu = {one: (after[one] - before[one]) / count * 1_000 for one in before}
+        of_each = ", ".join(f"{one} {ms:.1f}" for one, ms in cpu.items())
+        beside = (
+            f"{rate * 6 / self.calls:.2f} × six calls of the floor; CPU a run: {sum(cpu.values()):.1f} ms: {of_each}"
+        )
+        return f"runs of five steps ({name})", f"{rate:,.0f}/s", beside
+
+    async def latency(self) -> Row:
+        """Return how long it takes from a publish to the first line of the function."""
+        for _ in range(sent := 200):
+            await self.publish("now", [{"sent": time.time() * 1_000}])
+            await asyncio.sleep(0.05)
+        await self._until("now", "completed", sent)
+        runs = await self.wire.call("ZRANGE", keys.runs(self._slug("now"), "completed"), 0, -1)
+        took = [
+            float(await self.wire.call("HGET", keys.run(self._slug("now"), one.decode()), "output")) for one in runs
+        ]
+        cuts = statistics.quantiles(took, n=100)
+        return "publish to the first line, 20 events/s", f"p50 {cuts[49]:.1f} ms", f"p99 {cuts[98]:.1f} ms"
+
+    async def sleepers(self) -> Row:
+        """Return what runs cost that are asleep: connections that are open, and CPU."""
+        await self.publish("asleep", [{}] * SLEEPERS)
+        await self._until("asleep", "waiting", SLEEPERS)
+
+        async def none_open() -> bool:
+            return not self.installed.connections()
+
+        await self.installed.until("no connection to the application is open", 60, none_open)
+        before, most = self.installed.cpu(), 0
+        until = time.monotonic() + WATCHED_S
+        while time.monotonic() < until:
+            most = max(most, self.installed.connections())
+            await asyncio.sleep(0.01)
+        after = self.installed.cpu()
+        of_each = ", ".join(f"{one} {(after[one] - before[one]) / WATCHED_S:.1%}" for one in ("worker", "app"))
+        return f"{SLEEPERS:,} runs asleep", f"{most} connections", f"CPU of one core: {of_each}"
+
+    async def open_calls(self) -> Row:
+        """Return how many calls are open at once, and how many threads the worker has then."""
+        await self.publish("slow", [{"seconds": 5}] * CALLS)
+        most = threads = 0
+
+        async def ended() -> bool:
+            nonlocal most, threads
+            most = max(most, await self.count("slow", "running"))
+            threads = max(threads, self.installed.threads())
+            return await self.count("slow", "completed") >= CALLS
+
+        await self.installed.until(f"{CALLS} slow calls end", WITHIN_S, ended)
+        return f"{CALLS:,} calls of 5 s", f"{most} open at once", f"{threads} threads of the worker"
+
+    async def part(self, name: str, count: int) -> Row:
+        """Return one row."""
+        if name in {"five", "buffered"}:
+            return await self.rate(name, count)
+        return await {"now": self.latency, "asleep": self.sleepers, "slow": self.open_calls}[name]()
+
+
+async def measure(app: str, count: int, calls: float, parts: list[str]) -> list[Row]:
+    """Return the rows of one SDK."""
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
         wire = Wire(Settings(redis_url=url), "bench")
-        installed = Installation(url, app)
         try:
-            async with httpx2.AsyncClient(timeout=30) as http:
+            async with httpx2.AsyncClient(timeout=60) as http, Installation(url, app, Path(folder)) as installed:
+                say(f"{app}: a server, a worker and the application start")
                 await installed.ready(http, wire)
-
-                async def publish(name: str, data: list[dict[str, Any]]) -> None:
-                    events = [{"name": f"bench-{app}/{name}", "data": one} for one in data]
-                    (await http.post(f"{installed.site}/e/bench", json=events)).raise_for_status()
-
-                await publish("five", [{}] * 50)
-                await _ended(wire, f"bench-{app}-five", 50)
-                before = {name: _cpu(process) for name, process in installed.processes.items()}
-                began = time.perf_counter()
-                await publish("five", [{}] * count)
-                await _ended(wire, f"bench-{app}-five", 50 + count)
-                rate = count / (time.perf_counter() - began)
-                cpu = {
-                    name: (_cpu(process) - before[name]) / count * 1_000
-                    for name, process in installed.processes.items()
-                }
-                of_each = ", ".join(f"{name} {ms:.1f} ms" for name, ms in cpu.items())
-                rows.append(
-                    (
-                        "runs of five steps",
-                        f"{rate:,.0f}/s",
-                        f"{rate * 6 / calls:.2f} × six calls of the floor; CPU a run: {of_each}",
-                    )
-                )
-
-                for _ in range(sent := 200):
-                    await publish("now", [{"sent": time.time() * 1_000}])
-                    await asyncio.sleep(0.05)
-                await _ended(wire, f"bench-{app}-now", sent)
-                runs = await wire.call("ZRANGE", keys.runs(f"bench-{app}-now", "completed"), 0, -1)
-                took = [
-                    float(await wire.call("HGET", keys.run(f"bench-{app}-now", run.decode()), "output")) for run in runs
-                ]
-                cuts = statistics.quantiles(took, n=100)
-                rows.append(
-                    ("publish to the first line, 20 events/s", f"p50 {cuts[49]:.1f} ms", f"p99 {cuts[98]:.1f} ms")
-                )
-
-                await publish("slow", [{"seconds": 5}] * 1_000)
-                worker, most, threads = installed.processes["worker"], 0, 0
-                async with asyncio.timeout(60):
-                    while await wire.call("ZCARD", keys.runs(f"bench-{app}-slow", "completed")) < 1_000:
-                        most = max(most, await wire.call("ZCARD", keys.runs(f"bench-{app}-slow", "running")))
-                        threads = max(threads, len(os.listdir(f"/proc/{worker.pid}/task")))
-                        await asyncio.sleep(0.1)
-                rows.append(("1,000 calls of 5 s", f"{most} open at once", f"{threads} threads of the worker"))
+                measured = Measured(installed, http, wire, calls)
+                for name in parts:
+                    if name != "buffered" or app == "ts":
+                        say(f"{app}: {name}")
+                        rows.append(await measured.part(name, count))
+                        say("   " + ", ".join(rows[-1]))
         finally:
-            installed.stop()
             await wire.close()
     return rows
 
 
-async def main(count: int) -> None:
+async def main(count: int, apps: list[str], parts: list[str]) -> None:
     """Measure and print."""
-    calls = await floor(count * 6)
+    say("floor: an echo over HTTP")
+    calls, cpu = await floor(count * 6)
     table = Table("what", "how much", "beside", title="functions behind HTTP")
-    table.add_row(f"floor: echo of {CALL_BYTES} bytes, {AT_ONCE} at once", f"{calls:,.0f} calls/s", "")
-    for app, (name, _) in APPS.items():
-        if not (HOME / ("py/bin/python" if app == "py" else "v4.24.0/package.json")).exists():
-            table.add_row(name, "NOT RUN", "make sdk installs it")
+    table.add_row(
+        f"floor: echo of {CALL_BYTES} bytes, {AT_ONCE} at once",
+        f"{calls:,.0f} calls/s",
+        f"CPU of the client: {cpu * 1_000:.2f} ms a call",
+    )
+    for app in apps:
+        if missing(app):
+            table.add_row(APPS[app][0], "NOT RUN", "make sdk installs it")
             continue
-        for row in await measure(app, count, calls):
-            table.add_row(f"{name}: {row[0]}", *row[1:])
+        for row in await measure(app, count, calls, parts):
+            table.add_row(f"{APPS[app][0]}: {row[0]}", *row[1:])
     console.print(table)
 
 
@@ -233,9 +237,16 @@ def _serve_echo(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="1: a thousand runs of each SDK")
+    parser.add_argument("--app", action="append", choices=list(APPS), help="of one SDK only; may be given again")
+    parser.add_argument("--only", action="append", choices=PARTS, help="one measurement only; may be given again")
     parser.add_argument("--echo", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.echo:
         _serve_echo(given.echo)
     else:
-        uvloop.run(main(int(1_000 * given.scale)))
+        try:
+            uvloop.run(main(int(1_000 * given.scale), given.app or list(APPS), given.only or list(PARTS)))
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except Broken as error:
+            sys.exit(f"no result: {error}")

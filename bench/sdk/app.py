@@ -1,6 +1,7 @@
 """The functions of `python -m bench.remote` with the official Python SDK: `python app.py PORT`."""
 
 import asyncio
+import datetime as dt
 import sys
 import time
 
@@ -26,11 +27,16 @@ async def now(ctx: inngest.Context) -> float:
     return time.time() * 1_000 - float(str(ctx.event.data["sent"]))
 
 
+@client.create_function(fn_id="asleep", trigger=inngest.TriggerEvent(event="bench-py/asleep"))
+async def asleep(ctx: inngest.Context) -> None:
+    await ctx.step.sleep("nap", dt.timedelta(hours=1))
+
+
 @client.create_function(fn_id="slow", trigger=inngest.TriggerEvent(event="bench-py/slow"))
 async def slow(ctx: inngest.Context) -> None:
     await asyncio.sleep(float(str(ctx.event.data["seconds"])))
 
 
 app = fastapi.FastAPI()
-inngest.fast_api.serve(app, client, [five, now, slow])
+inngest.fast_api.serve(app, client, [five, now, asleep, slow])
 uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
