@@ -22,4 +22,5 @@ const functions = [
   on("asleep", async ({ step }) => step.sleep("nap", "1h")),
   on("slow", async ({ event }) => { await new Promise((done) => setTimeout(done, event.data.seconds * 1000)); }),
 ];
+process.on("SIGTERM", () => process.exit(0));
 createServer(serve({ client: inngest, functions })).listen(Number(port));
