@@ -26,10 +26,10 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.audit import standing
 from tests.chaos.clocked import LIBRARY
+from tests.patience import CHAOS_MOST_S, MOST_S, PATIENT_S
 from tests.support import Lab, ValkeyProcess
 
 REDIS_SERVER = shutil.which("redis-server")
-MOST_S, CHAOS_MOST_S = 30.0, 180.0
 SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
 HERE = Path(__file__).parent
 ON_EACH_SERVER = HERE / "redis"
@@ -94,11 +94,11 @@ def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENT_S)
 
 
 def wait_for_server(url: str) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENT_S
     while True:
         try:
             with redis.Redis.from_url(url) as client:
@@ -178,7 +178,7 @@ async def wire(settings: Settings) -> AsyncGenerator[Wire]:
 
 @pytest.fixture
 async def lab(request: pytest.FixtureRequest, settings: Settings, wire: Wire) -> AsyncGenerator[Lab]:
-    """An application, workers for it, and eyes on its runs; each test within 20 s.
+    """An application, workers for it, and eyes on its runs.
 
     Afterwards every key must belong to something that lives, and all that lives must have its keys, unless the test has
     `@pytest.mark.leaves_behind(why)`.

@@ -29,6 +29,7 @@ from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.worker import Worker, running
 from tests.forks import Forked
+from tests.patience import PATIENT_S
 
 R = TypeVar("R")
 
@@ -63,7 +64,7 @@ class ValkeyProcess:
             *self.options,
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=self.environ)
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENT_S
         while True:
             try:
                 with redis.Redis.from_url(self.url, protocol=2) as client:  # some tests take HELLO away
@@ -87,7 +88,7 @@ class ValkeyProcess:
             self.kill()
 
 
-async def eventually(look: Callable[[], Awaitable[R]], what: str, within: float = 10.0) -> R:
+async def eventually(look: Callable[[], Awaitable[R]], what: str, within: float = PATIENT_S) -> R:
     """Look until what is seen is true; fail with what was seen last."""
     until = time.monotonic() + within
     while True:
@@ -98,7 +99,7 @@ async def eventually(look: Callable[[], Awaitable[R]], what: str, within: float 
         await anyio.sleep(0.01)
 
 
-def until(look: Callable[[], R], what: str, within: float = 10.0) -> R:
+def until(look: Callable[[], R], what: str, within: float = PATIENT_S) -> R:
     """`eventually`, where there is no event loop."""
     end = time.monotonic() + within
     while not (seen := look()):
@@ -144,7 +145,7 @@ class Lab:
         slugs = [function.slug for function in self.app.functions.values()]
         return await whole(self.wire, (await list_runs(self.wire, slugs, limit=1000)).runs)
 
-    async def ended(self, count: int = 1, within: float = 10.0) -> list[Run]:
+    async def ended(self, count: int = 1, within: float = PATIENT_S) -> list[Run]:
         """Wait until `count` runs have ended, and no other has begun."""
 
         async def look() -> list[Run] | None:
@@ -175,10 +176,10 @@ class Lab:
         assert run.status == "completed", run.error
         return json.loads(bytes(run.output or b"null"))
 
-    async def one(self, within: float = 10.0) -> Run:
+    async def one(self, within: float = PATIENT_S) -> Run:
         return (await self.ended(1, within))[0]
 
-    async def status(self, run: str, status: str, within: float = 10.0) -> Run:
+    async def status(self, run: str, status: str, within: float = PATIENT_S) -> Run:
         async def look() -> Run | None:
             found = await find(self.wire, run)
             return found if found is not None and found.status == status else None
@@ -231,7 +232,7 @@ class WorkerProcess:
         self.process = Forked("worker", app, env=given, cwd=cwd, err=log)
 
     def wait_ready(self) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENT_S
         while b" works on " not in self.log.read_bytes():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < until, self.log.read_text()

@@ -22,6 +22,7 @@ from plushify.pictures import photo
 from plushify.studio import Studio
 
 from stepstream.consumers.testing.scratch import scratch
+from tests.patience import PATIENT_S
 from tests.support import free_port
 
 playwright_api = pytest.importorskip(
@@ -49,7 +50,7 @@ class Site:
         self.before: set[str] = set()
         """The runs of the tests before: one site serves them all, for it takes seconds to come and to go."""
         functions = 1 if apps else 0
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENT_S
         while len(self.get("/v1/functions") or []) < functions or self.get("/v1/functions") is None:
             assert self.process.poll() is None
             assert time.monotonic() < until
@@ -80,7 +81,7 @@ class Site:
         return [run for run in found if run not in self.before]
 
     def run(self, status: str) -> str:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENT_S
         while not (found := self.runs(f"status={status}&function=shop-ship-order")):
             assert time.monotonic() < until, f"no run is {status}"
             time.sleep(0.05)
@@ -88,7 +89,7 @@ class Site:
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(40) == 0
+        assert self.process.wait(PATIENT_S) == 0
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +237,7 @@ def test_a_button_pressed_while_the_page_is_fetched_anew_still_acts(browser: Any
     page = open_page(browser, f"{site.url}/runs/{run}")
     fetched: list[Any] = []
     page.route(f"**/runs/{run}", lambda route: fetched.append(route))
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENT_S
     while not fetched:
         assert time.monotonic() < until, "the page does not look again"
         page.wait_for_timeout(20)
@@ -251,7 +252,7 @@ def test_a_button_pressed_while_the_page_is_fetched_anew_still_acts(browser: Any
 
 
 def until_runs(site: Site, status: str, function: str) -> list[str]:
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENT_S
     while not (found := site.runs(f"status={status}&function={function}")):
         assert time.monotonic() < until, f"no run of {function} is {status}"
         time.sleep(0.05)
@@ -290,7 +291,7 @@ def test_the_page_says_so_when_the_site_is_gone_and_comes_back(browser: Any, tmp
 def test_a_functions_page_shows_its_limits_and_who_waits_for_them(browser: Any, site: Site) -> None:
     look(browser, f"{site.url}/functions/shop-resize-image", "function-idle")
     site.send("image/uploaded", *({"user": user, "n": n} for n in range(6) for user in ("ann", "ben<b>", "cy")))
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENT_S
     while sum(line["waiting"] for line in site.one("/v1/functions/shop-resize-image")["lines"]) != 12:
         assert time.monotonic() < until
         time.sleep(0.05)

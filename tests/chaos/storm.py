@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from stepstream.bus.wire import keys
 from tests.chaos.resp import WORDS, RespProxy
+from tests.patience import PATIENT_S
 from tests.support import ValkeyProcess
 
 SCALE = float(os.environ.get("CHAOS_SCALE", "1"))
@@ -251,7 +252,7 @@ class Storm:
             self.signal(pid, signal.SIGKILL)
         if self.hive.stdin is not None:
             self.hive.stdin.close()
-        self.hive.wait(10)
+        self.hive.wait(PATIENT_S)
         if self.hive.stdout is not None:
             self.hive.stdout.close()
         if self.proxy is not None:

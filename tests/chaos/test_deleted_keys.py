@@ -145,7 +145,7 @@ class Load:
             return self.done == EXPECTED or (not active and time.monotonic() > self.due + 2.0)
 
         with contextlib.suppress(AssertionError):
-            await eventually(at_rest, "all have ended", 14.0)
+            await eventually(at_rest, "all have ended")
         return self.done
 
 

@@ -24,6 +24,7 @@ from stepstream.bus.wire.wire import Wire
 from tests.chaos.proxy import FAULTS, Fault, Proxy
 from tests.chaos.test_kills import Arena
 from tests.chaos.test_states import quiet_during
+from tests.patience import PATIENT_S
 from tests.support import journal
 
 pytestmark = pytest.mark.chaos
@@ -80,7 +81,7 @@ def test_a_bad_network_doubles_and_loses_nothing(arena: Arena, fault: Fault, tim
     with Proxy(arena.server.port, fault, seed, one_in=20 if fault == "silent" else 12) as proxy:
         arena.worker(lease="2", BUS_REDIS_URL=proxy.url, BUS_TIMEOUT="1")
         ids = publish(proxy.url, "chaos/mixed", count)
-        arena.until(lambda: arena.ended("mixed", count), "the runs ended", 60)
+        arena.until(lambda: arena.ended("mixed", count), "the runs ended")
         proxy.mend()
         arena.idle("mixed")
         arena.workers[0].kill()
@@ -103,7 +104,7 @@ def test_a_drain_whose_reads_are_on_the_wire_loses_none(arena: Arena, times: int
         arena.send("chaos/five", 5)
         first.signal(signal.SIGTERM)
         arena.worker(lease="1", step="0.01")
-        assert first.process.wait(30) == 0
+        assert first.process.wait(PATIENT_S) == 0
     arena.until(lambda: arena.ended("five", 10), "the runs ended")
     arena.check("five", 10, extra=0)
     arena.idle("five")
@@ -132,7 +133,7 @@ def test_a_server_that_lost_its_last_moments_goes_on_from_what_it_knows(lasting:
         time.sleep(0.3)
     entries = lasting.store.xlen(keys.events("chaos/mixed"))
     assert entries >= 60
-    lasting.until(lambda: lasting.ended("mixed", entries), "each event that is left has a run that ended", 40)
+    lasting.until(lambda: lasting.ended("mixed", entries), "each event that is left has a run that ended")
     lasting.idle("mixed")
     for run, kept in lasting.runs("mixed").items():
         assert kept["status"] == "completed"
@@ -240,7 +241,7 @@ def test_a_worker_killed_within_its_drain_under_load_loses_nothing(arena: Arena,
         first.signal(signal.SIGTERM)
         time.sleep(dice.uniform(0, 0.3))
         first.kill()
-    arena.until(lambda: arena.ended("five", 45), "the runs ended", 30)
+    arena.until(lambda: arena.ended("five", 45), "the runs ended")
     arena.check("five", 45, extra=45)
     arena.idle("five")
     assert other.process.poll() is None

@@ -73,7 +73,7 @@ class Herd:
                 for process in processes:
                     process.process.terminate()
                     process.process.wait()
-                until(lambda: time.time() > moment, "the moment has come", 20)
+                until(lambda: time.time() > moment, "the moment has come")
                 asyncio.run(move_all(self.url))
                 self.work(stack)
             self.all_are("completed", 60)

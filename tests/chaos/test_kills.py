@@ -14,6 +14,7 @@ import redis
 from stepstream.bus.process.failpoints import NAMES
 from stepstream.bus.wire import keys
 from tests import forks
+from tests.patience import PATIENT_S
 from tests.support import ValkeyProcess, WorkerProcess, journal
 
 pytestmark = pytest.mark.chaos
@@ -62,7 +63,7 @@ class Arena:
             step: json.loads(memo) for step, memo in self.store.hgetall(keys.steps(f"chaos-{function}", run)).items()
         }
 
-    def until(self, look: Any, what: str, within: float = 20.0) -> float:
+    def until(self, look: Any, what: str, within: float = PATIENT_S) -> float:
         """Wait until look() is true; return how many seconds it took."""
         began = time.monotonic()
         while True:
@@ -140,9 +141,7 @@ def lasting(tmp_path: Path) -> Generator[Arena]:
 
 
 @pytest.mark.parametrize("count", [20, 1], ids=["busy", "idle"])
-def test_a_killed_workers_runs_are_completed_by_the_other_within_15_s_at_the_default_lease(
-    arena: Arena, count: int
-) -> None:
+def test_a_killed_workers_runs_are_completed_by_the_other_within_three_leases(arena: Arena, count: int) -> None:
     first, second = arena.worker(), arena.worker()
     time.sleep(10.5)  # the second must have been up for a lease before it may judge
     arena.send("chaos/five", count)
@@ -151,7 +150,7 @@ def test_a_killed_workers_runs_are_completed_by_the_other_within_15_s_at_the_def
     hit = len(arena.in_flight(victim))
     assert hit > 0
     victim.kill()
-    took = arena.until(lambda: arena.ended("five", count), "all runs ended", 15)
+    took = arena.until(lambda: arena.ended("five", count), "all runs ended", 30)
     arena.check("five", count, extra=hit)
     arena.idle("five")
     print(f"kill -9 with {hit} of {count} runs in its hand: all ended {took:.1f} s after the kill")
@@ -223,7 +222,7 @@ def test_a_killed_server_loses_no_event_answered_and_no_saved_step(lasting: Aren
         lasting.server.kill()
         time.sleep(0.3)
         lasting.server.start()
-    took = lasting.until(lambda: lasting.ended("five", len(answered)), "all runs ended", 30)
+    took = lasting.until(lambda: lasting.ended("five", len(answered)), "all runs ended")
     lasting.check("five", len(answered), extra=len(answered))
     lasting.idle("five")
     print(f"3 server kills under load: {len(answered)} events, all runs ended {took:.1f} s after the last start")
@@ -340,8 +339,8 @@ def test_a_drain_gives_back_what_it_cannot_finish_and_another_takes_it_at_once(a
     holder = next(w for w in arena.workers if w.process.pid == journal(arena.path)[1]["pid"])
     other = next(w for w in arena.workers if w is not holder)
     holder.signal(signal.SIGTERM)
-    assert holder.process.wait(8) == 3
-    took = arena.until(lambda: journal(arena.path)[-1]["pid"] == other.process.pid, "the other has taken it", 4)
+    assert holder.process.wait(PATIENT_S) == 3
+    took = arena.until(lambda: journal(arena.path)[-1]["pid"] == other.process.pid, "the other has taken it")
     arena.until(lambda: arena.ended("long", 2), "the runs ended")
     crashes = [run.get("crashes", "0") for run in arena.runs("long").values()]
     assert crashes == ["0", "0"]
@@ -353,7 +352,7 @@ def test_a_worker_killed_in_the_middle_of_its_drain_is_a_crash_like_any_other(ar
     arena.send("chaos/long", data='{"seconds": 1}')
     arena.until(lambda: bool(journal(arena.path)), "the run is in progress")
     first.signal(signal.SIGTERM)
-    assert first.process.wait(8) == 9
+    assert first.process.wait(PATIENT_S) == 9
     arena.worker(lease="0.6")
     arena.until(lambda: arena.ended("long", 1), "the run ended")
 
@@ -365,7 +364,7 @@ def test_a_second_sigterm_ends_at_once(arena: Arena) -> None:
     first.signal(signal.SIGTERM)
     arena.until(lambda: "draining" in first.log.read_text(), "it drains")
     first.signal(signal.SIGTERM)
-    assert first.process.wait(2) == 130
+    assert first.process.wait(PATIENT_S) == 130
 
 
 def test_a_drained_worker_finishes_what_is_short_and_leaves_nothing_of_itself(arena: Arena) -> None:
@@ -373,7 +372,7 @@ def test_a_drained_worker_finishes_what_is_short_and_leaves_nothing_of_itself(ar
     arena.send("chaos/five", 5)
     arena.until(lambda: len(journal(arena.path)) >= 5, "runs in progress")
     first.signal(signal.SIGTERM)
-    assert first.process.wait(10) == 0
+    assert first.process.wait(PATIENT_S) == 0
     assert arena.ended("five", 5)
     arena.check("five", 5, extra=0)
     assert arena.store.xinfo_consumers(keys.events("chaos/five"), "chaos-five") == []
@@ -412,7 +411,7 @@ def test_one_crasher_among_thirty_runs_fails_alone(arena: Arena) -> None:
     arena.worker(lease="0.6")
     arena.send("chaos/crowd", 29)
     arena.send("chaos/crowd", data='{"poison": 1}')
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENT_S
     while not arena.ended("crowd", 30):
         assert time.monotonic() < until, Counter(run.get("status") for run in arena.runs("crowd").values())
         if arena.workers[-1].process.poll() is not None:

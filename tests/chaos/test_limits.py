@@ -16,6 +16,7 @@ import redis
 
 from stepstream.bus.wire import keys
 from tests.chaos.storm import LEASE_S, SCALE, SEED, Storm, within
+from tests.patience import PATIENT_S
 from tests.support import journal
 
 pytestmark = pytest.mark.chaos
@@ -97,7 +98,7 @@ def test_a_limit_of_three_is_never_exceeded_and_nothing_leaks(storm: Storm) -> N
         storm.signal(pid, signal.SIGKILL)
         storm.workers[place] = storm.spawn()
     died, done = time.monotonic(), ended(store, slug)
-    assert within(30, lambda: all_begun(storm, store)), "ten new workers have begun"
+    assert within(PATIENT_S, lambda: all_begun(storm, store)), "ten new workers have begun"
     begun = time.monotonic()
     while ended(store, slug) < done + 2 * LIMIT:
         assert time.monotonic() - begun < 4 * LEASE_S, "runs go on again"

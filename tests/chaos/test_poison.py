@@ -15,6 +15,7 @@ import redis
 
 from stepstream.bus.wire import keys
 from tests.chaos.storm import LEASE_S, SCALE, WORKERS, Storm
+from tests.patience import PATIENT_S
 
 pytestmark = pytest.mark.chaos
 SLUG = "storm-crowd"
@@ -98,7 +99,7 @@ def test_runs_of_workers_that_are_stopped_again_and_again_are_not_ended_as_crash
             time.sleep(storm.random.uniform(1.2, 1.8) * LEASE_S)
             storm.signal(victim, signal.SIGCONT)
             time.sleep(storm.random.uniform(0.2, 0.6) * LEASE_S)
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENT_S
         while store.zcard(keys.runs("storm-long", "completed")) < runs:
             failed = store.zrange(keys.runs("storm-long", "failed"), 0, -1)
             assert not failed, [store.hget(keys.run("storm-long", run), "error") for run in failed]

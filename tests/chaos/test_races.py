@@ -23,6 +23,7 @@ from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.rerun import rerun
 from tests.chaos.hive import CLOCK
 from tests.chaos.storm import SCALE, SEED, WORKERS, Storm
+from tests.patience import PATIENT_S
 
 pytestmark = pytest.mark.chaos
 TIMEOUT_S = 0.5
@@ -71,7 +72,7 @@ def test_a_wait_takes_its_event_or_times_out_never_both_never_neither(storm: Sto
             last_kill = now
             kill_one(storm)
         time.sleep(0.001)
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENT_S
     while ended(store, "storm-triple") < count:
         assert time.monotonic() < until, f"{ended(store, 'storm-triple')} of {count} ended"
         time.sleep(0.05)
@@ -109,7 +110,7 @@ def test_no_tick_of_hundreds_is_doubled_or_missed_by_four_schedulers_that_are_ki
             store.set(CLOCK, start + n * 60_000 + 5)
             if n % 12 == 0:
                 kill_one(storm)
-            until = time.monotonic() + 10
+            until = time.monotonic() + PATIENT_S
             while store.xlen(queue) < n:
                 assert time.monotonic() < until, f"tick {n} is missing"
         ticks = [json.loads(fields["event"])["ts"] for _, fields in store.xrange(queue)]
@@ -128,7 +129,7 @@ def test_cancel_rerun_and_end_fired_together_give_one_end_each(storm: Storm) -> 
     words, reruns = asyncio.run(_race(storm, count))
     store = redis.Redis.from_url(storm.server.url, decode_responses=True)
     slug, wanted = "storm-race", count + reruns
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENT_S
     while ended(store, slug) < wanted:
         assert time.monotonic() < until, f"{ended(store, slug)} of {wanted} ended"
         time.sleep(0.05)
@@ -167,7 +168,7 @@ async def _race(storm: Storm, count: int) -> tuple[dict[str, list[str]], int]:
         for _ in range(20):
             await wire.call("XADD", keys.events("storm/race"), "*", "name", "storm/race", "data", "{}")
         fresh: list[str] = []
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENT_S
         while len(fresh) < 10 and time.monotonic() < until:
             fresh = []
             for status in ("running", "waiting", "queued", "completed"):

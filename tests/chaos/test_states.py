@@ -186,4 +186,4 @@ def _republish(arena: Arena) -> None:
         "its group",
     )
     arena.send("chaos/five", 2)
-    arena.until(lambda: arena.ended("five", 2), "the runs ended", 30)
+    arena.until(lambda: arena.ended("five", 2), "the runs ended")

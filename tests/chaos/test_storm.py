@@ -12,6 +12,7 @@ import redis
 
 from stepstream.bus.wire import keys
 from tests.chaos.storm import SCALE, SEED, WORKERS, Storm
+from tests.patience import PATIENT_S
 from tests.support import journal
 
 pytestmark = pytest.mark.chaos
@@ -48,7 +49,7 @@ def _storm(storm: Storm, count: int) -> None:
         storm.strike()
         time.sleep(storm.random.uniform(0.03, 0.2))
     storm.calm()
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENT_S
     index = keys.runs(SLUG, "completed")
     entries = 0
     while time.monotonic() < until:

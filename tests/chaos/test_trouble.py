@@ -70,7 +70,7 @@ def test_six_seconds_of_refusals_fail_no_run_and_leave_none_behind(arena: Arena,
             time.sleep(0.15)
         proxy.mend()
         harm = proxy.told().total()
-        arena.until(lambda: arena.ended("once", 10 * rounds), "the runs ended", 30)
+        arena.until(lambda: arena.ended("once", 10 * rounds), "the runs ended")
         arena.idle("once")
         assert {run["status"] for run in arena.runs("once").values()} == {"completed"}
         bodies = [count for count in arena.bodies().values() if count > 1]
@@ -172,7 +172,7 @@ async def test_trouble_at_any_command_of_a_step_is_no_error_of_the_run(
             runs = [run for run in await lab.runs() if run.function == f"test-marked-{kind}"]
             return len(runs) == n and all(run.has_ended for run in runs)
 
-        await eventually(over, f"the run with trouble at command {n} ended", 20)
+        await eventually(over, f"the run with trouble at command {n} ended")
         proxy.mend()
     assert proxy.told().total() >= 5
     runs = await lab.runs()
@@ -222,9 +222,9 @@ def test_a_primary_that_becomes_a_replica_and_keeps_its_connections_is_left(aren
 
         arena.store = new
         entry = new.xadd(keys.events("chaos/once"), {"name": "chaos/once", "data": "{}"})
-        arena.until(lambda: arena.runs("once"), "a fresh entry is started", 5)
+        arena.until(lambda: arena.runs("once"), "a fresh entry is started")
         print(f"started {time.monotonic() - swapped:.1f} s after the swap ({entry})")
-        arena.until(lambda: arena.ended("five", 30) and arena.ended("once", 1), "the runs ended", 15)
+        arena.until(lambda: arena.ended("five", 30) and arena.ended("once", 1), "the runs ended")
         time.sleep(3.0)  # for lines that would come again and again
         arena.check("five", 30, extra=0)
         arena.idle("five", "once")

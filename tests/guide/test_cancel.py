@@ -10,6 +10,7 @@ from stepstream.bus.errors import StepNotFound
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.rerun import rerun
+from tests.patience import FOR_EVER_S, PATIENT_S
 from tests.support import Lab, eventually
 
 
@@ -39,7 +40,7 @@ async def test_a_run_in_a_long_step_is_cancelled_and_its_async_body_stops(lab: L
 
     async def work() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(FOR_EVER_S)
         except asyncio.CancelledError:
             stopped.set()
             raise
@@ -53,7 +54,7 @@ async def test_a_run_in_a_long_step_is_cancelled_and_its_async_body_stops(lab: L
     run = await lab.first()
     assert await cancel(lab.wire, run, "stop") == "asked"
     assert (await lab.one()).status == "cancelled"
-    await asyncio.wait_for(stopped.wait(), 1)
+    await asyncio.wait_for(stopped.wait(), PATIENT_S)
     await lab.no_turns(worker)
     await lab.idle()
 
@@ -150,7 +151,7 @@ async def test_cancel_rerun_and_end_fired_together_give_one_end_each(lab: Lab) -
     runs = [run.id for run in await lab.some(60)]
     words = await asyncio.gather(*(cancel(lab.wire, run, "race") for run in runs for _ in range(2)))
     await asyncio.gather(*(rerun(lab.wire, run) for run in runs[:20]))
-    ended = await lab.ended(80, within=15)
+    ended = await lab.ended(80)
     assert {run.status for run in ended} <= {"completed", "cancelled"}
     assert set(words) <= {"cancelled", "asked", "ended"}
     for status in ("completed", "cancelled"):

@@ -8,6 +8,7 @@ import pytest
 
 from stepstream import Bus, CancelOn, ConfigError, Context, EventData, NewEvent, Step, Timeouts
 from stepstream.bus.wire import keys
+from tests.patience import FOR_EVER_S, PATIENT_S
 from tests.support import Lab, eventually
 
 
@@ -51,7 +52,7 @@ async def test_an_event_cancels_by_expression_and_stops_a_body_that_runs(lab: La
 
     async def pack() -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(FOR_EVER_S)
         finally:
             stopped.set()
 
@@ -67,7 +68,7 @@ async def test_an_event_cancels_by_expression_and_stops_a_body_that_runs(lab: La
     await lab.send("shop/stop", {"orders": "o2"})
     await lab.send("shop/stop", {"orders": "o1"})
     assert (await lab.one()).status == "cancelled"
-    await asyncio.wait_for(stopped.wait(), 2)
+    await asyncio.wait_for(stopped.wait(), PATIENT_S)
 
 
 async def test_an_event_that_came_before_the_run_could_start_cancels_it_too(lab: Lab) -> None:

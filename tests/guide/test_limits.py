@@ -554,7 +554,7 @@ async def test_a_limit_that_two_functions_share(lab: Lab) -> None:
     await lab.work()
     await lab.work()
     await lab.app.send([Asked(user, n) for n in range(8) for user in ("ann", "ben")])
-    await lab.ended(32, within=15)
+    await lab.ended(32)
     assert watched.most == {"ann": 2, "ben": 2}
     await nothing_is_held(lab)
 

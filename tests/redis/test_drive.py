@@ -22,6 +22,7 @@ from stepstream.consumers.drivers.drive import drive
 from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit, TurnOver
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.turn import Turn
+from tests.patience import PATIENT_S
 from tests.redis.test_scripts import RUN, SLUG, begin, function, hash_of, owned
 
 FAILED = Failure("ValueError", "no")
@@ -51,7 +52,7 @@ async def exit_of(wire: Wire, act: Callable[[Call, Turn], Awaitable[Outcome]], *
     fenced = owned(asked.get("fence", "f1"), reply.turn)
     turn = Turn(services, threads, Delivery(feed, "1-0", {}, "w.0"), fenced, reply, event)
     try:
-        return await asyncio.wait_for(drive(turn, Scripted(act)), 10)
+        return await asyncio.wait_for(drive(turn, Scripted(act)), PATIENT_S)
     finally:
         threads.shutdown()
 

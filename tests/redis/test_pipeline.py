@@ -22,6 +22,7 @@ from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.tasks import RunTasks
+from tests.patience import PATIENT_S
 from tests.scripts import all_scripts
 from tests.support import ValkeyProcess, eventually, free_port
 
@@ -175,7 +176,7 @@ async def test_tls_by_url_verifies_the_server(tmp_path) -> None:
         await doubting.close()
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(PATIENT_S)
 
 
 async def test_opening_a_connection_belongs_to_no_run(settings: Settings) -> None:
@@ -213,11 +214,11 @@ async def test_opening_that_is_cancelled_before_the_servers_greeting_leaves_no_s
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     work = asyncio.ensure_future(opening.opened(address(f"redis://:pw@127.0.0.1:{port}/0"), 5.0, "x"))
-    await asyncio.wait_for(greeted.wait(), 5)
+    await asyncio.wait_for(greeted.wait(), PATIENT_S)
     work.cancel()
     with pytest.raises(asyncio.CancelledError) as held:  # what is held here holds the frames, and redis-py's connection
         await work
-    await asyncio.wait_for(gone.wait(), 5)
+    await asyncio.wait_for(gone.wait(), PATIENT_S)
     assert held.value is not None
     server.close()
 

@@ -14,6 +14,7 @@ from stepstream.bus.wire.leases import Leases
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.delivery import Feed, StreamGroup
 from stepstream.consumers.limits.shared_places import SharedPlaces
+from tests.patience import PATIENT_S
 
 app = Bus("test")
 
@@ -37,7 +38,7 @@ class SlowClient:
 
         def slowly(**how: Any) -> Any:
             self.sending.set()
-            assert self.arrives.wait(10.0)
+            assert self.arrives.wait(PATIENT_S)
             return execute(**how)
 
         pipe.execute = slowly

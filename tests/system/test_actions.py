@@ -16,6 +16,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.consumers.worker import Worker, running
 from tests import forks
+from tests.patience import PATIENT_S
 from tests.support import until
 
 
@@ -47,11 +48,11 @@ def http(settings: Settings) -> Generator[TestClient]:
 
     thread = threading.Thread(target=lambda: asyncio.run(work()))
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENT_S)
     with TestClient(create_app(configured=settings)) as client:
         yield client
     ended.set()
-    thread.join(10)
+    thread.join(PATIENT_S)
 
 
 def waiting(http: TestClient, event: str) -> str:

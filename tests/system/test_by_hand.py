@@ -33,7 +33,7 @@ async def all_is_acknowledged(lab: Lab, stream: str, group: str) -> None:
         mine = [row for row in groups if row[b"name"] == group.encode()]
         return bool(mine) and mine[0][b"pending"] == 0 and mine[0][b"last-delivered-id"] == last
 
-    await eventually(look, f"{group} has done with {stream}", 5.0)
+    await eventually(look, f"{group} has done with {stream}")
 
 
 def pairs(flat: list[Any]) -> list[tuple[Any, Any]]:

@@ -22,6 +22,7 @@ from stepstream.checkpoint.cli import cancel, check, doctor, functions, invoke, 
 from stepstream.producers.cli import send
 from tests import forks
 from tests.forks import Forked
+from tests.patience import PATIENT_S
 from tests.support import Lab, ValkeyProcess, WorkerProcess, free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,7 +38,7 @@ def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, **environ: 
 
 def test_every_command_teaches_itself() -> None:
     command_line = [sys.executable, "-m", "stepstream", "--help"]  # the others are forks: see tests/forks.py
-    told = subprocess.run(command_line, capture_output=True, text=True, timeout=60, check=True).stdout
+    told = subprocess.run(command_line, capture_output=True, text=True, timeout=PATIENT_S, check=True).stdout
     for command in ("dev", "serve", "worker", "send", "runs", "run"):
         assert command in told
         assert "Usage" in bus(command, "--help")
@@ -66,7 +67,7 @@ def test_an_event_is_sent_waited_for_and_its_run_looked_at(url: str, tmp_path: P
         assert "no function ran for it" in bus("send", "nobody/listens", "--wait", "20", url=url)
         assert "no function listens to it; did you mean chaos/five?" in bus("send", "chaos/fiv", url=url)
         worker.signal(signal.SIGTERM)
-        assert worker.process.wait(10) == 0
+        assert worker.process.wait(PATIENT_S) == 0
 
 
 def test_what_makes_no_sense_is_told_in_one_line_with_the_way_out(url: str, tmp_path: Path) -> None:
@@ -95,10 +96,10 @@ class Dev:
         self.process = Forked("dev", "shop:app", "--port", str(port), cwd=folder, env=environ, err=folder / "log")
 
     def get(self, path: str) -> dict:
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENT_S
         while True:
             try:
-                with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+                with urllib.request.urlopen(self.url + path, timeout=PATIENT_S) as answer:
                     return json.load(answer)
             except OSError:
                 assert time.monotonic() < until
@@ -106,7 +107,7 @@ class Dev:
                 time.sleep(0.05)
 
     def until(self, path: str, look) -> dict:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENT_S
         while not look(found := self.get(path)):
             assert time.monotonic() < until, found
             time.sleep(0.05)
@@ -116,7 +117,7 @@ class Dev:
         return self.get(f"/v1/runs/{run}")["data"].get("output")
 
     def publish(self, name: str) -> None:
-        urllib.request.urlopen(f"{self.url}/e/x", json.dumps({"name": name}).encode(), timeout=5).close()
+        urllib.request.urlopen(f"{self.url}/e/x", json.dumps({"name": name}).encode(), timeout=PATIENT_S).close()
 
 
 SHOP = """
@@ -143,7 +144,7 @@ def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(url: str, t
     assert "bus dev" not in listed, "a person is told, a program is not"
     assert "shop-greet" not in bus("runs", cwd=tmp_path, url=url), "who sets BUS_REDIS_URL gets that one"
     dev.process.send_signal(signal.SIGINT)
-    assert dev.process.wait(15) == 0
+    assert dev.process.wait(PATIENT_S) == 0
     noted = json.loads((tmp_path / ".bus" / "server.json").read_text())
 
     again = Dev(tmp_path, port)
@@ -152,10 +153,13 @@ def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(url: str, t
     assert json.loads((tmp_path / ".bus" / "server.json").read_text())["port"] == noted["port"], (
         "whoever knows it, finds it"
     )
-    time.sleep(1.0)  # the watcher is up once the worker is; a change before that would be part of the start
-    (tmp_path / "shop.py").write_text(SHOP.replace("version one", "version two"))
+    written = 0.0
 
     def second(found: dict) -> bool:
+        nonlocal written
+        if time.monotonic() > written + 5:  # once is enough where the watcher is up as soon as the worker
+            written = time.monotonic()
+            (tmp_path / "shop.py").write_text(SHOP.replace("version one", "version two"))
         again.publish("hello")
         return any(again.output(run["id"]) == "version two" for run in found["data"])
 
@@ -166,7 +170,7 @@ def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(url: str, t
     taken = bus("dev", "--port", str(port), "--folder", ".bus-2", code=1, cwd=tmp_path)
     assert f"cannot listen on 127.0.0.1:{port}" in taken
     again.process.send_signal(signal.SIGTERM)
-    assert again.process.wait(15) == 0
+    assert again.process.wait(PATIENT_S) == 0
 
 
 def test_a_worker_waits_for_redis_and_goes_on_when_it_comes(tmp_path: Path) -> None:
@@ -186,19 +190,19 @@ def test_a_worker_that_never_met_redis_still_ends_when_told(tmp_path: Path) -> N
         while b"no Redis at" not in worker.log.read_bytes():
             time.sleep(0.02)
         worker.signal(signal.SIGTERM)
-        assert worker.process.wait(5) == 0
+        assert worker.process.wait(PATIENT_S) == 0
 
 
 def test_several_processes_work_and_drain_together(url: str, tmp_path: Path) -> None:
     given = {**os.environ, "BUS_REDIS_URL": url, "CHAOS_JOURNAL": str(tmp_path / "journal")}
     with redis.Redis.from_url(url) as store:
         running = Forked("worker", "tests.chaos.app:app", "--processes", "2", env=given, err=tmp_path / "log")
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENT_S
         while store.zcard(keys.workers()) < 2:
             assert time.monotonic() < until
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(15) == 0
+        assert running.wait(PATIENT_S) == 0
         assert store.zcard(keys.workers()) == 0
 
 
@@ -210,7 +214,7 @@ def test_a_killed_dev_takes_its_worker_along_and_the_next_one_finds_its_data(tmp
     dev.process.kill()
     dev.process.wait()
     with redis.Redis(port=note["port"]) as store:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENT_S
         while store.zcard(keys.workers()):
             assert time.monotonic() < until, "the worker lives on without its parent"
             time.sleep(0.05)
@@ -219,7 +223,7 @@ def test_a_killed_dev_takes_its_worker_along_and_the_next_one_finds_its_data(tmp
         again.publish("hello")
         again.until("/v1/runs", lambda found: found["data"] and found["data"][0]["status"] == "completed")
         again.process.send_signal(signal.SIGTERM)
-        assert again.process.wait(15) == 0
+        assert again.process.wait(PATIENT_S) == 0
         with pytest.raises(redis.ConnectionError):  # what was left over is taken over, and ended
             store.ping()
 
@@ -230,12 +234,12 @@ def test_a_drain_that_leaves_work_is_told_by_the_exit_code(url: str, tmp_path: P
     with WorkerProcess("tests.chaos.app:app", url, log=tmp_path / "log", environ=environ) as worker:
         worker.wait_ready()
         bus("send", "chaos/five", url=url)
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENT_S
         while not (tmp_path / "journal").exists():
             assert time.monotonic() < until
             time.sleep(0.02)
         worker.signal(signal.SIGTERM)
-        assert worker.process.wait(10) == 3
+        assert worker.process.wait(PATIENT_S) == 3
     assert (
         "1 turn was not finished within BUS_DRAIN; another worker goes on from there" in (tmp_path / "log").read_text()
     )
@@ -258,7 +262,7 @@ def test_a_command_waits_for_its_answer_but_not_for_redis(monkeypatch: pytest.Mo
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match=r"no Redis at redis://:\*\*\*@127.0.0.1"):
             command()
-        assert time.monotonic() - began < 2.0, command
+        assert time.monotonic() - began < 5.0, command
 
 
 def test_a_command_whose_redis_goes_away_while_it_waits_says_so(tmp_path: Path) -> None:
@@ -269,12 +273,12 @@ def test_a_command_whose_redis_goes_away_while_it_waits_says_so(tmp_path: Path) 
             worker.wait_ready()
             environ = {**os.environ, "BUS_REDIS_URL": server.url, "BUS_TIMEOUT": "0.5"}
             waits = Forked("send", "chaos/five", "--wait", "60", env=environ, err=tmp_path / "told")
-            until = time.monotonic() + 10
+            until = time.monotonic() + PATIENT_S
             while not (tmp_path / "journal").exists():
                 assert time.monotonic() < until
                 time.sleep(0.02)
             server.kill()
-            assert waits.wait(10) == 1
+            assert waits.wait(PATIENT_S) == 1
     assert "no Redis at redis://127.0.0.1" in (tmp_path / "told").read_text()
 
 
@@ -284,7 +288,7 @@ def test_a_worker_says_at_once_that_it_waits_for_redis_and_once_that_it_is_there
     url = server.url.replace("redis://", "redis://app:zanzibar@")
     environ = {"CHAOS_JOURNAL": str(tmp_path / "journal")}
     with WorkerProcess("tests.chaos.app:app", url, log=tmp_path / "log", environ=environ) as worker:
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENT_S
         while b"needs it waits" not in worker.log.read_bytes():
             assert time.monotonic() < until, worker.log.read_text()
             time.sleep(0.02)

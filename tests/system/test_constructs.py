@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from stepstream.bus.step import Step
+from tests.patience import PATIENT_S
 from tests.support import Lab, eventually
 
 NAP = 0.4
@@ -87,18 +88,18 @@ async def wait_exception(step: Step, seen: Seen) -> None:
 
 
 async def wait_for(step: Step, seen: Seen) -> None:
-    seen.append(str(await asyncio.wait_for(fast(step), 5)))
+    seen.append(str(await asyncio.wait_for(fast(step), PATIENT_S)))
     await asyncio.wait_for(step.sleep("nap", NAP), 5)
 
 
 async def timeout(step: Step, seen: Seen) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_S):
         seen.append(await fast(step))
         await step.sleep("nap", NAP)
 
 
 async def anyio_timeout(step: Step, seen: Seen) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENT_S):
         seen.append(await fast(step))
         await step.sleep("nap", NAP)
 

@@ -162,6 +162,6 @@ async def test_a_worker_that_dies_behind_the_publishing_publishes_once(lab: Lab,
         async def ended() -> bool:
             return await lab.wire.call("ZCARD", keys.runs("chaos-five", "completed")) == 1
 
-        await eventually(ended, "its run has ended", 15)
+        await eventually(ended, "its run has ended")
     assert len(await entries(lab, "chaos/five")) == 1
     assert os.path.exists(environ["CHAOS_JOURNAL"])

@@ -20,6 +20,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.process.dev_server import held
 from stepstream.consumers.worker import Worker, running
 from stepstream.web.cli import dev
+from tests.patience import PATIENT_S
 from tests.support import Lab, free_port, until
 
 SHOP = """
@@ -41,7 +42,7 @@ async def ship(ctx, step):
 
 def ask(url: str, body: bytes | None = None) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, body, timeout=30) as answer:
+        with urllib.request.urlopen(url, body, timeout=PATIENT_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read().decode()
@@ -59,7 +60,7 @@ def start(folder: Path, app: str, port: int) -> "subprocess.Popen[str]":
 def test_a_name_that_is_mistyped_ends_it_with_the_way_out(tmp_path: Path) -> None:
     """It stayed up, silently."""
     dev = start(tmp_path, "shap:app", free_port())
-    assert dev.wait(30) == 1
+    assert dev.wait(PATIENT_S) == 1
     told = (tmp_path / "log").read_text()
     assert told.count("there is no module 'shap'") == 1
     assert "Traceback" not in told
@@ -73,28 +74,28 @@ def test_the_first_minutes_with_bus_dev(tmp_path: Path) -> None:
     dev = start(tmp_path, "shop:app", port)
     try:
         # A worker that cannot start: it is said at once, in the log, on the page, and to who publishes.
-        status, answer = until(lambda: (found := ask(f"{url}/e/dev", b'{"name": "order/paid"}'))[0] and found, "up", 30)
+        status, answer = until(lambda: (found := ask(f"{url}/e/dev", b'{"name": "order/paid"}'))[0] and found, "up")
         assert (status, json.loads(answer)["code"]) == (503, "no_worker")
         assert "SyntaxError" in ask(url)[1]
         assert ask(f"{url}/ready")[0] == 503
         assert "Traceback" not in log.read_text()
         # Mended: the event is answered once the function is registered, so it is not lost.
         shop.write_text(SHOP)
-        hint = until(lambda: re.search(r"publish +(curl .*)", log.read_text()), "the hint", 30)[1]
+        hint = until(lambda: re.search(r"publish +(curl .*)", log.read_text()), "the hint")[1]
         command = shlex.split(hint)
         status, answer = ask(command[1], command[3].encode())
         assert (status, json.loads(answer)["functions"]) == (200, 1)
-        until(lambda: '"completed"' in ask(f"{url}/v1/runs")[1], "the hint's event has run", 30)
+        until(lambda: '"completed"' in ask(f"{url}/v1/runs")[1], "the hint's event has run")
         assert ask(f"{url}/ready")[0] == 200
         assert "SyntaxError" not in ask(url)[1]
         # Killed: another one is started, and that none is up is told meanwhile.
         children = Path(f"/proc/{dev.pid}/task/{dev.pid}/children").read_text().split()
         worker = next(int(pid) for pid in children if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
         os.kill(worker, signal.SIGKILL)
-        until(lambda: "killed by SIGKILL; another is started" in ask(f"{url}/ready")[1], "told that it is down", 30)
-        until(lambda: ask(f"{url}/ready")[0] == 200, "another one is up", 30)
+        until(lambda: "killed by SIGKILL; another is started" in ask(f"{url}/ready")[1], "told that it is down")
+        until(lambda: ask(f"{url}/ready")[0] == 200, "another one is up")
         dev.send_signal(signal.SIGINT)
-        assert dev.wait(15) == 0
+        assert dev.wait(PATIENT_S) == 0
         assert "Traceback" not in log.read_text()
     finally:
         dev.kill()

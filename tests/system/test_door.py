@@ -30,6 +30,7 @@ from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.web.app import Site
 from tests.forks import Forked
+from tests.patience import PATIENT_S
 from tests.support import free_port
 
 TODAY = now_ms() // 86_400_000 * 86_400_000
@@ -148,14 +149,14 @@ def test_serve_answers_to_the_names_it_is_given(settings: Settings, tmp_path: Pa
                 f"http://127.0.0.1:{port}/v1/runs", headers={"Host": name, "Authorization": f"Bearer {token}"}
             )
             try:
-                with urllib.request.urlopen(request, timeout=5) as answer:
+                with urllib.request.urlopen(request, timeout=PATIENT_S) as answer:
                     return int(answer.status)
             except urllib.error.HTTPError as error:
                 return error.code
             except OSError:
                 return 0
 
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENT_S
         while not asked("127.0.0.1"):
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -163,7 +164,7 @@ def test_serve_answers_to_the_names_it_is_given(settings: Settings, tmp_path: Pa
         assert "answers to localhost, its own address, two.example, one.example" in (tmp_path / "err").read_text()
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT_S) == 0
 
 
 # -- mounting ---------------------------------------------------------------------------------------------------------

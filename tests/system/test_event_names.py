@@ -114,7 +114,7 @@ async def test_who_sends_what_a_run_waits_for_is_told_so_though_the_run_takes_it
     async def waits() -> bool:
         return bool(await lab.wire.call("EXISTS", keys.waits("order/returned")))
 
-    await eventually(waits, "the run waits", 10)
+    await eventually(waits, "the run waits")
     sender = Publisher(lab.wire, listeners=Listeners(lab.wire, []))
     [first, other] = await sender.publish(
         [Outgoing("e1", "order/returned", b'{"n":1}'), Outgoing("e2", "order/lost", b"{}")]

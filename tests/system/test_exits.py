@@ -13,6 +13,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_of
 from stepstream.checkpoint.actions.invoke import invoke
+from tests.patience import FOR_EVER_S, PATIENT_S
 from tests.support import Lab, eventually
 
 HELD = run_id("test-f", "event", "held", 1_469_918_176_385)
@@ -149,6 +150,7 @@ async def test_a_run_that_took_a_shared_place_and_does_not_start_leaves_none(lab
     @lab.app.function("f", on="a", concurrency=Concurrency(1, shared="gpu"))
     async def f(ctx: Context[dict], step: Step) -> None: ...
 
+    lab.settings = Settings(redis_url=lab.settings.redis_url, lease_ms=600_000)
     await lab.work()
     await lab.send("a")
     run = await lab.one()
@@ -173,7 +175,7 @@ async def test_a_body_that_runs_in_a_thread_when_its_worker_stops_is_not_begun_b
     def work() -> str:
         bodies.append("work")
         begun.set()
-        release.wait(15)
+        release.wait(FOR_EVER_S)
         return "done"
 
     @lab.app.function("f", on="a")
@@ -185,7 +187,7 @@ async def test_a_body_that_runs_in_a_thread_when_its_worker_stops_is_not_begun_b
     lab.settings = Settings(redis_url=settings.redis_url, lease_ms=500, drain_ms=200)
     worker = await lab.work()
     await lab.send("a")
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, PATIENT_S)
     worker.stop()
 
     def told() -> list[dict]:
@@ -213,7 +215,7 @@ async def test_a_worker_that_stops_takes_nothing_up_again_that_it_gave_back(lab:
 
     def work() -> None:
         in_thread.set()
-        release.wait(15)
+        release.wait(FOR_EVER_S)
 
     @lab.app.function("thread", on="a")
     async def thread(ctx: Context[dict], step: Step) -> None:
@@ -224,7 +226,7 @@ async def test_a_worker_that_stops_takes_nothing_up_again_that_it_gave_back(lab:
         async def body() -> None:
             begun.append("body")
             if len(begun) == 1:
-                await asyncio.sleep(60)
+                await asyncio.sleep(FOR_EVER_S)
 
         await step.run("body", body)
 
@@ -232,13 +234,13 @@ async def test_a_worker_that_stops_takes_nothing_up_again_that_it_gave_back(lab:
     worker = await lab.work()
     await asyncio.sleep(0.6)  # by now it may take up what was given back
     await lab.send("a")
-    await asyncio.to_thread(in_thread.wait, 10)
+    await asyncio.to_thread(in_thread.wait, PATIENT_S)
     await eventually(lambda: asyncio.sleep(0, list(begun)), "both run")
     worker.stop()
     await asyncio.sleep(1.5)  # many looks at what others left
     assert begun == ["body"]
     await lab.work()
-    await eventually(lambda: asyncio.sleep(0, len(begun) == 2), "another has it", within=3)
+    await eventually(lambda: asyncio.sleep(0, len(begun) == 2), "another has it")
     release.set()
     await lab.ended(2)
 
@@ -268,7 +270,7 @@ async def test_a_deploy_that_adds_a_limit_goes_on_with_what_was_in_hand(lab: Lab
     await eventually(lambda: asyncio.sleep(0, list(begun)), "it runs")
     worker.stop()
     await lab.work()
-    await eventually(lambda: asyncio.sleep(0, len(begun) == 2), "the new version has it", within=8)
+    await eventually(lambda: asyncio.sleep(0, len(begun) == 2), "the new version has it")
     gate.set()
     run = await lab.one(within=3)
     assert run.status == "completed"

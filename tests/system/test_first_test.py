@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.support import ROOT
 
 PAGE = ROOT / "docs/testing.md"
@@ -70,7 +71,7 @@ async def test_marked_for_another_plugin(harness):
 
 def run(folder: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENT_S, check=False)
     return done.stdout + done.stderr
 
 

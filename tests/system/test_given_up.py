@@ -372,7 +372,7 @@ async def test_a_step_that_lost_a_race_is_not_tried_again_in_every_replay(lab: L
 
         async def slow() -> None:
             tries["slow"] += 1
-            await asyncio.sleep(60)
+            await asyncio.sleep(3_600)
 
         losers = [
             asyncio.ensure_future(step.run("failing", failing, retries=Retry(3, backoff=0.4))),

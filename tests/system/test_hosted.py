@@ -22,6 +22,7 @@ from stepstream.consumers.upkeep import repair
 from stepstream.consumers.worker import Worker, running
 from stepstream.web.app import create_app
 from tests.chaos.resp import RespProxy
+from tests.patience import PATIENT_S
 from tests.support import ValkeyProcess, eventually, free_port
 
 
@@ -50,7 +51,7 @@ class Hosted:
     async def works(self) -> AsyncGenerator[Worker]:
         signals = Signals()
         signals.noticed.listen(self._hear)
-        with anyio.fail_after(15):
+        with anyio.fail_after(PATIENT_S):
             async with running(Worker(self.app, settings=self.settings, signals=signals)) as worker:
                 yield worker
 
@@ -95,7 +96,7 @@ async def test_a_worker_works_without_a_right_and_says_once_what_that_costs(narr
             await hosted.app.send("a", {})
         await completed(narrow, 3)
         stopped = time.monotonic()
-    assert time.monotonic() - stopped < 3.0
+    assert time.monotonic() - stopped < 15.0
     expected = [] if RIGHTS[rule] in NEEDED_BY_DOCTOR_ONLY else [RIGHTS[rule]]
     assert [notice.event.partition(" is refused")[0] for notice in hosted.about(" is refused")] == expected
     assert all("ACL SETUSER" in notice.fields["do"] for notice in hosted.about(" is refused"))

@@ -20,6 +20,7 @@ from stepstream.checkpoint.live import hub, messages
 from stepstream.checkpoint.live.hub import TooSlow, hub_of
 from stepstream.checkpoint.live.messages import publish
 from stepstream.web.serving import Server, server
+from tests.patience import PATIENT_S
 from tests.support import Lab, eventually
 
 Event = dict[str, Any]
@@ -33,7 +34,7 @@ class Site:
     @asynccontextmanager
     async def events(self, path: str, **headers: str) -> AsyncGenerator[AsyncIterator[Event]]:
         async with (
-            httpx2.AsyncClient(base_url=self.url, timeout=10) as client,
+            httpx2.AsyncClient(base_url=self.url, timeout=PATIENT_S) as client,
             client.stream("GET", path, headers=headers) as answer,
         ):
             assert answer.status_code == 200, await answer.aread()
@@ -137,7 +138,7 @@ async def test_many_listeners_share_one_connection_that_goes_with_the_last(wire:
         clients = (await wire.call("CLIENT", "LIST")).decode()
         return clients.count("cmd=xread")
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(PATIENT_S), asyncio.TaskGroup() as tasks:
         ready = asyncio.Barrier(31)
 
         async def listen(n: int) -> None:

@@ -19,6 +19,7 @@ from stepstream.bus.observe.signals import AttemptFailed, RunEnded, Signals
 from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.run.log import Line
 from stepstream.consumers.worker import Worker, running
+from tests.patience import PATIENT_S
 from tests.support import Lab
 from tests.system.test_commands import bus
 
@@ -229,7 +230,7 @@ def run_app(url: str, folder: Path, config: str = "") -> tuple[list[str], list[s
             env={"PATH": "/usr/bin:/bin", "BUS_REDIS_URL": url, "BUS_LOG_FORMAT": "json"},
         )  # fmt: skip
         try:
-            until = time.monotonic() + 20
+            until = time.monotonic() + PATIENT_S
             while b" works on " not in (folder / "err").read_bytes():
                 assert time.monotonic() < until, (folder / "err").read_text()
                 time.sleep(0.02)
@@ -238,7 +239,7 @@ def run_app(url: str, folder: Path, config: str = "") -> tuple[list[str], list[s
                 assert ("shop-g  failed: " in told and "jam" in told) == (name == "b"), told  # why it failed, too
         finally:
             worker.terminate()
-            worker.wait(10)
+            worker.wait(PATIENT_S)
     with redis.Redis.from_url(url) as store:
         [key] = [key.decode() for key in store.scan_iter("bus:fn:{shop-f}:log:*")]
         lines = [json.loads(line)["text"] for line in store.lrange(key, 0, -1)]

@@ -108,7 +108,7 @@ async def test_a_turn_that_has_left_is_freed_without_the_garbage_collector(lab: 
     async def none_left() -> bool:
         return not any(type(one) is Turn for one in gc.get_objects()) and Big.alive == 0
 
-    await eventually(none_left, "no turn is left", 2)
+    await eventually(none_left, "no turn is left")
 
 
 class Site:

@@ -28,6 +28,7 @@ from stepstream import Bus, EventInvalid, NewEvent, Unavailable
 from stepstream.bus.wire import keys
 from stepstream.producers.outbox import django as outbox_of_django
 from stepstream.producers.outbox.sqlalchemy import Outbox
+from tests.patience import PATIENT_S
 from tests.support import ROOT, free_port, until
 
 app = Bus("shop")
@@ -206,7 +207,7 @@ def test_a_process_that_dies_before_the_sending_or_behind_it_loses_and_doubles_n
     for dies, code in (("committed", -9), ("published", 9)):
         ended = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(PROCESS), str(engine.url), dies],
-            env={**os.environ, "BUS_REDIS_URL": url}, cwd=ROOT, timeout=30,
+            env={**os.environ, "BUS_REDIS_URL": url}, cwd=ROOT, timeout=PATIENT_S,
         )  # fmt: skip
         assert ended.returncode == code
     assert sent(store) == ["committed", "published"]

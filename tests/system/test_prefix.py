@@ -15,6 +15,7 @@ from stepstream.bus.settings import Settings, read
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from tests import forks
+from tests.patience import PATIENT_S
 from tests.support import ValkeyProcess, WorkerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def test_two_installations_on_one_redis_see_nothing_of_each_other(tmp_path: Path
             assert "0 of them have no holder; 0 keys are not right" in bus(prefix, "check")
         for worker in started:
             worker.signal(signal.SIGTERM)
-            assert worker.process.wait(20) == 0
+            assert worker.process.wait(PATIENT_S) == 0
         found = {key.decode() for key in store.scan_iter(count=1_000)}
         assert not {key for key in found if not key.startswith(tuple(f"{prefix}:" for prefix in PREFIXES))}
         assert {f"{prefix}:functions" for prefix in PREFIXES} < found

@@ -1,6 +1,7 @@
 """Steps that are commands: how they end, what they leave (nothing), and what is kept of what they write."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -22,10 +23,11 @@ from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.upkeep.audit import audit, mend
 from stepstream.consumers.turn.steps import leftovers, process
+from tests.patience import PATIENT_S
 from tests.support import Lab, WorkerProcess, eventually
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="what flees its group is found by /proc")
-FLEES = "import os,time; os.setsid(); open(os.environ['PIDS'], 'a').write(f'{os.getpid()}\\n'); time.sleep(60)"
+FLEES = "import os,time; os.setsid(); open(os.environ['PIDS'], 'a').write(f'{os.getpid()}\\n'); time.sleep(3600)"
 """Leaves the group of the command, and would outlive it."""
 
 
@@ -55,8 +57,8 @@ class Pids:
 
         return await eventually(look, f"{count} processes") or []
 
-    async def gone(self, within: float = 6.0) -> None:
-        await eventually(lambda: asyncio.sleep(0, not alive(self.all())), "all of them have ended", within)
+    async def gone(self) -> None:
+        await eventually(lambda: asyncio.sleep(0, not alive(self.all())), "all of them have ended")
 
 
 @pytest.fixture
@@ -66,13 +68,22 @@ def pids(tmp_path: Path) -> Pids:
 
 def children() -> set[int]:
     """Return the processes of this one, but those that the tests' own commands are forked from."""
-    tasks = Path("/proc/self/task").iterdir()
-    pids = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
-    return {pid for pid in pids if b"multiprocessing" not in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the thread has ended meanwhile
+            found.update(map(int, (task / "children").read_text().split()))
+    for pid in list(found):
+        try:
+            ours = b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except FileNotFoundError:
+            ours = True  # waited for meanwhile
+        if ours:
+            found.discard(pid)
+    return found
 
 
 @pytest.fixture(autouse=True)
-def _no_zombie_and_no_open_file() -> Any:
+def _no_zombie_and_no_open_file(url: str) -> Any:  # the connections of the session are open by then
     files, before = len(os.listdir("/proc/self/fd")), children()
     yield
     left = children() - before
@@ -126,7 +137,7 @@ async def test_a_command_is_a_step_with_its_code_and_its_outputs(lab: Lab) -> No
         (["/etc/passwd"], {}, "not_started", "command '/etc/passwd': Permission denied", None, ""),
         (["true"], {"cwd": "/no/folder"}, "not_started", "cwd '/no/folder': No such file or directory", None, ""),
         (["true", "x" * 3_000_000], {}, "not_started", "the system cannot start it", None, ""),
-        (sh("echo so; sleep 60"), {"timeout": 0.2}, "timeout", "not done within 0.2 s: it was ended; its last line: so", None, "SIGTERM"),
+        (sh("echo so; sleep 3600"), {"timeout": 2}, "timeout", "not done within 2 s: it was ended; its last line: so", None, "SIGTERM"),
     ],
 )  # fmt: skip
 async def test_how_a_command_ended_is_in_the_error_also_in_a_replay(
@@ -206,8 +217,8 @@ async def test_what_no_system_could_run_is_refused_at_the_call(
 def tree(pids: Pids) -> list[str]:
     """A command that ignores SIGTERM, with a child, and a grandchild that has fled into a session of its own."""
     return sh(
-        f"trap '' TERM; echo $$ >> $PIDS; sh -c 'trap \"\" TERM; echo $$ >> $PIDS; sleep 60; sleep 60' & "
-        f'{sys.executable} -c "{FLEES}" & wait; sleep 60'
+        f"trap '' TERM; echo $$ >> $PIDS; sh -c 'trap \"\" TERM; echo $$ >> $PIDS; sleep 3600; sleep 3600' & "
+        f'{sys.executable} -c "{FLEES}" & wait; sleep 3600'
     )
 
 
@@ -238,11 +249,9 @@ async def test_a_command_ends_whole_whatever_ends_its_step(
     if way == "cancel":
         await cancel(lab.wire, run, "enough")
     elif way == "drain":
-        began = time.monotonic()
         worker.stop()
         await lab.no_turns(worker)
         assert not alive(pids.all()), "another may have the run only when nothing of it is left"
-        assert time.monotonic() - began < 3.2
         await cancel(lab.wire, run, "enough")
         await lab.work()
     elif way == "lease":
@@ -261,10 +270,8 @@ async def test_a_command_ends_whole_whatever_ends_its_step(
 @LINUX
 async def test_what_a_command_leaves_running_is_ended_and_told_of(lab: Lab, pids: Pids) -> None:
     """A grandchild that held the output open hung the step for as long as it lived."""
-    began = time.monotonic()
-    run = await ran(lab, sh("(echo early; sleep 60) & sleep 0.2; echo done"), env=pids.env)
+    run = await ran(lab, sh("(echo early; sleep 3600) & sleep 0.2; echo done"), env=pids.env)
     assert run.status == "completed", run.error
-    assert time.monotonic() - began < 5
     assert [text for _, text in await lines(lab, run)][-1].startswith("processes it left running were ended: ")
 
 
@@ -277,7 +284,7 @@ def test_a_command_ends_when_its_worker_is_killed(url: str, tmp_path: Path) -> N
         from tests.system.test_commands import bus
 
         bus("send", "tree", url=url)
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENT_S
         while len(pids.all()) < 3:
             assert time.monotonic() < until, worker.log.read_text()
             time.sleep(0.02)
@@ -293,7 +300,7 @@ def test_a_command_ends_when_its_worker_is_killed(url: str, tmp_path: Path) -> N
 async def test_a_command_ends_when_its_supervisor_is_killed(lab: Lab, pids: Pids) -> None:
     @lab.app.function("f", on="a", retries=0)
     async def f(ctx: Context[dict], step: Step) -> None:
-        await step.subprocess("s", sh("echo $$ >> $PIDS; sleep 60; true"), env=pids.env)
+        await step.subprocess("s", sh("echo $$ >> $PIDS; sleep 3600; true"), env=pids.env)
 
     before = children()
     await lab.work()
@@ -427,7 +434,7 @@ async def test_processes_that_a_step_leaves_when_it_is_cut_off_are_told_of(
     processes: list[asyncio.subprocess.Process] = []
 
     async def body() -> None:
-        processes.append(await asyncio.create_subprocess_exec("sleep", "60"))
+        processes.append(await asyncio.create_subprocess_exec("sleep", "3600"))
         try:
             await processes[0].wait()
         finally:
@@ -451,6 +458,6 @@ async def test_processes_that_a_step_leaves_when_it_is_cut_off_are_told_of(
     else:
         await eventually(lambda: asyncio.sleep(0, told()), "it is told of")
         assert told()[0]["step"] == "s"
-        assert told()[0]["processes"] == [f"{processes[0].pid} sleep 60"]
+        assert told()[0]["processes"] == [f"{processes[0].pid} sleep 3600"]
         processes[0].kill()
         await processes[0].wait()

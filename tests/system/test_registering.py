@@ -21,6 +21,7 @@ from stepstream.bus.wire import keys, registering
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.served import unserved
 from stepstream.consumers.upkeep.discovery import Discovery
+from tests.patience import PATIENT_S
 from tests.support import Lab, ValkeyProcess, eventually, free_port, until
 
 Publishes = Callable[[Bus], Bus]
@@ -321,9 +322,9 @@ def test_bus_serve_registers_at_its_start_or_once_redis_is_there(tmp_path: Path)
             while "does not serve" not in (line := site.stderr.readline()):
                 assert line, "it says that Redis is away, and stays up"
             with server, redis.Redis.from_url(server.url) as store:
-                until(lambda: store.hexists(keys.functions(), "shop-ship"), "it is registered", 20)
+                until(lambda: store.hexists(keys.functions(), "shop-ship"), "it is registered")
                 site.send_signal(signal.SIGTERM)
-                assert site.wait(20) == 0
+                assert site.wait(PATIENT_S) == 0
         finally:
             site.kill()
 

@@ -13,6 +13,7 @@ from stepstream.bus.wire import keys
 from stepstream.checkpoint.upkeep.repair import unheld
 from stepstream.consumers.upkeep.repair import Repair
 from tests import forks
+from tests.patience import PATIENT_S
 from tests.support import Lab, eventually
 
 SLUG = "test-f"
@@ -96,7 +97,7 @@ async def test_a_run_of_an_event_with_the_name_of_another_holder_is_not_taken_fo
 
     await lab.work()
     await lab.send(name)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_S):
         await begun.wait()
     assert await unheld(lab.wire, SLUG, [await lab.first()]) == []
     go_on.set()

@@ -18,6 +18,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.worker import Worker, running
+from tests.patience import PATIENT_S
 from tests.support import ValkeyProcess, eventually
 
 FUNCTIONS = 30
@@ -127,7 +128,7 @@ async def test_too_few_open_files_are_told_and_the_worker_does_not_start(tmp_pat
     """With 100 files, 60 of 120 streams were read and the rest was silent."""
     with ValkeyProcess(tmp_path) as server:
         worker = run_worker(tmp_path, server.url, 100, 100)
-        assert await anyio.to_thread.run_sync(worker.wait, 10) == 1
+        assert await anyio.to_thread.run_sync(worker.wait, PATIENT_S) == 1
     log = (tmp_path / "log").read_text()
     assert "40 functions need 123 connections" in log
     assert "this process may have 100: raise the limit (ulimit -n " in log
@@ -148,7 +149,7 @@ async def test_the_soft_limit_of_files_is_raised_to_the_hard_one(tmp_path: Path)
             assert next(line.split()[3] for line in limits.splitlines() if line.startswith("Max open files")) == "1000"
         finally:
             worker.terminate()
-            worker.wait(10)
+            worker.wait(PATIENT_S)
 
 
 async def test_a_process_without_a_file_to_spare_is_not_no_redis(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.apps import app_of
 from stepstream.consumers.remote.functions import bus_of
+from tests.patience import PATIENT_S
 from tests.support import Lab, eventually, free_port
 
 PATH = "/api/inngest"
@@ -255,10 +256,10 @@ async def test_the_state_is_of_the_bus_s_lifespan_and_a_cancelled_run_ends_what_
 
     async with served(lab, app):
         await lab.send("order/paid", {"order": "o1"})
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), PATIENT_S)
         await lab.send("order/cancelled")
         assert (await lab.one()).status == "cancelled"
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), PATIENT_S)
         assert opened == ["open"]
     assert opened == ["open", "closed"]
 

@@ -11,6 +11,7 @@ import structlog
 
 from stepstream import Bus, Context, Step
 from stepstream.bus.observe import unawaited
+from tests.patience import PATIENT_S
 from tests.support import Lab
 
 TESTS = """
@@ -43,7 +44,7 @@ def test_pytest_fails_and_names_the_test(tmp_path: Path, strict: bool) -> None:
     options = ["-W", "error::RuntimeWarning", "-W", "error::pytest.PytestUnraisableExceptionWarning"] if strict else []
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *options, str(tmp_path)],
-        env={**os.environ, "PYTEST_ADDOPTS": ""}, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+        env={**os.environ, "PYTEST_ADDOPTS": ""}, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENT_S,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Bus.send" in done.stdout

@@ -14,6 +14,7 @@ import redis
 
 from stepstream.bus.wire import keys
 from tests.chaos.storm import within
+from tests.patience import PATIENT_S
 from tests.support import ROOT, free_port
 
 pytestmark = pytest.mark.check
@@ -54,7 +55,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tmp_path_factory.mktemp("tree") / "stepstream"  # a build writes into its tree, which others read meanwhile
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "build", "__pycache__", "*.egg-info"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(tree)]
-    done = subprocess.run(command, timeout=120, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, timeout=PATIENT_S, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return target
 
@@ -80,10 +81,10 @@ def test_a_project_with_folders_named_as_ours_works_under_bus_worker(url: str, p
     with (tmp_path / "log").open("w") as log, redis.Redis.from_url(url) as store:
         worker = subprocess.Popen(command, cwd=project, env=environ, stderr=log)
         try:
-            assert within(20, lambda: store.exists(keys.events("hello"))), (tmp_path / "log").read_text()
+            assert within(PATIENT_S, lambda: store.exists(keys.events("hello"))), (tmp_path / "log").read_text()
             command = [sys.executable, "-m", "stepstream", "send", "hello", "--wait", "20", "--json"]
             sent = subprocess.run(
-                command, cwd=project, env=environ, capture_output=True, text=True, timeout=60, check=False
+                command, cwd=project, env=environ, capture_output=True, text=True, timeout=PATIENT_S, check=False
             )
             assert '"completed"' in sent.stdout, sent.stdout + sent.stderr
         finally:
@@ -102,23 +103,23 @@ def dev(project: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENT_S)
 
 
 def test_a_project_with_folders_named_as_ours_works_under_bus_dev(dev: str) -> None:
     def listed(status: str) -> bool:
         try:
-            with urllib.request.urlopen(f"{dev}/v1/{status}", timeout=5) as answer:
+            with urllib.request.urlopen(f"{dev}/v1/{status}", timeout=PATIENT_S) as answer:
                 return bool(json.load(answer)["data"])
         except OSError:
             return False
 
-    assert within(30, lambda: listed("functions"))
-    urllib.request.urlopen(f"{dev}/e/x", json.dumps({"name": "hello"}).encode(), timeout=5).close()
-    assert within(30, lambda: listed("runs?status=completed"))
+    assert within(PATIENT_S, lambda: listed("functions"))
+    urllib.request.urlopen(f"{dev}/e/x", json.dumps({"name": "hello"}).encode(), timeout=PATIENT_S).close()
+    assert within(PATIENT_S, lambda: listed("runs?status=completed"))
 
 
 def test_a_project_with_folders_named_as_ours_works_under_pytest(project: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "tests"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=PATIENT_S, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from stepstream.consumers.turn.bodies import Bodies
+from tests.patience import PATIENT_S
 
 
 async def test_a_thread_that_is_awaited_no_more_keeps_its_slot_until_it_has_ended() -> None:
@@ -15,7 +16,7 @@ async def test_a_thread_that_is_awaited_no_more_keeps_its_slot_until_it_has_ende
 
     def work() -> None:
         began.set()
-        go_on.wait(10)
+        go_on.wait(PATIENT_S)
         ended.set()
 
     with ThreadPoolExecutor(1) as threads:
@@ -31,7 +32,7 @@ async def test_a_thread_that_is_awaited_no_more_keeps_its_slot_until_it_has_ende
         await asyncio.sleep(0)
         assert not free.is_set()
         go_on.set()
-        await asyncio.wait_for(free.wait(), 10)
+        await asyncio.wait_for(free.wait(), PATIENT_S)
         assert ended.is_set()
 
 
@@ -42,8 +43,8 @@ async def test_a_thread_that_ends_after_its_loop_is_nobodys_trouble() -> None:
         async def begin() -> None:
             began = threading.Event()
             bodies = Bodies(asyncio.get_running_loop(), threads)
-            future = bodies.in_thread(lambda: (began.set(), go_on.wait(10)))
-            began.wait(10)
+            future = bodies.in_thread(lambda: (began.set(), go_on.wait(PATIENT_S)))
+            began.wait(PATIENT_S)
             future.cancel()
             await asyncio.sleep(0)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENT_S
+
 ROOT = Path(__file__).parents[2]
 RUNS = """
 import sys
@@ -27,7 +29,7 @@ def test_no_process_is_left_when_one_asks_or_one_ends(what: str, code: int) -> N
         child = int(started.stdout.readline() or 0)
         if what == "sleeps":
             started.send_signal(signal.SIGINT)
-        assert started.wait(20) == code
+        assert started.wait(PATIENT_S) == code
     if child:  # the other may have ended before this one said who it is
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
