@@ -23,6 +23,8 @@ from stepstream.bus.wire.streams import newest_entry
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.messages import Message, between, check_channel, messages_of
 
+MOST_LISTENERS = 5_000
+"""How many may listen in one process."""
 MOST_WAITING = 256
 MOST_WAITING_BYTES = 2 * 1024 * 1024
 """What a listener may be behind, in messages and in bytes, before it is let go."""
@@ -43,6 +45,13 @@ class TooSlow(BusError):
     def __init__(self, channel: str, last: str) -> None:
         self.last = last
         super().__init__(f"too many messages of channel {channel!r} are not taken: go on after {last}")
+
+
+class Crowded(BusError):
+    """This process has as many listeners as it may have."""
+
+    code = "too_many_listeners"
+    status = 503
 
 
 class Ended(BusError):
@@ -118,7 +127,7 @@ class Listener:
         self._come.set()
 
     def _wanted(self, messages: Sequence[Message]) -> list[Message]:
-        return [one for one in messages if not self._topics or one.topic in self._topics or one.kind == "raw"]
+        return [one for one in messages if not self._topics or one.topic in self._topics]
 
 
 class _Channel:
@@ -136,14 +145,29 @@ class Hub:
         self._wire = wire
         self._channels: dict[str, _Channel] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._here = 0
+        """How many listen, or are about to."""
         self._has_new = asyncio.Event()
         self._ended: Ended | None = None
 
     @asynccontextmanager
     async def listen(self, channel: str, topics: Sequence[str] = (), after: str = "") -> AsyncGenerator[Listener]:
         """Listen to a channel, to all its topics or some: from now on, or from behind a message (`0`: all it keeps)."""
-        check_channel(channel)
-        check_after(after)
+        self._here += 1
+        try:
+            check_channel(channel)
+            check_after(after)
+            if self._here > MOST_LISTENERS:
+                raise Crowded(f"{MOST_LISTENERS} listen in this process already: try another, or later")
+            async with self._listening(channel, topics, after) as listener:
+                yield listener
+        finally:
+            self._here -= 1
+            if not self._here:
+                self._close()
+
+    @asynccontextmanager
+    async def _listening(self, channel: str, topics: Sequence[str], after: str) -> AsyncGenerator[Listener]:
         now = await newest_entry(self._wire, keys.live(channel))
         found = self._channels.get(channel)
         if found is None:
@@ -164,8 +188,6 @@ class Hub:
             found.listeners.discard(listener)
             if not found.listeners and self._channels.get(channel) is found:
                 del self._channels[channel]
-            if not self._channels:
-                self._close()
 
     def end(self) -> None:
         """Let all hear that this process stops; nobody begins to listen any more."""
@@ -198,6 +220,9 @@ class Hub:
             await pipe.close()
 
     async def _read_once(self, pipe: Pipe, client: int | None) -> None:
+        while not self._channels:  # the last has gone, and another is about to come
+            self._has_new.clear()
+            await self._has_new.wait()
         self._has_new.clear()
         channels = {keys.live(name): (name, channel) for name, channel in self._channels.items()}
         positions = [channel.position for _, channel in channels.values()]
@@ -237,8 +262,6 @@ class Hub:
             channel = self._channels.pop(name, None)
             for listener in channel.listeners if channel is not None else ():
                 listener.end(spoilt.get(name, error))
-        while not self._channels:  # until the last of them has gone, and this task with it
-            await self._has_new.wait()
 
 
 def _whole(message: str) -> str:

@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from stepstream import Bus, Context, RetryAfter, Step, create_app
-from stepstream.bus.errors import BadRequest
+from stepstream.bus.errors import BadRequest, StoreError
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live import hub, messages
-from stepstream.checkpoint.live.hub import TooSlow, hub_of
+from stepstream.checkpoint.live.hub import Ended, TooSlow, hub_of
 from stepstream.checkpoint.live.messages import publish
 from stepstream.web.serving import Server, server
 from tests.patience import PATIENT_S
@@ -265,3 +265,27 @@ async def test_what_is_not_json_fails_the_run_and_says_so(lab: Lab) -> None:
     assert run.status == "failed"
     assert run.error is not None
     assert "a message's data is not JSON" in run.error.message
+
+
+async def test_a_listener_that_is_refused_leaves_nothing_behind(wire: Wire, store: "redis.Redis") -> None:
+    store.set(keys.live("spoilt"), "x", px=60_000)
+    with pytest.raises(StoreError):
+        async with hub_of(wire).listen("spoilt"):
+            pass
+    with pytest.raises(BadRequest):
+        async with hub_of(wire).listen(""):
+            pass
+    assert hub._hubs == {}
+
+
+async def test_who_comes_while_the_last_one_goes_is_told_that_the_server_stops(wire: Wire) -> None:
+    """It was of a hub that nobody knew any more."""
+    async with hub_of(wire).listen("a"):
+        coming = hub_of(wire).listen("b")
+        entering = asyncio.ensure_future(coming.__aenter__())
+        await asyncio.sleep(0)  # it asks Redis
+    hub.end_listening()
+    with pytest.raises(Ended):
+        await (await entering).next(10)
+    await coming.__aexit__(None, None, None)
+    assert hub._hubs == {}
