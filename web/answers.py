@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -26,22 +26,22 @@ def readable(content: Any, status: int = 200, *, headers: Mapping[str, str] | No
 
 
 def error(
-    request: Request, status: int, message: str, *, headers: Mapping[str, str] | None = None, **more: object
+    request: HTTPConnection, status: int, message: str, *, headers: Mapping[str, str] | None = None, **more: object
 ) -> Response:
     """Return an error: as a page to a browser, else as `{"error": …, "data": null, "status": …}` and `more`."""
     if wants_page(request):
-        return pages.failure(request, status, message, headers)
+        return pages.failure(Request(request.scope), status, message, headers)
     content = codec.encode({"error": message, "data": None, "status": status, **more})
     return Response(content, status, headers, media_type="application/json")
 
 
-def broken(request: Request, number: str) -> Response:
+def broken(request: HTTPConnection, number: str) -> Response:
     """Return the answer for an error of our own; the log has the details under the number."""
     message = f"something went wrong here; the site's log has the details of request {number}"
     return error(request, 500, message, code="broken", number=number)
 
 
-async def refused(request: Request, problem: Exception) -> Response:
+async def refused(request: HTTPConnection, problem: Exception) -> Response:
     """Return the answer for a caller's error, or for a store that is away; other errors are raised, for the log."""
     assert isinstance(problem, BusError)
     if problem.status == 500:

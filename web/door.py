@@ -2,16 +2,18 @@
 
 import structlog
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepstream.bus.values.ids import token
 from stepstream.web import answers
-from stepstream.web.hosts import Hosts
+from stepstream.web.hosts import Hosts, OriginRefused
 from stepstream.web.paths import enter
 
 _log = structlog.get_logger("web")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_STARTS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+_BROKEN = 1011
 _ADDED = (
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
     (b"x-content-type-options", b"nosniff"),
@@ -29,8 +31,8 @@ class Door:
         self._added = (*_ADDED, (b"x-inngest-server-kind", kind.encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; anything but HTTP is passed on."""
-        if scope["type"] != "http":
+        """Serve one request, or one WebSocket; anything else is passed on."""
+        if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         scope = {**scope}  # the host's log has the path as it came
@@ -39,9 +41,9 @@ class Door:
 
         async def send_with(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
+            if message["type"] in _STARTS:
                 started = True
-                message["headers"] = [*message["headers"], *self._added]
+                message["headers"] = [*message.get("headers", ()), *self._added]
             await send(message)
 
         try:
@@ -51,18 +53,25 @@ class Door:
         except Exception as error:  # noqa: BLE001 - the log gets the whole error, the caller its number
             number = token()
             _log.error(
-                "a request failed", request=number, method=scope["method"], path=scope["path"][:200], exc_info=error
+                "a request failed",
+                request=number,
+                method=scope.get("method", "WebSocket"),
+                path=scope["path"][:200],
+                exc_info=error,
             )
             if not started:
-                await answers.broken(Request(scope), number)(scope, receive, send_with)
+                await answers.broken(HTTPConnection(scope), number)(scope, receive, send_with)
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": _BROKEN, "reason": f"broken: request {number}"})
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
-        headers, request = Headers(scope=scope), Request(scope)
+        headers, request = Headers(scope=scope), HTTPConnection(scope)
         if not self._hosts.answers(scope, headers):
             host = headers.get("host", "")[:100]
             way_out = "if it is a name of this site, add it with --allow-host, BUS_ALLOW_HOSTS or serve(…, hosts=…)"
             return answers.error(request, 421, f"Host {host!r} is not served here; {way_out}", code="host")
-        if scope["method"] not in _SAFE and not self._hosts.may_act(headers):
-            origin = headers.get("origin", "")[:200]
-            return answers.error(request, 403, f"Origin {origin!r} may not act here", code="origin")
+        # What a WebSocket is for its route knows: which origins may open it is asked there (web/routing.py).
+        if scope.get("method", "GET") not in _SAFE and not self._hosts.may_act(headers):
+            told = OriginRefused(headers)
+            return answers.error(request, told.status, str(told), code=told.code)
         return None

@@ -10,14 +10,25 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from stepstream.bus.errors import ConfigError
+from stepstream.bus.errors import BusError, ConfigError
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})  # noqa: S104 - asked for, not listened on
 """Names of this machine. 0.0.0.0 leads to it too, and many write it; of addresses no other site can be the name."""
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f]*:[0-9a-f:.]+")
+
+
+class OriginRefused(BusError):
+    """A page of another origin asks for what it may not."""
+
+    code = "origin"
+    status = 403
+
+    def __init__(self, headers: Headers) -> None:
+        super().__init__(f"Origin {headers.get('origin', '')[:200]!r} may not act here")
 
 
 def checked(names: Sequence[str]) -> frozenset[str]:
@@ -57,10 +68,24 @@ class Hosts:
             "*" not in self._named and self._is_named((parts.hostname or "").lower())
         )
 
+    def is_near(self, headers: Headers) -> bool:
+        """Whether a request is of no page, or of one of the same machine, at any port, or of a name of ours."""
+        origin = headers.get("origin")
+        if origin is None or self.may_act(headers):
+            return True
+        name, found = urlsplit(origin).hostname or "", _HOST.fullmatch(headers.get("host", "").lower())
+        here = found[1].strip("[]") if found is not None else ""
+        return name == here or (name in LOCAL and here in LOCAL)
+
     def _is_named(self, name: str) -> bool:
         if "*" in self._named or name in self._named:
             return True
         return any(one.startswith("*.") and name.endswith(one[1:]) for one in self._named)
+
+
+def hosts_of(request: HTTPConnection) -> Hosts:
+    """Return the names of the site that serves a request."""
+    return request.app.state.hosts
 
 
 def _bound(scope: Scope) -> str:

@@ -37,15 +37,16 @@ class Part(Starlette):
         """The buses this process has loaded: registered before the first event that is published here."""
         self._store = Store(configured, self.buses)
         configured = configured or settings.read()[0]  # what is wrong in the environment is told here, not later
-        keys = Keys(configured)
+        keys, named = Keys(configured), Hosts([*configured.allow_hosts, *hosts])
         super().__init__(
             routes=routes(self._store, configured),
-            middleware=[Middleware(Door, hosts=Hosts([*configured.allow_hosts, *hosts]), kind=keys.kind)],
+            middleware=[Middleware(Door, hosts=named, kind=keys.kind)],
             exception_handlers={HTTPException: answers.not_routed, BusError: answers.refused},
             lifespan=_closing,
         )
         self.state.store = self._store
         self.state.keys = keys
+        self.state.hosts = named
 
     async def register(self) -> None:
         """Register the functions of the buses before the first event does; it ends when that is done."""

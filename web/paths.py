@@ -1,6 +1,6 @@
 """Paths: where the site stands. Mounted in another application, or behind a proxy, it does not begin at `/`."""
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 _ROOT = "stepstream.root"
@@ -19,17 +19,19 @@ def enter(scope: Scope) -> None:
         scope["path"] = told + scope["path"]
 
 
-def root(request: Request) -> str:
+def root(request: HTTPConnection) -> str:
     """Return what stands before the site's own paths: empty, or for example `/bus`."""
     return request.scope.get(_ROOT, "")
 
 
-def own_path(request: Request) -> str:
+def own_path(request: HTTPConnection) -> str:
     """Return the path of a request as the site's routes have it."""
     return request.scope["path"].removeprefix(root(request)) or "/"
 
 
-def wants_page(request: Request) -> bool:
+def wants_page(request: HTTPConnection) -> bool:
     """Whether an error is told to a person: a browser asked for something that is not the API."""
+    if request.scope["type"] == "websocket":
+        return False
     first = own_path(request).split("/")[1]
     return first not in _OF_THE_API and "text/html" in request.headers.get("accept", "")

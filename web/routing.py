@@ -7,8 +7,10 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
+from stepstream.web.hosts import OriginRefused, hosts_of
 from stepstream.web.keys import Permission, keys_of
 from stepstream.web.paths import root
 
@@ -31,6 +33,33 @@ class NeedsRoute(Route):
             return await endpoint(request)
 
         super().__init__(path, checked, methods=[method], name=name)
+        self.needs: Permission = needs
+
+
+class NeedsSocket(WebSocketRoute):
+    """A route of WebSockets, and the permission that a caller of it needs: its endpoint is not called without.
+
+    A browser lets any page open one, with what it has for the site; so pages of another origin are refused, unless the
+    endpoint itself looks at whose page it is (`any_origin`). What is refused is so before the socket is accepted.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[[WebSocket], Awaitable[None]],
+        *,
+        needs: Permission,
+        name: str | None = None,
+        any_origin: bool = False,
+    ) -> None:
+        @wraps(endpoint)
+        async def checked(socket: WebSocket) -> None:
+            if not any_origin and not hosts_of(socket).may_act(socket.headers):
+                raise OriginRefused(socket.headers)
+            keys_of(socket).check(socket, needs)
+            await endpoint(socket)
+
+        super().__init__(path, checked, name=name)
         self.needs: Permission = needs
 
 

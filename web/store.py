@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.settings import Settings, read
@@ -58,6 +58,6 @@ class Store:
         await self._per_loop.close()
 
 
-def wire_of(request: Request) -> Wire:
+def wire_of(request: HTTPConnection) -> Wire:
     """Return the connection to Redis of the site that serves a request."""
     return request.app.state.store.wire

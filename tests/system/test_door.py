@@ -18,8 +18,9 @@ import redis
 import structlog
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stepstream import create_app, serve
 from stepstream.bus.bus import Bus
@@ -29,6 +30,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.web.app import Site
+from stepstream.web.routing import NeedsSocket
 from tests.forks import Forked
 from tests.patience import PATIENT_S
 from tests.support import free_port
@@ -343,3 +345,38 @@ def test_an_error_of_ours_is_json_with_a_number_that_the_log_knows(http: TestCli
     assert logs[1]["request"] in answers[1].text
     assert "WRONGTYPE" in str(logs[0]["exc_info"])
     assert http.get("/health").status_code == 200
+
+
+def test_a_socket_is_for_no_foreign_page_unless_its_route_says_so(settings: Settings) -> None:
+    """A browser opens one for any page, with what it has for the site."""
+    site = create_app(configured=settings)
+    opened: list[str] = []
+
+    async def open_it(socket: WebSocket) -> None:
+        opened.append(socket.headers.get("origin", ""))
+        await socket.accept()
+        if socket.query_params:
+            raise RuntimeError("secret")
+        await socket.close()
+
+    site.routes[:0] = [
+        NeedsSocket("/own", open_it, needs="nothing"),
+        NeedsSocket("/any", open_it, needs="nothing", any_origin=True),
+    ]
+    evil = {"origin": "https://evil.example"}
+    with TestClient(site, base_url="http://localhost") as http:
+        with pytest.raises(WebSocketDenialResponse) as refused, http.websocket_connect("/own", headers=evil):
+            pass
+        assert (refused.value.status_code, refused.value.json()["code"]) == (403, "origin")
+        for path, headers in (("/own", {}), ("/own", {"origin": "http://testserver"}), ("/any", evil)):
+            with http.websocket_connect(path, headers=headers):
+                pass
+        with (
+            structlog.testing.capture_logs() as lines,
+            pytest.raises(WebSocketDisconnect) as closed,
+            http.websocket_connect("/own?breaks=1") as socket,
+        ):
+            socket.receive_text()
+        assert [line["event"] for line in lines] == ["a request failed"]
+    assert (closed.value.code, "secret" in closed.value.reason) == (1011, False)
+    assert opened == ["", "http://testserver", evil["origin"], ""]
