@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from starlette.routing import WebSocketRoute
 from typer.core import TyperArgument, TyperGroup
 
 import stepstream
@@ -199,7 +200,8 @@ def routes() -> str:
     found: list[tuple[str, list[str]]] = []
     for route in create_app().routes:
         path = str(getattr(route, "path", ""))
-        methods = " ".join(sorted(set(getattr(route, "methods", None) or {"GET"}) - {"HEAD"}))
+        has = {"WebSocket"} if isinstance(route, WebSocketRoute) else set(getattr(route, "methods", None) or {"GET"})
+        methods = " ".join(sorted(has - {"HEAD"}))
         key = f"{methods} {path}" if f"{methods} {path}" in ROUTES else path
         shown = path.replace(":path}", "}")
         found.append((key, [methods, f"`{shown}`", str(getattr(route, "needs", "nothing"))]))

@@ -1,5 +1,7 @@
 """Body: reads the body of an HTTP request, within bounds. What it holds is checked in producers/strict.py."""
 
+from collections.abc import AsyncGenerator
+
 import anyio
 from starlette.requests import Request
 
@@ -19,22 +21,25 @@ class RequestRefused(BusError):
         super().__init__(message)
 
 
-async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
-    """Return the body; RequestRefused when it is compressed, longer than `most` bytes, or not complete within 30 s."""
+async def pieces(request: Request, most: int = MAX_BODY_BYTES) -> AsyncGenerator[bytes]:
+    """Yield the body as it comes; RequestRefused when it is compressed or longer than `most` bytes."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise RequestRefused(415, "compressed bodies are not accepted; send plain JSON")
     length = request.headers.get("content-length", "0")
     if length.isascii() and length.isdecimal() and int(length[:16]) > most:
         raise RequestRefused(413, f"the body is {length} bytes; at most {most}")
-    chunks: list[bytes] = []
     size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > most:
+            raise RequestRefused(413, f"the body is longer than {most} bytes")
+        yield piece
+
+
+async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body; RequestRefused when it is compressed, longer than `most` bytes, or not complete within 30 s."""
     try:
         with anyio.fail_after(BODY_WITHIN_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > most:
-                    raise RequestRefused(413, f"the body is longer than {most} bytes")
-                chunks.append(chunk)
+            return b"".join([piece async for piece in pieces(request, most)])
     except TimeoutError:
         raise RequestRefused(408, f"the body did not arrive within {BODY_WITHIN_S:.0f} s") from None
-    return b"".join(chunks)

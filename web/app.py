@@ -14,7 +14,7 @@ from stepstream.web.beside import after_registration
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
 from stepstream.web.routing import NeedsRoute
-from stepstream.web.sdk import dev, gql, register, runs
+from stepstream.web.sdk import dev, gql, listening, realtime, register, runs
 from stepstream.web.store import Store
 
 
@@ -39,6 +39,8 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *health.routes,
         *register.routes,
         *gql.routes,
+        *realtime.routes,
+        *listening.routes,
         *runs.routes,
         *([] if configured.is_keyed else dev.routes),  # by this route SDKs find a server that signs nothing
         *pages.routes,

@@ -5,18 +5,21 @@ event key alone bounds who publishes. With either, each route wants what its `ne
 """
 
 import base64
+from collections.abc import Sequence
 from typing import Literal
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
-from stepstream.bus.errors import BusError
+from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.signing import is_any, is_one_of
+from stepstream.bus.trust.tickets import Topic, opened, ticket
+from stepstream.bus.values.clock import now_ms
 from stepstream.web.paths import wants_page
 
-Permission = Literal["nothing", "publish", "app", "read", "operate", "admin"]
-"""What a caller may do: send events; register an application and save for its runs; see runs and their data; act on
-runs; change the installation.
+Permission = Literal["nothing", "publish", "listen", "app", "read", "operate", "admin"]
+"""What a caller may do: send events; hear the topics that its ticket names; register an application and save for its
+runs; see runs and their data; act on runs; change the installation.
 
 `nothing` is for what tells of no run: a load balancer asks for health without a token.
 """
@@ -37,21 +40,35 @@ class Keys:
         self._tokens = configured.api_tokens
         self._signing = configured.signing_keys
         self._is_keyed = configured.is_keyed
+        self._sealing = (*configured.signing_keys, *configured.api_tokens)
 
     @property
     def kind(self) -> Literal["dev", "cloud"]:
         """What SDKs are told of this server: `dev` signs nothing and asks for no key, `cloud` does."""
         return "cloud" if self._is_keyed else "dev"
 
-    def check(self, request: Request, needs: Permission) -> None:
+    def check(self, request: HTTPConnection, needs: Permission) -> None:
         """Raise KeyRefused for a request that has not what its route needs."""
         if needs == "publish":
             self._check_event_key(request.path_params["key"])
+        elif needs == "listen":
+            self.heard(request)
         elif self._is_keyed and needs != "nothing":
             given = _given(request)
             is_signing = is_one_of(given, self._signing)
             if not is_signing and (needs == "app" or not is_any(given, self._tokens)):
                 raise KeyRefused(_told(given, needs))
+
+    def ticket(self, topics: Sequence[Topic]) -> str:
+        """Return what lets a caller hear these topics, for a minute; BadRequest for too many."""
+        return ticket(topics, self._sealing, now_ms())
+
+    def heard(self, request: HTTPConnection) -> list[Topic]:
+        """Return the topics that a caller may hear by its ticket, `?token=`; TicketRefused."""
+        given = request.query_params.get("token", "")
+        if given or self._is_keyed:
+            return opened(given, self._sealing, now_ms())
+        raise BadRequest("token is missing: it names what to listen to, and POST /v1/realtime/token gives one")
 
     def _check_event_key(self, given: str) -> None:
         if self._event_keys and not is_any(given, self._event_keys):
@@ -60,18 +77,18 @@ class Keys:
             raise KeyRefused("Event key not found: this server has none, set BUS_EVENT_KEYS")
 
 
-def keys_of(request: Request) -> Keys:
+def keys_of(request: HTTPConnection) -> Keys:
     """Return the keys of the site that serves a request."""
     return request.app.state.keys
 
 
-def challenge(request: Request) -> dict[str, str]:
+def challenge(request: HTTPConnection) -> dict[str, str]:
     """Return the headers of an answer to a request without its key: a browser asks its user for a password then."""
     kind = 'Basic realm="Stepstream", charset="UTF-8"' if wants_page(request) else "Bearer"
     return {"WWW-Authenticate": kind}
 
 
-def _given(request: Request) -> str:
+def _given(request: HTTPConnection) -> str:
     """Return what a request shows: a bearer's token, or the password that a browser sends; empty for neither."""
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":

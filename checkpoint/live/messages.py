@@ -58,11 +58,16 @@ def check_channel(channel: str) -> None:
         raise BadRequest(f"a channel's name has 1 to {MAX_CHANNEL_CHARS} characters, got {len(channel)}")
 
 
+def check_topic(topic: str) -> None:
+    """Raise BadRequest for a text that names no topic."""
+    if not 1 <= len(topic) <= MAX_TOPIC_CHARS:
+        raise BadRequest(f"a topic's name has 1 to {MAX_TOPIC_CHARS} characters, got {len(topic)}")
+
+
 def check_message(channel: str, topic: str, data: bytes) -> None:
     """Raise BadRequest for what cannot be published; the data is JSON by now."""
     check_channel(channel)
-    if not 1 <= len(topic) <= MAX_TOPIC_CHARS:
-        raise BadRequest(f"a topic's name has 1 to {MAX_TOPIC_CHARS} characters, got {len(topic)}")
+    check_topic(topic)
     if len(data) > MAX_MESSAGE_BYTES:
         raise BadRequest(
             f"a message's data has at most {MAX_MESSAGE_BYTES} bytes as JSON, got {len(data)}: publish where it lies"

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from stepstream import Bus, Context, Step, create_app, mount, serve
 from stepstream.bus.errors import ConfigError
@@ -19,7 +19,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.trust.signing import hashed
 from stepstream.web.app import Site
 from stepstream.web.endpoint import Endpoint
-from stepstream.web.routing import NeedsRoute
+from stepstream.web.routing import NeedsRoute, NeedsSocket
 from stepstream.web.serving import check_address
 
 SIGNING, OLD, FOREIGN = (f"signkey-test-{digit * 64}" for digit in "abc")
@@ -60,9 +60,9 @@ def basic(password: str) -> dict[str, str]:
 
 
 def asked_of(part: Site | Endpoint) -> list[tuple[NeedsRoute, str, str]]:
-    """Each route with a method and a path of it, which a stream of events refuses. What is no NeedsRoute has nobody who asks for its key."""
+    """Each route with a method and a path of it, which a stream of events refuses. What is none of these has nobody who asks for its key."""
     routes = [route for route in part.routes if not (isinstance(route, Mount) and route.path == "/static")]
-    assert all(isinstance(route, NeedsRoute) for route in routes)
+    assert all(isinstance(route, NeedsRoute | NeedsSocket) for route in routes)
     return [
         (route, method, f"{re.sub(r'[{][^}]+[}]', 'x', route.path)}?after=none")
         for route in routes
@@ -101,6 +101,9 @@ def test_every_route_wants_a_key_and_one_that_opens_it(keyed: Settings) -> None:
                     continue
                 for headers in WRONG:
                     assert client.request(method, f"{path}&key={TOKEN}", headers=headers).status_code == 401, where
+                if route.needs == "listen":  # its token is in its address: tests/system/test_realtime.py
+                    assert client.request(method, path, headers=bearer(SIGNING)).status_code == 401
+                    continue
                 if route.needs == "publish":
                     assert client.request(method, path, headers=bearer(SIGNING)).status_code == 401
                     continue
@@ -109,6 +112,12 @@ def test_every_route_wants_a_key_and_one_that_opens_it(keyed: Settings) -> None:
                     assert client.request(method, path, headers=headers).status_code != 401, where
                 if route.needs == "app":
                     assert client.request(method, path, headers=bearer(TOKEN)).status_code == 401, where
+            for route in part.routes:
+                if isinstance(route, NeedsSocket):
+                    for headers in WRONG:
+                        with pytest.raises(WebSocketDenialResponse) as refused:
+                            client.websocket_connect(route.path, headers=headers).__enter__()
+                        assert refused.value.status_code == 401, route.path
     assert open_routes == ["GET /health", "HEAD /health", "GET /ready", "HEAD /ready"]
 
 

@@ -6,7 +6,7 @@ from starlette.staticfiles import StaticFiles
 
 from stepstream import create_app
 from stepstream.bus.settings import Settings
-from stepstream.web.routing import NeedsRoute
+from stepstream.web.routing import NeedsRoute, NeedsSocket
 
 NEEDS = {
     "POST /e/{key}": "publish",
@@ -41,6 +41,11 @@ NEEDS = {
     "GET /v0/runs/{id}/batch": "app",
     "POST /v1/checkpoint/{id}/async": "app",
     "POST /v0/gql": "read",
+    "POST /v1/realtime/token": "read",
+    "POST /v1/realtime/publish": "operate",
+    "POST /v1/realtime/publish/tee": "operate",
+    "GET /v1/realtime/sse": "listen",
+    "WebSocket /v1/realtime/connect": "listen",
     "GET /ready": "nothing",
     "GET /": "read",
     "GET /runs/{id}": "read",
@@ -51,26 +56,32 @@ NEEDS = {
 
 
 @pytest.fixture(scope="module")
-def routes() -> list[NeedsRoute]:
+def routes() -> list[NeedsRoute | NeedsSocket]:
     """All routes but the files of the pages, which tell nothing of anybody's runs."""
     site = create_app(configured=Settings())
     files = [route for route in site.routes if isinstance(route, Mount)]
     assert [(mount.path, type(mount.app)) for mount in files] == [("/static", StaticFiles)]
-    found = [route for route in site.routes if isinstance(route, NeedsRoute)]
+    found = [route for route in site.routes if isinstance(route, NeedsRoute | NeedsSocket)]
     assert len(found) + len(files) == len(site.routes), "a route without `needs`"
     return found
 
 
-def test_each_route_says_what_its_caller_needs(routes: list[NeedsRoute]) -> None:
-    assert {f"{method} {route.path}": route.needs for route in routes for method in route.methods - {"HEAD"}} == NEEDS
+def methods(route: NeedsRoute | NeedsSocket) -> set[str]:
+    return route.methods - {"HEAD"} if isinstance(route, NeedsRoute) else {"WebSocket"}
 
 
-def test_a_get_never_needs_more_than_to_read(routes: list[NeedsRoute]) -> None:
+def test_each_route_says_what_its_caller_needs(routes: list[NeedsRoute | NeedsSocket]) -> None:
+    assert {f"{method} {route.path}": route.needs for route in routes for method in methods(route)} == NEEDS
+
+
+def test_a_get_never_needs_more_than_to_read(routes: list[NeedsRoute | NeedsSocket]) -> None:
     for route in routes:
-        assert "GET" not in route.methods or route.needs in {"nothing", "read", "app"}, route.path
-        asks = route.path == "/v0/gql"  # GraphQL: a question is posted
-        assert "GET" in route.methods or asks or route.needs in {"publish", "app", "operate", "admin"}, route.path
+        gets = methods(route) == {"GET"}
+        assert not gets or route.needs in {"nothing", "listen", "read", "app"}, route.path
+        # GraphQL: a question is posted; a token for what one may read anyway; a socket is no method.
+        asks = route.path in {"/v0/gql", "/v1/realtime/token"} or isinstance(route, NeedsSocket)
+        assert gets or asks or route.needs in {"publish", "app", "operate", "admin"}, route.path
 
 
-def test_each_route_has_a_name_of_its_own(routes: list[NeedsRoute]) -> None:
+def test_each_route_has_a_name_of_its_own(routes: list[NeedsRoute | NeedsSocket]) -> None:
     assert len({route.name for route in routes}) == len(routes)

@@ -1,25 +1,29 @@
 """`GET /v1/live/{channel}`: the messages of a channel as server-sent events, as they come."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from stepstream.bus.errors import BusError
 from stepstream.bus.values import codec
 from stepstream.checkpoint.live.hub import Ended, Listener, TooSlow, check_after, hub_of
-from stepstream.checkpoint.live.messages import Message, check_channel
+from stepstream.checkpoint.live.messages import Message as Told
+from stepstream.checkpoint.live.messages import check_channel
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
 HEARTBEAT_S = 15.0
 """How long nothing may come before a comment is sent, so that nobody in between takes the connection for dead."""
+TAKEN_WITHIN_S = 30.0
+"""How long a listener may take nothing of what waits for it before it is let go."""
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _AGAIN_MS = 1_000
 
-Shown = Callable[[Message], bytes]
+Shown = Callable[[Told], bytes]
 
 
 async def _live(request: Request) -> Response:
@@ -27,9 +31,10 @@ async def _live(request: Request) -> Response:
     return await stream(request, request.path_params["channel"], topics, _shown)
 
 
-def _shown(message: Message) -> bytes:
+def _shown(message: Told) -> bytes:
     told = {"channel": message.channel, "topic": message.topic, "data": message.data, "at": message.at}
-    return event(codec.encode(told | ({"run": message.run} if message.run else {})), message.id)
+    more = {"run": message.run, "kind": "" if message.kind == "data" else message.kind, "stream": message.stream}
+    return event(codec.encode(told | {name: text for name, text in more.items() if text}), message.id)
 
 
 async def stream(
@@ -52,7 +57,7 @@ async def stream(
 
 
 class _Stream(StreamingResponse):
-    """A response that ends its listening however it ends: also when its body has never begun."""
+    """A response that ends its listening however it ends: also when its body has never begun, or is not taken."""
 
     def __init__(
         self, entered: AsyncExitStack, body: AsyncGenerator[bytes], headers: dict[str, str], media_type: str
@@ -62,23 +67,34 @@ class _Stream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
+
+        async def send_soon(message: Message) -> None:
+            async with asyncio.timeout(TAKEN_WITHIN_S):  # it raises an OSError, as a client does that has gone
+                await send(message)
+
         async with self._entered:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_soon)
 
 
 async def _events(listener: Listener, shown: Shown) -> AsyncGenerator[bytes]:
     yield b"retry: %d\n\n" % _AGAIN_MS
+    is_whole = True  # what SDKs send raw may end within an event
     while True:
         try:
             messages = await listener.next(HEARTBEAT_S)
         except BusError as error:
             kind = "dropped" if isinstance(error, TooSlow) else "closing" if isinstance(error, Ended) else "error"
-            yield event(codec.encode({"error": str(error), "code": error.code}), kind=kind)
+            told = event(codec.encode({"error": str(error), "code": error.code}), kind=kind)
+            yield told if is_whole else b"\n\n" + told
             return
         if listener.is_gap:
             listener.is_gap = False
             yield event(codec.encode({"error": "messages before these are no longer kept", "code": "gap"}), kind="gap")
-        yield b"".join(map(shown, messages)) if messages else b":\n\n"
+        if sent := b"".join(map(shown, messages)):
+            is_whole = sent.endswith(b"\n\n")
+            yield sent
+        elif is_whole:
+            yield b":\n\n"
 
 
 def event(data: bytes, id: str = "", kind: str = "") -> bytes:
