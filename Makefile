@@ -58,7 +58,7 @@ example-%: $(STAMP)  ## start an example project: make example-clover-dashboard
 	@$(BIN)/python -m examples.start $*
 
 storm: $(STAMP)  ## 10,000 runs under hundreds of kills; CHAOS_SEED=n repeats one
-	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py tests/chaos/test_gale.py tests/chaos/test_poison.py tests/chaos/test_races.py tests/chaos/test_limits.py
+	@CHAOS_SCALE=$${CHAOS_SCALE:-10} $(BIN)/python -m pytest -m chaos -s tests/chaos/test_storm.py tests/chaos/test_gale.py tests/chaos/test_remote.py tests/chaos/test_poison.py tests/chaos/test_races.py tests/chaos/test_limits.py
 
 model: $(STAMP)  ## 10,000 interleavings of the scripts against a model of the design
 	@MODEL_EXAMPLES=$${MODEL_EXAMPLES:-10000} $(BIN)/python -m pytest tests/redis/test_model.py -k valkey

@@ -29,6 +29,12 @@ GIVEN_UP = ["tests/system/test_given_up.py"]
 FOLLOWING = ["tests/system/test_following.py"]
 ORDER = ["tests/system/test_order.py"]
 REMOTE = ["tests/system/test_remote_driver.py"]
+ANSWERS = ["tests/system/test_remote_answers.py"]
+SERVED = ["tests/system/test_served.py"]
+KEYS = ["tests/system/test_keys.py"]
+SIGNING = ["tests/unit/test_signing.py"]
+SIGNED_CALLS = ["tests/system/test_signed_calls.py"]
+APP_HOSTS = ["tests/unit/test_app_hosts.py", "tests/unit/test_reach.py"]
 FAILPOINTS = ["tests/chaos/test_kills.py", "-m", "chaos", "-k", "ends_right_when"]
 
 
@@ -130,6 +136,36 @@ MUTANTS = [
            'if done.word not in {"mine", "there"} or done.cancel is not None:', "if False:", [*REMOTE, "-k", "saved_while"]),
     Mutant("a turn waits for what was noted before it asks the app", "consumers/remote/driver.py",
            "            await self._resume()\n", "            await self._resume()\n            await self._steps_ended()\n", [*REMOTE, "-k", "waits_for_days"]),
+    Mutant("white space of an answer has no end", "consumers/remote/client.py", "taken += len(part)", "taken += len(part.strip())", ANSWERS),
+    Mutant("a proxy's 503 is an attempt", "consumers/remote/client.py", "if answer.status == _UNAVAILABLE and", "if False and", ANSWERS),
+    Mutant("an error of an app is kept that nobody can read again", "consumers/remote/protocol.py",
+           "original=raw.decode() if _can_be_told_again(raw) else", "original=raw.decode() if raw else", ANSWERS),
+    Mutant("a step is kept under any id an app sends", "consumers/remote/protocol.py", "if self.op not in _NO_STEP and", "if False and", ANSWERS),
+    Mutant("a signature never grows old", "bus/trust/signing.py", "if apart > FRESH_S:", "if False:", SIGNING),
+    Mutant("a signature leaves its time out", "bus/trust/signing.py", "form + at.encode()", "form", SIGNING),
+    Mutant("only the newest key is one of ours", "bus/trust/signing.py", "(_mac(form, key, at) for key in keys)", "(_mac(form, key, at) for key in keys[:1])", SIGNING),
+    Mutant("a key is no key as its hash", "bus/trust/signing.py", "(_secret(key), hashed(key))", "(_secret(key),)", SIGNING),
+    Mutant("a body with a large number is signed rounded and sent so", "bus/trust/signing.py", "return form if is_exact else body,", "return form,", SIGNED_CALLS),
+    Mutant("an app that has the old key is not called with it", "consumers/remote/client.py", "for older in keys[1:]:", "for older in keys[:0]:", SIGNED_CALLS),
+    Mutant("a call that is not let in is an attempt", "consumers/remote/client.py",
+           "if answer.status == _UNAUTHORIZED:\n            self._failed", "if False:\n            self._failed", SIGNED_CALLS),
+    Mutant("an API token registers applications", "web/keys.py", '(needs == "app" or not is_any(given, self._tokens))', "(not is_any(given, self._tokens))", KEYS),
+    Mutant("keys mode without event keys lets anybody publish", "web/keys.py", "if self._is_keyed and not self._event_keys:", "if False:", KEYS),
+    Mutant("keys mode shows runs to anybody", "web/keys.py", 'elif self._is_keyed and needs != "nothing":', 'elif self._is_keyed and needs not in {"nothing", "read"}:', KEYS),
+    Mutant("an event key opens what is not for events", "web/keys.py", "not is_any(given, self._tokens)", "not is_any(given, (*self._tokens, *self._event_keys))", KEYS),
+    Mutant("this machine is called in keys mode", "bus/trust/app_hosts.py", "if found.is_loopback:", "if False:", APP_HOSTS),
+    Mutant("metadata addresses are called where they are listed", "bus/trust/app_hosts.py", "or found in _METADATA:", "or False:", APP_HOSTS),
+    Mutant("an address inside another one is not seen", "bus/trust/app_hosts.py", "return inner or address", "return address", APP_HOSTS),
+    Mutant("only the first address of a name is looked at", "consumers/remote/reach.py", "for address in addresses if (told", "for address in addresses[:1] if (told", APP_HOSTS),
+    Mutant("a served call is believed without its fence", "consumers/served/asked.py", "if stands[:3] != [", "if False and stands[:3] != [", SERVED),
+    Mutant("a served call of another function is answered", "consumers/served/asked.py", "if owned.slug != slug:", "if False:", SERVED),
+    Mutant("a served function goes on when its turn is over", "consumers/served/call.py",
+           'if saved.word not in {"mine", "there"} or saved.cancel is not None:', "if False:", SERVED),
+    Mutant("a served step that is only to be told of runs", "consumers/served/call.py", " and (self.asked.may_run or self.asked.step != NEXT):", ":", SERVED),
+    Mutant("a served function records what the bus counts attempts of", "consumers/served/call.py", "if self.asked.step != NEXT or self.attempt:", "if False:", SERVED),
+    Mutant("served steps end in the order of their calls", "consumers/served/call.py", "(self._places[hashed(step)], self._count, future)", "(0, self._count, future)", SERVED),
+    Mutant("a served handler that has left a step out has returned", "consumers/served/call.py", "if self._uncalled else reply.returned", "if False else reply.returned", SERVED),
+    Mutant("a call of the bus needs no signature", "web/served/signed.py", 'if self._keys and (given or request.method == "POST"):', "if self._keys and given:", SERVED),
     Mutant("the app is asked again while steps are at work", "consumers/remote/driver.py",
            "                await self._steps_ended()\n", "", [*REMOTE, "-k", "asked_once"]),
     Mutant("a run that is called anew has lost something", "checkpoint/upkeep/stored_run.py", "return self.again == self.turn or ", "return ", [*REMOTE, "-k", "uses_up"]),

@@ -168,5 +168,7 @@ async def ticked(ctx, step):
     return ctx.event.id
 
 
-NAMES = ("three", "crossing", "signal", "limited", "gathered", "failing", "stopped", "single")
-"""The events that are published: `gale/three` …, and `gale/stop` after some of `gale/stopped`."""
+NAMES = tuple(
+    f"gale/{one}" for one in ("three", "crossing", "signal", "limited", "gathered", "failing", "stopped", "single")
+)
+"""The events that are published, and `gale/stop` after some of `gale/stopped`."""

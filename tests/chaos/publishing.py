@@ -7,6 +7,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
+from collections.abc import Sequence
 
 import httpx2
 
@@ -14,7 +15,6 @@ from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import BusError
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire.wire import Wire
-from tests.chaos.gale_app import NAMES
 from tests.chaos.storm import SEED, Storm
 from tests.forks import Forked
 from tests.support import free_port
@@ -22,16 +22,41 @@ from tests.support import free_port
 MOST_IN_FLIGHT = 30
 
 
+class Site:
+    """A `bus serve` that is killed, and there again at the same port."""
+
+    def __init__(self, storm: Storm) -> None:
+        self._storm = storm
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process = self._started()
+
+    def _started(self) -> Forked:
+        log = self._storm.log.parent / "serve.log"
+        return Forked("serve", "--port", str(self.port), env=self._storm.environ, err=log)
+
+    def kill(self) -> None:
+        """Kill it in the middle of whatever it does, and start another."""
+        self.close()
+        self._process = self._started()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
 class Publishing:
     """Publishes about `rate` events a second from a thread of its own until `stop`, which waits for the last answers."""
 
-    def __init__(self, storm: Storm, rate: float) -> None:
+    def __init__(self, storm: Storm, rate: float, names: Sequence[str], site: Site | None = None) -> None:
         self._storm = storm
         self._rate = rate
+        self._names = names
         self._random = random.Random(SEED + 1)
-        self._port = free_port()
-        self._site = self._served()
+        self.site = site or Site(storm)
         self._stop = threading.Event()
+        self.pauses = False
+        """While it is set nothing more is published: the machine is slow."""
         self._n = 0
         self.answered: dict[tuple[str, str], str] = {}
         """(event name, id) → how: `send`, `list` or `http`."""
@@ -43,15 +68,8 @@ class Publishing:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._publish()))
         self._thread.start()
 
-    def _served(self) -> Forked:
-        log = self._storm.log.parent / "serve.log"
-        return Forked("serve", "--port", str(self._port), env=self._storm.environ, err=log)
-
     def kill_site(self) -> None:
-        """Kill `bus serve` in the middle of whatever it does, and start another."""
-        self._site.kill()
-        self._site.wait()
-        self._site = self._served()
+        self.site.kill()
         self.done["kill of bus serve"] += 1
 
     def stop(self) -> None:
@@ -63,8 +81,7 @@ class Publishing:
     def close(self) -> None:
         """End the processes, whatever became of the test."""
         self._stop.set()
-        self._site.kill()
-        self._site.wait()
+        self.site.close()
         self._thread.join(30)
 
     async def _publish(self) -> None:
@@ -73,8 +90,11 @@ class Publishing:
         app.connect(wire)
         flying: set[asyncio.Task[None]] = set()
         dice = self._random
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", timeout=10) as client:
+        async with httpx2.AsyncClient(base_url=self.site.url, timeout=10) as client:
             while not self._stop.is_set():
+                if self.pauses:
+                    await asyncio.sleep(0.05)
+                    continue
                 if len(flying) >= MOST_IN_FLIGHT:
                     await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
                 how, count = dice.choice(("send", "list", "http")), 1
@@ -93,8 +113,8 @@ class Publishing:
         made: list[NewEvent] = []
         while len(made) < count:
             self._n += 1
-            name = f"gale/{self._random.choice(NAMES)}"
-            made.append(NewEvent(name, {"n": self._n}, f"own-{self._n}" if own else None))
+            name = self._random.choice(self._names)
+            made.append(NewEvent(name, {"n": self._n, "k": self._n % 3}, f"own-{self._n}" if own else None))
             if name == "gale/stopped" and self._n % 2:
                 made.append(NewEvent("gale/stop", {"n": self._n}, f"stop-{self._n}" if own else None))
         return made[:count] if own else made[:1]

@@ -151,13 +151,17 @@ class Storm:
             return
         each = self._each_first.pop() if self._each_first else None
         what = each or self.random.choices([*self.faults], weights=[*self.faults.values()])[0]
-        {
+        self.ways()[what]()
+
+    def ways(self) -> "dict[str, Callable[[], None]]":
+        """Return how each fault is done."""
+        return {
             "kill": self.kill_worker,
             "stop past the lease": self.stop_worker,
             "error words": self.say_words,
             "role swap": self.swap_roles,
             "key deletion": self.delete_key,
-        }[what]()
+        }
 
     def kill_worker(self) -> None:
         place = self.random.randrange(len(self.workers))

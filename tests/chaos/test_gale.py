@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from stepstream.bus.wire import keys
-from tests.chaos.gale_app import app
+from tests.chaos.gale_app import NAMES
+from tests.chaos.gale_verdict import FUNCTIONS, GaleVerdict
 from tests.chaos.publishing import Publishing
 from tests.chaos.storm import SCALE, SEED, WORKERS, Storm, raging, within
-from tests.chaos.verdict import Verdict, Watch, checked, is_over
+from tests.chaos.verdict import Watch, checked, is_over
 
 pytestmark = pytest.mark.chaos
 SECONDS = 5.0 if SCALE <= 1 else 30 * SCALE
@@ -53,7 +54,7 @@ def test_keys_that_are_deleted_meanwhile_come_back_by_themselves_or_by_bus_check
 
 def _blow(storm: Storm, seconds: float, *, repairs: bool = False) -> None:
     storm.await_workers()
-    published, watch, slugs = Publishing(storm, rate=40), Watch(), [one.slug for one in app.functions.values()]
+    published, watch, slugs = Publishing(storm, rate=40, names=NAMES), Watch(), [one.slug for one in FUNCTIONS]
     try:
         began = checked_at = time.monotonic()
         while time.monotonic() < began + seconds:
@@ -68,14 +69,14 @@ def _blow(storm: Storm, seconds: float, *, repairs: bool = False) -> None:
         storm.calm()
         published.stop()
         calm = time.monotonic()
-        while not within(5, lambda: is_over(storm.store)) and time.monotonic() < calm + HOME_WITHIN_S:
+        while not within(5, lambda: is_over(storm.store, slugs)) and time.monotonic() < calm + HOME_WITHIN_S:
             if repairs:
                 _repair(storm)
         home = time.monotonic() - calm
         time.sleep(0.5)
         if repairs:
             _repair(storm)
-        verdict = Verdict(storm, published, watch)
+        verdict = GaleVerdict(storm, published, watch, FUNCTIONS)
         verdict.reach()
         code, said = checked(storm.server.url)
     finally:

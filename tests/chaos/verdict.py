@@ -7,15 +7,16 @@ import json
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import redis
 
+from stepstream.bus.function import Function
 from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire import keys
 from tests import forks
-from tests.chaos.gale_app import PATIENCE_S, app
+from tests.chaos.gale_app import PATIENCE_S
 from tests.chaos.publishing import Publishing
 from tests.chaos.storm import Storm, patterns
 from tests.support import journal
@@ -25,6 +26,7 @@ ENDED = ("completed", "failed", "cancelled", "skipped")
 STATUSES = ("queued", "running", "waiting", *ENDED)
 STANDING = (
     keys.workers,
+    keys.app_changes,
     keys.events,
     keys.events_workers,
     keys.events_served,
@@ -37,20 +39,6 @@ STANDING = (
 
 Their contents are looked at: no entry in hand or to come, no turn, no end to be told, no member without its run.
 """
-EXPECTED = {
-    "gale-three": "completed", "gale-crossing": "completed", "gale-child": "completed", "gale-hearing": "completed",
-    "gale-saying": "completed", "gale-lined": "completed", "gale-sharing": "completed", "gale-shared": "completed",
-    "gale-batched": "completed skipped", "gale-debounced": "completed skipped", "gale-failing": "completed failed",
-    "gale-failing-failure": "completed", "gale-listening": "completed", "gale-stopped": "completed cancelled",
-    "gale-single": "completed cancelled", "gale-ticked": "completed",
-}  # fmt: skip
-SAYS: dict[str, Any] = {
-    "gale-three": ["a", "b", "c"], "gale-crossing": [True, "a", "a"], "gale-child": "a",
-    "gale-lined": ["a", "b"], "gale-sharing": "a", "gale-shared": "a", "gale-debounced": "a",
-    "gale-failing": ["a", "good"], "gale-stopped": "a", "gale-single": "a",
-}  # fmt: skip
-"""How the runs of a function may end, and what they return then."""
-
 Runs = dict[str, dict[str, str]]
 
 
@@ -70,10 +58,9 @@ class Watch:
                 self.seen.setdefault((slug, run), tuple(str(one) for one in found))  # type: ignore[arg-type]
 
 
-def is_over(store: "redis.Redis") -> bool:
+def is_over(store: "redis.Redis", slugs: Iterable[str]) -> bool:
     """Whether nothing is to be done any more: no run that has not ended, no entry in hand or to come, no turn."""
-    for function in app.functions.values():
-        slug = function.slug
+    for slug in slugs:
         if any(store.zcard(keys.runs(slug, status)) for status in STATUSES[:3]):
             return False
         if store.exists(keys.timers(slug)) or store.xlen(keys.queue(slug)) or store.xlen(keys.ends(slug)):
@@ -99,15 +86,22 @@ def checked(url: str, *, repair: bool = False) -> tuple[int, str]:
 
 
 class Verdict:
-    """What speaks against each claim."""
+    """What speaks against each claim; a subclass says what its functions should have done."""
 
-    def __init__(self, storm: Storm, published: Publishing, watch: Watch) -> None:
+    EXPECTED: ClassVar[Mapping[str, str]] = {}
+    SAYS: ClassVar[Mapping[str, Any]] = {}
+    """How the runs of a function may end, and what they return then."""
+    SENT: Sequence[str] = ()
+    """Events that start no function."""
+
+    def __init__(self, storm: Storm, published: Publishing, watch: Watch, functions: Iterable[Function]) -> None:
         self.against: dict[str, list[str]] = {claim: [] for claim in CLAIMS}
         self.counts: Counter[str] = Counter()
         self._storm = storm
         self._store = storm.store
         self._published = published
         self._watch = watch
+        self._functions = tuple(functions)
         self._known: list[tuple[str, Any]] = patterns([make for make, _ in keys.ALL])
         self._there: list[str] = sorted(self._store.scan_iter(match="bus:*", count=5_000))
         self._runs: dict[str, Runs] = self._all_runs()
@@ -134,7 +128,7 @@ class Verdict:
     def _all_runs(self) -> dict[str, Runs]:
         """Read every run there is a hash of, listed or not."""
         found: dict[str, Runs] = {}
-        for function in app.functions.values():
+        for function in self._functions:
             begins = keys.run(function.slug, "")
             runs = [key.removeprefix(begins) for key in self._there if key.startswith(begins)]
             pipe = self._store.pipeline(transaction=False)
@@ -145,10 +139,10 @@ class Verdict:
 
     def _all_entries(self) -> dict[str, list[tuple[str, str]]]:
         """Return (entry, event id) of every event that is stored, by name."""
-        names = {trigger.name for function in app.functions.values() for trigger in function.triggers}
+        names = {trigger.name for function in self._functions for trigger in function.triggers}
         return {
             name: [(entry, fields["id"]) for entry, fields in self._store.xrange(keys.events(name))]
-            for name in names | {"gale/stop", "gale/reply"}
+            for name in names | {*self.SENT}
         }
 
     # -- what was published, and its runs ------------------------------------------------------------------------------
@@ -167,17 +161,18 @@ class Verdict:
         self.counts["unanswered"] = len(self._published.unanswered)
 
     def _one_run_for_each_event(self) -> None:
-        for function in app.functions.values():
+        for function in self._functions:
             wanted: set[str] = set()
-            for trigger in function.triggers:
+            for trigger in (one for one in function.triggers if one.condition is None):
                 for entry, _ in self._entries[trigger.name]:
                     wanted.add(run_id(function.slug, "event", f"{trigger.name}|{entry}", entry_ms(entry)))
+            has_conditions = any(trigger.condition is not None for trigger in function.triggers)
             runs = self._runs[function.slug]
             self.counts["runs"] += len(runs)
             for run in wanted - runs.keys():
                 self._say("lost", f"{function.slug} has no run {run}")
             for run, kept in runs.items():
-                if kept.get("source") == "event" and run not in wanted:
+                if kept.get("source") == "event" and run not in wanted and not has_conditions:
                     self._say("doubled", f"{function.slug} {run} is of no event")
 
     # -- how they ended ------------------------------------------------------------------------------------------------
@@ -189,52 +184,21 @@ class Verdict:
                 self.counts[status] += 1
                 if status not in ENDED:
                     self._say("stuck", f"{slug} {run}: {kept}")
-                elif status not in EXPECTED[slug].split():
+                elif status not in self.EXPECTED[slug].split():
                     self._say("wrong", f"{slug} {run} is {status}: {kept.get('error')}")
-                elif status == "completed" and slug in SAYS and json.loads(kept["output"]) != SAYS[slug]:
+                elif status == "completed" and slug in self.SAYS and json.loads(kept["output"]) != self.SAYS[slug]:
                     self._say("wrong", f"{slug} {run} returned {kept['output']}")
         for group in unfinished(self._store):
             self._say("stuck", group)
 
     def _relations(self) -> None:
-        """Calls, failures and buffers: told once, and to the right one."""
-        runs, told = self._runs, Counter[str]()
-        parents = Counter(kept.get("parent") for kept in runs["gale-child"].values())
-        for run in runs["gale-crossing"]:
-            if parents[f"gale-crossing|{run}|call"] != 1:
-                self._say("doubled", f"gale-crossing {run} called {parents[f'gale-crossing|{run}|call']} children")
-        failed = {run for slug in runs for run, kept in runs[slug].items() if kept.get("status") == "failed"}
-        for slug, wanted in (("gale-listening", failed), ("gale-failing-failure", failed & {*runs["gale-failing"]})):
-            told = Counter(_output(kept) for kept in runs[slug].values())
-            for run in wanted:
-                if told[run] != 1:
-                    self._say("lost" if not told[run] else "doubled", f"{slug} heard {told[run]} times of {run}")
-        if "key deletion" not in self._storm.faults:  # which takes away what tells the sender
-            for run, kept in runs["gale-saying"].items():
-                if _output(kept) is not True:
-                    self._say("lost", f"gale-saying {run} does not know that it was heard")
-        for run, kept in runs["gale-hearing"].items():
-            if not isinstance(_output(kept), int):
-                self._say("lost", f"gale-hearing {run} heard nothing: {kept}")
-        for slug in ("gale-batched", "gale-debounced"):
-            for run, kept in runs[slug].items():
-                if kept.get("status") == "skipped" and runs[slug].get(kept["by"], {}).get("status") != "completed":
-                    self._say("lost", f"{slug} {run} is part of {kept['by']}, which has not completed")
-        taken = Counter(id for kept in runs["gale-batched"].values() for id in _output(kept) or ())
-        for _, id in self._entries["gale/gathered"]:
-            if taken[id] != 1:
-                self._say("lost" if not taken[id] else "doubled", f"event {id} is in {taken[id]} batches")
-        ticks = Counter(_output(kept) for kept in runs["gale-ticked"].values())
-        for tick, times in ticks.items():
-            if times != 1:
-                self._say("doubled", f"tick {tick} ran {times} times")
-        self.counts["ticks"] = len(ticks)
+        """Say what speaks against how runs of several functions belong together."""
 
     def _memos(self) -> None:
-        begun: dict[tuple[str, str], list[tuple[str, int, float]]] = defaultdict(list)
+        begun: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         for line in journal(self._storm.journal):
             slug, _, run = line["run"].partition("|")
-            begun[slug, run].append((line["step"], line["pid"], line["at"]))
+            begun[slug, run].append(line)
         for slug, runs in self._runs.items():
             pipe = self._store.pipeline(transaction=False)
             for run in runs:
@@ -244,14 +208,19 @@ class Verdict:
                 if sorted(memo["n"] for memo in memos.values()) != list(range(1, len(memos) + 1)):
                     self._say("wrong", f"{slug} {run} has memos {memos}")
                 self.counts["memos"] += len(memos)
-                for step, pid, at in begun[slug, run]:
+                for line in (one for one in begun[slug, run] if one["what"] == "body"):
                     self.counts["bodies"] += 1
+                    step, at = line["step"], line["at"]
                     late = step in memos and at > memos[step]["ended"] + 1
-                    if late and self._storm.is_stray(pid, at):
+                    if late and self._is_stray(slug, line, begun[slug, run]):
                         self.counts["stray bodies"] += 1
                     elif late:
                         over = at - memos[step]["ended"]
-                        self._say("begun after its memo", f"{slug} {run} {step} by {pid}, {over:.0f} ms after")
+                        self._say("begun after its memo", f"{slug} {run} {line}, {over:.0f} ms after")
+
+    def _is_stray(self, slug: str, line: dict[str, Any], of_run: list[dict[str, Any]]) -> bool:
+        """Whether a body that began after its memo is one of those that nobody can hold back."""
+        return self._storm.is_stray(line["pid"], line["at"])
 
     # -- what is left --------------------------------------------------------------------------------------------------
 
@@ -268,7 +237,7 @@ class Verdict:
     def _goes(self, key: str) -> bool:
         """Whether it goes by itself: limits that refused somebody, at the next sweep; what a worker that died between an
         answer and its next command has not forgotten of waits, at their deadline, or when somebody needs the place."""
-        if key in {keys.full(function.slug) for function in app.functions.values()}:
+        if key in {keys.full(function.slug) for function in self._functions}:
             return True
         latest = (time.time() + PATIENCE_S) * 1_000
         if key == keys.waited():
@@ -300,5 +269,5 @@ class Verdict:
                     self._say("not listed", f"{slug} {run} is {kept.get('status')}")
 
 
-def _output(kept: dict[str, str]) -> Any:
+def output_of(kept: dict[str, str]) -> Any:
     return json.loads(kept["output"]) if "output" in kept else None
