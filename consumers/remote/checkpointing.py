@@ -9,9 +9,8 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES
 from stepstream.checkpoint.run.save import FULL, save
 from stepstream.consumers.remote.memos import owned_by
-from stepstream.consumers.remote.protocol import Op, failure_of
+from stepstream.consumers.remote.protocol import RAN, Op, failure_of
 
-_RECORDED = frozenset({"Step", "StepRun", "StepFailed"})
 _TOLD = frozenset({"StepPlanned"})
 """What only says that a step begins."""
 
@@ -39,7 +38,7 @@ async def save_steps(wire: Wire, run: str, saved: Saved) -> None:
     """
     owned = owned_by(run, saved.qi_id)
     for position, op in enumerate(saved.steps):
-        if op.op not in _RECORDED | _TOLD:
+        if op.op not in RAN | _TOLD:
             raise EventInvalid(f"{op.op} is not done while a call is open; answer with it", field=f"steps[{position}]")
         if len(bytes(op.data)) > MAX_RESULT_BYTES:
             told = f"step '{op.step}' returned {len(bytes(op.data))} bytes; at most {MAX_RESULT_BYTES} are kept"

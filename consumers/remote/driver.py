@@ -29,6 +29,7 @@ from stepstream.consumers.remote.ops import Found, Work, begin, resumed
 from stepstream.consumers.remote.protocol import (
     NEXT,
     PLANNING,
+    RAN,
     VERSION_HEADER,
     Answer,
     AppError,
@@ -229,6 +230,7 @@ class _Conversation:
         found = [op for op in ops if op.op != "None"]
         ended = next((op for op in found if op.op == "RunComplete"), None)
         if ended is not None:
+            await self._record(found, answer, began)
             return Returned(bytes(ended.data))
         self._only_plan = self._only_plan or len(found) > 1
         for op in sorted(found, key=lambda one: one.op != "WaitForEvent"):  # a sibling may send what it waits for
@@ -245,6 +247,16 @@ class _Conversation:
         if self._idle >= _MOST_IDLE:
             return Raised(Failure("bad_answer", f"the app answered {_MOST_IDLE} times that there is nothing to do"))
         return None
+
+    async def _record(self, found: list[Op], answer: Answer, began: float) -> None:
+        """Record the steps that an app tells of with its result: those left of several that it would save together."""
+        known = {*self._working, *self._turn.state.memos}
+        ran = {op.step: op for op in found if op.op in RAN and op.step not in known}
+        for step, op in ran.items():
+            self._work_on(step, begin(self, Found(op, step, answer, began)))
+        if ran:
+            await asyncio.wait([self._working[step] for step in ran])
+            self._take_ended()
 
     async def ask(self, step: str, attempt: int) -> Answer:
         """Call the app for a step, or for what is next; AppGone, CallBroken or BadAnswer when it gives no answer."""

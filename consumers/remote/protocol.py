@@ -33,6 +33,8 @@ _LONGEST_TEXT = 8_000
 _LONGEST_ORIGINAL = 4 * _LONGEST_TEXT
 """A larger error object is kept as name, message and stack only."""
 _HASH = re.compile(r"[0-9a-f]{40}")
+RAN = frozenset({"Step", "StepRun", "StepFailed"})
+"""Operations that are steps which have come to their end in the app."""
 _NO_STEP = frozenset({"None", "RunComplete", "DiscoveryRequest"})
 """Operations that are about no step."""
 _LONGEST_MS = 366 * 86_400_000

@@ -153,6 +153,23 @@ async def test_what_was_saved_while_the_call_is_open_is_known_and_not_called_aga
         assert site.get(f"/v0/runs/{told.ctx['run_id']}/actions").status_code == 410
 
 
+async def test_steps_that_an_app_tells_of_with_its_result_are_recorded(lab: Lab) -> None:
+    """As an SDK does that saves several steps together and has some left when the function returns."""
+
+    def script(told: Told) -> Response:
+        failed = op("StepFailed", "b", error={"name": "Boom", "message": "caught by the app"})
+        return ops(op("StepRun", "a", data=1), failed, op("RunComplete", "end", data="done"))
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        await lab.send("order/paid")
+        assert await lab.output() == "done"
+        found = await lab.steps((await lab.runs())[0])
+    assert {step: one.state for step, one in found.items()} == {"a": "completed", "b": "failed"}
+    assert len(app.calls) == 1
+
+
 async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 400)
 
