@@ -18,6 +18,7 @@ from stepstream.consumers.remote.functions import bus_of
 from tests.chaos.publishing import Publishing, Site
 from tests.chaos.storm import Storm
 from tests.chaos.verdict import Verdict, Watch, output_of
+from tests.patience import PATIENT_S
 from tests.sdk.sdks import home
 from tests.support import free_port
 
@@ -74,7 +75,7 @@ class Application:
     def registered(self) -> None:
         """Wait until it has registered."""
         assert self._syncing is not None
-        self._syncing.join(60)
+        self._syncing.join(PATIENT_S)
         assert not self._syncing.is_alive(), f"{self.name} does not register"
         assert self._process is not None
         assert self._process.poll() is None, (self._folder / f"{self.name}.log").read_text()
@@ -84,7 +85,7 @@ class Application:
             self._process.kill()
             self._process.wait()
             assert self._syncing is not None
-            self._syncing.join(60)
+            self._syncing.join(PATIENT_S)
 
 
 class RemoteStorm(Storm):

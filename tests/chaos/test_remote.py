@@ -17,6 +17,7 @@ from tests.chaos.publishing import Publishing
 from tests.chaos.remote_storm import FAULTS, NAMES, SDKS, RemoteStorm, RemoteVerdict
 from tests.chaos.storm import SCALE, SEED, within
 from tests.chaos.verdict import STATUSES, Watch, checked, is_over
+from tests.patience import PATIENT_S
 from tests.sdk.sdks import missing
 from tests.support import journal, until
 
@@ -28,8 +29,6 @@ SECONDS = 4.0 * SCALE
 MOST_UNDER_WAY = 25
 """No more runs are begun while so many go on: a slow machine does fewer, and no longer."""
 ENOUGH = {"kill": 3, "stop past the lease": 2, "kill of an application": 2, "kill of bus serve": 1, "server kill": 1}
-HOME_WITHIN_S = 150
-WITHIN_S = 60
 SLUGS = tuple(RemoteVerdict.EXPECTED)
 
 
@@ -64,15 +63,15 @@ def test_applications_that_are_down_for_long_lose_nothing_and_go_on_elsewhere(st
     """Ten minutes of the usual waits between calls; runs that may be tried once only begin meanwhile."""
     published, store = Publishing(storm, 10, NAMES, storm.site), storm.store
     try:
-        until(lambda: _bound(storm, published) > MOST_UNDER_WAY / 2, "runs are in flight", WITHIN_S)
+        until(lambda: _bound(storm, published) > MOST_UNDER_WAY / 2, "runs are in flight")
         for app in storm.apps.values():
             app.kill()
         published.pauses = True
         _send(storm, "remote/patient")
         for app in storm.apps:
             slug = f"{app}-patient"
-            (run,) = until(lambda slug=slug: store.zrange(keys.runs(slug, "running"), 0, -1), "it has begun", WITHIN_S)
-            until(lambda slug=slug, run=run: int(store.hget(keys.run(slug, run), "again") or 0) >= 6, "long", WITHIN_S)
+            (run,) = until(lambda slug=slug: store.zrange(keys.runs(slug, "running"), 0, -1), "it has begun")
+            until(lambda slug=slug, run=run: int(store.hget(keys.run(slug, run), "again") or 0) >= 6, "long")
             assert "unreachable" in str(store.hget(keys.run(slug, run), "error"))
         for app in storm.apps.values():
             app.start(elsewhere=True)
@@ -95,7 +94,7 @@ def test_what_an_app_still_does_for_a_worker_that_is_past_its_lease_is_refused_a
     storm.signal(stale, signal.SIGCONT)
     _await_lease(storm, stale)
     (storm.apps["js"].gates / "2").touch()
-    assert within(WITHIN_S, lambda: is_over(storm.store, SLUGS)), "the runs end"
+    assert within(PATIENT_S, lambda: is_over(storm.store, SLUGS)), "the runs end"
     for slug in slugs:
         (run,) = storm.store.zrange(keys.runs(slug, "completed"), 0, -1)
         kept = storm.store.hgetall(keys.run(slug, run))
@@ -118,7 +117,7 @@ def _judge(storm: RemoteStorm, published: Publishing, watch: Watch) -> None:
     storm.calm()
     published.stop()
     calm = time.monotonic()
-    within(HOME_WITHIN_S, lambda: is_over(storm.store, SLUGS))
+    within(2 * PATIENT_S, lambda: is_over(storm.store, SLUGS))
     home = time.monotonic() - calm
     verdict = RemoteVerdict(storm, published, watch)
     verdict.reach()
@@ -146,7 +145,7 @@ def _await_each(storm: RemoteStorm, slugs: list[str], **having: object) -> None:
     def seen() -> bool:
         return {line["run"].partition("|")[0] for line in _lines(storm, **having)} >= {*slugs}
 
-    until(seen, f"{having} of each", WITHIN_S)
+    until(seen, f"{having} of each")
 
 
 def _await_lease(storm: RemoteStorm, pid: int) -> None:
@@ -156,7 +155,7 @@ def _await_lease(storm: RemoteStorm, pid: int) -> None:
         leases = storm.store.zrange(keys.workers(), 0, -1, withscores=True)
         return any(f"-{pid}-" in worker and end > time.time() * 1_000 for worker, end in leases)
 
-    until(renewed, f"worker {pid} has its lease again", WITHIN_S)
+    until(renewed, f"worker {pid} has its lease again")
 
 
 def _bound(storm: RemoteStorm, published: Publishing) -> int:

@@ -168,7 +168,7 @@ async def test_whatever_an_app_answers_is_a_clear_error_of_its_run_and_its_page(
         async def all_but_one() -> bool:
             return [run.has_ended for run in await lab.runs()].count(True) == len(CASES)
 
-        await eventually(all_but_one, "each run but the slow one has ended", 20)
+        await eventually(all_but_one, "each run but the slow one has ended")
         await lab.send("order/paid", {"case": "good"})
         runs = {json.loads(bytes(run.event or b""))["data"]["case"]: run for run in await lab.runs()}
         with TestClient(create_app(configured=lab.settings)) as site:
