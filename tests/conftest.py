@@ -40,6 +40,7 @@ ALL_MARKED = {"chaos": "chaos", "browser": "browser", "typing": "check"}
 TOGETHER = {
     "tests/test_house.py": "parses our code once",
     "tests/system/test_dev.py": "starts `bus dev`",
+    **{f"tests/sdk/apps/{one.name}": f"starts {one.stem}" for one in (HERE / "sdk/apps").glob("test_*.py")},
 }
 """Files whose tests run in one process, one behind the other, and why. They are begun first, so none is the tail."""
 

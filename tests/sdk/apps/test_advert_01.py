@@ -9,7 +9,7 @@ from tests.sdk.apps.conftest import Started
 from tests.sdk.apps.project import Project
 from tests.support import until
 
-pytestmark = [pytest.mark.sdk, pytest.mark.xdist_group("app-advert-01")]
+pytestmark = pytest.mark.sdk
 SIGNING, EVENT = "signkey-test-0123456789abcdef0123456789abcdef", "an-event-key"
 
 

@@ -8,7 +8,7 @@ from tests.sdk.apps.conftest import Started
 from tests.sdk.apps.project import Project
 from tests.support import until
 
-pytestmark = [pytest.mark.sdk, pytest.mark.xdist_group("app-clover-dashboard")]
+pytestmark = pytest.mark.sdk
 
 
 @pytest.fixture
