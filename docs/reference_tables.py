@@ -159,7 +159,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
     ]),
     ("Functions behind HTTP", [
         ("a call that a served function gets", "web.served.signed:MAX_CALL_BYTES", "bytes", "413; the bus sends at most half of it"),
-        ("what an app answers to one call", "consumers.remote.client:MAX_ANSWER_BYTES", "bytes", "the attempt fails, `output_too_large`"),
+        ("what an app answers to one call", "consumers.remote.post:MAX_ANSWER_BYTES", "bytes", "the attempt fails, `output_too_large`"),
         ("how long one call may take", "consumers.remote.client:CALL_S", "s", "the attempt fails"),
         ("a call with its events and steps in it", "consumers.remote.memos:MAX_BODY_BYTES", "bytes", "the app fetches them"),
         ("operations in one answer", "consumers.remote.protocol:MAX_OPS", "count", "the attempt fails"),

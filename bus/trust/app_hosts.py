@@ -66,6 +66,10 @@ class AppHosts:
             return ""
         return f"{host!r} is not among BUS_APP_HOSTS; {_way(host)}"
 
+    def refusal_of_address(self, host: str) -> str:
+        """Return why a host that is an address may not be called; empty when it may, or is a name."""
+        return self.refusal(host, host) if _is_address(host) else ""
+
     def _is_named(self, host: str) -> bool:
         name = host.lower().removesuffix(".")
         if name in self._names:

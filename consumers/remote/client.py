@@ -1,23 +1,20 @@
 """Client: one call of an app over HTTP, which may stay open for two hours."""
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-import anyio
 import httpx2
 
 from stepstream.bus.retry import Retry
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
-from stepstream.consumers.remote.protocol import Answer, BadAnswer
-from stepstream.consumers.remote.reach import client
+from stepstream.consumers.remote.post import Post, Unreachable
+from stepstream.consumers.remote.protocol import Answer, BadAnswer, without_secrets
 
 CALL_S = 2 * 3_600.0
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _MOST_REDIRECTS = 3
 _LONGEST_DOWN_ATTEMPT = 2
 """The last of the default waits between attempts that is used while an app is down: about a minute."""
@@ -31,19 +28,10 @@ _SIGNED_AT_ONCE = 262_144
 """Bodies that are larger are signed beside the loop, bytes."""
 _METHOD_KEPT = frozenset({307, 308})
 _UNAVAILABLE = 503
-_LONGEST_SHOWN = 200
-
-
-class Unreachable(Exception):
-    """Nobody listens there, or no connection comes about: the app has seen nothing of the call."""
 
 
 class Unauthorized(Unreachable):
     """The app does not accept who calls: it has run nothing, and with another key it would."""
-
-
-class CallBroken(Exception):
-    """The call began and its answer did not come whole: what the app has done is not known."""
 
 
 class Client:
@@ -52,7 +40,7 @@ class Client:
     def __init__(self, configured: Settings, clock_ms: Callable[[], int] = now_ms) -> None:
         self._configured = configured
         self._clock_ms = clock_ms
-        self._http: httpx2.AsyncClient | None = None
+        self._post = Post(configured, CALL_S)
         self._failed = 0
         """How many calls in a row found nobody."""
 
@@ -68,10 +56,11 @@ class Client:
                 answer = await self._called(url, *await self._signed(body, headers, older))
         if answer.status == _UNAUTHORIZED:
             self._failed += 1
-            raise Unauthorized(f"{_shown(url)} answered 401, so it runs nothing: {_WAY_IN[bool(keys)]}")
+            raise Unauthorized(f"{without_secrets(url)} answered 401, so it runs nothing: {_WAY_IN[bool(keys)]}")
         if answer.status == _UNAVAILABLE and not answer.is_sdk:
             self._failed += 1
-            raise Unreachable(f"{_shown(url)}: 503, and not from an SDK: a proxy says that the app is not there")
+            told = "503, and not from an SDK: a proxy says that the app is not there"
+            raise Unreachable(f"{without_secrets(url)}: {told}")
         self._failed = 0
         return answer
 
@@ -91,24 +80,17 @@ class Client:
         began = time.monotonic()
         for _ in range(_MOST_REDIRECTS + 1):
             try:
-                answer = await self._post(url, body, headers, CALL_S - (time.monotonic() - began))
-            except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+                answer = await self._post.post(url, body, headers, CALL_S - (time.monotonic() - began))
+            except Unreachable:
                 self._failed += 1
-                raise Unreachable(f"{_shown(url)}: {error or type(error).__name__}") from None
-            except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-                raise BadAnswer(f"{_shown(url)} is no address to call: {error}") from None
-            except (httpx2.HTTPError, ssl.SSLError) as error:
-                told = str(error) or type(error).__name__
-                raise CallBroken(f"{_shown(url)}: the answer did not come whole: {told}") from None
-            except TimeoutError:
-                raise CallBroken(f"{_shown(url)}: no whole answer within {CALL_S:.0f} s") from None
+                raise
             if answer.status not in _METHOD_KEPT or not (target := answer.headers.get("location")):
                 return answer
             try:
                 url = _redirected(url, target)
             except (httpx2.InvalidURL, ValueError) as error:
-                raise BadAnswer(f"{_shown(url)} redirects to no address: {error}") from None
-        raise BadAnswer(f"{_shown(url)}: more than {_MOST_REDIRECTS} redirects")
+                raise BadAnswer(f"{without_secrets(url)} redirects to no address: {error}") from None
+        raise BadAnswer(f"{without_secrets(url)}: more than {_MOST_REDIRECTS} redirects")
 
     def down_ms(self) -> int:
         """Return how long to wait before the app is called again that was not reached, ms."""
@@ -116,42 +98,13 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
-
-    async def _post(self, url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
-        if self._http is None:
-            self._http = client(self._configured, CALL_S)
-        with anyio.fail_after(max(0.0, seconds)):
-            async with self._http.stream("POST", url, content=body, headers=headers) as answer:
-                return Answer(answer.status_code, dict(answer.headers), await _read(url, answer))
-
-
-async def _read(url: str, answer: httpx2.Response) -> bytes:
-    """Return the body; a streamed one may begin with white space, which is not kept, and counts like the rest."""
-    body, taken = bytearray(), 0
-    async for part in answer.aiter_bytes():
-        taken += len(part)
-        body += part if body else part.lstrip()
-        if taken > MAX_ANSWER_BYTES:
-            raise BadAnswer(
-                f"output_too_large: {_shown(url)} answered more than {MAX_ANSWER_BYTES} bytes: "
-                "store what is large, and return where it is"
-            )
-    return bytes(body)
+        await self._post.close()
 
 
 def _redirected(url: str, target: str) -> str:
     """Return where a redirect leads; BadAnswer when that is another host: what is called there would not be the app."""
     there = str(httpx2.URL(url).join(target))
     if urlsplit(there).netloc != urlsplit(url).netloc:
-        raise BadAnswer(f"{_shown(url)} redirects to another host, {_shown(there)}: register the app at that address")
+        told = f"redirects to another host, {without_secrets(there)}: register the app at that address"
+        raise BadAnswer(f"{without_secrets(url)} {told}")
     return there
-
-
-def _shown(url: str) -> str:
-    """Return an address without what may be secret in it."""
-    split = urlsplit(url)
-    host = split.netloc.rpartition("@")[2]
-    return urlunsplit((split.scheme, host, split.path, "", ""))[:_LONGEST_SHOWN]

@@ -21,11 +21,12 @@ from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.poll import new_memos
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.drivers.guard import guarded
-from stepstream.consumers.remote.client import CallBroken, Client, Unauthorized, Unreachable
+from stepstream.consumers.remote.client import Client, Unauthorized
 from stepstream.consumers.remote.functions import RemoteBus
 from stepstream.consumers.remote.gateway import WITHIN_S
 from stepstream.consumers.remote.memos import NEW, Position, call_body
 from stepstream.consumers.remote.ops import Found, Work, begin, resumed
+from stepstream.consumers.remote.post import CallBroken, Unreachable
 from stepstream.consumers.remote.protocol import (
     NEXT,
     PLANNING,

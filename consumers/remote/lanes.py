@@ -21,7 +21,9 @@ _Origin = tuple[str, str, int | None]
 _MOST_IDLE = 100
 _IDLE_S = 10.0
 """How long a lane that nobody uses stays open."""
-ONE = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=4.0)
+KEPT_S = 4.0
+"""How long a connection is kept that nobody uses: most servers close theirs after 5 s."""
+ONE = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEPT_S)
 """What a lane keeps open."""
 ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -36,7 +38,7 @@ gone after a minute and a half without one."""
 
 
 def lane() -> httpx2.AsyncHTTPTransport:
-    """Return a connection to whatever it is asked for first; it stays open for 4 s, for most servers close after 5."""
+    """Return a connection to whatever it is asked for first."""
     return httpx2.AsyncHTTPTransport(
         verify=certificates(), trust_env=False, http2=True, limits=ONE, socket_options=ALIVE
     )

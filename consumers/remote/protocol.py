@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Raw
@@ -39,6 +40,7 @@ _NO_STEP = frozenset({"None", "RunComplete", "DiscoveryRequest"})
 """Operations that are about no step."""
 _LONGEST_MS = 366 * 86_400_000
 _LONGEST_VERSION = 4
+_LONGEST_SHOWN = 200
 _SHORT_AFTER = 7
 """A Retry-After of so many characters or fewer is seconds; a longer one is a moment."""
 
@@ -267,3 +269,10 @@ def timeout_of(text: str | None, now_ms: int) -> int:
     due = due_of(text)
     left = int(due[1:]) if due[:1] == "+" else int(due) - now_ms
     return max(0, min(left, LONGEST_MS))
+
+
+def without_secrets(url: str) -> str:
+    """Return an address as it is told: without what may be secret in it."""
+    split = urlsplit(url)
+    host = split.netloc.rpartition("@")[2]
+    return urlunsplit((split.scheme, host, split.path, "", ""))[:_LONGEST_SHOWN]

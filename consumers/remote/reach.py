@@ -53,10 +53,10 @@ async def refusal(configured: Settings, url: str) -> str:
         return told
     try:
         async with asyncio.timeout(_LOOKED_UP_S):
-            addresses = await _addresses(host, parts.port or 80)
+            addresses = await addresses_of(host, parts.port or 80)
     except (OSError, UnicodeError, TimeoutError):
         return ""  # here the name means nothing; it is looked up again where it is called
-    return _refused(hosts, host, addresses)
+    return refused(hosts, host, addresses)
 
 
 class _BoundedLane(httpx2.AsyncHTTPTransport):
@@ -93,12 +93,12 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         """Connect to the first address of a host that answers; ConnectError when one of them may not be called."""
         try:
             with anyio.fail_after(timeout):
-                addresses = await _addresses(host, port)
+                addresses = await addresses_of(host, port)
         except TimeoutError:
             raise httpcore2.ConnectTimeout(f"the name {host} is not resolved within {timeout} s") from None
         except (OSError, UnicodeError) as error:
             raise httpcore2.ConnectError(f"the name {host} means nothing here: {error}") from None
-        told = _refused(self._hosts, host, addresses)
+        told = refused(self._hosts, host, addresses)
         if told:
             raise httpcore2.ConnectError(told)
         for address in addresses[:-1]:
@@ -113,11 +113,12 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         await anyio.sleep(seconds)
 
 
-def _refused(hosts: AppHosts, host: str, addresses: list[str]) -> str:
+def refused(hosts: AppHosts, host: str, addresses: list[str]) -> str:
+    """Return why a host with these addresses may not be called; empty when it may."""
     return next((told for address in addresses if (told := hosts.refusal(host, address))), "")
 
 
-async def _addresses(host: str, port: int) -> list[str]:
+async def addresses_of(host: str, port: int) -> list[str]:
     """Return the addresses of a host, in the order in which the system would try them."""
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

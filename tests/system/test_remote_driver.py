@@ -13,7 +13,8 @@ from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.upkeep.audit import audit
 from stepstream.checkpoint.waits.event_waits import has_waits
 from stepstream.checkpoint.waits.signals import send_signal
-from stepstream.consumers.remote.client import Client, Unreachable
+from stepstream.consumers.remote.client import Client
+from stepstream.consumers.remote.post import Unreachable
 from stepstream.consumers.remote.protocol import Answer
 from tests.scripted_app import SDK, Told, op, ops, returned, serving, sha
 from tests.support import Lab, eventually
@@ -254,27 +255,30 @@ async def test_an_answer_that_makes_no_sense_is_a_clear_error_of_the_run(lab: La
         assert told in run.error.told()
 
 
-async def test_calls_one_after_another_use_one_connection_and_idle_ones_are_closed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.lanes._IDLE_S", 0.05)
+async def test_calls_one_after_another_use_one_connection(lab: Lab) -> None:
+    async with serving(lambda _: returned(1)) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        for n in range(1, 4):
+            await lab.send("order/paid")
+            await lab.ended(n)
+        assert len({one.connection for one in app.calls}) == 1
+
+
+async def test_connections_that_nobody_uses_are_closed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepstream.consumers.remote.post.KEPT_S", 0.05)
     begun = asyncio.Barrier(3)
 
-    async def script(told: Told) -> Response:
-        if told.body["event"]["data"].get("together"):
-            await begun.wait()
+    async def script(_: Told) -> Response:
+        await begun.wait()
         return returned(1)
 
     async with serving(script) as app:
         lab.app = app.bus("order/paid")
         worker = await lab.work()
-        for n in range(1, 4):
-            await lab.send("order/paid")
-            await lab.ended(n)
-        assert len({one.connection for one in app.calls}) == 1
         for _ in range(3):
-            await lab.send("order/paid", {"together": True})
-        await lab.ended(6)
+            await lab.send("order/paid")
+        await lab.ended(3)
         await lab.no_turns(worker)
 
         async def none_is_open() -> bool:

@@ -1,0 +1,109 @@
+"""Post: a request to an app over a connection that was kept."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncGenerator, ItemsView
+
+import pytest
+
+from stepstream.bus.settings import Settings
+from stepstream.consumers.remote.post import Post, Unreachable
+from stepstream.consumers.remote.protocol import BadAnswer
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+class Closing(threading.Thread):
+    """A server that answers one request on each connection, and closes it when it is told to, without a word."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}/"
+        self.may_close, self.has_closed = threading.Event(), threading.Event()
+        self.answered = 0
+
+    def run(self) -> None:
+        for _ in range(2):
+            connection, _ = self.listening.accept()
+            with connection:
+                while b"{}" not in connection.recv(65_536):
+                    pass
+                connection.sendall(ANSWER)
+                self.answered += 1
+                self.may_close.wait(10)
+            self.has_closed.set()
+        self.listening.close()
+
+
+class ClosedMeanwhile(dict[str, str]):
+    """Headers of a request; while they are read, and the loop sees nothing, the server closes the kept connection."""
+
+    def __init__(self, server: Closing) -> None:
+        super().__init__({"content-type": "application/json"})
+        self._server = server
+
+    def items(self) -> ItemsView[str, str]:
+        self._server.may_close.set()
+        assert self._server.has_closed.wait(10)
+        return super().items()
+
+
+async def test_a_kept_connection_that_closes_as_it_is_used_again_loses_no_call() -> None:
+    server = Closing()
+    server.start()
+    post = Post(Settings(), 10)
+    try:
+        assert (await post.post(server.url, b"{}", {}, 10)).body == b"ok"
+        assert (await post.post(server.url, b"{}", ClosedMeanwhile(server), 10)).body == b"ok"
+        assert server.answered == 2
+    finally:
+        await post.close()
+        server.may_close.set()
+        server.join(10)
+
+
+async def _counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer how long a body was."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    body = await reader.readexactly(int(length.partition(b":")[2]))
+    writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n%d" % len(body))
+    await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+async def port() -> AsyncGenerator[int]:
+    server = await asyncio.start_server(_counted, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_large_body_comes_whole(port: int) -> None:
+    post = Post(Settings(), 10)
+    try:
+        for length in (0, 1_048_576, 3_000_001):
+            answer = await post.post(f"http://localhost:{port}/", b"x" * length, {}, 10)
+            assert answer.body == str(length).encode()
+    finally:
+        await post.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"]
+)
+async def test_in_keys_mode_this_machine_is_not_called_however_it_is_written(port: int, host: str) -> None:
+    for hosts in ((), ("*.example",), ("10.0.0.0/8",)):
+        post = Post(Settings(signing_key="a" * 64, app_hosts=hosts), 10)
+        try:
+            with pytest.raises((Unreachable, BadAnswer)):
+                await post.post(f"http://{host}:{port}/", b"{}", {}, 10)
+        finally:
+            await post.close()
+    post = Post(Settings(signing_key="a" * 64, app_hosts=("127.0.0.0/8",)), 10)
+    try:
+        assert (await post.post(f"http://127.0.0.1:{port}/", b"{}", {}, 10)).status == 200
+    finally:
+        await post.close()
