@@ -24,7 +24,7 @@ from stepstream.consumers.drivers.guard import guarded
 from stepstream.consumers.remote.client import Client, Unauthorized
 from stepstream.consumers.remote.functions import RemoteBus
 from stepstream.consumers.remote.gateway import WITHIN_S
-from stepstream.consumers.remote.memos import NEW, Position, call_body
+from stepstream.consumers.remote.memos import NEW, Position, Telling
 from stepstream.consumers.remote.ops import Found, Work, begin, resumed
 from stepstream.consumers.remote.post import CallBroken, Unreachable
 from stepstream.consumers.remote.protocol import (
@@ -112,6 +112,7 @@ class _Conversation:
         self._driver = driver
         self._call = call
         self._turn = turn
+        self._telling = Telling(turn.owned, call.event)
         self._version = NEW
         self._only_plan = False
         self._is_race = False
@@ -269,7 +270,7 @@ class _Conversation:
             only_plan=self._only_plan or bool(self._working),
             version=self._version,
         )
-        body = call_body(turn.owned, self._call.event, turn.state.memos, at)
+        body = self._telling.body(turn.state.memos, at)
         url = f"{self._driver.bus.url_of(function)}&stepId={at.step}"
         headers = {
             "content-type": "application/json",

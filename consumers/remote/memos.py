@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import RawEvent
@@ -88,44 +89,59 @@ class Position(msgspec.Struct, frozen=True):
     version: int
 
 
-def call_body(owned: Owned, event: RawEvent, memos: Mapping[str, Memo], at: Position) -> bytes:
-    """Return the body of a call, as JSON."""
-    events = [shown_event(one, owned.slug) for one in event.several()]
-    steps, stack = shown_steps(memos), stack_of(memos)
-    body = _body(owned, events, steps, stack, at, use_api=False)
-    if len(body) > MAX_BODY_BYTES:
-        body = _body(owned, events, steps, stack, at, use_api=True)
-    return body
+class Telling:
+    """What the calls of one turn tell its app of the run. Events and finished steps are encoded once, not in each call:
+    a run of a thousand steps has a thousand calls, and each tells all that is finished by then.
+    """
 
+    def __init__(self, owned: Owned, event: RawEvent) -> None:
+        several = [codec.encode(shown_event(one, owned.slug)) for one in event.several()]
+        self._first, self._events = several[0], b",".join(several)
+        self._always: dict[str, Any] = {
+            "env": "",
+            "fn_id": uuid_of(owned.slug),
+            "generation_id": 1,
+            "job_id": f"{owned.run}.{owned.turn}",
+            "qi_id": proof_of(owned),
+            "run_id": owned.run,
+        }
+        self._known: set[str] = set()
+        self._finished: list[tuple[int, bytes, bytes]] = []
+        """The place of each step, its hash, and how it ended, JSON both; in the order in which they finished."""
 
-def _body(
-    owned: Owned, events: list[Any], steps: dict[str, Any], stack: list[str], at: Position, *, use_api: bool
-) -> bytes:
-    return codec.encode(
-        {
-            "ctx": {
+    def body(self, memos: Mapping[str, Memo], at: Position) -> bytes:
+        """Return the body of a call, as JSON. `memos`: all finished steps, those of earlier calls among them."""
+        if len(memos) != len(self._known):
+            self._take(memos)
+        body = self._body(at, use_api=False)
+        return body if len(body) <= MAX_BODY_BYTES else self._body(at, use_api=True)
+
+    def _body(self, at: Position, *, use_api: bool) -> bytes:
+        stack = b",".join([hash_ for _, hash_, _ in self._finished])
+        events = b"" if use_api else self._events
+        steps = b"" if use_api else b",".join([b"%b:%b" % (hash_, memo) for _, hash_, memo in self._finished])
+        ctx = codec.encode(
+            {
                 "attempt": at.attempt,
                 "disable_immediate_execution": at.only_plan,
-                "env": "",
-                "fn_id": uuid_of(owned.slug),
-                "generation_id": 1,
-                "job_id": f"{owned.run}.{owned.turn}",
+                **self._always,
                 "max_attempts": at.attempts,
-                "qi_id": proof_of(owned),
                 "request_id": ulid(),
-                "run_id": owned.run,
-                "stack": {"current": len(stack), "stack": stack},
+                "stack": Raw(b'{"current":%d,"stack":[%b]}' % (len(self._finished), stack)),
                 "step_id": at.step,
                 "use_api": use_api,
-            },
-            "defers": {},
-            "event": events[0],
-            "events": [] if use_api else events,
-            "steps": {} if use_api else steps,
-            "use_api": use_api,
-            "version": at.version,
-        }
-    )
+            }
+        )
+        return b'{"ctx":%b,"defers":{},"event":%b,"events":[%b],"steps":{%b},"use_api":%b,"version":%d}' % (
+            ctx, self._first, events, steps, b"true" if use_api else b"false", at.version,
+        )  # fmt: skip
+
+    def _take(self, memos: Mapping[str, Memo]) -> None:
+        for step, memo in memos.items():
+            if step not in self._known:
+                self._known.add(step)
+                self._finished.append((memo.n, codec.encode(hashed(step)), codec.encode(shown_memo(memo))))
+        self._finished.sort(key=lambda one: one[0])
 
 
 def proof_of(owned: Owned) -> str:
