@@ -7,7 +7,7 @@ LINKS := build/links/stepstream
 # Bytecode is kept, whatever the environment says: `make test` starts dozens of processes, and each would compile anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check chaos browser sdk example-sdk examples model storm mutations bench docs site clean
+.PHONY: demo test processes check chaos browser sdk example-sdk examples model storm mutations bench docs site clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -17,6 +17,8 @@ $(STAMP): pyproject.toml
 	@mkdir -p $(LINKS)  # the tree as it is installed, for pyright and editors: they do not read package-dir
 	@for one in bus checkpoint producers consumers web; do ln -sfn ../../../$$one $(LINKS)/$$one; done
 	@for one in __init__.py __main__.py testing.py py.typed; do ln -sfn ../../../stepstream/$$one $(LINKS)/$$one; done
+	@# compiled once, and not by each process of the first `make test`
+	@$(BIN)/python -m pytest --collect-only -q >/dev/null || true
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## bus dev with plushify, its gallery and eight photos; EXIT=1 ends when they have
@@ -28,6 +30,9 @@ JOBS ?= 6
 CHAOS_JOBS ?= 6
 test: $(STAMP)  ## unit, redis, system, guide and example tests
 	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+processes: $(STAMP)  ## the tests whose claim is a process: bus dev, bus worker, commands and signals, pytest in a user's folder
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m process $(ARGS)
 
 check: $(STAMP)  ## format, lint, types, what type checkers say of users' code, the wheel in a project of its own
 	@$(BIN)/ruff format --check .

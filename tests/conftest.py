@@ -35,14 +35,21 @@ SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
 HERE = Path(__file__).parent
 ON_EACH_SERVER = HERE / "redis"
 """Its tests run on each server; of the others, those marked `each_server`, and all of them with TEST_SERVERS=each."""
-ALL_MARKED = {"chaos": "chaos", "browser": "browser", "typing": "check"}
+ALL_MARKED = {"chaos": "chaos", "browser": "browser", "typing": "check", "sdk": "sdk"}
 """Folders of which each test has a mark."""
+GATES = {"chaos", "process", "browser", "check", "sdk"}
+"""Marks of tests that `make test` leaves to gates of their own."""
 TOGETHER = {
-    "tests/test_house.py": "parses our code once",
-    "tests/system/test_dev.py": "starts `bus dev`",
     **{f"tests/sdk/apps/{one.name}": f"starts {one.stem}" for one in (HERE / "sdk/apps").glob("test_*.py")},
+    "tests/test_house.py": "parse our code once",
+    "tests/system/test_commands.py": "fork commands",
+    "tests/system/test_actions.py::test_the_commands": "fork commands",
+    "tests/system/test_doctor.py::test_the_command_prints_a_table_or_json_and_its_exit_code_tells": "fork commands",
+    "tests/system/test_doctor.py::test_bus_doctor_prints_what_a_missing_right_costs_and_how_it_is_given": "fork commands",
+    "tests/guide/test_retention.py::test_bus_functions_lists_and_refuses_what_it_does_not_know": "fork commands",
 }
-"""Files whose tests run in one process, one behind the other, and why. They are begun first, so none is the tail."""
+"""Files, and single tests, that run in one process, one behind the other, and why: what one of them has parsed, or has
+forked commands from, serves all. They are begun first, so none is the tail."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -217,7 +224,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not even import what is deselected as a whole folder: each process of `make test` would."""
     mark = ALL_MARKED.get(collection_path.name) if collection_path.parent == HERE else None
-    return True if mark is not None and f"not {mark}" in config.getoption("markexpr") else None
+    wanted: str = config.getoption("markexpr")
+    gate = wanted if wanted in GATES else mark
+    return True if mark is not None and (f"not {mark}" in wanted or mark != gate) else None
 
 
 def pytest_configure() -> None:
@@ -239,7 +248,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         # The mark xdist_group does nothing: xdist 3.8 writes it where pytest 9.2 does not read.
         def _split_scope(self, nodeid: str) -> str:
-            return TOGETHER.get(nodeid.partition("::")[0], nodeid)
+            test = nodeid.partition("[")[0]
+            return TOGETHER.get(test) or TOGETHER.get(test.partition("::")[0], nodeid)
 
     return Scheduling(config, log)
 

@@ -36,6 +36,7 @@ def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, **environ: 
     return done.stdout + done.stderr
 
 
+@pytest.mark.process
 def test_every_command_teaches_itself() -> None:
     command_line = [sys.executable, "-m", "stepstream", "--help"]  # the others are forks: see tests/forks.py
     told = subprocess.run(command_line, capture_output=True, text=True, timeout=PATIENT_S, check=True).stdout
@@ -44,6 +45,7 @@ def test_every_command_teaches_itself() -> None:
         assert "Usage" in bus(command, "--help")
 
 
+@pytest.mark.process
 def test_an_event_is_sent_waited_for_and_its_run_looked_at(url: str, tmp_path: Path) -> None:
     app = "tests.chaos.app:app"
     environ = {"CHAOS_JOURNAL": str(tmp_path / "journal"), "CHAOS_STEP": "0.01"}
@@ -133,6 +135,7 @@ async def greet(ctx, step):
 """
 
 
+@pytest.mark.process
 def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(url: str, tmp_path: Path) -> None:
     port = free_port()
     dev = Dev(tmp_path, port)
@@ -173,6 +176,7 @@ def test_dev_keeps_runs_over_a_restart_reloads_code_and_ends_cleanly(url: str, t
     assert again.process.wait(PATIENT_S) == 0
 
 
+@pytest.mark.process
 def test_a_worker_waits_for_redis_and_goes_on_when_it_comes(tmp_path: Path) -> None:
     server = ValkeyProcess(tmp_path)
     environ = {"CHAOS_JOURNAL": str(tmp_path / "journal")}
@@ -183,6 +187,7 @@ def test_a_worker_waits_for_redis_and_goes_on_when_it_comes(tmp_path: Path) -> N
             worker.wait_ready()
 
 
+@pytest.mark.process
 def test_a_worker_that_never_met_redis_still_ends_when_told(tmp_path: Path) -> None:
     environ = {"CHAOS_JOURNAL": str(tmp_path / "journal")}
     url = f"redis://127.0.0.1:{free_port()}"
@@ -193,6 +198,7 @@ def test_a_worker_that_never_met_redis_still_ends_when_told(tmp_path: Path) -> N
         assert worker.process.wait(PATIENT_S) == 0
 
 
+@pytest.mark.process
 def test_several_processes_work_and_drain_together(url: str, tmp_path: Path) -> None:
     given = {**os.environ, "BUS_REDIS_URL": url, "CHAOS_JOURNAL": str(tmp_path / "journal")}
     with redis.Redis.from_url(url) as store:
@@ -206,6 +212,7 @@ def test_several_processes_work_and_drain_together(url: str, tmp_path: Path) -> 
         assert store.zcard(keys.workers()) == 0
 
 
+@pytest.mark.process
 def test_a_killed_dev_takes_its_worker_along_and_the_next_one_finds_its_data(tmp_path: Path) -> None:
     port = free_port()
     dev = Dev(tmp_path, port)
@@ -228,6 +235,7 @@ def test_a_killed_dev_takes_its_worker_along_and_the_next_one_finds_its_data(tmp
             store.ping()
 
 
+@pytest.mark.process
 def test_a_drain_that_leaves_work_is_told_by_the_exit_code(url: str, tmp_path: Path) -> None:
     """It was 0, as if all were finished: who deploys did not learn that BUS_DRAIN is too short for the work."""
     environ = {"CHAOS_JOURNAL": str(tmp_path / "journal"), "CHAOS_STEP": "30", "BUS_DRAIN": "0.2", "BUS_LEASE": "1"}
@@ -265,6 +273,7 @@ def test_a_command_waits_for_its_answer_but_not_for_redis(monkeypatch: pytest.Mo
         assert time.monotonic() - began < 5.0, command
 
 
+@pytest.mark.process
 def test_a_command_whose_redis_goes_away_while_it_waits_says_so(tmp_path: Path) -> None:
     with ValkeyProcess(tmp_path) as server:
         worker = WorkerProcess("tests.chaos.app:app", server.url, log=tmp_path / "log", environ={
@@ -282,6 +291,7 @@ def test_a_command_whose_redis_goes_away_while_it_waits_says_so(tmp_path: Path) 
     assert "no Redis at redis://127.0.0.1" in (tmp_path / "told").read_text()
 
 
+@pytest.mark.process
 def test_a_worker_says_at_once_that_it_waits_for_redis_and_once_that_it_is_there(tmp_path: Path) -> None:
     """It was silent for as long as Redis was away."""
     server = ValkeyProcess(tmp_path, "--user", "app", "on", ">zanzibar", "~*", "+@all")

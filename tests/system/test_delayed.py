@@ -149,6 +149,7 @@ async def test_an_event_whose_fields_are_gone_is_told_of_and_stops_no_other(lab:
     assert [one.fields["id"] for one in told] == ["x"]
 
 
+@pytest.mark.process
 async def test_a_worker_that_dies_behind_the_publishing_publishes_once(lab: Lab, url: str, tmp_path) -> None:
     environ = {"CHAOS_JOURNAL": str(tmp_path / "journal"), "CHAOS_STEP": "0.01"}
     (tmp_path / "journal").touch()

@@ -57,6 +57,7 @@ def start(folder: Path, app: str, port: int) -> "subprocess.Popen[str]":
         return subprocess.Popen(command, cwd=folder, env=environ, stderr=log, text=True)
 
 
+@pytest.mark.process
 def test_a_name_that_is_mistyped_ends_it_with_the_way_out(tmp_path: Path) -> None:
     """It stayed up, silently."""
     dev = start(tmp_path, "shap:app", free_port())
@@ -66,6 +67,7 @@ def test_a_name_that_is_mistyped_ends_it_with_the_way_out(tmp_path: Path) -> Non
     assert "Traceback" not in told
 
 
+@pytest.mark.process
 def test_the_first_minutes_with_bus_dev(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -136,6 +136,7 @@ def test_only_pages_of_ours_may_act(settings: Settings, store: "redis.Redis", or
         assert http.post("/e/k", headers={"origin": "https://evil.example"}, json={"name": "a"}).status_code == 403
 
 
+@pytest.mark.process
 def test_serve_answers_to_the_names_it_is_given(settings: Settings, tmp_path: Path) -> None:
     port = free_port()
     command = ["serve", "--port", str(port), "--host", "0.0.0.0", "--allow-host", "one.example"]

@@ -52,6 +52,7 @@ async def test_a_body_that_never_returns_does_not_hold_up_a_drain_and_is_left_to
     assert (await lab.wire.call("HGET", keys.run(run.function, run.id), "crashes")) in (None, b"0")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("what", ["sync", "to-thread"])
 def test_a_worker_process_ends_in_time_though_a_thread_never_does(url: str, tmp_path: Path, what: str) -> None:
     environ = {"BUS_DRAIN": "0.2", "BUS_LEASE": "1", "BEGUN": str(tmp_path / "begun")}

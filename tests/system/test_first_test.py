@@ -79,6 +79,7 @@ def blocks() -> dict[str, str]:
     return dict(BLOCK.findall(PAGE.read_text()))
 
 
+@pytest.mark.process
 def test_every_file_of_the_page_runs_in_an_empty_folder_with_xdist_and_warnings_as_errors(tmp_path: Path) -> None:
     for name, text in blocks().items():
         (tmp_path / name).write_text(text)
@@ -91,6 +92,7 @@ def test_every_file_of_the_page_runs_in_an_empty_folder_with_xdist_and_warnings_
     assert "failed" not in told
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("mode", ["asyncio_mode=strict", "asyncio_mode=auto", "anyio_mode=auto"])
 def test_the_first_test_runs_beside_other_plugins(tmp_path: Path, mode: str) -> None:
     for name in FIRST:

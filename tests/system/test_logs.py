@@ -249,6 +249,7 @@ def run_app(url: str, folder: Path, config: str = "") -> tuple[list[str], list[s
 LOGGED = ["begins", "in a thread", "by a logger", "by the context", "no end of line"]
 
 
+@pytest.mark.process
 def test_a_worker_says_of_all_that_a_run_writes_which_run_it_is(url: str, tmp_path: Path) -> None:
     out, err, lines, run = run_app(url, tmp_path)
     assert lines == LOGGED
@@ -273,6 +274,7 @@ def test_a_worker_says_of_all_that_a_run_writes_which_run_it_is(url: str, tmp_pa
     assert [one["event"] for one in told if one["level"] == "error"] == ["attempt failed", "run ended"]
 
 
+@pytest.mark.process
 def test_a_users_own_configuration_of_logging_stays_as_it_is(url: str, tmp_path: Path) -> None:
     config = 'logging.basicConfig(level="INFO", stream=sys.stdout, format="MINE %(message)s %(bus_step)s")'
     out, err, lines, _ = run_app(url, tmp_path, config)

@@ -201,6 +201,7 @@ PROCESS = """
 """
 
 
+@pytest.mark.process
 def test_a_process_that_dies_before_the_sending_or_behind_it_loses_and_doubles_nothing(
     outbox: Outbox, engine: Engine, store: redis.Redis, url: str
 ) -> None:

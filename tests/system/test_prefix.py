@@ -50,6 +50,7 @@ RULE = (
 )
 
 
+@pytest.mark.process
 def test_two_installations_on_one_redis_see_nothing_of_each_other(tmp_path: Path) -> None:
     """Each may touch nothing but its own keys: the server refuses the rest."""
     (tmp_path / "shop.py").write_text(APP)

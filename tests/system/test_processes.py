@@ -275,6 +275,7 @@ async def test_what_a_command_leaves_running_is_ended_and_told_of(lab: Lab, pids
     assert [text for _, text in await lines(lab, run)][-1].startswith("processes it left running were ended: ")
 
 
+@pytest.mark.process
 @LINUX
 def test_a_command_ends_when_its_worker_is_killed(url: str, tmp_path: Path) -> None:
     environ = {"PIDS": str(tmp_path / "pids"), "CHAOS_JOURNAL": str(tmp_path / "journal"), "BUS_LEASE": "1"}

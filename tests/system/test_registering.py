@@ -306,6 +306,7 @@ def test_a_site_that_has_loaded_an_app_registers_it_and_tells_how_many_listen(se
         assert http.post("/e/key", json={"name": "order/payed"}).json()["functions"] == 0
 
 
+@pytest.mark.process
 def test_bus_serve_registers_at_its_start_or_once_redis_is_there(tmp_path: Path) -> None:
     """It did so with its first event only: what others published before was lost to its functions."""
     (tmp_path / "shop.py").write_text(

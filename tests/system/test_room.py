@@ -124,6 +124,7 @@ def run_worker(folder: Path, url: str, soft: int, hard: int) -> subprocess.Popen
     )  # fmt: skip
 
 
+@pytest.mark.process
 async def test_too_few_open_files_are_told_and_the_worker_does_not_start(tmp_path: Path) -> None:
     """With 100 files, 60 of 120 streams were read and the rest was silent."""
     with ValkeyProcess(tmp_path) as server:
@@ -135,6 +136,7 @@ async def test_too_few_open_files_are_told_and_the_worker_does_not_start(tmp_pat
     assert "Traceback" not in log
 
 
+@pytest.mark.process
 async def test_the_soft_limit_of_files_is_raised_to_the_hard_one(tmp_path: Path) -> None:
     with ValkeyProcess(tmp_path) as server:
         worker = run_worker(tmp_path, server.url, 100, 1_000)

@@ -97,6 +97,7 @@ app.send_sync("a", {"who": "parent"})
 """
 
 
+@pytest.mark.process
 def test_forked_children_open_connections_of_their_own_and_nothing_is_left_open(url: str, store: redis.Redis) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", FORKS],
@@ -133,6 +134,7 @@ last = Last()
 """
 
 
+@pytest.mark.process
 def test_a_signal_handler_or_a_late_del_that_sends_does_not_hang(url: str, store: redis.Redis) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", INTERRUPTED],

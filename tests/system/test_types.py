@@ -372,6 +372,7 @@ async def test_types_cost_a_publisher_one_question_for_each_name(lab: Lab, monke
     await lab.ended(10)
 
 
+@pytest.mark.process
 async def test_who_sends_types_of_its_own_loads_no_validator() -> None:
     code = (
         "import sys, stepstream, stepstream.consumers.worker, stepstream.web.app, stepstream.producers.cli;"

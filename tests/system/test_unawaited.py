@@ -38,6 +38,7 @@ def test_a_worker_logs_it_with_the_line() -> None:
     assert Path(logs[0]["at"].rpartition(":")[0]).name == "test_unawaited.py"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("strict", [False, True])
 def test_pytest_fails_and_names_the_test(tmp_path: Path, strict: bool) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)

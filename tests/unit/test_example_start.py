@@ -21,6 +21,7 @@ sys.exit(run([sleeps] if sys.argv[1] == "sleeps" else [sleeps, ends], Path.cwd()
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("what", "code"), [("sleeps", 0), ("ends", 3)])
 def test_no_process_is_left_when_one_asks_or_one_ends(what: str, code: int) -> None:
     """A shell around each command died in its place: after Ctrl-C bus dev and uvicorn kept their ports."""

@@ -194,6 +194,7 @@ def test_the_end_of_a_run_has_a_type() -> None:
     assert (failed.event.data, failed.error.name) == ({"a": 1}, "E")
 
 
+@pytest.mark.process
 def test_pydantic_is_not_imported() -> None:
     code = "import sys, stepstream, stepstream.consumers.worker; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
