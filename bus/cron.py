@@ -7,7 +7,9 @@ times of day: a time in a gap is due once, right after the gap; a time in a repe
 
 import hashlib
 from bisect import bisect_left
+from copy import copy
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
@@ -106,7 +108,8 @@ class Cron(msgspec.Struct, frozen=True):
         return min(ticks) if forward else max(ticks)
 
     def _search(self, start: datetime, zone: ZoneInfo, ms: int, *, forward: bool) -> int:
-        times = croniter(self.expression, start.replace(tzinfo=UTC))
+        times = copy(_parsed(self.expression))
+        times.set_current(start.replace(tzinfo=UTC))
         while True:
             wall: datetime = times.get_next(datetime) if forward else times.get_prev(datetime)
             due = [due for due in self._moments(wall.replace(tzinfo=None), zone) if (due > ms) == forward]
@@ -125,6 +128,12 @@ class Cron(msgspec.Struct, frozen=True):
     @property
     def _follows_the_wall(self) -> bool:
         return any(field.startswith("*") for field in self.expression.split()[:2])
+
+
+@lru_cache(1_024)
+def _parsed(expression: str) -> croniter:
+    """Return a schedule, parsed once; a copy of it has a time of its own."""
+    return croniter(expression)
 
 
 def _unix(wall: datetime) -> float:

@@ -26,7 +26,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.read.listing import counts, list_runs, whole
 from stepstream.checkpoint.read.steps import StepView, steps
-from stepstream.checkpoint.run.record import Run
+from stepstream.checkpoint.run.record import ENDED, Run
 from stepstream.consumers.worker import Worker, running
 from tests.forks import Forked
 from tests.patience import PATIENT_S
@@ -91,12 +91,14 @@ class ValkeyProcess:
 async def eventually(look: Callable[[], Awaitable[R]], what: str, within: float = PATIENT_S) -> R:
     """Look until what is seen is true; fail with what was seen last."""
     until = time.monotonic() + within
+    pause = 0.005
     while True:
         seen = await look()
         if seen:
             return seen
         assert time.monotonic() < until, f"not within {within} s: {what}; last seen: {seen!r}"
-        await anyio.sleep(0.01)
+        await anyio.sleep(pause)
+        pause = min(1.2 * pause, 0.05)  # who waits for long looks less often: a look costs more than the wait
 
 
 def until(look: Callable[[], R], what: str, within: float = PATIENT_S) -> R:
@@ -150,7 +152,8 @@ class Lab:
 
         async def look() -> list[Run] | None:
             of_each = await counts(self.wire, [function.slug for function in self.app.functions.values()])
-            if sum(sum(of_one.values()) for of_one in of_each.values()) < count:  # far cheaper than to read them all
+            ended = sum(of_one.get(status, 0) for of_one in of_each.values() for status in ENDED)
+            if ended < count:  # far cheaper than to read them all
                 return None
             found = await self.runs()
             return found if len(found) == count and all(run.has_ended for run in found) else None

@@ -121,6 +121,7 @@ def _found_imports(path: Path) -> Iterator[str]:
             yield from modules_of_ours if len(modules_of_ours) == len(names) else [node.module, *names]
 
 
+@cache
 def _is_module(name: str) -> bool:
     path = ROOT.joinpath(*name.removeprefix("stepstream.").split("."))
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()

@@ -44,7 +44,6 @@ async def test_cron(lab: Lab) -> None:
     await lab.idle()
 
 
-@pytest.mark.each_server
 async def test_a_new_schedule_begins_now_and_each_tick_is_queued_once(wire: Wire) -> None:
     cron = Cron("0 4 * * *")
     assert await at(wire, cron, "2026-05-01T04:00:10") == 24 * 3_600_000 - 10_000

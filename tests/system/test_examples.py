@@ -12,7 +12,6 @@ from plushify.studio import Studio
 from tests.support import Lab
 
 
-@pytest.mark.each_server
 async def test_plushify_makes_plushies_takes_a_credit_each_and_refuses_what_is_no_image(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

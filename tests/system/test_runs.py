@@ -587,7 +587,6 @@ async def test_logs_are_silent_while_memos_are_replayed(lab: Lab) -> None:
     assert [line["event"] for line in lines if line.get("function") == "test-f"] == ["one", "two", "three"]
 
 
-@pytest.mark.each_server
 async def test_a_thousand_events_on_few_slots_all_complete(lab: Lab) -> None:
     @lab.app.function("f", on="a")
     async def f(ctx, step):

@@ -78,9 +78,12 @@ def test_null_and_users_own_floats_are_no_reason_to_refuse(value: Any, json: byt
     assert codec.encode(value) == json
 
 
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs"])
+)  # what UTF-8 can hold, for which hypothesis need not ask the codec of each character
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text() | st.floats(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | TEXT | st.floats(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=20,
 )
 
