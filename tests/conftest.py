@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from starlette.testclient import TestClient
 
 from stepstream import create_app
@@ -42,6 +44,12 @@ GATES = {"chaos", "process", "browser", "check", "sdk"}
 TOGETHER = {
     **{f"tests/sdk/apps/{one.name}": f"starts {one.stem}" for one in (HERE / "sdk/apps").glob("test_*.py")},
     "tests/test_house.py": "parse our code once",
+    "tests/unit/test_strict.py": "try examples of hypothesis",
+    "tests/unit/test_codec.py": "try examples of hypothesis",
+    "tests/unit/test_signing.py": "try examples of hypothesis",
+    "tests/unit/test_schemas.py": "try examples of hypothesis",
+    "tests/redis/test_model.py": "try examples of hypothesis",
+    "tests/system/test_paging.py": "try examples of hypothesis",
     "tests/system/test_commands.py": "fork commands",
     "tests/system/test_actions.py::test_the_commands": "fork commands",
     "tests/system/test_doctor.py::test_the_command_prints_a_table_or_json_and_its_exit_code_tells": "fork commands",
@@ -70,6 +78,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             yellow=True,
             bold=True,
         )
+
+
+# An example may take as long as the machine makes it: 200 ms were too few beside others.
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -62,14 +62,14 @@ async def test_a_run_that_lost_its(lab: Lab, what: str) -> None:
 
 
 async def test_runs_that_have_a_holder_are_left_alone(lab: Lab) -> None:
+    go_on = asyncio.Event()
+
     @lab.app.function("f", on="a")
     async def f(ctx: Context[dict], step: Step) -> None:
         if ctx.event.data["n"] % 2:
             await step.sleep("nap", "1h")
         else:
-            import asyncio
-
-            await asyncio.sleep(2.5)
+            await go_on.wait()
 
     worker = await lab.work()
     for n in range(6):
@@ -82,6 +82,7 @@ async def test_runs_that_have_a_holder_are_left_alone(lab: Lab) -> None:
         await repair.next_page()
     assert not any("had no holder" in notice.event for notice in lab.notices)
     assert await lab.wire.call("ZSCORE", keys.runs(SLUG, "running"), "01ARZ3NDEKTSV4RRFFQ69G5FAV") is None
+    go_on.set()
 
 
 @pytest.mark.parametrize("name", ["queue", "backlog", "event|a"])
