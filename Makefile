@@ -59,6 +59,9 @@ examples: $(STAMP)  ## the example projects from their own folders against the i
 example-sdk: $(STAMP)  ## bus dev, with an application of the official TypeScript SDK and one of the Python SDK
 	@$(BIN)/python -m examples.sdk.start
 
+example-sdk-%: $(STAMP)  ## bus dev, with an application of examples/sdk/apps: make example-sdk-plushify
+	@$(BIN)/python -m examples.sdk.start $*
+
 example-%: $(STAMP)  ## start an example project: make example-clover-dashboard
 	@$(BIN)/python -m examples.start $*
 

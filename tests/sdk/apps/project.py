@@ -11,8 +11,12 @@ from stand_ins import Told, calls, tell
 from stand_ins.web import site
 
 from examples.sdk import projects
+from tests.patience import PATIENT_S
 from tests.sdk.stack import AppProcess, Stack
 from tests.support import free_port, until
+
+AFTER_A_BROKEN_CALL_S = PATIENT_S + 45
+"""For what goes on after a call was cut: the next attempt comes 15 to 45 s later, as the SDKs expect."""
 
 
 class ProjectProcess(AppProcess):
@@ -54,7 +58,7 @@ class Project(Stack):
         return calls(self.told)[call]
 
     def wait_called(self, call: str, times: int = 1) -> None:
-        until(lambda: self.called(call) >= times, f"{call} is asked {times} times; {calls(self.told)}", 60)
+        until(lambda: self.called(call) >= times, f"{call} is asked {times} times; {calls(self.told)}")
 
     def functions(self) -> dict[str, dict[str, Any]]:
         """Return what has registered, by the application's own ids."""
@@ -63,7 +67,7 @@ class Project(Stack):
 
     def restart_app(self) -> None:
         """Start the application again once it has died."""
-        until(self.app.has_died, "the application dies", 60)
+        until(self.app.has_died, "the application dies")
         self.app.start()
 
     def kill_worker(self) -> None:

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from tests.sdk.apps.conftest import Started
-from tests.sdk.apps.project import Project
+from tests.sdk.apps.project import AFTER_A_BROKEN_CALL_S, Project
 from tests.support import until
 
 pytestmark = pytest.mark.sdk
@@ -83,7 +83,7 @@ def test_the_process_dies_in_the_middle_of_a_step(advert: Project) -> None:
     data = {"clientId": "c2", "goal": "last", "budgetCents": 100}
     advert.send("strategy/generate", data)
     advert.restart_app()
-    run = advert.ended("generate-strategy", data, within=90)[0]
+    run = advert.ended("generate-strategy", data, within=AFTER_A_BROKEN_CALL_S)[0]
     assert (run["status"], len(run["output"]["paragraphs"])) == ("completed", 3)
     assert [advert.called(f"model/write/{one}") for one in ("How, for 1.00", "Why last")] == [2, 1]
 

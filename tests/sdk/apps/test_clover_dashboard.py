@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.sdk.apps.conftest import Started
-from tests.sdk.apps.project import Project
+from tests.sdk.apps.project import AFTER_A_BROKEN_CALL_S, Project
 from tests.support import until
 
 pytestmark = pytest.mark.sdk
@@ -108,6 +108,6 @@ def test_the_application_is_killed_in_the_middle_of_a_step(clover: Project) -> N
     clover.app.kill()
     clover.tell({})
     clover.restart_app()
-    done = clover.ended("collection", asked, within=90)[0]
+    done = clover.ended("collection", asked, within=AFTER_A_BROKEN_CALL_S)[0]
     assert (done["status"], done["output"]["answers"]) == ("completed", 3)
     assert [clover.called(f"ask/{model}/crash") for model in ("opus", "gpt", "gemini")] == [1, 2, 1]

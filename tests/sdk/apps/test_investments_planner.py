@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENT_S
 from tests.sdk.apps.conftest import Started
-from tests.sdk.apps.project import Project
+from tests.sdk.apps.project import AFTER_A_BROKEN_CALL_S, Project
 from tests.support import until
 
 pytestmark = pytest.mark.sdk
@@ -30,7 +31,7 @@ def invoke(planner: Project, market: str) -> dict[str, Any]:
     return runs[0]
 
 
-def done(planner: Project, run: dict[str, Any], within: float = 20) -> dict[str, Any]:
+def done(planner: Project, run: dict[str, Any], within: float = PATIENT_S) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         found = planner.http.get(f"/v1/runs/{run['id']}").json()["data"]
         return found if found["status"] in {"completed", "failed", "cancelled"} else None
@@ -114,7 +115,7 @@ def test_the_application_is_killed_in_the_middle_of_a_step(planner: Project) -> 
     planner.app.kill()
     planner.tell({})
     planner.restart_app()
-    found = done(planner, run, within=90)
+    found = done(planner, run, within=AFTER_A_BROKEN_CALL_S)
     assert (planner.called("rates/tokyo"), planner.called("users/tokyo")) == (rates + 1, users + 2)
     jobs = [job for job in planner.web.get("/api/jobs").json() if job["runId"] == run["id"]]
     assert [job["correlationId"] for job in jobs] == [found["output"]["correlationId"]]
@@ -135,7 +136,5 @@ def test_its_endpoint_answers_all_three_methods(planner: Project) -> None:
 @pytest.mark.criterion("cron")
 def test_a_tick_starts_a_scoring(planner: Project) -> None:
     """The last of all: a minute has often begun by then."""
-    ticks = until(
-        lambda: [one for one in planner.runs("overnight-scoring") if one["status"] == "completed"], "a tick", 75
-    )
+    ticks = until(lambda: [one for one in planner.runs("overnight-scoring") if one["status"] == "completed"], "a tick")
     assert ticks[0]["output"]["scored"] == 3

@@ -2,7 +2,7 @@
 // GET, POST and PUT, which are called with a web Request and the parameters of their path, as Next.js calls them.
 import { createServer, type IncomingMessage } from "node:http";
 
-type Context = { params: Promise<Record<string, string>> };
+type Context = { params: Promise<any> };
 // What SDKs return wants Next.js's own request, of which they use what is in every Request.
 type RouteHandler = (request: any, context: Context) => Response | Promise<Response>;
 export type Route = Partial<Record<"GET" | "POST" | "PUT" | "DELETE", RouteHandler>>;
