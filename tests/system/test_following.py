@@ -260,14 +260,16 @@ async def listening(site: Any, port: int) -> AsyncIterator[str]:
         await running
 
 
-def an_app(here: str, site: str, **events: str) -> Starlette:
-    """An application whose SDK registers while it is asked to."""
+def an_app(here: str, site: str, *, hands_on: bool = False, **events: str) -> Starlette:
+    """An application whose SDK registers while it is asked to; `hands_on` our answer as its own, whatever that is."""
 
     async def serve(request: Request) -> Response:
         assert request.headers["x-inngest-server-kind"] == "dev"
         async with httpx2.AsyncClient(trust_env=False) as client:
             answer = await client.post(f"{site}/fn/register", json=asked(f"{here}/api/inngest", events))
         told = answer.json()
+        if hands_on:  # as the Python SDK does
+            return JSONResponse(told, 200, SDK)
         body = {"message": told.get("error") or "Successfully registered", "modified": told.get("modified", False)}
         return JSONResponse(body, 200 if answer.status_code == 200 else 500, SDK)
 
@@ -307,6 +309,10 @@ async def test_an_app_is_asked_to_register_and_followed_when_it_comes_back(lab: 
             assert isinstance(refused, Trouble)
             assert refused.code == "invalid_function", "what the registration said is told, not that the app failed"
             assert "a wildcard stands at the end" in refused.words
+        async with listening(an_app(here, ours, hands_on=True, a="order/*d"), port):
+            assert await sync(lab.wire, here) == refused, "a refusal that its SDK hands on as a success is one"
+        async with listening(an_app(here, ours, hands_on=True, a="order/paid"), port):
+            assert not isinstance(await sync(lab.wire, here), Trouble)
 
 
 @pytest.mark.parametrize(
@@ -314,6 +320,7 @@ async def test_an_app_is_asked_to_register_and_followed_when_it_comes_back(lab: 
     [
         (200, "hello", {}, "not_an_sdk"),
         (200, "{}", SDK, "registered_elsewhere"),
+        (200, '{"error":"Authentication failed","status":401}', SDK, "unauthorized"),
         (404, "", {}, "url_not_found"),
         (401, "", {}, "unauthorized"),
         (403, "", {}, "forbidden"),

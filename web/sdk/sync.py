@@ -144,8 +144,24 @@ async def _ask(configured: Settings, url: str, content: bytes, headers: Mapping[
     if answer.status_code == 200:
         if SDK_HEADER not in answer.headers:
             return Trouble("not_an_sdk", "what answers there is no Inngest SDK: is the path right?")
-        return None
+        return _refused_inside(body)
     return _trouble(answer.status_code, body)
+
+
+class _Inside(msgspec.Struct):
+    status: int = 200
+
+
+def _refused_inside(body: bytes) -> Trouble | None:
+    """Return what was in the way when a registration was refused, and the SDK hands that on as a success.
+
+    The Python SDK does: 200, with our own answer as its body.
+    """
+    try:
+        inside = codec.decode_as(body, _Inside)
+    except msgspec.MsgspecError:
+        return None
+    return _trouble(inside.status, body) if inside.status >= 400 else None
 
 
 def _trouble(status: int, body: bytes) -> Trouble:
