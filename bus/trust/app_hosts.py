@@ -22,16 +22,22 @@ _METADATA = frozenset(
 )
 """Where clouds tell a machine its secrets, besides 169.254.169.254, which is link-local."""
 
+_IN_THE_APP = "a bus with keys does not call that for an app: let the app call it, in step.run"
+
 _Address = IPv4Address | IPv6Address
 
 
 class AppHosts:
-    """The bounds of BUS_APP_HOSTS. `named` are host names, `*.suffix`, addresses and networks; empty: see `refusal`."""
+    """The bounds of BUS_APP_HOSTS. `named` are host names, `*.suffix`, addresses and networks; empty: see `refusal`.
 
-    def __init__(self, named: Sequence[str]) -> None:
+    None is for what is no application, which that setting is not about: a request that one has left to the bus.
+    """
+
+    def __init__(self, named: Sequence[str] | None) -> None:
+        self._is_for_apps = named is not None
         self._names: set[str] = set()
         self._networks: list[IPv4Network | IPv6Network] = []
-        for one in named:
+        for one in named or ():
             plain = one.strip().lower().removeprefix("[").removesuffix("]")
             try:
                 self._networks.append(ip_network(plain, strict=False))
@@ -54,8 +60,10 @@ class AppHosts:
             return f"{_shown(host, address)} is never called: link-local, metadata and multicast addresses are no app's"
         is_listed = any(found in network for network in self._networks)
         if found.is_loopback:
-            is_named = is_listed or "localhost" in self._names
-            return "" if is_named else f"{_shown(host, address)} is this machine; {_way('localhost')} if apps run here"
+            if is_listed or "localhost" in self._names:
+                return ""
+            way = f"{_way('localhost')} if apps run here" if self._is_for_apps else _IN_THE_APP
+            return f"{_shown(host, address)} is this machine; {way}"
         if is_listed or self._is_named(host) or not (self._names or self._networks):
             return ""
         return f"{_shown(host, address)} is not among BUS_APP_HOSTS; {_way(host)}"

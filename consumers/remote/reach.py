@@ -32,7 +32,7 @@ def client(configured: Settings, timeout_s: float, *, anywhere: bool = False) ->
 
     It keeps connections, and no cookies; it follows no redirect, and does not look at the environment for a proxy.
     """
-    hosts = AppHosts(() if anywhere else configured.app_hosts)
+    hosts = AppHosts(None if anywhere else configured.app_hosts)
     return httpx2.AsyncClient(
         transport=Lanes(partial(_BoundedLane, hosts) if configured.is_keyed else lane),
         trust_env=False,

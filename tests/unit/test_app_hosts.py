@@ -36,6 +36,13 @@ def test_this_machine_is_called_where_it_is_named(address: str) -> None:
         assert AppHosts(named).refusal("localhost", address) == ""
 
 
+def test_this_machine_is_not_called_for_an_app_and_the_way_is_told() -> None:
+    told = AppHosts(None).refusal("localhost", "127.0.0.1")
+    assert "let the app call it, in step.run" in told
+    assert "BUS_APP_HOSTS" not in told
+    assert AppHosts(None).refusal("api.example", "93.184.216.34") == ""
+
+
 @pytest.mark.parametrize("address", PRIVATE + PUBLIC)
 def test_others_are_called_where_nothing_is_listed_or_they_are(address: str) -> None:
     for named in ((), ("apps.example",), ("*.example",), ("0.0.0.0/0", "::/0"), (address,)):
