@@ -81,6 +81,13 @@ def check_address(host: str, port: int, *, exposed: bool) -> socket.socket:
     return bound
 
 
+KEPT_OPEN_S = 75
+"""How long a connection stays open that nobody uses: longer than clients keep theirs (of SDKs, 4 s and 5 s).
+
+Who closes it first must not be us: a request that is on its way just then is lost, and few clients repeat it.
+"""
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that leaves signals to the command: it drains the worker first.
 
@@ -123,6 +130,7 @@ def server(site: Site, configured: settings.Settings, root_path: str = "") -> Se
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=3,
+            timeout_keep_alive=KEPT_OPEN_S,
         )
     )
 
