@@ -16,6 +16,7 @@ from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.values import codec
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.read.steps import StepView, steps
+from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.memos import shown_event
 from stepstream.producers.body import read_body
@@ -39,10 +40,10 @@ class _Question(msgspec.Struct):
 
 
 class _OutputId(msgspec.Struct, array_like=True):
-    """What the id of a step's output says: which step of which run."""
+    """What the id of an output says: which step of which run, or that it is the run's own."""
 
     run: str
-    step: str
+    step: str = ""
 
     @property
     def text(self) -> str:
@@ -137,7 +138,14 @@ async def _run_of(request: Request, field: Asked) -> dict[str, Any]:
     if field.asks_for("trace"):
         views = await steps(wire, run.function, run.id)
         spans = [_span(run, view, name) for view, name in zip(views, _names(views), strict=True)]
-        told["trace"] = {**told, "name": run.function, "runID": run.id, "spanID": run.id, "childrenSpans": spans}
+        told["trace"] = {
+            **told,
+            "name": run.function,
+            "runID": run.id,
+            "spanID": run.id,
+            "outputID": _OutputId(run.id).text if run.has_ended else None,
+            "childrenSpans": spans,
+        }
     return told
 
 
@@ -173,11 +181,17 @@ def _span(run: Run, view: StepView, name: str) -> dict[str, Any]:
 async def _output(request: Request, field: Asked) -> dict[str, Any]:
     wire, wanted = wire_of(request), _OutputId.of(_argument(field, "outputID"))
     run = await get(wire, wanted.run)
+    if not wanted.step:
+        error = None if run.status == "completed" else run.error
+        return {"data": _text(run.output) if error is None else None, "input": None, "error": _failure(error)}
     view = next((one for one in await steps(wire, run.function, run.id) if one.id == wanted.step), None)
     if view is None:
         raise BadRequest(f"outputID: run {run.id} has no step {wanted.step[:150]!r} any more")
-    error = view.error and {"name": view.error.name, "message": view.error.message, "stack": view.error.stack}
-    return {"data": _text(view.data), "input": None, "error": error}
+    return {"data": _text(view.data), "input": None, "error": _failure(view.error)}
+
+
+def _failure(error: Failure | None) -> dict[str, str] | None:
+    return error and {"name": error.name, "message": error.message, "stack": error.stack}
 
 
 async def _trigger(request: Request, field: Asked) -> dict[str, Any]:
