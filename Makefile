@@ -51,7 +51,7 @@ browser: $(STAMP)  ## the tests that drive Chromium
 sdk: $(STAMP)  ## applications of the official SDKs (npm, PyPI) as real processes; CORE=1: what they do, without their options
 	@$(BIN)/python -m tests.sdk.sdks
 	@$(if $(CORE),,! which npm >/dev/null || $(BIN)/python -m examples.sdk.projects)
-	@$(BIN)/python -m pytest -q -n 4 --dist loadgroup -m sdk $(if $(CORE),tests/sdk/test_steps.py,tests/sdk) $(ARGS)
+	@$(if $(CORE),SDK_CORE=1) $(BIN)/python -m pytest -q -n 4 -m sdk $(if $(CORE),tests/sdk/test_steps.py tests/sdk/test_keys.py,tests/sdk) $(ARGS)
 
 examples: $(STAMP)  ## the example projects from their own folders against the installed wheel: tests, types, criteria; ARGS=NAME
 	@$(BIN)/python -m examples.check $(ARGS)

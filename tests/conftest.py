@@ -58,6 +58,8 @@ TOGETHER = {
 }
 """Files, and single tests, that run in one process, one behind the other, and why: what one of them has parsed, or has
 forked commands from, serves all. They are begun first, so none is the tail."""
+OF_AN_SDK = re.compile(r"tests/sdk/.*[\[-]((?:v\d[\d.]*|py)(?:\+keys)?)[\]-]")
+"""Tests of tests/sdk that run in one process, as all of an SDK share an installation: `…[v4.24.0+keys]`."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -261,6 +263,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):
         # The mark xdist_group does nothing: xdist 3.8 writes it where pytest 9.2 does not read.
         def _split_scope(self, nodeid: str) -> str:
+            if found := OF_AN_SDK.match(nodeid):
+                return found[1]
             test = nodeid.partition("[")[0]
             return TOGETHER.get(test) or TOGETHER.get(test.partition("::")[0], nodeid)
 

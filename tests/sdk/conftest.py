@@ -14,17 +14,23 @@ from starlette.routing import Route
 
 from tests.forks import bus
 from tests.sdk.sdks import HAS_NODE, NOT_RUN, SDKS, missing
-from tests.sdk.stack import Stack
-from tests.support import free_port, until
+from tests.sdk.stack import KEYS, Stack, until
+from tests.support import free_port
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each test its SDKs: all, unless it names those that have what it is about."""
-    if "sdk" in metafunc.fixturenames:
-        marked = metafunc.definition.get_closest_marker("sdks")
+    """Give each test its SDKs, all unless it names those that have what it is about, and with keys and without.
+
+    SDK_CORE=1, as in CI: with keys only those that are marked `keys` or `both`.
+    """
+    if "installed" in metafunc.fixturenames:
+        find = metafunc.definition.get_closest_marker
+        marked = find("sdks")
         wanted = [sdk for sdk in SDKS if marked is None or sdk.startswith(tuple(marked.args))]
-        several = [pytest.param(sdk, marks=pytest.mark.xdist_group(f"sdk-{sdk}")) for sdk in wanted]
-        metafunc.parametrize("sdk", several, scope="session")
+        keyed = [f"{sdk}{KEYS}" for sdk in wanted]
+        is_core = os.environ.get("SDK_CORE") == "1" and find("both") is None
+        several = keyed if find("keys") else wanted if is_core or find("keyless") else wanted + keyed
+        metafunc.parametrize("installed", several, scope="session")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -42,14 +48,14 @@ def _stacks(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, Sta
 
 
 @pytest.fixture
-def stack(sdk: str, _stacks: dict[str, Stack], tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The installation of an SDK."""
-    if why := missing(sdk):
+def stack(installed: str, _stacks: dict[str, Stack], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The installation of an SDK, with keys or without; its application has the keys that it began with."""
+    if why := missing(installed.removesuffix(KEYS)):
         pytest.skip(why)
-    if sdk not in _stacks:
-        _stacks[sdk] = Stack(sdk, tmp_path_factory.mktemp(sdk))
-        _stacks[sdk].start()
-    return _stacks[sdk]
+    if installed not in _stacks:
+        _stacks[installed] = Stack(installed, tmp_path_factory.mktemp(installed))
+        _stacks[installed].start()
+    return _stacks[installed]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,7 +64,7 @@ def _nothing_is_left(_stacks: dict[str, Stack]) -> Generator[None]:
     yield
     for stack in _stacks.values():
         if stack.site is not None:
-            done = bus("check", env={**os.environ, "BUS_REDIS_URL": stack.valkey.url, **stack.environ})
+            done = bus("check", env=stack.given)
             assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -3,24 +3,38 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.apps import app_of
 from stepstream.checkpoint.read.listing import list_runs, whole
 from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.run.record import Run
+from tests import support
 from tests.forks import Forked
 from tests.sdk.sdks import HERE, NODE_SDKS, home
-from tests.support import ValkeyProcess, WorkerProcess, free_port, journal, until
+from tests.support import ValkeyProcess, WorkerProcess, free_port, journal
 
 APP = "matrix"
-WITHIN_S = 20.0
+R = TypeVar("R")
+WITHIN_S = 120.0
+"""How long something may take that usually takes a second: a slow machine is no fault."""
+KEYS = "+keys"
+"""What the name of an installation ends with that has keys."""
+NEWER, KEY, OLDER, FOREIGN = (f"signkey-test-{digit * 64}" for digit in "abcd")
+"""Signing keys. An installation with keys has KEY, and still OLDER; what an application has in their place is its own."""
+EVENT_KEY = "event-key-1"
+
+
+def until(look: Callable[[], R], what: str, within_s: float = WITHIN_S) -> R:
+    """Wait for what usually takes a moment, and on a slow machine longer."""
+    return support.until(look, what, within_s)
 
 
 class AppProcess:
@@ -37,6 +51,8 @@ class AppProcess:
             **os.environ, "PORT": str(self.port), "INNGEST_DEV": server, "JOURNAL": str(self.journal), "NODE_ENV": "development",
             "PYTHONDONTWRITEBYTECODE": "1", **(environ or {}),
         }  # fmt: skip
+        self.changed = dict[str, str]()
+        """What it was started with in place of its own."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -62,8 +78,10 @@ class AppProcess:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command(), cwd=self.cwd, env=self._environ, stdout=log, stderr=log)
-        until(self._answers, f"{self.sdk} answers; its log: {self.log}", 30)
+            self.process = subprocess.Popen(
+                self.command(), cwd=self.cwd, env=self._environ | self.changed, stdout=log, stderr=log
+            )
+        until(self._answers, f"{self.sdk} answers; its log: {self.log}")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -72,6 +90,16 @@ class AppProcess:
             return httpx2.get(self.url, timeout=5).status_code > 0
         except httpx2.HTTPError:
             return False
+
+    def restart(self, **environ: str) -> None:
+        """End it, and start it with what differs in its environment."""
+        self.kill()
+        self.changed = environ
+        self.start()
+
+    def register(self, path: str = "") -> httpx2.Response:
+        """Let it register, as a deploy does."""
+        return httpx2.put(path or self.url, timeout=60, trust_env=False)
 
     def kill(self) -> None:
         """End it at once."""
@@ -85,15 +113,27 @@ class Stack:
 
     app_id = APP
 
-    def __init__(self, sdk: str, folder: Path, environ: Mapping[str, str] | None = None) -> None:
-        self.sdk = sdk
+    def __init__(self, installed: str, folder: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.sdk = sdk = installed.removesuffix(KEYS)
+        self.has_keys = installed != sdk
         self.folder = folder
-        self.environ = dict(environ or {})
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.valkey = ValkeyProcess(folder)
-        self.app = AppProcess(sdk, folder, self.url)
-        self.http = httpx2.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.environ, given = dict(environ or {}), dict[str, str]()
+        headers = dict[str, str]()
+        if self.has_keys:
+            self.environ |= {
+                "BUS_SIGNING_KEY": KEY, "BUS_SIGNING_KEY_FALLBACK": OLDER, "BUS_EVENT_KEYS": EVENT_KEY,
+                "BUS_APP_HOSTS": "localhost",
+            }  # fmt: skip
+            given = {
+                "INNGEST_DEV": "0", "INNGEST_BASE_URL": self.url, "INNGEST_SIGNING_KEY": KEY,
+                "INNGEST_EVENT_KEY": EVENT_KEY, "NODE_ENV": "production",
+            }  # fmt: skip
+            headers = {"authorization": f"Bearer {KEY}"}
+        self.app = AppProcess(sdk, folder, self.url, given)
+        self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False, headers=headers)
         self._loop = asyncio.Runner()
         self._wire = self._loop.run(self._connected())
         self.site: Forked | None = None
@@ -120,14 +160,19 @@ class Stack:
         self.app.start()
         self.start_worker()
         for url in self.app.urls:
-            answer = httpx2.put(url, timeout=20)
-            assert answer.status_code == 200, answer.text
+            answer = self.app.register(url)
+            assert answer.status_code == 200, (answer.text, self.tail())
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The environment of a `bus` command."""
+        return {**os.environ, "BUS_REDIS_URL": self.valkey.url, **self.environ}
 
     async def _connected(self) -> Wire:
         return Wire(Settings(redis_url=self.valkey.url), "tests")
 
     def start_site(self) -> None:
-        given = {**os.environ, "BUS_REDIS_URL": self.valkey.url, "BUS_LOG_FORMAT": "json", **self.environ}
+        given = self.given | {"BUS_LOG_FORMAT": "json"}
         log = self.folder / "serve.log"
         self.site = Forked("serve", "--port", str(self.port), env=given, err=log, out=log)
         until(self._listens, "bus serve answers")
@@ -167,7 +212,7 @@ class Stack:
         return self.send_all({"name": name, "data": data or {}, **more})[0]
 
     def send_all(self, *events: dict[str, Any]) -> list[str]:
-        answer = self.http.post("/e/key", json=list(events))
+        answer = self.http.post(f"/e/{EVENT_KEY}", json=list(events))
         assert answer.status_code == 200, answer.text
         return answer.json()["ids"]
 
@@ -217,7 +262,7 @@ class Stack:
         def look() -> dict[str, Any] | None:
             return next((run for run in self.of(function, data) if run["status"] == status), None)
 
-        found = until(look, f"a run of {function} is {status}", WITHIN_S)
+        found = until(look, f"a run of {function} is {status}")
         assert found is not None
         return found
 
@@ -228,7 +273,7 @@ class Stack:
             found = self.steps(run).get(step)
             return found if found is not None and found["state"] == state else None
 
-        found = until(look, f"step {step} of {run['function']} {run['id']} is {state}", WITHIN_S)
+        found = until(look, f"step {step} of {run['function']} {run['id']} is {state}")
         assert found is not None
         return found
 
@@ -239,6 +284,16 @@ class Stack:
     def calls(self, run: str) -> list[dict[str, Any]]:
         """Return the calls of a run, in the order of their ends."""
         return [line for line in self.lines(run=run) if "call" in line]
+
+    def told(self, runs: set[str]) -> set[str]:
+        """Return the operations that the SDK has told of in some runs."""
+        return {one for line in self.lines() if "ops" in line and line["run"] in runs for one in line["ops"]}
+
+    def configs(self) -> list[dict[str, Any]]:
+        """Return the functions as the SDK has registered them."""
+        found = self._loop.run(app_of(self._wire, APP))
+        assert found is not None
+        return list(found.functions.values())
 
     def tail(self) -> str:
         """Return the ends of the logs."""

@@ -13,7 +13,7 @@ import pytest
 from tests.sdk.sdks import HAS_NODE, NOT_RUN
 from tests.support import ROOT, free_port, until
 
-pytestmark = [pytest.mark.sdk, pytest.mark.skipif(not HAS_NODE, reason=NOT_RUN), pytest.mark.xdist_group("sdk-example")]
+pytestmark = [pytest.mark.sdk, pytest.mark.skipif(not HAS_NODE, reason=NOT_RUN)]
 
 
 def test_both_applications_do_what_the_readme_says(tmp_path: Path) -> None:
@@ -42,15 +42,15 @@ def test_both_applications_do_what_the_readme_says(tmp_path: Path) -> None:
                 return found if len(found) >= more else None
 
             wanted = {"shop-order", "shop-ship", "shop-nightly", "letters-welcome", "letters-deliver", "letters-digest"}
-            until(lambda: slugs() >= wanted, "both applications have registered", 100)
+            until(lambda: slugs() >= wanted, "both applications have registered", 150)
             send("shop/order.placed", order="o1", customer="ada", cents=995)
             send("letters/user.joined", user="ada")
             send("shop/report.asked")
             send("letters/digest.asked")
-            until(lambda: ran("shop-order", "waiting"), "the order waits to be paid", 20)
-            until(lambda: ran("letters-deliver", "completed"), "the letter is delivered", 20)
-            until(lambda: ran("letters-welcome", "waiting"), "it waits to be confirmed", 20)
-            until(lambda: ran("shop-nightly", "completed") and ran("letters-digest", "completed"), "both reports", 20)
+            until(lambda: ran("shop-order", "waiting"), "the order waits to be paid", 60)
+            until(lambda: ran("letters-deliver", "completed"), "the letter is delivered", 60)
+            until(lambda: ran("letters-welcome", "waiting"), "it waits to be confirmed", 60)
+            until(lambda: ran("shop-nightly", "completed") and ran("letters-digest", "completed"), "both reports", 60)
 
             def goes_on(event: str, slug: str, **data: str) -> None:
                 """Send until it is taken: a run that waits may be asleep yet, and hears only what comes then."""
@@ -59,7 +59,7 @@ def test_both_applications_do_what_the_readme_says(tmp_path: Path) -> None:
                     send(event, **data)
                     return ran(slug, "completed")
 
-                until(look, f"{slug} ends", 20)
+                until(look, f"{slug} ends", 60)
 
             goes_on("shop/order.paid", "shop-order", order="o1")
             goes_on("letters/user.confirmed", "letters-welcome", user="ada")

@@ -1,20 +1,38 @@
 // The application of tests/sdk for the TypeScript SDKs: one function for each operation and each option.
 // node app.mjs HOME PORT JOURNAL: HOME has node_modules, JOURNAL gets a line for each call and for each thing done.
 // What a function does and returns is the same in py/app.py.
-import { appendFileSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { setTimeout as after } from "node:timers/promises";
 
 const [home, port, journal] = process.argv.slice(2);
 const require = createRequire(`${home}/package.json`);
-const { Inngest, NonRetriableError, RetryAfterError, fetch, openai, referenceFunction } = require("inngest");
+const note = (line) => appendFileSync(journal, JSON.stringify(line) + "\n");
+
+// Each operation that the SDK tells of: in answers, and in what it saves while a call is open.
+function noteOps(text, run) {
+  let found;
+  try {
+    found = JSON.parse(text);
+  } catch {
+    return;
+  }
+  const ops = [found?.steps ?? found].flat().filter((one) => one?.op);
+  if (ops.length) note({ ops: ops.map(({ op, opts }) => (opts?.type ? `${op} ${opts.type}` : op)), run });
+}
+const plainFetch = globalThis.fetch;
+globalThis.fetch = (url, init) => {
+  if (String(url).includes("/v1/checkpoint/")) noteOps(init.body, String(url).split("/").at(-2));
+  return plainFetch(url, init);
+};
+
+const { Inngest, NonRetriableError, RetryAfterError, experiment, fetch, openai, referenceFunction } = require("inngest");
 const { serve } = require("inngest/node");
 const is4 = require("inngest").version.startsWith("4");
 
 const inngest = new Inngest({ id: "matrix" });
 const streaming = new Inngest({ id: "streaming" });
-const note = (line) => appendFileSync(journal, JSON.stringify(line) + "\n");
 
 function declare(client, id, triggers, options, body) {
   const several = [triggers].flat();
@@ -35,7 +53,7 @@ async function meet(name, count = 2) {
   const meeting = (meetings[name] ??= Promise.withResolvers?.() ?? makeMeeting());
   meeting.count = (meeting.count ?? 0) + 1;
   if (meeting.count >= count) meeting.resolve(true);
-  return await Promise.race([meeting.promise, after(5_000, false)]);
+  return await Promise.race([meeting.promise, after(60_000, false, { ref: false })]);
 }
 function makeMeeting() {
   const made = {};
@@ -75,7 +93,7 @@ on("later", { retries: 2 }, async (ctx) => {
 
 on("backoff", { retries: 1 }, async (ctx) => {
   await ctx.step.run("flaky", () => {
-    done("backoff", "flaky", ctx);
+    done("backoff", "flaky", ctx, { at: Date.now() });
     throw new Error("try me later");
   });
 });
@@ -119,7 +137,7 @@ on("mixed", {}, async ({ step }) => {
   const [ran, slept, got, invoked] = await Promise.all([
     step.run("ran", () => "ran"),
     step.sleep("nap", "200ms"),
-    step.waitForEvent("go", { event: "t/mixed.go", timeout: "10s" }),
+    step.waitForEvent("go", { event: "t/mixed.go", timeout: "1h" }),
     step.invoke("call", { function: child, data: { n: 4 } }),
   ]);
   return { ran, slept: slept ?? null, got: got.data, invoked };
@@ -150,6 +168,11 @@ on("wait", {}, async ({ step }) => {
   });
   return got.data;
 }, [{ event: "t/wait" }, { event: "t/answer", if: "false" }]);
+
+on("wait-match", {}, async ({ step }) => {
+  const got = await step.waitForEvent("answer", { event: "t/match", timeout: "1h", match: "data.id" });
+  return got.data;
+}, [{ event: "t/wait-match" }, { event: "t/match", if: "false" }]);
 
 on("wait-timeout", {}, async ({ step }) => {
   return { got: await step.waitForEvent("never", { event: "t/never", timeout: "1s" }) };
@@ -193,7 +216,7 @@ on("signaller", {}, async ({ step, event }) => {
 
 // -- what the bus calls -----------------------------------------------------------------------------------------------
 
-on("fetch", {}, async ({ event }) => {
+on("fetch", { retries: 0 }, async ({ event }) => {
   const answer = await fetch(event.data.url, { method: "POST", body: JSON.stringify({ n: 1 }), headers: { "x-mine": "yes" } });
   return { status: answer.status, body: await answer.json() };
 });
@@ -202,6 +225,26 @@ on("infer", { retries: 0 }, async ({ step, event }) => {
   const answer = await step.ai.infer("ask", { model, body: { messages: [{ role: "user", content: "hello" }] } });
   return answer.choices[0].message.content;
 });
+if (is4) {
+  const slow = new Set();
+  on("hand-over", { checkpointing: { maxRuntime: "500ms", bufferedSteps: 2, maxInterval: "1s" } }, async (ctx) => {
+    const { step, runId } = ctx;
+    const found = [];
+    for (const n of [0, 1, 2]) found.push(await step.run(`slow ${n}`, async () => (done("hand-over", n, ctx), n)));
+    if (!slow.has(runId)) {
+      slow.add(runId);
+      await after(1_500);
+    }
+    return [...found, await step.run("last", () => 3)];
+  });
+  on("experiment", {}, async ({ step, group }) => {
+    const { result, variant } = await group.experiment("which", {
+      variants: { old: () => step.run("old", () => 1), new: () => step.run("new", () => 2) },
+      select: experiment.fixed("new"),
+    });
+    return { result, variant };
+  });
+}
 on("wrap", {}, async ({ step }) => step.ai.wrap("model", async (text) => `${text}!`, "hello"));
 
 // -- options ----------------------------------------------------------------------------------------------------------
@@ -210,6 +253,8 @@ const record = (id) => async (ctx) => {
   const { step, event } = ctx;
   await step.run("work", async () => {
     done(id, "begin", ctx, { data: event.data, at: Date.now() });
+    if (event.data.meet) await meet(event.data.meet);
+    while (event.data.hold && existsSync(event.data.hold)) await after(20);
     await after(event.data.ms ?? 0);
     done(id, "end", ctx, { data: event.data, at: Date.now() });
   });
@@ -218,18 +263,22 @@ const record = (id) => async (ctx) => {
 on("concurrency", { concurrency: { limit: 1, key: "event.data.k" } }, record("concurrency"));
 on("env-a", { concurrency: [{ limit: 1, scope: "env", key: '"one"' }] }, record("env"));
 on("env-b", { concurrency: [{ limit: 1, scope: "env", key: '"one"' }] }, record("env"));
-on("throttle", { throttle: { limit: 1, period: "1s" } }, record("throttle"));
+on("account", { concurrency: [{ limit: 1, scope: "account", key: '"all"' }, { limit: 2, scope: "fn" }] }, record("account"));
+on("throttle", { throttle: { limit: 1, period: "1s", burst: 1, key: "event.data.k" } }, record("throttle"));
 on("rate", { rateLimit: { limit: 1, period: "1m", key: "event.data.k" } }, record("rate"));
-on("debounce", { debounce: { period: "1s" } }, record("debounce"));
-on("batch", { batchEvents: { maxSize: 3, timeout: "1s" } }, async ({ events }) => events.map((one) => one.data.n));
+on("debounce", { debounce: { period: "1s", key: "event.data.k", timeout: "2s" } }, record("debounce"));
+on("batch", { batchEvents: { maxSize: 3, timeout: "1s", key: "event.data.k", if: "event.data.k != 'now'" } }, async ({ events }) => events.map((one) => one.data.n));
 on("priority", { concurrency: 1, priority: { run: "event.data.p" } }, record("priority"));
 on("skip", { singleton: { mode: "skip", key: "event.data.k" } }, async ({ step }) => step.sleep("nap", "1h"));
 on("replace", { singleton: { mode: "cancel" } }, async ({ step }) => step.sleep("nap", "1h"));
 on("once", { idempotency: "event.data.k" }, record("once"));
-on("start-by", { concurrency: 1, timeouts: { start: "1s" } }, record("start-by"));
+on("start-by", { concurrency: 1, timeouts: { start: "3s" } }, record("start-by"));
 on("finish-by", { timeouts: { finish: "1s" } }, async ({ step }) => step.sleep("nap", "1h"));
 on("cancel-on", { cancelOn: [{ event: "t/stop", if: "async.data.id == event.data.id" }] },
   async ({ step }) => step.sleep("nap", "1h"));
+on("cancel-match", { cancelOn: [{ event: "t/match-stop", match: "data.id" }] }, async ({ step }) => step.sleep("nap", "1h"));
+on("cancel-soon", { cancelOn: [{ event: "t/soon", timeout: "1s" }] }, async ({ step }) => step.sleep("nap", "1h"));
+if (is4) on("each-year", {}, async () => {}, { cron: "0 0 1 1 *", jitter: "1m" });
 on("each-minute", {}, async ({ event }) => event, { cron: "TZ=Europe/Paris * * * * *" });
 on("wild", {}, async ({ event }) => event.name, { event: "t/wild/*" });
 on("if", {}, async ({ event }) => event.data, { event: "t/if", if: "event.data.ok == true" });
@@ -261,6 +310,15 @@ createServer((request, response) => {
   if (!handler) return response.writeHead(404).end();
   if (request.method === "POST") {
     const line = { call: url.searchParams.get("fnId"), step: url.searchParams.get("stepId"), run: request.headers["x-run-id"] };
+    const parts = [];
+    for (const name of ["write", "end"]) {
+      const plain = response[name].bind(response);
+      response[name] = (part, ...more) => {
+        if (typeof part === "string" || part instanceof Uint8Array) parts.push(Buffer.from(part));
+        return plain(part, ...more);
+      };
+    }
+    response.on("finish", () => noteOps(Buffer.concat(parts).toString(), line.run));
     response.on("finish", () => note({ ...line, status: response.statusCode, version: request.headers["x-inngest-req-version"] }));
   }
   return handler(request, response);

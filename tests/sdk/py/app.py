@@ -55,7 +55,7 @@ async def meet(name: str, count: int = 2) -> bool:
     if len(here) >= count:
         event.set()
     try:
-        await asyncio.wait_for(event.wait(), 5)
+        await asyncio.wait_for(event.wait(), 60)
     except TimeoutError:
         return False
     return True
@@ -106,7 +106,7 @@ async def later(ctx: inngest.Context) -> Any:
 @on("backoff", retries=1)
 async def backoff(ctx: inngest.Context) -> Any:
     def flaky() -> None:
-        done("backoff", "flaky", ctx)
+        done("backoff", "flaky", ctx, at=time.time() * 1_000)
         raise ValueError("try me later")
 
     await ctx.step.run("flaky", flaky)
@@ -169,7 +169,7 @@ async def mixed(ctx: inngest.Context) -> Any:
     several: Any = (
         lambda: ctx.step.run("ran", lambda: "ran"),
         lambda: ctx.step.sleep("nap", 200),
-        lambda: ctx.step.wait_for_event("go", event="t/mixed.go", timeout=seconds(10)),
+        lambda: ctx.step.wait_for_event("go", event="t/mixed.go", timeout=seconds(3_600)),
         lambda: ctx.step.invoke("call", function=child, data={"n": 4}),
     )
     ran, slept, got, invoked = await ctx.group.parallel(several)
@@ -297,6 +297,10 @@ def record(id: str) -> Callable[[inngest.Context], Awaitable[Any]]:
 
         async def work() -> None:
             done(id, "begin", ctx, data=data, at=time.time() * 1_000)
+            if data.get("meet"):
+                await meet(data["meet"])
+            while data.get("hold") and os.path.exists(data["hold"]):
+                await asyncio.sleep(0.02)
             await asyncio.sleep(data.get("ms", 0) / 1_000)
             done(id, "end", ctx, data=data, at=time.time() * 1_000)
 
@@ -313,23 +317,30 @@ async def long(ctx: inngest.Context) -> None:
 on("concurrency", concurrency=[inngest.Concurrency(limit=1, key="event.data.k")])(record("concurrency"))
 on("env-a", concurrency=[inngest.Concurrency(limit=1, scope="env", key='"one"')])(record("env"))
 on("env-b", concurrency=[inngest.Concurrency(limit=1, scope="env", key='"one"')])(record("env"))
-on("throttle", throttle=inngest.Throttle(limit=1, period=seconds(1), burst=0))(record("throttle"))
+on("account", concurrency=[
+    inngest.Concurrency(limit=1, scope="account", key='"all"'), inngest.Concurrency(limit=2, scope="fn"),
+])(record("account"))  # fmt: skip
+on("throttle", throttle=inngest.Throttle(limit=1, period=seconds(1), burst=1, key="event.data.k"))(record("throttle"))
 on("rate", rate_limit=inngest.RateLimit(limit=1, period=seconds(60), key="event.data.k"))(record("rate"))
-on("debounce", debounce=inngest.Debounce(period=seconds(1)))(record("debounce"))
+on("debounce", debounce=inngest.Debounce(period=seconds(1), key="event.data.k", timeout=seconds(2)))(record("debounce"))
 on("priority", concurrency=[inngest.Concurrency(limit=1)], priority=inngest.Priority(run="event.data.p"))(
     record("priority")
 )
 on("skip", singleton=inngest.Singleton(mode="skip", key="event.data.k"))(long)
 on("replace", singleton=inngest.Singleton(mode="cancel"))(long)
 on("once", idempotency="event.data.k")(record("once"))
-on("start-by", concurrency=[inngest.Concurrency(limit=1)], timeouts=inngest.Timeouts(start=seconds(1)))(
+on("start-by", concurrency=[inngest.Concurrency(limit=1)], timeouts=inngest.Timeouts(start=seconds(3)))(
     record("start-by")
 )
 on("finish-by", timeouts=inngest.Timeouts(finish=seconds(1)))(long)
 on("cancel-on", cancel=[inngest.Cancel(event="t/stop", if_exp="async.data.id == event.data.id")])(long)
 
 
-@on("batch", batch_events=inngest.Batch(max_size=3, timeout=seconds(1)))
+on("cancel-soon", cancel=[inngest.Cancel(event="t/soon", timeout=seconds(1))])(long)
+batching = inngest.Batch(max_size=3, timeout=seconds(1), key="event.data.k", if_exp="event.data.k != 'now'")
+
+
+@on("batch", batch_events=batching)
 async def batch(ctx: inngest.Context) -> Any:
     return [one.data["n"] for one in ctx.events]
 
@@ -337,6 +348,11 @@ async def batch(ctx: inngest.Context) -> Any:
 @on("each-minute", inngest.TriggerCron(cron="TZ=Europe/Paris * * * * *"))
 async def each_minute(ctx: inngest.Context) -> Any:
     return ctx.event.model_dump()
+
+
+@on("each-year", inngest.TriggerCron(cron="0 0 1 1 *", jitter="1m"))
+async def each_year(ctx: inngest.Context) -> None:
+    pass
 
 
 @on("wild", inngest.TriggerEvent(event="t/wild/*"))
@@ -379,6 +395,18 @@ inngest.fast_api.serve(site, client, functions)
 inngest.fast_api.serve(site, streaming, [streamed], serve_path="/api/streaming", streaming=inngest.Streaming.FORCE)
 
 
+def note_ops(text: bytes, run: str | None) -> None:
+    """Note each operation that the SDK tells of."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return
+    ops = [one for one in found if isinstance(one, dict) and "op" in one] if isinstance(found, list) else []
+    told = [(one["op"], (one.get("opts") or {}).get("type")) for one in ops]
+    if told:
+        note(ops=[f"{op} {kind}" if kind else op for op, kind in told], run=run)
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Serve, and note each call."""
     if scope["type"] == "lifespan":
@@ -387,8 +415,13 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     query = dict(part.partition("=")[::2] for part in scope["query_string"].decode().split("&"))
     headers = {name.decode(): value.decode() for name, value in scope["headers"]}
 
+    parts: list[bytes] = []
+
     async def sending(message: Any) -> None:
         await send(message)
+        parts.append(message.get("body", b""))
+        if scope["method"] == "POST" and message["type"] == "http.response.body" and not message.get("more_body"):
+            note_ops(b"".join(parts), headers.get("x-run-id"))
         if message["type"] == "http.response.start" and scope["method"] == "POST":
             note(
                 call=query.get("fnId"), step=query.get("stepId"), run=headers.get("x-run-id"),
