@@ -24,7 +24,7 @@ from stepstream.consumers.drivers.guard import guarded
 from stepstream.consumers.remote.client import Client, Unauthorized
 from stepstream.consumers.remote.functions import RemoteBus
 from stepstream.consumers.remote.gateway import WITHIN_S
-from stepstream.consumers.remote.memos import NEW, Position, Telling
+from stepstream.consumers.remote.memos import NEW, Position, Telling, job_of
 from stepstream.consumers.remote.ops import Found, Work, begin, resumed
 from stepstream.consumers.remote.post import CallBroken, Unreachable
 from stepstream.consumers.remote.protocol import (
@@ -277,6 +277,8 @@ class _Conversation:
             "user-agent": "Stepstream",
             "x-run-id": turn.owned.run,
             "x-inngest-step-id": at.step,
+            "x-request-id": at.request,
+            "x-inngest-job-id": job_of(turn.owned),
             VERSION_HEADER: str(at.version),
         }
         try:

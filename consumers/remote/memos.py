@@ -80,13 +80,17 @@ def stack_of(memos: Mapping[str, Memo]) -> list[str]:
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a call stands: which attempt of how many, of which step (`step`: the code between them)."""
+    """Where a call stands: which attempt of how many, of which step (`step`: the code between them).
+
+    `request` is an id of this call alone.
+    """
 
     step: str
     attempt: int
     attempts: int
     only_plan: bool
     version: int
+    request: str = msgspec.field(default_factory=ulid)
 
 
 class Telling:
@@ -101,7 +105,7 @@ class Telling:
             "env": "",
             "fn_id": uuid_of(owned.slug),
             "generation_id": 1,
-            "job_id": f"{owned.run}.{owned.turn}",
+            "job_id": job_of(owned),
             "qi_id": proof_of(owned),
             "run_id": owned.run,
         }
@@ -126,7 +130,7 @@ class Telling:
                 "disable_immediate_execution": at.only_plan,
                 **self._always,
                 "max_attempts": at.attempts,
-                "request_id": ulid(),
+                "request_id": at.request,
                 "stack": Raw(b'{"current":%d,"stack":[%b]}' % (len(self._finished), stack)),
                 "step_id": at.step,
                 "use_api": use_api,
@@ -142,6 +146,11 @@ class Telling:
                 self._known.add(step)
                 self._finished.append((memo.n, codec.encode(hashed(step)), codec.encode(shown_memo(memo))))
         self._finished.sort(key=lambda one: one[0])
+
+
+def job_of(owned: Owned) -> str:
+    """Return the id of a turn of a run, for logs of the app."""
+    return f"{owned.run}.{owned.turn}"
 
 
 def proof_of(owned: Owned) -> str:

@@ -324,6 +324,26 @@ async def test_an_invoke_that_timed_out_in_the_same_turn_is_told_as_a_timeout(la
         assert json.loads(bytes(ended.output or b"")) == "InngestInvokeTimeoutError"
 
 
+async def test_a_call_has_an_id_and_says_whose_turn_it_is_where_sdks_look_for_it(lab: Lab) -> None:
+    """`ctx.requestId` and `ctx.jobId` of the TypeScript SDK come from headers."""
+
+    def script(told: Told) -> Response:
+        return returned(1) if told.has("a") else ops(op("StepRun", "a", data=1))
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        await lab.send("order/paid")
+        run = await lab.one()
+    for told in app.calls:
+        assert (told.headers["x-request-id"], told.headers["x-inngest-job-id"]) == (
+            told.ctx["request_id"],
+            told.ctx["job_id"],
+        )
+        assert told.ctx["job_id"].startswith(run.id)
+    assert len({told.ctx["request_id"] for told in app.calls}) == len(app.calls) == 2
+
+
 async def test_an_invoked_function_is_told_that_it_is_and_what_it_passes_on_is_its_own(lab: Lab) -> None:
     def script(told: Told) -> Response:
         data = told.body["event"]["data"]
