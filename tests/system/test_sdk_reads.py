@@ -382,6 +382,9 @@ async def test_the_queries_of_inngests_own_tests_are_answered(lab: Lab, site: ht
         {"x": 1},
         "o1",
     )
+    other = (await ask(site, "query E($id: ULID!) { eventV2(id: $id) { idempotencyKey name raw } }", id=event))["data"]
+    assert (other["eventV2"]["idempotencyKey"], other["eventV2"]["name"]) == ("o1", "go")
+    assert json.loads(other["eventV2"]["raw"])["data"] == {"x": 1}
     spans = (await ask(site, STEPS, run_id=run))["data"]["run"]["trace"]["childrenSpans"]
     assert [span["name"] for span in spans] == ["foo", "foo", "nap", "bad"]
     outputs = [(await ask(site, OUTPUT, id=span["outputID"]))["data"]["runTraceSpanOutputByID"] for span in spans]

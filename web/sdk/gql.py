@@ -210,10 +210,19 @@ async def _trigger(request: Request, field: Asked) -> dict[str, Any]:
 
 
 async def _event(request: Request, field: Asked) -> dict[str, Any]:
-    found, runs = await event_and_runs(request, _argument(field, "query", "eventId"))
+    return await _event_of(request, _argument(field, "query", "eventId"))
+
+
+async def _event_by_id(request: Request, field: Asked) -> dict[str, Any]:
+    return await _event_of(request, _argument(field, "id"))
+
+
+async def _event_of(request: Request, event: str) -> dict[str, Any]:
+    found, runs = await event_and_runs(request, event)
     return {
         "id": found.internal,
         "externalID": found.event.id,
+        "idempotencyKey": found.event.id,
         "name": found.name,
         "raw": codec.encode(shown_event(found.event)).decode(),
         "createdAt": moment(found.received),
@@ -227,6 +236,7 @@ _QUERIES: Mapping[str, Callable[[Request, Asked], Awaitable[dict[str, Any]]]] = 
     "runTrigger": _trigger,
     "runTraceSpanOutputByID": _output,
     "event": _event,
+    "eventV2": _event_by_id,
 }
 
 routes = [NeedsRoute("POST", "/v0/gql", _answer, needs="read", name="sdk_gql")]
