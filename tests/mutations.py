@@ -158,7 +158,6 @@ MUTANTS = [
     Mutant("an address inside another one is not seen", "bus/trust/app_hosts.py", "return inner or address", "return address", APP_HOSTS),
     Mutant("only the first address of a name is looked at", "consumers/remote/reach.py", "for address in addresses if (told", "for address in addresses[:1] if (told", APP_HOSTS),
     Mutant("a served call is believed without its fence", "consumers/served/asked.py", "if stands[:3] != [", "if False and stands[:3] != [", SERVED),
-    Mutant("a served call of another function is answered", "consumers/served/asked.py", "if owned.slug != slug:", "if False:", SERVED),
     Mutant("a served function goes on when its turn is over", "consumers/served/call.py",
            'if saved.word not in {"mine", "there"} or saved.cancel is not None:', "if False:", SERVED),
     Mutant("a served step that is only to be told of runs", "consumers/served/call.py", " and (self.asked.may_run or self.asked.step != NEXT):", ":", SERVED),

@@ -29,8 +29,11 @@ from stepstream import (
 )
 from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
+from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.apps import app_of
+from stepstream.checkpoint.run.owned import Owned
 from stepstream.consumers.remote.functions import bus_of
+from stepstream.consumers.remote.memos import proof_of
 from tests.patience import PATIENT_S
 from tests.support import Lab, eventually, free_port
 
@@ -262,6 +265,99 @@ async def test_the_state_is_of_the_bus_s_lifespan_and_a_cancelled_run_ends_what_
         await asyncio.wait_for(ended.wait(), PATIENT_S)
         assert opened == ["open"]
     assert opened == ["open", "closed"]
+
+
+async def test_a_function_whose_turn_is_over_begins_no_further_step(lab: Lab) -> None:
+    app, begun, answered = Bus("shop"), list[str](), asyncio.Event()
+
+    async def cancel(run: str) -> None:
+        begun.append("first")
+        await cancel_now(lab.wire, run, "by the test")
+
+    @app.function("ship", on=Paid)
+    async def ship(ctx: Context[Paid], step: Step) -> None:
+        try:
+            await step.run("first", cancel, ctx.run_id)
+            await step.run("second", lambda: begun.append("second"))
+        finally:
+            answered.set()
+
+    async with served(lab, app):
+        await lab.send("order/paid", {"order": "o1"})
+        assert (await lab.one()).status == "cancelled"
+        await asyncio.wait_for(answered.wait(), PATIENT_S)
+    assert begun == ["first"]
+
+
+async def test_a_step_that_is_only_to_be_told_of_does_not_run(lab: Lab) -> None:
+    app, begun, told = Bus("shop"), list[str](), list[Any]()
+
+    async def ask_beside(run: str) -> None:
+        begun.append(run)
+        if len(begun) == 1:
+            kept = await lab.hash((await lab.runs())[0])
+            proof = proof_of(Owned("shop-ship", run, int(kept["turn"]), kept["fence"]))
+            ctx = {"run_id": run, "qi_id": proof, "disable_immediate_execution": True}
+            event = {"id": "e", "name": "order/paid", "data": {"order": "o1"}, "ts": 1}
+            async with httpx2.AsyncClient() as http:
+                answer = await http.post(
+                    f"{url}?fnId=shop-ship&stepId=step", json={"ctx": ctx, "event": event, "steps": {}}
+                )
+            told.extend(answer.json())
+
+    @app.function("ship", on=Paid)
+    async def ship(ctx: Context[Paid], step: Step) -> None:
+        await step.run("ask", ask_beside, ctx.run_id)
+
+    async with served(lab, app) as url:
+        await lab.send("order/paid", {"order": "o1"})
+        await lab.output()
+    assert len(begun) == 1
+    assert [(one["op"], one["userland"]["id"]) for one in told] == [("StepPlanned", "ask")]
+
+
+async def test_steps_end_for_the_handler_in_the_order_in_which_they_did(lab: Lab) -> None:
+    app = Bus("shop")
+
+    async def when_recorded(step: str) -> None:
+        async def is_there() -> bool:
+            found = (await lab.steps((await lab.runs())[0])).get(step)
+            return found is not None and found.state == "completed"
+
+        await eventually(is_there, f"{step} is recorded")
+
+    @app.function("ship", on=Paid)
+    async def ship(ctx: Context[Paid], step: Step) -> list[str]:
+        ended: list[str] = []
+
+        async def one(name: str, after: str) -> None:
+            await step.run(name, when_recorded, after) if after else await step.run(name, lambda: None)
+            ended.append(name)
+
+        await asyncio.gather(one("first called", "second called"), one("second called", ""))
+        return ended
+
+    async with served(lab, app):
+        await lab.send("order/paid", {"order": "o1"})
+        assert await lab.output() == ["second called", "first called"]
+
+
+async def test_a_handler_that_leaves_out_what_earlier_calls_have_done_is_not_taken_to_have_returned(lab: Lab) -> None:
+    app, has_changed = Bus("shop"), list[bool]()
+
+    @app.function("ship", on=Paid, retries=0)
+    async def ship(ctx: Context[Paid], step: Step) -> str:
+        if not has_changed:
+            await step.run("pack", lambda: has_changed.append(True))
+            await step.sleep("nap", 0.01)
+        return "as if it had packed nothing"
+
+    async with served(lab, app):
+        await lab.send("order/paid", {"order": "o1"})
+        run = await lab.one()
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "does not call steps" in run.error.told()
 
 
 async def test_a_call_that_nobody_makes_but_the_bus_is_refused(lab: Lab) -> None:
