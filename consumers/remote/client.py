@@ -1,13 +1,13 @@
 """Client: one call of an app over HTTP, which may stay open for two hours."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import httpx2
 
-from stepstream.bus.retry import Retry
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
@@ -16,8 +16,7 @@ from stepstream.consumers.remote.protocol import Answer, BadAnswer, without_secr
 
 CALL_S = 2 * 3_600.0
 _MOST_REDIRECTS = 3
-_LONGEST_DOWN_ATTEMPT = 2
-"""The last of the default waits between attempts that is used while an app is down: about a minute."""
+_SHORTEST_DOWN_MS, _LONGEST_DOWN_MS = 1_000, 60_000
 _UNAUTHORIZED = 401
 _WAY_IN = {
     True: "it must have our BUS_SIGNING_KEY as its INNGEST_SIGNING_KEY, and a clock within five minutes of ours",
@@ -41,8 +40,8 @@ class Client:
         self._configured = configured
         self._clock_ms = clock_ms
         self._post = Post(configured, CALL_S)
-        self._failed = 0
-        """How many calls in a row found nobody."""
+        self._down_since: float | None = None
+        """When the first call of those that found nobody, one after another, was made, monotonic s."""
 
     async def call(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post a body, signed where there are keys, and return the answer.
@@ -55,13 +54,13 @@ class Client:
             if answer.status == _UNAUTHORIZED:
                 answer = await self._called(url, *await self._signed(body, headers, older))
         if answer.status == _UNAUTHORIZED:
-            self._failed += 1
+            self._note_down()
             raise Unauthorized(f"{without_secrets(url)} answered 401, so it runs nothing: {_WAY_IN[bool(keys)]}")
         if answer.status == _UNAVAILABLE and not answer.is_sdk:
-            self._failed += 1
+            self._note_down()
             told = "503, and not from an SDK: a proxy says that the app is not there"
             raise Unreachable(f"{without_secrets(url)}: {told}")
-        self._failed = 0
+        self._down_since = None
         return answer
 
     async def _signed(
@@ -82,7 +81,7 @@ class Client:
             try:
                 answer = await self._post.post(url, body, headers, CALL_S - (time.monotonic() - began))
             except Unreachable:
-                self._failed += 1
+                self._note_down()
                 raise
             if answer.status not in _METHOD_KEPT or not (target := answer.headers.get("location")):
                 return answer
@@ -93,8 +92,17 @@ class Client:
         raise BadAnswer(f"{without_secrets(url)}: more than {_MOST_REDIRECTS} redirects")
 
     def down_ms(self) -> int:
-        """Return how long to wait before the app is called again that was not reached, ms."""
-        return Retry().delay_ms(min(max(0, self._failed - 1), _LONGEST_DOWN_ATTEMPT))
+        """Return how long to wait before the app is called again that was not reached, ms.
+
+        Half as long as it has been down, with jitter: one that restarts is called a second later, by however many runs.
+        """
+        down_ms = (time.monotonic() - self._down_since) * 1_000 if self._down_since is not None else 0.0
+        least = max(_SHORTEST_DOWN_MS, min(down_ms / 2, _LONGEST_DOWN_MS))
+        return round(least * random.uniform(1, 1.5))
+
+    def _note_down(self) -> None:
+        if self._down_since is None:
+            self._down_since = time.monotonic()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -60,7 +60,7 @@ def test_nothing_of_functions_behind_http_is_lost_doubled_or_done_again_whatever
 
 @pytest.mark.parametrize("storm", [{"workers": 1}], indirect=True, ids=[""])
 def test_applications_that_are_down_for_long_lose_nothing_and_go_on_elsewhere(storm: RemoteStorm) -> None:
-    """Ten minutes of the usual waits between calls; runs that may be tried once only begin meanwhile."""
+    """Runs are called in vain more often than they may be tried; those that may be tried once only begin meanwhile."""
     published, store = Publishing(storm, 10, NAMES, storm.site), storm.store
     try:
         until(lambda: _bound(storm, published) > MOST_UNDER_WAY / 2, "runs are in flight")
@@ -71,7 +71,7 @@ def test_applications_that_are_down_for_long_lose_nothing_and_go_on_elsewhere(st
         for app in storm.apps:
             slug = f"{app}-patient"
             (run,) = until(lambda slug=slug: store.zrange(keys.runs(slug, "running"), 0, -1), "it has begun")
-            until(lambda slug=slug, run=run: int(store.hget(keys.run(slug, run), "again") or 0) >= 6, "long")
+            until(lambda slug=slug, run=run: int(store.hget(keys.run(slug, run), "again") or 0) >= 5, "it is long")
             assert "unreachable" in str(store.hget(keys.run(slug, run), "error"))
         for app in storm.apps.values():
             app.start(elsewhere=True)

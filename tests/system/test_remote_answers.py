@@ -14,8 +14,10 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from stepstream import create_app
+from stepstream.bus.settings import Settings
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.apps import App
+from stepstream.consumers.remote.client import Client, Unreachable
 from stepstream.consumers.remote.functions import RemoteBus, bus_of
 from stepstream.consumers.remote.protocol import Answer as Given
 from stepstream.consumers.remote.protocol import ops_of
@@ -202,6 +204,15 @@ async def test_a_proxy_that_says_the_app_is_not_there_uses_up_no_attempt(
         await lab.send("order/paid")
         assert await lab.output() == 0
     assert len(app.calls) == 4
+
+
+async def test_an_app_that_restarts_is_called_again_at_once_however_many_runs_found_it_gone(settings: Settings) -> None:
+    gone = Client(settings)
+    for _ in range(20):
+        with pytest.raises(Unreachable):
+            await gone.call(f"http://127.0.0.1:{free_port()}/", b"{}", {})
+    assert gone.down_ms() < 20_000, "it is asked again after half the time it has been down, not after each call later"
+    await gone.close()
 
 
 async def test_a_call_has_an_end_however_slowly_it_is_answered(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
