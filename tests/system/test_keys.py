@@ -2,10 +2,12 @@
 
 import base64
 import re
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 import structlog
@@ -78,6 +80,21 @@ def parts(configured: Settings) -> list[Site | Endpoint]:
     ]
 
 
+@asynccontextmanager
+async def asking(part: Site | Endpoint) -> AsyncGenerator[Callable[..., Awaitable[int]]]:
+    """Ask a thousand times without a thread between: that of TestClient takes most of a request's time."""
+    site = httpx2.ASGITransport(part)
+    async with (
+        part.router.lifespan_context(part),
+        httpx2.AsyncClient(transport=site, base_url="http://localhost") as client,
+    ):
+
+        async def status(method: str, path: str, headers: Any = None) -> int:
+            return (await client.request(method, path, headers=headers)).status_code
+
+        yield status
+
+
 RIGHT = {
     "read": [bearer(TOKEN), basic(TOKEN), bearer(SIGNING), bearer(hashed(SIGNING)), bearer(OLD), basic(SIGNING)],
     "app": [bearer(key) for key in (SIGNING, SIGNING[13:], hashed(SIGNING), f"signkey-test-{hashed(SIGNING)}", OLD, hashed(OLD))],
@@ -89,36 +106,41 @@ WRONG: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def test_every_route_wants_a_key_and_one_that_opens_it(keyed: Settings) -> None:
+async def test_every_route_wants_a_key_and_one_that_opens_it(keyed: Settings) -> None:
     open_routes: list[str] = []
     for part in parts(keyed):
-        with TestClient(part, base_url="http://localhost") as client:
+        async with asking(part) as status:
             for route, method, path in asked_of(part):
                 where = f"{method} {route.path}"
                 if route.needs == "nothing":
                     open_routes.append(where)
-                    assert client.request(method, path).status_code != 401, where
+                    assert await status(method, path) != 401, where
                     continue
                 for headers in WRONG:
-                    assert client.request(method, f"{path}&key={TOKEN}", headers=headers).status_code == 401, where
+                    assert await status(method, f"{path}&key={TOKEN}", headers) == 401, where
                 if route.needs == "listen":  # its token is in its address: tests/system/test_realtime.py
-                    assert client.request(method, path, headers=bearer(SIGNING)).status_code == 401
+                    assert await status(method, path, bearer(SIGNING)) == 401
                     continue
                 if route.needs == "publish":
-                    assert client.request(method, path, headers=bearer(SIGNING)).status_code == 401
+                    assert await status(method, path, bearer(SIGNING)) == 401
                     continue
                 right = RIGHT["app" if route.needs == "app" else "read"]
                 for headers in right if method != "HEAD" else right[:1]:
-                    assert client.request(method, path, headers=headers).status_code != 401, where
+                    assert await status(method, path, headers) != 401, where
                 if route.needs == "app":
-                    assert client.request(method, path, headers=bearer(TOKEN)).status_code == 401, where
+                    assert await status(method, path, bearer(TOKEN)) == 401, where
+    assert open_routes == ["GET /health", "HEAD /health", "GET /ready", "HEAD /ready"]
+
+
+def test_every_socket_wants_a_key(keyed: Settings) -> None:
+    for part in parts(keyed):
+        with TestClient(part, base_url="http://localhost") as client:
             for route in part.routes:
                 if isinstance(route, NeedsSocket):
                     for headers in WRONG:
                         with pytest.raises(WebSocketDenialResponse) as refused:
                             client.websocket_connect(route.path, headers=headers).__enter__()
                         assert refused.value.status_code == 401, route.path
-    assert open_routes == ["GET /health", "HEAD /health", "GET /ready", "HEAD /ready"]
 
 
 def test_without_keys_nothing_asks_for_one(settings: Settings) -> None:

@@ -129,7 +129,11 @@ async def test_too_few_open_files_are_told_and_the_worker_does_not_start(tmp_pat
     """With 100 files, 60 of 120 streams were read and the rest was silent."""
     with ValkeyProcess(tmp_path) as server:
         worker = run_worker(tmp_path, server.url, 100, 100)
-        assert await anyio.to_thread.run_sync(worker.wait, PATIENT_S) == 1
+        try:
+            assert await anyio.to_thread.run_sync(worker.wait, PATIENT_S) == 1
+        finally:
+            worker.kill()
+            worker.wait()
     log = (tmp_path / "log").read_text()
     assert "40 functions need 123 connections" in log
     assert "this process may have 100: raise the limit (ulimit -n " in log
