@@ -258,7 +258,7 @@ async def test_an_event_a_moment_ahead_never_starts_before_its_time(lab: Lab, ah
     assert sorted(started) == ["test-bounded", "test-limited", "test-plain"]
     late = {slug: at - due for slug, at in started.items() if at is not None}
     assert min(late.values()) >= 0, late
-    assert max(late.values()) < 700, late
+    assert max(late.values()) < 10_000, late
 
 
 async def test_several_triggers(lab: Lab) -> None:

@@ -163,7 +163,7 @@ async def test_a_run_that_took_a_shared_place_and_does_not_start_leaves_none(lab
     async def gone() -> bool:
         return not await lab.wire.call("EXISTS", keys.limit("gpu="))
 
-    await eventually(gone, "no key of the limit is left", within=0.9)  # given back: no lease has ended yet
+    await eventually(gone, "no key of the limit is left")  # given back: no lease has ended yet
 
 
 async def test_a_body_that_runs_in_a_thread_when_its_worker_stops_is_not_begun_by_another(
@@ -272,7 +272,7 @@ async def test_a_deploy_that_adds_a_limit_goes_on_with_what_was_in_hand(lab: Lab
     await lab.work()
     await eventually(lambda: asyncio.sleep(0, len(begun) == 2), "the new version has it")
     gate.set()
-    run = await lab.one(within=3)
+    run = await lab.one()
     assert run.status == "completed"
     assert begun == [run.id] * 2
     await lab.idle()
