@@ -183,11 +183,17 @@ def in_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUS_REDIS_URL", url)
 
 
-@pytest.fixture
-def store(url: str) -> Generator["redis.Redis"]:
-    """A client of that server which is not of ours."""
-    with redis.Redis.from_url(url, decode_responses=True) as client:
+@pytest.fixture(scope="session")
+def decoding(server_url: str) -> Generator["redis.Redis"]:
+    """One client for all tests that use `store`: to make one takes milliseconds of a core."""
+    with redis.Redis.from_url(server_url, decode_responses=True) as client:
         yield client
+
+
+@pytest.fixture
+def store(url: str, decoding: "redis.Redis") -> "redis.Redis":
+    """A client of that server which is not of ours."""
+    return decoding
 
 
 @pytest.fixture
