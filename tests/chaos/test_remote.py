@@ -28,7 +28,12 @@ pytestmark = [
 SECONDS = 4.0 * SCALE
 MOST_UNDER_WAY = 25
 """No more runs are begun while so many go on: a slow machine does fewer, and no longer."""
-ENOUGH = {"kill": 3, "stop past the lease": 2, "kill of an application": 2, "kill of bus serve": 1, "server kill": 1}
+ENOUGH = {
+    fault: count * SCALE
+    for fault, count in {
+        "kill": 3, "stop past the lease": 2, "kill of an application": 2, "kill of bus serve": 1, "server kill": 1,
+    }.items()
+}  # fmt: skip
 SLUGS = tuple(RemoteVerdict.EXPECTED)
 
 
