@@ -105,6 +105,23 @@ def test_the_worker_is_killed_while_a_call_is_open(planner: Project) -> None:
     assert len([one for one in planner.steps(found) if one.startswith("score")]) == 3
 
 
+@pytest.mark.criterion("serve-killed")
+def test_the_server_is_killed_while_a_call_is_open(planner: Project) -> None:
+    """What the SDK cannot save meanwhile, it answers to the call: the step that was under way is not done again."""
+    assert planner.site is not None
+    planner.tell({"users/tokyo": {"hold": True}})
+    users = planner.called("users/tokyo")
+    run = invoke(planner, "tokyo")
+    planner.wait_called("users/tokyo", users + 1)
+    planner.site.kill()
+    planner.site.wait(10)
+    planner.tell({})
+    planner.step(run, "get-active-users", "completed")
+    planner.start_site()
+    done(planner, run, AFTER_A_BROKEN_CALL_S)
+    assert planner.called("users/tokyo") == users + 1
+
+
 @pytest.mark.criterion("app-killed", "setup")
 def test_the_application_is_killed_in_the_middle_of_a_step(planner: Project) -> None:
     planner.tell({"users/tokyo": {"hold": True}})
