@@ -22,8 +22,13 @@ def started(_stacks: dict[str, Stack], tmp_path_factory: pytest.TempPathFactory)
             pytest.skip(why)
         key = f"{name}{kind}"
         if key not in _stacks:
-            _stacks[key] = Project(name, tmp_path_factory.mktemp(key), environ or {}, app or {})
-            _stacks[key].start()
+            made = Project(name, tmp_path_factory.mktemp(key), environ or {}, app or {})
+            try:
+                made.start()
+            except BaseException:
+                made.stop()
+                raise
+            _stacks[key] = made
         found = _stacks[key]
         assert isinstance(found, Project)
         return found
