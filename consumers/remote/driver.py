@@ -212,7 +212,7 @@ class _Conversation:
                 output = output_of(answer) if answer.status == 200 else b""
             except (CallBroken, BadAnswer) as error:
                 return Raised(_failed(error))
-            if not self._driver.bus.app.sdk.startswith(_NEVER_SAVES):
+            if self._may_save:
                 await self._learn()
         if self._turn.over:
             return Stopped()
@@ -263,6 +263,8 @@ class _Conversation:
     async def ask(self, step: str, attempt: int) -> Answer:
         """Call the app for a step, or for what is next; AppGone, CallBroken or BadAnswer when it gives no answer."""
         turn, function = self._turn, self._call.function
+        if self._may_save:  # also in a call of which nothing is learned: it breaks, or the run is ended meanwhile
+            turn.state.has_steps = True
         at = Position(
             step=step if step == NEXT else hashed(step),
             attempt=attempt,
@@ -295,6 +297,11 @@ class _Conversation:
             )
         return answer
 
+    @property
+    def _may_save(self) -> bool:
+        """Whether the app may record steps while a call is open."""
+        return not self._driver.bus.app.sdk.startswith(_NEVER_SAVES)
+
     def _attempt(self) -> int:
         """Return which attempt the next call is: of the code, or of the one step of it that has failed."""
         state = self._turn.state
@@ -306,7 +313,6 @@ class _Conversation:
         self._has_missed = False
         memos = await new_memos(self._turn.wire, self._turn.owned, self._turn.state.memos)
         if memos and not self._turn.over:
-            self._turn.state.has_steps = True
             self._turn.state.attempt = 0
             self._turn.state.resolve(memos)
 

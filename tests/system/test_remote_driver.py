@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from stepstream import create_app
+from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.upkeep.audit import audit
 from stepstream.checkpoint.waits.event_waits import has_waits
@@ -152,6 +153,34 @@ async def test_what_was_saved_while_the_call_is_open_is_known_and_not_called_aga
         assert save(told, "late", told.ctx["qi_id"]) == 409
         assert save(told, "late", "nonsense") == 400
         assert site.get(f"/v0/runs/{told.ctx['run_id']}/actions").status_code == 410
+
+
+@pytest.mark.parametrize("how", ["answers garbage", "is cancelled"])
+async def test_what_an_app_saved_in_the_call_that_ends_its_run_is_not_kept_for_ever(lab: Lab, how: str) -> None:
+    """The turn had not learned of it, and the end gave no expiry to what it did not know."""
+    with TestClient(create_app(configured=lab.settings)) as site:
+        saved = asyncio.Event()
+
+        async def script(told: Told) -> Response:
+            body = {"run_id": told.ctx["run_id"], "qi_id": told.ctx["qi_id"], "steps": [op("StepRun", "a", data=1)]}
+            answer = await asyncio.to_thread(site.post, f"/v1/checkpoint/{told.ctx['run_id']}/async", json=body)
+            assert answer.status_code == 200
+            saved.set()
+            if how == "is cancelled":
+                await asyncio.Event().wait()
+            return Response("<html>", 200)
+
+        async with serving(script) as app:
+            lab.app = app.bus("order/paid", retries=0)
+            await lab.work()
+            await lab.send("order/paid")
+            await saved.wait()
+            if how == "is cancelled":
+                await cancel_now(lab.wire, (await lab.some())[0].id, "test")
+            run = await lab.one()
+    assert run.status == ("cancelled" if how == "is cancelled" else "failed")
+    assert list(await lab.steps(run)) == ["a"]
+    assert await lab.wire.call("PTTL", keys.steps(run.function, run.id)) > 0
 
 
 async def test_steps_that_an_app_tells_of_with_its_result_are_recorded(lab: Lab) -> None:
