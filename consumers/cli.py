@@ -60,7 +60,7 @@ def worker(
     log.configure(configured)
     unawaited.tell()
     try:
-        buses = [load(app) for app in apps]
+        buses = [worked(app) for app in apps]
         log.follow(configured)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_work(buses, configured, concurrency, remote=remote, while_stdin=while_stdin, tells=tells))
@@ -69,6 +69,18 @@ def worker(
         if tells >= 0 and isinstance(error, NoSuchApp):
             raise typer.Exit(1) from None  # bus dev says why
         raise
+
+
+def worked(app: str) -> Bus:
+    """Load a bus whose functions a worker runs; ConfigError for one that is served to be called over HTTP."""
+    bus = load(app)
+    if any(function.is_remote for function in bus.functions.values()):
+        raise ConfigError(
+            f"{app} is served with called=True: its functions are called over HTTP, where that application runs, and "
+            "no worker loads their code. Start bus worker --remote for it (bus dev has one: bus dev -u URL); or serve "
+            "it without called=True, and run it here"
+        )
+    return bus
 
 
 def _tell(file: int, told: dict[str, object]) -> None:

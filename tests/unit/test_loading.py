@@ -9,9 +9,10 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from stepstream import EventData
+from stepstream import ConfigError, EventData
 from stepstream.bus.loading import BrokenApp, NoSuchApp, load
 from stepstream.bus.values.example import example_of
+from stepstream.consumers.cli import worked
 
 GOOD = "from stepstream import Bus\napp = Bus('shop')\n"
 
@@ -47,6 +48,23 @@ def test_what_was_nearly_right_is_told_with_what_is_right(write, app: str, told:
     write("one_good", f"{GOOD}class Kind: ...\n")
     with pytest.raises(NoSuchApp, match=re.escape(told)):
         load(app)
+
+
+def test_a_worker_does_not_run_what_its_own_module_lets_be_called(write) -> None:
+    """It ran the functions beside the application, each with its own way of keeping steps."""
+    called = """
+from stepstream import serve
+
+@app.function("f", on="order/paid")
+async def f(ctx, step): ...
+
+web = serve(app, functions=app.functions.values(), called=True)
+"""
+    write("one_called", GOOD + called)
+    write("one_good", GOOD + called.replace(", called=True", ""))
+    assert worked("one_good:app").id == "shop"
+    with pytest.raises(ConfigError, match=r"one_called:app is served with called=True.*bus worker --remote"):
+        worked("one_called:app")
 
 
 def test_a_module_that_the_app_misses_is_not(write) -> None:
