@@ -164,6 +164,11 @@ def signal(name: str) -> str:
     return f"{_prefix}:signal:{{{coded(name)}}}"
 
 
+def signal_lost(name: str, waiter: str) -> str:
+    """string · `1`: step `<slug>|<run>|<step>` waits on without its signal: another took it. Expires when it ends."""
+    return f"{signal(name)}:lost:{coded(waiter)}"
+
+
 def limit(name: str) -> str:
     """zset · `<slug>|<run>|<turn>` → end of its lease, ms: who holds a place of `<name>=<key>`. Expires with them."""
     return f"{_prefix}:limit:{{{coded(name)}}}"
@@ -307,7 +312,8 @@ ALL = (
     (events, ("E",)), (seen, ("E", "<id>")), (again, ("E",)), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)),
     (waits, ("E",)), (waits_if, ("E",)),
-    (signal, ("<id>",)), (limit, ("<id>",)), (limit_waiting, ("<id>",)), (live, ("<id>",)),
+    (signal, ("<id>",)), (signal_lost, ("<id>", "<run>")),
+    (limit, ("<id>",)), (limit_waiting, ("<id>",)), (live, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
     (log, ("F", "<run>")),
     (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
@@ -366,6 +372,8 @@ def kind_of(key: str) -> tuple[str, str, str] | None:
         kind = _OF_FUNCTION.get(word)
     elif family == "limit":
         kind = {"": "limit", "waiting": "limit_waiting"}.get(suffix)
+    elif family == "signal":
+        kind = {"": "signal", "lost": "signal_lost"}.get(word)
     else:
         kind = family if not suffix else None
     return None if kind is None else (kind, tag, rest)

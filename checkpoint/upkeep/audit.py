@@ -29,7 +29,7 @@ from stepstream.checkpoint.upkeep.repair import repair as give_holder
 from stepstream.checkpoint.upkeep.stored_run import StoredRun
 from stepstream.checkpoint.waits.event_waits import Wait
 from stepstream.checkpoint.waits.names import Holder, still_wait
-from stepstream.checkpoint.waits.signals import is_heard
+from stepstream.checkpoint.waits.signals import has_signal, is_heard
 
 _PAGE = 200
 
@@ -110,6 +110,7 @@ class _Looker:
             "events": self._events, "seen": self._passing, "again": self._passing, "rate": self._passing,
             "limit": self._passing, "limit_waiting": self._passing, "live": self._passing, "delayed": self._delayed,
             "delayed_event": self._delayed_event, "waits": self._waits, "waits_if": self._waits, "signal": self._signal,
+            "signal_lost": self._passing,
             "queue": self._stream, "ends": self._stream, "run": self._run, "steps": self._of_run,
             "open_steps": self._of_run, "log": self._of_run, "cancels": self._cancels, "timers": self._timers,
             "backlog": self._backlog, "places": self._places, "buffer": self._buffer, "single": self._single,
@@ -270,11 +271,8 @@ class _Looker:
     async def _is_armed(self, seen: Unheld, step: str, noted: Open) -> bool:
         what: dict[str, str] = codec.decode(noted.what) or {}
         if noted.kind == "signal":
-            holder = await self._ask("GET", keys.signal(what["signal"]))
-            if holder is None or is_heard(holder):
-                return False
-            other = Holder.of(codec.text(holder))  # one that took the name over is as good: there is nothing to mend
-            return other.is_step_of(Holder(seen.slug, seen.run, step)) or (await still_wait(self._wire, [other]))[0]
+            mine = Holder(seen.slug, seen.run, step)
+            return await patiently(lambda: has_signal(self._wire, what["signal"], mine))
         if noted.kind == "event":
             match, if_ = what.get("match", ""), what.get("if", "")
             own = codec.decode(await self._ask("HGET", keys.run(seen.slug, seen.run), "event") or b"{}")

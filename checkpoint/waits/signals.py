@@ -31,21 +31,33 @@ def check_signal(name: str) -> None:
 async def take_signal(wire: Wire, name: str, waiter: Holder, for_ms: int, *, replaces: bool = False) -> Holder | None:
     """Take a name for a step; return the step that already waits for it, None when the name is ours.
 
-    With `replaces` the name is taken from whoever has it, who goes on to the end of its wait without it.
+    With `replaces` the name is taken from whoever has it, who goes on to the end of its wait without it; that is noted,
+    for `bus check` would take it for a fault.
 
     A holder that no longer waits loses the name, if it is still the same holder: one that waits again has another
     fence. A step whose first reply was lost finds that it has the name.
     """
-    gone = ""
+    gone, lost = "", list[str]()
     while True:
-        word = await wire.lasting_script(_TAKE, [keys.signal(name)], waiter.word, max(1, for_ms), gone)
+        word = await wire.lasting_script(_TAKE, [keys.signal(name), *lost], waiter.word, max(1, for_ms), gone)
         if not word:
             return None
         holder = Holder.of(codec.text(word))
-        is_others = not replaces and not is_heard(word) and not holder.is_step_of(waiter)
-        if is_others and (await still_wait(wire, [holder]))[0]:
+        is_others = not is_heard(word) and not holder.is_step_of(waiter)
+        waits = is_others and (await still_wait(wire, [holder]))[0]
+        if waits and not replaces:
             return holder
-        gone = codec.text(word)
+        gone, lost = codec.text(word), [_lost(name, holder)] if waits else []
+
+
+async def has_signal(wire: Wire, name: str, waiter: Holder) -> bool:
+    """Whether a step that waits has its signal's name, or waits on without it since another took it over."""
+    word, lost = await wire.loads(("GET", keys.signal(name)), ("EXISTS", _lost(name, waiter)))
+    return bool(lost) or (word is not None and Holder.of(codec.text(word)).is_step_of(waiter))
+
+
+def _lost(name: str, waiter: Holder) -> str:
+    return keys.signal_lost(name, f"{waiter.slug}|{waiter.run}|{waiter.step}")
 
 
 async def give_signal(wire: Wire, name: str, waiter: Holder) -> None:

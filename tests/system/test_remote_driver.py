@@ -419,4 +419,13 @@ async def test_a_wait_whose_signal_another_run_took_over_is_no_fault(lab: Lab) -
         assert not await audit(lab.wire)
         assert await send_signal(lab.wire, "s", 5) == runs[0], "the newest has it"
         await lab.status(runs[0], "completed")
+        await lab.no_turns(worker)
+        assert not await audit(lab.wire), "the other waits on without it, to its own deadline"
+        assert await send_signal(lab.wire, "s", 6) is None
+        lost = keys.signal_lost("s", f"shop-f|{runs[1]}|w")
+        assert 0 < await lab.wire.call("PTTL", lost) <= 3_600_000
+        await lab.wire.call("DEL", lost)
+        assert [one.words for one in await audit(lab.wire)] == [
+            f"step w of run {runs[1]} waits, and nobody knows: the signal it waits for is gone"
+        ], "one that nobody took is told of"
         await cancel_now(lab.wire, runs[1], "by the test")
