@@ -13,6 +13,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_of
 from stepstream.checkpoint.actions.invoke import invoke
+from stepstream.consumers import worker as life
 from tests.patience import FOR_EVER_S, PATIENT_S
 from tests.support import Lab, eventually
 
@@ -26,18 +27,18 @@ async def count(lab: Lab, slug: str, status: str) -> int:
 async def test_a_line_of_runs_whose_time_to_start_is_over_empties_at_once_and_fresh_ones_run(lab: Lab) -> None:
     gate = asyncio.Event()
 
-    @lab.app.function("f", on="a", concurrency=Concurrency(1), timeouts=Timeouts(start=0.5))
+    @lab.app.function("f", on="a", concurrency=Concurrency(1), timeouts=Timeouts(start="1h"))
     async def f(ctx: Context[dict], step: Step) -> None:
         if ctx.event.data.get("holds"):
             await gate.wait()
 
-    await lab.work()
+    worker = await lab.work()
     await lab.send("a", {"holds": True})
-    await lab.first()
+    await lab.status(await lab.first(), "running")
     for _ in range(30):
         await lab.send("a")
     await eventually(lambda: count(lab, "test-f", "queued"), "they stand in line")
-    await asyncio.sleep(0.6)  # longer than each may wait
+    lab.wire.now = worker._wire.now = str(await lab.wire.clock() + 3_601_000)  # longer than each may wait
     gate.set()
     for _ in range(12):
         await lab.send("a", {"fresh": True})
@@ -167,8 +168,9 @@ async def test_a_run_that_took_a_shared_place_and_does_not_start_leaves_none(lab
 
 
 async def test_a_body_that_runs_in_a_thread_when_its_worker_stops_is_not_begun_by_another(
-    lab: Lab, settings: Settings
+    lab: Lab, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(life, "_THREADS_S", PATIENT_S)  # so that it is not given up, however slow the machine
     begun, release = threading.Event(), threading.Event()
     bodies: list[str] = []
 
@@ -184,7 +186,7 @@ async def test_a_body_that_runs_in_a_thread_when_its_worker_stops_is_not_begun_b
         await step.run("after", bodies.append, "after")
         return found
 
-    lab.settings = Settings(redis_url=settings.redis_url, lease_ms=500, drain_ms=200)
+    lab.settings = Settings(redis_url=settings.redis_url, lease_ms=1_000, drain_ms=200)
     worker = await lab.work()
     await lab.send("a")
     await asyncio.to_thread(begun.wait, PATIENT_S)
@@ -201,7 +203,7 @@ async def test_a_body_that_runs_in_a_thread_when_its_worker_stops_is_not_begun_b
     assert told()[0]["run"] == run.id
     assert told()[0]["steps"] == ["work"]
     await lab.work()
-    await asyncio.sleep(1.2)  # two leases: the other could have claimed it
+    await asyncio.sleep(2.2)  # two leases: the other could have claimed it
     assert bodies == ["work"]
     release.set()
     assert await lab.output() == "done"

@@ -140,8 +140,8 @@ class Site:
                     await writer.drain()
                     self.sent += len(self.part)
                     await asyncio.sleep(self.pause)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, RuntimeError, asyncio.IncompleteReadError):
+            pass  # the guest has gone; uvloop tells of a write behind that by a RuntimeError
         finally:
             self.open -= 1
             writer.close()

@@ -197,7 +197,7 @@ NONE = ("queued", "running", "waiting", "completed", "failed", "cancelled", "ski
 async def test_spread_runs_that_lost_their_timers_are_repaired_and_the_oldest_forgotten(spread: None, lab: Lab) -> None:
     @lab.app.function("f", on="a")
     async def f(ctx: Context[dict], step: Step) -> None:
-        await step.sleep("nap", 1.5)  # the last falls asleep before the first wakes, on a machine at work too
+        await step.sleep("nap", "1h")
 
     worker = await lab.work()
     for n in range(MANY):
@@ -213,11 +213,12 @@ async def test_spread_runs_that_lost_their_timers_are_repaired_and_the_oldest_fo
     lost = {one.run for one in await unheld(lab.wire, SLUG, runs)}
     assert len({partition_of(run) for run in lost}) == 4
     await Repair(lab.wire, worker.signals, [SLUG]).everything()
+    worker._wire.now = str(now_ms() + 3_601_000)
     ended = await lab.ended(MANY)
     assert {run.status for run in ended} == {"completed"}
 
     later = Wire(msgspec.structs.replace(lab.settings, keep_runs=8), "later")
-    later.now = str(now_ms() + 3_600_000)
+    later.now = str(now_ms() + 2 * 3_600_000)
     assert await tidy_runs(later, SLUG) == MANY - 8
     await later.close()
     assert places(await lab.runs()) == dict.fromkeys(partitions(SLUG), 2)

@@ -116,7 +116,7 @@ async def test_a_command_is_a_step_with_its_code_and_its_outputs(lab: Lab) -> No
         done = await step.subprocess("s", sh("cat; echo oops >&2; echo $EXTRA $STEPSTREAM_STEP; pwd"), stdin="in\n",
                                      env={"EXTRA": "more"}, cwd="/")  # fmt: skip
         results.append(done)
-        await step.sleep("nap", 0.01)  # what comes then is a replay
+        await step.sleep("nap", 0.4)  # long enough to suspend: what comes then is a replay
         return done.code
 
     await lab.work()
@@ -444,7 +444,7 @@ async def test_processes_that_a_step_leaves_when_it_is_cut_off_are_told_of(
 
     @lab.app.function("f", on="a", retries=0)
     async def f(ctx: Context[dict], step: Step) -> None:
-        await step.run("s", body, timeout=0.3)
+        await step.run("s", body, timeout=2)
 
     def told() -> list[dict[str, Any]]:
         return [notice.fields for notice in lab.notices if "left running" in notice.event]

@@ -25,6 +25,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live import hub, messages
 from stepstream.checkpoint.live.messages import publish
 from stepstream.web.api import live
+from tests.patience import PATIENT_S
 from tests.support import Lab
 from tests.system.test_live import Site, connected, serving
 
@@ -55,7 +56,7 @@ async def listening(site: Site, channel: str = "c", *topics: str, **options: Any
 
 
 async def told(socket: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENT_S):
         return json.loads(await socket.recv())
 
 
@@ -328,12 +329,12 @@ async def test_who_does_not_read_is_let_go_and_nothing_is_kept_for_it(
                 one._error is not None for h in hub._hubs.values() for c in h._channels.values() for one in c.listeners
             )
 
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENT_S):
             while not dropped():
                 await publish(wire, "c", "t", large)
         socket.transport.resume_reading()
         with pytest.raises(ConnectionClosed) as closed:
-            await asyncio.wait_for(until_closed(socket), 20)
+            await asyncio.wait_for(until_closed(socket), PATIENT_S)
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason.partition(":")[0]) == (1013, "too_slow")
 
@@ -344,7 +345,7 @@ async def test_who_never_reads_again_keeps_no_place(wire: Wire, site: Site, monk
     large = b'"%s"' % (b"x" * 400_000)
 
     async def until_nobody_listens() -> None:
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(PATIENT_S):
             while hub._hubs:
                 await publish(wire, "c", "t", large)
 

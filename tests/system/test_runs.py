@@ -322,19 +322,17 @@ async def test_a_sleep_that_falls_due_while_its_turn_lives_is_resolved_there(lab
 async def test_replay_keeps_the_order_in_which_steps_finished(lab: Lab) -> None:
     """asyncio.wait(FIRST_COMPLETED) must see on replay what it saw first."""
     firsts: list[str] = []
-
-    async def after(seconds: float, name: str) -> str:
-        await asyncio.sleep(seconds)
-        return name
+    first_seen = asyncio.Event()
 
     @lab.app.function("f", on="a")
     async def f(ctx, step):
-        slow = asyncio.ensure_future(step.run("slow", after, 0.1, "slow"))
-        fast = asyncio.ensure_future(step.run("fast", after, 0.01, "fast"))
+        slow = asyncio.ensure_future(step.run("slow", first_seen.wait))
+        fast = asyncio.ensure_future(step.run("fast", asyncio.sleep, 0, "fast"))
         done, _ = await asyncio.wait({slow, fast}, return_when=asyncio.FIRST_COMPLETED)
-        firsts.append("+".join(sorted(task.result() for task in done)))
+        firsts.append("+".join(sorted(str(task.result()) for task in done)))
+        first_seen.set()
         await asyncio.gather(slow, fast)
-        await step.sleep("nap", 0.05)
+        await step.sleep("nap", 0.4)
         return firsts[-1]
 
     await lab.work()
