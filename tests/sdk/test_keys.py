@@ -41,7 +41,6 @@ def _works(stack: Stack, n: int) -> None:
     assert stack.output("steps", {"n": n})["same"] == [0, 1, 2]
     assert stack.output("send", {"of": n}) == 2
     assert len(stack.ended("sent", {"of": n}, 2)) == 2
-    assert stack.output("large", {"n": n})["size"] == 6_000_000
     if stack.is_python:
         return
     stack.send("t/signal", {"signal": f"keys-{n}"})
@@ -61,6 +60,9 @@ def test_an_application_that_has_the_next_key_already_and_ours_to_fall_back_on(s
     stack.app.restart(INNGEST_SIGNING_KEY=NEWER, INNGEST_SIGNING_KEY_FALLBACK=KEY)
     assert stack.app.register().status_code == 200
     _works(stack, 102)
+    if stack.sdk != "v3.46.0":  # which hashes what is signed in JavaScript: seconds for each call with a large state
+        stack.send("t/large", {"n": 102})
+        assert stack.output("large", {"n": 102})["size"] == 6_000_000, "the state is fetched with a key too"
 
 
 def test_an_application_with_another_key_runs_nothing_and_is_told_how_to_mend_it(stack: Stack) -> None:
