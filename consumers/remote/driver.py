@@ -112,6 +112,7 @@ class _Conversation:
         self._driver = driver
         self._call = call
         self._turn = turn
+        self._url = driver.bus.url_of(call.function)
         self._telling = Telling(turn.owned, call.event)
         self._version = NEW
         self._only_plan = False
@@ -273,7 +274,7 @@ class _Conversation:
             version=self._version,
         )
         body = self._telling.body(turn.state.memos, at)
-        url = f"{self._driver.bus.url_of(function)}&stepId={at.step}"
+        url = f"{self._url}&stepId={at.step}"
         headers = {
             "content-type": "application/json",
             "user-agent": "Stepstream",
@@ -292,7 +293,7 @@ class _Conversation:
             raise AppGone(Failure("unreachable", str(error)), self._driver.client.down_ms()) from None
         if not answer.is_sdk and answer.status < 300:
             raise BadAnswer(
-                f"{self._driver.bus.url_of(function)} answered {answer.status} and is not an SDK: "
+                f"{self._url} answered {answer.status} and is not an SDK: "
                 "it has no x-inngest-sdk header; is that where the app serves its functions?"
             )
         return answer
