@@ -1,6 +1,5 @@
 """Client: one call of an app over HTTP, which may stay open for two hours."""
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -9,10 +8,10 @@ from urllib.parse import urlsplit
 import httpx2
 
 from stepstream.bus.settings import Settings
-from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
 from stepstream.consumers.remote.post import Post, Unreachable
 from stepstream.consumers.remote.protocol import Answer, BadAnswer, without_secrets
+from stepstream.consumers.remote.reach import signed_in_turn
 
 CALL_S = 2 * 3_600.0
 _MOST_REDIRECTS = 3
@@ -23,8 +22,6 @@ _WAY_IN = {
     False: "it wants calls to be signed: set INNGEST_DEV there, or BUS_SIGNING_KEY here",
 }
 """What to do about an app that answers 401, by whether calls are signed."""
-_SIGNED_AT_ONCE = 262_144
-"""Bodies that are larger are signed beside the loop, bytes."""
 _METHOD_KEPT = frozenset({307, 308})
 _UNAVAILABLE = 503
 
@@ -48,32 +45,23 @@ class Client:
 
         Unreachable, Unauthorized, CallBroken or BadAnswer when there is none.
         """
-        keys = self._configured.signing_keys
-        answer = await self._called(url, *await self._signed(body, headers, keys[0] if keys else None))
-        for older in keys[1:]:
-            if answer.status == _UNAUTHORIZED:
-                answer = await self._called(url, *await self._signed(body, headers, older))
+        answer = await signed_in_turn(
+            self._configured,
+            body,
+            lambda form, signature: self._called(url, form, {**headers, **signature} if signature else headers),
+            lambda answer: answer.status == _UNAUTHORIZED,
+            self._clock_ms,
+        )
         if answer.status == _UNAUTHORIZED:
             self._note_down()
-            raise Unauthorized(f"{without_secrets(url)} answered 401, so it runs nothing: {_WAY_IN[bool(keys)]}")
+            way_in = _WAY_IN[bool(self._configured.signing_keys)]
+            raise Unauthorized(f"{without_secrets(url)} answered 401, so it runs nothing: {way_in}")
         if answer.status == _UNAVAILABLE and not answer.is_sdk:
             self._note_down()
             told = "503, and not from an SDK: a proxy says that the app is not there"
             raise Unreachable(f"{without_secrets(url)}: {told}")
         self._down_since = None
         return answer
-
-    async def _signed(
-        self, body: bytes, headers: Mapping[str, str], key: str | None
-    ) -> tuple[bytes, Mapping[str, str]]:
-        """Return the body and the headers to send; without a key, those that were given."""
-        if key is None:
-            return body, headers
-        if len(body) < _SIGNED_AT_ONCE:
-            sent, signature = signed(body, key, self._clock_ms())
-        else:
-            sent, signature = await asyncio.to_thread(signed, body, key, self._clock_ms())
-        return sent, {**headers, **signature}
 
     async def _called(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         began = time.monotonic()

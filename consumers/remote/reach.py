@@ -1,4 +1,4 @@
-"""Reach: the HTTP client that calls apps, and in keys mode connects only where it may (bus/trust/app_hosts.py).
+"""Reach: the HTTP client that calls apps; in keys mode it signs, and connects only where it may (bus/trust).
 
 A name is resolved here, every address that it has is looked at, and one of those is connected to: there is no moment
 at which it could come to mean another. TLS checks the name all the same, and a redirect is a connection like any other.
@@ -6,10 +6,10 @@ at which it could come to mean another. TLS checks the name all the same, and a 
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -18,6 +18,8 @@ import httpx2
 
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.app_hosts import AppHosts
+from stepstream.bus.trust.signing import signed
+from stepstream.bus.values.clock import now_ms
 from stepstream.consumers.remote.lanes import ALIVE, ONE, Lanes, certificates, lane
 
 CONNECT_S = 10.0
@@ -25,6 +27,10 @@ CONNECT_S = 10.0
 _NEXT_S = 1.0
 """How long an address is tried while there is another one."""
 _LOOKED_UP_S = 3.0
+_SIGNED_AT_ONCE = 262_144
+"""Bodies that are larger are signed beside the loop, bytes."""
+A = TypeVar("A")
+"""An answer."""
 
 
 def client(configured: Settings, timeout_s: float, *, anywhere: bool = False) -> httpx2.AsyncClient:
@@ -40,6 +46,33 @@ def client(configured: Settings, timeout_s: float, *, anywhere: bool = False) ->
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S),
     )
+
+
+async def signed_in_turn(
+    configured: Settings,
+    body: bytes,
+    send: Callable[[bytes, dict[str, str]], Awaitable[A]],
+    is_refused: Callable[[A], bool],
+    clock_ms: Callable[[], int] = now_ms,
+) -> A:
+    """Send a body, signed with the first of our keys, and while that is refused with the next; without keys as it is.
+
+    `send` takes the body and the header that signs it. Returns the last answer.
+    """
+    if not configured.signing_keys:
+        return await send(body, {})
+    first, *older = configured.signing_keys
+    answer = await send(*await _signed(body, first, clock_ms))
+    for key in older:
+        if is_refused(answer):
+            answer = await send(*await _signed(body, key, clock_ms))
+    return answer
+
+
+async def _signed(body: bytes, key: str, clock_ms: Callable[[], int]) -> tuple[bytes, dict[str, str]]:
+    if len(body) < _SIGNED_AT_ONCE:
+        return signed(body, key, clock_ms())
+    return await asyncio.to_thread(signed, body, key, clock_ms())
 
 
 async def refusal(configured: Settings, url: str) -> str:

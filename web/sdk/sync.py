@@ -15,14 +15,12 @@ import structlog
 
 from stepstream.bus.errors import BusError, ConfigError
 from stepstream.bus.settings import Settings
-from stepstream.bus.trust.signing import signed
 from stepstream.bus.values import codec
-from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, apps, put
 from stepstream.consumers.remote.functions import is_callable, same_place, without_ids
 from stepstream.consumers.remote.protocol import SDK_HEADER
-from stepstream.consumers.remote.reach import client
+from stepstream.consumers.remote.reach import client, signed_in_turn
 from stepstream.web.sdk.discovery import discover
 from stepstream.web.store import Store
 
@@ -113,15 +111,12 @@ async def _ask_signed(url: str, configured: Settings) -> Trouble | None:
     """Ask for a registration, signed with each of our keys until one is accepted; return what was in the way."""
     body = codec.encode({"url": url})
     headers = {"content-type": "application/json", "x-inngest-server-kind": "cloud" if configured.is_keyed else "dev"}
-    if not configured.signing_keys:
-        return await _ask(configured, url, body, headers)
-    trouble: Trouble | None = None
-    for key in configured.signing_keys:
-        form, signature = signed(body, key, now_ms())
-        trouble = await _ask(configured, url, form, headers | signature)
-        if trouble is None or trouble.code not in {"unauthorized", "invalid_signing_key"}:
-            break
-    return trouble
+    return await signed_in_turn(
+        configured,
+        body,
+        lambda form, signature: _ask(configured, url, form, headers | signature),
+        lambda trouble: trouble is not None and trouble.code in {"unauthorized", "invalid_signing_key"},
+    )
 
 
 async def _ask(configured: Settings, url: str, content: bytes, headers: Mapping[str, str]) -> Trouble | None:
