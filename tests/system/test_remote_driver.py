@@ -429,3 +429,39 @@ async def test_a_wait_whose_signal_another_run_took_over_is_no_fault(lab: Lab) -
             f"step w of run {runs[1]} waits, and nobody knows: the signal it waits for is gone"
         ], "one that nobody took is told of"
         await cancel_now(lab.wire, runs[1], "by the test")
+
+
+async def test_a_run_goes_on_by_the_rules_of_whatever_sdk_is_deployed_meanwhile(lab: Lab) -> None:
+    """Version 1 is asked again after each planned step, version 2 when all have ended; ids are the same in both."""
+    deployed = ["1"]
+    at_work = asyncio.Barrier(2)
+
+    def found(told: Told, version: str) -> Response:
+        planned = [one for one in ("p", "q") if not told.has(one)]
+        if told.step != "step":
+            ran = next(one for one in planned if told.step == sha(one))
+            return ops(op("StepRun", ran, data=ran), x_inngest_req_version=version)
+        return ops(*[op("StepPlanned", one) for one in planned], x_inngest_req_version=version)
+
+    async def script(told: Told) -> Response:
+        if not told.has("a"):
+            return ops(op("StepRun", "a", data="of v3"), x_inngest_req_version=deployed[0])
+        if not told.has("nap"):
+            deployed[0] = "2"
+            return ops(op("Sleep", "nap", name="10ms"), x_inngest_req_version="1")
+        if told.step != "step":
+            await at_work.wait()  # both calls are open
+        if told.has("p") and told.has("q"):
+            return returned([told.value(one)["data"] for one in ("a", "p", "q")])
+        return found(told, deployed[0])
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid")
+        await lab.work()
+        await lab.send("order/paid")
+        assert await lab.output() == ["of v3", "p", "q"]
+    asked = [(one.step, one.headers["x-inngest-req-version"]) for one in app.calls]
+    assert asked[:2] == [("step", "-1"), ("step", "1")]
+    assert asked[2] == ("step", "-1"), "a new turn asks for the version that is deployed now"
+    assert sorted(asked[3:5]) == sorted([(sha("p"), "2"), (sha("q"), "2")])
+    assert asked[5:] == [("step", "2")], "it is asked once when both have ended"
