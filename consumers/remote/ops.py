@@ -1,6 +1,7 @@
 """Ops: what an app has found to do, done with the steps that Python handlers use."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
@@ -126,16 +127,17 @@ def _run(app: App, found: Found) -> Work:
 
 async def _ran(app: App, step: str, found: Found | None) -> None:
     """Record what a step has returned or raised in the app; further attempts are calls for that step alone."""
-    in_hand = found
+    in_hand = [] if found is None else [found]
+    # No function of its own for each step: its annotations would be read each time, which takes as long as a save.
+    await _recorded(app.turn, step, partial(_result, app, step, in_hand), found.began if found else None)
 
-    async def body() -> Raw:
-        nonlocal in_hand
-        if in_hand is None:
-            return await app.targeted(step)
-        op, answer, in_hand = in_hand.op, in_hand.answer, None
-        return app.result_of(op, answer)
 
-    await _recorded(app.turn, step, body, found.began if found else None)
+async def _result(app: App, step: str, in_hand: list[Found]) -> Raw:
+    """Return the result that is in hand, once; then what the app returns when it is called for the step."""
+    if not in_hand:
+        return await app.targeted(step)
+    found = in_hand.pop()
+    return app.result_of(found.op, found.answer)
 
 
 async def _recorded(turn: Turn, step: str, body: Callable[[], Awaitable[Raw]], began: float | None = None) -> None:
