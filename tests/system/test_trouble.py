@@ -18,6 +18,7 @@ from stepstream.bus.wire.publishing import PublishFailed
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.failing import Failing
 from tests.chaos.resp import CLIENTS, RespProxy
+from tests.patience import PATIENT_S
 from tests.support import Lab, eventually
 
 READONLY = "READONLY You can't write against a read only replica."
@@ -148,6 +149,7 @@ async def test_what_a_body_sends_itself_and_cannot_is_no_attempt_of_its_step(
         return len(tries) >= 2
 
     await eventually(tried, "a body has failed, and runs again")
+    monkeypatch.setattr("stepstream.bus.wire.publishing.PATIENCE_S", PATIENT_S)
     proxy.mend()
     assert await lab.output() == "sent"
     assert (await lab.one()).attempt == 0
