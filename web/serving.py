@@ -91,10 +91,12 @@ Who closes it first must not be us: a request that is on its way just then is lo
 class Server(uvicorn.Server):
     """A uvicorn server that leaves signals to the command: it drains the worker first.
 
-    Once it listens it does what the site does by itself, `beside`: whoever is called then can call back.
+    Once it listens it does what the site does by itself, `beside`: whoever is called then can call back. Before it
+    stops it lets those go that have connections to it, `drain`.
     """
 
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+    drain: Callable[[], Coroutine[Any, Any, None]] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
@@ -103,11 +105,13 @@ class Server(uvicorn.Server):
             self._beside = asyncio.create_task(self.beside())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen no more; who listens to live messages hears so, instead of being waited for."""
+        """Let connected workers go elsewhere and listen no more; who listens to live messages is not waited for."""
         end_listening()
         if self._beside is not None:
             self._beside.cancel()
             await asyncio.gather(self._beside, return_exceptions=True)
+        if self.drain is not None:
+            await self.drain()
         await super().shutdown(sockets)
 
     _beside: "asyncio.Task[None] | None" = None
@@ -120,11 +124,13 @@ class Server(uvicorn.Server):
 
 def server(site: Site, configured: settings.Settings, root_path: str = "") -> Server:
     """Return a server for the site, without an access log: our own log says what matters."""
-    return Server(
+    made = Server(
         uvicorn.Config(
             site,
             loop="none",
             lifespan="on",
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,  # what workers are sent is not worth the time
             root_path=root_path,
             log_level="warning" if configured.log_level != "debug" else "info",
             access_log=False,
@@ -133,6 +139,8 @@ def server(site: Site, configured: settings.Settings, root_path: str = "") -> Se
             timeout_keep_alive=KEPT_OPEN_S,
         )
     )
+    made.drain = site.state.gateway.drain
+    return made
 
 
 class Child(Protocol):

@@ -184,6 +184,41 @@ def live(channel: str) -> str:
     return f"{_prefix}:live:{{{coded(channel)}}}"
 
 
+def connect(app: str) -> str:
+    """Return the prefix of the keys of an application that is connected: scripts build the others from it."""
+    return f"{_prefix}:connect:{{{coded(app)}}}:"
+
+
+def connect_workers(app: str) -> str:
+    """zset · connection of an application's worker that takes calls → end of its lease, server ms. By its gateway."""
+    return f"{connect(app)}workers"
+
+
+def connect_worker(app: str, connection: str) -> str:
+    """hash · a connected worker: gateway, capacity, …; `call <id>` → what it has in hand. Expires with its lease."""
+    return f"{connect(app)}worker:{connection}"
+
+
+def connect_requests(app: str) -> str:
+    """stream · calls that wait for a connected worker: gateways block on it, and delete. A day after the last."""
+    return f"{connect(app)}requests"
+
+
+def connect_call(app: str, call: str) -> str:
+    """hash · a call of a connected application: state, body, who has it; then its answer. Expires soon after."""
+    return f"{connect(app)}call:{call}"
+
+
+def connect_answers(process: str) -> str:
+    """stream · calls of one process that are answered: it blocks on this. The newest 10,000; 1 h after the last."""
+    return f"{_prefix}:connect-answers:{{{coded(process)}}}"
+
+
+def connect_token(connection: str) -> str:
+    """string · what a worker says when it opens the connection that it was promised. Once, within a minute."""
+    return f"{_prefix}:connect-token:{{{coded(connection)}}}"
+
+
 def function(slug: str, where: str = FIRST) -> str:
     """Return the prefix of a function's keys in one partition: scripts take it as a key and build the others from it.
 
@@ -305,47 +340,30 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
     return f"{function(slug, where)}runs:{status}"
 
 
-ALL = (
+ALL: tuple[tuple[Callable[..., str], tuple[str, ...]], ...] = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()),
-    (apps, ()), (app_changes, ()), (cancellations, ()),
-    (waited, ()), (delayed_names, ()),
+    (apps, ()), (app_changes, ()), (cancellations, ()), (waited, ()), (delayed_names, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (again, ("E",)), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
-    (events_workers, ("E",)), (events_served, ("E",)),
-    (waits, ("E",)), (waits_if, ("E",)),
+    (events_workers, ("E",)), (events_served, ("E",)), (waits, ("E",)), (waits_if, ("E",)),
     (signal, ("<id>",)), (signal_lost, ("<id>", "<run>")),
     (limit, ("<id>",)), (limit_waiting, ("<id>",)), (live, ("<id>",)),
+    (connect_workers, ("<id>",)), (connect_worker, ("<id>", "<id>")), (connect_requests, ("<id>",)),
+    (connect_call, ("<id>", "<id>")), (connect_answers, ("<id>",)), (connect_token, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
-    (log, ("F", "<run>")),
-    (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
+    (log, ("F", "<run>")), (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
     (backlog, ("F", "<id>")), (ready, ("F",)), (full, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),
     (buffered, ("F",)), (rate, ("F", "<id>")), (single, ("F", "<id>")),
     (runs, ("F", "<status>")), (function_workers, ("F",)),
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""
 
-_TAGGED = re.compile(r"(events|fn|limit|signal|live):\{([^{}]*)\}:?(.*)", re.DOTALL)
-_PLAIN = {
-    make().partition(":")[2]: make.__name__
-    for make in (
-        meta,
-        functions,
-        triggers,
-        types,
-        event_names,
-        workers,
-        apps,
-        app_changes,
-        cancellations,
-        waited,
-        delayed_names,
-    )
-}
-_OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits"} | {
-    "waits:if": "waits_if",
-    "delayed": "delayed",
-    "again": "again",
-}
+_TAGGED = re.compile(r"(events|fn|limit|signal|live|connect(?:-answers|-token)?):\{([^{}]*)\}:?(.*)", re.DOTALL)
+_ALL = list[tuple[Callable[..., str], tuple[str, ...]]](ALL)
+_PLAIN = {make().partition(":")[2]: make.__name__ for make, stand_ins in _ALL if not stand_ins}
+_OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits",
+              "waits:if": "waits_if", "delayed": "delayed", "again": "again"}  # fmt: skip
 _OF_EVENTS_BY_ID = {"seen": "seen", "delayed": "delayed_event"}
+_OF_APP, _OF_APP_BY_ID = {"workers", "requests"}, {"worker", "call"}
 _OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {
     make.__name__: make.__name__ for make, stand_ins in ALL if stand_ins[:1] == ("F",)
 }
@@ -374,6 +392,8 @@ def kind_of(key: str) -> tuple[str, str, str] | None:
         kind = {"": "limit", "waiting": "limit_waiting"}.get(suffix)
     elif family == "signal":
         kind = {"": "signal", "lost": "signal_lost"}.get(word)
+    elif family == "connect":
+        kind = f"connect_{word}" if word in (_OF_APP_BY_ID if rest else _OF_APP) else None
     else:
-        kind = family if not suffix else None
+        kind = family.replace("-", "_") if not suffix else None
     return None if kind is None else (kind, tag, rest)

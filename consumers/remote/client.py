@@ -30,6 +30,32 @@ class Unauthorized(Unreachable):
     """The app does not accept who calls: it has run nothing, and with another key it would."""
 
 
+class Down:
+    """For how long an app has been down."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        """When the first call of those that found nobody, one after another, was made, monotonic s."""
+
+    def note(self) -> None:
+        """A call found nobody."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def over(self) -> None:
+        """A call has found somebody."""
+        self._since = None
+
+    def wait_ms(self) -> int:
+        """Return how long to wait before the app is called again that was not reached, ms.
+
+        Half as long as it has been down, with jitter: one that restarts is called a second later, by however many runs.
+        """
+        down_ms = (time.monotonic() - self._since) * 1_000 if self._since is not None else 0.0
+        least = max(_SHORTEST_DOWN_MS, min(down_ms / 2, _LONGEST_DOWN_MS))
+        return round(least * random.uniform(1, 1.5))
+
+
 class Client:
     """Calls one app. Connections are kept and used again; cookies are not kept. Knows for how long it has been down."""
 
@@ -37,8 +63,7 @@ class Client:
         self._configured = configured
         self._clock_ms = clock_ms
         self._post = Post(configured, CALL_S)
-        self._down_since: float | None = None
-        """When the first call of those that found nobody, one after another, was made, monotonic s."""
+        self.down = Down()
 
     async def call(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post a body, signed where there are keys, and return the answer.
@@ -53,14 +78,14 @@ class Client:
             self._clock_ms,
         )
         if answer.status == _UNAUTHORIZED:
-            self._note_down()
+            self.down.note()
             way_in = _WAY_IN[bool(self._configured.signing_keys)]
             raise Unauthorized(f"{without_secrets(url)} answered 401, so it runs nothing: {way_in}")
         if answer.status == _UNAVAILABLE and not answer.is_sdk:
-            self._note_down()
+            self.down.note()
             told = "503, and not from an SDK: a proxy says that the app is not there"
             raise Unreachable(f"{without_secrets(url)}: {told}")
-        self._down_since = None
+        self.down.over()
         return answer
 
     async def _called(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -69,7 +94,7 @@ class Client:
             try:
                 answer = await self._post.post(url, body, headers, CALL_S - (time.monotonic() - began))
             except Unreachable:
-                self._note_down()
+                self.down.note()
                 raise
             if answer.status not in _METHOD_KEPT or not (target := answer.headers.get("location")):
                 return answer
@@ -80,17 +105,8 @@ class Client:
         raise BadAnswer(f"{without_secrets(url)}: more than {_MOST_REDIRECTS} redirects")
 
     def down_ms(self) -> int:
-        """Return how long to wait before the app is called again that was not reached, ms.
-
-        Half as long as it has been down, with jitter: one that restarts is called a second later, by however many runs.
-        """
-        down_ms = (time.monotonic() - self._down_since) * 1_000 if self._down_since is not None else 0.0
-        least = max(_SHORTEST_DOWN_MS, min(down_ms / 2, _LONGEST_DOWN_MS))
-        return round(least * random.uniform(1, 1.5))
-
-    def _note_down(self) -> None:
-        if self._down_since is None:
-            self._down_since = time.monotonic()
+        """Return how long to wait before the app is called again that was not reached, ms."""
+        return self.down.wait_ms()
 
     async def close(self) -> None:
         """Close the connections."""

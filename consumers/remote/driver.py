@@ -22,7 +22,8 @@ from stepstream.checkpoint.run.poll import new_memos
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.drivers.guard import guarded
 from stepstream.consumers.remote.client import Client, Unauthorized
-from stepstream.consumers.remote.functions import RemoteBus
+from stepstream.consumers.remote.connected import ConnectedClient
+from stepstream.consumers.remote.functions import RemoteBus, is_connected
 from stepstream.consumers.remote.gateway import WITHIN_S
 from stepstream.consumers.remote.memos import NEW, Position, Telling, job_of
 from stepstream.consumers.remote.ops import Found, Work, begin, resumed
@@ -31,6 +32,8 @@ from stepstream.consumers.remote.protocol import (
     NEXT,
     PLANNING,
     RAN,
+    RUN_HEADER,
+    STEP_HEADER,
     VERSION_HEADER,
     Answer,
     AppError,
@@ -83,11 +86,20 @@ class RemoteDriver:
     def __init__(self, bus: RemoteBus, configured: Settings) -> None:
         self.bus = bus
         self.client = Client(configured)
+        self._connected: ConnectedClient | None = None
         self.fetcher = Fetcher(lambda: client(configured, WITHIN_S, anywhere=True))
 
     async def call(self, call: Call, turn: Turn) -> Outcome:
         """Talk with the app until the run has ended, waits, or failed; never raises."""
         return await guarded(turn, _Conversation(self, call, turn).held())
+
+    def reach(self, wire: Wire, url: str) -> Client | ConnectedClient:
+        """Return what calls an URL: over HTTP, or by the WebSockets that workers of the application hold."""
+        if not is_connected(url):
+            return self.client
+        if self._connected is None:
+            self._connected = ConnectedClient(wire)
+        return self._connected
 
     async def note_unauthorized(self, wire: Wire, words: str) -> None:
         """Keep on the app that it does not accept who calls; the next sync that goes well takes that back."""
@@ -102,6 +114,8 @@ class RemoteDriver:
     async def close(self) -> None:
         """Close the connections."""
         await self.client.close()
+        if self._connected is not None:
+            await self._connected.close()
         await self.fetcher.close()
 
 
@@ -211,7 +225,9 @@ class _Conversation:
                 answer = await self.ask(NEXT, self._attempt())
                 ops = ops_of(answer) if answer.status == 206 else []
                 output = output_of(answer) if answer.status == 200 else b""
-            except (CallBroken, BadAnswer) as error:
+            except CallBroken as error:
+                return Raised(_failed(error), asked_ms=error.again_ms)
+            except BadAnswer as error:
                 return Raised(_failed(error))
             if self._may_save:
                 await self._learn()
@@ -278,19 +294,20 @@ class _Conversation:
         headers = {
             "content-type": "application/json",
             "user-agent": "Stepstream",
-            "x-run-id": turn.owned.run,
-            "x-inngest-step-id": at.step,
+            RUN_HEADER: turn.owned.run,
+            STEP_HEADER: at.step,
             "x-request-id": at.request,
             "x-inngest-job-id": job_of(turn.owned),
             VERSION_HEADER: str(at.version),
         }
+        reach = self._driver.reach(turn.wire, url)
         try:
-            answer = unwrapped(await self._driver.client.call(url, body, headers))
+            answer = unwrapped(await reach.call(url, body, headers))
         except Unauthorized as error:
             await self._driver.note_unauthorized(turn.wire, str(error))
-            raise AppGone(Failure("unauthorized", str(error)), self._driver.client.down_ms()) from None
+            raise AppGone(Failure("unauthorized", str(error)), reach.down_ms()) from None
         except Unreachable as error:
-            raise AppGone(Failure("unreachable", str(error)), self._driver.client.down_ms()) from None
+            raise AppGone(Failure("unreachable", str(error)), reach.down_ms()) from None
         if not answer.is_sdk and answer.status < 300:
             raise BadAnswer(
                 f"{self._url} answered {answer.status} and is not an SDK: "
@@ -326,7 +343,10 @@ class _Conversation:
             attempt = noted.attempt if noted else 0
             answer = await self.ask(step, attempt)
             ops = ops_of(answer) if answer.status == 206 else []
-        except (CallBroken, BadAnswer) as error:
+        except CallBroken as error:
+            failure = _failed(error)
+            raise (AppError(failure) if error.again_ms is None else _Later(failure, error.again_ms)) from None
+        except BadAnswer as error:
             raise AppError(_failed(error)) from None
         mine = next((op for op in ops if op.id == hashed(step)), None)
         if mine is None:

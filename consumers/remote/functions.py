@@ -7,7 +7,7 @@ reason, which the application gets as the answer to its registration.
 import hashlib
 from collections.abc import Mapping
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
@@ -18,7 +18,9 @@ from stepstream.bus.function import Function
 from stepstream.bus.step import Step
 from stepstream.bus.values import codec
 from stepstream.checkpoint.apps import App
-from stepstream.consumers.remote.options import Config, options_of, triggers_of
+from stepstream.consumers.remote.options import Config, check_step, options_of, triggers_of
+
+_CONNECTED = "connect://"
 
 
 class RemoteBus(Bus):
@@ -36,10 +38,12 @@ class RemoteBus(Bus):
     def url_of(self, function: Function[Any, Any]) -> str:
         """Return where a function is called: its URL with the function's id, and without a step's."""
         config = self.app.functions.get(function.slug)
-        if config is not None:
+        if config is not None and not is_connected(self.app.url):
             return _step_url(config)
-        # It has been removed: where the application is now, for it may have moved since.
-        query = urlsplit(_step_url(self.app.archived.get(function.slug, {}))).query or f"fnId={function.slug}"
+        # It has been removed: where the application is now, for it may have moved since. Or it is at no address of its
+        # own, for the application's workers are connected.
+        known = config or self.app.archived.get(function.slug, {})
+        query = urlsplit(_step_url(known)).query or f"fnId={function.slug}"
         return with_query(self.app.url, query)
 
 
@@ -94,8 +98,25 @@ def is_callable(url: str) -> bool:
         return False
 
 
+def connected_url(name: str) -> str:
+    """Return what stands for the URL of an application whose workers are connected: it is called by its name."""
+    return f"{_CONNECTED}{quote(name, safe='')}"
+
+
+def is_connected(url: str) -> bool:
+    """Whether an URL stands for connected workers."""
+    return url.startswith(_CONNECTED)
+
+
+def app_of_url(url: str) -> str:
+    """Return the name of the application that `connected_url` stands for."""
+    return unquote(urlsplit(url).netloc)
+
+
 def same_place(one: str, other: str) -> bool:
     """Whether two URLs are of one application: an SDK may call by another of its names the machine it is on."""
+    if is_connected(one) or is_connected(other):
+        return one == other
     return _place(one) == _place(other)
 
 
@@ -124,6 +145,8 @@ def _declare(bus: RemoteBus, slug: str, config: dict[str, Any], *, has_triggers:
         if local in ("", slug):
             raise ConfigError(f"id: must begin with the application's name and a dash, {bus.id}-")  # noqa: TRY301
         read = msgspec.convert(config, Config)
+        if has_triggers:
+            check_step(read, connected=is_connected(bus.app.url))
         options = options_of(read)
         if not has_triggers:
             options["name"] = f"{options['name'] or local} (removed from the application)"

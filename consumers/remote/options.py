@@ -139,7 +139,6 @@ class Config(msgspec.Struct, rename="camel"):
 
 def options_of(config: Config) -> dict[str, Any]:
     """Return what `Bus.function` takes, but for the id and the triggers; ConfigError for what is refused."""
-    _check_step(config)
     return {
         "retries": _retries(config),
         "cancel_on": [_cancel(one) for one in config.cancel or []],
@@ -294,10 +293,13 @@ def _duration(text: str) -> str:
     return _TINY.sub("", text) or "0s"
 
 
-def _check_step(config: Config) -> None:
+def check_step(config: Config, *, connected: bool) -> None:
+    """Refuse a function that does not say where it is called; of a `connected` application there is nothing to say."""
     step = (config.steps or {}).get("step")
     if step is None:
         raise ConfigError("steps: there must be a step 'step', which says where the function is called")
+    if connected:
+        return
     if step.runtime.type not in {"http", ""}:
         raise ConfigError(f"steps.step.runtime.type: must be http, got {step.runtime.type!r}")
     parts = urlsplit(step.runtime.url)

@@ -38,6 +38,9 @@ class Unreachable(Exception):
 class CallBroken(Exception):
     """The call began and its answer did not come whole: what the app has done is not known."""
 
+    again_ms: int | None = None
+    """How soon to try again, ms; None: as usual."""
+
 
 class Post:
     """Posts to apps. Cookies are not kept, no redirect is followed, and no proxy is looked for."""

@@ -24,6 +24,8 @@ from stepstream.producers.strict import parse, parse_as
 SDK_HEADER = "x-inngest-sdk"
 NO_RETRY_HEADER = "x-inngest-no-retry"
 VERSION_HEADER = "x-inngest-req-version"
+RUN_HEADER = "x-run-id"
+STEP_HEADER = "x-inngest-step-id"
 NEXT = "step"
 """The step id of a call that asks what is next."""
 PLANNING = 2

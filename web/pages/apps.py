@@ -1,11 +1,15 @@
 """The page of applications behind HTTP, as plain values: where each is, how its last sync went, and what to do."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App
+from stepstream.checkpoint.connections.workers import Worker, workers
+from stepstream.consumers.remote.functions import is_connected
 from stepstream.web.pages.views import when
 
 _LANGUAGES = {"js": "TypeScript", "py": "Python", "go": "Go"}
@@ -27,6 +31,9 @@ class AppRow(msgspec.Struct, frozen=True):
     error: str
     code: str
     note: str
+    is_connected: bool = False
+    workers: tuple[str, ...] = ()
+    """Those that are connected, each in words."""
 
     @property
     def is_well(self) -> bool:
@@ -41,9 +48,26 @@ class AppsPage(msgspec.Struct, frozen=True):
     here: str
 
 
-def apps_page(known: Sequence[App], here: str, now: int) -> AppsPage:
+async def connected_of(wire: Wire, known: Sequence[App]) -> dict[str, list[Worker]]:
+    """Return the connected workers of those applications that are not called over HTTP, by name."""
+    names = [app.name for app in known if is_connected(app.url)]
+    found = await asyncio.gather(*(workers(wire, name) for name in names))
+    return dict(zip(names, found, strict=True))
+
+
+def worker_in_words(worker: Worker, now: int) -> str:
+    """Return what is told of a connected worker."""
+    ago = in_words(max(0, now - worker.since))
+    version = f", version {worker.version}" if worker.version else ""
+    return (
+        f"{worker.instance or worker.connection} ({sdk_in_words(worker.sdk)}{version}): connected {ago} ago to gateway "
+        f"{worker.gateway}, has {len(worker.calls)} of {worker.capacity} calls in hand"
+    )
+
+
+def apps_page(known: Sequence[App], connected: Mapping[str, Sequence[Worker]], here: str, now: int) -> AppsPage:
     """Return the page of applications behind HTTP: those in trouble come first."""
-    rows = [_row(app, now) for app in known]
+    rows = [_row(app, connected.get(app.name), now) for app in known]
     return AppsPage(tuple(sorted(rows, key=lambda row: (row.is_well, row.name))), here)
 
 
@@ -53,7 +77,7 @@ def sdk_in_words(sdk: str) -> str:
     return f"{_LANGUAGES.get(language, language)} {version.removeprefix('v')}".strip()
 
 
-def _row(app: App, now: int) -> AppRow:
+def _row(app: App, connected: Sequence[Worker] | None, now: int) -> AppRow:
     return AppRow(
         name=app.name if app.name != app.url else "",
         url=app.url,
@@ -68,4 +92,6 @@ def _row(app: App, now: int) -> AppRow:
         error=app.error,
         code=app.error_code,
         note=app.note,
+        is_connected=connected is not None,
+        workers=tuple(worker_in_words(one, now) for one in connected or ()),
     )

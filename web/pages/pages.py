@@ -23,7 +23,7 @@ from stepstream.checkpoint.registry import function_of, functions, workers, work
 from stepstream.checkpoint.types import disagreements_of
 from stepstream.web.beside import beside
 from stepstream.web.pages import views
-from stepstream.web.pages.apps import apps_page
+from stepstream.web.pages.apps import apps_page, connected_of
 from stepstream.web.pages.event_names import events_page
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
@@ -87,7 +87,9 @@ async def _events(request: Request) -> Response:
 
 
 async def _apps(request: Request) -> Response:
-    view = apps_page(await apps(wire_of(request)), str(request.base_url).rstrip("/"), now_ms())
+    wire = wire_of(request)
+    known = await apps(wire)
+    view = apps_page(known, await connected_of(wire, known), str(request.base_url).rstrip("/"), now_ms())
     return _page(request, "apps.html", page=view, live=True)
 
 

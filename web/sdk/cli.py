@@ -16,7 +16,9 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of
 from stepstream.checkpoint.apps import apps as registered
-from stepstream.web.pages.apps import sdk_in_words
+from stepstream.checkpoint.connections.workers import Worker
+from stepstream.consumers.remote.functions import is_connected
+from stepstream.web.pages.apps import connected_of, sdk_in_words, worker_in_words
 from stepstream.web.sdk.sync import Trouble, sync
 
 _USAGE = "write: bus apps, bus apps sync URL, or bus apps forget NAME"
@@ -51,9 +53,9 @@ def apps(
 
 
 def _list(*, as_json: bool) -> None:
-    known = once(registered)
+    known, connected = once(_known)
     if as_json:
-        sys.stdout.write(codec.encode([_told(app) for app in known]).decode() + "\n")
+        sys.stdout.write(codec.encode([_told(app, connected.get(app.name)) for app in known]).decode() + "\n")
         return
     if not known:
         sys.stdout.write("no applications behind HTTP yet; let one register: bus apps sync URL\n")
@@ -69,11 +71,19 @@ def _list(*, as_json: bool) -> None:
     console = Console(markup=False, highlight=False, width=width)
     console.print(table)
     for app in known:
-        for told in filter(None, (app.error, app.note)):
+        told_of = [worker_in_words(worker, now) for worker in connected.get(app.name, ())]
+        if app.name in connected and not told_of:
+            told_of = ["no worker is connected: its runs wait"]
+        for told in filter(None, (*told_of, app.error, app.note)):
             console.print("".join(letter if letter.isprintable() else " " for letter in f"{app.name}: {told}"))
 
 
-def _told(app: App) -> dict[str, object]:
+async def _known(wire: Wire) -> tuple[list[App], dict[str, list[Worker]]]:
+    known = await registered(wire)
+    return known, await connected_of(wire, known)
+
+
+def _told(app: App, connected: list[Worker] | None) -> dict[str, object]:
     return {
         "name": app.name,
         "url": app.url,
@@ -86,12 +96,15 @@ def _told(app: App) -> dict[str, object]:
         "error": app.error,
         "error_code": app.error_code,
         "note": app.note,
+        **({} if connected is None else {"workers": connected}),
     }
 
 
 def _sync(which: str) -> None:
     async def work(wire: Wire) -> App | Trouble:
         found = None if "/" in which or ":" in which else await app_of(wire, which)
+        if found is not None and is_connected(found.url):
+            raise ConfigError(f"the workers of app '{which}' connect by themselves, and register it when they do")
         return await sync(wire, which if found is None else found.url)
 
     found = once(work)

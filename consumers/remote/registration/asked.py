@@ -11,7 +11,7 @@ from stepstream.bus.errors import BusError, ConfigError
 from stepstream.bus.function import check_slug_part
 from stepstream.bus.values import codec
 from stepstream.checkpoint.apps import App
-from stepstream.consumers.remote.functions import is_callable, without_ids
+from stepstream.consumers.remote.functions import connected_url, is_callable, without_ids
 from stepstream.consumers.remote.system import stored_slug
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)$")
@@ -43,17 +43,17 @@ class Asked(msgspec.Struct, frozen=True):
     checksum: str
 
 
-def read(asked: Mapping[str, Any]) -> Asked:
+def read(asked: Mapping[str, Any], *, connected: bool = False) -> Asked:
     """Return a registration as an application has sent it, names spelt as the protocol has them.
 
-    RegistrationRefused for what makes no sense.
+    RegistrationRefused for what makes no sense. One that is `connected` has no URL: its workers have come to us.
     """
     name = asked.get("appName")
     if not isinstance(name, str) or not name:
         raise RegistrationRefused("App ID required: appName is missing or empty", "invalid_request")
     name = stored_slug(name)
-    url, several = asked.get("url"), asked.get("functions")
-    if not isinstance(url, str) or not is_callable(url):
+    url, several = connected_url(name) if connected else asked.get("url"), asked.get("functions")
+    if not isinstance(url, str) or not (connected or is_callable(url)):
         raise RegistrationRefused(
             f"url: must say where the application is called, got {url!r}", "invalid_request", name
         )
@@ -65,7 +65,7 @@ def read(asked: Mapping[str, Any]) -> Asked:
         raise RegistrationRefused(f"appName: {error}", "invalid_request", name) from None
     app = App(
         name=name,
-        url=without_ids(url),
+        url=url if connected else without_ids(url),
         sdk=str(asked.get("sdk") or ""),
         framework=str(asked.get("framework") or ""),
         app_version=str(asked.get("appVersion") or ""),

@@ -6,7 +6,7 @@ from stepstream.bus.errors import ConfigError
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App
 from stepstream.checkpoint.registry import functions
-from stepstream.consumers.remote.functions import RemoteBus, bus_of
+from stepstream.consumers.remote.functions import RemoteBus, bus_of, is_connected
 from stepstream.consumers.remote.reach import refusal
 from stepstream.consumers.remote.registration.asked import RegistrationRefused
 
@@ -17,7 +17,8 @@ async def fit_for(wire: Wire, app: App) -> RemoteBus:
         bus = bus_of(app)
     except ConfigError as error:
         raise RegistrationRefused(f"At least one function is invalid: {error}", "invalid_function", app.name) from None
-    await _refuse_places(wire, bus)
+    if not is_connected(app.url):
+        await _refuse_places(wire, bus)
     await _refuse_names(wire, bus)
     return bus
 

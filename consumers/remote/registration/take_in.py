@@ -19,12 +19,12 @@ from stepstream.consumers.remote.registration.replaced import drop_unnamed, repl
 _PATIENCE_S = 5.0
 
 
-async def take_in(wire: Wire, sent: Mapping[str, Any]) -> tuple[App, bool]:
-    """Register an application as it asks; return it, and whether that changed anything.
+async def take_in(wire: Wire, sent: Mapping[str, Any], *, connected: bool = False) -> tuple[App, bool]:
+    """Register an application as it asks, or as a worker of it that has `connected`; return it, and whether it changed.
 
     RegistrationRefused says what is wrong; nothing is changed then.
     """
-    asked = read(sent)
+    asked = read(sent, connected=connected)
     new, name = asked.app, asked.app.name
     stands = await app_of(wire, name)
     if stands is not None and stands.checksum == asked.checksum:

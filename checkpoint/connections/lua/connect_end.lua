@@ -1,0 +1,23 @@
+--[[ connect_end: whoever asked takes the answer of a call, or gives the call up.
+
+Why a script: a call that is given up is in nobody's hand and in no line.
+
+KEYS[1]  bus:connect:{<app>}:  the prefix of the application's keys
+args.now  now, which this script does not need
+args.call  the call's id
+
+Returns {state, status, sdk, version, final, after, output} ]]
+-- flags: allow-oom
+-- hash h: state status sdk version final after output
+-- hash was: entry connection
+local call = KEYS[1] .. 'call:' .. args.call
+local answer = redis.call('HMGET', call, fields.h)
+local was = redis.call('HMGET', call, fields.was)
+redis.call('DEL', call)
+if was.entry then
+  redis.call('XDEL', KEYS[1] .. 'requests', was.entry)
+end
+if was.connection then
+  redis.call('HDEL', KEYS[1] .. 'worker:' .. was.connection, 'call ' .. args.call)
+end
+return answer

@@ -1,0 +1,169 @@
+"""Connected: one call of an application whose workers hold WebSockets, by way of Redis (checkpoint/connections).
+
+The call is put where gateways take it, and this process blocks on a stream of its own for what is answered. While it
+waits it looks after the call, once in each lease: a worker that has it in hand says so again and again, and one that
+does not is lost.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Mapping
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from stepstream.bus.errors import BusError, StoreUnavailable
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import token
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import Tries
+from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.connections.calls import Asked, Reply, ask, end, give_up, leases_of, look
+from stepstream.consumers.remote.client import CALL_S, Down
+from stepstream.consumers.remote.functions import app_of_url
+from stepstream.consumers.remote.post import CallBroken, Unreachable
+from stepstream.consumers.remote.protocol import (
+    NO_RETRY_HEADER,
+    RUN_HEADER,
+    SDK_HEADER,
+    STEP_HEADER,
+    VERSION_HEADER,
+    Answer,
+)
+
+_BLOCK_MS = 2_000
+_AT_ONCE_MS = 1_000
+"""How soon a call whose worker is lost is tried again, ms: elsewhere, for that one is no reason to wait."""
+_LEAST_LOOK_S = 0.1
+
+
+class WorkerLost(CallBroken):
+    """The worker that had a call in hand says so no more: what it has done is not known."""
+
+    again_ms = _AT_ONCE_MS
+
+
+def call_id(app: str) -> str:
+    """Return a new call's id; it names its application, for workers tell nothing else when they answer."""
+    return f"{token()}.{quote(app, safe='')}"
+
+
+def app_of_call(call: str) -> str:
+    """Return the application of a call."""
+    return unquote(call.partition(".")[2])
+
+
+class ConnectedClient:
+    """Calls applications whose workers are connected. Knows for how long none of them has been."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._leases = leases_of(wire.settings)
+        self._process = token()
+        """Who waits for the answers: a stream of its own tells of them."""
+        self._waiting: dict[str, asyncio.Event] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self.down = Down()
+
+    async def call(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Ask a worker of the application that an URL names; Unreachable when none is connected, or CallBroken."""
+        app, query = app_of_url(url), parse_qs(urlsplit(url).query)
+        asked = Asked(
+            id=call_id(app),
+            slug=query["fnId"][0],
+            step=headers[STEP_HEADER],
+            run=headers[RUN_HEADER],
+            body=body,
+        )
+        answered = self._waiting[asked.id] = asyncio.Event()
+        if self._reading is None:
+            # In an empty context: what this run has in its own is none of the others' business.
+            self._reading = asyncio.get_running_loop().create_task(self._read(), context=contextvars.Context())
+        reply: Reply | None = None
+        try:
+            await self._ask(app, asked)
+            async with asyncio.timeout(CALL_S):
+                await self._until_answered(app, asked.id, answered)
+                reply = await end(self._wire, app, asked.id)
+        except TimeoutError:
+            raise CallBroken(f"{app}: no answer within {CALL_S:.0f} s") from None
+        finally:
+            del self._waiting[asked.id]
+            if reply is None:
+                give_up(self._wire, app, asked.id)
+        if reply is None:
+            raise WorkerLost(f"{app}: the call is not in Redis any more; was it wiped?")
+        return _as_http(reply)
+
+    async def _ask(self, app: str, asked: Asked) -> None:
+        word = await ask(self._wire, app, asked, self._process, self._leases.waiting_ms)
+        if word != "asked":
+            self.down.note()
+            told = "no worker of it is connected" if word == "nobody" else "too many of its calls wait for a worker"
+            raise Unreachable(f"app {app}: {told}")
+        self.down.over()
+
+    async def _until_answered(self, app: str, call: str, answered: asyncio.Event) -> None:
+        pause = self._leases.look_ms
+        while True:
+            try:
+                async with asyncio.timeout(max(_LEAST_LOOK_S, pause / 1_000)):
+                    await answered.wait()
+                return
+            except TimeoutError:
+                word, left = await look(self._wire, app, call, self._leases.waiting_ms)
+            if word == "answered":
+                return
+            if word == "nobody":
+                self.down.note()
+                raise Unreachable(f"app {app}: its workers have all left, and none had begun the call")
+            if word == "lost":
+                lease = self._leases.call_ms / 1_000
+                raise WorkerLost(f"app {app}: the worker that had the call in hand has not said so for {lease:g} s")
+            if word == "gone":
+                raise WorkerLost(f"app {app}: the call is not in Redis any more; was it wiped?")
+            pause = left + _AT_ONCE_MS // 10 if word == "begun" else self._leases.look_ms
+
+    def down_ms(self) -> int:
+        """Return how long to wait before an application is called again of which no worker was connected, ms."""
+        return self.down.wait_ms()
+
+    async def close(self) -> None:
+        """Wait for answers no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+            self._reading = None
+
+    async def _read(self) -> None:
+        """Wake those whose calls are answered. What is missed while Redis is away they find when they look."""
+        pipe, tries, seen = self._wire.pipe(extra_timeout=_BLOCK_MS / 1_000), Tries(), "0-0"
+        stream = keys.connect_answers(self._process)
+        try:
+            while True:
+                try:
+                    read = await pipe.call("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", stream, seen)
+                except StoreUnavailable as error:
+                    await asyncio.sleep(tries.pause(error))
+                    continue
+                except BusError as error:  # somebody has put another key in its place
+                    self._wire.notice("answers of connected workers cannot be read", error=str(error))
+                    await asyncio.sleep(_BLOCK_MS / 1_000)
+                    continue
+                tries = Tries()
+                for entry, fields in read[0][1] if read else ():
+                    seen = codec.text(entry)
+                    waits = self._waiting.get(codec.text(fields_of(fields).get(b"call", b"")))
+                    if waits is not None:
+                        waits.set()
+        finally:
+            await pipe.close()
+
+
+def _as_http(reply: Reply) -> Answer:
+    """Return what a worker has answered as an application would over HTTP."""
+    headers = {SDK_HEADER: reply.sdk, NO_RETRY_HEADER: "true" if reply.is_final else "false"}
+    if reply.version:
+        headers[VERSION_HEADER] = reply.version
+    if reply.after:
+        headers["retry-after"] = reply.after
+    return Answer(reply.status, headers, reply.body)

@@ -1,0 +1,78 @@
+"""Line: the calls of one application that wait in Redis, and the workers here that take them."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+
+from stepstream.bus.errors import BusError, StoreUnavailable
+from stepstream.bus.values import codec
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import Tries
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.connections.calls import Leases, take
+from stepstream.web.connect.worker import Connected
+
+_BLOCK_MS = 2_000
+_AT_ONCE = 50
+
+
+class Line:
+    """Takes calls for the workers of one application, as many as they have room for; blocks while there are none."""
+
+    def __init__(
+        self, wire: Wire, app: str, gateway: str, leases: Leases, put_back: Callable[[str, str], None]
+    ) -> None:
+        self.workers: set[Connected] = set()
+        self._wire = wire
+        self._app = app
+        self._gateway = gateway
+        self._leases = leases
+        self._put_back = put_back
+        self._taking = asyncio.Lock()
+        self._following = asyncio.get_running_loop().create_task(self._follow(), context=contextvars.Context())
+
+    async def take(self) -> None:
+        """Take what waits, as far as there is room."""
+        async with self._taking:
+            while True:
+                free = [one for one in self.workers if one.room]
+                slugs = sorted({slug for one in free for slug in one.apps[self._app].slugs})
+                most = min(_AT_ONCE, sum(one.room for one in free))
+                if not most or not slugs:
+                    return
+                found = await take(self._wire, self._app, self._gateway, slugs, most, self._leases.call_ms)
+                for asked in found:
+                    able = [one for one in self.workers if one.room and asked.slug in one.apps[self._app].slugs]
+                    if not able:
+                        self._put_back(self._app, asked.id)
+                        continue
+                    worker = min(able, key=lambda one: one.in_hand / one.worker.capacity)
+                    await worker.give(self._app, asked, self._leases.extend_ms / 1_000, self._put_back)
+                if len(found) < most:
+                    return
+
+    async def close(self) -> None:
+        """Take no more."""
+        self._following.cancel()
+        await asyncio.gather(self._following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        pipe, tries, seen = self._wire.pipe(extra_timeout=_BLOCK_MS / 1_000), Tries(), "0-0"
+        stream = keys.connect_requests(self._app)
+        try:
+            while True:
+                try:
+                    await self.take()
+                    read = await pipe.call("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", stream, seen)
+                except StoreUnavailable as error:
+                    await asyncio.sleep(tries.pause(error))
+                    continue
+                except BusError as error:  # somebody has put another key in its place
+                    self._wire.notice("calls of connected workers cannot be read", app=self._app, error=str(error))
+                    await asyncio.sleep(_BLOCK_MS / 1_000)
+                    continue
+                tries = Tries()
+                if read:
+                    seen = codec.text(read[0][1][-1][0])
+        finally:
+            await pipe.close()
