@@ -49,8 +49,14 @@ async def new_memos(wire: Wire, owned: Owned, known: Mapping[str, Memo]) -> dict
     if await patiently(lambda: wire.call("HLEN", key)) <= len(known):
         return {}
     names: list[bytes] = await patiently(lambda: wire.call("HKEYS", key))
+    return await memos_named(wire, owned, [name for name in names if codec.text(name) not in known])
+
+
+async def memos_named(wire: Wire, owned: Owned, names: Sequence[bytes]) -> dict[str, Memo]:
+    """Return the memos of steps, by their names; of a step that has none there is none."""
+    key = keys.steps(owned.slug, owned.run)
     new: dict[str, Memo] = {}
-    for part in parts([name for name in names if codec.text(name) not in known]):
+    for part in parts(names):
         found: list[bytes | None] = await patiently(lambda part=part: wire.load("HMGET", key, *part))
         new |= {codec.text(name): memo_of(raw) for name, raw in zip(part, found, strict=True) if raw is not None}
     return new

@@ -5,7 +5,6 @@ it has found to do: those are begun with the very functions that Python handlers
 have ended, the app is asked again. So retries, waits, suspension and limits are not written here.
 """
 
-import asyncio
 import contextlib
 import time
 from typing import NoReturn
@@ -15,6 +14,7 @@ from msgspec import Raw
 
 from stepstream.bus.errors import ConfigError, NonRetriable, RetryAfter, StepFailed, Unavailable
 from stepstream.bus.settings import Settings
+from stepstream.bus.values import codec
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, put
 from stepstream.checkpoint.run.memo import Failure
@@ -26,11 +26,15 @@ from stepstream.consumers.remote.connected import ConnectedClient
 from stepstream.consumers.remote.functions import RemoteBus, is_connected
 from stepstream.consumers.remote.gateway import WITHIN_S
 from stepstream.consumers.remote.memos import NEW, Position, Telling, job_of
-from stepstream.consumers.remote.ops import Found, Work, begin, resumed
+from stepstream.consumers.remote.ops import Found, NotWanted, Work, begin, resumed
 from stepstream.consumers.remote.post import CallBroken, Unreachable
 from stepstream.consumers.remote.protocol import (
+    CODE_CHANGED,
     NEXT,
+    NOT_FOUND,
+    OWN,
     PLANNING,
+    RACE,
     RAN,
     RUN_HEADER,
     STEP_HEADER,
@@ -46,6 +50,8 @@ from stepstream.consumers.remote.protocol import (
     unwrapped,
 )
 from stepstream.consumers.remote.reach import client
+from stepstream.consumers.remote.working import Working
+from stepstream.consumers.turn.exit import CodeChanged
 from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.turn import Turn
 
@@ -61,6 +67,13 @@ class _Parallel(msgspec.Struct, rename="camel"):
     """What any operation may say: `race`, when the app wants to be asked again as soon as one of several has ended."""
 
     parallel_mode: str | None = None
+
+
+class _Changed(msgspec.Struct):
+    """The error of an app whose code has changed under a run."""
+
+    name: str = ""
+    steps: tuple[str, ...] = ()
 
 
 class AppGone(BaseException):
@@ -127,15 +140,14 @@ class _Conversation:
         self._call = call
         self._turn = turn
         self._url = driver.bus.url_of(call.function)
-        self._telling = Telling(turn.owned, call.event)
         self._version = NEW
         self._only_plan = False
-        self._is_race = False
         self._idle = 0
         self._has_missed = False
         """Whether something was recorded of which this turn does not know the memo."""
-        self._working: dict[str, asyncio.Task[None]] = {}
-        """The steps that are being done, or waited for."""
+        self._working = Working()
+        self._is_own = driver.bus.app.sdk.startswith(OWN)
+        self._telling = Telling(turn.owned, call.event, looks_up=self._is_own)
 
     async def held(self) -> Outcome:
         """Talk until there is an outcome."""
@@ -162,10 +174,7 @@ class _Conversation:
             if step not in state.memos:
                 self._work_on(step, resumed(self, step, noted))
         now = state.server_now()
-        due = [task for step, task in self._working.items() if (state.open[step].due or now + 1) <= now]
-        if due:
-            await asyncio.wait(due)
-            self._take_ended()
+        await self._working.until_ended([step for step, noted in state.open.items() if (noted.due or now + 1) <= now])
 
     @property
     def turn(self) -> Turn:
@@ -179,8 +188,9 @@ class _Conversation:
 
     def _work_on(self, step: str, work: Work | None) -> None:
         if work is not None:
-            task = self._working[step] = asyncio.create_task(self._to_its_end(work))
-            task.add_done_callback(_take_error)
+            self._working.begin(step, self._to_its_end(work))
+            if self._version != NEW and self._version < PLANNING:
+                self._working.race(step)
 
     async def _to_its_end(self, work: Work) -> None:
         """Do a step; that it failed is recorded, and the app is told by its memo."""
@@ -192,23 +202,12 @@ class _Conversation:
             raise NonRetriable(str(error)) from None
 
     async def _steps_ended(self) -> None:
-        """Wait until all steps that the app has found have ended; the first will do where it asked for a race."""
+        """Wait until all steps that the app has found have ended, or one after which it wants to be asked at once."""
         if not self._working:
             return
-        is_eager = self._is_race or (self._version != NEW and self._version < PLANNING)
-        when = asyncio.FIRST_COMPLETED if is_eager else asyncio.FIRST_EXCEPTION  # or when all have ended
-        await asyncio.wait(self._working.values(), return_when=when)
-        self._take_ended()
-
-    def _take_ended(self) -> None:
-        for step, task in list(self._working.items()):
-            if task.done():
-                del self._working[step]
-                task.result()
-        if not self._working:
-            self._is_race = False
-            if self._version >= PLANNING:
-                self._only_plan = False
+        await self._working.until_to_ask()
+        if not self._working and self._version >= PLANNING:
+            self._only_plan = False
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
@@ -238,26 +237,31 @@ class _Conversation:
         if answer.status == 200:
             return Returned(output)
         if answer.status != 206:
+            if self._is_own and (steps := _not_called(answer)):
+                self._turn.recorder.end(CodeChanged(steps))
+                return Stopped()
             return Raised(
                 failure_of(answer.body, f"status {answer.status}"),
                 is_final=answer.is_final,
                 asked_ms=answer.asked_ms(self._turn.state.server_now()),
             )
-        return await self._begin(ops, answer, began)
-
-    async def _begin(self, ops: list[Op], answer: Answer, began: float) -> Outcome | None:
         found = [op for op in ops if op.op != "None"]
         ended = next((op for op in found if op.op == "RunComplete"), None)
         if ended is not None:
             await self._record(found, answer, began)
             return Returned(bytes(ended.data))
+        return self._begin(found, answer, began)
+
+    def _begin(self, found: list[Op], answer: Answer, began: float) -> Outcome | None:
+        """Begin what the app has found to do; an outcome when it says nothing that makes sense."""
         self._only_plan = self._only_plan or len(found) > 1
         for op in sorted(found, key=lambda one: one.op != "WaitForEvent"):  # a sibling may send what it waits for
             step = op.step
             if step in self._working or step in self._turn.state.memos:
                 continue
-            self._is_race = self._is_race or op.options(_Parallel).parallel_mode == "race"
             try:
+                if op.options(_Parallel).parallel_mode == RACE:
+                    self._working.race(step)
                 work = begin(self, Found(op, step, answer, began))
             except (BadAnswer, ConfigError) as error:
                 return Raised(_failed(error), is_final=True)
@@ -269,13 +273,11 @@ class _Conversation:
 
     async def _record(self, found: list[Op], answer: Answer, began: float) -> None:
         """Record the steps that an app tells of with its result: those left of several that it would save together."""
-        known = {*self._working, *self._turn.state.memos}
-        ran = {op.step: op for op in found if op.op in RAN and op.step not in known}
+        memos, working = self._turn.state.memos, self._working
+        ran = {op.step: op for op in found if op.op in RAN and op.step not in memos and op.step not in working}
         for step, op in ran.items():
             self._work_on(step, begin(self, Found(op, step, answer, began)))
-        if ran:
-            await asyncio.wait([self._working[step] for step in ran])
-            self._take_ended()
+        await self._working.until_ended(ran)
 
     async def ask(self, step: str, attempt: int) -> Answer:
         """Call the app for a step, or for what is next; AppGone, CallBroken or BadAnswer when it gives no answer."""
@@ -341,6 +343,7 @@ class _Conversation:
         noted = self._turn.state.open.get(step)
         try:
             attempt = noted.attempt if noted else 0
+            began = time.monotonic()
             answer = await self.ask(step, attempt)
             ops = ops_of(answer) if answer.status == 206 else []
         except CallBroken as error:
@@ -354,21 +357,36 @@ class _Conversation:
             if answer.is_final or (answer.status >= 400 and attempt >= self._call.function.retry.retries):
                 raise RunRefused(failure)
             self._refuse(answer, failure)
+        if self._is_own:
+            self._go_on_beside(step, mine, [op for op in ops if op is not mine], answer, began)
         return self.result_of(mine, answer)
+
+    def _go_on_beside(self, step: str, mine: Op, found: list[Op], answer: Answer, began: float) -> None:
+        """Begin what the app has found behind a step that it was called for; ask it where it does not know."""
+        if mine.op == NOT_FOUND:
+            self._working.race(step)
+            raise NotWanted
+        is_told = not found or self._begin(found, answer, began) is None
+        if mine.options(_Parallel).parallel_mode == RACE or not is_told:
+            self._working.race(step)
 
     def result_of(self, op: Op, answer: Answer) -> Raw:
         """Return what a step has returned in the app, or raise as it has."""
         if op.op in {"StepError", "StepFailed"}:
             failure = failure_of(bytes(op.error), f"step '{op.step}' failed")
-            self._refuse(answer, failure, is_final=op.op == "StepFailed")
+            self._refuse(answer, failure, is_final=op.op == "StepFailed", is_of_step=True)
         return op.data
 
-    def _refuse(self, answer: Answer, failure: Failure, *, is_final: bool = False) -> NoReturn:
+    def _refuse(
+        self, answer: Answer, failure: Failure, *, is_final: bool = False, is_of_step: bool = False
+    ) -> NoReturn:
         """Raise an error of the app, as its answer says how: for good, to be tried again, or not before a moment."""
         if is_final or answer.is_final:
             raise _ForGood(failure)
         asked_ms = answer.asked_ms(self._turn.state.server_now())
-        raise AppError(failure) if asked_ms is None else _Later(failure, asked_ms)
+        # An application of ours counts the attempts of its steps: it tells which one was the last.
+        has_more = self._is_own and is_of_step
+        raise AppError(failure, has_more=has_more) if asked_ms is None else _Later(failure, asked_ms, has_more)
 
 
 class _ForGood(NonRetriable):
@@ -382,9 +400,10 @@ class _ForGood(NonRetriable):
 class _Later(RetryAfter):
     """An app's error after which it asks to wait."""
 
-    def __init__(self, stored: Failure, asked_ms: int) -> None:
+    def __init__(self, stored: Failure, asked_ms: int, has_more: bool) -> None:
         super().__init__(asked_ms / 1_000, stored.message)
         self.stored = stored
+        self.has_more = has_more
 
 
 def _failed(error: CallBroken | BadAnswer | ConfigError) -> Failure:
@@ -392,7 +411,10 @@ def _failed(error: CallBroken | BadAnswer | ConfigError) -> Failure:
     return Failure("call_broken", str(error)) if isinstance(error, CallBroken) else Failure("bad_answer", str(error))
 
 
-def _take_error(task: asyncio.Task[None]) -> None:
-    """Take the error of a task that ends after the conversation has: asyncio logs one that nobody takes."""
-    if not task.cancelled():
-        task.exception()
+def _not_called(answer: Answer) -> tuple[str, ...]:
+    """Return the steps that the run has begun and the app's code does not call; none when it answers another error."""
+    try:
+        told = codec.decode_as(answer.body, _Changed)
+    except msgspec.MsgspecError:
+        return ()
+    return told.steps if told.name == CODE_CHANGED else ()

@@ -74,11 +74,6 @@ def shown_steps(memos: Mapping[str, Memo]) -> dict[str, Any]:
     return {hashed(step): shown_memo(memo) for step, memo in memos.items()}
 
 
-def stack_of(memos: Mapping[str, Memo]) -> list[str]:
-    """Return the hashes of the finished steps in the order in which they finished."""
-    return [hashed(step) for step, _ in sorted(memos.items(), key=lambda item: item[1].n)]
-
-
 class Position(msgspec.Struct, frozen=True):
     """Where a call stands: which attempt of how many, of which step (`step`: the code between them).
 
@@ -96,9 +91,12 @@ class Position(msgspec.Struct, frozen=True):
 class Telling:
     """What the calls of one turn tell its app of the run. Events and finished steps are encoded once, not in each call:
     a run of a thousand steps has a thousand calls, and each tells all that is finished by then.
+
+    An app that `looks_up` itself how the run stands is told nothing of that.
     """
 
-    def __init__(self, owned: Owned, event: RawEvent) -> None:
+    def __init__(self, owned: Owned, event: RawEvent, *, looks_up: bool = False) -> None:
+        self._looks_up = looks_up
         several = [codec.encode(shown_event(one, owned.slug)) for one in event.several()]
         self._first, self._events = several[0], b",".join(several)
         self._always: dict[str, Any] = {
@@ -115,6 +113,8 @@ class Telling:
 
     def body(self, memos: Mapping[str, Memo], at: Position) -> bytes:
         """Return the body of a call, as JSON. `memos`: all finished steps, those of earlier calls among them."""
+        if self._looks_up:
+            return self._body(at, use_api=True)
         if len(memos) != len(self._known):
             self._take(memos)
         body = self._body(at, use_api=False)

@@ -28,6 +28,13 @@ from stepstream.producers.ingest import RESERVED
 Work = Coroutine[Any, Any, None]
 
 
+class NotWanted(BaseException):
+    """The app's code comes no more to a step that it was called for: nothing of it is to be recorded as having failed.
+
+    So it is no Exception: those are attempts.
+    """
+
+
 class App(Protocol):
     """What the steps of a conversation ask of it."""
 
@@ -102,6 +109,8 @@ def resumed(app: App, step: str, noted: Open) -> Work | None:
     turn = app.turn
     if noted.kind == "sleep":
         return _slept(turn, step, str(noted.due))
+    if noted.given_up:
+        return None
     if noted.kind == "run":
         others = any(other != step and other not in turn.state.memos for other in turn.state.open)
         is_due = noted.due is None or noted.due <= turn.state.server_now()
@@ -129,7 +138,11 @@ async def _ran(app: App, step: str, found: Found | None) -> None:
     """Record what a step has returned or raised in the app; further attempts are calls for that step alone."""
     in_hand = [] if found is None else [found]
     # No function of its own for each step: its annotations would be read each time, which takes as long as a save.
-    await _recorded(app.turn, step, partial(_result, app, step, in_hand), found.began if found else None)
+    try:
+        await _recorded(app.turn, step, partial(_result, app, step, in_hand), found.began if found else None)
+    except NotWanted:
+        with app.turn.activity:
+            await app.turn.recorder.note_given_up(step, "run")
 
 
 async def _result(app: App, step: str, in_hand: list[Found]) -> Raw:

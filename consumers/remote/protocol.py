@@ -28,6 +28,16 @@ RUN_HEADER = "x-run-id"
 STEP_HEADER = "x-inngest-step-id"
 NEXT = "step"
 """The step id of a call that asks what is next."""
+AFTER_HEADER = "x-stepstream-retry-after-ms"
+"""In how many ms our own applications ask to be tried again; SDKs say Retry-After, which is in seconds."""
+OWN = "stepstream-py:"
+"""What our own applications begin with (consumers/served). They have Redis, and look up how a run stands."""
+RACE = "race"
+"""The parallelMode of an operation after whose end the app wants to be asked at once, whatever else is under way."""
+NOT_FOUND = "StepNotFound"
+"""The operation of a step that our own applications were called for, and that their code comes to no more."""
+CODE_CHANGED = "code_changed"
+"""The error of our own applications whose code does not call `steps`, which the run has begun."""
 PLANNING = 2
 """From this version of the protocol on an app plans parallel steps: it is asked again when all of them have ended."""
 MAX_OPS = 1_000
@@ -40,9 +50,9 @@ RAN = frozenset({"Step", "StepRun", "StepFailed"})
 """Operations that are steps which have come to their end in the app."""
 _NO_STEP = frozenset({"None", "RunComplete", "DiscoveryRequest"})
 """Operations that are about no step."""
-_LONGEST_MS = 366 * 86_400_000
 _LONGEST_VERSION = 4
 _LONGEST_SHOWN = 200
+_LONGEST_AFTER = 15
 _SHORT_AFTER = 7
 """A Retry-After of so many characters or fewer is seconds; a longer one is a moment."""
 
@@ -52,11 +62,15 @@ class BadAnswer(Exception):
 
 
 class AppError(Exception):
-    """An error that an app reported of its code; it is stored as the app told it (`stored`)."""
+    """An error that an app reported of its code; it is stored as the app told it (`stored`).
 
-    def __init__(self, stored: Failure) -> None:
+    `has_more`: the app says that the step has attempts left, however many its function has.
+    """
+
+    def __init__(self, stored: Failure, *, has_more: bool = False) -> None:
         super().__init__(stored.message)
         self.stored = stored
+        self.has_more = has_more
 
 
 class _Userland(msgspec.Struct, frozen=True):
@@ -94,7 +108,7 @@ class Op(msgspec.Struct, frozen=True, rename={"display_name": "displayName"}):
     @property
     def took_ms(self) -> int:
         """How long the app ran the step, ms; 0 where it does not say."""
-        return round(max(0, min(self.timing.b / 1_000_000, _LONGEST_MS))) if self.timing is not None else 0
+        return round(max(0, min(self.timing.b / 1_000_000, LONGEST_MS))) if self.timing is not None else 0
 
     @property
     def step(self) -> str:
@@ -138,7 +152,10 @@ class Answer(msgspec.Struct, frozen=True):
         return int(text) if text.isdecimal() and len(text) <= _LONGEST_VERSION else None
 
     def asked_ms(self, now_ms: int) -> int | None:
-        """Return how long the app asks to wait before the next attempt, ms: between 1 s and 24 h."""
+        """Return how long the app asks to wait before the next attempt, ms: between 1 s and 24 h, unless it is ours."""
+        own = self.headers.get(AFTER_HEADER, "")
+        if own.isdecimal() and len(own) <= _LONGEST_AFTER:
+            return min(int(own), LONGEST_MS)
         text = self.headers.get("retry-after", "").strip()
         if not text:
             return None

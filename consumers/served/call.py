@@ -1,15 +1,11 @@
 """ServedCall: one call of a function over HTTP. Its handler runs until it returns, or waits for nothing but steps.
 
-A handler cannot say that it has called all that it will: that is seen when it is idle (turn/idle_detection.py). Steps
-that have ended are handed out in the order in which they did, one whenever the handler is idle. When it is idle and
-none is left, what it waits for is what is next: a single step is run here and now, and recorded; of several the bus is
-told, and calls for each.
+What is known of the run, the order in which memos are handed out, and when the handler is idle is what a worker's turn
+has too (consumers/turn); how the call is answered is in finding.py.
 """
 
 import asyncio
-import contextlib
 import contextvars
-import heapq
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,37 +18,23 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.messages import publish_of_run
 from stepstream.checkpoint.run.memo import Failure, Memo
+from stepstream.checkpoint.run.poll import new_memos
 from stepstream.checkpoint.run.save import save, tell_progress
 from stepstream.consumers.drivers.guard import raised
 from stepstream.consumers.remote.checkpointing import StaleCall
-from stepstream.consumers.remote.protocol import NEXT, hashed
+from stepstream.consumers.remote.protocol import NEXT
 from stepstream.consumers.served import reply
 from stepstream.consumers.served.asked import Asked
+from stepstream.consumers.served.finding import Finding
 from stepstream.consumers.served.reply import Reply
 from stepstream.consumers.turn import idle_detection
+from stepstream.consumers.turn.activity import Activity
 from stepstream.consumers.turn.bodies import Bodies
 from stepstream.consumers.turn.exit import TurnOver
-from stepstream.consumers.turn.idle_timer import IdleTimer
 from stepstream.consumers.turn.progress import Progress
 from stepstream.consumers.turn.run_log import RunLog
-from stepstream.consumers.turn.step_ids import StepIds
-from stepstream.consumers.turn.suspension import UNKNOWN_WAIT_S
+from stepstream.consumers.turn.state import RunState
 from stepstream.consumers.turn.tasks import RunTasks
-
-_CHANGED = "the code does not call steps that earlier calls have begun: put back what called them, or cancel the run"
-_MISSING = "the function did not come to the step that it was called for: another that ended first has changed its way"
-
-
-class Found:
-    """A step that the handler waits for and that has not ended: what the bus is told of it, or that it may run here."""
-
-    __slots__ = ("begins", "op", "runs")
-
-    def __init__(self, op: dict[str, Any], begins: asyncio.Future[None], *, runs: bool) -> None:
-        self.op = op
-        self.begins = begins
-        """Resolved when its body is to run here."""
-        self.runs = runs
 
 
 class ServedCall:
@@ -66,25 +48,13 @@ class ServedCall:
         self.wire = wire
         self.tasks = RunTasks()
         self.bodies = Bodies(loop, threads)
-        self.log = RunLog(loop, wire, asked.owned, self)
-        self._has_ended = False
-        self.attempt = asked.attempt
-        """Of the step that runs, or of the code between steps: 0 again after each step that is recorded."""
-        self._ids = StepIds()
-        self._memos = dict(asked.memos)
-        self._places = {one: place for place, one in enumerate(asked.memos)}
-        self._uncalled = set(asked.memos)
-        self._handed = 0
-        self._is_silent = bool(asked.memos) or asked.step != NEXT
-        self._requests: list[tuple[int, int, asyncio.Future[None]]] = []
-        """A heap, by the order in which the steps ended, then by who asked first."""
-        self._found: dict[str, Found] = {}
-        self._at_work = 0
-        self._count = 0
-        """Grows with whatever a step does."""
-        self._reply: asyncio.Future[Reply] = loop.create_future()
-        self._idle = IdleTimer(loop, self._decide)
+        # A call for one step comes where the call that found it has been, and has written what the handler says there.
+        self.state = RunState(asked.stands, is_repeated=asked.step != NEXT)
+        self.log = RunLog(loop, wire, asked.owned, self.state)
+        self.activity = Activity(self.state, self._abandon)
+        self.finding = Finding(loop, asked, self.state, self.tasks, self.activity)
         self._progress: Progress | None = None
+        self._to_hand_out = len(asked.stands.memos)
 
     @property
     def run(self) -> str:
@@ -94,11 +64,12 @@ class ServedCall:
     @property
     def over(self) -> bool:
         """Whether the call has been answered, or is awaited no more."""
-        return self._has_ended
+        return self.state.over
 
-    def attempt_of(self, step: str) -> int:  # noqa: ARG002 - one runs at a time
-        """Return which attempt of a step is under way, from 0."""
-        return self.attempt
+    def attempt_of(self, step: str) -> int:
+        """Return which attempt of a step is next, or under way, from 0."""
+        noted = self.state.open.get(step)
+        return noted.attempt if noted else 0
 
     # -- the handler -----------------------------------------------------------------------------------------------
 
@@ -109,11 +80,10 @@ class ServedCall:
         context.run(scope.current.set, self.log)
         main = self.tasks.main = self._loop.create_task(self._called(handler), context=context)
         try:
-            return await self._reply
+            return await self.finding.answer
         finally:
-            self._has_ended = True
-            self._idle.stop()
-            self._requests.clear()
+            self.state.over = True
+            self.finding.close()
             self.tasks.cancel()
             await self.tasks.ended()
             if main.done() and not main.cancelled():
@@ -121,183 +91,108 @@ class ServedCall:
             self.log.end()
 
     async def _called(self, handler: Callable[[], Awaitable[bytes]]) -> None:
+        finding = self.finding
         try:
             output = await handler()
         except (StaleCall, StoreError, StoreUnavailable) as error:
-            self._fail(error)
+            finding.fail(error)
         except asyncio.CancelledError:
-            if self.over or self._reply.done():
+            if self.over or finding.answer.done():
                 raise
             told = RuntimeError("the function was cancelled from inside: something it awaited was cancelled")
-            self.answer(reply.raised(raised(told, now_ms()), now_ms()))
+            finding.reply(reply.raised(raised(told, now_ms())))
         except TurnOver:
             pass
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - exit(), groups: whatever the author's code raises is an answer
-            self.answer(reply.raised(raised(error, now_ms()), now_ms()))
+            finding.reply(reply.raised(raised(error, now_ms())))
         else:
-            self.answer(reply.failed(Failure("code_changed", _CHANGED)) if self._uncalled else reply.returned(output))
+            if self.state.uncalled:
+                finding.reply(reply.changed(sorted(self.state.uncalled)))
+                return
+            if forgotten := self.state.ids.never_awaited():
+                words = f"steps were called and never awaited: nothing of them was done: {', '.join(forgotten)}"
+                self.log.write("bus", words, level="warning")
+            finding.reply(reply.returned(output))
 
-    def answer(self, given: Reply) -> None:
-        """Answer the call, unless it has been."""
-        if not self._reply.done():
-            self._reply.set_result(given)
-
-    def _fail(self, error: Exception) -> None:
-        if not self._reply.done():
-            self._reply.set_exception(error)
+    def _abandon(self, error: StoreError | StoreUnavailable) -> None:
+        self.finding.fail(error)
 
     # -- what steps ask ----------------------------------------------------------------------------------------------
 
-    def enter(self, base: str) -> str:
-        """Return the id of a step at its call; called by the author's line two frames up."""
-        if self.over:
+    async def replayed(self, step: str, kind: str) -> Memo | None:
+        """Return the memo of a step that has ended, when its turn has come; None for one that has not."""
+        state = self.state
+        if state.over:
             raise TurnOver
-        step = self._ids.of(base, self.tasks.caller())
-        self._uncalled.discard(hashed(step))
-        return step
-
-    def goes_on_as(self, step: str) -> None:
-        """The step goes on under another id, which was not called."""
-        self._uncalled.discard(hashed(step))
-
-    def has(self, step: str) -> bool:
-        """Whether a step has ended."""
-        return hashed(step) in self._memos
-
-    async def ended(self, step: str) -> Raw | None:
-        """Return what is known of a step that has ended, when its turn has come; None for one that has not."""
-        if self.over:
-            raise TurnOver
-        self._ids.awaited(step)
-        self._count += 1
-        memo = self._memos.get(hashed(step))
-        if memo is None:
+        state.ids.awaited(step)
+        self.activity.count += 1
+        known = state.memos.get(step) or state.open.get(step)
+        if known is not None and known.kind != kind:
+            return await self.ends(reply.changed([f"{step} as {known.kind}"]))
+        if step not in state.memos:
             return None
-        future: asyncio.Future[None] = self._loop.create_future()
-        heapq.heappush(self._requests, (self._places[hashed(step)], self._count, future))
-        self._idle.restart()
-        await future
-        self._handed += 1
-        if self._handed == len(self._places) and self.asked.step == NEXT:
-            self._is_silent = False
+        memo = await self.finding.next_memo(step)
+        state.replayed(step)
+        self._to_hand_out -= 1
+        if self._to_hand_out == 0 and self.asked.step == NEXT:  # what comes now no call has come to
+            state.leave_replay()
         return memo
 
-    async def found(self, step: str, op: dict[str, Any], *, runs: bool = False) -> None:
-        """Wait as a step that has not ended; returns when its body is to run here, and never for one without."""
-        one = self._found[step] = Found(op, self._loop.create_future(), runs=runs)
-        self._idle.restart()
-        try:
-            await one.begins
-        finally:
-            self._found.pop(step, None)
+    async def recorded(
+        self, step: str, kind: str, *, data: bytes = b"null", error: Failure | None = None, took_ms: int = 0
+    ) -> Memo:
+        """Record how a step has ended while the call is open, and return that, or what stands instead.
 
-    @contextlib.contextmanager
-    def working(self) -> Any:
-        """Stand around a body, and around what is asked of Redis: the handler is not idle meanwhile."""
-        self._at_work += 1
-        self._is_silent = False
-        try:
-            yield
-        finally:
-            self._at_work -= 1
-            self._count += 1
-            self._idle.restart()
-
-    async def recorded(self, step: str, data: bytes, took_ms: int) -> Memo | None:
-        """Record what a step returned while the call is open; return what stands instead, None when this does.
-
-        A call for one step is answered with what came of it. So is any other when Redis cannot be reached, and when
-        there were attempts before.
+        When Redis cannot be reached for it, and when the run is full, the bus is told instead: it says why.
         """
-        timing = {"a": (now_ms() - took_ms) * 1_000_000, "b": took_ms * 1_000_000}
-        told = reply.found([reply.op("StepRun", step, data=Raw(data), timing=timing)])
-        if self.asked.step != NEXT or self.attempt:  # the bus knows how many attempts there were
-            await self.ends(told)
+        attempts = self.attempt_of(step) + 1
+        noted = self.state.open.get(step)
+        own = Memo(0, kind, attempts, ended=now_ms(), data=Raw(data), error=error)
+        told = reply.racing(reply.done(step, own, took_ms))
         try:
-            saved = await save(self.wire, self.owned, step, "run", data=data, took_ms=took_ms, opened=True)
+            saved = await save(
+                self.wire, self.owned, step, kind, data=data, error=error, attempts=attempts, took_ms=took_ms,
+                since=noted.since if noted and attempts > 1 else None, opened=True, known=self.state.known,
+            )  # fmt: skip
         except (StoreError, StoreUnavailable):
-            return await self.ends(told)
+            return await self.ends(reply.found([told]))
         if saved.word == "full":
-            return await self.ends(told)  # the bus says why
+            return await self.ends(reply.found([told]))
         if saved.word not in {"mine", "there"} or saved.cancel is not None:
             raise StaleCall(self.owned.run)
-        self.attempt = 0
-        return saved.memo
+        memo = saved.memo or own
+        self.state.resolve({name: one for name, one in saved.resolved.items() if name != step})
+        if self.asked.step != NEXT:
+            self.finding.ended(reply.done(step, memo, took_ms))
+            await self._learn(step, saved.n or memo.n)
+        return memo
+
+    async def _learn(self, step: str, n: int) -> None:
+        """Take in what other calls have recorded meanwhile: perhaps the handler waits for this step and for those."""
+        state = self.state
+        if n > len(state.memos) + 1:
+            new = await new_memos(self.wire, self.owned, state.memos)
+            state.resolve({name: memo for name, memo in new.items() if name != step})
 
     async def ends(self, given: Reply) -> Any:
         """Answer the call in place of the step that waits, which goes on never."""
-        self.answer(given)
+        self.finding.reply(given)
         await self._loop.create_future()
 
-    # -- deciding ----------------------------------------------------------------------------------------------------
-
-    def _decide(self) -> None:
-        """The handler is idle: hand out what ended next, or look what it waits for."""
-        while self._requests and self._requests[0][2].done():  # its task was cancelled
-            heapq.heappop(self._requests)
-        if self._reply.done():
-            return
-        if self._requests:
-            heapq.heappop(self._requests)[2].set_result(None)
-            self._idle.restart()
-        elif self._found and not self._at_work:
-            self._look()
-
-    def _look(self) -> None:
-        try:
-            unknown = idle_detection.unknown_waits(self.tasks.alive, self._is_ours)
-        except idle_detection.Busy:
-            self._loop.call_later(0.001, self._idle.restart, context=contextvars.Context())
-            return
-        if unknown:  # the handler may go on without a step
-            self._loop.call_later(UNKNOWN_WAIT_S, self._look_again, self._count, context=contextvars.Context())
-        else:
-            self._choose()
-
-    def _look_again(self, count: int) -> None:
-        if self._count == count and not self._at_work and not self._reply.done() and self._found:
-            self._choose()
-
-    def _is_ours(self, future: object) -> bool:
-        return any(one.begins is future for one in self._found.values())
-
-    def _choose(self) -> None:
-        """Let one step run here, or answer with what the handler waits for."""
-        if self._uncalled:
-            self.answer(reply.failed(Failure("code_changed", _CHANGED)))
-            return
-        waiting = {step: one for step, one in self._found.items() if not one.begins.done()}
-        if self.asked.step != NEXT:
-            waiting = {step: one for step, one in waiting.items() if hashed(step) == self.asked.step}
-        if not waiting:
-            self.answer(
-                reply.found([]) if self.asked.step == NEXT else reply.failed(Failure("step_not_found", _MISSING))
-            )
-            return
-        first = next(iter(waiting.values()))
-        if first.runs and len(waiting) == 1 and (self.asked.may_run or self.asked.step != NEXT):
-            first.begins.set_result(None)
-            return
-        ops = [one.op for one in waiting.values()]
-        if len(ops) > 1 or not self.asked.may_run:  # whatever ends first, the handler may go on with that
-            ops = [{**one, "opts": {**one["opts"], "parallelMode": "race"}} for one in ops]
-        self.answer(reply.found(ops))
-
-    # -- what the context and the log ask ----------------------------------------------------------------------------
+    # -- what the context asks ---------------------------------------------------------------------------------------
 
     def replaying(self) -> bool:
-        """Return whether the handler only repeats what an earlier call did; its log lines were written then."""
-        return self._is_silent
-
-    def server_now(self) -> int:
-        """Return the time, ms; this process's clock."""
-        return now_ms()
+        """Return whether the handler only repeats what an earlier call did."""
+        return self.state.replaying()
 
     async def publish(self, topic: str, data: bytes, channel: str) -> None:
         """Publish a message to a channel."""
-        await publish_of_run(self.wire, self.run, channel, topic, data)
+        if self.over:
+            raise TurnOver
+        with self.activity:
+            await publish_of_run(self.wire, self.run, channel, topic, data)
 
     def tell_progress(self, progress: bytes) -> None:
         """Show, without waiting, how far the run is (JSON)."""

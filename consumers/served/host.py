@@ -9,12 +9,12 @@ from stepstream.bus.context import Context
 from stepstream.bus.errors import EventInvalid, NonRetriable
 from stepstream.bus.function import Function
 from stepstream.bus.values import codec
-from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.codec import NotJson
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.consumers.drivers.contract import Raised
+from stepstream.consumers.remote.protocol import hashed
 from stepstream.consumers.served import reply
 from stepstream.consumers.served.asked import read_call
 from stepstream.consumers.served.call import ServedCall
@@ -47,18 +47,21 @@ class Host:
         Raises what says that the call is none, or that Redis cannot be reached: it is then tried again.
         """
         asked = await read_call(self._wire, function.slug, step, body)
+        there = next((one for one in asked.stands.memos.items() if hashed(one[0]) == asked.step), None)
+        if there is not None:  # an earlier call has recorded it, whose answer was lost
+            return reply.found([reply.racing(reply.done(*there))])
         state = await self._entered()
         call = ServedCall(self._wire, self._threads, asked)
         try:
             several = [function.typed(one) for one in asked.events]
         except EventInvalid as error:  # trying again cannot mend the event
-            return reply.raised(Raised(Failure("event_invalid", str(error)), is_final=True), now_ms())
+            return reply.raised(Raised(Failure("event_invalid", str(error)), is_final=True))
         context = Context(
             event=several[0],
             events=several,
             run_id=call.run,
             function=function.slug,
-            attempt=asked.attempt,
+            attempt=asked.stands.attempt,
             state=state,
             behind=call,
         )

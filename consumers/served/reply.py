@@ -5,13 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from stepstream.bus.values import codec
-from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.consumers.drivers.contract import Raised
-from stepstream.consumers.remote.protocol import NO_RETRY_HEADER, hashed
-
-AFTER_HEADER = "retry-after"
+from stepstream.consumers.remote.protocol import AFTER_HEADER, CODE_CHANGED, NO_RETRY_HEADER, NOT_FOUND, RACE, hashed
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -32,17 +31,19 @@ def found(ops: Sequence[dict[str, Any]], headers: Mapping[str, str] | None = Non
     return Reply(206, codec.encode(ops), headers or {})
 
 
-def raised(error: Raised, now_ms: int) -> Reply:
+def raised(error: Raised) -> Reply:
     """Answer with an error of the function; the status and the headers say whether calling again may mend it."""
     headers = {NO_RETRY_HEADER: "true" if error.is_final else "false"}
     if error.asked_ms is not None:
-        headers[AFTER_HEADER] = moment(now_ms + error.asked_ms)
+        headers[AFTER_HEADER] = str(error.asked_ms)
     return Reply(400 if error.is_final else 500, codec.encode(shown(error.failure)), headers)
 
 
-def failed(failure: Failure) -> Reply:
-    """Answer with an error of ours, after which the function may be called again."""
-    return Reply(500, codec.encode(shown(failure)), {NO_RETRY_HEADER: "false"})
+def changed(steps: Sequence[str]) -> Reply:
+    """Answer that the code does not call steps that the run has begun: the run is to wait for a deploy."""
+    words = f"the function does not call {', '.join(steps)}, which the run has begun: deploy a version that does"
+    told = {"name": CODE_CHANGED, "message": words, "steps": steps}
+    return Reply(500, codec.encode(told), {NO_RETRY_HEADER: "false"})
 
 
 def op(kind: str, step: str, **more: Any) -> dict[str, Any]:
@@ -56,6 +57,24 @@ def op(kind: str, step: str, **more: Any) -> dict[str, Any]:
         "opts": {},
         **more,
     }
+
+
+def not_found(hashed_step: str) -> Reply:
+    """Answer that the function comes no more to the step that it was called for: another that ended first decided."""
+    return found([{"op": NOT_FOUND, "id": hashed_step}])
+
+
+def done(step: str, memo: Memo, took_ms: int = 0) -> dict[str, Any]:
+    """Return the operation that tells what a step has returned, or how it failed for good."""
+    timing = {"a": (memo.ended - took_ms) * 1_000_000, "b": took_ms * 1_000_000}
+    if memo.error is not None:
+        return op("StepFailed", step, error=shown(memo.error), timing=timing)
+    return op("StepRun", step, data=Raw(memo.data), timing=timing)
+
+
+def racing(one: dict[str, Any]) -> dict[str, Any]:
+    """Return an operation after whose end the bus is to ask at once, whatever else there is still to be done."""
+    return {**one, "opts": {**one["opts"], "parallelMode": RACE}}
 
 
 def shown(failure: Failure) -> dict[str, str]:

@@ -193,7 +193,7 @@ class _ReplayTurn(Turn):
         event = codec.decode_as(recorded.event, RawEvent)
         super().__init__(services, threads, Delivery(feed, "", {}, ""), owned, started, event)
         self.recorder = _ReplayRecorder(services, function, owned, self.state, self.tasks)
-        self.activity = Activity(self.state, self.recorder)
+        self.activity = Activity(self.state, self.recorder.abandon)
         self.recorded = recorded
         self.asked: list[str] = []
         """The steps that the handler has asked for, in order."""

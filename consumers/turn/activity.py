@@ -1,25 +1,65 @@
-"""Activity: what a run has under way between two waits, and what becomes of it when Redis fails under it."""
+"""Activity: what a run has under way between two waits, when it has come to rest, and what if Redis fails under it."""
 
+import asyncio
+import contextvars
+from collections.abc import Callable
 from types import TracebackType
 
 from stepstream.bus.errors import StoreError, StoreUnavailable
 from stepstream.consumers.turn.exit import TurnOver
-from stepstream.consumers.turn.idle_timer import IdleTimer
-from stepstream.consumers.turn.recorder import Recorder
 from stepstream.consumers.turn.state import RunState
+
+_ITERATIONS = 10
+"""After a step has ended, what follows (gather, a task group, the handler) needs some iterations of the loop before it
+makes its next step. Ten of them without a step doing anything is idle (measured)."""
+
+
+class IdleTimer:
+    """Calls `when_idle` ten iterations of the loop after the last restart()."""
+
+    __slots__ = ("_calm", "_is_running", "_loop", "_when_idle")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, when_idle: Callable[[], None]) -> None:
+        self._loop = loop
+        self._when_idle = when_idle
+        self._calm = 0
+        self._is_running = False
+
+    def restart(self) -> None:
+        """Something happened: begin to count anew."""
+        self._calm = 0
+        if not self._is_running:
+            self._is_running = True
+            self._loop.call_soon(self._count, context=contextvars.Context())
+
+    def stop(self) -> None:
+        """Call nobody any more, and let go of who would be called."""
+        self._when_idle = _nothing
+
+    def _count(self) -> None:
+        self._calm += 1
+        if self._calm < _ITERATIONS:
+            self._loop.call_soon(self._count, context=contextvars.Context())
+            return
+        self._is_running = False
+        self._when_idle()
+
+
+def _nothing() -> None:
+    pass
 
 
 class Activity:
     """`with activity:` stands around each step's body and around all that a run asks of Redis; no run suspends inside.
 
-    An error of Redis that comes out of it is not the author's: the turn is abandoned, and no attempt is used up.
+    An error of Redis that comes out of it is not the author's: `abandon` is told, and no attempt is used up.
     """
 
-    __slots__ = ("_recorder", "_state", "count", "idle", "under_way")
+    __slots__ = ("_abandon", "_state", "count", "idle", "under_way")
 
-    def __init__(self, state: RunState, recorder: Recorder) -> None:
+    def __init__(self, state: RunState, abandon: Callable[[StoreError | StoreUnavailable], None]) -> None:
         self._state = state
-        self._recorder = recorder
+        self._abandon = abandon
         self.under_way = 0
         """Bodies, saves and notes that have not ended."""
         self.count = 0
@@ -41,5 +81,5 @@ class Activity:
         if self.idle is not None:
             self.idle.restart()
         if isinstance(error, StoreError | StoreUnavailable):
-            self._recorder.abandon(error)
+            self._abandon(error)
             raise TurnOver from None

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from typing import Any
 
 from msgspec import Raw
 
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.start import StartReply
+from stepstream.consumers.turn.exit import TurnOver
 from stepstream.consumers.turn.step_ids import StepIds
 
 
@@ -18,7 +20,8 @@ class RunState:
         "open", "over", "uncalled", "waiting",
     )  # fmt: skip
 
-    def __init__(self, started: StartReply) -> None:
+    def __init__(self, started: StartReply, *, is_repeated: bool = False) -> None:
+        """Begin where a run stands. `is_repeated`: an earlier turn or call went as far, though it recorded nothing."""
         self.attempt = started.attempt
         """Which attempt of the code between steps this is; 0 again after each step that is recorded."""
         self.memos = started.memos
@@ -35,9 +38,18 @@ class RunState:
         self.has_steps = self.has_open = started.resumed
         """Whether the run may have a key of finished steps, and one of open steps, beside its own."""
         self._clock_offset = started.now - time.monotonic() * 1_000
-        self._to_replay = len(started.memos)
+        self._to_replay = len(started.memos) + is_repeated
         self._fresh: set[str] = set()
-        self._silent = bool(started.memos or started.open)
+        self._silent = is_repeated or bool(started.memos or started.open)
+
+    def enter(self, base: str, task: "asyncio.Task[Any] | None") -> str:
+        """Return the id of a step at its call in a task; called by the author's line two frames up."""
+        if self.over:
+            raise TurnOver
+        step = self.ids.of(base, task)
+        if self.uncalled:
+            self.uncalled.discard(step)
+        return step
 
     # -- the clock --------------------------------------------------------------------------------------------------
 
@@ -58,6 +70,10 @@ class RunState:
     def leave_replay(self) -> None:
         """Something new begins: the handler's log lines are written from now on."""
         self._silent = False
+
+    def repeat(self) -> None:
+        """What follows is done again by the next call, which writes the handler's log lines."""
+        self._silent = True
 
     def replayed(self, step: str) -> None:
         """The handler is given the memo of a step."""

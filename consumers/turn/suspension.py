@@ -1,12 +1,10 @@
 """Suspension: what becomes of a run that is idle: it is handed its next memo, or it suspends.
 
-In a replay steps must finish in the order in which they finished first. So memos are handed out one at a time, in order
-of `n`, the next one only when the run is idle again. When every task of the run awaits a waiting step, the turn ends.
+When every task of the run awaits a waiting step, the turn ends.
 """
 
 import asyncio
 import contextvars
-import heapq
 from typing import Any
 
 from stepstream.checkpoint.run.memo import Memo
@@ -14,18 +12,16 @@ from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.activity import Activity
 from stepstream.consumers.turn.exit import CodeChanged
-from stepstream.consumers.turn.idle_timer import IdleTimer
+from stepstream.consumers.turn.handing_out import HandingOut
 from stepstream.consumers.turn.recorder import Recorder
 from stepstream.consumers.turn.state import RunState
 from stepstream.consumers.turn.tasks import RunTasks
 
-UNKNOWN_WAIT_S = 0.25
-"""How long a run that waits may beside that await something that is not a step."""
 GIVEN_UP_WAIT_S = 60.0
 """How long a turn may wait for nothing but a step it had given up: for the deadline that cancelled it, perhaps."""
 
 
-class Suspension:
+class Suspension(HandingOut):
     """The waiting steps and the requested memos of one turn; made when its run first waits or replays."""
 
     def __init__(
@@ -36,17 +32,10 @@ class Suspension:
         activity: Activity,
         recorder: Recorder,
     ) -> None:
-        self._loop = loop
-        self._state = state
-        self._tasks = tasks
-        self._activity = activity
+        super().__init__(loop, state, tasks, activity)
         self._recorder = recorder
-        self._idle = IdleTimer(loop, self._decide)
         self._due: dict[asyncio.Future[Any], int] = {}
         """When each waiting step is due, by what it waits on."""
-        self._requests: list[tuple[int, int, asyncio.Future[Memo], Memo]] = []
-        """A heap by `n`, then by who asked first: a run may ask for a thousand memos at once."""
-        self._requested = 0
         self._held: dict[asyncio.Future[None], None] = {}
         self._given_up: dict[asyncio.Future[None], None] = {}
         self._patience: asyncio.TimerHandle | None = None
@@ -55,27 +44,11 @@ class Suspension:
 
     def close(self) -> None:
         """The turn is over: nothing is handed out any more, and nothing refers back to its steps."""
-        self._requests.clear()
-        self._idle.stop()
-        self._activity.idle = None
+        super().close()
         if self._patience is not None:
             self._patience.cancel()
 
-    def _wait_for_idle(self) -> None:
-        """Decide what is next once the run is idle, however often it is busy before."""
-        self._activity.idle = self._idle
-        self._idle.restart()
-
     # -- what steps wait for ----------------------------------------------------------------------------------------
-
-    async def next_memo(self, step: str) -> Memo:
-        """Return a memo that is there; memos are handed out in order of `n`."""
-        future: asyncio.Future[Memo] = self._loop.create_future()
-        memo = self._state.memos[step]
-        self._requested += 1
-        heapq.heappush(self._requests, (memo.n, self._requested, future, memo))
-        self._wait_for_idle()
-        return await future
 
     async def let_begin(self, step: str) -> None:
         """Hold back a step that has no memo until it may begin, or go on; by then it may have one.
@@ -123,18 +96,13 @@ class Suspension:
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
-    def _decide(self) -> None:
-        """The run is idle: hand out the next memo in order of `n`, or look whether the turn can end."""
-        if self._state.over or self._suspending is not None:
-            return
-        while self._requests and self._requests[0][2].done():  # its task was cancelled
-            heapq.heappop(self._requests)
+    def _is_decided(self) -> bool:
+        return super()._is_decided() or self._suspending is not None
+
+    def _nothing_left(self) -> None:
+        """Let go of what was held back, or look whether the turn can end."""
         is_busy = self._activity.under_way > 0
-        if self._requests:
-            _, _, future, memo = heapq.heappop(self._requests)
-            future.set_result(memo)
-            self._idle.restart()
-        elif (self._held or self._given_up) and not self._state.uncalled:
+        if (self._held or self._given_up) and not self._state.uncalled:
             self._let_go(self._held, self._given_up)
         elif (self._due or self._held) and not is_busy:
             self._look()
@@ -148,44 +116,28 @@ class Suspension:
             if not future.done():
                 future.set_result(None)
 
-    def _look(self) -> None:
-        """Suspend when every task of the run awaits a waiting step."""
-        try:
-            unknown = idle_detection.unknown_waits(self._tasks.alive, self._is_ours)
-        except idle_detection.Busy:
-            self._loop.call_later(0.001, self._idle.restart, context=contextvars.Context())
-            return
-        if unknown:
-            self._loop.call_later(
-                UNKNOWN_WAIT_S, self._look_again, self._activity.count, unknown, context=contextvars.Context()
-            )
-        elif self._state.uncalled and self._given_up:
-            self._await_cancel()
-        elif self._state.uncalled:
-            self._end_as_changed()
-        else:
-            self._begin_suspending()
-
     def _is_ours(self, future: object) -> bool:
         return future in self._due or future in self._held or future in self._given_up
 
-    def _has_moved_since(self, count: int) -> bool:
-        return self._state.over or self._activity.count != count or self._activity.under_way > 0
-
-    def _look_again(self, count: int, unknown: list[str]) -> None:
-        if self._suspending is not None or self._has_moved_since(count):
-            return
-        if self._held:  # what earlier turns have begun may be called after something that is not a step
+    def _rests(self, unknown: list[str]) -> None:
+        """Suspend, unless the code does not call what earlier turns have begun."""
+        if not unknown:
+            if self._state.uncalled and self._given_up:
+                self._await_cancel()
+            elif self._state.uncalled:
+                self._end_as_changed()
+            else:
+                self._begin_suspending()
+        elif self._held:  # what earlier turns have begun may be called after something that is not a step
             self._holds = False
             self._let_go(self._held)
-            return
-        if not self._due:
-            return
-        self._recorder.notice(
-            "beside a waiting step a run awaits something that is not a step: that is cut off, and begins again later",
-            at=unknown,
-        )
-        self._begin_suspending()
+        elif self._due:
+            self._recorder.notice(
+                "beside a waiting step a run awaits something that is not a step: that is cut off, and begins again "
+                "later",
+                at=unknown,
+            )
+            self._begin_suspending()
 
     def _await_cancel(self) -> None:
         """Wait for what cancelled the steps that were given up: a deadline of the author's, say, comes again."""

@@ -58,7 +58,7 @@ class Turn:
         self.log = RunLog(services.loop, self.wire, owned, self.state)
         """What the run writes, kept with it."""
         self.recorder = Recorder(services, self.function, owned, self.state, self.tasks)
-        self.activity = Activity(self.state, self.recorder)
+        self.activity = Activity(self.state, self.recorder.abandon)
         self.bodies = Bodies(services.loop, threads)
         self.closing = False
         """The worker stops: no further body begins, what ends is still recorded."""
@@ -89,16 +89,6 @@ class Turn:
         self.log.end()
 
     # -- entering a step --------------------------------------------------------------------------------------------
-
-    def enter(self, base: str) -> str:
-        """Return the id of a step at its call; called by the author's line two frames up."""
-        state = self.state
-        if state.over:
-            raise TurnOver
-        step = state.ids.of(base, self.tasks.caller())
-        if state.uncalled:
-            state.uncalled.discard(step)
-        return step
 
     def awaited(self, step: str) -> None:
         """The step's coroutine has begun."""

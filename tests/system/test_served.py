@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-import uvicorn
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -30,14 +29,11 @@ from stepstream import (
 from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.actions.cancel import cancel_now
-from stepstream.checkpoint.apps import app_of
 from stepstream.checkpoint.run.owned import Owned
-from stepstream.consumers.remote.functions import bus_of
 from stepstream.consumers.remote.memos import proof_of
 from tests.patience import PATIENT_S
-from tests.support import Lab, eventually, free_port
-
-PATH = "/api/inngest"
+from tests.served_app import PATH, served
+from tests.support import Lab, eventually
 
 
 class Paid(EventData, name="order/paid"):
@@ -48,32 +44,6 @@ class Paid(EventData, name="order/paid"):
 class Label(BaseModel):
     code: str
     for_order: str
-
-
-@contextlib.asynccontextmanager
-async def served(lab: Lab, app: Bus) -> AsyncGenerator[str]:
-    """Serve an application's functions, register it, and run a worker that has not loaded them."""
-    web = Starlette()
-    mount(web, PATH, serve(app, functions=list(app.functions.values()), called=True, configured=lab.settings))
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(web, port=port, log_level="critical", timeout_graceful_shutdown=1))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    serving = asyncio.create_task(server._serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    url = f"http://127.0.0.1:{port}{PATH}"
-    try:
-        async with httpx2.AsyncClient() as http:
-            told = (await http.put(url, json={"url": url})).json()
-        assert told["ok"], told
-        found = await app_of(lab.wire, app.id)
-        assert found is not None
-        lab.app = bus_of(found)
-        await lab.work()
-        yield url
-    finally:
-        server.should_exit = True
-        await serving
 
 
 async def test_a_sequence_with_typed_values_costs_one_call_and_is_recorded_step_by_step(lab: Lab) -> None:
@@ -301,7 +271,7 @@ async def test_a_step_that_is_only_to_be_told_of_does_not_run(lab: Lab) -> None:
             event = {"id": "e", "name": "order/paid", "data": {"order": "o1"}, "ts": 1}
             async with httpx2.AsyncClient() as http:
                 answer = await http.post(
-                    f"{url}?fnId=shop-ship&stepId=step", json={"ctx": ctx, "event": event, "steps": {}}
+                    f"{it.url}?fnId=shop-ship&stepId=step", json={"ctx": ctx, "event": event, "steps": {}}
                 )
             told.extend(answer.json())
 
@@ -309,7 +279,7 @@ async def test_a_step_that_is_only_to_be_told_of_does_not_run(lab: Lab) -> None:
     async def ship(ctx: Context[Paid], step: Step) -> None:
         await step.run("ask", ask_beside, ctx.run_id)
 
-    async with served(lab, app) as url:
+    async with served(lab, app) as it:
         await lab.send("order/paid", {"order": "o1"})
         await lab.output()
     assert len(begun) == 1
@@ -367,7 +337,7 @@ async def test_a_call_that_nobody_makes_but_the_bus_is_refused(lab: Lab) -> None
     async def ship(ctx: Context[Paid], step: Step) -> None:
         raise AssertionError("it is not to be called")
 
-    async with served(lab, app) as url:
+    async with served(lab, app) as it:
         event = {"id": "e", "name": "order/paid", "data": {"order": "o1"}, "ts": 1}
         ctx: dict[str, Any] = {
             "run_id": "01M80C274S0000000000000000",
@@ -376,9 +346,9 @@ async def test_a_call_that_nobody_makes_but_the_bus_is_refused(lab: Lab) -> None
         }
         body: dict[str, Any] = {"ctx": ctx, "event": event, "steps": {}}
         async with httpx2.AsyncClient() as http:
-            forged = await http.post(f"{url}?fnId=shop-ship&stepId=step", json=body)
-            unknown = await http.post(f"{url}?fnId=shop-lost&stepId=step", json=body)
-            empty = await http.post(f"{url}?fnId=shop-ship&stepId=step", json={})
+            forged = await http.post(f"{it.url}?fnId=shop-ship&stepId=step", json=body)
+            unknown = await http.post(f"{it.url}?fnId=shop-lost&stepId=step", json=body)
+            empty = await http.post(f"{it.url}?fnId=shop-ship&stepId=step", json={})
         assert (forged.status_code, forged.json()["code"]) == (409, "stale_call")
         assert (unknown.status_code, unknown.json()["code"]) == (500, "function_not_found")
         assert empty.status_code == 400

@@ -9,11 +9,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import StoreError, StoreUnavailable
-from stepstream.consumers.remote.protocol import SDK_HEADER, VERSION_HEADER
+from stepstream.consumers.remote.protocol import OWN, SDK_HEADER, VERSION_HEADER
 from stepstream.consumers.served.reply import Reply
 from stepstream.web import answers
 
-SDK = f"stepstream-py:v{version('stepstream')}"
+SDK = f"{OWN}v{version('stepstream')}"
 HEADERS = {SDK_HEADER: SDK, VERSION_HEADER: "2", "x-inngest-framework": "starlette"}
 
 

@@ -22,7 +22,7 @@ class TurnStep(NumberedStep):
     __slots__ = ("_turn",)
 
     def __init__(self, turn: Turn) -> None:
-        super().__init__(turn)
+        super().__init__(turn.state, turn.tasks)
         self._turn = turn
 
     def _run(

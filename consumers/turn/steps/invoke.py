@@ -32,12 +32,17 @@ async def invoke(turn: Turn, step: str, function: Callee[Any, Any] | str, data: 
     memo = await turn.replayed(step, "invoke")
     if memo is None:
         slug = function if isinstance(function, str) else function.slug
-        payload = _payload(step, data)
+        payload = payload_of(step, data)
         wrong = None if step in turn.state.open else await _misfit(turn, step, function, payload)
         if wrong is None:
             memo = await _call(turn, step, slug, payload, timeout_ms)
         else:
             memo = await _refused(turn, step, wrong)
+    return invoked(step, function, memo)
+
+
+def invoked(step: str, function: Callee[Any, Any] | str, memo: Memo) -> Any:
+    """Return what a called function has returned, as its handler says; StepFailed with its error."""
     if memo.error is not None:
         raise StepFailed(step, memo.error.name, memo.error.message, memo.error.stack)
     wanted = Any if isinstance(function, str) else codec.return_type(function.handler)
@@ -49,7 +54,8 @@ def _unknown(data: Any) -> Any:
     raise NonRetriable(f"a stub in place of a call has no result for {data!r}")
 
 
-def _payload(step: str, data: Any) -> bytes:
+def payload_of(step: str, data: Any) -> bytes:
+    """Return what a function is called with, JSON; NonRetriable for what is none."""
     try:
         return as_data({} if data is None else data)
     except EventInvalid as error:

@@ -7,25 +7,19 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from stepstream.bus.errors import NonRetriable
 from stepstream.bus.event import NewEvent, Sendable
 from stepstream.bus.retry import Retry
 from stepstream.bus.step import Callee, Fetched, ProcessResult, Step
 from stepstream.bus.values.durations import milliseconds, moment_ms
+from stepstream.consumers.turn.state import RunState
 from stepstream.consumers.turn.steps.process import Command
 from stepstream.consumers.turn.steps.wait import LONGEST_MS
+from stepstream.consumers.turn.tasks import RunTasks
 
 Body = Callable[..., Any]
-
-
-class Numbering(Protocol):
-    """What numbers the steps of a handler."""
-
-    def enter(self, base: str) -> str:
-        """Return the id of a step at its call; called by the author's line two frames up."""
-        ...
 
 
 class NumberedStep(Step, ABC):
@@ -34,10 +28,11 @@ class NumberedStep(Step, ABC):
     Those get the step's id first, and what was given as it was checked: limits in s, waits in ms.
     """
 
-    __slots__ = ("_numbering",)
+    __slots__ = ("_state", "_tasks")
 
-    def __init__(self, numbering: Numbering) -> None:
-        self._numbering = numbering
+    def __init__(self, state: RunState, tasks: RunTasks) -> None:
+        self._state = state
+        self._tasks = tasks
 
     def run(
         self,
@@ -54,17 +49,17 @@ class NumberedStep(Step, ABC):
                 f"step.run('{id}', work, argument)"
             )
         limit = _limit(id, timeout)
-        return self._run(self._numbering.enter(id), target, args, limit, retries)
+        return self._run(self._state.enter(id, self._tasks.caller()), target, args, limit, retries)
 
     def sleep(self, id: str, duration: float | str | timedelta) -> Coroutine[Any, Any, None]:
         """Number the step, then wait when awaited."""
         due = f"+{milliseconds(duration, 'sleep')}"
-        return self._sleep(self._numbering.enter(id), due)
+        return self._sleep(self._state.enter(id, self._tasks.caller()), due)
 
     def sleep_until(self, id: str, moment: datetime) -> Coroutine[Any, Any, None]:
         """Number the step, then wait when awaited."""
         due = str(moment_ms(moment, f"step '{id}' sleep_until"))
-        return self._sleep(self._numbering.enter(id), due)
+        return self._sleep(self._state.enter(id, self._tasks.caller()), due)
 
     def wait_for_event(
         self,
@@ -77,18 +72,18 @@ class NumberedStep(Step, ABC):
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then wait when awaited."""
         within = _within(id, timeout)
-        return self._wait_for_event(self._numbering.enter(id), event, match, if_, within)
+        return self._wait_for_event(self._state.enter(id, self._tasks.caller()), event, match, if_, within)
 
     def wait_for_signal(
         self, id: str, signal: str, *, type: Any = Any, timeout: float | str | timedelta | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then wait when awaited."""
         within = _within(id, timeout)
-        return self._wait_for_signal(self._numbering.enter(id), signal, type, within)
+        return self._wait_for_signal(self._state.enter(id, self._tasks.caller()), signal, type, within)
 
     def send_signal(self, id: str, signal: str, data: Any = None) -> Coroutine[Any, Any, bool]:
         """Number the step, then send when awaited."""
-        return self._send_signal(self._numbering.enter(id), signal, data)
+        return self._send_signal(self._state.enter(id, self._tasks.caller()), signal, data)
 
     def invoke(
         self,
@@ -100,7 +95,7 @@ class NumberedStep(Step, ABC):
     ) -> Coroutine[Any, Any, Any]:
         """Number the step, then call when awaited."""
         within = _within(id, timeout)
-        return self._invoke(self._numbering.enter(id), function, data, within)
+        return self._invoke(self._state.enter(id, self._tasks.caller()), function, data, within)
 
     def send_event(
         self, id: str, event: str | Sendable | Sequence[Sendable], data: Any = None
@@ -110,7 +105,7 @@ class NumberedStep(Step, ABC):
             events: Sequence[Sendable] = [NewEvent(event, data)]
         else:
             events = event if isinstance(event, Sequence) else [event]
-        return self._send_event(self._numbering.enter(id), events)
+        return self._send_event(self._state.enter(id, self._tasks.caller()), events)
 
     def fetch(
         self,
@@ -126,7 +121,9 @@ class NumberedStep(Step, ABC):
     ) -> Coroutine[Any, Any, Fetched]:
         """Number the step, then ask when awaited."""
         limit = milliseconds(timeout, f"step '{id}' timeout") / 1_000
-        return self._fetch(self._numbering.enter(id), (method, url, headers, json, data, limit), retries)
+        return self._fetch(
+            self._state.enter(id, self._tasks.caller()), (method, url, headers, json, data, limit), retries
+        )
 
     def subprocess(
         self,
@@ -142,7 +139,7 @@ class NumberedStep(Step, ABC):
     ) -> Coroutine[Any, Any, ProcessResult]:
         """Number the step, then run the command when awaited."""
         given = Command.of(id, command, stdin, env, cwd, ok, _limit(id, timeout))
-        return self._command(self._numbering.enter(id), given, retries)
+        return self._command(self._state.enter(id, self._tasks.caller()), given, retries)
 
     # -- the work ------------------------------------------------------------------------------------------------------
 

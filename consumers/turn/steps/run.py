@@ -211,8 +211,8 @@ async def _failed(
     turn: Turn, step: str, error: BaseException, retry: Retry, attempt: int, took_ms: int
 ) -> Memo | _Again:
     failure = Failure.of(error)
-    final = isinstance(error, NonRetriable | StepFailed) or attempt >= retry.retries
-    if final:
+    is_last = attempt >= retry.retries and not getattr(error, "has_more", False)
+    if isinstance(error, NonRetriable | StepFailed) or is_last:
         stands = await turn.recorder.save(
             step, "run", error=failure, attempts=attempt + 1, took_ms=took_ms, opened=True
         )

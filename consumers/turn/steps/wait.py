@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from stepstream.bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
 from stepstream.bus.event import RawEvent, event_name_of, invalid
@@ -211,10 +212,13 @@ async def wait_for_signal(
         memo = await _wait_signal(turn, step, name, timeout_ms, replaces=replaces)
     if memo.error is not None:
         raise StepFailed(step, memo.error.name, memo.error.message)
-    if bytes(memo.data) == b"null":
-        return None
+    return None if bytes(memo.data) == b"null" else signalled_as(step, memo.data, wanted)
+
+
+def signalled_as(step: str, data: Raw, wanted: Any) -> Any:
+    """Return what a signal brought as the type that is waited for; StepFailed when it is not of that."""
     try:
-        return codec.decode_as(memo.data, wanted)
+        return codec.decode_as(data, wanted)
     except msgspec.ValidationError as error:
         raise StepFailed(step, "signal_invalid", str(invalid(error, "data"))) from None
 

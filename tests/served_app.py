@@ -1,0 +1,64 @@
+"""An application that is called over HTTP, served in the test's own process, with a worker that calls it."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator
+
+import httpx2
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from stepstream import Bus, mount, serve
+from stepstream.checkpoint.apps import app_of
+from stepstream.consumers.remote.functions import bus_of
+from tests.support import Lab, free_port
+
+PATH = "/api/inngest"
+
+
+class Served:
+    """Where an application is served. `calls` counts those that have come: `next` asks what is next, `one` is for a
+    step."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.calls = Counter[str]()
+
+    def counted(self, app: ASGIApp) -> ASGIApp:
+        async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["method"] == "POST":
+                asked = Request(scope).query_params.get("stepId")
+                self.calls["next" if asked == "step" else "one"] += 1
+            await app(scope, receive, send)
+
+        return counting
+
+
+@contextlib.asynccontextmanager
+async def served(lab: Lab, app: Bus) -> AsyncGenerator[Served]:
+    """Serve an application's functions, register it, and run a worker that has not loaded them."""
+    web = Starlette()
+    mount(web, PATH, serve(app, functions=list(app.functions.values()), called=True, configured=lab.settings))
+    port = free_port()
+    it = Served(f"http://127.0.0.1:{port}{PATH}")
+    config = uvicorn.Config(it.counted(web), port=port, log_level="critical", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    serving = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        async with httpx2.AsyncClient() as http:
+            told = (await http.put(it.url, json={"url": it.url})).json()
+        assert told["ok"], told
+        found = await app_of(lab.wire, app.id)
+        assert found is not None
+        lab.app = bus_of(found)
+        await lab.work()
+        yield it
+    finally:
+        server.should_exit = True
+        await serving
