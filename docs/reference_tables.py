@@ -57,7 +57,6 @@ STORED = {
     "timeout": "It took longer than its bound: `timeouts=`, or the `timeout=` of the step. The message says which.",
     "worker_crash": "Its worker died five times in a row while it ran this: look for what kills the process (memory, a native library, `os._exit`), then `bus rerun ID`.",
     "code_changed": "Deploy a version that calls the steps it names: [living with code changes](../living-with-code-changes.md). Or cancel the run.",
-    "step_not_found": "A function that is called over HTTP did not come to a step that was planned: its way depends on which of several ends first. It is tried again.",
     "event_invalid": "The event (or the data of a call) does not fit the handler's (or the wait's) type any more: make a new field optional, or `bus rerun ID` after the next deploy.",
     "signal_conflict": "Another run waits for this signal's name: put the run's own id into the name.",
     "signal_invalid": "What came does not fit `type=`: mend the sender, or take `type=` off.",

@@ -30,8 +30,8 @@ class Closing(threading.Thread):
             with connection:
                 while b"{}" not in connection.recv(65_536):
                     pass
-                connection.sendall(ANSWER)
                 self.answered += 1
+                connection.sendall(ANSWER)
                 self.may_close.wait(10)
             self.has_closed.set()
         self.listening.close()
