@@ -34,7 +34,7 @@ from bench.installation import APPS, Broken, Installation, cpu_s, free_port, mis
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers.remote.client import Client
+from stepstream.consumers.remote.calls.client import Client
 from stepstream.web.dev.embedded import embedded
 
 AT_ONCE = 100

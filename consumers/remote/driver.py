@@ -5,29 +5,26 @@ it has found to do: those are begun with the very functions that Python handlers
 have ended, the app is asked again. So retries, waits, suspension and limits are not written here.
 """
 
-import contextlib
 import time
 from typing import NoReturn
 
 import msgspec
 from msgspec import Raw
 
-from stepstream.bus.errors import ConfigError, NonRetriable, RetryAfter, StepFailed, Unavailable
+from stepstream.bus.errors import ConfigError, NonRetriable, RetryAfter, StepFailed
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
-from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.apps import App, put
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.poll import new_memos
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.drivers.guard import guarded
-from stepstream.consumers.remote.client import Client, Unauthorized
-from stepstream.consumers.remote.connected import ConnectedClient
-from stepstream.consumers.remote.functions import RemoteBus, is_connected
+from stepstream.consumers.remote.asking import AppGone, Asking
+from stepstream.consumers.remote.calls.post import CallBroken
+from stepstream.consumers.remote.calls.reach import client
+from stepstream.consumers.remote.functions import RemoteBus
 from stepstream.consumers.remote.gateway import WITHIN_S
-from stepstream.consumers.remote.memos import NEW, Position, Telling, job_of
+from stepstream.consumers.remote.memos import NEW, Position, Telling
 from stepstream.consumers.remote.ops import Found, NotWanted, Work, begin, resumed
-from stepstream.consumers.remote.post import CallBroken, Unreachable
 from stepstream.consumers.remote.protocol import (
     CODE_CHANGED,
     NEXT,
@@ -36,9 +33,6 @@ from stepstream.consumers.remote.protocol import (
     PLANNING,
     RACE,
     RAN,
-    RUN_HEADER,
-    STEP_HEADER,
-    VERSION_HEADER,
     Answer,
     AppError,
     BadAnswer,
@@ -47,16 +41,12 @@ from stepstream.consumers.remote.protocol import (
     hashed,
     ops_of,
     output_of,
-    unwrapped,
 )
-from stepstream.consumers.remote.reach import client
 from stepstream.consumers.remote.working import Working
 from stepstream.consumers.turn.exit import CodeChanged
 from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.turn import Turn
 
-_UNAUTHORIZED = "unauthorized"
-"""The error of an app that answers 401."""
 _NEVER_SAVES = "py:"
 """What SDKs begin with that record no step while a call is open."""
 _MOST_IDLE = 5
@@ -76,15 +66,6 @@ class _Changed(msgspec.Struct):
     steps: tuple[str, ...] = ()
 
 
-class AppGone(BaseException):
-    """The app cannot be reached: nothing was attempted, so it must not become an attempt of a step."""
-
-    def __init__(self, failure: Failure, again_ms: int) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-        self.again_ms = again_ms
-
-
 class RunRefused(BaseException):
     """The app answered the call of one step with an error of the whole run, for good: no step has that error."""
 
@@ -98,37 +79,16 @@ class RemoteDriver:
 
     def __init__(self, bus: RemoteBus, configured: Settings) -> None:
         self.bus = bus
-        self.client = Client(configured)
-        self._connected: ConnectedClient | None = None
+        self.asking = Asking(bus, configured)
         self.fetcher = Fetcher(lambda: client(configured, WITHIN_S, anywhere=True))
 
     async def call(self, call: Call, turn: Turn) -> Outcome:
         """Talk with the app until the run has ended, waits, or failed; never raises."""
         return await guarded(turn, _Conversation(self, call, turn).held())
 
-    def reach(self, wire: Wire, url: str) -> Client | ConnectedClient:
-        """Return what calls an URL: over HTTP, or by the WebSockets that workers of the application hold."""
-        if not is_connected(url):
-            return self.client
-        if self._connected is None:
-            self._connected = ConnectedClient(wire)
-        return self._connected
-
-    async def note_unauthorized(self, wire: Wire, words: str) -> None:
-        """Keep on the app that it does not accept who calls; the next sync that goes well takes that back."""
-
-        def noted(stands: App | None) -> App | None:
-            return stands and msgspec.structs.replace(stands, error=words, error_code=_UNAUTHORIZED)
-
-        if self.bus.app.error_code != _UNAUTHORIZED:
-            with contextlib.suppress(Unavailable):  # the run has it too
-                await put(wire, self.bus.app.name, noted)
-
     async def close(self) -> None:
         """Close the connections."""
-        await self.client.close()
-        if self._connected is not None:
-            await self._connected.close()
+        await self.asking.close()
         await self.fetcher.close()
 
 
@@ -291,31 +251,7 @@ class _Conversation:
             only_plan=self._only_plan or bool(self._working),
             version=self._version,
         )
-        body = self._telling.body(turn.state.memos, at)
-        url = f"{self._url}&stepId={at.step}"
-        headers = {
-            "content-type": "application/json",
-            "user-agent": "Stepstream",
-            RUN_HEADER: turn.owned.run,
-            STEP_HEADER: at.step,
-            "x-request-id": at.request,
-            "x-inngest-job-id": job_of(turn.owned),
-            VERSION_HEADER: str(at.version),
-        }
-        reach = self._driver.reach(turn.wire, url)
-        try:
-            answer = unwrapped(await reach.call(url, body, headers))
-        except Unauthorized as error:
-            await self._driver.note_unauthorized(turn.wire, str(error))
-            raise AppGone(Failure("unauthorized", str(error)), reach.down_ms()) from None
-        except Unreachable as error:
-            raise AppGone(Failure("unreachable", str(error)), reach.down_ms()) from None
-        if not answer.is_sdk and answer.status < 300:
-            raise BadAnswer(
-                f"{self._url} answered {answer.status} and is not an SDK: "
-                "it has no x-inngest-sdk header; is that where the app serves its functions?"
-            )
-        return answer
+        return await self._driver.asking.ask(turn, self._url, at, self._telling.body(turn.state.memos, at))
 
     @property
     def _may_save(self) -> bool:
@@ -400,7 +336,7 @@ class _ForGood(NonRetriable):
 class _Later(RetryAfter):
     """An app's error after which it asks to wait."""
 
-    def __init__(self, stored: Failure, asked_ms: int, has_more: bool) -> None:
+    def __init__(self, stored: Failure, asked_ms: int, has_more: bool = False) -> None:
         super().__init__(asked_ms / 1_000, stored.message)
         self.stored = stored
         self.has_more = has_more

@@ -17,9 +17,9 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import app_of
 from stepstream.checkpoint.connections.workers import workers
-from stepstream.consumers.remote.connected import ConnectedClient
+from stepstream.consumers.remote.calls.connected import ConnectedClient
+from stepstream.consumers.remote.calls.post import CallBroken, Unreachable
 from stepstream.consumers.remote.functions import bus_of, connected_url
-from stepstream.consumers.remote.post import CallBroken, Unreachable
 from stepstream.consumers.remote.protocol import Answer
 from stepstream.web.connect.messages import (
     PROTOCOL,

@@ -17,7 +17,7 @@ from stepstream import create_app
 from stepstream.bus.settings import Settings
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.apps import App
-from stepstream.consumers.remote.client import Client, Unreachable
+from stepstream.consumers.remote.calls.client import Client, Unreachable
 from stepstream.consumers.remote.functions import RemoteBus, bus_of
 from stepstream.consumers.remote.protocol import Answer as Given
 from stepstream.consumers.remote.protocol import ops_of
@@ -193,7 +193,7 @@ async def test_whatever_an_app_answers_is_a_clear_error_of_its_run_and_its_page(
 async def test_a_proxy_that_says_the_app_is_not_there_uses_up_no_attempt(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 20)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.client.Client.down_ms", lambda _: 20)
 
     def script(told: Told) -> Response:
         return Response("no healthy upstream", 503) if len(app.calls) < 4 else returned(told.ctx["attempt"])
@@ -216,7 +216,7 @@ async def test_an_app_that_restarts_is_called_again_at_once_however_many_runs_fo
 
 
 async def test_a_call_has_an_end_however_slowly_it_is_answered(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.client.CALL_S", 0.3)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.client.CALL_S", 0.3)
     async with answering(slow=endless(b"200 OK\r\n" + _SDK + _CHUNKED + b"\r\n", chunk(b" "), pause_s=0.01)) as app:
         lab.app = app.bus()
         await lab.work()

@@ -14,8 +14,8 @@ from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.upkeep.audit import audit
 from stepstream.checkpoint.waits.event_waits import has_waits
 from stepstream.checkpoint.waits.signals import send_signal
-from stepstream.consumers.remote.client import Client
-from stepstream.consumers.remote.post import Unreachable
+from stepstream.consumers.remote.calls.client import Client
+from stepstream.consumers.remote.calls.post import Unreachable
 from stepstream.consumers.remote.protocol import Answer
 from tests.scripted_app import SDK, Told, op, ops, returned, serving, sha
 from tests.support import Lab, eventually
@@ -201,7 +201,7 @@ async def test_steps_that_an_app_tells_of_with_its_result_are_recorded(lab: Lab)
 
 
 async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 400)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.client.Client.down_ms", lambda _: 400)
 
     def script(told: Told) -> Response:
         return returned(told.ctx["attempt"])
@@ -226,7 +226,7 @@ async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pyt
 async def test_a_planned_step_whose_app_is_gone_does_not_wait_for_a_sibling_that_waits_for_days(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 50)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.client.Client.down_ms", lambda _: 50)
     call, gone = Client.call, [True]
 
     async def called(client: Client, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -236,7 +236,7 @@ async def test_a_planned_step_whose_app_is_gone_does_not_wait_for_a_sibling_that
             raise Unreachable("nobody listens")
         return await call(client, url, body, headers)
 
-    monkeypatch.setattr("stepstream.consumers.remote.client.Client.call", called)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.client.Client.call", called)
 
     def script(told: Told) -> Response:
         if told.step != "step":
@@ -295,7 +295,7 @@ async def test_calls_one_after_another_use_one_connection(lab: Lab) -> None:
 
 
 async def test_connections_that_nobody_uses_are_closed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.post.KEPT_S", 0.05)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.post.KEPT_S", 0.05)
     begun = asyncio.Barrier(3)
 
     async def script(_: Told) -> Response:

@@ -15,7 +15,7 @@ from stepstream.bus.trust.signing import HEADER, SignatureInvalid, verify
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.apps import app_of, put
-from stepstream.consumers.remote.client import Client, Unauthorized
+from stepstream.consumers.remote.calls.client import Client, Unauthorized
 from tests.scripted_app import Told, op, ops, returned, serving
 from tests.support import Lab, eventually
 
@@ -82,7 +82,7 @@ async def test_an_app_that_has_the_old_key_still_is_called_with_that(lab: Lab) -
 async def test_an_app_with_another_key_runs_nothing_until_it_has_ours(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 50)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.client.Client.down_ms", lambda _: 50)
     lab.settings = keyed(lab.settings)
     script = Guarded(FOREIGN)
     async with serving(script) as app:
@@ -134,7 +134,7 @@ async def test_an_app_that_wants_signatures_where_there_are_no_keys_is_told_the_
 async def test_an_app_at_an_address_that_may_not_be_called_waits_and_says_why(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.client.Client.down_ms", lambda _: 50)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.client.Client.down_ms", lambda _: 50)
     lab.settings = keyed(lab.settings, hosts=())
     async with serving(Guarded(KEY)) as app:
         lab.app = app.bus("order/paid")

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, ItemsView
 import pytest
 
 from stepstream.bus.settings import Settings
-from stepstream.consumers.remote.post import Post, Unreachable
+from stepstream.consumers.remote.calls.post import Post, Unreachable
 from stepstream.consumers.remote.protocol import BadAnswer
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from stepstream.bus.settings import Settings
-from stepstream.consumers.remote.reach import client, refusal
+from stepstream.consumers.remote.calls.reach import client, refusal
 
 KEY = "a" * 64
 

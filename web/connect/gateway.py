@@ -18,7 +18,7 @@ from stepstream.bus.values.ids import token
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.connections.calls import answer, hold, leases_of, put_back
 from stepstream.checkpoint.connections.workers import join, leave
-from stepstream.consumers.remote.connected import app_of_call
+from stepstream.consumers.remote.calls.connected import app_of_call
 from stepstream.web.connect.greeting import Refused, greeted
 from stepstream.web.connect.line import Line
 from stepstream.web.connect.messages import (

@@ -18,9 +18,9 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, apps, put
+from stepstream.consumers.remote.calls.reach import client, signed_in_turn
 from stepstream.consumers.remote.functions import is_callable, same_place, without_ids
 from stepstream.consumers.remote.protocol import SDK_HEADER
-from stepstream.consumers.remote.reach import client, signed_in_turn
 from stepstream.web.sdk.discovery import discover
 from stepstream.web.store import Store
 

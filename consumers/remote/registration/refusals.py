@@ -6,8 +6,8 @@ from stepstream.bus.errors import ConfigError
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App
 from stepstream.checkpoint.registry import functions
+from stepstream.consumers.remote.calls.reach import refusal
 from stepstream.consumers.remote.functions import RemoteBus, bus_of, is_connected
-from stepstream.consumers.remote.reach import refusal
 from stepstream.consumers.remote.registration.asked import RegistrationRefused
 
 

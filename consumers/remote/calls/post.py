@@ -19,9 +19,9 @@ from yarl import URL
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.app_hosts import AppHosts
 from stepstream.consumers.delivery.background import outside
-from stepstream.consumers.remote.lanes import ALIVE, KEPT_S
+from stepstream.consumers.remote.calls.lanes import ALIVE, KEPT_S
+from stepstream.consumers.remote.calls.reach import CONNECT_S, addresses_of, client, refused
 from stepstream.consumers.remote.protocol import Answer, BadAnswer, without_secrets
-from stepstream.consumers.remote.reach import CONNECT_S, addresses_of, client, refused
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _LONGEST_HEADER = 65_536

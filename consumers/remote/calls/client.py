@@ -9,9 +9,9 @@ import httpx2
 
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.clock import now_ms
-from stepstream.consumers.remote.post import Post, Unreachable
+from stepstream.consumers.remote.calls.post import Post, Unreachable
+from stepstream.consumers.remote.calls.reach import signed_in_turn
 from stepstream.consumers.remote.protocol import Answer, BadAnswer, without_secrets
-from stepstream.consumers.remote.reach import signed_in_turn
 
 CALL_S = 2 * 3_600.0
 _MOST_REDIRECTS = 3

@@ -18,9 +18,9 @@ from stepstream.bus.wire.connection.retry import Tries
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.connections.calls import Asked, Reply, ask, end, give_up, leases_of, look
-from stepstream.consumers.remote.client import CALL_S, Down
+from stepstream.consumers.remote.calls.client import CALL_S, Down
+from stepstream.consumers.remote.calls.post import CallBroken, Unreachable
 from stepstream.consumers.remote.functions import app_of_url
-from stepstream.consumers.remote.post import CallBroken, Unreachable
 from stepstream.consumers.remote.protocol import (
     NO_RETRY_HEADER,
     RUN_HEADER,

@@ -20,7 +20,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.trust.app_hosts import AppHosts
 from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
-from stepstream.consumers.remote.lanes import ALIVE, ONE, Lanes, certificates, lane
+from stepstream.consumers.remote.calls.lanes import ALIVE, ONE, Lanes, certificates, lane
 
 CONNECT_S = 10.0
 """How long a connection may take to come about."""
