@@ -62,7 +62,7 @@ class Asking:
             answer = unwrapped(await way.call(f"{url}&stepId={at.step}", body, headers))
         except Unauthorized as error:
             await self._note_unauthorized(turn.wire, str(error))
-            raise AppGone(Failure(_UNAUTHORIZED, str(error)), way.down_ms()) from None
+            raise AppGone(Failure("unauthorized", str(error)), way.down_ms()) from None
         except Unreachable as error:
             raise AppGone(Failure("unreachable", str(error)), way.down_ms()) from None
         if not answer.is_sdk and answer.status < 300:
