@@ -15,6 +15,9 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.checkpoint.actions.cancel_many import cancel_many
 from stepstream.checkpoint.apps import App, put
+from stepstream.checkpoint.connections.calls import Asked, Reply, answer, ask
+from stepstream.checkpoint.connections.workers import Worker as Connected
+from stepstream.checkpoint.connections.workers import join, promise
 from stepstream.checkpoint.live.messages import publish
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
@@ -114,13 +117,19 @@ class Load:
         return worker
 
     async def _send_what_no_run_does(self) -> None:
-        """An application behind HTTP, an event its SDK repeats, a cancellation that meets nobody, a live message."""
+        """An application behind HTTP, an event its SDK repeats, a cancellation that meets nobody, and more of that kind."""
         wire, sent = self.lab.wire, ulid()
         await put(wire, "elsewhere", lambda _: App(name="elsewhere", url="http://127.0.0.1:9/"))
         for _ in range(2):
             await Publisher(wire).publish([Outgoing(sent, "elsewhere/told", b"{}", internal=sent)])
         await cancel_many(wire, "test", "test-hourly", before=1)
         await publish(wire, "channel", "topic", b"1")
+        told = Connected(connection="c", gateway="g", instance="i", sdk="js:v4.24.0", capacity=1, since=1)
+        await join(wire, "elsewhere", told, 60_000, takes=True)
+        await promise(wire)
+        for call in ("a.elsewhere", "b.elsewhere"):
+            await ask(wire, "elsewhere", Asked(call, "f", "step", "r", b"{}"), "process", 60_000)
+        await answer(wire, "elsewhere", "b.elsewhere", Reply(200, b"1"), 2.0)
 
     async def count(self, status: str) -> int:
         slugs = [function.slug for function in self.app.functions.values()]
