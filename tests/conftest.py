@@ -7,7 +7,6 @@ import inspect
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -30,7 +29,7 @@ from stepstream.checkpoint.upkeep.audit import standing
 from tests.chaos.clocked import LIBRARY
 from tests.patience import CHAOS_MOST_S, MOST_S, PATIENT_S
 from tests.sdk.sdks import missing
-from tests.support import Lab, ValkeyProcess
+from tests.support import Lab, ValkeyProcess, free_port
 
 REDIS_SERVER = shutil.which("redis-server")
 SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
@@ -111,9 +110,7 @@ def server_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         with ValkeyProcess(folder) as valkey:
             yield valkey.url
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(REDIS_SERVER), "--port", str(port), "--dir", str(folder), "--save", "", "--daemonize", "no"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     url = f"redis://127.0.0.1:{port}/0"

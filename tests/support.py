@@ -1,7 +1,9 @@
 """What tests share: a server process that can be killed, an application under a worker, waiting for named moments."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -37,10 +39,18 @@ R = TypeVar("R")
 ROOT = Path(__file__).parent.parent
 
 
+_OWN_PORTS = range(12_000, 32_000)
+"""Below those that Linux gives to outgoing connections: of these thousands are open, and any may take a free one."""
+_dice = random.SystemRandom()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of this machine that nobody listens on; nobody is given it who does not ask for one by number."""
+    while True:
+        port = _dice.choice(_OWN_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ValkeyProcess:
@@ -58,21 +68,37 @@ class ValkeyProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it, and return when it answers; at first on another port, when somebody has taken this one meanwhile."""
+        is_first, until = self.process is None, time.monotonic() + PATIENT_S
+        self.process = self._begun()
+        while not self._answers():
+            assert time.monotonic() < until, "the server did not start"
+            if is_first and self.process.poll() is not None:
+                self.port = free_port()
+                self.url = f"redis://127.0.0.1:{self.port}/0"
+                self.process = self._begun()
+            time.sleep(0.02)
+
+    def _begun(self) -> "subprocess.Popen[bytes]":
         command = [
             str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder), "--save", "",
             "--appendonly", self._appendonly, "--appendfsync", "everysec", "--hash-max-listpack-value", "1024",
             *self.options,
         ]  # fmt: skip
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=self.environ)
-        until = time.monotonic() + PATIENT_S
-        while True:
-            try:
-                with redis.Redis.from_url(self.url, protocol=2) as client:  # some tests take HELLO away
-                    client.ping()
-                return
-            except redis.RedisError:
-                assert time.monotonic() < until, "the server did not start"
-                time.sleep(0.02)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, env=self.environ)
+
+    def _answers(self) -> bool:
+        """Whether this very server answers, and not another one on its port."""
+        assert self.process is not None
+        try:
+            with redis.Redis.from_url(self.url, protocol=2) as client:  # some tests take HELLO away
+                client.ping()
+                pid = client.info("server").get("process_id", self.process.pid)
+        except redis.ResponseError:  # and some INFO
+            pid = self.process.pid
+        except redis.RedisError:
+            return False
+        return pid == self.process.pid and self.process.poll() is None
 
     def kill(self) -> None:
         assert self.process is not None

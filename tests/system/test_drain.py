@@ -40,9 +40,9 @@ async def test_a_body_that_never_returns_does_not_hold_up_a_drain_and_is_left_to
     worker = await lab.work()
     await lab.send("a")
     await eventually(lambda: asyncio.sleep(0, begun), "it runs")
+    [(_, lease_ends)] = store.zrange(keys.workers(), 0, -1, withscores=True)  # or later: it is renewed until the stop
     worker.stop()
     await eventually(lambda: asyncio.sleep(0, worker.stuck), "it leaves the body to its lease")
-    [(_, lease_ends)] = store.zrange(keys.workers(), 0, -1, withscores=True)
     await lab.work()
     run = await lab.one()
     release.set()
