@@ -21,7 +21,8 @@ from stepstream.checkpoint.connections.workers import join, promise
 from stepstream.checkpoint.live.messages import publish
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
-from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.checkpoint.waits.names import Holder
+from stepstream.checkpoint.waits.signals import give_signal, send_signal, take_signal
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.worker import Worker
@@ -33,6 +34,7 @@ SEEN_NOT_TO_BE_MISSING = {"seen", "rate", "single", "limit_waiting"}
 EXPECTED = Counter({
     "sleeper": 1, "waiter": 1, "iffer": 1, "signaller": 1, "caller": 1, "child": 1, "limited": 2, "shared": 2,
     "debounced": 1, "batched": 1, "cancelled": 1, "single": 1, "delayed": 1,
+    "robbed": 1,
 })  # fmt: skip
 
 
@@ -71,6 +73,7 @@ class Load:
         plain("waiter", "start", lambda step: step.wait_for_event("it", "go", match="data.n", timeout="40s"))
         plain("iffer", "start", lambda step: step.wait_for_event("it", "go", if_="async.data.n == 1", timeout="40s"))
         plain("signaller", "start", lambda step: step.wait_for_signal("it", signal="go", timeout="40s"))
+        plain("robbed", "start", lambda step: step.wait_for_signal("it", signal="robbed", timeout="8s"))
         plain("child", "none", lambda step: step.wait_for_event("it", "go", timeout="40s"))
         plain("caller", "start", lambda step: step.invoke("call", "test-child", {}, timeout="50s"))
         plain(
@@ -104,6 +107,7 @@ class Load:
         self.due = time.monotonic() + 6.0
         await self.app.send("later", {}, delay="6s")
         await self._send_what_no_run_does()
+        await self._rob()
         await Retention(self.lab.wire, worker.signals, worker_slugs(worker), worker._assembly.feeds.names_read).once()
 
         async def there() -> set[str]:
@@ -130,6 +134,13 @@ class Load:
         for call in ("a.elsewhere", "b.elsewhere"):
             await ask(wire, "elsewhere", Asked(call, "f", "step", "r", b"{}"), "process", 60_000)
         await answer(wire, "elsewhere", "b.elsewhere", Reply(200, b"1"), 2.0)
+
+    async def _rob(self) -> None:
+        """Take a name from the run that waits for it, which waits on without it, and give it up."""
+        wire, thief = self.lab.wire, Holder("test-single", ulid(), "it")
+        await eventually(lambda: wire.call("EXISTS", keys.signal("robbed")), "it waits for a signal")
+        await take_signal(wire, "robbed", thief, 60_000, replaces=True)
+        await give_signal(wire, "robbed", thief)
 
     async def count(self, status: str) -> int:
         slugs = [function.slug for function in self.app.functions.values()]
