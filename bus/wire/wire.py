@@ -180,7 +180,7 @@ class Wire:
 
     def load_script(self, script: Script) -> None:
         """Load a script that is only ever called by its SHA-1 into a server that has forgotten it."""
-        self.tell("SCRIPT", "LOAD", script.text)
+        self._main.load(script.text)
 
     async def load(self, *command: Argument, patience: float | None = None) -> Reply:
         """Send a read with a possibly big reply on the second connection, so that it delays no small one."""

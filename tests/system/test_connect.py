@@ -215,8 +215,12 @@ async def test_a_call_that_nobody_waits_for_any_more_is_not_held(wire: Wire, set
         asked.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asked
-        await got.extend()
-        assert not await worker.lease()
+
+        async def is_taken_back() -> bool:
+            await got.extend()
+            return not await worker.lease()
+
+        await eventually(is_taken_back, "nobody waits for the call")
         await worker.say(Kind.REPLY, got.response("in vain"))
         assert await worker.acked(), "so that it is not sent again"
 

@@ -88,6 +88,14 @@ class Pipe(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         return future
 
+    def load(self, text: str) -> None:
+        """Load a script, and do not wait for that; a refusal is reported once, as a right that is missing."""
+        self._is_loading(self.call("SCRIPT", "LOAD", text))
+
+    def _is_loading(self, loading: asyncio.Future[Reply]) -> None:
+        self._loading.add(loading)
+        loading.add_done_callback(self._loaded)
+
     async def ask(self, right: Right, *arguments: Argument) -> Reply | None:
         """Send an optional command; None when it is refused. That is reported once, and not as trouble.
 
@@ -173,8 +181,7 @@ class Pipe(asyncio.Protocol):
             transport.write(b"".join(_pack(command) for command in prelude))
             for _ in prelude:
                 ignored: asyncio.Future[Reply] = self._loop.create_future()
-                ignored.add_done_callback(self._loaded)
-                self._loading.add(ignored)
+                self._is_loading(ignored)
                 self._waiting.append(ignored)
         self._opened = self._heard = time.monotonic()
         self._watch()
