@@ -13,7 +13,7 @@ from tests.sdk.sdks import HERE, NODE_SDKS, home
 from tests.sdk.stack import WITHIN_S, Stack, until
 from tests.support import journal
 
-pytestmark = pytest.mark.keyless
+pytestmark = [pytest.mark.sdk, pytest.mark.keyless]  # with keys it is the same but for how a connection is asked for
 APP = "wired"
 
 
