@@ -225,6 +225,7 @@ def test_a_primary_that_becomes_a_replica_and_keeps_its_connections_is_left(aren
         arena.until(lambda: arena.runs("once"), "a fresh entry is started")
         print(f"started {time.monotonic() - swapped:.1f} s after the swap ({entry})")
         arena.until(lambda: arena.ended("five", 30) and arena.ended("once", 1), "the runs ended")
+        arena.until(lambda: "serves again" in worker.log.read_text(), "it is told that Redis serves again")
         time.sleep(3.0)  # for lines that would come again and again
         arena.check("five", 30, extra=0)
         arena.idle("five", "once")
