@@ -281,9 +281,14 @@ class Stack:
         """Return the lines of the journal that have this."""
         return [line for line in journal(self.app.journal) if having.items() <= line.items()]
 
-    def calls(self, run: str) -> list[dict[str, Any]]:
-        """Return the calls of a run, in the order of their ends."""
-        return [line for line in self.lines(run=run) if "call" in line]
+    def calls(self, run: str, least: int = 1) -> list[dict[str, Any]]:
+        """Return the calls of a run, in the order of their ends; an application notes one after it has answered it."""
+
+        def ended() -> list[dict[str, Any]]:
+            return [line for line in self.lines(run=run) if "call" in line]
+
+        until(lambda: len(ended()) >= least, f"{least} calls of {run} have ended")
+        return ended()
 
     def told(self, runs: set[str]) -> set[str]:
         """Return the operations that the SDK has told of in some runs."""

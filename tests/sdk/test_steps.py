@@ -17,7 +17,7 @@ def test_steps_are_recorded_once_and_repeated_ids_are_apart(stack: Stack) -> Non
     assert (run["status"], run["output"]) == ("completed", expected)
     assert [line["step"] for line in stack.lines(run=run["id"], fn="steps")] == ["a", "same0", "same1", "same2"]
     assert list(stack.steps(run)) == ["a", "none", "same", "same:1", "same:2"]
-    calls = stack.calls(run["id"])
+    calls = stack.calls(run["id"], 1 if stack.saves else 6)
     assert len(calls) == (1 if stack.saves else 6), "v4 saves its steps while its one call is open"
     assert {call["version"] for call in calls} <= {"-1", "1" if stack.is_early else "2"}
 
@@ -77,7 +77,7 @@ def test_parallel_steps_run_side_by_side(stack: Stack) -> None:
     run = stack.ended("parallel", {"n": 1})[0]
     assert (run["status"], run["output"]) == ("completed", {"sum": 2, "after": "after"})
     assert sorted(line["step"] for line in stack.lines(fn="parallel", run=run["id"])) == ["p", "q"]
-    calls = stack.calls(run["id"])
+    calls = stack.calls(run["id"], 4 if stack.saves else 6 if stack.is_python else 1)
     if stack.saves:
         assert len(calls) == 4, "a plan, both steps, and one that saves the rest"
     if stack.is_python:
@@ -109,7 +109,7 @@ def test_sleep_for_a_while_and_until_a_moment(stack: Stack) -> None:
     assert steps["nap"]["ended"] - steps["nap"]["started"] >= (600 if stack.is_python else 995), (
         "that SDK tells a moment by its own clock"
     )
-    assert len(stack.calls(run["id"])) == 3
+    assert len(stack.calls(run["id"], 3)) == 3
 
 
 def test_wait_for_an_event_that_matches(stack: Stack) -> None:
@@ -244,7 +244,7 @@ def test_a_call_that_becomes_too_long_is_handed_over_without_a_step_twice(stack:
     run = stack.ended("hand-over", {"n": 1})[0]
     assert (run["status"], run["output"]) == ("completed", [0, 1, 2, 3])
     assert [line["step"] for line in stack.lines(fn="hand-over", run=run["id"])] == [0, 1, 2]
-    assert len(stack.calls(run["id"])) > 1
+    assert len(stack.calls(run["id"], 2)) > 1
     assert "StepPlanned" in stack.told({run["id"]}), "the last step is left to a call of its own"
 
 
