@@ -75,7 +75,7 @@ def test_applications_that_are_down_for_long_lose_nothing_and_go_on_elsewhere(st
         _send(storm, "remote/patient")
         for app in storm.apps:
             slug = f"{app}-patient"
-            (run,) = until(lambda slug=slug: _active(storm, slug), "it has begun")
+            run = max(until(lambda slug=slug: _active(storm, slug), "it has begun"))
             until(lambda slug=slug, run=run: int(store.hget(keys.run(slug, run), "again") or 0) >= 5, "it is long")
             assert "unreachable" in str(store.hget(keys.run(slug, run), "error"))
         for app in storm.apps.values():
@@ -118,7 +118,7 @@ def test_what_an_app_still_does_for_a_worker_that_is_past_its_lease_is_refused_a
 
 
 def _active(storm: RemoteStorm, slug: str) -> list[str]:
-    """Return the runs of a function that have begun and not ended: one that calls in vain waits for most of the time."""
+    """Return a function's runs that have begun and not ended: one that calls in vain waits for most of the time."""
     return [run for status in ("running", "waiting") for run in storm.store.zrange(keys.runs(slug, status), 0, -1)]
 
 
