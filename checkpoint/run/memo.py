@@ -53,10 +53,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Return an exception as it is stored; of a group, all exceptions inside it."""
-        if isinstance(
-            stored := getattr(error, "stored", None), cls
-        ):  # told by code elsewhere: its words, not our frames
-            return stored
+        if isinstance(error, RemoteError):
+            return error.stored
         found = leaves(error)
         if isinstance(error, StepFailed):
             end = ProcessEnd(error.exit_code, error.signal) if isinstance(error, ProcessFailed) else None
@@ -68,6 +66,18 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         message = "; ".join(f"{type(leaf).__name__}: {leaf}" for leaf in found) if several else str(found[0])
         stack = _stack(error)
         return cls(type(found[0]).__name__, message[:_LONGEST_TEXT], stack[-_LONGEST_TEXT:])
+
+
+class RemoteError(Exception):
+    """An error of code that runs elsewhere; it is stored as that code told it, without the stack of who called.
+
+    `has_more`: that code counts the attempts itself and says that there are more, however many the function has here.
+    """
+
+    def __init__(self, stored: Failure, *, has_more: bool = False) -> None:
+        super().__init__(stored.message)
+        self.stored = stored
+        self.has_more = has_more
 
 
 def _stack(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from msgspec import Raw
 from stepstream.bus.errors import ConfigError, NonRetriable, RetryAfter, StepFailed
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
-from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.memo import Failure, RemoteError
 from stepstream.checkpoint.run.poll import new_memos
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.drivers.guard import guarded
@@ -34,7 +34,6 @@ from stepstream.consumers.remote.protocol import (
     RACE,
     RAN,
     Answer,
-    AppError,
     BadAnswer,
     Op,
     failure_of,
@@ -284,9 +283,9 @@ class _Conversation:
             ops = ops_of(answer) if answer.status == 206 else []
         except CallBroken as error:
             failure = _failed(error)
-            raise (AppError(failure) if error.again_ms is None else _Later(failure, error.again_ms)) from None
+            raise (RemoteError(failure) if error.again_ms is None else _Later(failure, error.again_ms)) from None
         except BadAnswer as error:
-            raise AppError(_failed(error)) from None
+            raise RemoteError(_failed(error)) from None
         mine = next((op for op in ops if op.id == hashed(step)), None)
         if mine is None:
             failure = failure_of(answer.body, f"status {answer.status} in place of step '{step}'")
@@ -322,22 +321,20 @@ class _Conversation:
         asked_ms = answer.asked_ms(self._turn.state.server_now())
         # An application of ours counts the attempts of its steps: it tells which one was the last.
         has_more = self._is_own and is_of_step
-        raise AppError(failure, has_more=has_more) if asked_ms is None else _Later(failure, asked_ms, has_more)
+        if asked_ms is None:
+            raise RemoteError(failure, has_more=has_more)
+        raise _Later(failure, asked_ms, has_more=has_more)
 
 
-class _ForGood(NonRetriable):
+class _ForGood(RemoteError, NonRetriable):
     """An app's error that no further attempt can mend."""
 
-    def __init__(self, stored: Failure) -> None:
-        super().__init__(stored.message)
-        self.stored = stored
 
-
-class _Later(RetryAfter):
+class _Later(RemoteError, RetryAfter):
     """An app's error after which it asks to wait."""
 
-    def __init__(self, stored: Failure, asked_ms: int, has_more: bool = False) -> None:
-        super().__init__(asked_ms / 1_000, stored.message)
+    def __init__(self, stored: Failure, asked_ms: int, *, has_more: bool = False) -> None:
+        RetryAfter.__init__(self, asked_ms / 1_000, stored.message)
         self.stored = stored
         self.has_more = has_more
 

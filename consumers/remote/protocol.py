@@ -61,18 +61,6 @@ class BadAnswer(Exception):
     """What came back is no answer of an SDK; calling again may give one."""
 
 
-class AppError(Exception):
-    """An error that an app reported of its code; it is stored as the app told it (`stored`).
-
-    `has_more`: the app says that the step has attempts left, however many its function has.
-    """
-
-    def __init__(self, stored: Failure, *, has_more: bool = False) -> None:
-        super().__init__(stored.message)
-        self.stored = stored
-        self.has_more = has_more
-
-
 class _Userland(msgspec.Struct, frozen=True):
     """The id that the author gave a step, and which of its repetitions this is."""
 

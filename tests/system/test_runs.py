@@ -15,6 +15,7 @@ import structlog
 
 from stepstream import Bus, Context, EventData, NonRetriable, On, Retry, RetryAfter, Step, StepFailed
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.run.memo import Failure
 from stepstream.consumers import starter
 from stepstream.consumers.turn import recorder
 from tests.support import Lab, eventually
@@ -139,6 +140,31 @@ async def test_a_step_that_used_up_its_attempts_raises_step_failed_which_can_be_
     run = await lab.one()
     assert json.loads(bytes(run.output or b"")) == ["bad", "OSError", "down", 1]
     assert (await lab.steps(run))["bad"].attempts == 2
+
+
+async def test_an_authors_error_is_tried_as_often_as_its_function_says_whatever_attributes_it_has(lab: Lab) -> None:
+    calls = 0
+
+    class Paged(Exception):
+        """As a client of some API may raise it."""
+
+        has_more = True
+        stored = Failure("Other", "words of another error")
+
+    def page() -> None:
+        nonlocal calls
+        calls += 1
+        raise Paged("page 1") if calls < 9 else NonRetriable("it is tried for ever")
+
+    @lab.app.function("f", on="a", retries=Retry(1, backoff=0))
+    async def f(ctx, step):
+        await step.run("page", page)
+
+    await lab.work()
+    await lab.send("a")
+    run = await lab.one()
+    assert run.error is not None
+    assert (run.status, calls, run.error.message) == ("failed", 2, "step 'page': page 1")
 
 
 @pytest.mark.parametrize("grouped", [False, True])

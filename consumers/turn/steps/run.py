@@ -16,7 +16,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.retry import Retry, asked_delay_ms, of
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson, never_from_json
-from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES, Failure, Memo, of_redis
+from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES, Failure, Memo, RemoteError, of_redis
 from stepstream.consumers.turn.bodies import Bodies
 from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
@@ -211,7 +211,8 @@ async def _failed(
     turn: Turn, step: str, error: BaseException, retry: Retry, attempt: int, took_ms: int
 ) -> Memo | _Again:
     failure = Failure.of(error)
-    is_last = attempt >= retry.retries and not getattr(error, "has_more", False)
+    has_more = isinstance(error, RemoteError) and error.has_more
+    is_last = attempt >= retry.retries and not has_more
     if isinstance(error, NonRetriable | StepFailed) or is_last:
         stands = await turn.recorder.save(
             step, "run", error=failure, attempts=attempt + 1, took_ms=took_ms, opened=True
