@@ -6,11 +6,13 @@ again and again), and `answered`. Whoever asked blocks on a stream of its own pr
 """
 
 from collections.abc import Sequence
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
+from stepstream.bus.values.ids import token
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.scripts import script
@@ -38,6 +40,16 @@ class _Slug(msgspec.Struct):
 
 
 _TAKE = script(__file__, "connect_take", item=_Slug)
+
+
+def call_id(app: str) -> str:
+    """Return a new call's id; it names its application, for workers tell nothing else when they answer."""
+    return f"{token()}.{quote(app, safe='')}"
+
+
+def app_of_call(call: str) -> str:
+    """Return the application of a call."""
+    return unquote(call.partition(".")[2])
 
 
 class Asked(msgspec.Struct, frozen=True):

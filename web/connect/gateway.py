@@ -16,9 +16,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.values.ids import token
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.connections.calls import answer, hold, leases_of, put_back
+from stepstream.checkpoint.connections.calls import answer, app_of_call, hold, leases_of, put_back
 from stepstream.checkpoint.connections.workers import join, leave
-from stepstream.consumers.remote.calls.connected import app_of_call
 from stepstream.web.connect.greeting import Refused, greeted
 from stepstream.web.connect.line import Line
 from stepstream.web.connect.messages import (
@@ -32,6 +31,7 @@ from stepstream.web.connect.messages import (
     RequestAck,
     Response,
     SyncFailed,
+    frame,
 )
 from stepstream.web.connect.replies import reply_of
 from stepstream.web.connect.worker import Connected
@@ -76,7 +76,7 @@ class Gateway:
             except Refused as refused:
                 _log.warning("a worker is not connected", code=refused.code, error=str(refused))
                 failed = SyncFailed(code=refused.code, message=str(refused))
-                await socket.send_bytes(Frame(kind=Kind.SYNC_FAILED, payload=failed.encoded()).encoded())
+                await socket.send_bytes(frame(Kind.SYNC_FAILED, failed))
                 await socket.close(_REFUSED, f"{refused.code}: {refused}"[:120])
                 return
             await self._serve(socket, worker, waits=waits)

@@ -11,12 +11,11 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.connections.calls import leases_of
 from stepstream.checkpoint.connections.workers import Worker, kept
-from stepstream.consumers.remote.registration.asked import RegistrationRefused
+from stepstream.consumers.remote.registration.asked import RegistrationRefused, named
 from stepstream.consumers.remote.registration.take_in import note_refused, take_in
 from stepstream.producers.strict import parse
 from stepstream.web.connect.messages import AppConfiguration, Frame, Kind, WorkerConnect, frame
 from stepstream.web.connect.worker import Connected, Offered
-from stepstream.web.sdk.register import named
 
 WITHIN_S = 10.0
 """How long a worker may take to say who it is, s."""

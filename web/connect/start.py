@@ -5,9 +5,8 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from stepstream.bus.errors import BusError
-from stepstream.checkpoint.connections.calls import answer
+from stepstream.checkpoint.connections.calls import answer, app_of_call
 from stepstream.checkpoint.connections.workers import promise
-from stepstream.consumers.remote.calls.connected import app_of_call
 from stepstream.producers.body import read_body
 from stepstream.web.connect import messages
 from stepstream.web.connect.gateway import CLOSING, gateway_of

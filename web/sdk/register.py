@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import EventInvalid
-from stepstream.consumers.remote.registration.asked import RegistrationRefused
+from stepstream.consumers.remote.registration.asked import RegistrationRefused, named
 from stepstream.consumers.remote.registration.take_in import note_refused, take_in
 from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse
@@ -16,11 +16,6 @@ from stepstream.web.keys import keys_of
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
-_NAMES = (
-    "appName", "appVersion", "batchEvents", "capabilities", "deployType", "featureObservations", "functions",
-    "idempotencyKey", "maxSize", "rateLimit",
-)  # fmt: skip
-_SPELT = {name.lower(): name for name in _NAMES}
 _WAYS = {
     "dev": "set INNGEST_DEV to its address, or give the server BUS_SIGNING_KEY",
     "cloud": "set INNGEST_DEV=0, INNGEST_BASE_URL, INNGEST_SIGNING_KEY and INNGEST_EVENT_KEY",
@@ -48,16 +43,6 @@ async def _register(request: Request) -> Response:
         return value({"error": str(error), "code": error.code, "data": None, "status": 400}, 400)
     told = {"ok": True, "sync_id": _id("sync", app.name, app.checksum), "app_id": _id("app", app.name)}
     return value(told | ({"modified": True} if is_new else {}))
-
-
-def named(asked: Any) -> Any:
-    """Return what an SDK sent with its names spelt as the protocol has them: they count whatever their case."""
-    if isinstance(asked, dict):
-        inner = cast("dict[str, Any]", asked)
-        return {_SPELT.get(name.lower(), name[:1].lower() + name[1:]): named(one) for name, one in inner.items()}
-    if isinstance(asked, list):
-        return [named(one) for one in cast("list[Any]", asked)]
-    return asked
 
 
 def _id(*parts: str) -> str:

@@ -16,17 +16,13 @@ args.output  what it says
 Returns the process that asked, or empty when nobody waits for it any more ]]
 -- flags: allow-oom
 -- hash h: state reply connection entry
+-- uses: out
 local call = KEYS[1] .. 'call:' .. args.call
 local h = redis.call('HMGET', call, fields.h)
 if not h.state then
   return ''
 end
-if h.entry then
-  redis.call('XDEL', KEYS[1] .. 'requests', h.entry)
-end
-if h.connection then
-  redis.call('HDEL', KEYS[1] .. 'worker:' .. h.connection, 'call ' .. args.call)
-end
+take_out(KEYS[1], args.call, h.entry, h.connection)
 redis.call('HDEL', call, 'body', 'entry', 'ends')
 redis.call('HSET', call, 'state', 'answered', 'status', args.status, 'sdk', args.sdk, 'version', args.version,
   'final', args.final, 'after', args.after, 'output', args.output)

@@ -10,14 +10,10 @@ Returns {state, status, sdk, version, final, after, output} ]]
 -- flags: allow-oom
 -- hash h: state status sdk version final after output
 -- hash was: entry connection
+-- uses: out
 local call = KEYS[1] .. 'call:' .. args.call
 local answer = redis.call('HMGET', call, fields.h)
 local was = redis.call('HMGET', call, fields.was)
 redis.call('DEL', call)
-if was.entry then
-  redis.call('XDEL', KEYS[1] .. 'requests', was.entry)
-end
-if was.connection then
-  redis.call('HDEL', KEYS[1] .. 'worker:' .. was.connection, 'call ' .. args.call)
-end
+take_out(KEYS[1], args.call, was.entry, was.connection)
 return answer

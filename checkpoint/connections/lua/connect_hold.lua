@@ -11,14 +11,14 @@ args.for_ms  how long the call is its own from now on, ms
 Returns 1, or 0 when nobody waits for its answer any more ]]
 -- flags: allow-oom
 -- hash h: state connection slug run
--- uses: clock
+-- uses: clock out
 local call = KEYS[1] .. 'call:' .. args.call
 local h = redis.call('HMGET', call, fields.h)
 if h.state ~= 'sent' and h.state ~= 'begun' then
   return 0
 end
 if h.connection and h.connection ~= args.connection then
-  redis.call('HDEL', KEYS[1] .. 'worker:' .. h.connection, 'call ' .. args.call)
+  take_out(KEYS[1], args.call, false, h.connection)
 end
 redis.call('HDEL', call, 'body')
 redis.call('HSET', call, 'state', 'begun', 'connection', args.connection, 'ends',

@@ -11,7 +11,7 @@ Returns {what it is, ms until its lease ends}: waiting, sent, begun, answered; n
 lost when who had it in hand has not said so again in time, gone when it is not there ]]
 -- flags: allow-oom
 -- hash h: state ends slug run entry connection
--- uses: clock again
+-- uses: clock again out
 local now = server_now('')
 local call = KEYS[1] .. 'call:' .. args.call
 local h = redis.call('HMGET', call, fields.h)
@@ -21,7 +21,7 @@ end
 local left = math.max(0, tonumber(h.ends or 0) - now)
 if h.state == 'begun' and left == 0 then
   redis.call('DEL', call)
-  redis.call('HDEL', KEYS[1] .. 'worker:' .. h.connection, 'call ' .. args.call)
+  take_out(KEYS[1], args.call, h.entry, h.connection)
   return { 'lost', 0 }
 end
 if h.state == 'sent' and left == 0 then -- its gateway has died before any worker began
@@ -32,7 +32,7 @@ end
 if h.state == 'waiting' then
   redis.call('ZREMRANGEBYSCORE', KEYS[1] .. 'workers', '-inf', as_text(now))
   if redis.call('ZCARD', KEYS[1] .. 'workers') == 0 then
-    redis.call('XDEL', KEYS[1] .. 'requests', h.entry)
+    take_out(KEYS[1], args.call, h.entry, h.connection)
     redis.call('DEL', call)
     return { 'nobody', 0 }
   end

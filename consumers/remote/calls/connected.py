@@ -8,7 +8,7 @@ does not is lost.
 import asyncio
 import contextvars
 from collections.abc import Mapping
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.values import codec
@@ -17,7 +17,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import Tries
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.connections.calls import Asked, Reply, ask, end, give_up, leases_of, look
+from stepstream.checkpoint.connections.calls import Asked, Reply, ask, call_id, end, give_up, leases_of, look
 from stepstream.consumers.remote.calls.client import CALL_S, Down
 from stepstream.consumers.remote.calls.post import CallBroken, Unreachable
 from stepstream.consumers.remote.functions import app_of_url
@@ -40,16 +40,6 @@ class WorkerLost(CallBroken):
     """The worker that had a call in hand says so no more: what it has done is not known."""
 
     again_ms = _AT_ONCE_MS
-
-
-def call_id(app: str) -> str:
-    """Return a new call's id; it names its application, for workers tell nothing else when they answer."""
-    return f"{token()}.{quote(app, safe='')}"
-
-
-def app_of_call(call: str) -> str:
-    """Return the application of a call."""
-    return unquote(call.partition(".")[2])
 
 
 class ConnectedClient:

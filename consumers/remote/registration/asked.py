@@ -20,6 +20,11 @@ _UNSAFE_JS = ((3, 22, 0), (3, 53, 1))
 
 They are registered, and told of: the hole is where the application is reached, which a refusal here does not close.
 """
+_NAMES = (
+    "appName", "appVersion", "batchEvents", "capabilities", "deployType", "featureObservations", "functions",
+    "idempotencyKey", "maxSize", "rateLimit",
+)  # fmt: skip
+_SPELT = {name.lower(): name for name in _NAMES}
 _UNSEEN = ("featureObservations", "idempotencyKey", "deployId")
 """What a checksum is not made of: it differs with each request."""
 
@@ -41,6 +46,16 @@ class Asked(msgspec.Struct, frozen=True):
 
     app: App
     checksum: str
+
+
+def named(asked: Any) -> Any:
+    """Return what an SDK sent with its names spelt as the protocol has them: they count whatever their case."""
+    if isinstance(asked, dict):
+        inner = cast("dict[str, Any]", asked)
+        return {_SPELT.get(name.lower(), name[:1].lower() + name[1:]): named(one) for name, one in inner.items()}
+    if isinstance(asked, list):
+        return [named(one) for one in cast("list[Any]", asked)]
+    return asked
 
 
 def read(asked: Mapping[str, Any], *, connected: bool = False) -> Asked:
