@@ -26,9 +26,10 @@ from stepstream.checkpoint.actions.invoke import invoke as invoke_function
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.limits.backlogs import Backlogs, backlogs_of
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.listing import STATUSES, counts, list_runs, statuses_of
+from stepstream.checkpoint.read.listing import STATUSES, counts
 from stepstream.checkpoint.read.log import RunLog, log_of
 from stepstream.checkpoint.read.recording import record
+from stepstream.checkpoint.read.search import query_of, search
 from stepstream.checkpoint.read.steps import StepView, in_words_of, steps
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
@@ -54,18 +55,21 @@ _COLOURS = {
 
 
 def runs(
-    function: Annotated[str | None, typer.Option(help="Only runs of this function (its slug).")] = None,
-    status: Annotated[str | None, typer.Option(help=f"Only runs of this status: {', '.join(STATUSES)}.")] = None,
+    function: Annotated[list[str] | None, typer.Option(help="Only runs of this function (its slug), or these.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help=f"Only runs of this status, or these: {', '.join(STATUSES)}.")
+    ] = None,
+    since: Annotated[str, typer.Option(help="Only runs queued then or later: 15m (ago), 2h, 2026-12-01T09:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="Only runs queued then or earlier.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List runs, newest first."""
-    statuses = statuses_of(status)
+    given = [("function", one) for one in function or ()] + [("status", one) for one in status or ()]
+    given += [("since", since), ("until", until)]
 
     async def look(wire: Wire) -> list[RunSummary]:
-        known = await registered(wire) if function is None else [await function_of(wire, function)]
-        slugs = [one.slug for one in known]
-        page = await list_runs(wire, slugs, statuses, limit=limit)
+        page = await search(wire, await query_of(wire, given), limit=limit)
         return page.runs
 
     found = once(look)
@@ -73,7 +77,11 @@ def runs(
         sys.stdout.write(codec.encode(found).decode() + "\n")
         return
     if not found:
-        none = "no such runs" if function or status else "no runs yet; publish an event: bus send NAME key=value"
+        none = (
+            "no such runs"
+            if any(text for _, text in given)
+            else "no runs yet; publish an event: bus send NAME key=value"
+        )
         sys.stdout.write(f"{none}\n")
         return
     table = Table(

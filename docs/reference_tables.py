@@ -86,7 +86,7 @@ ROUTES = {
     "/e/{key}": 'Publish an event, `{"name": "order/paid", "data": {…}}`, or a list of them; `id`, `ts` and what else an event has. Answers the `ids`, how many `functions` start, and which names nobody listens to.',
     "/invoke/{function:path}": 'Run a function by its slug: `{"data": {…}}`. Answers the run\'s `id`.',
     "/v1/signals": '`{"signal": "name", "data": …}` to the run that waits for it; answers its `run_id`.',
-    "/v1/runs": "Runs, newest first: `function`, `status`, `limit`, `cursor`, `since` and `until` (Unix ms).",
+    "/v1/runs": "Runs, newest first: `limit`, `cursor`, and [filters](../http.md#which-runs): `status`, `function`, `since`, `until`.",
     "/v1/runs/{id}": "One run with its event, output and error; `?wait=30s` answers when it has ended, or then.",
     "DELETE /v1/runs/{id}": "Cancel it. Of one that has ended it says how.",
     "/v1/runs/{id}/steps": "Its steps: states, attempts, results, errors.",

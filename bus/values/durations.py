@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-from stepstream.bus.errors import ConfigError
+from stepstream.bus.errors import BadRequest, ConfigError
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -45,6 +45,28 @@ def moment_ms(moment: datetime, what: str = "moment") -> int:
 def utc_ms(moment: datetime) -> int:
     """Return a datetime as Unix milliseconds; one without a zone counts as UTC."""
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def is_ago(text: str) -> bool:
+    """Whether a moment is told as how long ago it was, as `15m` or `2h`: then the time it is now is needed."""
+    return _WHOLE.fullmatch(text) is not None
+
+
+def past_moment(text: str, what: str, now: int) -> int:
+    """Return a moment that somebody asks for as Unix ms: Unix ms, RFC 3339 (without a zone UTC), or how long ago.
+
+    BadRequest names `what`, the text and what is expected. `now` is asked only for what is_ago.
+    """
+    if text.isascii() and text.isdecimal() and len(text) <= 14:
+        return int(text)
+    try:
+        if is_ago(text):
+            return now - milliseconds(text, what)
+        return utc_ms(datetime.fromisoformat(text))
+    except (ValueError, OverflowError, ConfigError):
+        raise BadRequest(
+            f"{what} is no time: {text[:60]!r}; write 2026-12-01T09:00:00Z, Unix ms, or how long ago, as 15m or 2h"
+        ) from None
 
 
 def in_words(ms: float) -> str:

@@ -1,12 +1,11 @@
 """/v1/events: the events that came, newest first, one of them by its id, and the runs that were made of it."""
 
-from datetime import datetime
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, NotFound
-from stepstream.bus.values.durations import utc_ms
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.durations import past_moment
 from stepstream.checkpoint.read.arrivals import MOST, Arrival, arrivals, find_arrival, runs_of
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.run.record import Run
@@ -28,14 +27,8 @@ class EventNotFound(NotFound):
 
 
 def moment_of(text: str, name: str) -> int:
-    """Return a time of a request, RFC 3339 or Unix ms, as Unix ms; BadRequest names the parameter."""
-    if text.isascii() and text.isdecimal() and len(text) <= 14:
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadRequest(f"{name} is no time: {text[:60]!r}; write 2026-12-01T09:00:00Z") from None
-    return utc_ms(moment)
+    """Return a time of a request, RFC 3339, Unix ms or how long ago, as Unix ms; BadRequest names the parameter."""
+    return past_moment(text, name, now_ms())
 
 
 async def _events(request: Request) -> Response:

@@ -10,8 +10,9 @@ from stepstream.bus.values.durations import milliseconds
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.events import event_names
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.listing import counts, list_runs, statuses_of
+from stepstream.checkpoint.read.listing import counts
 from stepstream.checkpoint.read.log import log_of
+from stepstream.checkpoint.read.search import query_of, search
 from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.log import MOST_LINES
@@ -23,6 +24,7 @@ from stepstream.web.store import wire_of
 
 MOST = 1_000
 LONGEST_WAIT_MS = 300_000
+_PAGED = frozenset({"limit", "cursor"})
 
 
 def _number(request: Request, name: str, default: int | None, least: int, most: int) -> int | None:
@@ -44,17 +46,9 @@ def _wait_s(text: str) -> float:
 
 async def _runs(request: Request) -> Response:
     wire = wire_of(request)
-    slug, statuses = request.query_params.get("function"), statuses_of(request.query_params.get("status"))
-    known = await functions(wire) if slug is None else [await function_of(wire, slug)]
-    page = await list_runs(
-        wire,
-        [function.slug for function in known],
-        statuses,
-        limit=_number(request, "limit", 50, 1, MOST) or 50,
-        cursor=request.query_params.get("cursor"),
-        since=_number(request, "since", None, 0, 10**14),
-        until=_number(request, "until", None, 0, 10**14),
-    )
+    query = await query_of(wire, [pair for pair in request.query_params.multi_items() if pair[0] not in _PAGED])
+    limit = _number(request, "limit", 50, 1, MOST) or 50
+    page = await search(wire, query, limit=limit, cursor=request.query_params.get("cursor"))
     return value({"data": page.runs, "cursor": page.cursor})
 
 
