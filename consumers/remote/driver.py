@@ -18,6 +18,7 @@ from stepstream.checkpoint.run.memo import Failure, RemoteError
 from stepstream.checkpoint.run.poll import new_memos
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.drivers.guard import guarded
+from stepstream.consumers.remote.abilities import abilities_of
 from stepstream.consumers.remote.asking import AppGone, Asking
 from stepstream.consumers.remote.calls.post import CallBroken
 from stepstream.consumers.remote.calls.reach import client
@@ -29,7 +30,6 @@ from stepstream.consumers.remote.protocol import (
     CODE_CHANGED,
     NEXT,
     NOT_FOUND,
-    OWN,
     PLANNING,
     RACE,
     RAN,
@@ -46,8 +46,6 @@ from stepstream.consumers.turn.exit import CodeChanged
 from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.turn import Turn
 
-_NEVER_SAVES = "py:"
-"""What SDKs begin with that record no step while a call is open."""
 _MOST_IDLE = 5
 """How often in a row an app may answer that there is nothing to do."""
 
@@ -105,8 +103,8 @@ class _Conversation:
         self._has_missed = False
         """Whether something was recorded of which this turn does not know the memo."""
         self._working = Working()
-        self._is_own = driver.bus.app.sdk.startswith(OWN)
-        self._telling = Telling(turn.owned, call.event, looks_up=self._is_own)
+        self._app = abilities_of(driver.bus.app.sdk)
+        self._telling = Telling(turn.owned, call.event, looks_up=self._app.looks_up)
 
     async def held(self) -> Outcome:
         """Talk until there is an outcome."""
@@ -187,7 +185,7 @@ class _Conversation:
                 return Raised(_failed(error), asked_ms=error.again_ms)
             except BadAnswer as error:
                 return Raised(_failed(error))
-            if self._may_save:
+            if self._app.saves:
                 await self._learn()
         if self._turn.over:
             return Stopped()
@@ -196,7 +194,7 @@ class _Conversation:
         if answer.status == 200:
             return Returned(output)
         if answer.status != 206:
-            if self._is_own and (steps := _not_called(answer)):
+            if self._app.knows_changes and (steps := _not_called(answer)):
                 self._turn.recorder.end(CodeChanged(steps))
                 return Stopped()
             return Raised(
@@ -241,7 +239,7 @@ class _Conversation:
     async def ask(self, step: str, attempt: int) -> Answer:
         """Call the app for a step, or for what is next; AppGone, CallBroken or BadAnswer when it gives no answer."""
         turn, function = self._turn, self._call.function
-        if self._may_save:  # also in a call of which nothing is learned: it breaks, or the run is ended meanwhile
+        if self._app.saves:  # also in a call of which nothing is learned: it breaks, or the run is ended meanwhile
             turn.state.has_steps = True
         at = Position(
             step=step if step == NEXT else hashed(step),
@@ -251,11 +249,6 @@ class _Conversation:
             version=self._version,
         )
         return await self._driver.asking.ask(turn, self._url, at, self._telling.body(turn.state.memos, at))
-
-    @property
-    def _may_save(self) -> bool:
-        """Whether the app may record steps while a call is open."""
-        return not self._driver.bus.app.sdk.startswith(_NEVER_SAVES)
 
     def _attempt(self) -> int:
         """Return which attempt the next call is: of the code, or of the one step of it that has failed."""
@@ -292,7 +285,7 @@ class _Conversation:
             if answer.is_final or (answer.status >= 400 and attempt >= self._call.function.retry.retries):
                 raise RunRefused(failure)
             self._refuse(answer, failure)
-        if self._is_own:
+        if self._app.finds_beside:
             self._go_on_beside(step, mine, [op for op in ops if op is not mine], answer, began)
         return self.result_of(mine, answer)
 
@@ -319,8 +312,7 @@ class _Conversation:
         if is_final or answer.is_final:
             raise _ForGood(failure)
         asked_ms = answer.asked_ms(self._turn.state.server_now())
-        # An application of ours counts the attempts of its steps: it tells which one was the last.
-        has_more = self._is_own and is_of_step
+        has_more = self._app.counts_attempts and is_of_step
         if asked_ms is None:
             raise RemoteError(failure, has_more=has_more)
         raise _Later(failure, asked_ms, has_more=has_more)
