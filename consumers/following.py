@@ -17,10 +17,9 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.connection.pipeline import Pipe
-from stepstream.bus.wire.connection.retry import Tries
+from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.leases import Lease
-from stepstream.bus.wire.streams import fields_of, newest_entry
+from stepstream.bus.wire.streams import fields_of, news
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import unfinished
 from stepstream.checkpoint.apps import App, apps, put
@@ -29,7 +28,6 @@ from stepstream.consumers.remote.functions import bus_of, declared
 from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.worker import Worker
 
-_BLOCK_MS = 2_000
 _CLEAR_S = 60.0
 _AGAIN_S = 5.0
 """How soon a worker that could not begin is tried again."""
@@ -127,37 +125,20 @@ class RemoteWorkers:
 
     async def _follow(self, wire: Wire, tasks: TaskGroup) -> None:
         failing = Failing(self.signals, "following the applications behind HTTP failed")
-        pipe, tries, seen = self._new_pipe(wire), Tries(), ""
-        try:
-            while True:
-                wait = _AGAIN_S
-                with failing:
-                    try:
-                        seen = seen or await newest_entry(wire, keys.app_changes(), 2.0)
-                        await self._take_in(wire, tasks)
-                        if not self.ready.is_set():
-                            for member in tuple(self._members.values()):
-                                await member.settled.wait()
-                            self.ready.set()
-                        seen = await self._changed(pipe, seen)
-                    except StoreUnavailable as error:
-                        wait, seen = tries.pause(error), ""
-                        raise
-                    tries = Tries()
-                    continue
-                await asyncio.sleep(wait)
-        finally:
-            await pipe.close()
-
-    def _new_pipe(self, wire: Wire) -> Pipe:
-        return wire.pipe(extra_timeout=_BLOCK_MS / 1_000)
-
-    async def _changed(self, pipe: Pipe, seen: str) -> str:
-        """Wait until an application has changed; return the newest change."""
-        while True:
-            reply = await pipe.call("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", keys.app_changes(), seen)
-            if reply:
-                return str(reply[0][1][-1][0].decode())
+        unread = "changes of applications behind HTTP cannot be read"
+        async with contextlib.aclosing(news(wire, keys.app_changes(), unread=unread)) as changes:
+            async for _ in changes:
+                is_done = False
+                while not is_done:
+                    with failing:
+                        await patiently(lambda: self._take_in(wire, tasks))
+                        is_done = True
+                    if not is_done:
+                        await asyncio.sleep(_AGAIN_S)
+                if not self.ready.is_set():
+                    for member in tuple(self._members.values()):
+                        await member.settled.wait()
+                    self.ready.set()
 
     async def _take_in(self, wire: Wire, tasks: TaskGroup) -> None:
         """Give each application the worker that its functions need."""

@@ -1,22 +1,26 @@
-"""Streams: make groups, acknowledge, release and claim entries, and read undelivered ones again."""
+"""Streams: follow one; make groups, acknowledge, release and claim entries, and read undelivered ones again."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import msgspec
 
-from stepstream.bus.errors import GroupMissing, StoreError
+from stepstream.bus.errors import BusError, GroupMissing, StoreError, StoreUnavailable
 from stepstream.bus.event import LATEST_MS, RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, entry_place
 from stepstream.bus.wire.bounds import parts
-from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.connection.retry import Tries, patiently
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 
 RELEASED = "@released"
 """The consumer that never has a lease: its pending entries may be claimed at once."""
 
+_BLOCK_S = 2.0
+_AGAIN_S = 2.0
+"""How soon a stream is read again that cannot be read: another key has its name."""
 _LONGEST_TS = len(str(LATEST_MS))
 
 TAKE = script(__file__, "entries_take")
@@ -79,6 +83,41 @@ async def newest_entry(wire: Wire, stream: str, patience: float | None = None) -
     """Return the id of a stream's newest entry: what comes behind it is new. `0-0` when there is none."""
     rows = await wire.load("XREVRANGE", stream, "+", "-", "COUNT", 1, patience=patience)
     return rows[0][0].decode() if rows else "0-0"
+
+
+async def news(
+    wire: Wire, stream: str, after: str = "", *, unread: str, **about: object
+) -> AsyncGenerator[list[tuple[str, Fields]]]:
+    """Yield what comes into a stream, as (entry id, fields), on a connection of its own, until it is closed.
+
+    The first list is empty, and so is the first one after each time that the stream could not be read: something may
+    have been missed. Nothing is missed behind an entry given as `after`; else it begins, each time, with what is new.
+    While another key has the stream's name, `unread` is told once, with the error and `about`.
+    """
+    pipe, tries, seen, told = wire.pipe(extra_timeout=_BLOCK_S), Tries(), after, ""
+    try:
+        while True:
+            try:
+                newest = await newest_entry(wire, stream)
+                seen = seen if after else newest
+                told = ""
+                yield []
+                while True:
+                    read = await pipe.call("XREAD", "BLOCK", round(_BLOCK_S * 1_000), "STREAMS", stream, seen)
+                    tries = Tries()
+                    if read:
+                        rows = [(entry.decode(), fields_of(fields)) for entry, fields in read[0][1]]
+                        seen = rows[-1][0]
+                        yield rows
+            except StoreUnavailable as error:
+                await asyncio.sleep(tries.pause(error))
+            except BusError as error:
+                if told != str(error):
+                    told = str(error)
+                    wire.notice(unread, error=told, **about)
+                await asyncio.sleep(_AGAIN_S)
+    finally:
+        await pipe.close()
 
 
 async def pending(wire: Wire, stream: str, group: str, consumer: str, count: int) -> list[str]:

@@ -117,6 +117,7 @@ class Gateway:
                 worker.prune()
                 await worker.send(Kind.GATEWAY_HEARTBEAT)
                 self._begin(self._note(worker))
+                self._begin(self._take(worker))  # there may be room again: for what it says nothing of any more
             case Kind.WORKER_READY:
                 self._begin(self._open(worker))
             case Kind.WORKER_PAUSE:

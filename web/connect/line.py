@@ -1,18 +1,18 @@
 """Line: the calls of one application that wait in Redis, and the workers here that take them."""
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Callable
 
-from stepstream.bus.errors import BusError, StoreUnavailable
-from stepstream.bus.values import codec
+from stepstream.bus.errors import StoreError
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.connection.retry import Tries
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.streams import news
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.connections.calls import Leases, take
 from stepstream.web.connect.worker import Connected
 
-_BLOCK_MS = 2_000
 _AT_ONCE = 50
 
 
@@ -57,22 +57,11 @@ class Line:
         await asyncio.gather(self._following, return_exceptions=True)
 
     async def _follow(self) -> None:
-        pipe, tries, seen = self._wire.pipe(extra_timeout=_BLOCK_MS / 1_000), Tries(), "0-0"
-        stream = keys.connect_requests(self._app)
-        try:
-            while True:
+        """Take what comes while the workers here have room. Once they have room again, they ask themselves."""
+        stream, unread = keys.connect_requests(self._app), "calls of connected workers cannot be read"
+        async with contextlib.aclosing(news(self._wire, stream, unread=unread, app=self._app)) as requests:
+            async for _ in requests:
                 try:
-                    await self.take()
-                    read = await pipe.call("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", stream, seen)
-                except StoreUnavailable as error:
-                    await asyncio.sleep(tries.pause(error))
-                    continue
-                except BusError as error:  # somebody has put another key in its place
-                    self._wire.notice("calls of connected workers cannot be read", app=self._app, error=str(error))
-                    await asyncio.sleep(_BLOCK_MS / 1_000)
-                    continue
-                tries = Tries()
-                if read:
-                    seen = codec.text(read[0][1][-1][0])
-        finally:
-            await pipe.close()
+                    await patiently(self.take)
+                except StoreError as error:
+                    self._wire.notice(unread, app=self._app, error=str(error))

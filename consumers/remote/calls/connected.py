@@ -6,16 +6,15 @@ does not is lost.
 """
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
-from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import token
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.connection.retry import Tries
-from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.streams import news
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.connections.calls import Asked, Reply, ask, call_id, end, give_up, leases_of, look
 from stepstream.consumers.remote.calls.client import CALL_S, Down
@@ -30,7 +29,6 @@ from stepstream.consumers.remote.protocol import (
     Answer,
 )
 
-_BLOCK_MS = 2_000
 _AT_ONCE_MS = 1_000
 """How soon a call whose worker is lost is tried again, ms: elsewhere, for that one is no reason to wait."""
 _LEAST_LOOK_S = 0.1
@@ -126,27 +124,13 @@ class ConnectedClient:
 
     async def _read(self) -> None:
         """Wake those whose calls are answered. What is missed while Redis is away they find when they look."""
-        pipe, tries, seen = self._wire.pipe(extra_timeout=_BLOCK_MS / 1_000), Tries(), "0-0"
-        stream = keys.connect_answers(self._process)
-        try:
-            while True:
-                try:
-                    read = await pipe.call("XREAD", "BLOCK", _BLOCK_MS, "STREAMS", stream, seen)
-                except StoreUnavailable as error:
-                    await asyncio.sleep(tries.pause(error))
-                    continue
-                except BusError as error:  # somebody has put another key in its place
-                    self._wire.notice("answers of connected workers cannot be read", error=str(error))
-                    await asyncio.sleep(_BLOCK_MS / 1_000)
-                    continue
-                tries = Tries()
-                for entry, fields in read[0][1] if read else ():
-                    seen = codec.text(entry)
-                    waits = self._waiting.get(codec.text(fields_of(fields).get(b"call", b"")))
+        stream, unread = keys.connect_answers(self._process), "answers of connected workers cannot be read"
+        async with contextlib.aclosing(news(self._wire, stream, "0-0", unread=unread)) as answers:
+            async for rows in answers:
+                for _, fields in rows:
+                    waits = self._waiting.get(codec.text(fields.get(b"call", b"")))
                     if waits is not None:
                         waits.set()
-        finally:
-            await pipe.close()
 
 
 def _as_http(reply: Reply) -> Answer:
