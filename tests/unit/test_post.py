@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, ItemsView
 import pytest
 
 from stepstream.bus.settings import Settings
+from stepstream.consumers.remote.calls import opening
 from stepstream.consumers.remote.calls.post import Post, Unreachable
 from stepstream.consumers.remote.protocol import BadAnswer
 
@@ -105,5 +106,67 @@ async def test_in_keys_mode_this_machine_is_not_called_however_it_is_written(por
     post = Post(Settings(signing_key="a" * 64, app_hosts=("127.0.0.0/8",)), 10)
     try:
         assert (await post.post(f"http://127.0.0.1:{port}/", b"{}", {}, 10)).status == 200
+    finally:
+        await post.close()
+
+
+class Busy:
+    """A server that answers nobody until it has so many callers at once, or all of them."""
+
+    def __init__(self, at_once: int, calls: int) -> None:
+        self.at_once, self.calls = at_once, calls
+        self.held: list[asyncio.StreamWriter] = []
+        self.came = self.most = 0
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Keep a caller waiting."""
+        await reader.readuntil(b"\r\n\r\n")
+        self.held.append(writer)
+        self.came += 1
+        self.most = max(self.most, len(self.held))
+        if len(self.held) == self.at_once or self.came == self.calls:
+            for _ in range(20):  # whoever comes as well is counted
+                await asyncio.sleep(0.002)
+            held, self.held = self.held, []
+            for one in held:
+                one.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
+                one.close()
+
+
+async def _called_at_once(busy: Busy) -> list[bytes]:
+    server, post = await asyncio.start_server(busy.take, "127.0.0.1", 0, backlog=busy.calls), Post(Settings(), 60)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    try:
+        async with server:
+            answers = await asyncio.gather(*(post.post(url, b"", {}, 60) for _ in range(busy.calls)))
+            return [answer.body for answer in answers]
+    finally:
+        await post.close()
+
+
+async def test_a_burst_of_calls_does_not_overflow_the_queue_in_which_an_app_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opening, "ACCEPTED_AFTER_S", 3_600)
+    busy = Busy(opening.OPENED_AT_ONCE, 200)
+    assert await _called_at_once(busy) == [b"ok"] * 200
+    assert busy.most == opening.OPENED_AT_ONCE
+
+
+async def test_calls_that_take_long_are_all_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "ACCEPTED_AFTER_S", 0.001)
+    busy = Busy(200, 200)
+    assert await _called_at_once(busy) == [b"ok"] * 200
+    assert busy.most == 200
+
+
+async def test_connections_that_do_not_come_about_take_no_other_s_turn() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"http://127.0.0.1:{gone.getsockname()[1]}/"
+    post = Post(Settings(), 60)
+    try:
+        calls = (post.post(url, b"", {}, 60) for _ in range(3 * opening.OPENED_AT_ONCE))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {Unreachable}
     finally:
         await post.close()

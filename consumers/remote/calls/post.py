@@ -9,7 +9,6 @@ import io
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 import aiohttp
 import httpx2
@@ -19,7 +18,7 @@ from yarl import URL
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.app_hosts import AppHosts
 from stepstream.consumers.delivery.background import outside
-from stepstream.consumers.remote.calls.lanes import ALIVE, KEPT_S
+from stepstream.consumers.remote.calls.opening import Connector
 from stepstream.consumers.remote.calls.reach import CONNECT_S, addresses_of, client, refused
 from stepstream.consumers.remote.protocol import Answer, BadAnswer, without_secrets
 
@@ -137,29 +136,13 @@ async def _whole(url: str, parts: AsyncIterator[bytes]) -> bytes:
 
 
 def _session(hosts: AppHosts | None) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=0,
-        keepalive_timeout=KEPT_S,
-        resolver=None if hosts is None else _Bounded(hosts),
-        socket_factory=_watched,
-    )
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=Connector(None if hosts is None else _Bounded(hosts), CONNECT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S),
+        timeout=aiohttp.ClientTimeout(total=None),
         max_line_size=_LONGEST_HEADER,
         max_field_size=_LONGEST_HEADER,
     )
-
-
-def _watched(address: Any) -> socket.socket:
-    """Return a socket that notices when the other machine has vanished."""
-    family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
-    made.setblocking(False)
-    for option in ALIVE:
-        made.setsockopt(*option)
-    return made
 
 
 class _Bounded(AbstractResolver):
