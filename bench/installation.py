@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Self
 
 import httpx2
 
+from stepstream.bus.process.ports import free_port
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 
@@ -31,13 +31,6 @@ _ESTABLISHED = "01"
 def missing(app: str) -> bool:
     """Whether the SDK of an application is not installed: `make sdk` does that."""
     return not any(HOME.glob(f"{'py' if app == 'py' else 'v4.24.0'}/.installed-*"))
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def cpu_s(pid: int) -> float:

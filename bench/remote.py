@@ -30,7 +30,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bench.installation import APPS, Broken, Installation, cpu_s, free_port, missing
+from bench.installation import APPS, Broken, Installation, cpu_s, missing
+from stepstream.bus.process.ports import free_port
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire

