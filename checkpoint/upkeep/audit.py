@@ -124,7 +124,10 @@ class _Looker:
         if self._known and not await self._ask("EXISTS", keys.meta()):
             found.append(Fault(keys.meta(), "is gone", (("HSETNX", keys.meta(), "format", FORMAT),)))
         for slug, function in self._known.items():
-            streams = [(of(slug, where), 0) for of in (keys.queue, keys.ends) for where in partitions(slug)]
+            streams: list[tuple[str, int]] = []
+            for where in partitions(slug):
+                if await self._is_served(slug, where):
+                    streams += [(keys.queue(slug, where), 0), (keys.ends(slug, where), 0)]
             for name in function.events:
                 since = await self._ask("HGET", keys.triggers(), f"{slug} {name}")
                 if since is None:
@@ -138,6 +141,11 @@ class _Looker:
                     command = ("XGROUP", "CREATE", stream, slug, start, "MKSTREAM")
                     found.append(Fault(stream, f"lacks the consumer group of {slug}", (command,)))
         return found
+
+    async def _is_served(self, slug: str, where: str) -> bool:
+        """Whether a worker reads a queue of a function. The first one makes its groups, and they begin at its start."""
+        now = await self._wire.clock()
+        return bool(await self._ask("ZCOUNT", keys.function_workers(slug, where), now, "+inf"))
 
     def _ask(self, *command: Argument) -> Awaitable[Any]:
         return self._wire.load(*command)

@@ -367,7 +367,6 @@ async def test_nonsense_ends_a_connection_and_no_other(wire: Wire, settings: Set
         assert (await asked).body == b'"well"'
 
 
-@pytest.mark.leaves_behind("an application with no worker of the bus, which would make its groups")
 async def test_an_app_that_was_called_over_http_moves_to_its_workers_and_back(lab: Lab) -> None:
     async with site(lab.settings) as here, httpx2.AsyncClient(base_url=here.url) as http:
         runtime = {"type": "http", "url": "http://127.0.0.1:9/api?fnId=shop-f&stepId=step"}

@@ -276,7 +276,6 @@ def an_app(here: str, site: str, *, hands_on: bool = False, **events: str) -> St
     return Starlette(routes=[Route("/api/inngest", serve, methods=["PUT"])])
 
 
-@pytest.mark.leaves_behind("functions that no worker has begun with have no group yet")
 async def test_an_app_is_asked_to_register_and_followed_when_it_comes_back(lab: Lab) -> None:
     port = free_port()
     here = f"http://127.0.0.1:{port}"
@@ -476,7 +475,6 @@ async def _called_b(lab: Lab, app: ScriptedApp) -> bool:
     return any(told.function == "shop-b" for told in app.calls)
 
 
-@pytest.mark.leaves_behind("functions that no worker has begun with have no group yet")
 async def test_an_app_on_this_machine_is_found_when_none_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     sdks, others, closed = free_port(), free_port(), free_port()
     monkeypatch.setattr("stepstream.web.sdk.discovery.PORTS", (closed, others, sdks))

@@ -145,7 +145,6 @@ async def test_a_publisher_puts_back_what_was_deleted(lab: Lab, publishes: Publi
     assert await lab.output() == 2
 
 
-@pytest.mark.leaves_behind("its last event was for nobody")
 async def test_that_nobody_listens_is_told_until_somebody_does(
     lab: Lab, publishes: Publishes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +163,6 @@ async def test_that_nobody_listens_is_told_until_somebody_does(
     assert json.dumps(ids) == json.dumps([str(sent) for sent in ids]), "they are text"
 
 
-@pytest.mark.leaves_behind("no worker comes")
 async def test_the_registry_is_asked_once_and_not_for_each_event(lab: Lab, publishes: Publishes) -> None:
     web = publishes(shop())
 
@@ -203,7 +201,6 @@ async def test_many_that_publish_first_register_once_also_when_one_is_cancelled(
     assert len(await lab.ended(19)) == 19
 
 
-@pytest.mark.leaves_behind("no worker comes")
 async def test_a_function_of_another_bus_is_left_alone_and_told_of(
     lab: Lab, publishes: Publishes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -224,7 +221,6 @@ def _with(bus: str, function: str) -> Bus:
 
 
 @pytest.mark.each_server
-@pytest.mark.leaves_behind("no worker comes")
 async def test_who_may_only_publish_publishes_and_is_told_once(
     lab: Lab,
     settings: Settings,
@@ -250,7 +246,6 @@ async def test_who_may_only_publish_publishes_and_is_told_once(
         await lab.wire.call("ACL", "DELUSER", "poster")
 
 
-@pytest.mark.leaves_behind("no worker comes")
 async def test_who_may_read_the_registry_but_not_write_it_counts(
     lab: Lab, settings: Settings, publishes: Publishes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +259,6 @@ async def test_who_may_read_the_registry_but_not_write_it_counts(
         await lab.wire.call("ACL", "DELUSER", "poster")
 
 
-@pytest.mark.leaves_behind("no worker comes")
 async def test_a_store_of_another_format_is_left_alone(
     lab: Lab, publishes: Publishes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,7 +268,6 @@ async def test_a_store_of_another_format_is_left_alone(
     assert "format 2" in caplog.text
 
 
-@pytest.mark.leaves_behind("no worker comes")
 async def test_that_functions_wait_for_a_worker_is_logged_once(
     lab: Lab, publishes: Publishes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,7 +278,6 @@ async def test_that_functions_wait_for_a_worker_is_logged_once(
     assert "test-ship" in told
 
 
-@pytest.mark.leaves_behind("no worker comes")
 async def test_of_sixty_functions_that_wait_the_log_names_some(
     publishes: Publishes, caplog: pytest.LogCaptureFixture
 ) -> None:

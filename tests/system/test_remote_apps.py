@@ -218,7 +218,6 @@ def native(name: str = "shop") -> Bus:
     return app
 
 
-@pytest.mark.leaves_behind("functions that no worker has begun with have no group yet")
 async def test_a_name_and_functions_of_a_python_application_are_refused(
     http: TestClient, store: "redis.Redis", lab: Lab
 ) -> None:

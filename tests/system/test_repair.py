@@ -10,6 +10,8 @@ import pytest
 from stepstream import Context, Step
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.registering import Listeners
+from stepstream.checkpoint.upkeep.audit import audit
 from stepstream.checkpoint.upkeep.repair import unheld
 from stepstream.consumers.upkeep.repair import Repair
 from tests import forks
@@ -155,3 +157,17 @@ async def test_what_a_dead_worker_left_waiting_is_told_as_a_leftover_not_as_a_fa
     code, told = await asyncio.to_thread(bus_check, lab.settings, "--repair")
     assert (code, told.splitlines()[-1].endswith("; 2 repaired")) == (0, True)
     assert await lab.wire.call("EXISTS", keys.signal("word"), keys.waits("shop/a")) == 0
+
+
+async def test_a_function_that_is_registered_before_any_worker_started_has_no_fault(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None: ...
+
+    await Listeners(lab.wire, [lab.app.functions]).get_ready({"a"}, PATIENT_S)
+    await lab.send("a")
+    assert await audit(lab.wire) == []
+    await lab.wire.call("ZADD", keys.function_workers(SLUG), 2**52, "worker")
+    found = {(fault.key, fault.words) for fault in await audit(lab.wire)}
+    lacks = f"lacks the consumer group of {SLUG}"
+    assert found == {(keys.queue(SLUG), lacks), (keys.ends(SLUG), lacks)}, "a worker had made them"
+    await lab.wire.call("DEL", keys.function_workers(SLUG))

@@ -228,7 +228,6 @@ def app_with(on: Any, bus: str = "test") -> Bus:
     return app
 
 
-@pytest.mark.leaves_behind("no worker comes")
 async def test_a_publisher_registers_types_before_the_first_worker_so_that_others_check(
     lab: Lab, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
