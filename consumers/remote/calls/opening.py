@@ -29,17 +29,24 @@ class Connector(aiohttp.TCPConnector):
     """Opens connections to one app, and keeps them. Waiting for one's turn counts for no timeout of a connection."""
 
     def __init__(self, resolver: AbstractResolver | None, connect_s: float) -> None:
-        super().__init__(limit=0, keepalive_timeout=KEPT_S, resolver=resolver, socket_factory=_watched)
+        super().__init__(  # pyright: ignore[reportUnknownMemberType] - a type of aiohttp's has an open tuple
+            limit=0, keepalive_timeout=KEPT_S, resolver=resolver, socket_factory=_watched
+        )
         self._connect_s = connect_s
         self._opening = asyncio.Semaphore(OPENED_AT_ONCE)
         self._fresh: dict[ResponseHandler, asyncio.TimerHandle] = {}
         """Connections that the app may not have accepted yet."""
 
-    async def _create_connection(self, *request: Any) -> "ResponseHandler":
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
+    ) -> "ResponseHandler":
         await self._opening.acquire()
         try:
             async with asyncio.timeout(self._connect_s):
-                made = await super()._create_connection(*request)
+                made = await super()._create_connection(req, traces, timeout)
         except BaseException:
             self._opening.release()
             raise
