@@ -23,6 +23,7 @@ APPS = {
     "py": ("Python SDK 0.5.19", [HOME / "py/bin/python", HERE / "sdk/app.py"]),
     "ts": ("TypeScript SDK 4.24.0", ["node", HERE / "sdk/app.mjs", HOME / "v4.24.0"]),
 }
+ENVIRON = {**os.environ, "NODE_ENV": "production"}
 STARTS_WITHIN_S = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _ESTABLISHED = "01"
@@ -39,6 +40,16 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def started(app: str, port: int, environ: dict[str, str], log: Path | None = None) -> "subprocess.Popen[bytes]":
+    """Start an application at a port."""
+    return _begun([*APPS[app][1], port], environ, log or Path(os.devnull))
+
+
+def _begun(command: list[object], environ: dict[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("wb") as out:
+        return subprocess.Popen([*map(str, command)], env=environ, stdout=out, stderr=out)
+
+
 class Broken(Exception):
     """A process has ended, or what it was to do has not come: the bench has no result."""
 
@@ -52,23 +63,18 @@ class Installation:
         self.site = f"http://127.0.0.1:{site_port}"
         self._folder = folder
         environ = {
-            **os.environ,
+            **ENVIRON,
             "BUS_REDIS_URL": url,
             "INNGEST_DEV": self.site,
             "BUS_LOG_LEVEL": "error",
-            "NODE_ENV": "production",
         }
         bus = [sys.executable, "-m", "stepstream"]
-        commands = {
+        commands: dict[str, list[object]] = {
             "serve": [*bus, "serve", "--port", site_port],
             "worker": [*bus, "worker", "--remote", "--concurrency", 1_000],
-            "app": [*APPS[app][1], self.port],
         }
-        self.processes = {name: self._started(name, command, environ) for name, command in commands.items()}
-
-    def _started(self, name: str, command: list[object], environ: dict[str, str]) -> "subprocess.Popen[bytes]":
-        with (self._folder / name).open("wb") as log:
-            return subprocess.Popen([*map(str, command)], env=environ, stdout=log, stderr=log)
+        self.processes = {name: _begun(command, environ, folder / name) for name, command in commands.items()}
+        self.processes["app"] = started(app, self.port, environ, folder / "app")
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,7 +4,9 @@ One `bus serve`, one `bus worker --remote`, one process of the application, all 
 echo over HTTP of a call's size, by the same client: nothing that calls an application can be faster. An SDK's own work
 for a call is in the figures; the CPU that each process took for a run says where the time goes. Of TypeScript, `five`
 has the default options (a step is saved as soon as it has run: one call and five saves a run), `buffered` has
-`checkpointing: { bufferedSteps: 10 }` (one call, whose answer has all steps).
+`checkpointing: { bufferedSteps: 10 }` (one call, whose answer has all steps). What an SDK can do at most is measured,
+too: the same application, called by a loop that keeps nothing and answers at once (bench/caller.py). More than that
+nobody gets out of one process of it.
 """
 
 import argparse
@@ -30,7 +32,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bench.installation import APPS, Broken, Installation, cpu_s, missing
+from bench.caller import Caller
+from bench.installation import APPS, ENVIRON, Broken, Installation, cpu_s, missing
 from stepstream.bus.process.ports import free_port
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
@@ -48,6 +51,8 @@ WATCHED_S = 3.0
 PARTS = ("five", "buffered", "now", "asleep", "slow")
 console = Console()
 Row = tuple[str, str, str]
+OF_FIVE = ("five", "buffered")
+"""The measurements of runs of five steps."""
 
 
 def say(what: str) -> None:
@@ -96,10 +101,10 @@ async def floor(count: int) -> tuple[float, float]:
 
 
 class Measured:
-    """The measurements of one SDK; `calls` is the floor, in calls a second."""
+    """The measurements of one SDK; `most` is how many runs of each function it can do in a second."""
 
-    def __init__(self, installed: Installation, http: httpx2.AsyncClient, wire: Wire, calls: float) -> None:
-        self.installed, self.http, self.wire, self.calls = installed, http, wire, calls
+    def __init__(self, installed: Installation, http: httpx2.AsyncClient, wire: Wire, most: dict[str, float]) -> None:
+        self.installed, self.http, self.wire, self.most = installed, http, wire, most
 
     def _slug(self, name: str) -> str:
         return f"bench-{self.installed.app}-{name}"
@@ -132,9 +137,7 @@ class Measured:
         after = {**self.installed.cpu(), "redis": cpu_s(redis)}
         cpu = {one: (after[one] - before[one]) / count * 1_000 for one in before}
         of_each = ", ".join(f"{one} {ms:.1f}" for one, ms in cpu.items())
-        beside = (
-            f"{rate * 6 / self.calls:.2f} × six calls of the floor; CPU a run: {sum(cpu.values()):.1f} ms: {of_each}"
-        )
+        beside = f"{rate / self.most[name]:.0%} of the SDK's most; CPU a run: {sum(cpu.values()):.1f} ms: {of_each}"
         return f"runs of five steps ({name})", f"{rate:,.0f}/s", beside
 
     async def latency(self) -> Row:
@@ -184,26 +187,40 @@ class Measured:
 
     async def part(self, name: str, count: int) -> Row:
         """Return one row."""
-        if name in {"five", "buffered"}:
+        if name in OF_FIVE:
             return await self.rate(name, count)
         return await {"now": self.latency, "asleep": self.sleepers, "slow": self.open_calls}[name]()
 
 
-async def measure(app: str, count: int, calls: float, parts: list[str]) -> list[Row]:
-    """Return the rows of one SDK."""
+async def most_of(app: str, count: int, parts: list[str]) -> tuple[dict[str, float], list[Row]]:
+    """Return how many runs of each function of five steps an SDK ends in a second, and the rows that say so."""
+    most: dict[str, float] = {}
     rows: list[Row] = []
+    async with Caller(app, ENVIRON) as caller:
+        for name in parts:
+            say(f"{app}: {name}, called by a bare loop")
+            most[name], cpu = await caller.rate(name, count, WARM, AT_ONCE)
+            beside = f"CPU of the application: {cpu * 1_000:.1f} ms a run"
+            rows.append((f"the SDK's most, called by a bare loop ({name})", f"{most[name]:,.0f}/s", beside))
+            say("   " + ", ".join(rows[-1]))
+    return most, rows
+
+
+async def measure(app: str, count: int, parts: list[str]) -> list[Row]:
+    """Return the rows of one SDK."""
+    parts = [name for name in parts if name != "buffered" or app == "ts"]
+    most, rows = await most_of(app, count, [name for name in parts if name in OF_FIVE])
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
         wire = Wire(Settings(redis_url=url), "bench")
         try:
             async with httpx2.AsyncClient(timeout=60) as http, Installation(url, app, Path(folder)) as installed:
                 say(f"{app}: a server, a worker and the application start")
                 await installed.ready(http, wire)
-                measured = Measured(installed, http, wire, calls)
+                measured = Measured(installed, http, wire, most)
                 for name in parts:
-                    if name != "buffered" or app == "ts":
-                        say(f"{app}: {name}")
-                        rows.append(await measured.part(name, count))
-                        say("   " + ", ".join(rows[-1]))
+                    say(f"{app}: {name}")
+                    rows.append(await measured.part(name, count))
+                    say("   " + ", ".join(rows[-1]))
         finally:
             await wire.close()
     return rows
@@ -223,7 +240,7 @@ async def main(count: int, apps: list[str], parts: list[str]) -> None:
         if missing(app):
             table.add_row(APPS[app][0], "NOT RUN", "make sdk installs it")
             continue
-        for row in await measure(app, count, calls, parts):
+        for row in await measure(app, count, parts):
             table.add_row(f"{APPS[app][0]}: {row[0]}", *row[1:])
     console.print(table)
 
