@@ -9,7 +9,7 @@ import pytest
 
 from stepstream.bus.settings import Settings
 from stepstream.consumers.remote.calls import opening
-from stepstream.consumers.remote.calls.post import Post, Unreachable
+from stepstream.consumers.remote.calls.post import CallBroken, Post, Unreachable
 from stepstream.consumers.remote.protocol import BadAnswer
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -170,3 +170,42 @@ async def test_connections_that_do_not_come_about_take_no_other_s_turn() -> None
         assert {type(answer) for answer in answers} == {Unreachable}
     finally:
         await post.close()
+
+
+async def _answered(*parts: bytes) -> bytes:
+    """Return the body of an answer whose parts come one after another; after it HTTP/1.0 closes, and 1.1 waits."""
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        if b"HTTP/1.0" not in parts[0]:
+            await reader.read()
+        writer.close()
+        over.set()
+
+    server, post = await asyncio.start_server(serve, "127.0.0.1", 0), Post(Settings(), 60)
+    async with server:
+        try:
+            return (await post.post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"", {}, 60)).body
+        finally:
+            await post.close()
+            await over.wait()
+
+
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("parts", [(_CHUNKED, b"{}"), (_CHUNKED, b"2\r\n{}\r\nzz"), (_CHUNKED + b"{}",)])
+async def test_a_call_whose_answer_cannot_be_read_on_does_not_wait_for_more(parts: tuple[bytes, ...]) -> None:
+    with pytest.raises(CallBroken, match=r"did not come whole: .*chunk size"):
+        await _answered(*parts)
+
+
+@pytest.mark.parametrize("parts", [(b"  {", b"}"), (b"  {}",), ()])
+async def test_a_proxy_that_speaks_http_1_0_may_hand_on_a_header_of_1_1(parts: tuple[bytes, ...]) -> None:
+    body = await _answered(_CHUNKED.replace(b"1.1", b"1.0") + b"".join(parts[:1]), *parts[1:])
+    assert body == b"".join(parts).strip()
