@@ -12,7 +12,7 @@ import msgspec
 
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import check_name, event_name_of
-from stepstream.bus.values.dialect import shown
+from stepstream.bus.values.dialect import as_written
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.values.expression import Expression
 from stepstream.bus.values.ids import SLUG_PART
@@ -234,7 +234,7 @@ class Flow(msgspec.Struct, frozen=True):
         if self.singleton:
             texts.append(f"one at a time ({self.singleton.mode}){_per(self.singleton.key)}")
         if self.priority:
-            texts.append(f"priority {shown(self.priority)}")
+            texts.append(f"priority {as_written(self.priority)}")
         return tuple(texts)
 
 
@@ -242,7 +242,7 @@ _UNREGULATED = Flow()
 
 
 def _per(key: str | None) -> str:
-    return f" per {shown(key)}" if key else ""
+    return f" per {as_written(key)}" if key else ""
 
 
 def checked_flow(
@@ -311,7 +311,7 @@ class CancelOn(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The rule as pages and tables show it."""
-        more = f" with the same {self.match}" if self.match else f" if {shown(self.if_)}" if self.if_ else ""
+        more = f" with the same {self.match}" if self.match else f" if {as_written(self.if_)}" if self.if_ else ""
         return f"{self.name}{more}"
 
     @property

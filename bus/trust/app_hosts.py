@@ -30,7 +30,7 @@ _Address = IPv4Address | IPv6Address
 class AppHosts:
     """The bounds of BUS_APP_HOSTS. `named` are host names, `*.suffix`, addresses and networks; empty: see `refusal`.
 
-    None is for what is no application, which that setting is not about: a request that one has left to the bus.
+    With None it is for requests that an application leaves to the bus, which that setting is not about.
     """
 
     def __init__(self, named: Sequence[str] | None) -> None:

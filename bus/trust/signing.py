@@ -29,7 +29,7 @@ _LONG_NUMBER = re.compile(rb"[0-9]{16}")
 
 
 class SignatureInvalid(BusError):
-    """A request that is not signed, or not with a key of ours, or not now; the message says which."""
+    """A request that is not signed, or with another key, or at another time; the message says which."""
 
     code = "signature"
     status = 401

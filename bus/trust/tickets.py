@@ -16,7 +16,7 @@ from stepstream.bus.trust.signing import is_any
 from stepstream.bus.values import codec
 
 LIVES_S = 60
-"""How long one lets in; who is in stays."""
+"""How long a ticket lets somebody connect, s; who is connected stays."""
 MAX_TICKET_CHARS = 6_000
 """What of an address the server of WebSockets reads is 8 KiB, with the rest of it."""
 
@@ -25,7 +25,7 @@ _HEADER = b'{"alg":"HS256","typ":"JWT"}'
 
 
 class TicketRefused(BusError):
-    """A ticket that is none of ours, or whose time is over; the message says which, and shows nothing of it."""
+    """A ticket that this server did not give, or whose time is over; the message says which, and not what it holds."""
 
     code = "token"
     status = 401
@@ -71,7 +71,7 @@ def opened(given: str, keys: Sequence[str], now_ms: int) -> list[Topic]:
     except (ValueError, msgspec.DecodeError):  # without keys anybody may have made it
         claims = None
     if claims is None or not claims.topics:
-        raise TicketRefused("the token is none: POST /v1/realtime/token gives one")
+        raise TicketRefused("the token cannot be read: POST /v1/realtime/token gives one")
     late = now_ms // 1_000 - claims.exp
     if late >= 0:
         raise TicketRefused(f"the token's {LIVES_S} s to connect are over since {late} s: ask for another one")

@@ -43,7 +43,7 @@ def is_of_sdk(text: str) -> bool:
     return text.startswith(_MARK)
 
 
-def shown(text: str) -> str:
+def as_written(text: str) -> str:
     """Return an expression as its author wrote it."""
     return text.removeprefix(_MARK)
 

@@ -46,7 +46,7 @@ class Expression:
     def __init__(self, text: str, where: str, *, of_two: bool = False) -> None:
         """Compile it; ConfigError names `where` it was declared. `of_two` allows `async` too, the incoming event."""
         self._is_of_sdk = dialect.is_of_sdk(text)
-        self.text = text = dialect.shown(text)
+        self.text = text = dialect.as_written(text)
         self._where = where
         import cel  # here, for it brings a terminal of its own: who declares no expression does not wait for that
 

@@ -1,8 +1,8 @@
 """Calls of a connected application: asked by whoever drives a run, taken by gateways, held and answered by workers.
 
 A call is a hash of its own (`bus:connect:{<app>}:call:<id>`); one that waits has an entry in the application's stream
-of requests, on which gateways block. It is `waiting`, `sent` to a worker, `begun` (a worker has it in hand, and says so
-again and again), and `answered`. Whoever asked blocks on a stream of its own process, and deletes the call.
+of requests, on which gateways block. It is `waiting`, `sent` to a worker, `begun` (a worker has it in hand, and renews
+its lease on it), and `answered`. Whoever asked blocks on a stream of its own process, and deletes the call.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Leases(msgspec.Struct, frozen=True):
-    """How often workers say that they are there, and for how long they are believed, ms. Made of BUS_LEASE."""
+    """How often workers send heartbeats and renew leases, and how long those last, ms. Made of BUS_LEASE."""
 
     beat_ms: int
     extend_ms: int
@@ -114,7 +114,7 @@ async def ask(wire: Wire, app: str, asked: Asked, process: str, for_ms: int) -> 
 async def look(wire: Wire, app: str, call: str, for_ms: int) -> tuple[str, int]:
     """Return what has become of a call, and how long its worker has it from now on, ms.
 
-    One that waits stands on for `for_ms`; one whose gateway died before a worker began waits again. `lost`, `nobody`
+    One that waits is kept for `for_ms` more; one whose gateway died before a worker began waits again. `lost`, `nobody`
     and `gone` are its ends: it is deleted.
     """
     word, left = await wire.lasting_script(_LOOK, [keys.connect(app)], call, for_ms)
@@ -130,7 +130,7 @@ async def end(wire: Wire, app: str, call: str) -> Reply | None:
 
 
 def give_up(wire: Wire, app: str, call: str) -> None:
-    """Let a call be: nobody waits for its answer any more."""
+    """Delete a call: nobody waits for its answer any more."""
     wire.tell_script(_END, [keys.connect(app)], call)
 
 
@@ -150,7 +150,7 @@ async def take(wire: Wire, app: str, gateway: str, slugs: Sequence[str], most: i
 
 
 async def put_back(wire: Wire, app: str, call: str, for_ms: int) -> None:
-    """Let another worker have a call that one has not taken in hand."""
+    """Put a call back in the line that its worker has not acknowledged."""
     await wire.lasting_script(_PUT_BACK, [keys.connect(app)], call, for_ms)
 
 

@@ -1,7 +1,7 @@
 """Hub: all who listen in one process share one blocking read of all their channels, on one connection.
 
 A listener catches up by itself with what its channel keeps, and from then on gets what the hub reads. One that does not
-take it fast enough is let go: it may come again, and go on behind the last message it has got.
+take it fast enough is ended: it may listen again, and go on behind the last message it has got.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ MOST_LISTENERS = 5_000
 """How many may listen in one process."""
 MOST_WAITING = 256
 MOST_WAITING_BYTES = 2 * 1024 * 1024
-"""What a listener may be behind, in messages and in bytes, before it is let go."""
+"""What a listener may be behind, in messages and in bytes, before it is ended."""
 
 _BLOCK_MS, _BLOCK_BRIEFLY_MS = 2_000, 200
 _COUNT = 100
@@ -38,7 +38,7 @@ _LARGEST = 2**64
 
 
 class TooSlow(BusError):
-    """A listener that is too far behind: the messages it has not taken are dropped, and it is let go."""
+    """A listener that is too far behind: the messages it has not taken are dropped, and it is ended."""
 
     code = "too_slow"
 
@@ -61,7 +61,7 @@ class Ended(BusError):
 
 
 def check_after(after: str) -> str:
-    """Return the id of a message as it was given; BadRequest for what is none."""
+    """Return the id of a message as it was given; BadRequest for what is not an id."""
     if after and not (_ID.fullmatch(after) and max(entry_place(after)) < _LARGEST):
         raise BadRequest(f"after must be the id of a message (1700000000000-0), or 0 for all, got {after[:60]!r}")
     return after
@@ -87,7 +87,7 @@ class Listener:
     async def next(self, within: float) -> list[Message]:
         """Return the messages that have come, in order; none after `within` seconds.
 
-        TooSlow, Ended, or what Redis refuses: it listens no more then.
+        Raises TooSlow, Ended, or what Redis refuses: it has ended then.
         """
         while entry_place(self.last) < entry_place(self._until):
             found, self.is_gap = await patiently(lambda: between(self._wire, self.channel, self.last, self._until))
@@ -110,7 +110,7 @@ class Listener:
         return messages
 
     def give(self, messages: Sequence[Message]) -> None:
-        """Let it have messages; one that has too many already gets none any more."""
+        """Give it messages; one that has too many already is ended."""
         wanted = self._wanted(messages)
         if not wanted or self._error is not None:
             return
@@ -121,7 +121,7 @@ class Listener:
         self._come.set()
 
     def end(self, error: BusError) -> None:
-        """Let it hear that it listens no more."""
+        """End it: whoever reads from it gets this error."""
         self._error = self._error or error
         self._waiting.clear()
         self._come.set()
@@ -180,7 +180,7 @@ class Hub:
         if self._ended is not None:
             listener.end(self._ended)
         elif self._reading is None:
-            # In an empty context: what a run or a request has in its own is none of the others' business.
+            # In an empty context: the task serves all listeners, and must not keep what this run or request has in its.
             self._reading = asyncio.get_running_loop().create_task(self._read(), context=contextvars.Context())
         try:
             yield listener
@@ -190,7 +190,7 @@ class Hub:
                 del self._channels[channel]
 
     def end(self) -> None:
-        """Let all hear that this process stops; nobody begins to listen any more."""
+        """End all listeners, for this process stops, and whoever begins to listen."""
         self._ended = Ended("the server stops: connect again, and go on after the last message")
         for channel in self._channels.values():
             for listener in channel.listeners:
@@ -292,6 +292,6 @@ async def followed(wire: Wire, channel: str, topics: Sequence[str] = (), after: 
 
 
 def end_listening() -> None:
-    """Let all who listen in this process hear that it stops."""
+    """End all who listen in this process, for it stops."""
     for hub in tuple(_hubs.values()):
         hub.end()

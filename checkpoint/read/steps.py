@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from stepstream.bus.values import codec
-from stepstream.bus.values.dialect import shown
+from stepstream.bus.values.dialect import as_written
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure, Memo, Open, WaitsFor, memo_of, open_of
@@ -46,7 +46,7 @@ def in_words_of(what: WaitsFor, *, still: bool) -> str:
     """Return in words what a step waits for, or has waited for."""
     waits = "waits" if still else "waited"
     if what.event:
-        more = f" with the same {what.match}" if what.match else f" where {shown(what.if_)}" if what.if_ else ""
+        more = f" with the same {what.match}" if what.match else f" where {as_written(what.if_)}" if what.if_ else ""
         return f"{waits} for {what.event}{more}"
     if what.signal:
         return f"{waits} for signal {what.signal}"

@@ -18,7 +18,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     counts_attempts: bool = False
     """It counts the attempts of its steps, and says which was the last."""
     finds_beside: bool = False
-    """Called for one step, it also tells what it has found behind it, or that its code comes to it no more."""
+    """Called for one step, it also tells what it has found behind it, or that its code does not reach it any more."""
     knows_changes: bool = False
     """It says when its code does not call what the run has begun."""
 

@@ -50,7 +50,7 @@ class RemoteBus(Bus):
 def bus_of(app: App) -> RemoteBus:
     """Return the bus of an application; ConfigError with the function, the field and the reason for what is refused.
 
-    Functions that it has no more are on it without triggers, as long as runs of them go on.
+    Functions that were removed from it are on the bus without triggers, as long as runs of them go on.
     """
     bus = RemoteBus(app)
     for slug, config in app.functions.items():

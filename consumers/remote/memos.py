@@ -15,7 +15,7 @@ from stepstream.bus.values.ids import ulid
 from stepstream.checkpoint.run.memo import Failure, Memo, WaitsFor
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.consumers.remote.protocol import hashed
-from stepstream.consumers.remote.system import shown as as_shown
+from stepstream.consumers.remote.system import sdk_event
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """A call that would be larger has no steps and events in it: the app fetches them."""
@@ -32,7 +32,7 @@ def uuid_of(name: str) -> str:
 
 def shown_event(event: RawEvent, slug: str = "") -> dict[str, Any]:
     """Return an event as SDKs read it; `slug` is the function that it started."""
-    event = as_shown(event, slug)
+    event = sdk_event(event, slug)
     shown: dict[str, Any] = {
         "data": event.data,
         "id": event.id,
@@ -160,10 +160,10 @@ def proof_of(owned: Owned) -> str:
 
 
 def owned_by(run: str, proof: str) -> Owned:
-    """Return the turn of a run that `proof_of` told; EventInvalid for what it never tells."""
+    """Return the turn of a run that `proof_of` named; EventInvalid for text that it did not make."""
     try:
         padded = proof + "=" * (-len(proof) % 4)
         slug, turn, fence = codec.decode_as(base64.urlsafe_b64decode(padded), tuple[str, int, str])
     except (ValueError, msgspec.MsgspecError):
-        raise EventInvalid("is none that this server has given", field="qi_id") from None
+        raise EventInvalid("was not given by this server", field="qi_id") from None
     return Owned(slug, run, turn, fence)

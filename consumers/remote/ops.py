@@ -16,7 +16,7 @@ from stepstream.checkpoint.run.memo import Failure, Open, WaitsFor
 from stepstream.consumers.remote.gateway import Inference, Request, fetched, inferred
 from stepstream.consumers.remote.options import condition_of, match_of
 from stepstream.consumers.remote.protocol import Answer, BadAnswer, Op, due_of, timeout_of
-from stepstream.consumers.remote.system import stored_name, stored_slug
+from stepstream.consumers.remote.system import stored_event_name, stored_slug
 from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.steps.invoke import invoke
 from stepstream.consumers.turn.steps.run import run_step
@@ -29,9 +29,9 @@ Work = Coroutine[Any, Any, None]
 
 
 class NotWanted(BaseException):
-    """The app's code comes no more to a step that it was called for: nothing of it is to be recorded as having failed.
+    """The app's code does not reach a step any more that it was called for: no failure of it is to be recorded.
 
-    So it is no Exception: those are attempts.
+    It is not an Exception, for each of those counts as an attempt.
     """
 
 
@@ -189,7 +189,7 @@ def _sleep(app: App, found: Found) -> Work:
 
 def _wait_event(app: App, found: Found) -> Work:
     given: _Wait = found.op.options(_Wait)
-    name = stored_name(given.event or found.op.name or "")
+    name = stored_event_name(given.event or found.op.name or "")
     within = timeout_of(given.timeout, app.turn.state.server_now())
     match, if_ = _asked_of(given.if_ or "", app.turn.event)
     return wait_for_event(app.turn, found.step, name, match, if_, within, looks_back=given.looks_back)

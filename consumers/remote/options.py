@@ -24,8 +24,8 @@ from stepstream.bus.limits import (
 )
 from stepstream.bus.retry import MAX_RETRIES, Retry
 from stepstream.bus.trigger import Declared, On
-from stepstream.bus.values.dialect import of_sdk, shown
-from stepstream.consumers.remote.system import stored_condition, stored_name
+from stepstream.bus.values.dialect import as_written, of_sdk
+from stepstream.consumers.remote.system import stored_condition, stored_event_name
 
 _LONGEST = "366d"
 _RETRIES = 4
@@ -167,12 +167,12 @@ def triggers_of(config: Config) -> list[Declared] | None:
         elif one.event == "inngest/deferred.schedule":
             raise ConfigError("triggers: deferred functions are not there yet; send an event instead")
         elif one.event != "inngest/function.invoked":  # which any function may be
-            name = stored_name(one.event)
+            name = stored_event_name(one.event)
             asked = one.expression if name == one.event else stored_condition(one.expression)
             conditions.setdefault(name, []).append(condition_of(asked))
     if any(len(several) > len(set(several)) for several in conditions.values()):
         raise ConfigError("triggers: one of them is there twice; remove one")
-    since = {stored_name(one.event or ""): "start" for one in config.triggers or [] if one.from_start}
+    since = {stored_event_name(one.event or ""): "start" for one in config.triggers or [] if one.from_start}
     events: list[Declared] = [
         On(name, if_=_either(several), from_="start" if name in since else "now")
         for name, several in conditions.items()
@@ -184,7 +184,7 @@ def _either(conditions: list[str | None]) -> str | None:
     """Return the condition that is true where one of several is; none, where one of them has no condition."""
     if None in conditions or len(conditions) == 1:
         return None if None in conditions else conditions[0]
-    return of_sdk(" || ".join(f"({shown(one or '')})" for one in conditions))
+    return of_sdk(" || ".join(f"({as_written(one or '')})" for one in conditions))
 
 
 def _cron(trigger: _Trigger) -> Cron:
@@ -264,7 +264,7 @@ def _timeouts(config: Config) -> Timeouts | None:
 
 
 def _cancel(one: _Cancel) -> CancelOn:
-    name, same = stored_name(one.event), match_of(one.if_ or "")
+    name, same = stored_event_name(one.event), match_of(one.if_ or "")
     if one.timeout and one.timeout[:4].isdecimal() and "-" in one.timeout:
         raise ConfigError(f"cancel, timeout {one.timeout!r}: must be a duration, counted from the run's event: '1h'")
     return CancelOn(
@@ -273,7 +273,7 @@ def _cancel(one: _Cancel) -> CancelOn:
 
 
 def condition_of(text: str | None) -> str | None:
-    """Return an expression of theirs, which is evaluated as their server does; none, for an empty one."""
+    """Return an SDK's expression, marked to be evaluated as its own server does; None for an empty one."""
     return of_sdk(text) if text and text.strip() else None
 
 
@@ -289,7 +289,7 @@ def _maybe(duration: str | None) -> str | None:
 
 
 def _duration(text: str) -> str:
-    """Return a duration of theirs as ours: less than a millisecond is nothing."""
+    """Return an SDK's duration as the bus writes it: what is below a millisecond is left out."""
     return _TINY.sub("", text) or "0s"
 
 

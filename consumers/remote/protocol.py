@@ -35,7 +35,7 @@ OWN = "stepstream-py:"
 RACE = "race"
 """The parallelMode of an operation after whose end the app wants to be asked at once, whatever else is under way."""
 NOT_FOUND = "StepNotFound"
-"""The operation of a step that our own applications were called for, and that their code comes to no more."""
+"""What our own applications answer when they are called for a step that their code does not reach any more."""
 CODE_CHANGED = "code_changed"
 """The error of our own applications whose code does not call `steps`, which the run has begun."""
 PLANNING = 2
@@ -58,7 +58,7 @@ _SHORT_AFTER = 7
 
 
 class BadAnswer(Exception):
-    """What came back is no answer of an SDK; calling again may give one."""
+    """What came back is not an SDK's answer; the next call may get one."""
 
 
 class _Userland(msgspec.Struct, frozen=True):
@@ -200,7 +200,7 @@ class _Error(msgspec.Struct):
 
 
 def output_of(answer: Answer) -> bytes:
-    """Return what the app's function returned, JSON; BadAnswer when that is none."""
+    """Return what the app's function returned, JSON; BadAnswer when it is not JSON."""
     text = answer.body.strip() or b"null"
     try:
         parse(text)
@@ -210,7 +210,7 @@ def output_of(answer: Answer) -> bytes:
 
 
 def failure_of(raw: bytes, otherwise: str) -> Failure:
-    """Return an error as it is stored; what is no error object is told whole, under the name of a fatal error."""
+    """Return an error as it is stored; what is not an error object is kept whole, under the name of a fatal error."""
     try:
         told = codec.decode_as(raw, _Error)
     except msgspec.MsgspecError:

@@ -1,4 +1,7 @@
-"""Names that differ between SDKs and the store: of functions, and of the events that the bus makes itself."""
+"""Names that differ between SDKs and the store: of functions, and of the events that the bus makes itself.
+
+`stored_…` makes the store's of an SDK's, `sdk_…` the SDK's of the store's.
+"""
 
 import re
 from typing import Any, Final, cast
@@ -12,14 +15,14 @@ from stepstream.bus.values import codec
 from stepstream.producers.cron import TICK
 from stepstream.producers.ingest import RESERVED
 
-_STORED: Final = {
+_STORED_NAMES: Final = {
     "inngest/function.failed": FAILED,
     "inngest/function.finished": FINISHED,
     "inngest/function.cancelled": CANCELLED,
     "inngest/function.invoked": INVOKED,
     "inngest/scheduled.timer": TICK,
 }
-_SHOWN: Final = {ours: theirs for theirs, ours in _STORED.items()}
+_SDK_NAMES: Final = {ours: theirs for theirs, ours in _STORED_NAMES.items()}
 _STATUSES: Final = {"completed": "Completed", "failed": "Failed", "cancelled": "Cancelled"}
 
 
@@ -36,7 +39,7 @@ def stored_slug(theirs: str) -> str:
     return _ODD.sub(lambda found: f"U.{ord(found[0]):X}.", theirs)
 
 
-def shown_slug(ours: str) -> str:
+def sdk_slug(ours: str) -> str:
     """Return an id as the SDK has given it."""
     return _SPELT.sub(lambda found: chr(int(found[1], 16)), ours)
 
@@ -47,25 +50,28 @@ def stored_condition(text: str | None) -> str | None:
     return text if found is None else f"{found[1]}{found[2]}{stored_slug(found[3])}{found[2]}"
 
 
-def stored_name(name: str) -> str:
-    """Return the name that an event has in the store: theirs, unless the bus itself makes it."""
-    return _STORED.get(name, name)
+def stored_event_name(name: str) -> str:
+    """Return the name that an event has in the store: the SDK's, unless the bus itself makes such events."""
+    return _STORED_NAMES.get(name, name)
 
 
-def shown_name(name: str) -> str:
+def sdk_event_name(name: str) -> str:
     """Return the name by which an SDK knows an event."""
-    return _SHOWN.get(name, name)
+    return _SDK_NAMES.get(name, name)
 
 
-def shown(event: RawEvent, slug: str = "") -> RawEvent:
-    """Return an event as an SDK knows it: one that users send is as it is. `slug` is the function that it started."""
-    if event.name not in _SHOWN:
+def sdk_event(event: RawEvent, slug: str = "") -> RawEvent:
+    """Return an event with the name and the data that SDKs know: those differ only where the bus itself makes it.
+
+    `slug` is the function that it started.
+    """
+    if event.name not in _SDK_NAMES:
         return event
     try:
         data = Raw(codec.encode(_data(event.name, codec.decode(event.data), slug)))
     except msgspec.MsgspecError:  # added by hand
         data = event.data
-    return RawEvent(event.id, _SHOWN[event.name], data, event.ts, event.v)
+    return RawEvent(event.id, _SDK_NAMES[event.name], data, event.ts, event.v)
 
 
 def _data(name: str, stored: Any, slug: str) -> Any:
@@ -73,7 +79,7 @@ def _data(name: str, stored: Any, slug: str) -> Any:
         return stored
     found = cast("dict[str, Any]", stored)
     if name == INVOKED:
-        return {**found, RESERVED: {"fn_id": shown_slug(slug)}} if slug else found
+        return {**found, RESERVED: {"fn_id": sdk_slug(slug)}} if slug else found
     return _tick(found) if name == TICK else _end(found)
 
 
@@ -90,7 +96,7 @@ def _end(stored: dict[str, Any]) -> dict[str, Any]:
     several = [_event(one, slug) for one in own.get("batch") or [own]]
     told: dict[str, Any] = {
         RESERVED: {"status": status},
-        "function_id": shown_slug(slug),
+        "function_id": sdk_slug(slug),
         "run_id": stored.get("run_id"),
         "event": several[0],
         "events": several,
@@ -108,6 +114,6 @@ def _end(stored: dict[str, Any]) -> dict[str, Any]:
 def _event(stored: dict[str, Any], slug: str) -> dict[str, Any]:
     """Return the event of a function's run, inside another event, as an SDK knows it."""
     name = stored.get("name", "")
-    data = _data(name, stored.get("data"), slug) if name in _SHOWN else stored.get("data")
+    data = _data(name, stored.get("data"), slug) if name in _SDK_NAMES else stored.get("data")
     inside = {field: one for field, one in stored.items() if field not in {"batch", "name", "data"}}
-    return {"name": shown_name(name), "data": data, "user": {}, **inside}
+    return {"name": sdk_event_name(name), "data": data, "user": {}, **inside}

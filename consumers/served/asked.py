@@ -50,7 +50,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 async def read_call(wire: Wire, slug: str, step: str, body: bytes) -> Asked:
-    """Return what a call of a function asks; EventInvalid for what is none, StaleCall for one whose turn is over.
+    """Return what a call of a function asks; EventInvalid for what is not a call, StaleCall when its turn is over.
 
     The turn is looked up: its fence is a secret that the bus has told its worker alone, so nobody else can make up a
     run, its events or what its steps have returned. Those are read with it, whatever the call says of them.

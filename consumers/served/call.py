@@ -63,7 +63,7 @@ class ServedCall:
 
     @property
     def over(self) -> bool:
-        """Whether the call has been answered, or is awaited no more."""
+        """Whether the call has been answered, or nobody awaits it any more."""
         return self.state.over
 
     def attempt_of(self, step: str) -> int:
@@ -177,7 +177,7 @@ class ServedCall:
             state.resolve({name: memo for name, memo in new.items() if name != step})
 
     async def ends(self, given: Reply) -> Any:
-        """Answer the call in place of the step that waits, which goes on never."""
+        """Answer the call in place of the step that waits, which never goes on."""
         self.finding.reply(given)
         await self._loop.create_future()
 

@@ -12,20 +12,22 @@ from stepstream.bus.values.dialect import of_own
 from stepstream.bus.values.durations import milliseconds
 from stepstream.consumers.remote.functions import with_query
 from stepstream.consumers.remote.protocol import NEXT
-from stepstream.consumers.remote.system import shown_name
+from stepstream.consumers.remote.system import sdk_event_name
 
 
 def config_of(function: Function[Any, Any], url: str, of_failed: str = "") -> dict[str, Any]:
     """Return what is registered of a function that is called at a URL; `of_failed`: it handles the failures of that."""
     at = with_query(url, f"fnId={function.slug}&stepId={NEXT}")
     triggers: list[dict[str, Any]] = [
-        _some(event=shown_name(one.name), expression=_own(one.condition.text if one.condition else None),
+        _some(event=sdk_event_name(one.name), expression=_own(one.condition.text if one.condition else None),
               fromStart=one.from_start or None)
         for one in function.triggers
     ]  # fmt: skip
     triggers += map(_cron, function.crons)
     if of_failed:
-        triggers.append({"event": shown_name(FAILED), "expression": of_own(f"event.data.function_id == '{of_failed}'")})
+        triggers.append(
+            {"event": sdk_event_name(FAILED), "expression": of_own(f"event.data.function_id == '{of_failed}'")}
+        )
     return _some(
         id=function.slug,
         name=function.name,
@@ -73,7 +75,7 @@ def _retries(retry: Retry) -> dict[str, Any]:
 
 def _cancel(rule: CancelOn) -> dict[str, Any]:
     same = f"event.{rule.match} == async.{rule.match}" if rule.match else None
-    return _some(**{"event": shown_name(rule.name), "if": same or _own(rule.if_), "timeout": _ms(rule.timeout)})
+    return _some(**{"event": sdk_event_name(rule.name), "if": same or _own(rule.if_), "timeout": _ms(rule.timeout)})
 
 
 def _limits(flow: Flow) -> dict[str, Any]:

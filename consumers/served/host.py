@@ -44,7 +44,8 @@ class Host:
     async def call(self, function: Function, step: str, body: bytes) -> Reply:
         """Call a function as a request's body asks, and return what is answered.
 
-        Raises what says that the call is none, or that Redis cannot be reached: it is then tried again.
+        Raises EventInvalid and StaleCall for what is not a call, or not one any more, and StoreUnavailable when Redis
+        cannot be reached: the bus calls again.
         """
         asked = await read_call(self._wire, function.slug, step, body)
         there = next((one for one in asked.stands.memos.items() if hashed(one[0]) == asked.step), None)

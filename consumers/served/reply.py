@@ -60,7 +60,7 @@ def op(kind: str, step: str, **more: Any) -> dict[str, Any]:
 
 
 def not_found(hashed_step: str) -> Reply:
-    """Answer that the function comes no more to the step that it was called for: another that ended first decided."""
+    """Answer that the function does not reach the step it was called for any more: one that ended first decided so."""
     return found([{"op": NOT_FOUND, "id": hashed_step}])
 
 

@@ -16,7 +16,7 @@ from stepstream.bus.values.ids import SLUG_PART
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.apps import App
 from stepstream.consumers.remote.functions import bus_of
-from stepstream.consumers.remote.system import shown, shown_slug, stored_slug
+from stepstream.consumers.remote.system import sdk_event, sdk_slug, stored_slug
 from stepstream.producers.cron import tick
 from stepstream.web.sdk.cli import SyncFailed, apps
 from tests.support import Lab, free_port
@@ -90,7 +90,7 @@ def test_names_count_whatever_their_case(http: TestClient, store: "redis.Redis")
 )
 def test_any_id_of_an_sdk_has_one_slug_and_is_shown_as_given(theirs: str) -> None:
     assert SLUG_PART.fullmatch(f"a{stored_slug(theirs)}")
-    assert shown_slug(stored_slug(theirs)) == theirs
+    assert sdk_slug(stored_slug(theirs)) == theirs
     assert (stored_slug(theirs) == theirs) == (theirs in {"UU.F", "MENU.Add", "plain/id.v_1-2"})
 
 
@@ -108,7 +108,7 @@ def test_an_app_and_its_functions_may_have_any_name(http: TestClient, store: "re
     [declared] = other.triggers
     assert one.slug in declared.text
     about = {"function_id": one.slug, "run_id": "r", "status": "failed", "event": {"name": "a/b", "data": {}}}
-    seen = shown(RawEvent("e", "bus/function.failed", Raw(json.dumps(about).encode()), 1))
+    seen = sdk_event(RawEvent("e", "bus/function.failed", Raw(json.dumps(about).encode()), 1))
     assert json.loads(bytes(seen.data))["function_id"] == "my shop-it's ☃"
 
 
@@ -312,7 +312,7 @@ def test_a_tick_and_an_end_are_told_as_sdks_know_them() -> None:
     tick = RawEvent(
         at, "bus/cron.tick", Raw(json.dumps({"cron": "* * * * *", "tz": "Europe/Paris", "scheduledAt": at}).encode()), 5
     )
-    told = shown(tick)
+    told = sdk_event(tick)
     assert (told.name, json.loads(bytes(told.data))) == (
         "inngest/scheduled.timer", {"cron": "TZ=Europe/Paris * * * * *", "scheduledAt": at, "fireAt": at},
     )  # fmt: skip
@@ -324,7 +324,7 @@ def test_a_tick_and_an_end_are_told_as_sdks_know_them() -> None:
         "event": own,
         "error": {"name": "E", "message": "m", "stack": "s"},
     }
-    failed = shown(RawEvent("r1", "bus/function.failed", Raw(json.dumps(data).encode()), 5))
+    failed = sdk_event(RawEvent("r1", "bus/function.failed", Raw(json.dumps(data).encode()), 5))
     assert (failed.id, failed.name) == ("r1", "inngest/function.failed")
     assert json.loads(bytes(failed.data)) == {
         "_inngest": {"status": "Failed"}, "function_id": "shop-a", "run_id": "r1",
@@ -332,12 +332,12 @@ def test_a_tick_and_an_end_are_told_as_sdks_know_them() -> None:
         "error": {"error": "E: m", "name": "E", "message": "m", "stack": "s"},
     }  # fmt: skip
     invoked = {**data, "event": {"id": "r1", "name": "bus/function.invoked", "data": {"order": 1}, "ts": 4}}
-    inner = json.loads(bytes(shown(RawEvent("r1", "bus/function.failed", Raw(json.dumps(invoked).encode()), 5)).data))[
-        "event"
-    ]
+    inner = json.loads(
+        bytes(sdk_event(RawEvent("r1", "bus/function.failed", Raw(json.dumps(invoked).encode()), 5)).data)
+    )["event"]
     assert (inner["name"], inner["data"]["_inngest"]) == ("inngest/function.invoked", {"fn_id": "shop-a"})
     mine = RawEvent("e1", "order/paid", Raw(b'{"order":1}'), 4)
-    assert shown(mine) == mine
+    assert sdk_event(mine) == mine
 
 
 def test_the_page_of_apps_teaches_while_it_is_empty_and_tells_what_is_wrong(http: TestClient) -> None:

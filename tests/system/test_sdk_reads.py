@@ -432,7 +432,7 @@ async def test_a_query_about_what_is_not_there_has_errors(site: httpx2.AsyncClie
     for query, told in (
         ("{ event(query: {eventId: $id}) { id } }", "needs query.eventId"),
         ('{ event(query: {eventId: "nobody"}) { id } }', "no event 'nobody'"),
-        ('{ runTraceSpanOutputByID(outputID: "x") { data } }', "none of ours"),
+        ('{ runTraceSpanOutputByID(outputID: "x") { data } }', "not given by this server"),
         ("{ apps { id } }", "there is no 'apps'"),
         ("mutation { cancelRun(runID: 1) { id } }", "only queries"),
         ("{ run(runID: ", "ends too early"),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.values.dialect import of_sdk, shown
+from stepstream.bus.values.dialect import as_written, of_sdk
 from stepstream.bus.values.expression import Expression
 
 DATA: dict[str, Any] = {
@@ -99,4 +99,4 @@ def test_what_could_never_be_true_is_refused(text: str) -> None:
 
 def test_pages_show_what_the_author_wrote() -> None:
     assert Expression(of_sdk("event.data.x == 1"), "here").text == "event.data.x == 1"
-    assert shown(of_sdk("event.data.x")) == shown("event.data.x") == "event.data.x"
+    assert as_written(of_sdk("event.data.x")) == as_written("event.data.x") == "event.data.x"

@@ -9,7 +9,7 @@ from stepstream.bus.values.durations import past_moment
 from stepstream.checkpoint.read.arrivals import MOST, Arrival, arrivals, find_arrival, runs_of
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.run.record import Run
-from stepstream.consumers.remote.system import stored_name
+from stepstream.consumers.remote.system import stored_event_name
 from stepstream.web.answers import value
 from stepstream.web.api.shapes import answer, event_of, event_shape, run_shape
 from stepstream.web.routing import NeedsRoute
@@ -41,7 +41,7 @@ async def _events(request: Request) -> Response:
               if asked.get(f"received_{word}")}  # fmt: skip
     page = await arrivals(
         wire_of(request),
-        name=None if name is None else stored_name(name),
+        name=None if name is None else stored_event_name(name),
         limit=min(int(limit), MOST),
         cursor=asked.get("cursor"),
         after=bounds.get("after"),

@@ -41,7 +41,7 @@ _log = structlog.get_logger("connect")
 
 _GOING_AWAY, _REFUSED = 1001, 1008
 CLOSING = "connect_gateway_closing"
-"""Why a connection is closed whose worker is to come again at once: SDKs know the word."""
+"""Why a connection is closed whose worker is to connect again at once: SDKs know the word."""
 _PATIENCE_S = 2.0
 
 
@@ -96,7 +96,7 @@ class Gateway:
                     async with asyncio.timeout(leases.worker_ms / 1_000):
                         said = await socket.receive_bytes()
                 except TimeoutError:
-                    _log.warning("a connected worker is silent, and let go", instance=worker.worker.instance)
+                    _log.warning("a connected worker is silent, and is disconnected", instance=worker.worker.instance)
                     return
                 except KeyError:  # text, which no SDK sends
                     await worker.close(_REFUSED, "messages are binary")
@@ -117,7 +117,7 @@ class Gateway:
                 worker.prune()
                 await worker.send(Kind.GATEWAY_HEARTBEAT)
                 self._begin(self._note(worker))
-                self._begin(self._take(worker))  # there may be room again: for what it says nothing of any more
+                self._begin(self._take(worker))  # it may have room again, for calls whose lease ran out
             case Kind.WORKER_READY:
                 self._begin(self._open(worker))
             case Kind.WORKER_PAUSE:
@@ -207,7 +207,7 @@ class Gateway:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Take no more calls, let workers go elsewhere once they have none in hand, and close what is left in the end.
+        """Take no more calls, send workers elsewhere once they have none in hand, and close what is left in the end.
 
         A call that goes on then is answered through another gateway, or this one's successor, within its lease.
         """

@@ -20,12 +20,12 @@ from stepstream.web.connect.worker import Connected, Offered
 WITHIN_S = 10.0
 """How long a worker may take to say who it is, s."""
 MOST_CAPACITY = 1_000
-"""How many calls a worker has in hand that does not say how many it can have."""
+"""How many calls a worker can have in hand that does not say how many."""
 _LANGUAGES = {"typescript": "js", "javascript": "js"}
 
 
 class Refused(Exception):
-    """A worker that is not let in; `code` is for programs."""
+    """A worker that may not connect; `code` is for programs."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -45,12 +45,12 @@ async def greeted(socket: WebSocket, wire: Wire, gateway: str) -> tuple[Connecte
         raise WebSocketDisconnect(1002, "no message came") from None
     except (BadRequest, KeyError) as error:
         raise Refused(
-            "connect_worker_hello_invalid_payload", f"the first message is none of a worker: {error}"
+            "connect_worker_hello_invalid_payload", f"the first message is not WORKER_CONNECT: {error}"
         ) from None
     promised = await kept(wire, asked.connection_id)
     if not promised or not is_any(asked.auth_data.session_token, [promised]):
         raise Refused(
-            "connect_authentication_failed", "its token is of no connection that was promised within a minute"
+            "connect_authentication_failed", "its token was not given for this connection within the last minute"
         )
     sdk = f"{_LANGUAGES.get(asked.sdk_language, asked.sdk_language)}:v{asked.sdk_version.removeprefix('v')}"
     apps: dict[str, Offered] = {}

@@ -52,7 +52,7 @@ class Line:
                     return
 
     async def close(self) -> None:
-        """Take no more."""
+        """Stop taking calls."""
         self._following.cancel()
         await asyncio.gather(self._following, return_exceptions=True)
 

@@ -48,7 +48,7 @@ def frame(kind: Kind, payload: Message | None = None) -> bytes:
 
 
 class StartRequest(Message):
-    """A worker asks for a connection, and which gateways it would not have again."""
+    """A worker asks for a connection, and names the gateways that it does not want again."""
 
     exclude_gateways: Annotated[tuple[str, ...], 1] = ()
 
@@ -72,7 +72,7 @@ class AppConfiguration(Message):
 
 
 class AuthData(Message):
-    """What a worker was told to say."""
+    """The tokens that a worker was given."""
 
     session_token: Annotated[str, 1] = ""
     sync_token: Annotated[str, 2] = ""
@@ -94,7 +94,7 @@ class WorkerConnect(Message):
 
 
 class ConnectionReady(Message):
-    """A worker is taken in, and told how often to say that it is there, and what it has in hand: `10s`."""
+    """A worker is accepted, and told how often to send a heartbeat and to extend the leases of its calls: `10s`."""
 
     heartbeat_interval: Annotated[str, 1] = ""
     extend_lease_interval: Annotated[str, 2] = ""

@@ -37,11 +37,11 @@ class Message(msgspec.Struct, kw_only=True):
 
     @classmethod
     def decoded(cls, data: bytes) -> Self:
-        """Read one; BadRequest for bytes that are none."""
+        """Read one; BadRequest for bytes that are not such a message."""
         try:
             return _read(cls, _class_of(cls).FromString(data))
         except DecodeError as error:
-            raise BadRequest(f"is no {cls.__name__} of the protocol: {error}") from None
+            raise BadRequest(f"is not a {cls.__name__} of the protocol: {error}") from None
 
 
 @cache

@@ -19,7 +19,7 @@ _PATIENCE_S = 2.0
 
 
 class Draining(BusError):
-    """This process stops: whoever asks again soon finds another."""
+    """This process stops: who asks again soon reaches another."""
 
     code = CLOSING
     status = 503
@@ -30,7 +30,9 @@ class Draining(BusError):
 
 async def _start(request: Request) -> Response:
     gateway = gateway_of(request)
-    messages.StartRequest.decoded(await read_body(request))  # which gateways it would not have: there may be no other
+    messages.StartRequest.decoded(
+        await read_body(request)
+    )  # the gateways it does not want are not looked at: there may be no other
     if gateway.is_draining:
         raise Draining
     connection, secret = await promise(wire_of(request))
@@ -64,5 +66,5 @@ def _protobuf(message: Message) -> Response:
 routes = [
     NeedsRoute("POST", "/v0/connect/start", _start, needs="app", name="connect_start"),
     NeedsRoute("POST", "/v0/connect/flush", _flush, needs="app", name="connect_flush"),
-    NeedsSocket("/v0/connect", _connect, needs="nothing", name="connect_gateway"),  # who was promised it has its token
+    NeedsSocket("/v0/connect", _connect, needs="nothing", name="connect_gateway"),  # its token is checked there
 ]

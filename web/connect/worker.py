@@ -33,7 +33,7 @@ class Connected:
         self._hand: dict[str, float] = {}
         """Calls that it was sent and has not answered, each with when its lease ends (monotonic)."""
         self._unheard: dict[str, tuple[str, asyncio.TimerHandle]] = {}
-        """Of those, which it has not said to have in hand: their applications, and what happens if it never does."""
+        """Those of them that it has not acknowledged: the application, and what is done if it never does."""
         self.is_idle = asyncio.Event()
         self.is_idle.set()
 
@@ -53,7 +53,7 @@ class Connected:
         return max(0, self.worker.capacity - len(self._hand)) if self.takes else 0
 
     async def give(self, app: str, asked: Asked, unheard_s: float, put_back: Callable[[str, str], None]) -> None:
-        """Send it a call. Should it not say soon that it has it in hand, `put_back` gets the application and the id."""
+        """Send it a call. Unless it acknowledges it within `unheard_s`, `put_back` gets the application and the id."""
 
         def refused() -> None:
             self._unheard.pop(asked.id, None)
@@ -79,31 +79,31 @@ class Connected:
         await self.send(Kind.REQUEST, request)
 
     def heard(self, call: str) -> None:
-        """It has a call in hand, so that nobody puts it back."""
+        """Note that it has acknowledged a call, which is not put back any more."""
         found = self._unheard.pop(call, None)
         if found is not None:
             found[1].cancel()
 
     def keep(self, call: str) -> None:
-        """It has a call in hand, from now on for a lease."""
+        """Note that it has a call in hand, for a lease from now on."""
         self._hand[call] = time.monotonic() + self._lease_s
         self.is_idle.clear()
 
     def forget(self, call: str) -> None:
-        """It has a call in hand no more."""
+        """Note that it does not have a call in hand any more."""
         self.heard(call)
         self._hand.pop(call, None)
         if not self._hand:
             self.is_idle.set()
 
     def prune(self) -> None:
-        """Forget calls that it says nothing of any more."""
+        """Forget calls whose lease it has let run out."""
         now = time.monotonic()
         for call in [call for call, until in self._hand.items() if until < now]:
             self.forget(call)
 
     def unheard(self) -> list[tuple[str, str]]:
-        """Return the calls that it has not said to have in hand, with their applications, and forget them."""
+        """Return the calls that it has not acknowledged, with their applications, and forget them."""
         found = [(app, call) for call, (app, _) in self._unheard.items()]
         for _, call in found:
             self.forget(call)

@@ -54,7 +54,7 @@ class _OutputId(msgspec.Struct, array_like=True):
         try:
             return codec.decode_as(base64.urlsafe_b64decode(text), cls)
         except (ValueError, binascii.Error, msgspec.MsgspecError):
-            raise BadRequest(f"outputID {text[:60]!r} is none of ours: take it from a span") from None
+            raise BadRequest(f"outputID {text[:60]!r} was not given by this server: take it from a span") from None
 
 
 async def _answer(request: Request) -> Response:

@@ -90,7 +90,7 @@ def _sender(request: Request, topic: str) -> _Sender:
 
 
 def _json(body: bytes) -> bytes:
-    """Return a message's data: JSON as it is, and what is none as a text, for SDKs send a text without its quotes."""
+    """Return a message's data: JSON as it is, anything else as a text, for SDKs send a text without its quotes."""
     try:
         parse(body)
     except Malformed:

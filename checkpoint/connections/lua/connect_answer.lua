@@ -1,6 +1,6 @@
 --[[ connect_answer: a worker has answered a call, by whichever connection, or afterwards over HTTP.
 
-Why a script: whoever asked may have given it up; and what is answered is in nobody's hand.
+Why a script: whoever asked may have given it up; and what is answered leaves its worker's hand.
 
 KEYS[1]  bus:connect:{<app>}:  the prefix of the application's keys
 args.now  now, which this script does not need

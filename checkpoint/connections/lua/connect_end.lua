@@ -1,6 +1,6 @@
 --[[ connect_end: whoever asked takes the answer of a call, or gives the call up.
 
-Why a script: a call that is given up is in nobody's hand and in no line.
+Why a script: a call that is given up must leave the line and its worker's hand with it.
 
 KEYS[1]  bus:connect:{<app>}:  the prefix of the application's keys
 args.now  now, which this script does not need

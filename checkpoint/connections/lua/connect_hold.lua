@@ -1,6 +1,6 @@
 --[[ connect_hold: a worker says that it has a call in hand, for the first time or again, by whichever connection.
 
-Why a script: whoever asked may have given it up, and then it is nobody's; it is in one hand at a time.
+Why a script: whoever asked may have given it up meanwhile; and one worker has it in hand at a time.
 
 KEYS[1]  bus:connect:{<app>}:  the prefix of the application's keys
 args.now  now, which this script does not need: leases go by the server's clock

@@ -1,14 +1,14 @@
---[[ connect_look: whoever asked looks after a call that is not answered: it stands on while a worker may answer it.
+--[[ connect_look: whoever asked looks at a call that is not answered; it is kept while a worker may answer it.
 
 Why a script: what has become of a call is decided once: it begins while this looks, or nobody has it any more.
 
 KEYS[1]  bus:connect:{<app>}:  the prefix of the application's keys
 args.now  now, which this script does not need: leases go by the server's clock
 args.call  the call's id
-args.for_ms  how long a call that waits stands on from now, ms
+args.for_ms  how long a call that waits is kept from now on, ms
 
 Returns {what it is, ms until its lease ends}: waiting, sent, begun, answered; nobody when it waits and no worker is left,
-lost when who had it in hand has not said so again in time, gone when it is not there ]]
+lost when the worker that had it in hand has let its lease run out, gone when it is not there ]]
 -- flags: allow-oom
 -- hash h: state ends slug run entry connection
 -- uses: clock again out

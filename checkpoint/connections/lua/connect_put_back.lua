@@ -1,6 +1,6 @@
---[[ connect_put_back: a worker has not taken a call in hand: let another have it. It has begun nowhere.
+--[[ connect_put_back: a worker has not acknowledged a call, so it waits for another one. It has begun nowhere.
 
-Why a script: it may have said so in this moment, on another connection.
+Why a script: it may acknowledge it in this moment, on another connection.
 
 KEYS[1]  bus:connect:{<app>}:  the prefix of the application's keys
 args.now  now, which this script does not need

@@ -31,19 +31,19 @@ class Unauthorized(Unreachable):
 
 
 class Down:
-    """For how long an app has been down."""
+    """For how long an app has not been reached."""
 
     def __init__(self) -> None:
         self._since: float | None = None
-        """When the first call of those that found nobody, one after another, was made, monotonic s."""
+        """When the first call since the app was last reached was made, monotonic s; None while it is reached."""
 
     def note(self) -> None:
-        """A call found nobody."""
+        """Note that a call did not reach the app."""
         if self._since is None:
             self._since = time.monotonic()
 
     def over(self) -> None:
-        """A call has found somebody."""
+        """Note that a call has reached the app."""
         self._since = None
 
     def wait_ms(self) -> int:

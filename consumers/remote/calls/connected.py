@@ -1,8 +1,8 @@
 """Connected: one call of an application whose workers hold WebSockets, by way of Redis (checkpoint/connections).
 
 The call is put where gateways take it, and this process blocks on a stream of its own for what is answered. While it
-waits it looks after the call, once in each lease: a worker that has it in hand says so again and again, and one that
-does not is lost.
+waits it looks at the call, once in each lease: a worker that has it in hand renews its lease on it, and one that does
+not is lost.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ from stepstream.consumers.remote.protocol import (
 )
 
 _AT_ONCE_MS = 1_000
-"""How soon a call whose worker is lost is tried again, ms: elsewhere, for that one is no reason to wait."""
+"""How soon a call whose worker is lost is tried again, ms: another worker gets it, so there is no reason to wait."""
 _LEAST_LOOK_S = 0.1
 
 
 class WorkerLost(CallBroken):
-    """The worker that had a call in hand says so no more: what it has done is not known."""
+    """The worker that had a call in hand has let its lease run out: what it has done is not known."""
 
     again_ms = _AT_ONCE_MS
 
@@ -64,7 +64,7 @@ class ConnectedClient:
         )
         answered = self._waiting[asked.id] = asyncio.Event()
         if self._reading is None:
-            # In an empty context: what this run has in its own is none of the others' business.
+            # In an empty context: the task serves all runs, and must not keep what this one has in its own.
             self._reading = asyncio.get_running_loop().create_task(self._read(), context=contextvars.Context())
         reply: Reply | None = None
         try:
@@ -116,7 +116,7 @@ class ConnectedClient:
         return self.down.wait_ms()
 
     async def close(self) -> None:
-        """Wait for answers no more."""
+        """Stop waiting for answers."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)

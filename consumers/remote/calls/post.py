@@ -31,7 +31,7 @@ _SENT_AT_ONCE = 1_048_576
 
 
 class Unreachable(Exception):
-    """Nobody listens there, or no connection comes about: the app has seen nothing of the call."""
+    """Nobody listens there, or no connection could be made: the app has seen nothing of the call."""
 
 
 class CallBroken(Exception):

@@ -56,6 +56,6 @@ async def _replace(wire: Wire, former: App, name: str) -> None:
 
     await put(wire, former.name, replaced)
     gone = msgspec.structs.replace(former, functions={}, archived={**former.archived, **former.functions})
-    with contextlib.suppress(ConfigError):  # what it registered is no more what can be registered
+    with contextlib.suppress(ConfigError):  # what it had registered could not be registered today
         for function in bus_of(gone).functions.values():
             await register(wire, function)
