@@ -162,7 +162,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
     ]),
     ("Functions behind HTTP", [
         ("a call that a served function gets", "web.served.signed:MAX_CALL_BYTES", "bytes", "413; the bus sends at most half of it"),
-        ("what an app answers to one call", "consumers.remote.calls.post:MAX_ANSWER_BYTES", "bytes", "the attempt fails, `output_too_large`"),
+        ("what an app answers to one call", "consumers.remote.protocol:MAX_ANSWER_BYTES", "bytes", "the attempt fails, `output_too_large`"),
         ("calls that a connected worker has in hand, unless it says how many", "web.connect.greeting:MOST_CAPACITY", "count", "more wait"),
         ("calls of an application that wait for its connected workers", "checkpoint.connections.calls:MOST_WAITING", "count", "`unreachable`: the run waits, as for an application that is down"),
         ("how long one call may take", "consumers.remote.calls.client:CALL_S", "s", "the attempt fails"),

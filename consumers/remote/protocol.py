@@ -41,6 +41,7 @@ CODE_CHANGED = "code_changed"
 PLANNING = 2
 """From this version of the protocol on an app plans parallel steps: it is asked again when all of them have ended."""
 MAX_OPS = 1_000
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _NOTHING = Raw(b"null")
 _LONGEST_TEXT = 8_000
 _LONGEST_ORIGINAL = 4 * _LONGEST_TEXT

@@ -2,7 +2,7 @@
 
 from stepstream.bus.values import codec
 from stepstream.checkpoint.connections.calls import Reply
-from stepstream.consumers.remote.calls.post import MAX_ANSWER_BYTES
+from stepstream.consumers.remote.protocol import MAX_ANSWER_BYTES
 from stepstream.web.connect.messages import Response, Status
 
 _FAILED, _REFUSED = 500, 400

@@ -20,9 +20,8 @@ from stepstream.bus.trust.app_hosts import AppHosts
 from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.remote.calls.opening import Connector
 from stepstream.consumers.remote.calls.reach import CONNECT_S, addresses_of, client, refused
-from stepstream.consumers.remote.protocol import Answer, BadAnswer, without_secrets
+from stepstream.consumers.remote.protocol import MAX_ANSWER_BYTES, Answer, BadAnswer, without_secrets
 
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _LONGEST_HEADER = 65_536
 _MOST_CLOSED = 5
 """How many kept connections in a row may turn out to be closed."""
