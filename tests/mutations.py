@@ -24,6 +24,7 @@ ARRIVE = ["tests/redis/test_arrive.py"]
 RUNS = ["tests/system/test_runs.py"]
 EXITS = ["tests/system/test_exits.py"]
 CONSTRUCTS = ["tests/system/test_constructs.py"]
+TOGETHER = ["tests/system/test_seen_together.py"]
 SDK_READS = ["tests/system/test_sdk_reads.py"]
 GIVEN_UP = ["tests/system/test_given_up.py"]
 FOLLOWING = ["tests/system/test_following.py"]
@@ -65,10 +66,17 @@ MUTANTS = [
     Mutant("who is not sure of the clock judges", "bus/wire/lua/fragments/lease.lua", "return now <= tonumber(sure)", "return true", SCRIPTS),
     Mutant("renewal creates", "bus/wire/lua/lease_renew.lua", "if args.begins == '0' and", "if false and", SCRIPTS),
     Mutant("memo order is ignored", "consumers/turn/handing_out.py",
-           "(memo.n, self._requested, future, memo)", "(0, self._requested, future, memo)", CONSTRUCTS),
+           "(n, self._requested, future)", "(0, self._requested, future)", CONSTRUCTS),
+    Mutant("steps that end in one pass are seen at once", "consumers/turn/turn.py", "return len(self.tasks.alive) > 1", "return False", TOGETHER),
+    Mutant("who was saved goes on before what its save has brought", "consumers/turn/state.py",
+           "            self.is_settled = False\n            if step in", "            if step in", [*TOGETHER, "-k", "came_while"]),
+    Mutant("what ended before a step is not waited for while it arms", "consumers/turn/handing_out.py",
+           "if all(came > n for came in self._state.came.values()):", "if True:", ["tests/unit/test_handing_out.py"]),
+    Mutant("a call sees steps end at once that ended together", "consumers/served/call.py",
+           "        if len(self.tasks.alive) > 1:", "        if False:", ["tests/system/test_served_parallel.py", "-k", "raced_alike"]),
     Mutant("memos are handed out all at once", "consumers/turn/handing_out.py",
-           "            future.set_result(memo)\n            self._idle.restart()\n",
-           "            future.set_result(memo)\n            self._decide()\n",
+           "                future.set_result(None)\n                self._idle.restart()\n",
+           "                future.set_result(None)\n                self._decide()\n",
            CONSTRUCTS),
     Mutant("no look for undelivered entries", "consumers/delivery/reclaimer.py",
            "        if not undelivered:\n            return", "        if True:\n            return", RUNS),

@@ -167,6 +167,8 @@ class ServedCall:
         if self.asked.step != NEXT:
             self.finding.ended(reply.done(step, memo, took_ms))
             await self._learn(step, saved.n or memo.n)
+        if len(self.tasks.alive) > 1:
+            await self.finding.in_order(saved.n or memo.n)
         return memo
 
     async def _learn(self, step: str, n: int) -> None:

@@ -54,10 +54,13 @@ class Finding(HandingOut):
         self._found[future] = Found(step, op, runs)
         self._wait_for_idle()
         try:
-            return await future
+            memo = await future
         finally:
             waiting.pop(step, None)
             self._found.pop(future, None)
+        if memo is not None:
+            await self.in_order(memo.n)
+        return memo
 
     # -- answering --------------------------------------------------------------------------------------------------
 

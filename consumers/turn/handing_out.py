@@ -1,8 +1,9 @@
-"""HandingOut: a handler is handed the memos of its run one at a time, and looked at when none is left and it is idle.
+"""HandingOut: a handler is handed what its steps ended with one at a time, and looked at when it is idle.
 
 In a replay steps must finish in the order in which they finished first. So memos are handed out in order of `n`, the
-next one only when the run is idle again. What then becomes of a run that awaits waiting steps alone is for whoever
-called its handler: a worker's turn suspends (suspension.py), a call over HTTP is answered (consumers/served).
+next one only when the run is idle again; and so are those of steps that end now, side by side. What then becomes of a
+run that awaits waiting steps alone is for whoever called its handler: a worker's turn suspends (suspension.py), a call
+over HTTP is answered (consumers/served).
 """
 
 import asyncio
@@ -29,7 +30,7 @@ class HandingOut(ABC):
         self._tasks = tasks
         self._activity = activity
         self._idle = IdleTimer(loop, self._decide)
-        self._requests: list[tuple[int, int, asyncio.Future[Memo], Memo]] = []
+        self._requests: list[tuple[int, int, asyncio.Future[None]]] = []
         """A heap by `n`, then by who asked first: a run may ask for a thousand memos at once."""
         self._requested = 0
 
@@ -41,12 +42,28 @@ class HandingOut(ABC):
 
     async def next_memo(self, step: str) -> Memo:
         """Return a memo that is there; memos are handed out in order of `n`."""
-        future: asyncio.Future[Memo] = self._loop.create_future()
         memo = self._state.memos[step]
+        await self._handed(memo.n)
+        return memo
+
+    async def in_order(self, n: int) -> None:
+        """Let a step that has ended in this turn go on: at once, unless the handler is still at work on another's end.
+
+        Code that races steps would else see two of them end at once, but in a replay only the first.
+        """
+        if self._state.is_settled:
+            self._state.is_settled = False
+            self._wait_for_idle()
+        else:
+            await self._handed(n)
+
+    async def _handed(self, n: int) -> None:
+        future: asyncio.Future[None] = self._loop.create_future()
         self._requested += 1
-        heapq.heappush(self._requests, (memo.n, self._requested, future, memo))
+        heapq.heappush(self._requests, (n, self._requested, future))
+        self._state.is_settled = False
         self._wait_for_idle()
-        return await future
+        await future
 
     def _wait_for_idle(self) -> None:
         """Decide what is next once the run is idle, however often it is busy before."""
@@ -60,10 +77,14 @@ class HandingOut(ABC):
         while self._requests and self._requests[0][2].done():  # its task was cancelled
             heapq.heappop(self._requests)
         if self._requests:
-            _, _, future, memo = heapq.heappop(self._requests)
-            future.set_result(memo)
-            self._idle.restart()
+            n, _, future = self._requests[0]
+            if all(came > n for came in self._state.came.values()):
+                heapq.heappop(self._requests)
+                future.set_result(None)
+                self._idle.restart()
+            # Else a step that ended before still notes or arms its wait: what it does then is activity.
         else:
+            self._state.is_settled = True
             self._nothing_left()
 
     def _look(self, patience_s: float = UNKNOWN_WAIT_S) -> None:

@@ -16,8 +16,8 @@ class RunState:
     """The steps of a run, finished and open, and how far the handler has come with calling them."""
 
     __slots__ = (
-        "_clock_offset", "_fresh", "_silent", "_to_replay", "attempt", "has_open", "has_steps", "ids", "known", "memos",
-        "open", "over", "uncalled", "waiting",
+        "_clock_offset", "_fresh", "_silent", "_to_replay", "attempt", "came", "has_open", "has_steps", "ids",
+        "is_settled", "known", "memos", "open", "over", "uncalled", "waiting", "waits",
     )  # fmt: skip
 
     def __init__(self, started: StartReply, *, is_repeated: bool = False) -> None:
@@ -32,7 +32,13 @@ class RunState:
         """Steps that earlier turns have begun and the handler has not called yet in this one."""
         self.waiting: dict[str, asyncio.Future[Memo | None]] = {}
         """What steps wait on that have no memo yet: resolved with it when it comes."""
+        self.waits: set[str] = set()
+        """The steps that wait, from before they note that until they go on."""
+        self.came: dict[str, int] = {}
+        """Those of them that have a memo by now, and its `n`: they go on before what ended later."""
         self.ids = StepIds()
+        self.is_settled = True
+        """Whether the handler has done all that it does after the last step that ended: the next one may be seen."""
         self.over = False
         """The turn has ended: every step raises TurnOver, nothing is recorded any more."""
         self.has_steps = self.has_open = started.resumed
@@ -110,6 +116,9 @@ class RunState:
         for step, memo in sorted(memos.items(), key=lambda item: item[1].n):
             self.memos[step] = memo
             self.known = max(self.known, memo.n)
+            self.is_settled = False
+            if step in self.waits:
+                self.came[step] = memo.n
             waiting = self.waiting.get(step)
             if waiting is not None and not waiting.done():
                 waiting.set_result(memo)

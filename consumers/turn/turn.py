@@ -119,6 +119,15 @@ class Turn:
         state.replayed(step)
         return memo
 
+    @property
+    def is_branched(self) -> bool:
+        """Whether the handler does several things side by side: then what ends is seen one at a time (in_order)."""
+        return len(self.tasks.alive) > 1
+
+    async def in_order(self, n: int) -> None:
+        """Let a step go on that has ended, as its memo's `n` says, behind those that ended before."""
+        await self._suspended().in_order(n)
+
     def _suspended(self) -> Suspension:
         if self._suspension is None:
             self._suspension = Suspension(self.services.loop, self.state, self.tasks, self.activity, self.recorder)
@@ -189,6 +198,12 @@ class Turn:
             await publish_of_run(self.wire, self.owned.run, channel, topic, data)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def waits_no_more(self, step: str) -> None:
+        """The step goes on, or was cancelled: what ended after what came for it is held back for it no longer."""
+        self.state.waits.discard(step)
+        if self.state.came.pop(step, None) is not None and self.activity.idle is not None:
+            self.activity.idle.restart()
 
     async def noted(self, step: str, kind: str, due: str, what: bytes = b"") -> Noted:
         """Note a wait, or return how an earlier turn noted it: its first due stands."""

@@ -212,3 +212,29 @@ async def test_what_the_handler_logs_between_steps_is_logged_once(lab: Lab) -> N
             return sum("ends" in line.text for line in lines) == 1 and sum("begins" in line.text for line in lines) == 1
 
         await eventually(is_logged, "both ends are logged, once")
+
+
+async def test_two_that_end_together_are_raced_alike_in_each_call(lab: Lab) -> None:
+    """A call for one step learns of the other, which ended before it: so each call sees them in the order of ends."""
+    app = Bus("shop")
+    both, took = asyncio.Barrier(2), list[str]()
+
+    async def meet(name: str) -> str:
+        await both.wait()
+        return name
+
+    @app.function("race", on=Paid)
+    async def race(ctx: Context[Paid], step: Step) -> str:
+        tasks = [asyncio.create_task(step.run(name, meet, name)) for name in ("a", "b")]
+        done, late = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for one in late:
+            one.cancel()
+        took.append("-and-".join(sorted(one.result() for one in done)))
+        await step.run(f"after {took[-1]}", str)
+        await step.sleep("nap", 0.05)
+        return took[-1]
+
+    async with served(lab, app):
+        await lab.send("order/paid")
+        assert await lab.output() in {"a", "b"}
+        assert len(set(took)) == 1, took

@@ -38,6 +38,8 @@ async def invoke(turn: Turn, step: str, function: Callee[Any, Any] | str, data: 
             memo = await _call(turn, step, slug, payload, timeout_ms)
         else:
             memo = await _refused(turn, step, wrong)
+        if turn.is_branched:
+            await turn.in_order(memo.n)
     return invoked(step, function, memo)
 
 

@@ -55,16 +55,23 @@ async def run_step(
             if memo is not None:
                 return memo.value(step, wanted)
             attempt += 1
-        elif isinstance(outcome, Memo):
+            continue
+        if isinstance(outcome, Memo):
+            if turn.is_branched:
+                await turn.in_order(outcome.n or turn.state.known)
             return outcome.value(step, wanted)
-        else:
-            return outcome[0]
+        if turn.is_branched:
+            await turn.in_order(turn.state.known)
+        return outcome[0]
 
 
 async def _until(turn: Turn, step: str, due_ms: int, now_ms: int) -> Memo | None:
     """Wait for the next attempt."""
     async with waiting(turn, step, "run"):
-        return await turn.wait_until(step, due_ms, now_ms)
+        memo = await turn.wait_until(step, due_ms, now_ms)
+    if memo is not None and turn.is_branched:
+        await turn.in_order(memo.n)
+    return memo
 
 
 class _Again:

@@ -26,6 +26,8 @@ async def send_event(turn: Turn, step: str, events: Sequence[Sendable]) -> list[
             ids = await published(turn.services.publisher, turn.owned, step, events)
             data = codec.encode(ids)
             stands = await turn.recorder.save(step, "send", data=data)
+        if turn.is_branched:
+            await turn.in_order(stands.n if stands is not None else turn.state.known)
         if stands is None:
             return ids
         memo = stands

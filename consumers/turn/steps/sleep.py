@@ -14,4 +14,6 @@ async def sleep_step(turn: Turn, step: str, due: str) -> None:
         memo = await turn.wait_until(step, noted.due, noted.now)
         if memo is None:
             with turn.activity:
-                await turn.save_sleep(step)
+                memo = await turn.save_sleep(step)
+    if turn.is_branched:
+        await turn.in_order(memo.n if memo is not None else turn.state.known)

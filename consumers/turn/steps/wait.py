@@ -57,6 +57,8 @@ async def wait_for_event(
             value = wanted(turn.event, step, name, match, if_)
             wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match or "", value, if_ or "")
             memo, due = await _wait(turn, wait, due, looks_back=looks_back)
+            if turn.is_branched:
+                await turn.in_order(memo.n)
         elif memo.was is not None and memo.was.due is not None:
             due = str(memo.was.due)
         if memo.error is not None:
@@ -210,6 +212,8 @@ async def wait_for_signal(
         except EventInvalid as error:
             raise NonRetriable(f"step '{step}': {error}") from None
         memo = await _wait_signal(turn, step, name, timeout_ms, replaces=replaces)
+        if turn.is_branched:
+            await turn.in_order(memo.n)
     if memo.error is not None:
         raise StepFailed(step, memo.error.name, memo.error.message)
     return None if bytes(memo.data) == b"null" else signalled_as(step, memo.data, wanted)

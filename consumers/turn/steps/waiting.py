@@ -12,6 +12,7 @@ async def waiting(
     turn: Turn, step: str, kind: str, what: bytes = b"", give_name_up: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncGenerator[None]:
     """Put the wait in this block; it notes a cancelled task as given up, and gives up the name it waits under."""
+    turn.state.waits.add(step)
     try:
         yield
     except asyncio.CancelledError:
@@ -21,3 +22,5 @@ async def waiting(
                 if give_name_up is not None:
                     await give_name_up()
         raise
+    finally:
+        turn.waits_no_more(step)
