@@ -117,6 +117,7 @@ ROUTES = {
     "/v0/connect/start": "A worker of an application asks for a connection ([workers that connect](../inngest-sdk.md#workers-that-connect)); protobuf.",
     "/v0/connect/flush": "A worker's answer that its connection could not carry; protobuf.",
     "/v0/connect": "The connection: who was promised it has its token.",
+    "/v0/connect/envs/{env}/conns": "Who is connected and takes calls, a hundred of each application at most; any `env` will do.",
     "/v0/runs/{id}/actions": "For SDKs: the finished steps of a run, when a call would be larger than 4 MiB.",
     "/v0/runs/{id}/batch": "For SDKs: its events.",
     "/v1/checkpoint/{id}/async": "For SDKs: saves the steps that an app has run while its call is open; 409 when the call is not the run's any more.",

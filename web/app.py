@@ -11,7 +11,7 @@ from stepstream.bus.bus import Bus
 from stepstream.producers import http
 from stepstream.web.api import actions, cancellations, delayed, events, health, live, v1
 from stepstream.web.beside import after_registration
-from stepstream.web.connect import start
+from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
 from stepstream.web.pages import forms, pages
 from stepstream.web.part import Part
@@ -42,6 +42,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *health.routes,
         *register.routes,
         *start.routes,
+        *listing.routes,
         *gql.routes,
         *realtime.routes,
         *listening.routes,

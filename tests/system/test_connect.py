@@ -92,6 +92,16 @@ async def test_redis_tells_who_is_connected_and_what_each_has_in_hand(wire: Wire
         assert await eventually(in_hand, "it has the call in hand") == {got.request.request_id: "shop-f r1"}
         (told,) = await workers(wire, "shop")
         assert (told.gateway, told.instance, told.capacity, told.sdk) == (here.gateway.id, "one", 3, "js:v4.24.0")
+        async with httpx2.AsyncClient(base_url=here.url) as http:
+            listed = (await http.get("/v0/connect/envs/any/conns")).json()
+        assert listed == {
+            "data": [
+                {
+                    "id": told.connection, "gateway_id": here.gateway.id, "instance_id": "one", "status": 1,
+                    "sdk_language": "js", "sdk_version": "v4.24.0", "app_names": ["shop"],
+                }
+            ]
+        }  # fmt: skip
         await worker.say(Kind.REPLY, got.response(1))
         assert (await asked).body == b"1"
         assert await worker.acked() == got.request.request_id

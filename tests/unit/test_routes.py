@@ -39,6 +39,7 @@ NEEDS = {
     "POST /v0/connect/start": "app",
     "POST /v0/connect/flush": "app",
     "WebSocket /v0/connect": "nothing",
+    "GET /v0/connect/envs/{env}/conns": "read",
     "GET /dev": "read",
     "GET /v0/runs/{id}/actions": "app",
     "GET /v0/runs/{id}/batch": "app",
