@@ -77,7 +77,11 @@ def _finished(memo: Memo) -> str:
 def _unfinished(noted: Open) -> str:
     if noted.given_up:
         return "cancelled"
-    return "running" if noted.due is None else "retrying" if noted.kind == "run" else "waiting"
+    if noted.kind == "run" and noted.due is not None:
+        return "retrying"
+    # A signal that comes before the name is the step's own is not kept; an event that does is.
+    is_reached = noted.due is not None and (noted.kind != "signal" or noted.armed)
+    return "waiting" if is_reached else "running"
 
 
 def _what(noted: Open) -> Raw | None:

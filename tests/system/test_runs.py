@@ -14,8 +14,11 @@ import pytest
 import structlog
 
 from stepstream import Bus, Context, EventData, NonRetriable, On, Retry, RetryAfter, Step, StepFailed
+from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.run.memo import Failure
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.steps import steps
+from stepstream.checkpoint.run.memo import Failure, Open
 from stepstream.consumers import starter
 from stepstream.consumers.turn import recorder
 from tests.support import Lab, eventually
@@ -756,3 +759,18 @@ async def test_a_slow_body_that_fails_is_tried_again_when_it_asks_and_as_its_nex
     assert [(one.state, one.attempts) for one in (await lab.steps(run)).values()] == [("retrying", 1)]
     assert (await lab.one()).status == "completed"
     assert (await lab.steps(run))["s"].attempts == 2
+
+
+async def test_a_step_is_said_to_wait_for_a_signal_once_the_name_is_its_own(wire: Wire) -> None:
+    """Whoever reads that it waits sends the signal, which is kept for nobody."""
+    noted = {
+        "noted": Open(since=1, kind="signal", due=9),
+        "armed": Open(since=2, kind="signal", due=9, armed=True),
+        "event": Open(since=3, kind="event", due=9),  # what comes from now on is found
+    }
+    for step, one in noted.items():
+        await wire.call("HSET", keys.open_steps("t-f", "r"), step, codec.encode(one))
+    assert {one.id: one.state for one in await steps(wire, "t-f", "r")} == {
+        "noted": "running", "armed": "waiting", "event": "waiting",
+    }  # fmt: skip
+    await wire.call("DEL", keys.open_steps("t-f", "r"))
