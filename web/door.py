@@ -4,6 +4,7 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from stepstream.bus.values.ids import token
 from stepstream.web import answers
@@ -14,6 +15,8 @@ _log = structlog.get_logger("web")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _STARTS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 _BROKEN = 1011
+_GONE = (ClientDisconnect, WebSocketDisconnect, WebSocketDisconnected)
+"""Nobody is left to be answered: the caller has gone, which a message to it or a read from it has found."""
 _ADDED = (
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
     (b"x-content-type-options", b"nosniff"),
@@ -48,7 +51,7 @@ class Door:
 
         try:
             await (self._refusal(scope) or self._app)(scope, receive, send_with)
-        except ClientDisconnect:  # nobody is left to be answered
+        except _GONE:
             return
         except Exception as error:  # noqa: BLE001 - the log gets the whole error, the caller its number
             number = token()

@@ -1,5 +1,6 @@
 """The door and where it stands: hosts, foreign pages, mounting, and errors told so that the caller can act on them."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -381,3 +382,34 @@ def test_a_socket_is_for_no_foreign_page_unless_its_route_says_so(settings: Sett
         assert [line["event"] for line in lines] == ["a request failed"]
     assert (closed.value.code, "secret" in closed.value.reason) == (1011, False)
     assert opened == ["", "http://testserver", evil["origin"], ""]
+
+
+def test_a_socket_whose_caller_has_gone_is_no_error_of_ours(settings: Settings) -> None:
+    """Who sends and finds nobody passes over it; who reads next is told by the server's library in an error."""
+    site = create_app(configured=settings)
+
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+        if socket.query_params:
+            with contextlib.suppress(WebSocketDisconnect):
+                await socket.send_text("there?")
+        await socket.receive_bytes()
+
+    site.routes[:0] = [NeedsSocket("/talk", talk, needs="nothing")]
+
+    async def receive() -> dict[str, Any]:
+        return told.pop(0)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send":
+            raise OSError("the other side has gone")
+
+    for query in (b"", b"tells=1"):
+        told = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1006}]
+        scope = {
+            "type": "websocket", "path": "/talk", "query_string": query, "headers": [(b"host", b"localhost")],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "ws", "subprotocols": [],
+        }  # fmt: skip
+        with structlog.testing.capture_logs() as lines:
+            asyncio.run(site(scope, receive, send))  # type: ignore[arg-type]
+        assert lines == []
