@@ -51,6 +51,8 @@ browser: $(STAMP)  ## the tests that drive Chromium
 sdk: $(STAMP)  ## applications of the official SDKs (npm, PyPI) as real processes; CORE=1: what they do, without their options
 	@$(BIN)/python -m tests.sdk.sdks
 	@$(if $(CORE),,! which npm >/dev/null || $(BIN)/python -m examples.sdk.projects)
+	@# what a test lacks is said now, also of those that CORE leaves out
+	@! $(BIN)/python -m pytest -q --setup-plan -m sdk tests/sdk 2>&1 | grep -E '^ERROR|fixture .* not found'
 	@$(if $(CORE),SDK_CORE=1) $(BIN)/python -m pytest -q -n 4 -m sdk $(if $(CORE),tests/sdk/test_steps.py tests/sdk/test_keys.py,tests/sdk) $(ARGS)
 
 examples: $(STAMP)  ## the example projects from their own folders against the installed wheel: tests, types, criteria; ARGS=NAME

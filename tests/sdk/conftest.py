@@ -23,10 +23,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     SDK_CORE=1, as in CI: with keys only those that are marked `keys` or `both`.
     """
+    find = metafunc.definition.get_closest_marker
+    marked = find("sdks")
+    wanted = [sdk for sdk in SDKS if marked is None or sdk.startswith(tuple(marked.args))]
+    if "sdk" in metafunc.fixturenames:  # by those that start an installation of their own
+        metafunc.parametrize("sdk", wanted, scope="session")
     if "installed" in metafunc.fixturenames:
-        find = metafunc.definition.get_closest_marker
-        marked = find("sdks")
-        wanted = [sdk for sdk in SDKS if marked is None or sdk.startswith(tuple(marked.args))]
         keyed = [f"{sdk}{KEYS}" for sdk in wanted]
         is_core = os.environ.get("SDK_CORE") == "1" and find("both") is None
         several = keyed if find("keys") else wanted if is_core or find("keyless") else wanted + keyed

@@ -12,10 +12,11 @@ import httpx2
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.apps import app_of
+from stepstream.checkpoint.apps import App, app_of
 from stepstream.checkpoint.read.listing import list_runs, whole
 from stepstream.checkpoint.read.steps import steps
 from stepstream.checkpoint.run.record import Run
+from stepstream.consumers.remote.functions import RemoteBus, bus_of
 from tests import support
 from tests.forks import Forked
 from tests.sdk.sdks import HERE, NODE_SDKS, home
@@ -294,11 +295,19 @@ class Stack:
         """Return the operations that the SDK has told of in some runs."""
         return {one for line in self.lines() if "ops" in line and line["run"] in runs for one in line["ops"]}
 
-    def configs(self) -> list[dict[str, Any]]:
-        """Return the functions as the SDK has registered them."""
+    def registered(self) -> App:
+        """Return the application as it is registered."""
         found = self._loop.run(app_of(self._wire, APP))
         assert found is not None
-        return list(found.functions.values())
+        return found
+
+    def configs(self) -> list[dict[str, Any]]:
+        """Return the functions as the SDK has registered them."""
+        return list(self.registered().functions.values())
+
+    def bus(self) -> RemoteBus:
+        """Return the functions as the bus has understood them."""
+        return bus_of(self.registered())
 
     def tail(self) -> str:
         """Return the ends of the logs."""
