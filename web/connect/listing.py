@@ -24,7 +24,7 @@ async def _connections(request: Request) -> Response:
     for name, found in zip(names, await asyncio.gather(*(workers(wire, name) for name in names)), strict=True):
         for one in found:
             language, _, sdk = one.sdk.partition(":")
-            row = {
+            row: dict[str, Any] = {
                 "id": one.connection, "gateway_id": one.gateway, "instance_id": one.instance, "status": _READY,
                 "sdk_language": language, "sdk_version": sdk, "app_names": [],
             }  # fmt: skip
