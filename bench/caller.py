@@ -15,6 +15,7 @@ from aiohttp import web
 
 from bench.installation import Broken, cpu_s, started
 from stepstream.bus.process.ports import free_port
+from stepstream.consumers.remote.calls.lanes import KEPT_S
 
 
 class Caller:
@@ -32,7 +33,7 @@ class Caller:
         port = free_port()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
         self._process = started(self._app, self._port, {**self._environ, "INNGEST_DEV": f"http://127.0.0.1:{port}"})
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S))
         return self
 
     async def __aexit__(

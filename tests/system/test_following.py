@@ -148,24 +148,20 @@ async def test_a_worker_that_had_all_the_time_ends_in_that_of_the_drain_when_it_
 
 
 async def test_runs_in_flight_are_called_at_the_new_address(lab: Lab) -> None:
-    def asleep(told: Told) -> Response:
-        nap = {
-            "op": "Sleep",
-            "id": "a" * 40,
-            "name": "400ms",
-            "displayName": "nap",
-            "userland": {"id": "nap"},
-            "opts": {},
-        }
-        return Response(json.dumps([nap]), 206, {**SDK, "x-inngest-req-version": "2"})
+    def waiting(told: Told) -> Response:
+        opts = {"event": "order/back", "timeout": "1h"}
+        wait = {"op": "WaitForEvent", "id": "b" * 40, "name": "w", "opts": opts, "userland": {"id": "w"}}
+        return Response(json.dumps([wait]), 206, {**SDK, "x-inngest-req-version": "2"})
 
-    async with serving(asleep) as old, serving(named) as new, following(lab):
+    async with serving(waiting) as old, serving(named) as new, following(lab):
         await at_work(lab, await registered(lab, old.url, a="order/paid"))
         await lab.send("order/paid")
+        await eventually(lambda: has_waits(lab.wire, "order/back"), "it waits")
         await lab.status(await lab.first(), "waiting")
         await old.stop()
         app = await registered(lab, new.url, a="order/paid")
         assert app.note == f"was at {old.url} before: should both run, give one another id"
+        await lab.send("order/back")
         assert await lab.output() == "shop-a"
         assert [told.step for told in new.calls] == ["step"]
 
