@@ -9,11 +9,10 @@ Every key begins with the prefix of the installation (BUS_PREFIX, here `bus`): t
 each other. A process has one prefix, and scripts have none of their own: they get keys, or the beginning of keys.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.values.ids import FIRST, SPREAD, partition_of, partitions
@@ -33,6 +32,11 @@ def use_prefix(prefix: str) -> None:
             "BUS_PREFIX is one for a whole process"
         )
     _prefix, _is_fixed = prefix, True
+
+
+def prefix() -> str:
+    """Return what every key of this process begins with, without the colon."""
+    return _prefix
 
 
 def pattern() -> str:
@@ -275,6 +279,27 @@ def log(slug: str, run_id: str) -> str:
     return f"{function(slug, run_id)}log:{run_id}"
 
 
+def minute(slug: str, at: int, where: str = FIRST) -> str:
+    """hash · runs in one Unix minute: `started:<bucket>`, `completed:<bucket>`, …, `e:<error>` → how many. 25 h.
+
+    Bucket b: from 10^(b/3) ms on, queued until it started, or started until it ended. By who starts and ends runs.
+    """
+    return f"{function(slug, where)}minute:{at}"
+
+
+def errors(slug: str, where: str = FIRST) -> str:
+    """hash · `<error>` → what it is, JSON; `<error> count`, `first`, `last`, `run`, `state`, `until`, `regressed`.
+
+    By the scripts that end runs, and by who resolves or mutes one. At most 500; 30 days after the last.
+    """
+    return f"{function(slug, where)}errors"
+
+
+def erred(slug: str, where: str = FIRST) -> str:
+    """zset · error → when a run failed of it last, ms: the oldest make room for others. Kept as long as `errors`."""
+    return f"{function(slug, where)}erred"
+
+
 def ends(slug: str, where: str = FIRST) -> str:
     """stream · ends that someone waits for (a caller, listeners), and names they leave; deleted when told."""
     return f"{function(slug, where)}ends"
@@ -350,50 +375,10 @@ ALL: tuple[tuple[Callable[..., str], tuple[str, ...]], ...] = (
     (connect_workers, ("<id>",)), (connect_worker, ("<id>", "<id>")), (connect_requests, ("<id>",)),
     (connect_call, ("<id>", "<id>")), (connect_answers, ("<id>",)), (connect_token, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
-    (log, ("F", "<run>")), (ends, ("F",)), (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
+    (log, ("F", "<run>")), (minute, ("F", "<id>")), (errors, ("F",)), (erred, ("F",)), (ends, ("F",)),
+    (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
     (backlog, ("F", "<id>")), (ready, ("F",)), (full, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),
     (buffered, ("F",)), (rate, ("F", "<id>")), (single, ("F", "<id>")),
     (runs, ("F", "<status>")), (function_workers, ("F",)),
 )  # fmt: skip
 """Each key function with stand-ins for its arguments, in the order docs/keys.md shows them."""
-
-_TAGGED = re.compile(r"(events|fn|limit|signal|live|connect(?:-answers|-token)?):\{([^{}]*)\}:?(.*)", re.DOTALL)
-_ALL = list[tuple[Callable[..., str], tuple[str, ...]]](ALL)
-_PLAIN = {make().partition(":")[2]: make.__name__ for make, stand_ins in _ALL if not stand_ins}
-_OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits",
-              "waits:if": "waits_if", "delayed": "delayed", "again": "again"}  # fmt: skip
-_OF_EVENTS_BY_ID = {"seen": "seen", "delayed": "delayed_event"}
-_OF_APP, _OF_APP_BY_ID = {"workers", "requests"}, {"worker", "call"}
-_OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {
-    make.__name__: make.__name__ for make, stand_ins in ALL if stand_ins[:1] == ("F",)
-}
-
-
-def kind_of(key: str) -> tuple[str, str, str] | None:
-    """Return the function that makes a key (its name), the tag's name and the rest; None for what is none of ours."""
-    if not key.startswith(f"{_prefix}:"):
-        return None
-    own = key[len(_prefix) + 1 :]
-    if own in _PLAIN:
-        return _PLAIN[own], "", ""
-    tagged = _TAGGED.fullmatch(own)
-    if tagged is None:
-        return None
-    family, (name, _, partition), suffix = tagged[1], tagged[2].partition("#"), tagged[3]
-    tag = unquote(name)
-    if partition and (family != "fn" or partition not in partitions(tag)):
-        return None
-    word, _, rest = suffix.partition(":")
-    if family == "events":
-        kind = _OF_EVENTS.get(suffix) or _OF_EVENTS_BY_ID.get(word)
-    elif family == "fn":
-        kind = _OF_FUNCTION.get(word)
-    elif family == "limit":
-        kind = {"": "limit", "waiting": "limit_waiting"}.get(suffix)
-    elif family == "signal":
-        kind = {"": "signal", "lost": "signal_lost"}.get(word)
-    elif family == "connect":
-        kind = f"connect_{word}" if word in (_OF_APP_BY_ID if rest else _OF_APP) else None
-    else:
-        kind = family.replace("-", "_") if not suffix else None
-    return None if kind is None else (kind, tag, rest)

@@ -11,6 +11,7 @@ import msgspec
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.facts.marks import told_of
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.owned import Owned
 
@@ -20,14 +21,16 @@ _REPLACED = Failure("cancelled", "a newer run of this singleton took its place")
 
 CAUSES = {
     "timed_out": codec.encode(_TIMED_OUT),
+    "timed_out_told": told_of(_TIMED_OUT.name, _TIMED_OUT.message).encode(),
     "worker_crash": codec.encode(_WORKER_CRASH),
+    "worker_crash_told": told_of(_WORKER_CRASH.name, _WORKER_CRASH.message).encode(),
     "replaced": codec.encode(_REPLACED),
 }
-"""What scripts read as `texts.…`: JSON, formatted in Lua as it is here."""
+"""What scripts read as `texts.…`: JSON, formatted in Lua as it is here; `…_told` is what is counted of such ends."""
 
 
 class _Item(NamedTuple):
-    """What is sent of one end. `field` is `output` or `error`, `value` its JSON."""
+    """What is sent of one end. `field` is `output` or `error`, `value` its JSON, `told` the error that is counted."""
 
     run: str
     fence: str
@@ -36,6 +39,7 @@ class _Item(NamedTuple):
     field: str
     value: bytes
     leaves: str
+    told: str
 
 
 _END = script(__file__, "run_end", item=_Item)
@@ -70,8 +74,16 @@ def end(
             field="output" if error is None else "error",
             value=output if error is None else codec.encode(error),
             leaves=leaves,
+            told=_counted(status, error),
         ),
     )
+
+
+def _counted(status: str, error: Failure | None) -> str:
+    """Return what is told of an error that somebody should look at: not why a run was cancelled, unless it was late."""
+    if error is None or (status != "failed" and error.name != _TIMED_OUT.name):
+        return ""
+    return told_of(error.name, error.message, error.stack)
 
 
 def timed_out(what: Literal["start", "finish"], within_ms: int) -> Failure:

@@ -11,7 +11,7 @@ import pytest
 from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, EventData, Singleton, Step, Throttle
 from stepstream.bus.event import Outgoing
 from stepstream.bus.values.ids import ulid
-from stepstream.bus.wire import keys
+from stepstream.bus.wire import keys, kinds
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.checkpoint.actions.cancel_many import cancel_many
 from stepstream.checkpoint.apps import App, put
@@ -95,6 +95,10 @@ class Load:
         at_work("limited", concurrency=1, throttle=Throttle(10, "1m"))
         at_work("shared", concurrency=Concurrency(1, shared="gpu", key="'k'"))
 
+        @app.function("failing", on="start", retries=0)
+        async def failing(ctx: Context[dict], step: Step) -> None:
+            raise ValueError("of which an error is noted")
+
         @app.function("hourly", on=Cron("0 * * * *"))
         async def hourly(ctx: Context[Hour], step: Step) -> None:
             return None
@@ -149,7 +153,7 @@ class Load:
     async def kinds(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for raw in await self.lab.wire.call("KEYS", keys.pattern()):
-            kind = keys.kind_of(raw.decode())
+            kind = kinds.kind_of(raw.decode())
             assert kind is not None, raw
             found.setdefault(kind[0], []).append(raw.decode())
         return found

@@ -14,6 +14,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.streams import ensure_group, event_of, fields_of
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.facts.minutes import minutes_of
 from stepstream.checkpoint.run.eager_start import EagerStart
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.save import save
@@ -203,3 +204,11 @@ def test_only_functions_that_every_event_runs_are_started_so(declared: dict[str,
     made = Bus("shop").function("f", **declared)(_handler)
     feed = Feed(StreamGroup.of_events("events", "a", made.slug), None, made, None, made.triggers_of("a"))  # type: ignore[arg-type]
     assert EagerStarts.are_for(feed) is are
+
+
+async def test_a_run_that_starts_eagerly_is_counted(wire: Wire, pipe: Pipe, stream: str) -> None:
+    await add(wire, PLAIN)
+    _, found = await arrive(wire, pipe)
+    assert found is not None
+    [minute] = await minutes_of(wire, [SLUG], 0, await wire.clock())
+    assert (minute.started, sum(minute.waited)) == (1, 1)

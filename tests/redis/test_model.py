@@ -307,7 +307,7 @@ class Spine(RuleBasedStateMachine):
         """A turn ends the run, once."""
         handle = self.handle(pick)
         answer = self.script(
-            "run_end", 60_000, "", self.run, handle["fence"], handle["turn"], status, "output", "1", "steps open"
+            "run_end", 60_000, "", self.run, handle["fence"], handle["turn"], status, "output", "1", "steps open", ""
         )[0]
         word = self.model.owner(handle)
         assert answer == word

@@ -18,7 +18,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values import ids
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.ids import partition_of, partitions
-from stepstream.bus.wire import keys
+from stepstream.bus.wire import keys, kinds
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel
@@ -256,7 +256,7 @@ async def test_a_function_with_limits_is_not_spread(spread: None, wire: Wire) ->
 
 
 def test_a_key_of_a_partition_that_a_function_does_not_have_is_none_of_ours(spread: None) -> None:
-    assert keys.kind_of("bus:fn:{test-f#03}:queue") == ("queue", SLUG, "")
-    assert keys.kind_of("bus:fn:{test-f#04}:queue") is None
-    assert keys.kind_of("bus:fn:{test-g#01}:queue") is None
-    assert keys.kind_of("bus:events:{a#01}") is None
+    assert kinds.kind_of("bus:fn:{test-f#03}:queue") == ("queue", SLUG, "")
+    assert kinds.kind_of("bus:fn:{test-f#04}:queue") is None
+    assert kinds.kind_of("bus:fn:{test-g#01}:queue") is None
+    assert kinds.kind_of("bus:events:{a#01}") is None

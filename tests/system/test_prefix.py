@@ -12,7 +12,7 @@ import redis
 
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings, read
-from stepstream.bus.wire import keys
+from stepstream.bus.wire import keys, kinds
 from stepstream.bus.wire.wire import Wire
 from tests import forks
 from tests.patience import PATIENT_S
@@ -117,10 +117,10 @@ def test_every_key_begins_with_the_prefix_and_is_known_by_it(monkeypatch: pytest
     for (make, stand_ins), old in zip(keys.ALL, before, strict=True):
         key = make(*stand_ins)
         assert key == old.replace("bus:", "shop:eu:", 1)
-        found = keys.kind_of(key)
+        found = kinds.kind_of(key)
         assert found is not None
         assert found[0] == make.__name__
-        assert keys.kind_of(old) is None
+        assert kinds.kind_of(old) is None
     assert (keys.pattern(), keys.function("f")) == ("shop:eu:*", "shop:eu:fn:{f}:")
 
 

@@ -1,11 +1,13 @@
 """How a script is joined: fragments before its body, and names folded into numbers."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from stepstream.bus.wire.scripts import Script
+from tests.scripts import all_scripts
 
 BODY = """--[[ grow: a run grows.
 
@@ -60,3 +62,18 @@ def test_what_is_packed_is_what_the_script_reads(tmp_path: Path) -> None:
 def test_a_fragment_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="script grow uses eech: no such fragment"):
         assert _script(tmp_path, BODY.replace("uses: each", "uses: eech")).text
+
+
+def test_every_script_that_starts_or_ends_a_run_writes_what_is_counted() -> None:
+    writes = {name for name, script in all_scripts().items()
+              if re.search(r"\b(?:finish|conclude|count_run|begin_run|cancel_run)\(", _body(script.text))}  # fmt: skip
+    assert writes >= {"run_end", "run_start", "run_start_eagerly", "run_cancel", "runs_admit", "runs_dispatch"}
+    for name in writes:
+        assert "tell_facts(fn, now)" in _body(all_scripts()[name].text), f"{name}: tell_facts writes what it counted"
+    for name, script in all_scripts().items():
+        changes = re.findall(r"'(?:started|ended)', ", _body(script.text))
+        assert not changes or name in writes, f"{name} starts or ends runs, and counts none"
+
+
+def _body(text: str) -> str:
+    return text.rpartition("]]\n")[2]

@@ -15,7 +15,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words, milliseconds
 from stepstream.bus.values.expression import Expression
 from stepstream.bus.values.ids import entry_ms, is_run_of, owner_letters, run_id, token, ulid, ulid_ms
-from stepstream.bus.wire import keys
+from stepstream.bus.wire import keys, kinds
 
 
 class Paid(EventData, name="order/paid", rename="camel"):
@@ -234,7 +234,7 @@ def test_a_callables_annotation_is_what_its_result_becomes() -> None:
 def test_every_kind_of_key_is_told_from_its_name() -> None:
     """`bus check` reads every key: a new kind must not be one it calls none of ours."""
     for make, stand_ins in keys.ALL:
-        kind = keys.kind_of(make(*stand_ins))
+        kind = kinds.kind_of(make(*stand_ins))
         assert kind is not None
         assert kind[0] == make.__name__
-    assert keys.kind_of("other:thing") is None
+    assert kinds.kind_of("other:thing") is None

@@ -27,7 +27,7 @@ local function unstarted(a)
   new_run(fn .. 'run:' .. run, item.source, item.event, '1', queued, parent, item.rerun_of)
   local made = {}
   made.queued, made.parent = queued, parent
-  conclude(fn, run, made, 'cancelled', now, keep, why, TOLD)
+  conclude(fn, run, made, 'cancelled', now, keep, why, TOLD, '')
   return 'cancelled'
 end
 
@@ -35,6 +35,7 @@ local answers = each(item.first, item.width, function(a)
   local word = cancel_run(fn, item.run, now, keep, why, TOLD)
   return word == 'gone' and item.event ~= '' and unstarted(a) or word
 end)
+tell_facts(fn, now)
 if tell_ready(fn) then -- no worker has done this, so none would look
   ring(fn, 'cancel')
 end

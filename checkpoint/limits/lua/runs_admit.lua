@@ -34,6 +34,7 @@ local function recorded(a, why, by)
     'by', by)
   redis.call('PEXPIRE', key, args.verdict_keep)
   redis.call('ZADD', fn .. 'runs:skipped', item.queued, item.run)
+  count_run((why == 'batched' or why == 'debounced') and 'merged' or 'skipped')
   if item.parent ~= '' then
     tell(fn, item.run, 'skipped', item.parent, '')
   end
@@ -134,6 +135,7 @@ local answers = each(item.first, item.width, function(a)
   return buffer == 'd' and merged(a) or created(a)
 end)
 tell_ready(fn)
+tell_facts(fn, now)
 local index = {}
 for run, queued in pairs(added) do
   index[#index + 1] = queued

@@ -17,7 +17,7 @@ then a fence for each run that may be started here; none: they are only read
 Returns {how many got their places, what was read: {entry id, fields} for each, ms until a throttle lets the next go or -1,
 what was started: {entry id, run, fence, event, queued ms, source, turn} for each, now} ]]
 -- hash h: status entry turn holds started event source queued passed rerun_of
--- uses: clock places gcra
+-- uses: clock places gcra facts
 local fn, now, most = KEYS[1], server_now(args.now), tonumber(args.most)
 local gap, more, soonest = tonumber(args.gap), tonumber(args.more), -1
 local limits = { c0 = args.first, c1 = args.second }
@@ -66,6 +66,7 @@ local function queued(run, key, h)
     index[#index + 1] = h.queued
     index[#index + 1] = run
     begun[#begun + 1] = run
+    count_run('started', h.turn == '1' and now - h.queued) -- one of a time to come has not waited since it was queued
   else
     redis.call('HSET', key, 'entry', 'queue|' .. id)
   end
@@ -121,6 +122,7 @@ while taken < most and looked < 3 * most + 10 do
   end
   tell_ready(fn)
 end
+tell_facts(fn, now)
 many(index, 1, 'ZADD', fn .. 'runs:running')
 many(begun, 1, 'ZREM', fn .. 'runs:queued')
 if taken == 0 then

@@ -15,6 +15,6 @@ local function cancel_run(fn, run, now, keep, why, subscribed)
     return 'asked'
   end
   withdraw(fn, run, h.turn, h.entry)
-  conclude(fn, run, h, 'cancelled', now, keep, why, subscribed)
+  conclude(fn, run, h, 'cancelled', now, keep, why, subscribed, '')
   return 'cancelled'
 end

@@ -1,18 +1,19 @@
 -- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index and tells of
--- it; `conclude` does all three.
--- `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or neither. `cancels` holds
--- the run's words in the index of what cancels it, `holds` the limits it may have a place of, a line each; `logged` is there
--- when it has a log.
+-- it; `conclude` does all three, and whoever calls either writes what is counted (tell_facts).
+-- `ending` is what was read of the run, also with more fields behind these: `cancels` holds its words in the index of what
+-- cancels it, `holds` the limits it may have a place of, a line each; `logged` is there when it has a log. `leaves` tells which
+-- keys beside the run's there may be: 'steps', 'open', both in one word, or neither. `told` describes the error that it failed
+-- of, for people; else it is empty.
 -- What it still waited for under a name that lies in another slot goes to `ends`: the courier gives that up.
--- uses: index tell places
--- hash ending: status queued parent cancels holds logged
+-- uses: index tell places facts
+-- hash ending: status queued parent cancels holds logged started
 local function give_up_names(fn, run, open)
   for i = 1, #open, 2 do
     redis.call('XADD', fn .. 'ends', '*', 'run', run, 'step', open[i], 'open', open[i + 1])
   end
 end
 
-local function finish(fn, run, to, now, keep, field, value, leaves, cancels, holds, logged)
+local function finish(fn, run, ending, to, now, keep, field, value, leaves, told)
   local key = fn .. 'run:' .. run
   redis.call('HSET', key, 'status', to, 'ended', now, field, value)
   redis.call('HDEL', key, 'entry', 'fence', 'worker', 'charged') -- who held it: nobody asks, and runs are kept by the million
@@ -20,7 +21,7 @@ local function finish(fn, run, to, now, keep, field, value, leaves, cancels, hol
   if string.find(leaves, 'steps', 1, true) then
     redis.call('PEXPIRE', fn .. 'steps:' .. run, keep)
   end
-  if logged then
+  if ending.logged then
     redis.call('PEXPIRE', fn .. 'log:' .. run, keep)
   end
   if string.find(leaves, 'open', 1, true) then
@@ -32,23 +33,27 @@ local function finish(fn, run, to, now, keep, field, value, leaves, cancels, hol
       end
     end
   end
-  if cancels then
-    for word in string.gmatch(cancels, '[^\n]+') do
+  if ending.cancels then
+    for word in string.gmatch(ending.cancels, '[^\n]+') do
       redis.call('ZREM', fn .. 'cancels', word)
     end
   end
-  if holds then
-    give_back(fn, run, holds)
-    local single = string.match('\n' .. holds, '\n(s:[^\n]*)')
+  if ending.holds then
+    give_back(fn, run, ending.holds)
+    local single = string.match('\n' .. ending.holds, '\n(s:[^\n]*)')
     if single and redis.call('GET', fn .. 'single:' .. single) == run then
       redis.call('DEL', fn .. 'single:' .. single)
     end
   end
+  count_run(to, ending.started and now - ending.started)
+  if told ~= '' then
+    count_error(told, run)
+  end
 end
 
--- End a run that is not its worker's to end. `ending` is what was read of it, also with more fields behind these.
-local function conclude(fn, run, ending, to, now, keep, why, subscribed)
-  finish(fn, run, to, now, keep, 'error', why, 'steps open', ending.cancels, ending.holds, ending.logged)
+-- End a run that is not its worker's to end.
+local function conclude(fn, run, ending, to, now, keep, why, subscribed, told)
+  finish(fn, run, ending, to, now, keep, 'error', why, 'steps open', told)
   move(fn, run, ending.status, to, ending.queued)
   tell(fn, run, to, ending.parent, subscribed)
 end

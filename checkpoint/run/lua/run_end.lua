@@ -7,12 +7,12 @@ KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, log:<run>, 
 args.now  now, ms, or empty for the server's clock
 args.keep  how long a run is kept, ms
 args.subscribed  statuses that have subscribers
-then for each run seven: run, fence, turn, completed or failed or cancelled, output or error, its JSON, which other
-keys it may have (`finish`)
+then for each run eight: run, fence, turn, completed or failed or cancelled, output or error, its JSON, which other
+keys it may have, what is told of its error or empty (`finish`)
 
 Returns for each run mine, over, lost or absent, or {'error', why} ]]
--- item: run fence turn status field value leaves
--- hash h: status fence turn queued error parent cancels holds logged
+-- item: run fence turn status field value leaves told
+-- hash h: +ending fence turn error
 -- flags: allow-oom
 -- uses: clock status fence each places finish tell
 local fn, now = KEYS[1], as_text(server_now(args.now))
@@ -26,7 +26,7 @@ local answers = each(item.first, item.width, function(a)
     if h.error and item.field == 'output' then
       redis.call('HDEL', fn .. 'run:' .. run, 'error')
     end
-    finish(fn, run, status, now, args.keep, item.field, item.value, item.leaves, h.cancels, h.holds, h.logged)
+    finish(fn, run, h, status, now, args.keep, item.field, item.value, item.leaves, item.told)
     tell(fn, run, status, h.parent, args.subscribed)
     left[#left + 1] = run
     ended[status] = ended[status] or {}
@@ -37,6 +37,7 @@ local answers = each(item.first, item.width, function(a)
 end)
 
 tell_ready(fn)
+tell_facts(fn, now)
 many(left, 1, 'ZREM', fn .. 'runs:running')
 for status, members in pairs(ended) do
   many(members, 1, 'ZADD', fn .. 'runs:' .. status)

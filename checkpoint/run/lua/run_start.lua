@@ -20,7 +20,7 @@ Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', tur
 memos (or how many: then they are to be loaded), open, must end by (ms, or 0)} for one that has begun before, or
 {'error', why} ]]
 -- item: run turn entry owner consumer fence event source queued parent not_before cancels rerun_of
--- hash run: +ending turn entry worker crashes cancel attempt wake event started expires charged size
+-- hash run: +ending turn entry worker crashes cancel attempt wake event expires charged size
 -- uses: clock status index each cancels places finish begin crash
 local fn, now = KEYS[1], server_now(args.now)
 local at = as_text(now)
@@ -44,7 +44,8 @@ end
 -- A run that did not start, or finish, in time.
 local function late(a, run, what, within)
   local why = string.format(texts.timed_out, what, within / 1000)
-  conclude(fn, item.run, run, 'cancelled', now, keep, why, args.subscribed)
+  conclude(fn, item.run, run, 'cancelled', now, keep, why, args.subscribed,
+    string.format(texts.timed_out_told, what, within / 1000))
   return { 'cancelled' }
 end
 
@@ -72,6 +73,7 @@ local function created(key, a)
   if finish_within > 0 then
     redis.call('HSET', key, 'expires', now + finish_within)
   end
+  count_run('started', now - item.queued)
   index_cancels(fn, key, item.cancels)
   new[#new + 1] = item.queued
   new[#new + 1] = item.run
@@ -89,7 +91,7 @@ local function refused(run, a)
     return 'ended'
   end
   if run.cancel and run.cancel ~= '' then
-    conclude(fn, item.run, run, 'cancelled', now, keep, run.cancel, args.subscribed)
+    conclude(fn, item.run, run, 'cancelled', now, keep, run.cancel, args.subscribed, '')
     return 'cancelled'
   end
   if given < turn then
@@ -110,7 +112,8 @@ local function resumed(key, run, a)
   -- A crash: the entry was claimed from the very worker whose fence the run carries.
   local count = charge(key, item.owner, run.status, run.worker, run.crashes, run.charged)
   if count >= most then
-    conclude(fn, item.run, run, 'failed', now, keep, string.format(texts.worker_crash, count), args.subscribed)
+    conclude(fn, item.run, run, 'failed', now, keep, string.format(texts.worker_crash, count), args.subscribed,
+      string.format(texts.worker_crash_told, count))
     return { 'crashed' }
   end
   if count >= 2 then
@@ -121,9 +124,12 @@ local function resumed(key, run, a)
   end
   redis.call('HSET', key, 'status', 'running', 'fence', item.fence, 'worker', item.consumer, 'entry', item.entry,
     'started', run.started or now)
-  if not run.started and finish_within > 0 then
-    run.expires = now + finish_within
-    redis.call('HSET', key, 'expires', run.expires)
+  if not run.started then
+    count_run('started', run.turn == '1' and now - run.queued) -- one of a time to come has not waited since it was queued
+    if finish_within > 0 then
+      run.expires = now + finish_within
+      redis.call('HSET', key, 'expires', run.expires)
+    end
   end
   move(fn, item.run, run.status, 'running', run.queued)
   return { 'go', run.turn, now, run.attempt or '0', count, run.wake or '0', run.event, memos_of(item.run, run.size or 0),
@@ -140,5 +146,6 @@ local answers = each(item.first, item.width, function(a)
   return item.event == '' and { 'gone' } or created(key, a)
 end)
 tell_ready(fn)
+tell_facts(fn, now)
 many(new, 1, 'ZADD', fn .. 'runs:running')
 return answers

@@ -6,7 +6,7 @@ run_start, which is asked for every entry that has no answer here. A run it make
 
 Why a script: as run_start.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run> and runs:running are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, runs:running and minute:<minute> are built from it
 KEYS[2]  bus:events:{<event>}  stream
 KEYS[3]  bus:events:{<event>}:workers  zset  consumer -> end of its lease
 args.now  now, ms, or empty for the server's clock
@@ -19,7 +19,7 @@ args.code  the function's code version
 args.mark  letters 11 to 16 of the function's run ids
 
 Returns {entry id, run, event JSON, now}, or nothing ]]
--- uses: clock begin
+-- uses: clock begin facts
 local fn, stream, now = KEYS[1], KEYS[2], server_now(args.now)
 local slug, consumer = args.slug, args.consumer
 local LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
@@ -85,4 +85,6 @@ end
 local at = as_text(now)
 begin_run(key, 'event', event, 'event|' .. args.name .. '|' .. id, args.fence, consumer, args.code, as_text(ms), at, '', '')
 redis.call('ZADD', fn .. 'runs:running', ms, run)
+count_run('started', now - ms)
+tell_facts(fn, now)
 return { id, run, event, at }
