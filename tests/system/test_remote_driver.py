@@ -295,7 +295,7 @@ async def test_calls_one_after_another_use_one_connection(lab: Lab) -> None:
 
 
 async def test_connections_that_nobody_uses_are_closed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stepstream.consumers.remote.calls.post.KEPT_S", 0.05)
+    monkeypatch.setattr("stepstream.consumers.remote.calls.opening.KEPT_S", 0.05)
     begun = asyncio.Barrier(3)
 
     async def script(_: Told) -> Response:
