@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 LINKS := build/links/stepstream
-# Bytecode is kept, whatever the environment says: `make test` starts dozens of processes, and each would compile anew.
+# Bytecode is kept, whatever the environment says: tests start dozens of processes, and each would compile anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test processes check chaos browser sdk example-sdk examples model storm mutations bench docs site clean
@@ -24,15 +24,16 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## bus dev with plushify, its gallery and eight photos; EXIT=1 ends when they have
 	@$(BIN)/python -m examples.demo $(if $(EXIT),--exit)
 
-# Most tests wait for a worker, not for a core: so they run in more processes than there are cores. SERVERS=each runs
-# all of them on Debian's Redis 7 too, not only those of which the server makes a difference.
+# Most tests wait for a worker, not for a core: so they run in more processes than there are cores, forks of one that
+# has collected them (tests/side_by_side.py). SERVERS=each runs all of them on Debian's Redis 7 too, not only those of
+# which the server makes a difference.
 JOBS ?= 6
 CHAOS_JOBS ?= 6
 test: $(STAMP)  ## unit, redis, system, guide and example tests
-	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest --forks $(JOBS) $(ARGS)
 
 processes: $(STAMP)  ## the tests whose claim is a process: bus dev, bus worker, commands and signals, pytest in a user's folder
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m process $(ARGS)
+	@$(BIN)/python -m pytest --forks 3 -m process $(ARGS)
 
 check: $(STAMP)  ## format, lint, types, what type checkers say of users' code, the wheel in a project of its own
 	@$(BIN)/ruff format --check .
@@ -42,7 +43,7 @@ check: $(STAMP)  ## format, lint, types, what type checkers say of users' code, 
 
 TIMES ?= 20
 chaos: $(STAMP)  ## the tests that kill processes; each fault TIMES times, CHAOS_SEED=n repeats one
-	@TEST_SERVERS=$(SERVERS) CHAOS_TIMES=$(TIMES) $(BIN)/python -m pytest -n $(CHAOS_JOBS) --dist loadgroup -m chaos $(ARGS)
+	@TEST_SERVERS=$(SERVERS) CHAOS_TIMES=$(TIMES) $(BIN)/python -m pytest --forks $(CHAOS_JOBS) -m chaos $(ARGS)
 
 browser: $(STAMP)  ## the tests that drive Chromium
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing,browser]'
@@ -53,7 +54,7 @@ sdk: $(STAMP)  ## applications of the official SDKs (npm, PyPI) as real processe
 	@$(if $(CORE),,! which npm >/dev/null || $(BIN)/python -m examples.sdk.projects)
 	@# what a test lacks is said now, also of those that CORE leaves out
 	@! $(BIN)/python -m pytest -q --setup-plan -m sdk tests/sdk 2>&1 | grep -E '^ERROR|fixture .* not found'
-	@$(if $(CORE),SDK_CORE=1) $(BIN)/python -m pytest -q -n 4 -m sdk $(if $(CORE),tests/sdk/test_steps.py tests/sdk/test_keys.py,tests/sdk) $(ARGS)
+	@$(if $(CORE),SDK_CORE=1) $(BIN)/python -m pytest -q --forks 4 -m sdk $(if $(CORE),tests/sdk/test_steps.py tests/sdk/test_keys.py,tests/sdk) $(ARGS)
 
 examples: $(STAMP)  ## the example projects from their own folders against the installed wheel: tests, types, criteria; ARGS=NAME
 	@$(BIN)/python -m examples.check $(ARGS)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+import structlog
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from starlette.testclient import TestClient
@@ -29,6 +30,7 @@ from stepstream.checkpoint.upkeep.audit import standing
 from tests.chaos.clocked import LIBRARY
 from tests.patience import CHAOS_MOST_S, MOST_S, PATIENT_S
 from tests.sdk.sdks import missing
+from tests.side_by_side import SideBySide
 from tests.support import Lab, ValkeyProcess, free_port
 
 REDIS_SERVER = shutil.which("redis-server")
@@ -53,6 +55,8 @@ TOGETHER = {
     "tests/system/test_actions.py::test_the_commands": "fork commands",
     "tests/system/test_doctor.py::test_the_command_prints_a_table_or_json_and_its_exit_code_tells": "fork commands",
     "tests/system/test_doctor.py::test_bus_doctor_prints_what_a_missing_right_costs_and_how_it_is_given": "fork commands",
+    "tests/system/test_repair.py::test_bus_check_tells_and_repairs": "fork commands",
+    "tests/system/test_lines.py::test_backlogs_per_key_are_on_the_page_in_the_api_and_in_the_command": "fork commands",
     "tests/guide/test_retention.py::test_bus_functions_lists_and_refuses_what_it_does_not_know": "fork commands",
 }
 """Files, and single tests, that run in one process, one behind the other, and why: what one of them has parsed, or has
@@ -84,6 +88,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 # An example may take as long as the machine makes it: 200 ms were too few beside others.
 hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("patient")
+
+# Nobody looks at the tracebacks of logs that tests write; structlog's own colour each line and print all variables.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture(scope="session")
@@ -247,9 +254,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if mark is not None and (f"not {mark}" in wanted or mark != gate) else None
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--forks", type=int, default=0, metavar="N", help="run the tests in N processes (make test does)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Collect no garbage while tests are collected: nearly all that is made stays."""
     gc.disable()
+    if count := config.getoption("forks"):
+        config.pluginmanager.register(SideBySide(count, group_of))
 
 
 def pytest_collection_finish() -> None:
@@ -258,20 +271,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each test to the next process that is free, and the tests of a file in TOGETHER to one, first of all."""
-    from xdist.scheduler.loadscope import LoadScopeScheduling
-
-    class Scheduling(LoadScopeScheduling):
-        # The mark xdist_group does nothing: xdist 3.8 writes it where pytest 9.2 does not read.
-        def _split_scope(self, nodeid: str) -> str:
-            if found := OF_AN_SDK.match(nodeid):
-                return found[1]
-            test = nodeid.partition("[")[0]
-            return TOGETHER.get(test) or TOGETHER.get(test.partition("::")[0], nodeid)
-
-    return Scheduling(config, log)
+def group_of(nodeid: str) -> str:
+    """Return the name of the tests that run in one process with this one, which is its own where it runs by itself."""
+    if found := OF_AN_SDK.match(nodeid):
+        return found[1]
+    test = nodeid.partition("[")[0]
+    return TOGETHER.get(test) or TOGETHER.get(test.partition("::")[0], nodeid)
 
 
 async def nothing_is_left(wire: Wire) -> None:
