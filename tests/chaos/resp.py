@@ -17,8 +17,6 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.scripts import all_scripts
-
 CLIENTS = "ERR max number of clients reached"
 WORDS = (
     CLIENTS,
@@ -43,6 +41,8 @@ class RespProxy:
     """
 
     def __init__(self, port: int, seed: int = 0) -> None:
+        from tests.scripts import all_scripts  # not in its process: to import the code there takes half a second
+
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.resp", str(port), str(seed)],
             stdin=subprocess.PIPE,
@@ -50,7 +50,8 @@ class RespProxy:
             text=True,
             cwd=Path(__file__).parent.parent.parent,
         )
-        self.url = f"redis://127.0.0.1:{self._heard()}/0"
+        listens_at = self._tell({script.sha: name for name, script in all_scripts().items()})
+        self.url = f"redis://127.0.0.1:{listens_at}/0"
 
     def __enter__(self) -> "RespProxy":
         return self
@@ -166,7 +167,7 @@ class _Proxying:
         self.rules: list[_Rule] = []
         self.done: Counter[str] = Counter()
         self.guests: set[_Guest] = set()
-        self.scripts = {script.sha: name for name, script in all_scripts().items()}
+        self.scripts: dict[str, str] = json.loads(sys.stdin.readline())
 
     async def run(self) -> None:
         server = await asyncio.start_server(self.guest, "127.0.0.1", 0)
