@@ -10,6 +10,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -179,9 +180,8 @@ def _work(session: pytest.Session, pipe: Connection, number: int, not_ours: list
     config.pluginmanager.unregister(name="terminalreporter")
     config.pluginmanager.register(told)
     told.taken()  # warnings of the collection, which pytest tells each new plugin
-    if (
-        capturing := config.pluginmanager.getplugin("capturemanager")
-    ) is not None:  # else into one file with all others
+    capturing = config.pluginmanager.getplugin("capturemanager")
+    if capturing is not None:  # else what all forks print went to one file
         capturing.stop_global_capturing()
         with open(os.devnull, "w") as nowhere:  # goes what threads print between two tests
             os.dup2(nowhere.fileno(), 1)
@@ -201,10 +201,9 @@ def _work(session: pytest.Session, pipe: Connection, number: int, not_ours: list
             group = ask()
             while group:
                 following = _Following(session.items, ask)
-                for place, behind in zip(
-                    group, [*(session.items[place] for place in group[1:]), following], strict=True
-                ):
-                    session.config.hook.pytest_runtest_protocol(item=session.items[place], nextitem=behind)
+                items = [session.items[place] for place in group]
+                for item, behind in pairwise([*items, following]):
+                    config.hook.pytest_runtest_protocol(item=item, nextitem=behind)
                     pipe.send(told.taken())
                 group = following.group if following.group is not None else ask()
         finally:
