@@ -4,6 +4,7 @@ To import and to collect all tests costs seconds of a core; processes that each 
 `make test` with it. A fork asks for a test when it has none, so none waits behind a slow one.
 """
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -208,3 +209,4 @@ def _work(session: pytest.Session, pipe: Connection, number: int, not_ours: list
                 group = following.group if following.group is not None else ask()
         finally:
             session._setupstate.teardown_exact(None)
+            atexit._run_exitfuncs()  # a fork has none by itself, and they end servers of the harness

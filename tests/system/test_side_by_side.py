@@ -17,14 +17,18 @@ def pytest_configure(config):
     config.pluginmanager.register(SideBySide(2, lambda nodeid: "group" if "group" in nodeid else nodeid))
 """
 TESTS = """
-import os, signal, time, warnings
+import atexit, os, signal, warnings
 import pytest
+
+def note(end):
+    with open(end, "a") as ended:
+        ended.write(f"{os.getpid()}\\n")
 
 @pytest.fixture(scope="session")
 def server():
+    atexit.register(note, "left")
     yield os.getpid()
-    with open("ended", "a") as ended:
-        ended.write(f"{os.getpid()}\\n")
+    note("ended")
 
 @pytest.mark.parametrize("n", range(3))
 def test_group(n, server):
@@ -67,6 +71,7 @@ def test_a_fork_that_dies_fails_its_test_alone_and_each_other_one_takes_down_wha
     assert "what it printed" in done.stdout
     assert "ValueError: not taken down" in done.stdout
     assert "a warning" in done.stdout
-    ended = (tmp_path / "ended").read_text().split()
+    ended, left = ((tmp_path / end).read_text().split() for end in ("ended", "left"))
     assert ended
+    assert sorted(ended) == sorted(left)
     assert len(ended) == len(set(ended))
