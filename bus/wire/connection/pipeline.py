@@ -127,14 +127,16 @@ class Pipe(asyncio.Protocol):
     async def close(self) -> None:
         """Close for good; calls in flight fail."""
         self.closed = True
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
-        transport = self._transport
+        opening, transport = self._opening, self._transport
+        if opening is not None:
+            opening.cancel()
         self._broken(StoreUnavailable("the connection was closed"))
         if transport is not None:
             transport.close()
-            await asyncio.sleep(0)
+        # Who is cancelled gets no further than this: all is said by now.
+        if opening is not None:
+            await asyncio.wait({opening})  # gather() would raise the opening's cancellation in place of the caller's
+        await asyncio.sleep(0)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -170,6 +172,10 @@ class Pipe(asyncio.Protocol):
                 return
             raise
         self._opening = None
+        if self.closed:  # redis-py may lose a cancellation that comes as the socket opens
+            stream.transport.abort()
+            self._fail(StoreUnavailable("the connection is closed"))
+            return
         self._stream = stream  # kept: a StreamWriter that is garbage-collected closes its transport
         self._reader = hiredis.Reader()
         transport = stream.transport
