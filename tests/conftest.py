@@ -52,6 +52,7 @@ TOGETHER = {
     "tests/redis/test_model.py": "try examples of hypothesis",
     "tests/system/test_paging.py": "try examples of hypothesis",
     "tests/system/test_commands.py": "fork commands",
+    "tests/system/test_pause.py::test_pausing_is_asked_for_in_the_terminal": "fork commands",
     "tests/system/test_actions.py::test_the_commands": "fork commands",
     "tests/system/test_doctor.py::test_the_command_prints_a_table_or_json_and_its_exit_code_tells": "fork commands",
     "tests/system/test_doctor.py::test_bus_doctor_prints_what_a_missing_right_costs_and_how_it_is_given": "fork commands",

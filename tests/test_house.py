@@ -21,7 +21,7 @@ ROOMS = {
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps"}, {"facts"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps", "controls"}, {"facts"}, {"run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"cli", "cli_controls"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
         {"executor"}, {"assembly"}, {"worker"}, {"following"}, {"cli", "testing"},
@@ -33,7 +33,7 @@ ROOMS = {
     "consumers.limits": [{"limit_keys", "backlog", "shared_places"}, {"intake"}, {"dispatcher", "limited_queue"}],
     "consumers.relay": [{"event_cancellation"}, {"courier"}],
     "consumers.upkeep": [
-        {"cancelling", "chores", "delayed", "discovery", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
+        {"cancelling", "chores", "delayed", "discovery", "obeying", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
     ],
 }  # fmt: skip
 """What stands in a folder, low to high. Those of one set may know each other."""
@@ -60,6 +60,7 @@ FENCES = {
     "typer": (
         "bus/cli.py",
         "checkpoint/cli.py",
+        "checkpoint/cli_controls.py",
         "producers/cli.py",
         "consumers/cli.py",
         "web/cli.py",

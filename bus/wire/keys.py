@@ -97,6 +97,16 @@ def app_changes() -> str:
     return f"{_prefix}:apps:changes"
 
 
+def controls() -> str:
+    """hash · `paused function <slug>`, `paused event <name>` → since when, by whom. Until resumed."""
+    return f"{_prefix}:controls"
+
+
+def control_changes() -> str:
+    """stream · the last changes of what is paused: workers block on it, to follow. By who pauses or resumes."""
+    return f"{_prefix}:controls:changes"
+
+
 def workers() -> str:
     """zset · worker → end of its lease, server ms. Written by the lease thread; the dead are removed after an hour."""
     return f"{_prefix}:workers"
@@ -367,7 +377,8 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
 
 ALL: tuple[tuple[Callable[..., str], tuple[str, ...]], ...] = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()),
-    (apps, ()), (app_changes, ()), (cancellations, ()), (waited, ()), (delayed_names, ()),
+    (apps, ()), (app_changes, ()), (cancellations, ()), (controls, ()), (control_changes, ()),
+    (waited, ()), (delayed_names, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (again, ("E",)), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)), (waits, ("E",)), (waits_if, ("E",)),
     (signal, ("<id>",)), (signal_lost, ("<id>", "<run>")),

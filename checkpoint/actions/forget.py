@@ -12,6 +12,7 @@ from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import put, the_app
+from stepstream.checkpoint.controls import resume_function
 from stepstream.checkpoint.ends.ends import load_end
 from stepstream.checkpoint.registry import function_of, functions, workers_of
 from stepstream.checkpoint.run.memo import Failure
@@ -49,6 +50,7 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
     for part in parts([field for field in fields if field.startswith(f"{slug} ")]):
         await wire.call("HDEL", keys.triggers(), *part)
     await forget_types(wire, function)
+    await resume_function(wire, slug)
     await wire.call("HDEL", keys.functions(), slug)
     for where in partitions(slug):
         await _delete_all(wire, keys.function(slug, where))

@@ -1,5 +1,6 @@
 """Feeds: the streams one worker reads, each with its reader and its reclaimer, from when it is opened."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from anyio.abc import TaskGroup
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.controls import Controls
 from stepstream.consumers.delivery.delivery import Feed
 from stepstream.consumers.delivery.eager_starts import EagerStarts
 from stepstream.consumers.delivery.exits import Exits
@@ -38,6 +40,7 @@ class Feeds:
         self._exits = exits
         self._opened: list[_Opened] = []
         self._waits: set[str] = set()
+        self._controls = Controls()
         self._tasks: TaskGroup | None = None
 
     def __iter__(self) -> Iterator[Feed]:
@@ -57,6 +60,8 @@ class Feeds:
         failing = Failing(self._signals, "reclaiming pending entries failed", stream=feed.stream)
         opened = _Opened(feed, reader, Reclaimer(self._wire, reader, slots, self._signals), failing)
         self._opened.append(opened)
+        if _is_paused(feed, self._controls):
+            await reader.pause()
         if feed.kind == "waits":
             self._waits.add(feed.name)
         if self._tasks is not None:
@@ -81,6 +86,17 @@ class Feeds:
             with opened.failing:
                 await opened.reclaimer.once()
 
+    async def obey(self, controls: Controls) -> tuple[list[str], list[str]]:
+        """Read no more of what is paused, and go on with what is not any more; return the streams of both."""
+        self._controls = controls
+        turned = [one for one in self._opened if _is_paused(one.feed, controls) != one.reader.is_paused]
+        resumed = [one for one in turned if one.reader.is_paused]
+        paused = [one for one in turned if one not in resumed]
+        for one in resumed:
+            one.reader.resume()
+        await asyncio.gather(*(one.reader.pause() for one in paused))
+        return [one.feed.stream for one in paused], [one.feed.stream for one in resumed]
+
     def serves_waits(self, name: str) -> bool:
         """Whether this worker reads the events of a name for the runs that wait for them."""
         return name in self._waits
@@ -97,3 +113,16 @@ class Feeds:
             if feed.kind in ("events", "waits", "cancels"):
                 names.setdefault(feed.name, []).append(feed.group)
         return names
+
+
+def _is_paused(feed: Feed, controls: Controls) -> bool:
+    """Whether nothing of a feed is read. Ends, and events that resolve waits or cancel runs, are always.
+
+    The events of a paused function with limits are read, too: its intake decides on them as they come, and starts none.
+    """
+    if feed.kind == "queue":
+        return feed.function.slug in controls.functions
+    if feed.kind == "events":
+        is_decided_on = feed.function.flow.is_regulated
+        return feed.name in controls.events or (feed.function.slug in controls.functions and not is_decided_on)
+    return False

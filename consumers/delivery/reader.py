@@ -22,6 +22,7 @@ from stepstream.consumers.delivery.slots import Slots
 
 BLOCK_MS = 2_000
 _AGAIN_S = 1.0
+_AGAIN_WAKEN_S = 0.05
 
 
 class Reader:
@@ -51,6 +52,10 @@ class Reader:
         self._eager_starts = eager_starts
         self._newest = "0-0"
         self._stopping = False
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._rests = asyncio.Event()
+        self._rests.set()
         self._pipe = self._new_pipe()
         self._client_id: int | None = None
         self._is_asked = False
@@ -76,13 +81,18 @@ class Reader:
         tries, full = Tries(), False
         try:
             while not self._stopping:
+                await self._may_read.wait()
                 await self._slots.wait_room(first=self.feed.kind == "queue")
                 while not self.feed.lease.is_fresh() and not self._stopping:
                     await self.feed.lease.renewed()
                 if self._stopping:
                     return
+                if self.is_paused:
+                    self._slots.decline()
+                    continue
                 wait = _AGAIN_S
                 with failing:
+                    self._rests.clear()
                     try:
                         full = await self._read(full=full)
                     except GroupMissing:
@@ -93,6 +103,8 @@ class Reader:
                         self._client_id, self._is_asked = None, False
                         wait = tries.pause(error)
                         raise
+                    finally:
+                        self._rests.set()
                     tries = Tries()
                     continue
                 self.broke = True  # what was delivered stays pending and is read again
@@ -149,9 +161,31 @@ class Reader:
         """Whether nothing more is taken."""
         return self._stopping
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is taken until resume()."""
+        return not self._may_read.is_set()
+
+    async def pause(self) -> None:
+        """Read no more until resume(); what is in hand goes on. Returns when no read is under way."""
+        self._may_read.clear()
+        while not self._rests.is_set():  # a read that is on its way to the server is not blocked yet, and not woken
+            await self._wake()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._rests.wait(), _AGAIN_WAKEN_S)
+
+    def resume(self) -> None:
+        """Read on."""
+        self._may_read.set()
+
     async def stop(self) -> None:
-        """Read no more. A blocked read is not cancelled (its entries would be lost to us) but woken."""
+        """Read no more."""
         self._stopping = True
+        self._may_read.set()
+        await self._wake()
+
+    async def _wake(self) -> None:
+        """End a blocked read. It is not cancelled: its entries would be lost to us."""
         if self._client_id is not None:
             with contextlib.suppress(BusError):  # then BLOCK runs out
                 await self._wire.ask(CLIENT_UNBLOCK, self._client_id)

@@ -31,8 +31,8 @@ class Reclaimer:
     async def once(self) -> None:
         """Look once; called every sweep interval (BUS_SWEEP)."""
         feed = self.feed
-        # A worker that stops would reclaim what it has just given back to others.
-        if self._reader.is_stopping or not feed.lease.is_fresh() or self._slots.free <= 0:
+        # A worker that stops would reclaim what it has just given back to others; what is paused stays where it is.
+        if self._reader.is_stopping or self._reader.is_paused or not feed.lease.is_fresh() or self._slots.free <= 0:
             return
         try:
             await self._reclaim()

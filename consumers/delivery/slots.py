@@ -94,6 +94,10 @@ class Slots:
             (self._first if first else self._then).append(future)
             await future
 
+    def decline(self) -> None:
+        """Let the next have the room that wait_room() waited for."""
+        self._wake()
+
     async def wait_idle(self) -> None:
         """Wait until every slot is free, and nothing waits for one."""
         while not self._is_idle:

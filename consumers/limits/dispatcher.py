@@ -33,7 +33,7 @@ class Dispatcher:
     async def _dispatch(self) -> None:
         feed, slots = self._queue.feed, self._backlog.slots
         with self._failing:  # what was delivered and is not in hand is read again; the next look is in a second
-            while (room := slots.room) > 0 and feed.lease.is_fresh() and not self._queue.is_stopping:
+            while (room := slots.room) > 0 and feed.lease.is_fresh() and self._may_take:
                 consumer, most = feed.lease.consumer, min(room, AT_ONCE)
                 dispatched = await dispatch(self._wire, feed.function, consumer, most)
                 self._queue.receive(dispatched.entries, consumer, dispatched.started)
@@ -41,3 +41,7 @@ class Dispatcher:
                     self._backlog.alarm.expect(dispatched.next_ms)
                 if dispatched.taken < most:
                     break
+
+    @property
+    def _may_take(self) -> bool:
+        return not (self._queue.is_stopping or self._queue.is_paused)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from anyio.abc import TaskGroup
 
@@ -15,6 +16,7 @@ from stepstream.consumers.upkeep import cancelling, repair
 from stepstream.consumers.upkeep.cancelling import Cancelling
 from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.upkeep.delayed import Delayed
+from stepstream.consumers.upkeep.obeying import follow
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.repair import Repair
 from stepstream.consumers.upkeep.retention import Retention
@@ -45,6 +47,7 @@ class Upkeep:
         self._schedules = [
             Chore(ticker.once, Failing(signals, "a schedule failed", function=ticker.slug)) for ticker in self._tickers
         ]
+        self._following = partial(follow, wire, signals, feeds)
         self._delayed = Chore(Delayed(wire, signals).once, Failing(signals, "publishing delayed events failed"))
         self._registration = Chore(
             Registration(wire, functions, signals).once,
@@ -81,6 +84,7 @@ class Upkeep:
         """Run all chores in tasks of a group."""
         for chore in (*self._timers, *self._schedules, self._delayed, self._registration, *self._others):
             tasks.start_soon(chore.run)
+        tasks.start_soon(self._following)
 
     def wind_down(self) -> None:
         """Begin nothing more, and declare nothing: another worker may have newer functions.

@@ -27,6 +27,7 @@ STATUSES = ("queued", "running", "waiting", *ENDED)
 STANDING = (
     keys.workers,
     keys.app_changes,
+    keys.control_changes,
     keys.events,
     keys.events_workers,
     keys.events_served,

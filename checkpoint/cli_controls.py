@@ -1,0 +1,66 @@
+"""`bus pause` and `bus resume`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stepstream.bus.errors import BadRequest
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.once import once
+from stepstream.checkpoint.controls import (
+    Controls,
+    controls,
+    pause_event,
+    pause_function,
+    resume_event,
+    resume_function,
+)
+
+_BY = "bus pause"
+_SLUG = typer.Argument(metavar="[SLUG]", help="The function: <bus id>-<function id>.")
+_EVENT = typer.Option("--event", help="An event's name instead: no function begins a run for it.")
+
+
+def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "") -> None:
+    """Pause a function, or the events of a name: work stays in line. Without either, list what is paused.
+
+    What a worker has in hand goes on until the run waits for something. Runs can still be cancelled.
+    """
+    if slug and event:
+        raise BadRequest(_both(slug, event))
+    if slug:
+        once(lambda wire: pause_function(wire, slug, _BY))
+        sys.stdout.write(f"{slug} is paused; go on with: bus resume {slug}\n")
+    elif event:
+        once(lambda wire: pause_event(wire, event, _BY))
+        sys.stdout.write(f"events {event} are paused; go on with: bus resume --event {event}\n")
+    else:
+        _list(once(controls))
+
+
+def resume(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "") -> None:
+    """Resume a function, or the events of a name, that bus pause has paused."""
+    if bool(slug) == bool(event):
+        raise BadRequest(_both(slug, event) if slug else "say what is resumed: bus resume SLUG, or --event NAME")
+    was = once(lambda wire: resume_function(wire, slug) if slug else resume_event(wire, event))
+    what = slug or f"events {event}"
+    sys.stdout.write(f"{what}: resumed\n" if was else f"{what}: not paused\n")
+
+
+def _both(slug: str, event: str) -> str:
+    return f"either a function or an event, not both: got {slug!r} and --event {event!r}"
+
+
+def _list(ordered: Controls) -> None:
+    now = now_ms()
+    rows = [
+        *((slug, f"bus resume {slug}", one) for slug, one in ordered.functions.items()),
+        *((f"events {name}", f"bus resume --event {name}", one) for name, one in ordered.events.items()),
+    ]
+    for what, way_out, one in rows:
+        since = in_words(max(0, now - one.since))
+        sys.stdout.write(f"{what}  paused {since} ago by {one.by}; go on with: {way_out}\n")
+    if not rows:
+        sys.stdout.write("nothing is paused; bus pause SLUG pauses a function\n")

@@ -1,0 +1,101 @@
+"""Controls: what people have ordered of functions and events, which holds until it is taken back: what is paused.
+
+Each is one field of a hash. Workers read it as they begin, and block on a stream that gets an entry with each change.
+"""
+
+import contextlib
+from collections.abc import Mapping
+
+import msgspec
+
+from stepstream.bus.errors import BadRequest
+from stepstream.bus.values import codec
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.registry import function_of
+
+_KEPT_CHANGES = 16
+_PATIENCE_S = 2.0
+_FUNCTION, _EVENT = "paused function", "paused event"
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Since when something is paused (server's clock, Unix ms), and by whom: `bus pause`, `the API`, a person."""
+
+    since: int
+    by: str
+
+
+class Controls(msgspec.Struct, frozen=True):
+    """What is ordered now: the functions, by slug, and the event names that are paused."""
+
+    functions: Mapping[str, Pause] = {}
+    events: Mapping[str, Pause] = {}
+
+
+async def controls(wire: Wire, patience: float | None = _PATIENCE_S) -> Controls:
+    """Return what is ordered now."""
+    flat: list[bytes] = await wire.load("HGETALL", keys.controls(), patience=patience)
+    found: dict[str, dict[str, Pause]] = {_FUNCTION: {}, _EVENT: {}}
+    for field, raw in zip(flat[::2], flat[1::2], strict=True):
+        kind, _, name = codec.text(field).rpartition(" ")
+        with contextlib.suppress(ValueError):  # written by hand
+            found.get(kind, {})[name] = codec.decode_as(raw, Pause)
+    return Controls(found[_FUNCTION], found[_EVENT])
+
+
+async def pause_of(wire: Wire, slug: str) -> Pause | None:
+    """Return how a function is paused; None when it is not."""
+    raw = await wire.load("HGET", keys.controls(), f"{_FUNCTION} {slug}", patience=_PATIENCE_S)
+    return codec.decode_as(raw, Pause) if raw else None
+
+
+async def pause_function(wire: Wire, slug: str, by: str) -> Pause:
+    """Let no run of a function go on beyond what is in a worker's hand; return how it is paused from now, or was.
+
+    Its work stays in line: events in their streams, turns in the queue, runs in the backlogs of limits. What a worker
+    does at the moment it goes on doing until the run waits for something. FunctionNotFound when it is not registered.
+    """
+    await function_of(wire, slug)
+    return await _pause(wire, f"{_FUNCTION} {slug}", by)
+
+
+async def resume_function(wire: Wire, slug: str) -> bool:
+    """Let the runs of a function go on; return whether it was paused."""
+    return await _resume(wire, f"{_FUNCTION} {slug}")
+
+
+async def pause_event(wire: Wire, name: str, by: str) -> Pause:
+    """Let no function begin a run for events of a name; return how it is paused from now, or was.
+
+    They are published as before, and stay in their stream. Runs that wait for such an event, or are cancelled by one,
+    hear of it.
+    """
+    if not name or " " in name or "*" in name:
+        raise BadRequest(f"event name {name[:150]!r} must be one name, without spaces and *: order/placed")
+    return await _pause(wire, f"{_EVENT} {name}", by)
+
+
+async def resume_event(wire: Wire, name: str) -> bool:
+    """Let functions begin runs for events of a name; return whether it was paused."""
+    return await _resume(wire, f"{_EVENT} {name}")
+
+
+async def _pause(wire: Wire, field: str, by: str) -> Pause:
+    made = Pause(await patiently(wire.moment, _PATIENCE_S), by)
+    await patiently(lambda: wire.call("HSETNX", keys.controls(), field, codec.encode(made)), _PATIENCE_S)
+    await _tell(wire, field)
+    raw = await wire.load("HGET", keys.controls(), field, patience=_PATIENCE_S)
+    return codec.decode_as(raw, Pause) if raw else made
+
+
+async def _resume(wire: Wire, field: str) -> bool:
+    gone = await patiently(lambda: wire.call("HDEL", keys.controls(), field), _PATIENCE_S)
+    await _tell(wire, field)  # also when it was not paused: the one who resumed it may have died before this
+    return bool(gone)
+
+
+async def _tell(wire: Wire, field: str) -> None:
+    stream = keys.control_changes()
+    await patiently(lambda: wire.call("XADD", stream, "MAXLEN", _KEPT_CHANGES, "*", "of", field), _PATIENCE_S)

@@ -1,0 +1,38 @@
+"""Obeying: a worker follows what people pause and resume."""
+
+import asyncio
+import contextlib
+
+from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.streams import news
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.controls import controls
+from stepstream.consumers.delivery.failing import Failing
+from stepstream.consumers.delivery.feeds import Feeds
+
+_AGAIN_S = 5.0
+
+
+async def obey(wire: Wire, signals: Signals, feeds: Feeds) -> None:
+    """Look once what is paused, and tell what that changes here."""
+    paused, resumed = await feeds.obey(await controls(wire, None))
+    if paused:
+        signals.notice("paused: nothing more is read", streams=paused)
+    if resumed:
+        signals.notice("resumed", streams=resumed)
+
+
+async def follow(wire: Wire, signals: Signals, feeds: Feeds) -> None:
+    """Have the feeds obey each change, until cancelled."""
+    failing = Failing(signals, "following what is paused failed")
+    unread = "changes of what is paused cannot be read"
+    async with contextlib.aclosing(news(wire, keys.control_changes(), unread=unread)) as changes:
+        async for _ in changes:
+            is_obeyed = False
+            while not is_obeyed:
+                with failing:
+                    await obey(wire, signals, feeds)
+                    is_obeyed = True
+                if not is_obeyed:
+                    await asyncio.sleep(_AGAIN_S)
