@@ -1,4 +1,4 @@
-"""An open page: the site of a store; its front page is asked for once a second, as web/pages/static/refresh.js does."""
+"""An open page: the site of a store; its front page is asked for once a second, as one that is live is at most."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,9 @@
 """What tests share: a server process that can be killed, an application under a worker, waiting for named moments."""
 
+import html
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -272,3 +274,9 @@ def journal(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def fields(page: str) -> dict[str, str]:
+    """Return the hidden fields of the forms of a page, as its browser sends them."""
+    found = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page)
+    return {name: html.unescape(value) for name, value in found}

@@ -56,7 +56,7 @@ FENCES = {
     "rfc8785": ("bus/trust/signing.py",),
     "watchfiles": ("web/dev/worker_child.py",),
     "pytest": ("consumers/testing/pytest_plugin.py",),
-    "jinja2": ("web/pages/pages.py",),
+    "jinja2": ("web/pages/page.py",),
     "typer": (
         "bus/cli.py",
         "checkpoint/cli.py",
@@ -350,6 +350,7 @@ BOUNDED = {
     "checkpoint.read.arrivals: bounds": "two",
     "checkpoint.read.listing: bounds": "four of a page",
     "checkpoint.read.listing: statuses": "seven at most",
+    "checkpoint.read.pulse: STATUSES": "seven",
     "checkpoint.run.begin: fields": "of one entry: eight",
     "checkpoint.actions.cancel: arguments": "of fifty runs: six each",
     "checkpoint.actions.cancel: common": "two",

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.values import codec
 from stepstream.web.keys import KeyRefused, challenge
-from stepstream.web.pages import pages
+from stepstream.web.pages import page
 from stepstream.web.paths import own_path, wants_page
 
 
@@ -30,7 +30,7 @@ def error(
 ) -> Response:
     """Return an error: as a page to a browser, else as `{"error": …, "data": null, "status": …}` and `more`."""
     if wants_page(request):
-        return pages.failure(Request(request.scope), status, message, headers)
+        return page.failure(Request(request.scope), status, message, headers)
     content = codec.encode({"error": message, "data": None, "status": status, **more})
     return Response(content, status, headers, media_type="application/json")
 

@@ -13,7 +13,9 @@ from stepstream.web.api import actions, cancellations, controls, delayed, events
 from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
-from stepstream.web.pages import forms, pages
+from stepstream.web.live import route
+from stepstream.web.pages import apps, event_names, forms, functions, overview, run, search
+from stepstream.web.pages import runs as run_list
 from stepstream.web.part import Part
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.sdk import dev, gql, listening, realtime, register, runs
@@ -49,7 +51,14 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *listening.routes,
         *runs.routes,
         *([] if configured.is_keyed else dev.routes),  # by this route SDKs find a server that signs nothing
-        *pages.routes,
+        *overview.routes,
+        *run_list.routes,
+        *run.routes,
+        *event_names.routes,
+        *functions.routes,
+        *apps.routes,
+        *search.routes,
+        *route.routes,
         *forms.routes,
         Mount("/static", StaticFiles(directory=str(files("stepstream.web.pages") / "static")), name="static"),
     ]

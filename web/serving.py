@@ -18,6 +18,7 @@ from stepstream.bus.function import Function
 from stepstream.checkpoint.live.hub import end_listening
 from stepstream.web.app import Site, create_app
 from stepstream.web.endpoint import Endpoint
+from stepstream.web.live.feed import end_watching
 
 
 @overload
@@ -107,6 +108,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let connected workers go elsewhere and listen no more; who listens to live messages is not waited for."""
         end_listening()
+        end_watching()
         if self._beside is not None:
             self._beside.cancel()
             await asyncio.gather(self._beside, return_exceptions=True)

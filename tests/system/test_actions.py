@@ -17,7 +17,7 @@ from stepstream.bus.wire import keys
 from stepstream.consumers.worker import Worker, running
 from tests import forks
 from tests.patience import PATIENT_S
-from tests.support import until
+from tests.support import fields, until
 
 
 @pytest.fixture
@@ -117,9 +117,11 @@ def test_the_page_shows_progress_and_what_is_waited_for_and_its_buttons_act(http
     page = http.get(f"/runs/{run}").text
     assert "40 %" in page
     assert "processed 7" in page
-    assert http.post(f"/runs/{run}/cancel", follow_redirects=False).headers["location"] == f"/runs/{run}"
-    assert "Cancel</button>" not in http.get(f"/runs/{run}").text
-    again = http.post(f"/runs/{run}/rerun", follow_redirects=False).headers["location"]
+    form = fields(page)
+    assert http.post(f"/runs/{run}/cancel", data=form, follow_redirects=False).headers["location"] == f"/runs/{run}"
+    assert "Cancel this run</button>" not in http.get(f"/runs/{run}").text
+    again = http.post(f"/runs/{run}/rerun", data=form, follow_redirects=False).headers["location"]
+    assert http.post(f"/runs/{run}/rerun", data=form, follow_redirects=False).headers["location"] == again, "once"
     assert f"/runs/{run}" in http.get(again).text
     listener = waiting_for_signal(http)
     assert "waits for signal open &lt;b&gt;" in http.get(f"/runs/{listener}").text

@@ -1,6 +1,5 @@
 """Delayed events from the command line and over HTTP: sent, listed, taken back."""
 
-import html
 import json
 import re
 
@@ -12,6 +11,7 @@ from stepstream import ConfigError, EventInvalid
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.delayed import DelayedNotFound
 from stepstream.producers.cli import delayed, send
+from tests.support import fields
 
 pytestmark = pytest.mark.usefixtures("in_environment")
 
@@ -76,7 +76,10 @@ def test_the_page_shows_delayed_events_and_takes_one_back(http: TestClient, stor
     assert "To be published later" in page
     assert "<c>" not in page
     [action] = re.findall(r'action="([^"]*delayed/cancel[^"]*)"', page)
-    assert http.post(html.unescape(action), follow_redirects=False).status_code == 303
+    form = fields(page)
+    assert (form["name"], form["id"]) == ("a&b/<c>", "x y")
+    assert http.post(action, data=form, follow_redirects=False).status_code == 303
+    assert http.post(action, data=form, follow_redirects=False).status_code == 303, "pressed twice"
     assert "To be published later" not in http.get("/").text
 
 

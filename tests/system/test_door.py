@@ -34,7 +34,7 @@ from stepstream.web.app import Site
 from stepstream.web.routing import NeedsSocket
 from tests.forks import Forked
 from tests.patience import PATIENT_S
-from tests.support import free_port
+from tests.support import fields, free_port
 
 TODAY = now_ms() // 86_400_000 * 86_400_000
 RUN, LATER = (run_id("t-f", "event", cause, TODAY) for cause in ("a|1-0", "a|2-0"))  # in each process the same
@@ -209,13 +209,15 @@ def test_mounted_in_another_application_everything_works_without_its_lifespan(
         assert len(http.get(f"{inside}/v1/runs").json()["data"]) == 2
         front = http.get(f"{inside}/", headers=HTML)
         assert front.status_code == 200
+        shown = front.text + http.get(f"{inside}/runs", headers=HTML).text
         for path in (f"{prefix}/runs/{RUN}", f"{prefix}/functions/t-f", f"{prefix}/static/style.css"):
-            assert f'"{path}"' in front.text
+            assert f'"{path}"' in shown
             assert http.get(path.removeprefix("/shop")).status_code == 200
-        pages = [front, *(http.get(f"{inside}/runs/{run}", headers=HTML) for run in (LATER, "x"))]
+        later = http.get(f"{inside}/runs/{LATER}", headers=HTML)
+        pages = [front, later, http.get(f"{inside}/runs/x", headers=HTML)]
         for link in ("href=", "src=", "action="):
             assert not any(f'{link}"/' in page.text.replace(f'{link}"{prefix}/', "") for page in pages)
-        cancelled = http.post(f"{inside}/runs/{LATER}/cancel", follow_redirects=False)
+        cancelled = http.post(f"{inside}/runs/{LATER}/cancel", data=fields(later.text), follow_redirects=False)
         assert cancelled.headers["location"] == f"{prefix}/runs/{LATER}"
         lost = http.get(f"{inside}/static/nothing.css", headers=HTML)
         assert (lost.status_code, f'href="{prefix}/"' in lost.text) == (404, True)
@@ -238,7 +240,7 @@ def test_mounted_beside_others_it_leaves_them_alone_and_is_closed_by_who_mounts_
 
 def test_behind_a_proxy_that_takes_a_prefix_off_links_have_it(settings: Settings, store: "redis.Redis") -> None:
     with TestClient(create_app(configured=settings), root_path="/tools") as http:
-        assert f'"/tools/runs/{RUN}"' in http.get("/").text
+        assert f'"/tools/runs/{RUN}"' in http.get("/runs").text
 
 
 # -- odd ids, methods, errors -----------------------------------------------------------------------------------------

@@ -339,7 +339,7 @@ class TestWithRuns:
             ],
         )
         rows = {run["status"]: run for run in self.wait(http, 2)}
-        front = http.get("/")
+        front = http.get("/runs")
         assert "Latest runs" in front.text
         assert front.headers["content-security-policy"].startswith("default-src 'self'")
         failed = http.get(f"/runs/{rows['failed']['id']}").text
@@ -347,7 +347,7 @@ class TestWithRuns:
         assert "<script>alert" not in failed
         assert "<img" not in failed
         waiting = http.get(f"/runs/{rows['waiting']['id']}").text
-        assert 'data-live="yes"' in waiting
+        assert f'data-topic="run:{rows["waiting"]["id"]}:' in waiting
         assert "due in 59 min" in waiting or "due in 1 h" in waiting
         assert http.get("/runs/nope", headers={"accept": "text/html"}).status_code == 404
 
@@ -360,6 +360,5 @@ class TestWithRuns:
 
 
 def test_pages_without_anything_say_what_to_do(http: TestClient) -> None:
-    page = http.get("/").text
-    assert "No function is registered yet" in page
-    assert "Nothing has run yet" in page
+    assert "No function is registered yet" in http.get("/").text
+    assert "Nothing has run yet" in http.get("/runs").text

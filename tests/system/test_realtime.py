@@ -24,7 +24,7 @@ from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live import hub, messages
 from stepstream.checkpoint.live.messages import publish
-from stepstream.web.api import live
+from stepstream.web.live import stream as sent
 from tests.patience import PATIENT_S
 from tests.support import Lab
 from tests.system.test_live import Site, connected, serving
@@ -342,7 +342,7 @@ async def test_who_does_not_read_is_let_go_and_nothing_is_kept_for_it(
 
 async def test_who_never_reads_again_keeps_no_place(wire: Wire, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stepstream.web.sdk.listening.TAKEN_WITHIN_S", 0.05)
-    monkeypatch.setattr(live, "TAKEN_WITHIN_S", 0.05)
+    monkeypatch.setattr(sent, "TAKEN_WITHIN_S", 0.05)
     large = b'"%s"' % (b"x" * 400_000)
 
     async def until_nobody_listens() -> None:

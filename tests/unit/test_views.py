@@ -56,9 +56,9 @@ def test_a_payload_is_indented_and_a_long_one_is_cut_with_its_size_told() -> Non
 
 def test_the_front_page_counts_what_is_queued_as_active() -> None:
     counts = {"t-f": NONE | {"queued": 2, "running": 3, "waiting": 4, "completed": 5, "failed": 6}}
-    page = views.index([registered()], counts, [run(), run(status="skipped", started=None, why="debounced")], 1, NOW)
-    assert page.functions == (views.FunctionRow("t-f", "F", ("a",), 5, 4, 5, 6),)
-    assert [(row.status, row.took, row.why) for row in page.runs] == [
+    assert views.rows([registered()], counts) == (views.FunctionRow("t-f", "F", ("a",), 5, 4, 5, 6),)
+    listed = views.listed([run(), run(status="skipped", started=None, why="debounced")], NOW)
+    assert [(row.status, row.took, row.why) for row in listed] == [
         ("running", "10.0 s", ""),
         ("skipped", "", "debounced"),
     ]
@@ -145,5 +145,5 @@ def test_a_run_names_those_it_belongs_to() -> None:
 def test_a_page_refreshes_itself_until_its_run_has_ended(status: str) -> None:
     ended = status in {"completed", "failed", "cancelled", "skipped"}
     page = views.run_page(run(status=status, worker="w"), [], NOW)
-    assert page.live is not ended
+    assert page.topic == ("" if ended else "run:r:t-f")
     assert page.worker == ("w" if status == "running" else "")

@@ -1,26 +1,22 @@
 """`GET /v1/live/{channel}`: the messages of a channel as server-sent events, as they come."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
 
 from stepstream.bus.errors import BusError
 from stepstream.bus.values import codec
 from stepstream.checkpoint.live.hub import Ended, Listener, TooSlow, check_after, hub_of
 from stepstream.checkpoint.live.messages import Message as Told
 from stepstream.checkpoint.live.messages import check_channel
+from stepstream.web.live.stream import HEADERS, Stream, event
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
 HEARTBEAT_S = 15.0
 """How long nothing may come before a comment is sent, so that nobody in between takes the connection for dead."""
-TAKEN_WITHIN_S = 30.0
-"""How long a listener may take nothing of what waits for it before it is let go."""
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _AGAIN_MS = 1_000
 
 Shown = Callable[[Told], bytes]
@@ -49,31 +45,11 @@ async def stream(
     check_channel(channel)
     check_after(after)
     if request.method == "HEAD":
-        return Response(headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream")
+        return Response(headers={**HEADERS, **(headers or {})}, media_type="text/event-stream")
     entered = AsyncExitStack()
     listener = await entered.enter_async_context(hub_of(wire_of(request)).listen(channel, topics, after))
     body = _events(listener, shown)
-    return _Stream(entered, body, headers={**_HEADERS, **(headers or {})}, media_type="text/event-stream")
-
-
-class _Stream(StreamingResponse):
-    """A response that ends its listening however it ends: also when its body has never begun, or is not taken."""
-
-    def __init__(
-        self, entered: AsyncExitStack, body: AsyncGenerator[bytes], headers: dict[str, str], media_type: str
-    ) -> None:
-        super().__init__(body, headers=headers, media_type=media_type)
-        self._entered = entered
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-
-        async def send_soon(message: Message) -> None:
-            async with asyncio.timeout(TAKEN_WITHIN_S):  # it raises an OSError, as a client does that has gone
-                await send(message)
-
-        async with self._entered:
-            await super().__call__(scope, receive, send_soon)
+    return Stream(entered, body, headers)
 
 
 async def _events(listener: Listener, shown: Shown) -> AsyncGenerator[bytes]:
@@ -95,12 +71,6 @@ async def _events(listener: Listener, shown: Shown) -> AsyncGenerator[bytes]:
             yield sent
         elif is_whole:
             yield b":\n\n"
-
-
-def event(data: bytes, id: str = "", kind: str = "") -> bytes:
-    """Return a server-sent event; its data is JSON, which has no line ends."""
-    head = (f"id: {id}\n" if id else "") + (f"event: {kind}\n" if kind else "")
-    return head.encode() + b"data: " + data + b"\n\n"
 
 
 routes = [NeedsRoute("GET", "/v1/live/{channel:path}", _live, needs="read", name="api_live")]

@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from starlette.requests import Request
 
+from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.apps import App
+from stepstream.checkpoint.apps import App, apps
 from stepstream.checkpoint.connections.workers import Worker, workers
 from stepstream.consumers.remote.functions import is_connected
+from stepstream.web.live.feed import ALL
+from stepstream.web.pages.page import View, page
 from stepstream.web.pages.views import when
+from stepstream.web.store import wire_of
 
 _LANGUAGES = {"js": "TypeScript", "py": "Python", "go": "Go"}
 
@@ -41,7 +46,7 @@ class AppRow(msgspec.Struct, frozen=True):
         return self.state == "synced"
 
 
-class AppsPage(msgspec.Struct, frozen=True):
+class AppsPage(View, frozen=True):
     """The page `/apps`; `here` is where this site is, for the lines that teach."""
 
     apps: tuple[AppRow, ...]
@@ -68,7 +73,7 @@ def worker_in_words(worker: Worker, now: int) -> str:
 def apps_page(known: Sequence[App], connected: Mapping[str, Sequence[Worker]], here: str, now: int) -> AppsPage:
     """Return the page of applications behind HTTP: those in trouble come first."""
     rows = [_row(app, connected.get(app.name), now) for app in known]
-    return AppsPage(tuple(sorted(rows, key=lambda row: (row.is_well, row.name))), here)
+    return AppsPage(tuple(sorted(rows, key=lambda row: (row.is_well, row.name))), here, topic=ALL.text)
 
 
 def sdk_in_words(sdk: str) -> str:
@@ -95,3 +100,12 @@ def _row(app: App, connected: Sequence[Worker] | None, now: int) -> AppRow:
         is_connected=connected is not None,
         workers=tuple(worker_in_words(one, now) for one in connected or ()),
     )
+
+
+async def _read(request: Request) -> AppsPage:
+    wire = wire_of(request)
+    known = await apps(wire)
+    return apps_page(known, await connected_of(wire, known), str(request.base_url).rstrip("/"), now_ms())
+
+
+routes = [page("/apps", "apps", _read)]

@@ -3,10 +3,15 @@
 from urllib.parse import quote
 
 import msgspec
+from starlette.requests import Request
 
+from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
-from stepstream.checkpoint.read.events import EventNames
+from stepstream.checkpoint.read.events import EventNames, event_names
+from stepstream.web.live.feed import ALL
+from stepstream.web.pages.page import View, page
 from stepstream.web.pages.views import when
+from stepstream.web.store import wire_of
 
 SHOWN_FUNCTIONS = 8
 """How many of the functions that listen to an event its row shows."""
@@ -25,7 +30,7 @@ class EventRow(msgspec.Struct, frozen=True):
     more: int
 
 
-class EventsPage(msgspec.Struct, frozen=True):
+class EventsPage(View, frozen=True):
     """The page `/events`; `more` is the query of the next page, empty on the last."""
 
     names: tuple[EventRow, ...]
@@ -50,4 +55,12 @@ def events_page(found: EventNames, now: int) -> EventsPage:
         for one in found.names
     )
     more = f"?cursor={quote(found.cursor, safe='')}" if found.cursor else ""
-    return EventsPage(rows, found.unheard, found.cut, more)
+    return EventsPage(rows, found.unheard, found.cut, more, topic=ALL.text)
+
+
+async def _read(request: Request) -> EventsPage:
+    found = await event_names(wire_of(request), cursor=request.query_params.get("cursor"))
+    return events_page(found, now_ms())
+
+
+routes = [page("/events", "events", _read)]

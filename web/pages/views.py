@@ -15,6 +15,8 @@ from stepstream.checkpoint.read.log import RunLog
 from stepstream.checkpoint.read.steps import StepView, in_words_of
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.record import Run, RunSummary
+from stepstream.web.live.feed import Topic
+from stepstream.web.pages.page import View
 
 SHOWN_CHARS = 16_384
 """How much of a payload a page shows; the rest is in the API."""
@@ -52,7 +54,8 @@ class RunRow(msgspec.Struct, frozen=True):
     id: str
     function: str
     status: str
-    queued: str
+    queued: int
+    waited: str
     took: str
     why: str = ""
 
@@ -66,7 +69,7 @@ class LineRow(msgspec.Struct, frozen=True):
     running: int
 
 
-class FunctionPage(msgspec.Struct, frozen=True):
+class FunctionPage(View, frozen=True):
     """The page `/functions/{slug}`."""
 
     slug: str
@@ -81,16 +84,6 @@ class FunctionPage(msgspec.Struct, frozen=True):
     buffers: tuple[str, ...]
     disagreements: tuple[str, ...]
     runs: tuple[RunRow, ...]
-    live: bool
-
-
-class Index(msgspec.Struct, frozen=True):
-    """The page `/`."""
-
-    functions: tuple[FunctionRow, ...]
-    runs: tuple[RunRow, ...]
-    workers: int
-    live: bool
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -122,7 +115,7 @@ class LogRow(msgspec.Struct, frozen=True):
     text: str
 
 
-class RunPage(msgspec.Struct, frozen=True):
+class RunPage(View, frozen=True):
     """The page `/runs/{id}`."""
 
     id: str
@@ -143,7 +136,6 @@ class RunPage(msgspec.Struct, frozen=True):
     error_message: str
     error_stack: Text | None
     error_is_final: bool
-    live: bool
     percent: float | None
     progress: str
     source: str
@@ -179,15 +171,9 @@ def when(ms: int | None) -> str:
     return datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-def index(
-    functions: Sequence[Registered],
-    counts: dict[str, dict[str, int]],
-    runs: Sequence[RunSummary],
-    workers: int,
-    now: int,
-) -> Index:
-    """Return the front page: functions with counts, latest runs."""
-    rows = tuple(
+def rows(functions: Sequence[Registered], counts: dict[str, dict[str, int]]) -> tuple[FunctionRow, ...]:
+    """Return functions with their counts; what is queued counts as active."""
+    return tuple(
         FunctionRow(
             slug=function.slug,
             name=function.name,
@@ -199,12 +185,12 @@ def index(
         )
         for function in functions
     )
-    return Index(rows, _listed(runs, now), workers, live=True)
 
 
-def _listed(runs: Sequence[RunSummary], now: int) -> tuple[RunRow, ...]:
+def listed(runs: Sequence[RunSummary], now: int) -> tuple[RunRow, ...]:
+    """Return runs as a list shows them."""
     return tuple(
-        RunRow(run.id, run.function, run.status, when(run.queued)[:-4], _took(run, now), run.why) for run in runs
+        RunRow(run.id, run.function, run.status, run.queued, _waited(run), _took(run, now), run.why) for run in runs
     )
 
 
@@ -230,8 +216,8 @@ def function_page(
         more_lines=found.keys - len(found.backlogs),
         buffers=tuple(_buffer(held, now) for held in found.buffers),
         disagreements=tuple(one.words for one in apart),
-        runs=_listed(runs, now),
-        live=True,
+        runs=listed(runs, now),
+        topic=Topic(function.slug).text,
     )
 
 
@@ -252,6 +238,10 @@ def _buffer(held: Buffer, now: int) -> str:
     if kind == "b":
         return f"a batch of {held.events}{named} runs {when_due}, or when it is full"
     return f"an event{named} is held back; it runs {when_due}, if no other comes"
+
+
+def _waited(run: RunSummary) -> str:
+    return "" if run.started is None else in_words(max(0, run.started - run.queued))
 
 
 def _took(run: RunSummary, now: int) -> str:
@@ -277,7 +267,7 @@ def run_page(run: Run, steps: Sequence[StepView], now: int, written: RunLog = _E
         status=run.status,
         queued=when(run.queued),
         took=_took(run, now),
-        waited=in_words(max(0, run.started - run.queued)) if run.started else "",
+        waited=_waited(run),
         turn=run.turn,
         attempt=run.attempt,
         worker=run.worker if run.status == "running" else "",
@@ -290,7 +280,7 @@ def run_page(run: Run, steps: Sequence[StepView], now: int, written: RunLog = _E
         error_message=error.message if error else "",
         error_stack=shown(error.stack) if error and error.stack else None,
         error_is_final=run.has_ended,
-        live=not run.has_ended,
+        topic="" if run.has_ended else Topic(run.function, run.id).text,
         percent=progress.percent,
         progress=", ".join(f"{name} {value}" for name, value in progress.more.items()),
         source=run.source,

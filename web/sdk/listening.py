@@ -15,10 +15,11 @@ from stepstream.bus.errors import BusError
 from stepstream.bus.values import codec
 from stepstream.checkpoint.live.hub import Ended, Listener, TooSlow, hub_of
 from stepstream.checkpoint.live.messages import Message
-from stepstream.web.api.live import TAKEN_WITHIN_S, event, stream
+from stepstream.web.api.live import stream
 from stepstream.web.api.shapes import moment
 from stepstream.web.hosts import OriginRefused, hosts_of
 from stepstream.web.keys import keys_of
+from stepstream.web.live.stream import TAKEN_WITHIN_S, event
 from stepstream.web.routing import NeedsRoute, NeedsSocket
 from stepstream.web.store import wire_of
 

@@ -1,0 +1,30 @@
+"""Pulse: a word for a function, or for a run, that changes when something of it does, for who shows it."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from stepstream.bus.values.ids import partitions
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.scripts import script
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.listing import STATUSES
+
+_RUNS = script(__file__, "runs_pulse")
+_RUN = script(__file__, "run_pulse")
+
+
+async def pulses_of_functions(wire: Wire, slugs: Sequence[str]) -> list[bytes]:
+    """Return the word of each function: it changes when runs of it begin, wait, go on or end."""
+    own = [(i, keys.function(slug, where)) for i, slug in enumerate(slugs) for where in partitions(slug)]
+    words = await asyncio.gather(*(wire.script(_RUNS, [prefix], *STATUSES, is_big_read=True) for _, prefix in own))
+    found = [b""] * len(slugs)
+    for (i, _), word in zip(own, words, strict=True):
+        found[i] += word + b"|"
+    return found
+
+
+async def pulses_of_runs(wire: Wire, runs: Iterable[tuple[str, str]]) -> list[bytes]:
+    """Return the word of each run (slug and id): it changes with its status, steps, attempts, progress and log."""
+    return await asyncio.gather(
+        *(wire.script(_RUN, [keys.function(slug, run)], run, is_big_read=True) for slug, run in runs)
+    )

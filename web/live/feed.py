@@ -1,0 +1,223 @@
+"""Feed: what changed, for all pages that are open: one look at Redis a second for all of them, none while nobody looks.
+
+A page holds one connection, `GET /live`, and asks for its fragment when it is told that something of it changed. Those
+who ask for the same fragment between two changes share one reading of it, so a hundred cost Redis what one costs.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
+from stepstream.bus.wire.connection.retry import Tries
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.live.hub import Crowded, Ended
+from stepstream.checkpoint.read.pulse import pulses_of_functions, pulses_of_runs
+from stepstream.checkpoint.registry import slugs
+
+T = TypeVar("T")
+
+EVERY_S = 1.0
+"""How often is looked while somebody does."""
+TICK_S = 5.0
+"""How often each page is told to look again although nothing of it is known to have changed: time has passed."""
+MOST_WATCHERS = 2_000
+_SHARE = 0.02
+"""How much of the time may go by with looking: with very many functions it is looked less often."""
+_MOST_READS = 500
+
+
+class Topic(NamedTuple):
+    """What a page is about: a run of a function, a function, or (without either) all of them."""
+
+    slug: str = ""
+    run: str = ""
+
+    @property
+    def text(self) -> str:
+        """As a page asks for it: `all`, `fn:SLUG`, `run:ID:SLUG`."""
+        return f"run:{self.run}:{self.slug}" if self.run else f"fn:{self.slug}" if self.slug else "all"
+
+
+ALL = Topic()
+
+
+def topic_of(text: str) -> Topic:
+    """Return the topic that a page asks for; BadRequest for what is none."""
+    kind, _, rest = text.partition(":")
+    if text == "all":
+        return ALL
+    if kind == "fn" and rest:
+        return Topic(rest)
+    run, _, slug = rest.partition(":")
+    if kind == "run" and run and slug:
+        return Topic(slug, run)
+    raise BadRequest(f"of must be all, fn:SLUG or run:ID:SLUG, got {text[:60]!r}")
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """What a page is told. With neither it shall look again as well: time has passed."""
+
+    changed: list[str] = []
+    """The slugs of functions of which something changed."""
+    error: str = ""
+    """Why it cannot be looked; empty when it can."""
+
+
+class Watcher:
+    """One open page: `await next()` until it raises. One that is slow gets in one notice what came meanwhile."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self._changed: set[str] = set()
+        self._error = ""
+        self._ended: Ended | None = None
+        self._come = asyncio.Event()
+
+    async def next(self) -> Notice:
+        """Return the next notice; Ended when the process stops."""
+        await self._come.wait()
+        if self._ended is not None:
+            raise self._ended
+        self._come.clear()
+        notice = Notice(sorted(self._changed), self._error)
+        self._changed.clear()
+        return notice
+
+    def tell(self, changed: Iterable[str] = (), error: str = "") -> None:
+        """Let it have a notice."""
+        self._changed.update(changed)
+        self._error = error
+        self._come.set()
+
+    def end(self, ended: Ended) -> None:
+        """Let it hear that the process stops."""
+        self._ended = ended
+        self._come.set()
+
+
+class Feed:
+    """Looks for all watchers of one connection to Redis, while there are any."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._watchers: set[Watcher] = set()
+        self._words: dict[Topic, bytes] = {}
+        self._reads: dict[str, asyncio.Task[Any]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._error = ""
+        self._ended: Ended | None = None
+
+    @asynccontextmanager
+    async def watch(self, topic: Topic) -> AsyncGenerator[Watcher]:
+        """Watch a topic; Crowded when too many do."""
+        if len(self._watchers) >= MOST_WATCHERS:
+            raise Crowded(f"{MOST_WATCHERS} pages are open in this process already: close some, or try another")
+        watcher = Watcher(topic)
+        self._watchers.add(watcher)
+        if self._ended is not None:
+            watcher.end(self._ended)
+        elif self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look_on(), context=contextvars.Context())
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+            if not self._watchers:
+                self._close()
+
+    async def read_once(self, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what `read` reads; who asks for the same before the next change gets the same, and nothing is read."""
+        found = self._reads.get(key)
+        if found is None:
+            if not self._watchers or len(self._reads) >= _MOST_READS:
+                return await read()
+            found = self._reads[key] = asyncio.get_running_loop().create_task(read())
+            found.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits any more
+        return await asyncio.shield(found)
+
+    def end(self) -> None:
+        """Let all hear that this process stops."""
+        self._ended = Ended("the server stops: look again")
+        for watcher in self._watchers:
+            watcher.end(self._ended)
+
+    def _close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        self._reads.clear()
+        _feeds.pop(self._wire, None)
+
+    async def _look_on(self) -> None:
+        loop, tries = asyncio.get_running_loop(), Tries()
+        ticked = loop.time()
+        while True:
+            began = loop.time()
+            try:
+                changed = await self._look()
+            except BusError as error:
+                self._tell_all(error=str(error))
+                await asyncio.sleep(max(EVERY_S, tries.pause(error) if isinstance(error, StoreUnavailable) else 0))
+                continue
+            is_back, tries = bool(self._error), Tries()
+            if is_back or loop.time() - ticked >= TICK_S:
+                ticked = loop.time()
+                self._tell_all()
+            if changed:
+                self._tell(changed)
+            await asyncio.sleep(max(EVERY_S, (loop.time() - began) / _SHARE))
+
+    async def _look(self) -> set[Topic]:
+        """Return the topics of which something changed since the last look."""
+        wanted = {watcher.topic for watcher in self._watchers}
+        known = set(await slugs(self._wire)) if ALL in wanted else set[str]()
+        functions = sorted(known | {topic.slug for topic in wanted if topic.slug and not topic.run})
+        runs = sorted(topic for topic in wanted if topic.run)
+        words = dict(zip(map(Topic, functions), await pulses_of_functions(self._wire, functions), strict=True))
+        words |= zip(runs, await pulses_of_runs(self._wire, runs), strict=True)
+        if ALL in wanted:
+            words[ALL] = " ".join(functions).encode()
+        changed = {topic for topic, word in words.items() if self._words.get(topic, word) != word}
+        self._words = words
+        return changed
+
+    def _tell(self, changed: set[Topic]) -> None:
+        self._reads.clear()
+        functions = {topic.slug for topic in changed if not topic.run}
+        for watcher in self._watchers:
+            if watcher.topic in changed or (watcher.topic == ALL and functions):
+                watcher.tell(functions if watcher.topic == ALL else {watcher.topic.slug})
+
+    def _tell_all(self, error: str = "") -> None:
+        if error and error == self._error:
+            return
+        self._error = error
+        self._reads.clear()
+        for watcher in self._watchers:
+            watcher.tell(error=error)
+
+
+_feeds: dict[Wire, Feed] = {}
+"""Of the connections through which somebody looks."""
+
+
+def feed_of(wire: Wire) -> Feed:
+    """Return the feed of a connection to Redis."""
+    return _feeds.get(wire) or _feeds.setdefault(wire, Feed(wire))
+
+
+async def read_once(wire: Wire, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Return what `read` reads, shared with others that ask for the same of this connection while pages are open."""
+    feed = _feeds.get(wire)
+    return await (read() if feed is None else feed.read_once(key, read))
+
+
+def end_watching() -> None:
+    """Let all pages that are open hear that this process stops."""
+    for feed in tuple(_feeds.values()):
+        feed.end()

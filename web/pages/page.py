@@ -1,0 +1,149 @@
+"""Page: what all pages are made with. A page is one module, with what it reads and shows, and one template.
+
+    class Limits(View, frozen=True):                    # web/pages/limits.py: plain values, told by the engine's reads
+        rows: tuple[LimitRow, ...]
+
+    async def _read(request: Request) -> Limits:
+        return Limits(topic=ALL.text, rows=…)           # what it shows changes when runs of any function do
+
+    routes = [page("/limits", "limits", _read)]         # templates/limits.html, which extends base.html
+
+and `*limits.routes` in web/app.py; the top bar has a link to it as soon as there is a route of that name (NAV). In the
+template `page` is what `_read` returned, `at` when that was read. `{{ time(ms) }}` of `_parts.html` shows a moment
+(UTC or local, as the reader wishes), `{{ asof() }}` when it was read. A form posts `{{ fields() }}`: the token that
+`received` of web/pages/csrf.py asks for, and `once`, an id of its own by which the action is done once. A row that
+has `data-row` and a link is for j, k and Enter; with a checkbox for x. Rows and <details> have ids that stay, so that
+they are the same when the page is taken again.
+
+A page that is open is taken again when something of its topic changed (web/live/feed.py): then only its main part is
+rendered, and all browsers that show the same share one reading. `query` is what is asked for then in place of the
+page's own query, for a list that shall not move. Everything is escaped by the templates; nothing here writes markup.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.values.ids import token
+from stepstream.web.beside import beside
+from stepstream.web.live.feed import ALL, read_once
+from stepstream.web.pages.csrf import give, token_of
+from stepstream.web.routing import NeedsRoute, link
+from stepstream.web.store import wire_of
+
+NAV = (
+    ("overview", "Overview"), ("runs", "Runs"), ("events", "Events"), ("functions", "Functions"), ("limits", "Limits"),
+    ("schedules", "Schedules"), ("workers", "Workers"), ("errors", "Errors"), ("apps", "Apps"), ("system", "System"),
+)  # fmt: skip
+"""The pages of the top bar: those of which there is a route are linked."""
+_SHOWN = {"date": 10, "moment": 19, "full": 23}
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page shows, as plain values; each page has its own kind."""
+
+    topic: str = ""
+    """What it is about, so that it is taken again when that changes (web/live/feed.py); empty: it does not change."""
+    query: str | None = None
+    """The query with which it is taken again; None: its own."""
+
+
+def _moment(ms: int, how: str = "moment") -> str:
+    """Return a moment in UTC: `date`, `time` (of the day), `moment` (to the second), `full` (to the millisecond)."""
+    text = datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return text[11:19] if how == "time" else text[: _SHOWN[how]]
+
+
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _words(ms: int) -> str:
+    return in_words(max(0, ms))
+
+
+_templates = Jinja2Templates(
+    env=jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(files("stepstream.web.pages") / "templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ),
+    context_processors=[lambda request: {"link": partial(link, request), "worker": beside(request)}],
+)
+_templates.env.filters |= {"moment": _moment, "iso": _iso, "words": _words}
+
+
+def page(
+    path: str, name: str, read: Callable[[Request], Awaitable[View]], *, section: str = "", template: str = ""
+) -> NeedsRoute:
+    """Return the route of a page; `section` is the name in the top bar it belongs to, if that is not its own."""
+
+    async def shown(request: Request) -> Response:
+        async def reading() -> tuple[View, int]:
+            at = now_ms()
+            return await read(request), at
+
+        key = f"{request.scope['path']}?{request.url.query}"
+        view, at = await (read_once(wire_of(request), key, reading) if is_part(request) else reading())
+        return show(request, template or f"{name}.html", page=view, at=at, section=section or name)
+
+    return NeedsRoute("GET", path, shown, needs="read", name=name)
+
+
+def show(
+    request: Request,
+    template: str,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    page: View,
+    at: int | None = None,
+    **values: Any,
+) -> Response:
+    """Return a page as HTML, for an open page that takes it again only its main part."""
+    form_token, is_new = token_of(request)
+    context = {
+        "page": page,
+        "at": at or now_ms(),
+        "section": "",
+        "is_part": is_part(request),
+        "nav": _nav(request),
+        "form_token": form_token,
+        "once": token,
+        **values,
+    }
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    response = _templates.TemplateResponse(request, template, context, status, headers)
+    if is_new:
+        give(request, response, form_token)
+    return response
+
+
+def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a page that says what is wrong; one that says that Redis is away looks again."""
+    view = View(topic=ALL.text if status == 503 else "")
+    return show(request, "failure.html", status, headers, page=view, message=message, code=status)
+
+
+def is_part(request: Request) -> bool:
+    """Whether an open page takes itself again: it needs its main part only."""
+    return request.headers.get("hx-request") == "true"
+
+
+def _nav(request: Request) -> list[tuple[str, str]]:
+    routes: list[Any] = request.app.routes
+    names = {route.name for route in routes if isinstance(route, Route)}
+    return [(name, label) for name, label in NAV if name in names]

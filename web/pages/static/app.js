@@ -1,0 +1,180 @@
+// What a page does with script; each of it works without, but for what can only be live. The page's markup says what
+// there is: [data-topic] may change, [data-row] is a row for j and k, [data-copy] a button that copies, <time> a moment.
+"use strict";
+document.documentElement.classList.add("js");
+const MAIN = "main";
+const main = () => document.getElementById(MAIN);
+
+// -- moments: the page has them in UTC, the reader may have them in the browser's zone -------------------------------
+
+const SHORT = { date: 10, time: 19, moment: 19, full: 23 };
+const isLocal = () => localStorage.getItem("zone") === "local";
+
+function inWords(moment, how, local) {
+  const shifted = local ? new Date(moment.getTime() - moment.getTimezoneOffset() * 60_000) : moment;
+  const text = shifted.toISOString().replace("T", " ").slice(0, SHORT[how] ?? 19);
+  return how === "time" ? text.slice(11) : text;
+}
+
+function tellTimes(within) {
+  const local = isLocal();
+  for (const time of within.querySelectorAll("time[datetime]")) {
+    const text = inWords(new Date(time.dateTime), time.dataset.how, local);
+    if (time.textContent !== text) time.textContent = text;
+  }
+  for (const zone of within.querySelectorAll("[data-zone]")) zone.textContent = local ? "local" : "UTC";
+}
+
+function setUpZone() {
+  const button = document.getElementById("zone");
+  const show = () => {
+    button.textContent = isLocal() ? "Local time" : "UTC";
+    button.setAttribute("aria-pressed", String(isLocal()));
+    tellTimes(document);
+  };
+  button.addEventListener("click", () => {
+    localStorage.setItem("zone", isLocal() ? "utc" : "local");
+    show();
+  });
+  show();
+}
+
+// -- live: one connection says that something changed; htmx takes the page again and morphs its main part ------------
+
+let source = null;
+let isAsking = false;
+let isDue = false;
+
+function sayStale(why) {
+  const stale = document.getElementById("stale");
+  stale.hidden = !why;
+  stale.textContent = why;
+}
+
+// A button that is pressed must still be there when it is let go, and so must what is being selected.
+function isInHand() {
+  const selection = getSelection();
+  const isSelecting = selection !== null && !selection.isCollapsed && main().contains(selection.anchorNode);
+  return isSelecting || main().querySelector("button:active, a:active, summary:active") !== null;
+}
+
+async function refresh() {
+  if (document.hidden || !main().dataset.topic) return;
+  if (isAsking || isInHand()) {
+    isDue = true;
+    return;
+  }
+  isAsking = true;
+  isDue = false;
+  const url = location.pathname + (main().dataset.query ?? location.search);
+  try {
+    await htmx.ajax("GET", url, { source: `#${MAIN}`, target: `#${MAIN}`, select: `#${MAIN}`, swap: "outerMorph" });
+  } finally {
+    isAsking = false;
+  }
+  if (isDue) setTimeout(refresh, 300);
+}
+
+function listen() {
+  const topic = main().dataset.topic;
+  const wanted = topic && !document.hidden ? `${document.body.dataset.live}?of=${encodeURIComponent(topic)}` : "";
+  if (source && source.wanted === wanted) return;
+  source?.close();
+  source = null;
+  if (!wanted) return;
+  source = new EventSource(wanted);
+  source.wanted = wanted;
+  source.onmessage = (message) => {
+    const { error } = JSON.parse(message.data);
+    if (error) sayStale(`not live: ${error}`);
+    else refresh();
+  };
+  source.onerror = () => sayStale("not live: the site does not answer");
+}
+
+function setUpLive() {
+  htmx.registerExtension("stepstream", {
+    // What the reader has opened stays open, and what is being filled in stays as it is.
+    htmx_before_morph_attr: (element, { attrName }) => !(element.tagName === "DETAILS" && attrName === "open"),
+    htmx_before_morph_node: (element) => !element.matches?.("form[data-touched], dialog[open]"),
+  });
+  document.addEventListener("htmx:before:response", ({ detail }) => {
+    const { status } = detail.ctx.response;
+    sayStale(status < 400 ? "" : `not live: the site answers ${status}`);
+  });
+  document.addEventListener("htmx:error", () => sayStale("not live: the site does not answer"));
+  document.addEventListener("htmx:after:swap", () => {
+    tellTimes(main());
+    listen();
+  });
+  document.addEventListener("selectionchange", () => isDue && !isInHand() && refresh());
+  document.addEventListener("visibilitychange", () => {
+    listen();
+    refresh();
+  });
+  document.addEventListener("input", ({ target }) => target.form?.setAttribute("data-touched", ""));
+  listen();
+}
+
+// -- forms and copying -----------------------------------------------------------------------------------------------
+
+function setUpForms() {
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post") return;
+    if (form.dataset.sent) event.preventDefault(); // pressed twice; the server would do it once, too
+    form.dataset.sent = "yes";
+  });
+  // A page that comes back from the browser's memory may be sent again.
+  addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  });
+  document.addEventListener("click", async ({ target }) => {
+    const button = target.closest("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim());
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+}
+
+// -- keys ------------------------------------------------------------------------------------------------------------
+
+const rows = () => [...document.querySelectorAll("[data-row]")];
+const linkOf = (row) => row.querySelector("a[href]");
+
+function step(by) {
+  const all = rows();
+  if (!all.length) return;
+  const here = all.findIndex((row) => row.contains(document.activeElement));
+  const next = here < 0 ? (by > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, here + by));
+  linkOf(all[next])?.focus();
+}
+
+function mark() {
+  const row = rows().find((one) => one.contains(document.activeElement));
+  row?.querySelector("input[type=checkbox]")?.click();
+}
+
+const KEYS = {
+  j: () => step(1),
+  k: () => step(-1),
+  x: mark,
+  "/": () => document.getElementById("search").focus(),
+  "?": () => document.getElementById("keys").showModal(),
+};
+
+function setUpKeys() {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=checkbox]), textarea, select")) return;
+    const act = KEYS[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+}
+
+setUpZone();
+setUpForms();
+setUpKeys();
+setUpLive();
