@@ -1,6 +1,6 @@
 """Page: what all pages are made with. A page is one module, with what it reads and shows, and one template.
 
-    class Limits(View, frozen=True):                    # web/pages/limits.py: plain values, told by the engine's reads
+    class Limits(View, frozen=True):                    # a module of its own: plain values, as the engine tells them
         rows: tuple[LimitRow, ...]
 
     async def _read(request: Request) -> Limits:
