@@ -25,7 +25,7 @@ EVERY_S = 1.0
 """How often is looked while somebody does."""
 TICK_S = 5.0
 """How often each page is told to look again although nothing of it is known to have changed: time has passed."""
-MOST_WATCHERS = 2_000
+_MOST_WATCHERS = 2_000
 _SHARE = 0.02
 """How much of the time may go by with looking: with very many functions it is looked less often."""
 _MOST_READS = 500
@@ -115,8 +115,8 @@ class Feed:
     @asynccontextmanager
     async def watch(self, topic: Topic) -> AsyncGenerator[Watcher]:
         """Watch a topic; Crowded when too many do."""
-        if len(self._watchers) >= MOST_WATCHERS:
-            raise Crowded(f"{MOST_WATCHERS} pages are open in this process already: close some, or try another")
+        if len(self._watchers) >= _MOST_WATCHERS:
+            raise Crowded(f"{_MOST_WATCHERS} pages are open in this process already: close some, or try another")
         watcher = Watcher(topic)
         self._watchers.add(watcher)
         if self._ended is not None:

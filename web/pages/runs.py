@@ -15,7 +15,7 @@ from stepstream.web.pages.page import View, page
 from stepstream.web.store import wire_of
 
 SHOWN = 50
-MOST_NEW = 100
+COUNTED_NEW = 100
 """How many runs that are newer than those of the page are counted."""
 _FIRST_ID = "0" * 26
 
@@ -30,7 +30,7 @@ class Runs(View, frozen=True):
     runs: tuple[views.RunRow, ...] = ()
     is_first: bool = True
     new: int = 0
-    """How many newer runs there are; MOST_NEW + 1: more than are counted."""
+    """How many newer runs there are; COUNTED_NEW + 1: more than are counted."""
     own: str = ""
     """The query of the first page, with what is new."""
     more: str = ""
@@ -55,7 +55,7 @@ async def _read(request: Request) -> Runs:
         runs = [run for run in found.runs if not top or cursor or (run.queued, run.id) <= _place(top)]
         new = 0
         if top and not cursor:
-            newer = await list_runs(wire, among, wanted, limit=MOST_NEW + 1, since=_place(top)[0])
+            newer = await list_runs(wire, among, wanted, limit=COUNTED_NEW + 1, since=_place(top)[0])
             new = sum((run.queued, run.id) > _place(top) for run in newer.runs)
     except StoreUnavailable:
         raise

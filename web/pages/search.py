@@ -12,7 +12,7 @@ from stepstream.web.pages.page import View, show
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
-MOST_CHARS = 512
+_MOST_CHARS = 512
 _LOOKED = ("runs by their id", "functions by their slug, or a part of it", "events by their id")
 
 
@@ -27,7 +27,7 @@ class Found(View, frozen=True):
 
 
 async def _search(request: Request) -> Response:
-    wire, text = wire_of(request), request.query_params.get("q", "").strip()[:MOST_CHARS]
+    wire, text = wire_of(request), request.query_params.get("q", "").strip()[:_MOST_CHARS]
     if not text:
         return RedirectResponse(link(request, "runs"), 303)
     run = await find(wire, text)
