@@ -1,26 +1,42 @@
 """Listing: runs, newest first, a page at a time, and how many there are of each status.
 
-A list holds what is small of each run; payloads are asked for run by run.
+A list holds what is small of each run; payloads are asked for run by run. What is listed of many functions is asked for
+in one call, for their keys lie on one server; on a cluster each part of them would be a call of its own.
 """
 
 import asyncio
-import heapq
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
 from stepstream.bus.errors import BadRequest
+from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partitions, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.record import Run, RunSummary, read
+from stepstream.checkpoint.run.record import Run, RunSummary, fields_read, read
 
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
+ENOUGH_BYTES = 4 * 1024 * 1024
+"""A page ends behind the run with which its events, errors and outputs are so many bytes."""
+ALL_BYTES = -1
+NO_BYTES = 0
+LINE_BYTES = 3_000
+"""How much of a run's event, or error, is read for a line of a list: its id and its name stand first."""
+
 _PAGE_OF_RUNS = script(__file__, "runs_page")
-_ROUNDS = 10
-"""How often a page is filled up that came out short, because members of the index outlived their run."""
+_COUNT = script(__file__, "runs_count")
+_LOOKS = 1_000
+"""How many runs one call of the script looks at, at least: it takes a millisecond or two of the server."""
+_AT_ONCE = 250
+"""How many functions one call goes through."""
+_NAME = re.compile(rb'\{\s*"id"\s*:\s*"(?:[^"\\]|\\.)*"\s*,\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")')
+_ERROR = re.compile(rb'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"message"\s*:\s*("(?:[^"\\]|\\.)*)')
+_ERROR_CHARS = 200
 
 
 def statuses_of(status: str | None) -> tuple[str, ...]:
@@ -32,13 +48,31 @@ def statuses_of(status: str | None) -> tuple[str, ...]:
     return (status,)
 
 
-async def counts(wire: Wire, slugs: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return how many runs each function has of each status."""
-    wanted = [(slug, status, where) for slug in slugs for status in STATUSES for where in partitions(slug)]
-    rows = await wire.loads(*(("ZCARD", keys.runs(*one)) for one in wanted))
-    found: dict[str, dict[str, int]] = {slug: dict[str, int].fromkeys(STATUSES, 0) for slug in slugs}
-    for (slug, status, _), count in zip(wanted, rows, strict=True):
-        found[slug][status] += count
+async def counts(
+    wire: Wire,
+    slugs: Sequence[str],
+    statuses: Sequence[str] = STATUSES,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+) -> dict[str, dict[str, int]]:
+    """Return how many runs each function has of each status; `since` and `until` bound when they were queued, Unix ms.
+
+    The index is counted, in which a run may stand for some minutes after its record has expired.
+    """
+    places = [(slug, keys.function(slug, where)) for slug in slugs for where in partitions(slug)]
+    bounds = ("" if since is None else since, "" if until is None else until)
+    replies = await asyncio.gather(
+        *(
+            wire.script(_COUNT, [key for _, key in part], *bounds, *statuses, is_big_read=True)
+            for part in _calls(places)
+        )
+    )
+    found: dict[str, dict[str, int]] = {slug: dict[str, int].fromkeys(statuses, 0) for slug in slugs}
+    rows = [row for reply in replies for row in reply]
+    for (slug, _), row in zip(places, rows, strict=True):
+        for status, count in zip(statuses, row, strict=True):
+            found[slug][status] += count
     return found
 
 
@@ -48,22 +82,71 @@ async def whole(wire: Wire, runs: Sequence[RunSummary]) -> list[Run]:
     return [run for run in found if run is not None]
 
 
+class RunLine(RunSummary):
+    """What a list shows of a run: a summary of it, and of its event, limits and error what fits into a line."""
+
+    rerun_of: str = ""
+    event_name: str = ""
+    keys: tuple[str, ...] = ()
+    """The values of the limits' keys under which it counts, as text; of one over 200 bytes `#` and a hash."""
+    error_line: str = ""
+    """The name of its error and the first line of its message, at most 200 characters."""
+
+
 class Page(msgspec.Struct):
     """Runs, newest first, without event, output and error; and the cursor of what comes after (None: nothing does).
 
     A page that has a cursor may be short, even empty, when many members of the index have outlived their run.
     """
 
-    runs: list[RunSummary]
+    runs: list[RunLine]
     cursor: str | None = None
 
 
-class _Place(NamedTuple):
-    """A run's place in the list, which never changes."""
+class Place(NamedTuple):
+    """A run's place in the list, which never changes: when it was queued, Unix ms, and its id."""
 
     queued: int
     run: str
-    slug: str = ""
+
+    @property
+    def cursor(self) -> str:
+        """What a caller is given to go on from here."""
+        return f"{self.queued}-{self.run}"
+
+
+class Row(NamedTuple):
+    """A run of the list, with as much of its event, error and output as was asked for, JSON as it is stored."""
+
+    place: Place
+    line: RunLine
+    event: bytes
+    error: bytes
+    output: bytes
+
+
+class Window(NamedTuple):
+    """Runs that come after a place, how many were looked at for them, and where that ended: None when no more come."""
+
+    rows: list[Row]
+    looked_at: int
+    last: Place | None
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs are looked for, and what is wanted of them. An empty text is no condition; times are Unix ms."""
+
+    statuses: Sequence[str] = STATUSES
+    since: int | None = None
+    until: int | None = None
+    worker: str = ""
+    code: str = ""
+    source: str = ""
+    keys: tuple[str, str] = ("", "")
+    """A limit key's value as it may be stored, in one way or the other."""
+    event_bytes: int = LINE_BYTES
+    error_bytes: int = LINE_BYTES
+    output_bytes: int = NO_BYTES
 
 
 async def list_runs(
@@ -77,50 +160,117 @@ async def list_runs(
     until: int | None = None,
 ) -> Page:
     """Return runs of functions, newest first; `since` and `until` bound when they were queued, Unix ms."""
-    moment, run = _parse_cursor(cursor)
-    if until is not None and (moment is None or until < moment):
-        moment, run = until, ""
-    runs: list[RunSummary] = []
-    for _ in range(_ROUNDS):
-        wanted = limit - len(runs)
-        bounds = ("+inf" if moment is None else moment, run, "-inf" if since is None else since, wanted + 1)
-        after = await _after(wire, slugs, statuses, bounds)
-        looked_at = after[:wanted]
-        runs += await _shown(wire, looked_at)
-        if len(after) == len(looked_at):
-            return Page(runs)
-        moment, run, _ = looked_at[-1]
-        if len(runs) == limit:
-            break
-    return Page(runs, f"{moment}-{run}")
+    look = Look(statuses=statuses, since=since, until=until)
+    found = await window(wire, slugs, look, place_of(cursor), limit)
+    return Page([row.line for row in found.rows], None if found.last is None else found.last.cursor)
 
 
-def _parse_cursor(cursor: str | None) -> tuple[int | None, str]:
+async def window(
+    wire: Wire, slugs: Sequence[str], look: Look, after: Place | None, most: int, looks: int = 0
+) -> Window:
+    """Return at most `most` runs that come after a place, newest first; at most `looks`, but a thousand, are looked at.
+
+    It ends earlier when it has read a lot: then it has a last place, from which the next one goes on.
+    """
+    moment, run = after or (None, "")
+    if look.until is not None and (moment is None or look.until < moment):
+        moment, run = look.until, ""
+    arguments = (
+        "" if moment is None else moment, run, "" if look.since is None else look.since,
+        most, looks or max(_LOOKS, 2 * most), ENOUGH_BYTES,
+        look.worker, look.code, look.source, *look.keys,
+        look.event_bytes, look.error_bytes, look.output_bytes, *look.statuses,
+    )  # fmt: skip
+    places = [(slug, keys.function(slug, where)) for slug in slugs for where in partitions(slug)]
+    parts = _calls(places)
+    replies = await asyncio.gather(
+        *(wire.script(_PAGE_OF_RUNS, [key for _, key in part], *arguments, is_big_read=True) for part in parts)
+    )
+    rows: list[Row] = []
+    horizon: Place | None = None
+    for part, (_, ms, last, found) in zip(parts, replies, strict=True):
+        rows += [_row(part[row[0] - 1][0], row) for row in found]
+        if last:
+            behind = Place(int(float(ms)), last.decode())
+            horizon = behind if horizon is None else max(horizon, behind)
+    # What lies behind the place that one call has come to is looked at again, with what that call has not seen yet.
+    seen = sorted((row for row in rows if horizon is None or row.place >= horizon), key=lambda row: row.place)[::-1]
+    looked_at = sum(reply[0] for reply in replies)
+    if len(seen) > most:
+        return Window(seen[:most], looked_at, seen[most - 1].place)
+    return Window(seen, looked_at, horizon)
+
+
+def place_of(cursor: str | None) -> Place | None:
+    """Return the place that a cursor tells; None for the first page. BadRequest for one that is none of ours."""
     if not cursor:
-        return None, ""
+        return None
     moment, _, run = cursor.partition("-")
     if not (moment.isascii() and moment.isdecimal() and len(moment) <= 15) or ulid_ms(run) is None:
         raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
-    return int(moment), run
+    return Place(int(moment), run)
 
 
-async def _after(
-    wire: Wire, slugs: Sequence[str], statuses: Sequence[str], bounds: tuple[int | str, ...]
-) -> list[_Place]:
-    """Return the places that come after one, newest first: of each partition and status as many as are wanted."""
-    parts = [(slug, keys.function(slug, where)) for slug in slugs for where in partitions(slug)]
-    replies = await asyncio.gather(
-        *(wire.script(_PAGE_OF_RUNS, [prefix], *bounds, *statuses, is_big_read=True) for _, prefix in parts)
+def _calls(places: Sequence[tuple[str, str]]) -> list[Sequence[tuple[str, str]]]:
+    """Return the prefixes of functions in parts, each for one call of a script that reads."""
+    return [places[start : start + _AT_ONCE] for start in range(0, len(places), _AT_ONCE)]
+
+
+class _Stored(RunSummary):
+    rerun_of: str = ""
+    holds: str = ""
+
+
+_FIELDS = ("status", "queued", "started", "ended", "turn", "attempt", "crashes", "worker", "code", "source", "parent",
+           "why", "by", "rerun_of", "holds")  # fmt: skip
+"""The fields that the script reads, in its order."""
+
+
+def _row(slug: str, raw: Sequence[Any]) -> Row:
+    """Return a run as the script tells of it."""
+    _, ms, run, event, error, output, *fields = raw
+    stored = fields_read(_Stored, zip(_FIELDS, fields, strict=True))
+    holds = stored.pop("holds", "")
+    values = dict.fromkeys(shown_key(line.partition(":")[2]) for line in holds.split("\n"))
+    line = RunLine(
+        id=run.decode(),
+        function=slug,
+        **stored,
+        event_name=event_name_of(event),
+        keys=tuple(filter(None, values)),
+        error_line=_error_line(error),
     )
-    found = [
-        [_Place(int(float(row[i + 1])), row[i].decode(), slug) for i in range(0, len(row), 2)]
-        for (slug, _), reply in zip(parts, replies, strict=True)
-        for row in reply
-    ]
-    return list(dict.fromkeys(heapq.merge(*found, reverse=True)))
+    return Row(Place(int(float(ms)), line.id), line, event, error, output)
 
 
-async def _shown(wire: Wire, places: Sequence[_Place]) -> list[RunSummary]:
-    """Return what a list shows of runs; those that are gone are left out."""
-    found = await read(wire, RunSummary, [(place.slug, place.run) for place in places])
-    return [run for run in found if run is not None]
+def shown_key(value: str) -> str:
+    """Return a limit key's value as people read it: the text, or the number, that the event has."""
+    return unquote(value.removeprefix("="))
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
+
+
+def event_name_of(event: bytes) -> str:
+    """Return the name of a stored event, of which the beginning is enough; empty when that has none."""
+    found = _NAME.match(event)
+    try:
+        return codec.decode_as(found[1], str) if found else codec.decode_as(event, _Named).name
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _error_line(error: bytes) -> str:
+    """Return the name of a stored error and the first line of its message, of which the beginning is enough."""
+    found = _ERROR.match(error)
+    if found is None:
+        return ""
+    message = found[2].decode(errors="ignore")
+    for shorter in range(13):  # it may be cut within an escape, of which a pair of surrogates is the longest
+        try:
+            told = codec.decode_as(f'{message[: len(message) - shorter]}"', str)
+            return f"{codec.decode_as(found[1], str)}: {told.strip().partition(chr(10))[0]}"[:_ERROR_CHARS]
+        except msgspec.MsgspecError:
+            continue
+    return ""

@@ -95,12 +95,15 @@ def as_text(raw: bytes) -> Raw:
     return Raw(codec.encode(codec.text(raw)))
 
 
-def _made(kind: type[R], slug: str, run: str, stored: Iterable[tuple[str, bytes | None]]) -> R | None:
-    there = {name: raw for name, raw in stored if raw is not None}
-    if not there:
-        return None
+def fields_read(kind: type[Record], stored: Iterable[tuple[str, bytes | None]]) -> dict[str, Any]:
+    """Return the values of a record's fields, from names and texts; what is not stored, or is empty, is left out."""
     converters = _converters(kind)
-    return kind(id=run, function=slug, **{name: converters[name](raw) for name, raw in there.items() if raw})
+    return {name: converters[name](raw) for name, raw in stored if raw}
+
+
+def _made(kind: type[R], slug: str, run: str, stored: Iterable[tuple[str, bytes | None]]) -> R | None:
+    there = [(name, raw) for name, raw in stored if raw is not None]
+    return kind(id=run, function=slug, **fields_read(kind, there)) if there else None
 
 
 _OF_TYPE: Mapping[Any, Callable[[bytes], Any]] = {

@@ -139,7 +139,8 @@ def test_lists_carry_no_payloads_and_the_runs_own_route_does(http: TestClient, s
     assert len(answer.content) < 5_000
     assert {run["id"] for run in answer.json()["data"]} == set(runs)
     assert answer.json()["data"][0] == {
-        "id": max(runs), "function": "t-a", "status": "failed", "queued": 5, "attempt": 2, "source": "event"
+        "id": max(runs), "function": "t-a", "status": "failed", "queued": 5, "attempt": 2, "source": "event",
+        "event_name": "a", "error_line": f"Boom: {'m' * 194}",
     }  # fmt: skip
     one = http.get(f"/v1/runs/{runs[0]}").json()["data"]
     assert (len(one["event"]["data"]["x"]), one["error"]["name"]) == (1_000_000, "Boom")
