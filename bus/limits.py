@@ -4,14 +4,18 @@ Each option means what it means in the Inngest SDKs (docs/limits.md compares the
 `event`: each value of a key has a limit of its own, and a missing field counts as the value null.
 """
 
+import contextlib
+import hashlib
 import re
 from datetime import timedelta
 from typing import Any, Literal
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import check_name, event_name_of
+from stepstream.bus.values import codec
 from stepstream.bus.values.dialect import as_written
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.values.expression import Expression
@@ -21,8 +25,42 @@ Duration = float | str | timedelta
 PATH = re.compile(r"(data|id|name|v)(\.[A-Za-z0-9_]+)*")
 """A path into an event, as `match=` takes it: `data.orderId`."""
 MAX_CANCEL_ON = 5
+_LONGEST = 200
 HOUR_S, DAY_S = 3_600, 86_400
 MOST_PRIORITY_S = 12 * HOUR_S
+
+
+def stored_key(value: Any) -> str:
+    """Return a key's value as a part of a Redis key: text as it is, the rest as `=` and its JSON, the long as a hash.
+
+    Percent-encoding leaves no `=` and no `#`, so values of different types share no key: 1 is `=1`, "1" is `1`.
+    """
+    mark, text = ("", value) if isinstance(value, str) else ("=", _json(value))
+    coded = mark + quote(text, safe="/")
+    return coded if len(coded) <= _LONGEST else f"#{hashlib.sha256((mark + text).encode()).hexdigest()}"
+
+
+def _json(value: Any) -> str:
+    try:
+        return codec.canonical(value).decode()
+    except codec.NotJson:  # CEL computes numbers that JSON has not; or it is nested too deep to be compared
+        return type(value).__name__
+
+
+def shown_key(stored: str) -> str:
+    """Return a stored key's value as people read it: the text, or the JSON, that the event has; a long one's hash."""
+    return unquote(stored.removeprefix("="))
+
+
+def keys_like(text: str) -> tuple[str, ...]:
+    """Return how a value may be stored that people write so: as text and, where it reads as JSON, as that value."""
+    if text.startswith("#"):  # as it is shown
+        return (text,)
+    found = [stored_key(text)]
+    with contextlib.suppress(ValueError):
+        value = codec.decode(text.encode())
+        found += [] if isinstance(value, str) else [stored_key(value)]
+    return tuple(found)
 
 
 def _period(value: Duration, what: str, where: str, least_s: float, most_s: float) -> int:
@@ -337,7 +375,7 @@ class CancelOn(msgspec.Struct, frozen=True):
         incoming = self.event if isinstance(self.event, type) else None
         text = self.if_ or (f"event.{self.match} == async.{self.match}" if self.match else None)
         if text is not None:
-            expression = Expression(text, here, of_two=True)
+            expression = Expression(text, here, other="async")
             for kind in kinds:
                 expression.check(kind)
             if incoming is not None:

@@ -87,7 +87,7 @@ ROUTES = {
     "/e/{key}": 'Publish an event, `{"name": "order/paid", "data": {…}}`, or a list of them; `id`, `ts` and what else an event has. Answers the `ids`, how many `functions` start, and which names nobody listens to.',
     "/invoke/{function:path}": 'Run a function by its slug: `{"data": {…}}`. Answers the run\'s `id`.',
     "/v1/signals": '`{"signal": "name", "data": …}` to the run that waits for it; answers its `run_id`.',
-    "/v1/runs": "Runs, newest first: `limit`, `cursor`, and [filters](../http.md#which-runs): `status`, `function`, `since`, `until`.",
+    "/v1/runs": "Runs, newest first: `limit`, `cursor`, and [filters](../http.md#which-runs); `count`, `looked_at`.",
     "/v1/runs/{id}": "One run with its event, output and error; `?wait=30s` answers when it has ended, or then.",
     "DELETE /v1/runs/{id}": "Cancel it. Of one that has ended it says how.",
     "/v1/runs/{id}/steps": "Its steps: states, attempts, results, errors.",
@@ -211,6 +211,9 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
     ("The API", [
         ("names under Events and in `/v1/event-names`", "checkpoint.read.events:MOST_NAMES", "count", "those that appeared last are shown; it says how many are not"),
         ("runs on a page of `/v1/runs`", "web.api.v1:MOST", "count", "400"),
+        ("the condition `where`, characters", "checkpoint.read.search:LONGEST_WHERE", "count", "400"),
+        ("runs that a page looks at", "checkpoint.read.search:MOST_LOOKED_AT", "count", "it has a cursor"),
+        ("what a page reads of their events, errors and outputs", "checkpoint.read.search:MOST_BYTES", "bytes", "it has a cursor"),
         ("events on a page of `/v1/events`", "checkpoint.read.arrivals:MOST", "count", "so many"),
         ("how long a request may wait for a run's end", "web.api.v1:LONGEST_WAIT_MS", "ms", "it answers then"),
     ]),

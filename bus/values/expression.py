@@ -34,8 +34,6 @@ _EXACT = 2**53
 """Up to here a double holds every integer exactly."""
 _Tree = dict[str, "_Tree | None"]
 """The fields an expression uses: name → its fields, or None for the whole value."""
-_ROOTS = frozenset({"event"})
-_WITH_ASYNC = frozenset({"event", "async"})
 _PATH = re.compile(r"event(\.[A-Za-z_]\w*)+")
 _ENVELOPE = ("id", "name", "data", "ts", "v")
 
@@ -43,8 +41,11 @@ _ENVELOPE = ("id", "name", "data", "ts", "v")
 class Expression:
     """A compiled CEL expression; `text` is what the author wrote."""
 
-    def __init__(self, text: str, where: str, *, of_two: bool = False) -> None:
-        """Compile it; ConfigError names `where` it was declared. `of_two` allows `async` too, the incoming event."""
+    def __init__(self, text: str, where: str, *, other: str = "") -> None:
+        """Compile it; ConfigError names `where` it was declared.
+
+        `other` is what it knows beside `event`: `async`, the incoming event, or `output`, what a run returned.
+        """
         self._is_of_sdk = dialect.is_of_sdk(text)
         self.text = text = dialect.as_written(text)
         self._where = where
@@ -55,7 +56,8 @@ class Expression:
             self._program = cel.compile(plain.text)
         except ValueError as error:
             raise ConfigError(f"{where}: {text!r} is not an expression: {str(error).splitlines()[0]}") from None
-        roots = _WITH_ASYNC if of_two else _ROOTS
+        self._other = other
+        roots = {"event", other} if other else {"event"}
         unknown = set(self._program.variables()) - roots - set(_BOUND.findall(text))
         if unknown:
             known = " and ".join(f"`{root}`" for root in sorted(roots, reverse=True))
@@ -80,9 +82,9 @@ class Expression:
         """The field names, if the expression is only a path into the event: the most common key, looked up exactly."""
         self._has_warned = False
 
-    def matches(self, event: Mapping[str, Any], incoming: Mapping[str, Any] | None = None) -> bool:
-        """Return whether it is true of an event (and of the `incoming` one); an expression that raises is false."""
-        seen = self._seen({"event": event} if incoming is None else {"event": event, "async": incoming})
+    def matches(self, event: Mapping[str, Any], other: Any = None) -> bool:
+        """Return whether it is true of an event (and of the `other` value); an expression that raises is false."""
+        seen = self._seen({"event": event, self._other: other} if self._other else {"event": event})
         if not self._is_exact(seen):
             return False
         value = self._evaluated(seen)
@@ -228,9 +230,9 @@ def _not_exact(values: Any) -> int | float | None:
 
 
 @lru_cache(maxsize=4_096)
-def compiled(text: str, where: str, *, of_two: bool = False) -> Expression:
+def compiled(text: str, where: str, *, other: str = "") -> Expression:
     """Return an Expression from a cache, compiling each text once: for expressions evaluated for every event."""
-    return Expression(text, where, of_two=of_two)
+    return Expression(text, where, other=other)
 
 
 def _folded(name: str) -> str:

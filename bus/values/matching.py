@@ -27,7 +27,7 @@ def answers(own: Mapping[str, Any], incoming: Mapping[str, Any], match: str | No
     Both are plain values. Raises ConfigError for an invalid `if_`; where it was declared, it was refused already.
     """
     if if_:
-        return compiled(if_, _OF_TWO, of_two=True).matches(own, incoming)
+        return compiled(if_, _OF_TWO, other="async").matches(own, incoming)
     if not match:
         return True
     value = value_at(match, own)

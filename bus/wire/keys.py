@@ -2,8 +2,9 @@
 
 Names are percent-encoded, so a name can hold no `{`, `}` or `:` and never moves a key to another slot. Hash tags are
 the event's name and the function's slug: a script touches one tag, so a busy bus spreads over a cluster by itself
-(but run_start_eagerly, which start stands in for). A function whose runs are spread over several partitions has a tag
-for each (bus/values/ids.py); builders take a run, or a partition, to say which.
+(but run_start_eagerly, which start stands in for, and runs_page and runs_count, which only read). A function whose runs
+are spread over several partitions has a tag for each (bus/values/ids.py); builders take a run, or a partition, to say
+which.
 
 Every key begins with the prefix of the installation (BUS_PREFIX, here `bus`): two that share a Redis see nothing of
 each other. A process has one prefix, and scripts have none of their own: they get keys, or the beginning of keys.

@@ -8,11 +8,11 @@ import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import msgspec
 
 from stepstream.bus.errors import BadRequest
+from stepstream.bus.limits import shown_key
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partitions, ulid_ms
 from stepstream.bus.wire import keys
@@ -124,6 +124,11 @@ class Row(NamedTuple):
     error: bytes
     output: bytes
 
+    @property
+    def bytes(self) -> int:
+        """How many bytes of these were read."""
+        return len(self.event) + len(self.error) + len(self.output)
+
 
 class Window(NamedTuple):
     """Runs that come after a place, how many were looked at for them, and where that ended: None when no more come."""
@@ -189,7 +194,7 @@ async def window(
     rows: list[Row] = []
     horizon: Place | None = None
     for part, (_, ms, last, found) in zip(parts, replies, strict=True):
-        rows += [_row(part[row[0] - 1][0], row) for row in found]
+        rows += [_row(part, row) for row in found]
         if last:
             behind = Place(int(float(ms)), last.decode())
             horizon = behind if horizon is None else max(horizon, behind)
@@ -226,9 +231,10 @@ _FIELDS = ("status", "queued", "started", "ended", "turn", "attempt", "crashes",
 """The fields that the script reads, in its order."""
 
 
-def _row(slug: str, raw: Sequence[Any]) -> Row:
-    """Return a run as the script tells of it."""
-    _, ms, run, event, error, output, *fields = raw
+def _row(part: Sequence[tuple[str, str]], raw: Sequence[Any]) -> Row:
+    """Return a run as the script tells of it, which was asked about some functions."""
+    n, ms, run, event, error, output, *fields = raw
+    slug = part[int(n) - 1][0]
     stored = fields_read(_Stored, zip(_FIELDS, fields, strict=True))
     holds = stored.pop("holds", "")
     values = dict.fromkeys(shown_key(line.partition(":")[2]) for line in holds.split("\n"))
@@ -241,11 +247,6 @@ def _row(slug: str, raw: Sequence[Any]) -> Row:
         error_line=_error_line(error),
     )
     return Row(Place(int(float(ms)), line.id), line, event, error, output)
-
-
-def shown_key(value: str) -> str:
-    """Return a limit key's value as people read it: the text, or the number, that the event has."""
-    return unquote(value.removeprefix("="))
 
 
 class _Named(msgspec.Struct):

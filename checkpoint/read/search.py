@@ -2,49 +2,117 @@
 
 The API's parameters, the options of `bus runs` and the forms of the page are pairs of names and texts: one parser reads
 them all, and says what is wrong with one.
+
+Runs are in an index by function, status and time. What else is asked is looked for in the runs themselves: a page looks
+at ten thousand of them at most, says at how many, and goes on from there.
 """
 
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest
+from stepstream.bus.errors import BadRequest, ConfigError
+from stepstream.bus.event import RESERVED, RawEvent
+from stepstream.bus.limits import keys_like
+from stepstream.bus.trigger import covers
+from stepstream.bus.values import codec
 from stepstream.bus.values.durations import is_ago, past_moment
+from stepstream.bus.values.expression import Expression, compiled
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.listing import STATUSES, Page, list_runs
-from stepstream.checkpoint.registry import function_of, slugs
+from stepstream.checkpoint.read.listing import (
+    ALL_BYTES,
+    LINE_BYTES,
+    NO_BYTES,
+    STATUSES,
+    Look,
+    Row,
+    RunLine,
+    counts,
+    place_of,
+    window,
+)
+from stepstream.checkpoint.registry import function_of, functions, slugs
+from stepstream.checkpoint.run.memo import Failure
+
+MOST_LOOKED_AT = 10_000
+"""How many runs a page looks at."""
+MOST_BYTES = 64 * 1024 * 1024
+"""How much of their events, errors and outputs it reads."""
+LONGEST_WHERE = 2_000
+"""Characters."""
 
 FILTERS: Mapping[str, str] = {
     "status": f"{', '.join(STATUSES)}; several with commas, or the parameter again",
     "function": "the slug of a function; several with commas, or the parameter again",
+    "event": "the name of its event, or the beginning of one, as order/*",
+    "key": "the value of a limit's key: customer-4",
     "since": "queued then or later: Unix ms, 2026-12-01T09:00:00Z, or how long ago, as 15m or 2h",
     "until": "queued then or earlier: Unix ms, 2026-12-01T09:00:00Z, or how long ago, as 15m or 2h",
+    "error": "the name of the error it ended with, as TimeoutError",
+    "code": "the code version it was begun with",
+    "worker": "the name of the worker that has it in hand",
+    "source": "what made it: event, batch, debounce, cron, invoke, failure or rerun",
+    "where": "a condition in CEL: event.data.total > 100 && output.paid",
 }
 """The filters there are, by the names of their parameters, and what each takes."""
 
 _SEVERAL = frozenset({"status", "function"})
+_PLAIN = ("event", "key", "error", "code", "worker", "source", "where")
+_SOURCES = ("event", "batch", "debounce", "cron", "invoke", "failure", "rerun")
 
 
 class RunQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which runs are asked for: those that match every filter that is given. Times are Unix ms, both ends included."""
+    """Which runs are asked for: those that match every filter that is given. Empty texts are no filters."""
 
     statuses: tuple[str, ...] = ()
     """One of these; empty: any."""
     functions: tuple[str, ...] = ()
     """Of one of these slugs; empty: of any function."""
+    event: str = ""
+    """Their event has this name, or one that begins so: `order/*`."""
+    key: str = ""
+    """The value of a limit's key under which they count."""
     since: int | None = None
-    """Queued then or later."""
+    """Queued then or later, Unix ms."""
     until: int | None = None
-    """Queued then or earlier."""
+    """Queued then or earlier, Unix ms."""
+    error: str = ""
+    """The name of the error they ended with."""
+    code: str = ""
+    """The version of the code they were begun with."""
+    worker: str = ""
+    """The worker that has them in hand."""
+    source: str = ""
+    """What made them: event, batch, debounce, cron, invoke, failure or rerun."""
+    where: str = ""
+    """CEL over `event` and `output`."""
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the index alone tells which runs match, and so how many there are."""
+        return not any(getattr(self, name) for name in _PLAIN)
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return the parameters it would be read from, for a link or a command."""
         found = [("status", one) for one in self.statuses] + [("function", one) for one in self.functions]
-        for name in ("since", "until"):
-            value = getattr(self, name)
-            found += [] if value is None else [(name, str(value))]
-        return found
+        found += [(name, str(value)) for name in ("since", "until") if (value := getattr(self, name)) is not None]
+        return found + [(name, value) for name in _PLAIN if (value := getattr(self, name))]
+
+
+class Found(msgspec.Struct):
+    """A page of the runs that match, newest first; `cursor` is where the next begins, None when no more come.
+
+    A page may be short, even empty, and have a cursor: then it has looked at as many runs as one may.
+    """
+
+    runs: list[RunLine]
+    cursor: str | None
+    looked_at: int
+    """How many runs it has looked at."""
+    count: int
+    """How many match on all pages, where `exact`; else there are at least so many."""
+    exact: bool
 
 
 async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]]) -> RunQuery:
@@ -52,6 +120,30 @@ async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]]) -> RunQuery:
 
     BadRequest names the parameter, its value and what is expected; FunctionNotFound a function that there is not.
     """
+    given = _given(pairs)
+    statuses = tuple(dict.fromkeys(given.pop("status", ())))
+    for status in statuses:
+        _one_of("status", status, STATUSES)
+    named = tuple(dict.fromkeys(given.pop("function", ())))
+    for slug in named:
+        await function_of(wire, slug)
+    single = {name: texts[0] for name, texts in given.items() if texts}
+    bounds = {name: text for name in ("since", "until") if (text := single.pop(name, ""))}
+    now = await patiently(wire.moment, 2.0) if any(map(is_ago, bounds.values())) else 0
+    since, until = (past_moment(bounds[name], name, now) if name in bounds else None for name in ("since", "until"))
+    plain = {name: single.get(name, "") for name in _PLAIN}
+    query = RunQuery(statuses=statuses, functions=named, since=since, until=until, **plain)
+    if query.since is not None and query.until is not None and query.since > query.until:
+        raise BadRequest(f"since {bounds['since'][:40]!r} is later than until {bounds['until'][:40]!r}: no run is both")
+    if query.source:
+        _one_of("source", query.source, _SOURCES)
+    if len(query.where) > LONGEST_WHERE:
+        raise BadRequest(f"where is {len(query.where)} characters long; write at most {LONGEST_WHERE}")
+    _condition(query)
+    return query
+
+
+def _given(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     given: dict[str, list[str]] = {}
     for name, text in pairs:
         if name not in FILTERS:
@@ -61,26 +153,108 @@ async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]]) -> RunQuery:
     for name, texts in given.items():
         if len(texts) > 1 and name not in _SEVERAL:
             raise BadRequest(f"{name} is given {len(texts)} times, {texts[0][:40]!r} and {texts[1][:40]!r}; give one")
-    statuses = tuple(dict.fromkeys(given.get("status", ())))
-    for status in statuses:
-        if status not in STATUSES:
-            raise BadRequest(f"status {status[:40]!r} is none; there are {', '.join(STATUSES)}")
-    functions = tuple(dict.fromkeys(given.get("function", ())))
-    for slug in functions:
-        await function_of(wire, slug)
-    bounds = {name: texts[0] for name in ("since", "until") if (texts := given.get(name))}
-    now = await patiently(wire.moment, 2.0) if any(map(is_ago, bounds.values())) else 0
-    times = {name: past_moment(text, name, now) for name, text in bounds.items()}
-    query = RunQuery(statuses=statuses, functions=functions, **times)
-    if query.since is not None and query.until is not None and query.since > query.until:
-        raise BadRequest(
-            f"since {bounds['since'][:40]!r} is later than until {bounds['until'][:40]!r}: that is no time"
+    return given
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise BadRequest(f"{name} {value[:40]!r} is none; there are {', '.join(known)}")
+
+
+def _condition(query: RunQuery) -> Expression | None:
+    try:
+        return compiled(query.where, "where", other="output") if query.where else None
+    except ConfigError as error:
+        raise BadRequest(str(error)) from None
+
+
+async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | None = None) -> Found:
+    """Return a page of the runs that match, newest first; BadRequest for a cursor that is none of ours."""
+    place = place_of(cursor)
+    among = await _functions_of(wire, query)
+    wanted = _Wanted(query)
+    runs: list[RunLine] = []
+    looked_at = read = 0
+    while looked_at < MOST_LOOKED_AT and read < MOST_BYTES:
+        most = limit - len(runs) if wanted.are_all else min(MOST_LOOKED_AT - looked_at, 1_000)
+        found = await window(wire, among, wanted.look, place, most, min(1_000, MOST_LOOKED_AT - looked_at))
+        looked_at += found.looked_at
+        read += sum(row.bytes for row in found.rows)
+        place = found.last
+        for n, row in enumerate(found.rows, 1):
+            if wanted.are_all or wanted.matches(row):
+                runs.append(row.line)
+            if len(runs) == limit:
+                place = found.last if n == len(found.rows) else row.place
+                break
+        if len(runs) == limit or place is None:
+            break
+    if query.is_indexed:
+        of_each = await counts(wire, among, query.statuses or STATUSES, since=query.since, until=query.until)
+        count = sum(sum(one.values()) for one in of_each.values())
+    else:
+        count = len(runs)
+    return Found(
+        runs,
+        None if place is None else place.cursor,
+        looked_at,
+        count,
+        exact=query.is_indexed or (place is None and not cursor),
+    )
+
+
+async def _functions_of(wire: Wire, query: RunQuery) -> list[str]:
+    """Return the slugs whose runs may match: for an event those that it starts, unless functions are given.
+
+    An event of ours (`bus/…`) may have begun runs of any: who is invoked, or has a schedule, declares no such name.
+    """
+    if query.functions:
+        return [*query.functions]
+    if not query.event or query.event.startswith(RESERVED):
+        return await slugs(wire)
+    return [
+        one.slug
+        for one in await functions(wire)
+        if any(covers(name, query.event) or covers(query.event, name) for name in one.events)
+    ]
+
+
+class _Wanted:
+    """What is looked for: as much of it as the script compares, and the rest, which needs what is inside of JSON."""
+
+    def __init__(self, query: RunQuery) -> None:
+        self._query = query
+        self._condition = _condition(query)
+        keys = (*keys_like(query.key), "")[:2] if query.key else ("", "")
+        self.look = Look(
+            statuses=query.statuses or STATUSES,
+            since=query.since,
+            until=query.until,
+            worker=query.worker,
+            code=query.code,
+            source=query.source,
+            keys=(keys[0], keys[1]),
+            event_bytes=ALL_BYTES if query.where else LINE_BYTES,
+            error_bytes=ALL_BYTES if query.error else LINE_BYTES,
+            output_bytes=ALL_BYTES if query.where else NO_BYTES,
         )
-    return query
+        self.are_all = not (query.event or query.error or query.where)
+        """Whether all that the script finds match."""
 
+    def matches(self, row: Row) -> bool:
+        """Whether a run matches what the script does not look at; one that cannot be read does not."""
+        query = self._query
+        if query.event and not covers(query.event, row.line.event_name):
+            return False
+        try:
+            if query.error and (not row.error or codec.decode_as(row.error, Failure).name != query.error):
+                return False
+            return self._condition is None or self._is_true(self._condition, row)
+        except msgspec.MsgspecError:
+            return False
 
-async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | None = None) -> Page:
-    """Return a page of the runs that match, newest first; BadRequest for a cursor that is none."""
-    among = query.functions or await slugs(wire)
-    statuses = query.statuses or STATUSES
-    return await list_runs(wire, among, statuses, limit=limit, cursor=cursor, since=query.since, until=query.until)
+    def _is_true(self, condition: Expression, row: Row) -> bool:
+        """Whether the condition is true of its event, or of one of a batch, and its output: null where it has none."""
+        event = codec.decode_as(row.event, RawEvent) if row.event else None
+        output = codec.decode(row.output) if row.output else None
+        return event is not None and any(condition.matches(one.plain(), output) for one in event.several())

@@ -3,19 +3,15 @@
 The verdicts are Redis's: runs_admit, runs_dispatch.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from stepstream.bus.function import Function
-from stepstream.bus.limits import MOST_PRIORITY_S, Flow
-from stepstream.bus.values import codec
+from stepstream.bus.limits import MOST_PRIORITY_S, Flow, stored_key
 from stepstream.bus.values.expression import compiled
 from stepstream.bus.values.ids import run_id
 from stepstream.checkpoint.limits.admit import Applicant
 
-_LONGEST_KEY = 200
 _WHERE = "a limit"  # each was checked when its function was declared
 _RULED = frozenset({"event", "cron", "invoke"})
 """What rate limit, debounce, batch and singleton look at; what is run again, or was in a buffer, has passed them."""
@@ -69,18 +65,4 @@ def _value(key: str | None, event: Mapping[str, Any]) -> Any:
 
 
 def _key(key: str | None, event: Mapping[str, Any]) -> str:
-    """Return a key's value as a part of a Redis key: text as it is, the rest as `=` and its JSON, the long as a hash.
-
-    Percent-encoding leaves no `=` and no `#`, so values of different types share no key: 1 is `=1`, "1" is `1`.
-    """
-    value = _value(key, event)
-    mark, text = ("", value) if isinstance(value, str) else ("=", _json(value))
-    coded = mark + quote(text, safe="/")
-    return coded if len(coded) <= _LONGEST_KEY else f"#{hashlib.sha256((mark + text).encode()).hexdigest()}"
-
-
-def _json(value: Any) -> str:
-    try:
-        return codec.canonical(value).decode()
-    except codec.NotJson:  # CEL computes numbers that JSON has not; or it is nested too deep to be compared
-        return type(value).__name__
+    return stored_key(_value(key, event))

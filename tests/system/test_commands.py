@@ -18,7 +18,8 @@ import redis
 from stepstream import Context, Step
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.cli import cancel, check, doctor, functions, invoke, run, runs
+from stepstream.checkpoint.cli import cancel, check, doctor, functions, invoke
+from stepstream.checkpoint.cli_runs import run, runs
 from stepstream.producers.cli import send
 from tests import forks
 from tests.forks import Forked

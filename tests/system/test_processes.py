@@ -16,7 +16,7 @@ from stepstream import Context, NonRetriable, ProcessFailed, ProcessResult, Step
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel
-from stepstream.checkpoint.cli import run as show
+from stepstream.checkpoint.cli_runs import run as show
 from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.run.log import tell_log
 from stepstream.checkpoint.run.owned import Owned

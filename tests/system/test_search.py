@@ -1,6 +1,7 @@
 """Search: one way of asking for runs, for the API, the command line and the page."""
 
 import json
+import random
 import time
 from typing import Any
 
@@ -12,7 +13,8 @@ from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.search import RunQuery, query_of
+from stepstream.checkpoint.read.listing import STATUSES, list_runs
+from stepstream.checkpoint.read.search import RunQuery, query_of, search
 
 SLUGS = ("t-a", "t-b")
 
@@ -77,7 +79,14 @@ def test_a_function_that_there_is_not_is_told_with_those_that_there_are(http: Te
     assert (answer.status_code, "t-a, t-b" in answer.json()["error"]) == (404, True)
 
 
-@pytest.mark.parametrize("given", [{}, {"statuses": ("failed", "queued"), "functions": SLUGS, "since": 5, "until": 9}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"statuses": ("failed", "queued"), "functions": SLUGS, "since": 5, "until": 9, "where": "event.data.n > 1"},
+        {"event": "a,b", "key": "k", "error": "E", "code": "c", "worker": "w", "source": "cron"},
+    ],
+)
 async def test_a_query_is_read_again_from_its_own_parameters(
     wire: Wire, store: "redis.Redis", given: dict[str, Any]
 ) -> None:
@@ -85,3 +94,134 @@ async def test_a_query_is_read_again_from_its_own_parameters(
     assert await query_of(wire, query.pairs()) == query
     with pytest.raises(BadRequest, match="no filter"):
         await query_of(wire, [*query.pairs(), ("x", "y")])
+
+
+def event(name: str, n: int) -> str:
+    return json.dumps({"id": f"e{n}", "name": name, "data": {"n": n}, "ts": 1})
+
+
+@pytest.fixture
+def several(store: "redis.Redis") -> dict[str, str]:
+    """Runs that differ in all that one can ask for, by a letter."""
+    failed = json.dumps({"name": "TimeoutError", "message": "took\n\U0001f680too long", "stack": "s" * 9_000})
+    declared = json.loads(store.hget(keys.functions(), "t-b") or "")
+    store.hset(keys.functions(), "t-b", json.dumps({**declared, "events": ["order/*"]}))
+    holds = {"c": "c0:customer-4\ns:x", "d": "c0:%3D4", "e": "t:=4"}
+    return {
+        "a": put(store, "t-a", 1, "completed", event=event("order/paid", 1), output='{"paid":true}', source="invoke"),
+        "b": put(store, "t-b", 2, "completed", event=event("order/paid", 2), output="null", code="v2"),
+        "c": put(store, "t-b", 3, "failed", event=event("order/sent", 3), error=failed, holds=holds["c"]),
+        "d": put(store, "t-b", 4, "running", event=event("other", 4), worker="host-1.0", holds=holds["d"]),
+        "e": put(store, "t-b", 5, "queued", event="no JSON", output="{", holds=holds["e"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "letters"),
+    [
+        ({"event": "order/paid"}, "b"),  # only functions that it starts are looked at …
+        ({"event": "order/paid", "function": "t-a,t-b"}, "ba"),  # … unless they are named
+        ({"event": "order/*"}, "cb"),
+        ({"event": "bus/cron.tick"}, ""),
+        ({"key": "customer-4"}, "c"),
+        ({"key": "customer"}, ""),
+        ({"key": "4"}, "e"),
+        ({"key": "=4"}, "d"),
+        ({"error": "TimeoutError"}, "c"),
+        ({"code": "v2"}, "b"),
+        ({"worker": "host-1"}, "d"),
+        ({"worker": "host"}, ""),
+        ({"source": "invoke"}, "a"),
+        ({"where": "event.data.n > 2"}, "dc"),
+        ({"where": "output.paid"}, "a"),
+        ({"where": "output == null", "status": "completed,running"}, "db"),
+        ({"where": "event.data.n > 1", "status": "failed", "event": "order/*", "key": "customer-4"}, "c"),
+    ],
+)
+def test_what_no_index_has_is_looked_for_in_the_runs(
+    http: TestClient, several: dict[str, str], asked: dict[str, str], letters: str
+) -> None:
+    answer = http.get("/v1/runs", params=asked).json()
+    assert [run["id"] for run in answer["data"]] == [several[letter] for letter in letters], answer
+    assert (answer["count"], answer["exact"], answer["cursor"]) == (len(letters), True, None)
+
+
+def test_a_line_says_what_a_person_looks_for(http: TestClient, several: dict[str, str]) -> None:
+    lines = {run["id"]: run for run in http.get("/v1/runs").json()["data"]}
+    assert (lines[several["c"]]["event_name"], lines[several["c"]]["keys"]) == ("order/sent", ["customer-4", "x"])
+    assert lines[several["c"]]["error_line"] == "TimeoutError: took"
+    assert [lines[several[letter]]["keys"] for letter in "de"] == [["=4"], ["4"]]
+    assert "event_name" not in lines[several["e"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("?where=event.data.n >", "where: 'event.data.n >' is not an expression"),
+        ("?where=run.id == 1", "an expression here knows only `output` and `event`"),
+        ("?source=mail", "source 'mail' is none; there are event, batch"),
+        (f"?where={'x' * 2_001}", "where is 2001 characters long; write at most 2000"),
+    ],
+)
+def test_a_condition_that_is_none_is_refused(http: TestClient, several: dict[str, str], query: str, told: str) -> None:
+    answer = http.get(f"/v1/runs{query}")
+    assert (answer.status_code, told in answer.json()["error"]) == (400, True), answer.json()
+
+
+async def test_a_page_looks_at_ten_thousand_runs_says_so_and_goes_on(wire: Wire, store: "redis.Redis") -> None:
+    pipeline = store.pipeline()
+    made = {run_id("t-a", "test", str(n), 7): n for n in range(12_000)}
+    rare = min(made)  # the last of all, in that one moment
+    for run, n in made.items():
+        pipeline.hset(
+            keys.run("t-a", run), mapping={"status": "running", "event": event("rare" if run == rare else "x", n)}
+        )
+    pipeline.zadd(keys.runs("t-a", "running"), dict.fromkeys(made, 7))
+    pipeline.execute()
+    query = RunQuery(functions=("t-a",), event="rare")
+    first = await search(wire, query)
+    assert (first.runs, first.looked_at, first.count, first.exact) == ([], 10_000, 0, False)
+    second = await search(wire, query, cursor=first.cursor)
+    assert ([run.id for run in second.runs], second.looked_at, second.cursor) == ([rare], 2_000, None)
+    assert (second.count, second.exact) == (1, False)
+    counted = await search(wire, RunQuery(statuses=("running",)), limit=7)
+    assert (len(counted.runs), counted.count, counted.exact) == (7, 12_000, True)
+
+
+async def test_large_events_end_a_page_before_they_fill_the_memory(
+    wire: Wire, store: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepstream.checkpoint.read.search.MOST_BYTES", 5_000_000)
+    for n in range(8):
+        put(
+            store,
+            "t-a",
+            n,
+            "running",
+            event=json.dumps({"id": "e", "name": "x", "data": {"n": n, "x": "x" * 2_000_000}, "ts": 1}),
+        )
+    seen: list[int] = []
+    cursor, pages = None, 0
+    while pages == 0 or cursor is not None:
+        page = await search(wire, RunQuery(where="event.data.n != 3"), cursor=cursor)
+        seen += [run.queued for run in page.runs]
+        cursor, pages = page.cursor, pages + 1
+    assert (seen, pages) == ([7, 6, 5, 4, 2, 1, 0], 3)
+
+
+async def test_functions_that_take_several_calls_are_joined_as_if_it_were_one(
+    wire: Wire, store: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that ends early, for what it has read, must not let runs of another be shown before its own."""
+    monkeypatch.setattr("stepstream.checkpoint.read.listing._AT_ONCE", 1)
+    monkeypatch.setattr("stepstream.checkpoint.read.listing._LOOKS", 10)
+    made = [put(store, random.choice(SLUGS), n, random.choice(STATUSES)) for n in range(100)]
+    gone = {run_id("t-a", "gone", str(n), 50): 50 for n in range(35)}
+    store.zadd(keys.runs("t-a", "skipped"), gone)
+    seen: list[str] = []
+    cursor, pages = None, 0
+    while pages == 0 or cursor is not None:
+        page = await list_runs(wire, SLUGS, limit=5, cursor=cursor)
+        seen += [run.id for run in page.runs]
+        cursor, pages = page.cursor, pages + 1
+    assert seen == made[::-1]

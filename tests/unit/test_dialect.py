@@ -84,9 +84,9 @@ def test_a_key_is_the_value(text: str, value: Any) -> None:
 
 
 def test_two_events_are_compared_as_they_are() -> None:
-    assert Expression(of_sdk("event.data.x == async.data.x"), "here", of_two=True).matches(EVENT, OTHER)
-    assert not Expression(of_sdk("event.data.s == async.data.s"), "here", of_two=True).matches(EVENT, OTHER)
-    assert Expression(of_sdk("async.data.nope != event.data.s"), "here", of_two=True).matches(EVENT, OTHER)
+    assert Expression(of_sdk("event.data.x == async.data.x"), "here", other="async").matches(EVENT, OTHER)
+    assert not Expression(of_sdk("event.data.s == async.data.s"), "here", other="async").matches(EVENT, OTHER)
+    assert Expression(of_sdk("async.data.nope != event.data.s"), "here", other="async").matches(EVENT, OTHER)
 
 
 @pytest.mark.parametrize(

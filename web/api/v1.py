@@ -49,7 +49,8 @@ async def _runs(request: Request) -> Response:
     query = await query_of(wire, [pair for pair in request.query_params.multi_items() if pair[0] not in _PAGED])
     limit = _number(request, "limit", 50, 1, MOST) or 50
     page = await search(wire, query, limit=limit, cursor=request.query_params.get("cursor"))
-    return value({"data": page.runs, "cursor": page.cursor})
+    more = {"cursor": page.cursor, "looked_at": page.looked_at, "count": page.count, "exact": page.exact}
+    return value({"data": page.runs, **more})
 
 
 async def _run(request: Request) -> Response:

@@ -95,7 +95,7 @@ def wanted(own: RawEvent, step: str, name: str, match: str | None, if_: str | No
         raise NonRetriable(f"step '{step}' has match and if_; give one of them")
     if if_ is not None:
         try:
-            compiled(if_, f"step '{step}', if_", of_two=True)
+            compiled(if_, f"step '{step}', if_", other="async")
         except ConfigError as error:
             raise NonRetriable(str(error)) from None
     if match is None:
