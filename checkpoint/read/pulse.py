@@ -28,3 +28,15 @@ async def pulses_of_runs(wire: Wire, runs: Iterable[tuple[str, str]]) -> list[by
     return await asyncio.gather(
         *(wire.script(_RUN, [keys.function(slug, run)], run, is_big_read=True) for slug, run in runs)
     )
+
+
+async def oldest_queued(wire: Wire, slugs: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Return of each function that has one the run that is queued longest: since when, Unix ms, and its id."""
+    own = [(slug, keys.runs(slug, "queued", where)) for slug in slugs for where in partitions(slug)]
+    rows = await wire.loads(*(("ZRANGE", key, 0, 0, "WITHSCORES") for _, key in own))
+    found: dict[str, tuple[int, str]] = {}
+    for (slug, _), row in zip(own, rows, strict=True):
+        if row:
+            first = int(float(row[1])), row[0].decode()
+            found[slug] = min(found.get(slug, first), first)
+    return found
