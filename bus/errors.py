@@ -116,9 +116,9 @@ class RunNotFound(NotFound):
 
     code = "run_not_found"
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, why: str = "it never was, or its time to be kept is over") -> None:
         self.run = run
-        super().__init__(f"no run {run[:60]!r}: it never was, or its time to be kept is over")
+        super().__init__(f"no run {run[:60]!r}: {why}")
 
 
 class FunctionNotFound(NotFound):

@@ -21,6 +21,7 @@ from stepstream.checkpoint.actions.invoke import invoke as invoke_function
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.limits.backlogs import Backlogs, backlogs_of
 from stepstream.checkpoint.printing import clock, plain, terminal
+from stepstream.checkpoint.read.arrivals import of_run
 from stepstream.checkpoint.read.find import wait_for_end
 from stepstream.checkpoint.read.listing import counts
 from stepstream.checkpoint.registry import Registered, function_of
@@ -39,7 +40,7 @@ def cancel(
     run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
 ) -> None:
     """Cancel a run. One that waits or is queued ends at once; one that runs is ended by its worker within seconds."""
-    word = once(lambda wire: cancel_now(wire, run_id, "cancelled with bus cancel"))
+    word = once(lambda wire: of_run(wire, run_id, cancel_now(wire, run_id, "cancelled with bus cancel")))
     told = "cancelled" if word == "cancelled" else "it runs; its worker has been asked to end it"
     sys.stdout.write(f"{run_id}  {told}\n")
 
@@ -49,7 +50,7 @@ def rerun(
     from_step: Annotated[str, typer.Option("--from", help="Keep the results of the steps before this one.")] = "",
 ) -> None:
     """Run again, for the same event: a new run, whose id is printed."""
-    sys.stdout.write(once(lambda wire: rerun_run(wire, run_id, from_step)) + "\n")
+    sys.stdout.write(once(lambda wire: of_run(wire, run_id, rerun_run(wire, run_id, from_step))) + "\n")
 
 
 def invoke(

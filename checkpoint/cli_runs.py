@@ -13,6 +13,7 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.printing import COLOURS, clock, plain, terminal, took_of
+from stepstream.checkpoint.read.arrivals import of_run
 from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.listing import STATUSES
 from stepstream.checkpoint.read.log import RunLog, log_of
@@ -83,7 +84,7 @@ def run(
 ) -> None:
     """Show one run, its steps and the end of its log. Exit code 1 when it has failed."""
     if export:
-        recorded = codec.pretty(codec.encode(once(lambda wire: record(wire, run_id))))
+        recorded = codec.pretty(codec.encode(once(lambda wire: of_run(wire, run_id, record(wire, run_id)))))
         sys.stdout.write(f"{recorded}\n")
         sys.stderr.write(
             f"{len(recorded)} bytes: the event and the results of steps as they are stored; "
@@ -94,7 +95,7 @@ def run(
     async def look(wire: Wire) -> tuple[Run, list[StepView], RunLog]:
         if wait:
             await wait_for_end(wire, run_id, wait)
-        found = await get(wire, run_id)
+        found = await of_run(wire, run_id, get(wire, run_id))
         written = await log_of(wire, found.function, run_id, None if log or as_json else _SHOWN_LINES)
         return found, await steps(wire, found.function, run_id), written
 

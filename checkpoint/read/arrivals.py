@@ -5,12 +5,12 @@ every name is asked whether it remembers it; later those are looked through that
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest
+from stepstream.bus.errors import BadRequest, RunNotFound
 from stepstream.bus.event import RawEvent
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
@@ -31,6 +31,8 @@ _FIND = script(__file__, "event_find")
 _BEFORE_MS, _BEHIND_MS = 5_000, 60_000
 """How far from the time in an id its event may have been stored: its sender's clock is not Redis's."""
 _LOOKED_AT = 5_000
+_NAMED = 5
+R = TypeVar("R")
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -126,6 +128,20 @@ async def runs_of(wire: Wire, arrival: Arrival) -> list[Run]:
     slugs = [one.slug for one in await functions(wire) if any(covers(name, arrival.name) for name in one.events)]
     found = await asyncio.gather(*(_run(wire, slug, arrival) for slug in slugs))
     return list({run.id: run for run in found if run is not None}.values())
+
+
+async def of_run(wire: Wire, run: str, asked: Awaitable[R]) -> R:
+    """Return what is asked of a run; RunNotFound names the event whose id was given in place of it, and its runs."""
+    try:
+        return await asked
+    except RunNotFound:
+        event = await find_arrival(wire, run)
+        if event is None:
+            raise
+        made = [f"{one.id} ({one.function}, {one.status})" for one in await runs_of(wire, event)]
+        more = f" and {len(made) - _NAMED} more" if len(made) > _NAMED else ""
+        told = f"its runs are {', '.join(made[:_NAMED])}{more}" if made else "no function has made a run of it"
+        raise RunNotFound(run, f"that is the id of an event, {event.name}; {told}") from None
 
 
 async def _run(wire: Wire, slug: str, arrival: Arrival) -> Run | None:

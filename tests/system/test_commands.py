@@ -335,3 +335,24 @@ async def test_one_run_is_shown_with_its_event_and_with_what_its_steps_wait_for(
     assert "characters: bus run ID --json" in shown
     assert "waits for b with the same data.order" in shown
     assert len(shown) < 1_500
+
+
+async def test_who_gives_an_events_id_is_told_so_and_shown_its_runs(lab: Lab) -> None:
+    """It said that the run never was, or was kept no more: of the id that `bus send` had just printed."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None:
+        pass
+
+    await lab.work()
+    await lab.send("a", id="given")
+    await lab.send("unheard", id="alone")
+    await lab.ended()
+    run, url = await lab.first(), lab.settings.redis_url
+    for words in (["run", "given"], ["run", "given", "--export"], ["cancel", "given"], ["rerun", "given"]):
+        told = await asyncio.to_thread(bus, *words, url=url, code=1)
+        assert f"the id of an event, a; its runs are {run} (test-f, completed)" in told
+    assert "the id of an event, unheard; no function has made a run of it" in await asyncio.to_thread(
+        bus, "run", "alone", url=url, code=1
+    )
+    assert "it never was" in await asyncio.to_thread(bus, "run", "neither", url=url, code=1)
