@@ -1,36 +1,74 @@
 """`bus COMMAND`: finds the commands each folder announces in pyproject.toml, and imports only the one called."""
 
 import importlib.metadata
+import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from stepstream.bus import settings
-from stepstream.bus.errors import BusError
-from stepstream.bus.process import failpoints, open_files
+from stepstream.bus.process.terminal import warn
 
-_ORDER = ("dev", "serve", "worker", "send", "runs", "run")
+SUMMARIES = {
+    "dev": "Run everything on your machine: page, API, worker, and a Redis server.",
+    "serve": "Serve the HTTP API and the status page.",
+    "worker": "Run an application's functions until SIGTERM or Ctrl-C.",
+    "send": "Publish an event.",
+    "runs": "List runs, newest first.",
+    "run": "Show one run, its steps and the end of its log.",
+    "cancel": "Cancel a run.",
+    "rerun": "Run again, for the same event.",
+    "invoke": "Run a function by its slug, without an event.",
+    "pause": "Pause a function, or the events of a name: work stays in line.",
+    "resume": "Resume a function, or the events of a name, that bus pause has paused.",
+    "functions": "List the registered functions with their runs.",
+    "delayed": "List the events that are to be published later.",
+    "apps": "List the applications behind HTTP.",
+    "doctor": "Say whether this Redis is fit.",
+    "check": "Look whether every run has a holder, and every key an owner.",
+}
+"""What `bus --help` says of each command, in its order; one that is not here comes last. Each is the beginning of its
+docstring, which is not read for that: to import all commands takes two seconds.
+"""
 
 
-def application(command: str = "") -> typer.Typer:
-    """Return the command line with `command` alone; with every announced one when that is none of them.
+def announced() -> list[str]:
+    """Return the names of all commands, in the order of `bus --help`."""
+    order = {name: n for n, name in enumerate(SUMMARIES)}
+    names = {entry.name for entry in importlib.metadata.entry_points(group="bus.commands")}
+    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
 
-    A command imports what it needs, which is most of the time it takes: only the one that is asked for is loaded. For
-    `--help` and for a mistyped name, all are: help shows a line of each, and the nearest name is suggested.
+
+def application(*loaded: str) -> typer.Typer:
+    """Return the command line in which these commands can be run; of the others it has the names and summaries.
+
+    A command imports what it needs, which is most of the time it takes: only the one that is asked for is loaded.
     """
     app = typer.Typer(
         help="Durable functions over Redis Streams. Begin with: bus dev shop:app",
+        epilog="bus COMMAND --help says more of each. Complete names with Tab: bus --install-completion",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         callback=_group,
     )
     found = {entry.name: entry for entry in importlib.metadata.entry_points(group="bus.commands")}
-    names = sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-    for name in [command] if command in found else names:
-        app.command(name)(found[name].load())
+    for name in announced():
+        if name in loaded:
+            app.command(name)(found[name].load())
+        else:
+            app.command(name, help=SUMMARIES.get(name, ""))(_not_loaded)
     return app
+
+
+def asked_for(words: Sequence[str]) -> str:
+    """Return the command among the words of a command line: the first that is no option; empty when there is none."""
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _not_loaded() -> None:
+    raise AssertionError("only a command that is loaded is asked for")
 
 
 def _version(asked: bool) -> None:
@@ -40,22 +78,37 @@ def _version(asked: bool) -> None:
 
 
 def _group(
-    version: Annotated[
+    _asked: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Without this, Typer takes an application with one command for that command."""
+    """Make ready for a command: look at the settings, of which one may be mistyped."""
+    from stepstream.bus import settings
+    from stepstream.bus.process import failpoints, open_files
+
+    configured, warnings = settings.read()
+    for warning in warnings:
+        warn(warning)
+    failpoints.arm(configured.failpoint)
+    open_files.raise_limit()
 
 
 def main() -> None:
     """Run a command. A BusError becomes one line on standard error and exit code 1, without a traceback."""
+    from stepstream.bus.errors import BusError
+
+    # A shell that completes a command line has it in a variable: zsh and fish in one, bash in the other.
+    typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS")
+    words = typed.split()[1:] if typed and "_BUS_COMPLETE" in os.environ else sys.argv[1:]
     try:
-        configured, warnings = settings.read()
-        for warning in warnings:
-            sys.stderr.write(f"bus: {warning}\n")
-        failpoints.arm(configured.failpoint)
-        open_files.raise_limit()
-        application(sys.argv[1] if len(sys.argv) > 1 else "")()
+        try:
+            application(asked_for(words))()
+        finally:
+            sys.stdout.flush()
     except BusError as error:
-        sys.stderr.write(f"bus: {error}\n")
+        warn(str(error))
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        # Whoever read has enough (bus runs | head -1). Python would complain when it flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

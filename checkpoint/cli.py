@@ -181,7 +181,7 @@ def check(
     repairs: Annotated[bool, typer.Option("--repair", help="Put right what can be.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look twice, one lease apart, whether every run has a holder, and every key an owner. Exit code 1 if one has none.
+    """Look whether every run has a holder, and every key an owner: twice, one lease apart. Exit code 1 if one has none.
 
     What is lost is told of with and without --repair: a run whose record is gone cannot be put back. Leftovers of
     workers that died are shown too: they go by themselves at their deadline, and do not change the exit code.

@@ -16,7 +16,7 @@ from typer.core import TyperArgument, TyperGroup
 import stepstream
 from docs.reference_tables import EXITS, ROUTES, SIZES, STORED, WAYS_OUT, Unit
 from stepstream.bus import settings
-from stepstream.bus.cli import application
+from stepstream.bus.cli import announced, application
 from stepstream.bus.errors import StepstreamError
 from stepstream.bus.values.durations import in_words
 from stepstream.web.app import create_app
@@ -179,7 +179,7 @@ def _option(parameter: Any) -> list[str]:
 
 def commands() -> str:
     """Return the page of the command line."""
-    group = typer.main.get_command(application())
+    group = typer.main.get_command(application(*announced()))
     assert isinstance(group, TyperGroup)
     text = """# The command line
 

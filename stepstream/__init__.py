@@ -7,60 +7,80 @@ Declare functions on a `Bus` and send events with it; `Worker(app)` runs them, `
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from stepstream.bus.bus import NewEvent
-from stepstream.bus.context import Context
-from stepstream.bus.cron import Cron
-from stepstream.bus.errors import (
-    BadRequest,
-    BusError,
-    ConfigError,
-    Conflict,
-    EventInvalid,
-    FunctionNotFound,
-    HasEnded,
-    InUse,
-    NobodyWaits,
-    NonRetriable,
-    NotBegun,
-    NotFound,
-    ProcessFailed,
-    RetryAfter,
-    RunError,
-    RunFailed,
-    RunNotFound,
-    RunUnfinished,
-    StepFailed,
-    StepNotFound,
-    StepstreamError,
-    StoreError,
-    StoreUnavailable,
-    Unavailable,
-)
-from stepstream.bus.event import Event, EventData, event
-from stepstream.bus.function import Function
-from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
-from stepstream.bus.retry import Exponential, Retry
-from stepstream.bus.step import Fetched, ProcessResult, Step
-from stepstream.bus.system_events import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
-from stepstream.bus.trigger import On
-from stepstream.bus.wire.publishing import PublishFailed, Sent
-from stepstream.checkpoint.client.application import Bus
-
 if TYPE_CHECKING:
+    from stepstream.bus.bus import NewEvent
+    from stepstream.bus.context import Context
+    from stepstream.bus.cron import Cron
+    from stepstream.bus.errors import (
+        BadRequest,
+        BusError,
+        ConfigError,
+        Conflict,
+        EventInvalid,
+        FunctionNotFound,
+        HasEnded,
+        InUse,
+        NobodyWaits,
+        NonRetriable,
+        NotBegun,
+        NotFound,
+        ProcessFailed,
+        RetryAfter,
+        RunError,
+        RunFailed,
+        RunNotFound,
+        RunUnfinished,
+        StepFailed,
+        StepNotFound,
+        StepstreamError,
+        StoreError,
+        StoreUnavailable,
+        Unavailable,
+    )
+    from stepstream.bus.event import Event, EventData, event
+    from stepstream.bus.function import Function
+    from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
+    from stepstream.bus.retry import Exponential, Retry
+    from stepstream.bus.step import Fetched, ProcessResult, Step
+    from stepstream.bus.system_events import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished
+    from stepstream.bus.trigger import On
+    from stepstream.bus.wire.publishing import PublishFailed, Sent
+    from stepstream.checkpoint.client.application import Bus
     from stepstream.consumers.testing.harness import Harness
     from stepstream.consumers.worker import Worker
     from stepstream.web.app import create_app
     from stepstream.web.mounting import mount
     from stepstream.web.serving import serve
 
-_ON_DEMAND = {
-    "Harness": "stepstream.consumers.testing.harness",
-    "Worker": "stepstream.consumers.worker",
-    "create_app": "stepstream.web.app",
-    "mount": "stepstream.web.mounting",
-    "serve": "stepstream.web.serving",
+_WHERE = {
+    "bus.bus": "NewEvent",
+    "bus.context": "Context",
+    "bus.cron": "Cron",
+    "bus.errors": (
+        "BadRequest BusError ConfigError Conflict EventInvalid FunctionNotFound HasEnded InUse "
+        "NobodyWaits NonRetriable NotBegun NotFound ProcessFailed RetryAfter RunError RunFailed "
+        "RunNotFound RunUnfinished StepFailed StepNotFound StepstreamError StoreError StoreUnavailable "
+        "Unavailable"
+    ),
+    "bus.event": "Event EventData event",
+    "bus.function": "Function",
+    "bus.limits": "Batch CancelOn Concurrency Debounce RateLimit Singleton Throttle Timeouts",
+    "bus.retry": "Exponential Retry",
+    "bus.step": "Fetched ProcessResult Step",
+    "bus.system_events": "ErrorInfo FunctionCancelled FunctionFailed FunctionFinished",
+    "bus.trigger": "On",
+    "bus.wire.publishing": "PublishFailed Sent",
+    "checkpoint.client.application": "Bus",
+    "consumers.testing.harness": "Harness",
+    "consumers.worker": "Worker",
+    "web.app": "create_app",
+    "web.mounting": "mount",
+    "web.serving": "serve",
 }
-"""Who only publishes loads neither the engine nor the site."""
+"""Which module has each name. It is imported when the name is first used: `bus --help` needs none, who only publishes
+neither the engine nor the site.
+"""
+_MODULE_OF = {name: f"stepstream.{module}" for module, names in _WHERE.items() for name in names.split()}
 
 __all__ = [
     "BadRequest",
@@ -124,6 +144,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ON_DEMAND:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'stepstream' has no attribute {name!r}")
-    return getattr(importlib.import_module(_ON_DEMAND[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -94,7 +94,7 @@ def dev(
         bool, typer.Option(help="Look for an application behind HTTP on this machine, when none is named.")
     ] = True,
 ) -> None:
-    """Run everything on your machine: page, API, worker, and a real Redis server unless BUS_REDIS_URL is set."""
+    """Run everything on your machine: page, API, worker, and a Redis server, unless BUS_REDIS_URL names one."""
     from stepstream.web.dev.embedded import embedded
 
     urls = [*(sdk_url or ())]

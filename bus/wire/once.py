@@ -5,28 +5,53 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from stepstream.bus import settings
+from stepstream.bus.errors import StoreUnavailable
+from stepstream.bus.process.terminal import warn
 from stepstream.bus.wire.wire import Wire
 
 R = TypeVar("R")
+_SILENT_S = 1.0
+"""How long a command says nothing while Redis does not answer, and how often it looks again."""
+_ANSWERS_S = 0.5
 
 
 def once(work: Callable[[Wire], Awaitable[R]], name: str = "bus-cli") -> R:
     """Run `work` with a connection to Redis, then close it.
 
-    Raises StoreUnavailable, with the reason, when Redis has been away for BUS_TIMEOUT, whatever `work` is waiting for.
+    Says on standard error within 2 s that it waits for Redis, and why. Raises StoreUnavailable, with the reason, when
+    Redis has been away for BUS_TIMEOUT, whatever `work` is waiting for.
     """
 
     async def doing() -> R:
         wire = Wire(settings.read()[0], name)
         working = asyncio.ensure_future(work(wire))
         waiting = asyncio.ensure_future(wire.trouble.lasts(wire.settings.timeout_ms / 1_000))
+        telling = asyncio.ensure_future(_tell_that_it_waits(wire))
         try:
             await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
             return working.result() if working.done() else waiting.result()
         finally:
-            working.cancel()
-            waiting.cancel()
-            await asyncio.gather(working, waiting, return_exceptions=True)
+            for task in (working, waiting, telling):
+                task.cancel()
+            await asyncio.gather(working, waiting, telling, return_exceptions=True)
             await wire.close()
 
     return asyncio.run(doing())
+
+
+async def _tell_that_it_waits(wire: Wire) -> None:
+    """Say once that Redis does not answer, while the work takes long: it may be that, and nobody could tell."""
+    while True:
+        await asyncio.sleep(_SILENT_S)
+        asked = wire.call("PING")
+        try:
+            await asyncio.wait_for(asked, _ANSWERS_S)
+        except TimeoutError:
+            why = f"{wire.where.shown} does not answer"
+        except StoreUnavailable as error:
+            why = str(error)
+        else:
+            continue
+        most = wire.settings.timeout_ms / 1_000
+        warn(f"waits for Redis, {most:g} s at most: {why}")
+        return

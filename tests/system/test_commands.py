@@ -1,9 +1,12 @@
 """The commands, as a person types them."""
 
 import asyncio
+import importlib.metadata
+import inspect
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +19,7 @@ import pytest
 import redis
 
 from stepstream import Context, Step
+from stepstream.bus.cli import SUMMARIES, announced
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.cli import cancel, check, doctor, functions, invoke
@@ -39,11 +43,68 @@ def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, **environ: 
 
 @pytest.mark.process
 def test_every_command_teaches_itself() -> None:
-    command_line = [sys.executable, "-m", "stepstream", "--help"]  # the others are forks: see tests/forks.py
-    told = subprocess.run(command_line, capture_output=True, text=True, timeout=PATIENT_S, check=True).stdout
-    for command in ("dev", "serve", "worker", "send", "runs", "run"):
-        assert command in told
+    command_line = [sys.executable, "-X", "importtime", "-m", "stepstream", "--help"]  # the others are forks
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=PATIENT_S, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "typer" in imported
+    slow = {
+        "asyncio",
+        "msgspec",
+        "redis",
+        "rich.console",
+        "stepstream.bus.bus",
+        "stepstream.checkpoint",
+        "stepstream.web",
+    }
+    assert not imported & slow, "bus --help took two seconds"
+    for command in announced():
+        assert command in done.stdout
         assert "Usage" in bus(command, "--help")
+
+
+def test_help_says_of_each_command_what_its_docstring_begins_with() -> None:
+    entries = importlib.metadata.entry_points(group="bus.commands")
+    assert {entry.name for entry in entries} == set(SUMMARIES)
+    for entry in entries:
+        assert inspect.cleandoc(entry.load().__doc__).startswith(SUMMARIES[entry.name].removesuffix(".")), entry.name
+
+
+@pytest.mark.process
+def test_a_reader_that_has_enough_ends_a_command_quietly() -> None:
+    command_line = [sys.executable, "-m", "stepstream", "--help"]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_a_shell_completes_names_and_options() -> None:
+    zsh = {"_BUS_COMPLETE": "complete_zsh"}
+    assert "List runs, newest first." in bus("", _TYPER_COMPLETE_ARGS="bus ru", **zsh)
+    assert "--status" in bus("", _TYPER_COMPLETE_ARGS="bus runs --st", **zsh)
+    assert bus("", COMP_WORDS="bus dela", COMP_CWORD="1", _BUS_COMPLETE="complete_bash").strip() == "delayed"
+    assert "_BUS_COMPLETE" in bus("--show-completion", code=0)
+
+
+def test_a_mistyped_command_is_told_what_is_near() -> None:
+    assert "Did you mean 'functions'?" in bus("function", code=2)
+
+
+def test_a_command_says_what_it_waits_for(tmp_path: Path) -> None:
+    """Where Redis hangs, or a firewall drops what is sent, nothing was said for BUS_TIMEOUT."""
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        url = f"redis://:zanzibar@127.0.0.1:{hangs.getsockname()[1]}"
+        environ = {**os.environ, "BUS_REDIS_URL": url, "BUS_TIMEOUT": "300"}
+        waits = Forked("runs", env=environ, err=tmp_path / "told")
+        until = time.monotonic() + PATIENT_S
+        while "does not answer" not in ((tmp_path / "told").read_text() if (tmp_path / "told").exists() else ""):
+            assert time.monotonic() < until
+            assert waits.poll() is None
+            time.sleep(0.02)
+        waits.kill()
+    shown = url.replace("zanzibar", "***")
+    assert (tmp_path / "told").read_text() == f"bus: waits for Redis, 300 s at most: {shown}/0 does not answer\n"
 
 
 @pytest.mark.process

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from docs.blocks import PAGES, Block, blocks
 from stepstream import create_app
-from stepstream.bus.cli import application
+from stepstream.bus.cli import announced, application
 from stepstream.bus.settings import VARIABLES
 from tests.support import ROOT
 
@@ -32,7 +32,7 @@ def named(kind: tuple[str, ...]) -> Any:
 
 @pytest.fixture(scope="module")
 def bus() -> TyperGroup:
-    group = typer.main.get_command(application())
+    group = typer.main.get_command(application(*announced()))
     assert isinstance(group, TyperGroup)
     return group
 
