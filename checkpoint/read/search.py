@@ -59,7 +59,8 @@ FILTERS: Mapping[str, str] = {
 
 _SEVERAL = frozenset({"status", "function"})
 _PLAIN = ("event", "key", "error", "code", "worker", "source", "where")
-_SOURCES = ("event", "batch", "debounce", "cron", "invoke", "failure", "rerun")
+SOURCES = ("event", "batch", "debounce", "cron", "invoke", "failure", "rerun")
+"""What makes runs."""
 
 
 class RunQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -136,7 +137,7 @@ async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]]) -> RunQuery:
     if query.since is not None and query.until is not None and query.since > query.until:
         raise BadRequest(f"since {bounds['since'][:40]!r} is later than until {bounds['until'][:40]!r}: no run is both")
     if query.source:
-        _one_of("source", query.source, _SOURCES)
+        _one_of("source", query.source, SOURCES)
     if len(query.where) > LONGEST_WHERE:
         raise BadRequest(f"where is {len(query.where)} characters long; write at most {LONGEST_WHERE}")
     _condition(query)

@@ -1,14 +1,17 @@
 """The page of runs: those that match what the URL asks for, newest first. A row never moves: new ones wait above."""
 
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
 
-from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
+from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.values.clock import now_ms
-from stepstream.checkpoint.read.listing import STATUSES, list_runs, statuses_of
-from stepstream.checkpoint.registry import function_of, slugs
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.listing import STATUSES, Place, RunLine, place_of
+from stepstream.checkpoint.read.search import SOURCES, RunQuery, query_of, search
+from stepstream.checkpoint.registry import slugs
 from stepstream.web.live.feed import ALL, Topic
 from stepstream.web.pages import views
 from stepstream.web.pages.page import View, page
@@ -18,15 +21,20 @@ SHOWN = 50
 COUNTED_NEW = 100
 """How many runs that are newer than those of the page are counted."""
 _FIRST_ID = "0" * 26
+_MORE = ("event", "key", "error", "code", "worker", "source", "where")
 
 
 class Runs(View, frozen=True):
     """The page `/runs`. `error` says why nothing could be looked up; then `runs` says nothing."""
 
-    status: str
-    function: str
+    given: dict[str, str]
+    """The filters as they were written, several of one name with commas."""
+    chosen: tuple[str, ...]
+    """The statuses that are asked for."""
     statuses: tuple[str, ...]
     functions: tuple[str, ...]
+    sources: tuple[str, ...] = SOURCES
+    has_more_filters: bool = False
     runs: tuple[views.RunRow, ...] = ()
     is_first: bool = True
     new: int = 0
@@ -35,57 +43,74 @@ class Runs(View, frozen=True):
     """The query of the first page, with what is new."""
     more: str = ""
     """The query of the next page; empty on the last."""
+    count: int = 0
+    exact: bool = False
+    looked_at: int = 0
     error: str = ""
 
 
 async def _read(request: Request) -> Runs:
-    wire, asked = wire_of(request), request.query_params
-    status, slug, cursor, top = (asked.get(word, "") for word in ("status", "function", "cursor", "top"))
-    kept = [(name, text) for name, text in (("status", status), ("function", slug)) if text]
+    wire = wire_of(request)
+    asked = [(name, text) for name, text in request.query_params.multi_items() if text.strip()]
+    kept = [(name, text) for name, text in asked if name not in ("cursor", "top")]
+    cursor, top = (request.query_params.get(name, "") for name in ("cursor", "top"))
+    given = {name: ",".join(text for other, text in kept if other == name) for name, _ in kept}
+    one = given.get("function", "")
     known = tuple(sorted(await slugs(wire)))
     view = Runs(
-        status, slug, STATUSES, known, is_first=not cursor, own=_query(kept), topic=(Topic(slug) if slug else ALL).text
+        given=given,
+        chosen=tuple(word.strip() for word in given.get("status", "").split(",")),
+        statuses=STATUSES,
+        functions=known,
+        has_more_filters=any(given.get(name) for name in _MORE),
+        is_first=not cursor,
+        own=_query(kept),
+        topic=(Topic(one) if one in known else ALL).text,
     )
-    replace = msgspec.structs.replace
     try:
-        among = [(await function_of(wire, slug)).slug] if slug else known
-        wanted = statuses_of(status or None)
-        begin = cursor or (_behind(top) if top else None)
-        found = await list_runs(wire, among, wanted, limit=SHOWN, cursor=begin)
-        runs = [run for run in found.runs if not top or cursor or (run.queued, run.id) <= _place(top)]
-        new = 0
-        if top and not cursor:
-            newer = await list_runs(wire, among, wanted, limit=COUNTED_NEW + 1, since=_place(top)[0])
-            new = sum((run.queued, run.id) > _place(top) for run in newer.runs)
+        query = await query_of(wire, kept)
+        return await _found(wire, view, query, kept, place_of(top) if top and not cursor else None, cursor)
     except StoreUnavailable:
         raise
     except BusError as error:
-        return replace(view, error=str(error), topic="")
-    first = f"{runs[0].queued}-{runs[0].id}" if runs else ""
-    return replace(
+        return msgspec.structs.replace(view, error=str(error), topic="")
+
+
+async def _found(
+    wire: Wire, view: Runs, query: RunQuery, kept: Sequence[tuple[str, str]], top: Place | None, cursor: str
+) -> Runs:
+    """Return the page with its runs. `top` is the run that stood first when it was opened: it still does."""
+    begin = cursor or (None if top is None else f"{top.queued + 1}-{_FIRST_ID}")
+    found = await search(wire, query, limit=SHOWN, cursor=begin)
+    runs = [run for run in found.runs if top is None or _place(run) <= top]
+    first = top or (_place(runs[0]) if runs and not cursor else None)
+    return msgspec.structs.replace(
         view,
         runs=views.listed(runs, now_ms()),
-        new=new,
+        new=0 if top is None else await _newer(wire, query, top),
         more=_query([*kept, ("cursor", found.cursor)]) if found.cursor else "",
-        query=_query([*kept, ("top", top or first)]) if not cursor and first else None,
+        query=None if first is None else _query([*kept, ("top", first.cursor)]),
+        count=found.count,
+        exact=found.exact,
+        looked_at=found.looked_at,
     )
 
 
-def _query(pairs: list[tuple[str, str]]) -> str:
+async def _newer(wire: Wire, query: RunQuery, top: Place) -> int:
+    """Return how many runs that match are newer than the one that stands first."""
+    if query.until is not None and query.until < top.queued:
+        return 0
+    since = max(top.queued, query.since or 0)
+    found = await search(wire, msgspec.structs.replace(query, since=since), limit=COUNTED_NEW + 1)
+    return sum(_place(run) > top for run in found.runs)
+
+
+def _place(run: RunLine) -> Place:
+    return Place(run.queued, run.id)
+
+
+def _query(pairs: Sequence[tuple[str, str]]) -> str:
     return f"?{urlencode(pairs)}"
-
-
-def _place(top: str) -> tuple[int, str]:
-    """Return the place of the run that a page begins with."""
-    ms, _, run = top.partition("-")
-    if not (ms.isascii() and ms.isdecimal() and len(ms) <= 15):
-        raise BadRequest(f"top {top[:60]!r} is not one of ours; leave it out")
-    return int(ms), run
-
-
-def _behind(top: str) -> str:
-    """Return the cursor behind which a page begins with that run, or one of its millisecond."""
-    return f"{_place(top)[0] + 1}-{_FIRST_ID}"
 
 
 routes = [page("/runs", "runs", _read)]

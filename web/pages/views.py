@@ -11,6 +11,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
+from stepstream.checkpoint.read.listing import RunLine
 from stepstream.checkpoint.read.log import RunLog
 from stepstream.checkpoint.read.steps import StepView, in_words_of
 from stepstream.checkpoint.registry import Registered
@@ -58,6 +59,10 @@ class RunRow(msgspec.Struct, frozen=True):
     waited: str
     took: str
     why: str = ""
+    ago: str = ""
+    event: str = ""
+    keys: tuple[str, ...] = ()
+    error: str = ""
 
 
 class LineRow(msgspec.Struct, frozen=True):
@@ -189,9 +194,13 @@ def rows(functions: Sequence[Registered], counts: dict[str, dict[str, int]]) -> 
 
 def listed(runs: Sequence[RunSummary], now: int) -> tuple[RunRow, ...]:
     """Return runs as a list shows them."""
-    return tuple(
-        RunRow(run.id, run.function, run.status, run.queued, _waited(run), _took(run, now), run.why) for run in runs
-    )
+    return tuple(_row(run, now) for run in runs)
+
+
+def _row(run: RunSummary, now: int) -> RunRow:
+    more = (run.event_name, run.keys, run.error_line) if isinstance(run, RunLine) else ("", (), "")
+    ago = f"{in_words(max(0, now - run.queued))} ago"
+    return RunRow(run.id, run.function, run.status, run.queued, _waited(run), _took(run, now), run.why, ago, *more)
 
 
 def function_page(
