@@ -34,7 +34,7 @@ local function recorded(a, why, by)
     'by', by)
   redis.call('PEXPIRE', key, args.verdict_keep)
   redis.call('ZADD', fn .. 'runs:skipped', item.queued, item.run)
-  count_run((why == 'batched' or why == 'debounced') and 'merged' or 'skipped')
+  count_run((why == 'batched' or why == 'debounced') and 'merged' or 'skipped', now)
   if item.parent ~= '' then
     tell(fn, item.run, 'skipped', item.parent, '')
   end

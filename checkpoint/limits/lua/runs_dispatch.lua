@@ -66,7 +66,7 @@ local function queued(run, key, h)
     index[#index + 1] = h.queued
     index[#index + 1] = run
     begun[#begun + 1] = run
-    count_run('started', h.turn == '1' and now - h.queued) -- one of a time to come has not waited since it was queued
+    count_run('started', now, h.turn == '1' and h.queued) -- one of a time to come has not waited since it was queued
   else
     redis.call('HSET', key, 'entry', 'queue|' .. id)
   end

@@ -18,13 +18,13 @@ local function finish(fn, run, ending, to, now, keep, field, value, leaves, told
   redis.call('HSET', key, 'status', to, 'ended', now, field, value)
   redis.call('HDEL', key, 'entry', 'fence', 'worker', 'charged') -- who held it: nobody asks, and runs are kept by the million
   redis.call('PEXPIRE', key, keep)
-  if string.find(leaves, 'steps', 1, true) then
+  if leaves == 'steps' or leaves == 'steps open' then
     redis.call('PEXPIRE', fn .. 'steps:' .. run, keep)
   end
   if ending.logged then
     redis.call('PEXPIRE', fn .. 'log:' .. run, keep)
   end
-  if string.find(leaves, 'open', 1, true) then
+  if leaves == 'open' or leaves == 'steps open' then
     local open = redis.call('HGETALL', fn .. 'open:' .. run)
     if #open > 0 then
       redis.call('DEL', fn .. 'open:' .. run)
@@ -45,9 +45,10 @@ local function finish(fn, run, ending, to, now, keep, field, value, leaves, told
       redis.call('DEL', fn .. 'single:' .. single)
     end
   end
-  count_run(to, ending.started and now - ending.started)
+  count_run(to, now, ending.started)
   if told ~= '' then
-    count_error(told, run)
+    failed[#failed + 1] = told
+    failed[#failed + 1] = run
   end
 end
 

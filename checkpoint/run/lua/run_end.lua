@@ -29,9 +29,10 @@ local answers = each(item.first, item.width, function(a)
     finish(fn, run, h, status, now, args.keep, item.field, item.value, item.leaves, item.told)
     tell(fn, run, status, h.parent, args.subscribed)
     left[#left + 1] = run
-    ended[status] = ended[status] or {}
-    table.insert(ended[status], h.queued)
-    table.insert(ended[status], run)
+    local members = ended[status] or {}
+    members[#members + 1] = h.queued
+    members[#members + 1] = run
+    ended[status] = members
   end
   return word
 end)

@@ -73,7 +73,7 @@ local function created(key, a)
   if finish_within > 0 then
     redis.call('HSET', key, 'expires', now + finish_within)
   end
-  count_run('started', now - item.queued)
+  count_run('started', now, item.queued)
   index_cancels(fn, key, item.cancels)
   new[#new + 1] = item.queued
   new[#new + 1] = item.run
@@ -125,7 +125,7 @@ local function resumed(key, run, a)
   redis.call('HSET', key, 'status', 'running', 'fence', item.fence, 'worker', item.consumer, 'entry', item.entry,
     'started', run.started or now)
   if not run.started then
-    count_run('started', run.turn == '1' and now - run.queued) -- one of a time to come has not waited since it was queued
+    count_run('started', now, run.turn == '1' and run.queued) -- one of a time to come has not waited since it was queued
     if finish_within > 0 then
       run.expires = now + finish_within
       redis.call('HSET', key, 'expires', run.expires)

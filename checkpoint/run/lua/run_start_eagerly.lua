@@ -85,6 +85,6 @@ end
 local at = as_text(now)
 begin_run(key, 'event', event, 'event|' .. args.name .. '|' .. id, args.fence, consumer, args.code, as_text(ms), at, '', '')
 redis.call('ZADD', fn .. 'runs:running', ms, run)
-count_run('started', now - ms)
+count_run('started', now, ms)
 tell_facts(fn, now)
 return { id, run, event, at }
