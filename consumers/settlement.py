@@ -6,6 +6,7 @@ refused would be a lost run.
 
 import asyncio
 import contextvars
+import time
 from functools import partial
 from typing import Any
 
@@ -98,9 +99,9 @@ class Settlement:
 
     async def _try_again(self, turn: Turn, failed: TryAgain) -> None:
         """Let the run wait until its code is called again."""
-        before = turn.state.attempt
+        before, took_ms = turn.state.attempt, round((time.monotonic() - turn.begun) * 1_000)
         try:
-            suspended = await turn.recorder.suspend_failed(failed, before + failed.is_attempt)
+            suspended = await turn.recorder.suspend_failed(failed, before + failed.is_attempt, took_ms)
         except Exception:
             self._exits.leave(turn.delivery, "lost")
             raise

@@ -290,6 +290,11 @@ def log(slug: str, run_id: str) -> str:
     return f"{function(slug, run_id)}log:{run_id}"
 
 
+def attempts(slug: str, run_id: str) -> str:
+    """list · the last 20 attempts of a run that failed: ended, step, attempt, took, error. Expires with its run."""
+    return f"{function(slug, run_id)}attempts:{run_id}"
+
+
 def minute(slug: str, at: int, where: str = FIRST) -> str:
     """hash · runs in one Unix minute: `started:<bucket>`, `completed:<bucket>`, …, `e:<error>` → how many. 25 h.
 
@@ -387,7 +392,8 @@ ALL: tuple[tuple[Callable[..., str], tuple[str, ...]], ...] = (
     (connect_workers, ("<id>",)), (connect_worker, ("<id>", "<id>")), (connect_requests, ("<id>",)),
     (connect_call, ("<id>", "<id>")), (connect_answers, ("<id>",)), (connect_token, ("<id>",)),
     (queue, ("F",)), (run, ("F", "<run>")), (steps, ("F", "<run>")), (open_steps, ("F", "<run>")),
-    (log, ("F", "<run>")), (minute, ("F", "<id>")), (errors, ("F",)), (erred, ("F",)), (ends, ("F",)),
+    (log, ("F", "<run>")), (attempts, ("F", "<run>")), (minute, ("F", "<id>")), (errors, ("F",)), (erred, ("F",)),
+    (ends, ("F",)),
     (cron, ("F",)), (cancels, ("F",)), (timers, ("F",)),
     (backlog, ("F", "<id>")), (ready, ("F",)), (full, ("F",)), (places, ("F", "<id>")), (buffer, ("F", "<id>")),
     (buffered, ("F",)), (rate, ("F", "<id>")), (single, ("F", "<id>")),

@@ -8,6 +8,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.facts.attempts import record_of as attempt_of
 from stepstream.checkpoint.run.memo import (
     MAX_STATE_BYTES,
     MAX_STEPS,
@@ -132,16 +133,18 @@ async def note_open(
     error: Failure | None = None,
     since: str = "-0",
     what: bytes = b"",
+    took_ms: int = 0,
     again: bool = False,
     given_up: bool = False,
 ) -> Noted:
     """Note a wait or a failed attempt. `due`: "+<ms from now>" or "<ms since 1970>"; a wait noted before stands.
 
     `since` when the step is open: "-<ms ago>" or "<ms since 1970>". `what` it waits for is JSON, for people.
-    `again` or `given_up`: overwrites what was noted before.
+    `again` or `given_up`: overwrites what was noted before. With an `error` this is an attempt that took `took_ms`.
     """
     state = "given_up" if given_up else "again" if again else ""
-    arguments = _open(owned, step, kind, due, attempt, error, since, what, state)
+    failed = b"" if error is None or given_up else attempt_of(step, attempt, took_ms, error)
+    arguments = _open(owned, step, kind, due, attempt, error, since, what, state, failed)
     reply = await wire.lasting_script(_OPEN, *arguments)
     reached("open.replied")
     word = cast("Word", reply[0].decode())
@@ -180,11 +183,12 @@ def _open(
     since: str,
     what: bytes = b"",
     state: Literal["", "armed", "given_up", "again"] = "",
+    failed: bytes = b"",
 ) -> tuple[tuple[str], *tuple[Any, ...]]:
     record = record_of(kind, attempt, error, what, state if state in ("armed", "given_up") else "")
     keep = "replace" if state or kind == "run" else "keep"
     has_name = 1 if kind in NAMED else 0
-    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since, has_name, state)
+    return (owned.prefix, owned.run, owned.fence, owned.turn, step, keep, due, record, since, has_name, state, failed)
 
 
 def memos_of(flat: list[bytes]) -> dict[str, Memo]:

@@ -8,6 +8,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.facts.attempts import record_of as attempt_of
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.owned import Owned, Word
 from stepstream.checkpoint.run.save import memos_of
@@ -32,10 +33,12 @@ async def suspend(
     due: str,
     attempt: int | None = None,
     error: Failure | None = None,
+    failed: tuple[int, int] | None = None,
 ) -> SuspendReply:
     """Let a run wait until `due` ("+<ms from now>" or "<ms since 1970>").
 
-    With `attempt` and `error` the code between steps has failed and is tried again then.
+    With `attempt` and `error` the code between steps has failed and is tried again then; `failed` is which attempt that
+    was, from 1, and how long it took, ms; None when it does not count as one.
     """
     reply = await wire.lasting_script(
         _SUSPEND,
@@ -47,6 +50,7 @@ async def suspend(
         due,
         "" if attempt is None else attempt,
         b"" if error is None else codec.encode(error),
+        b"" if error is None or failed is None else attempt_of("", *failed, error),
     )
     reached("park.replied")
     word = cast("Word", reply[0].decode())

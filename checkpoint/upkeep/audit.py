@@ -112,9 +112,10 @@ class _Looker:
             "delayed_event": self._delayed_event, "waits": self._waits, "waits_if": self._waits, "signal": self._signal,
             "signal_lost": self._passing,
             "queue": self._stream, "ends": self._stream, "run": self._run, "steps": self._of_run,
-            "open_steps": self._of_run, "log": self._of_run, "cancels": self._cancels, "timers": self._timers,
+            "open_steps": self._of_run, "log": self._of_run, "attempts": self._of_run,
+            "cancels": self._cancels, "timers": self._timers,
             "backlog": self._backlog, "places": self._places, "buffer": self._buffer, "single": self._single,
-            "runs": self._runs, "minute": self._passing, "errors": self._errors, "erred": self._passing,
+            "runs": self._runs, "minute": self._passing, "errors": self._passing, "erred": self._passing,
         }  # fmt: skip
         return await looks[name](key, tag, rest) if name in looks else []
 
@@ -381,17 +382,6 @@ class _Looker:
             return []
         mend = (("ZADD", keys.timers(slug, FIRST), await self._wire.clock(), f"buffer|{name}"),)
         return [Fault(key, "has no timer", mend)]
-
-    async def _errors(self, key: str, slug: str, _rest: str) -> list[Fault]:
-        found = await self._passing(key, slug, "")
-        fields = fields_of(await self._ask("HGETALL", key))
-        for where in partitions(slug):
-            index = keys.erred(slug, where)
-            listed = set((await self._ask("ZRANGE", index, 0, -1)) if key == keys.errors(slug, where) else fields)
-            for mark in (field for field in fields if b" " not in field and field not in listed):
-                mend = (("ZADD", index, fields.get(mark + b" last", 0), mark), ("PEXPIRE", index, 30 * 86_400_000))
-                found.append(Fault(index, f"lacks error {codec.text(mark)}, which would never make room", mend))
-        return found
 
     async def _single(self, key: str, slug: str, _name: str) -> list[Fault]:
         run = codec.text(await self._ask("GET", key) or b"")

@@ -110,7 +110,7 @@ class Recorder:
         since = str(state.open[step].since) if step in state.open else f"-{took_ms}"
         noted = await note_open(
             self._wire, self.owned, step, kind, due=due, attempt=attempt, error=error, since=since, what=what,
-            again=step in state.open,
+            took_ms=took_ms, again=step in state.open,
         )  # fmt: skip
         if state.over:
             raise TurnOver
@@ -179,11 +179,11 @@ class Recorder:
             self._refused(suspended.word)
         return True
 
-    async def suspend_failed(self, failed: TryAgain, attempt: int) -> SuspendReply:
-        """Record that the turn's code failed and is to be called again; the turn has ended by now."""
+    async def suspend_failed(self, failed: TryAgain, attempt: int, took_ms: int) -> SuspendReply:
+        """Record that the turn's code failed and is to be called again; the turn has ended by now, after `took_ms`."""
         return await suspend(
             self._wire, self.owned, known=self._state.known, due=f"+{failed.delay_ms}", attempt=attempt,
-            error=failed.failure,
+            error=failed.failure, failed=(attempt, took_ms) if failed.is_attempt else None,
         )  # fmt: skip
 
     def end_run(self, ended: Ended, subscribed: str) -> asyncio.Future[Any]:

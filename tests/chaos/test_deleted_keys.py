@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, EventData, Singleton, Step, Throttle
+from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, EventData, Retry, Singleton, Step, Throttle
 from stepstream.bus.event import Outgoing
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys, kinds
@@ -95,7 +95,7 @@ class Load:
         at_work("limited", concurrency=1, throttle=Throttle(10, "1m"))
         at_work("shared", concurrency=Concurrency(1, shared="gpu", key="'k'"))
 
-        @app.function("failing", on="start", retries=0)
+        @app.function("failing", on="start", retries=Retry(1, backoff=0.001))
         async def failing(ctx: Context[dict], step: Step) -> None:
             raise ValueError("of which an error is noted")
 

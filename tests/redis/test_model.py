@@ -263,6 +263,7 @@ class Spine(RuleBasedStateMachine):
             "-0",
             "",
             "",
+            "",
         )
         word = self.model.owner(handle)
         if word == "mine" and step in self.model.open:
@@ -282,7 +283,7 @@ class Spine(RuleBasedStateMachine):
     def park(self, pick: int, delay: int, failed: bool) -> None:
         """A turn ends; its repeat after a lost reply is `over`."""
         handle = self.handle(pick)
-        extra = (1, '{"name":"E","message":""}') if failed else ("", "")
+        extra = (1, '{"name":"E","message":""}', "") if failed else ("", "", "")
         answer = self.script(
             "run_suspend", self.run, handle["fence"], handle["turn"], handle["known"], f"+{delay}", *extra
         )

@@ -1,12 +1,13 @@
 -- finish: write a run's end: status, output or error, and when its keys expire. Whoever calls it moves the index and tells of
 -- it; `conclude` does all three, and whoever calls either writes what is counted (tell_facts).
 -- `ending` is what was read of the run, also with more fields behind these: `cancels` holds its words in the index of what
--- cancels it, `holds` the limits it may have a place of, a line each; `logged` is there when it has a log. `leaves` tells which
--- keys beside the run's there may be: 'steps', 'open', both in one word, or neither. `told` describes the error that it failed
+-- cancels it, `holds` the limits it may have a place of, a line each; `logged` is there when it has a log, `attempted`
+-- when attempts have failed. `leaves` tells which keys beside the run's there may be: 'steps', 'open', both in one word, or
+-- neither. `told` describes the error that it failed
 -- of, for people; else it is empty.
 -- What it still waited for under a name that lies in another slot goes to `ends`: the courier gives that up.
 -- uses: index tell places facts
--- hash ending: status queued parent cancels holds logged started
+-- hash ending: status queued parent cancels holds logged started attempted
 local function give_up_names(fn, run, open)
   for i = 1, #open, 2 do
     redis.call('XADD', fn .. 'ends', '*', 'run', run, 'step', open[i], 'open', open[i + 1])
@@ -23,6 +24,9 @@ local function finish(fn, run, ending, to, now, keep, field, value, leaves, told
   end
   if ending.logged then
     redis.call('PEXPIRE', fn .. 'log:' .. run, keep)
+  end
+  if ending.attempted then
+    redis.call('PEXPIRE', fn .. 'attempts:' .. run, keep)
   end
   if leaves == 'open' or leaves == 'steps open' then
     local open = redis.call('HGETALL', fn .. 'open:' .. run)

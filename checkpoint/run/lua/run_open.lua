@@ -5,7 +5,7 @@ keeps its first due, so a replay never waits longer.
 
 A step that has a memo is not open any more: what it waits for came before this note of it.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, attempts:<run> are built from it
 args.now  now, ms, or empty for the server's clock
 args.run  run
 args.fence  fence
@@ -17,10 +17,11 @@ args.record  the record's end: `"kind":"sleep"`
 args.since  since when the step is open: `-<ms ago>` or `<ms since 1970>`
 args.has_name  1 when it waits under a name that lies in another slot: the run's end is to tell of it
 args.state  `given_up`: the author's code has cancelled its task; `again`: it waits on; or empty
+args.failed  the attempt that has failed (fragment `attempts`), or empty
 
 Returns {'mine', due, now, since}, {'there', record, now}, {'over'}, {'lost'} or {'absent'} ]]
 -- flags: allow-oom
--- uses: clock status fence
+-- uses: clock status fence attempts
 local fn, run = KEYS[1], args.run
 local word = owner_of(fn .. 'run:' .. run, args.fence, args.turn)
 if word ~= 'mine' then
@@ -36,6 +37,7 @@ if args.due ~= '' then
   due = moment(args.due)
   told = ',"due":' .. due
 end
+note_attempt(fn, run, now, args.failed)
 if redis.call('HGET', fn .. 'steps:' .. run, args.step) then
   return { 'mine', due, now, since } -- nothing to write: the turn is told of its memo when it would suspend
 end

@@ -2,7 +2,7 @@
 
 Why a script: turn, status and timer change together, or not at all because a value has come since the caller looked.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, timers, places:<key>, ready, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, attempts:<run>, timers, places:<key>, ready, runs:<status> are built from it
 args.now  now, ms, or empty for the server's clock
 args.run  run
 args.fence  fence
@@ -11,11 +11,12 @@ args.known  highest n the caller knows
 args.due  due: `+<ms from now>` or `<ms since 1970>`
 args.attempt  attempt of the code between steps, or empty
 args.error  its error as JSON, or empty
+args.failed  that attempt (fragment `attempts`), or empty
 
 Returns {'mine', ms until due}, {'wake', news}, {'cancel', why}, {'over'}, {'lost'} or {'absent'} ]]
 -- hash h: status fence turn wake queued cancel expires holds
 -- flags: allow-oom
--- uses: clock status fence index news places
+-- uses: clock status fence index news places attempts
 local fn, run = KEYS[1], args.run
 local key = fn .. 'run:' .. run
 local h = redis.call('HMGET', key, fields.h)
@@ -38,6 +39,7 @@ end
 redis.call('HSET', key, 'status', 'waiting', 'turn', turn, 'entry', '')
 if args.attempt ~= '' then
   redis.call('HSET', key, 'attempt', args.attempt, 'error', args.error, 'again', turn)
+  note_attempt(fn, run, now, args.failed)
 end
 redis.call('ZADD', fn .. 'timers', due, run .. ':' .. turn)
 if h.holds then

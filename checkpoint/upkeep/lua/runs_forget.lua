@@ -1,6 +1,6 @@
 --[[ runs_forget: forget the oldest ended runs above the count, and index members that outlived their run.
 
-KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, log:<run>, runs:<status> are built from it
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, log:<run>, attempts:<run>, runs:<status> are built from it
 args.now  now, ms, or empty for the server's clock
 args.most  most runs that are kept, of all these statuses together
 args.kept  a run is not forgotten within this long after its end, ms
@@ -23,7 +23,8 @@ for _, run in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', now - args.kept,
   local ended = redis.call('HGET', key, 'ended')
   local expired = not ended and redis.call('EXISTS', key) == 0
   if expired or (over > 0 and ended and now - ended > tonumber(args.kept)) then
-    redis.call('DEL', key, fn .. 'steps:' .. run, fn .. 'open:' .. run, fn .. 'log:' .. run)
+    redis.call('DEL', key, fn .. 'steps:' .. run, fn .. 'open:' .. run, fn .. 'log:' .. run,
+      fn .. 'attempts:' .. run)
     redis.call('ZREM', index, run)
     over, gone = over - 1, gone + 1
   elseif over <= 0 then
