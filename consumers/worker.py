@@ -34,6 +34,7 @@ from stepstream.consumers.delivery.connections import ReaderConnections
 from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.delivery.slots import Slots
+from stepstream.consumers.holdings import Holdings
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.services import Stubs
 from stepstream.consumers.upkeep.obeying import obey
@@ -128,6 +129,8 @@ class Worker:
                 await self._unless_stopped(
                     ReaderConnections(wire, self.signals, assembly.feeds.readers, len(assembly.functions)).take()
                 )
+                holdings = Holdings(self._slots.total, assembly.functions, assembly.executors, self._stop.is_set)
+                leases.telling.look = holdings.look
                 leases.start()
                 await self._work(assembly)
         finally:
@@ -278,6 +281,8 @@ class Worker:
                     return
             try:
                 await self._wire.call("ZREM", keys.workers(), self.name)
+                if not self.stuck:
+                    await self._wire.call("DEL", keys.worker(self.name))
             except BusError:
                 return
 

@@ -24,7 +24,7 @@ ROOMS = {
     "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps", "controls"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"upkeep"}, {"actions"}, {"client"}, {"printing"}, {"cli", "cli_controls", "cli_runs"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
-        {"executor"}, {"assembly"}, {"worker"}, {"following"}, {"cli", "testing"},
+        {"executor"}, {"assembly", "holdings"}, {"worker"}, {"following"}, {"cli", "testing"},
     ],
     "consumers.delivery": [
         {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"slot_queue", "eager_starts", "start_requests"}, {"exits"},

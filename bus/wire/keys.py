@@ -109,8 +109,13 @@ def control_changes() -> str:
 
 
 def workers() -> str:
-    """zset · worker → end of its lease, server ms. Written by the lease thread; the dead are removed after an hour."""
+    """zset · worker → end of its lease, server ms. Written by the lease thread; the dead are removed after a day."""
     return f"{_prefix}:workers"
+
+
+def worker(name: str) -> str:
+    """hash · a worker: host, pid, version, slots, functions, since, seen, held, draining. By its leases; a day."""
+    return f"{_prefix}:worker:{{{coded(name)}}}"
 
 
 def events(name: str) -> str:
@@ -382,7 +387,7 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
 
 
 ALL: tuple[tuple[Callable[..., str], tuple[str, ...]], ...] = (
-    (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()),
+    (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()), (worker, ("<id>",)),
     (apps, ()), (app_changes, ()), (cancellations, ()), (controls, ()), (control_changes, ()),
     (waited, ()), (delayed_names, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (again, ("E",)), (delayed, ("E",)), (delayed_event, ("E", "<id>")),

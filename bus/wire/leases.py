@@ -29,9 +29,12 @@ from stepstream.bus.wire.serverclock import ServerClock, boot
 _log = structlog.get_logger("lease")
 _RENEW = script(__file__, "lease_renew")
 _RENEW_PLACES = script(__file__, "limit_renew")
+_TELL = script(__file__, "worker_tell")
 _BEAT_S = 1.0
 _AGAIN_S = 0.4
 """How soon a failed renewal is tried again: readers wait for it."""
+TOLD_MS = 86_400_000
+"""How long what a worker has told of itself is kept after its last sign."""
 
 
 class Lease:
@@ -105,6 +108,39 @@ class Place(NamedTuple):
     most: int
 
 
+class Telling:
+    """What a worker tells of itself, for people: each renewal of its leases sends, beside, what has changed of it."""
+
+    def __init__(self, worker: str) -> None:
+        self._key = keys.worker(worker)
+        self._told: dict[str, str] = {}
+        self._offered: dict[str, str] = {}
+        self._known: dict[str, str] = {}
+        self._is_refused = False
+        self.look: Callable[[], dict[str, str]] | None = None
+        """Returns what there is to tell; called in the loop's thread, once a second."""
+
+    def turn(self) -> None:
+        """Look at what there is to tell."""
+        if self.look is not None:
+            self._told = self.look()
+
+    def command(self) -> tuple[Any, ...]:
+        """Return the command that tells it."""
+        self._offered = self._told
+        changed = [pair for pair in self._offered.items() if self._known.get(pair[0]) != pair[1]]
+        return ("EVAL", _TELL.text, 1, self._key, "", TOLD_MS, *(word for pair in changed for word in pair))
+
+    def answered(self, reply: Any) -> None:
+        """Take what the server says to that. A refusal harms nobody: it is told of once, and all is offered again."""
+        is_refused = isinstance(reply, Exception)
+        if is_refused and not self._is_refused:
+            _log.warning("what this worker does is not shown to people", error=str(reply))
+        self._is_refused = is_refused
+        was_lost = bool(reply) and bool(self._known)
+        self._known = {} if is_refused or was_lost else self._offered
+
+
 def consumer_worker(consumer: str) -> str:
     """Return the worker of a consumer: its name without the generation."""
     return consumer.rpartition(".")[0]
@@ -143,6 +179,7 @@ class Leases:
         self._worker = worker
         self._on_lost = on_lost
         self._on_clock_set = on_clock_set
+        self.telling = Telling(worker)
         self._clock = ServerClock(min(1_000, settings.lease_ms // 4))
         self._steady_since = 0.0
         self._leases: list[Lease] = []
@@ -214,6 +251,7 @@ class Leases:
     def _turn(self) -> None:
         self._turned = time.monotonic()
         self._beat = self._loop.call_later(_BEAT_S, self._turn)
+        self.telling.turn()
 
     def _renew_forever(self) -> None:
         client: Any = opening.threaded(self._where, max(0.2, self._settings.lease_ms / 3_000))
@@ -257,14 +295,16 @@ class Leases:
             )
         # The list of workers is for people: it does no harm if one is missing for a while.
         pipe.execute_command("EVAL", _RENEW.text, 1, keys.workers(), "", self._worker, self._settings.lease_ms, 1)
+        pipe.execute_command(*self.telling.command())
         try:
-            replies = pipe.execute(raise_on_error=False)
+            *replies, told = pipe.execute(raise_on_error=False)
         except opening.threaded_errors as error:
             for lease in leases:
                 lease.broken()
             return opening.unavailable(self._where, error)
         lost: dict[Lease, str] = {}
         received = boot()
+        self.telling.answered(told)
         for reply in replies:
             if not isinstance(reply, Exception) and reply:
                 self._saw(reply, sent, received)

@@ -108,7 +108,8 @@ class _Looker:
         name, tag, rest = kind
         looks: dict[str, Callable[[str, str, str], Awaitable[list[Fault]]]] = {
             "events": self._events, "seen": self._passing, "again": self._passing, "rate": self._passing,
-            "limit": self._passing, "limit_waiting": self._passing, "live": self._passing, "delayed": self._delayed,
+            "worker": self._passing, "limit": self._passing,
+            "limit_waiting": self._passing, "live": self._passing, "delayed": self._delayed,
             "delayed_event": self._delayed_event, "waits": self._waits, "waits_if": self._waits, "signal": self._signal,
             "signal_lost": self._passing,
             "queue": self._stream, "ends": self._stream, "run": self._run, "steps": self._of_run,

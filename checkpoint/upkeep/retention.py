@@ -10,6 +10,8 @@ from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST, entry_ms, partitions
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
+from stepstream.bus.wire.leases import TOLD_MS
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.wire import Wire
@@ -23,6 +25,8 @@ TRIM_AT_ONCE = 10_000
 FORGET_MS = 7 * 86_400_000
 """How long old events are kept for a consumer group that no worker serves; then the group is dropped."""
 
+MOST_DEAD = 200
+"""Workers that have died and are still told of."""
 LINES_AT_ONCE = 1_000
 _COUNTED = (("completed", "cancelled", "skipped"), ("failed",))
 """Statuses that BUS_KEEP_RUNS counts together."""
@@ -106,6 +110,14 @@ async def retry_backlogs(wire: Wire, slug: str) -> None:
 
 
 async def forget_workers(wire: Wire, now: int) -> None:
-    """Remove workers whose lease ended an hour ago, or lies far ahead (the clock was set back); living ones renew."""
-    await wire.call("ZREMRANGEBYSCORE", keys.workers(), "-inf", now - 3_600_000)
+    """Remove workers whose lease ended a day ago, or lies far ahead (the clock was set back); living ones renew.
+
+    Of more than 200 dead those that have been dead for longest go too, with what they told of themselves.
+    """
+    dead = [codec.text(name) for name in await wire.call("ZRANGEBYSCORE", keys.workers(), "-inf", f"({now}")]
+    for part in parts(dead[:-MOST_DEAD]):
+        await wire.call("ZREM", keys.workers(), *part)
+    for part in parts([keys.worker(name) for name in dead[:-MOST_DEAD]]):
+        await wire.call("UNLINK", *part)
+    await wire.call("ZREMRANGEBYSCORE", keys.workers(), "-inf", now - TOLD_MS)
     await wire.call("ZREMRANGEBYSCORE", keys.workers(), now + FAR * wire.settings.lease_ms, "+inf")

@@ -30,6 +30,11 @@ class Bodies:
         """It has ended; return whether it ran 100 ms or longer, as newly_slow found."""
         return self._running.pop(step, (0.0, 0, False))[2]
 
+    @property
+    def oldest(self) -> tuple[str, float] | None:
+        """The step whose body has run for longest, and since when (time.monotonic()); None when none runs."""
+        return next(((step, started) for step, (started, _, _) in self._running.items()), None)
+
     def newly_slow(self, now: float) -> list[tuple[str, int, int]]:
         """Return, once each, the bodies that have run 100 ms: step, attempt, ms so far."""
         slow: list[tuple[str, int, int]] = []

@@ -63,6 +63,10 @@ class RunState:
         """Return the server's clock, as far as this turn knows it, ms."""
         return round(self._clock_offset + time.monotonic() * 1_000)
 
+    def server_at(self, moment: float) -> int:
+        """Return the server's clock at a moment of time.monotonic(), ms."""
+        return round(self._clock_offset + moment * 1_000)
+
     def set_clock(self, now_ms: int) -> None:
         """Take the server's clock from a reply."""
         self._clock_offset = now_ms - time.monotonic() * 1_000

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from stepstream import Batch, CancelOn, Concurrency, Context, Cron, Debounce, EventData, Retry, Singleton, Step, Throttle
+from stepstream import (
+    Batch,
+    CancelOn,
+    Concurrency,
+    Context,
+    Cron,
+    Debounce,
+    EventData,
+    Retry,
+    Singleton,
+    Step,
+    Throttle,
+)
 from stepstream.bus.event import Outgoing
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys, kinds

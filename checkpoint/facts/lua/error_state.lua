@@ -10,7 +10,7 @@ args.until  until when it is muted, ms; 0: for good
 
 Returns 1, or 0 when it is not known ]]
 local errors, mark = KEYS[1] .. 'errors', args.mark
-if redis.call('HEXISTS', errors, mark) == 0 then
+if not redis.call('HGET', errors, mark) then
   return 0
 end
 redis.call('HSET', errors, mark .. ' state', args.state, mark .. ' until', args.until)
