@@ -86,10 +86,7 @@ def apps() -> str:
 
 
 def cancellations() -> str:
-    """hash · id → a bulk cancellation, JSON: which runs, how far it has come. By whoever asks; workers carry it on.
-
-    One that is done is kept for 7 days.
-    """
+    """hash · id → a bulk cancellation, JSON: of which runs, how far. By whoever asks; workers carry it on. 7 days."""
     return f"{_prefix}:cancellations"
 
 
@@ -129,10 +126,7 @@ def seen(name: str, event_id: str) -> str:
 
 
 def again(name: str) -> str:
-    """stream · events of the name that an SDK sent again: internal id, entry. The newest 1,000; a day after the last.
-
-    Written by producers. The event itself is in its stream once.
-    """
+    """stream · events that an SDK sent again: internal id, entry. By producers; the newest 1,000; a day."""
     return f"{events(name)}:again"
 
 
@@ -309,10 +303,7 @@ def minute(slug: str, at: int, where: str = FIRST) -> str:
 
 
 def errors(slug: str, where: str = FIRST) -> str:
-    """hash · `<error>` → what it is, JSON; `<error> count`, `first`, `last`, `run`, `state`, `until`, `regressed`.
-
-    By the scripts that end runs, and by who resolves or mutes one. At most 500; 30 days after the last.
-    """
+    """hash · `<error>` → what it is, JSON; `<error> count`, `… last`, `… state`, … By who ends runs. 500; 30 days."""
     return f"{function(slug, where)}errors"
 
 
