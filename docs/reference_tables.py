@@ -168,6 +168,9 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("lines of a run's log", "checkpoint.run.log:MOST_LINES", "count", "the oldest go; it says how many"),
         ("a run's log", "checkpoint.run.log:MOST_BYTES", "bytes", "the oldest lines go"),
         ("a line of the log", "checkpoint.run.log:LONGEST_LINE", "characters", "it is cut"),
+        ("attempts of a run that failed and are kept", "checkpoint.facts.attempts:MOST", "count", "the oldest go"),
+        ("runs in hand that a worker names", "checkpoint.facts.workers:MOST_HELD", "count", "of the others it tells how many there are"),
+        ("dead workers that are told of", "checkpoint.upkeep.retention:MOST_DEAD", "count", "those that have been dead for longest go"),
         ("a run exported with `bus run ID --export`", "checkpoint.read.recording:MOST_BYTES", "bytes", "refused"),
     ]),
     ("Functions behind HTTP", [

@@ -1,5 +1,6 @@
 """Processes are killed, stopped and started again: what was recorded stands, what was not is done again, once."""
 
+import asyncio
 import os
 import signal
 import time
@@ -12,7 +13,10 @@ import pytest
 import redis
 
 from stepstream.bus.process.failpoints import NAMES
+from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from tests import forks
 from tests.patience import PATIENT_S
 from tests.support import ValkeyProcess, WorkerProcess, journal
@@ -154,6 +158,30 @@ def test_a_killed_workers_runs_are_completed_by_the_other_within_three_leases(ar
     arena.check("five", count, extra=hit)
     arena.idle("five")
     print(f"kill -9 with {hit} of {count} runs in its hand: all ended {took:.1f} s after the kill")
+
+
+def test_a_worker_that_was_killed_is_told_of_with_what_it_had_in_hand(arena: Arena) -> None:
+    worker = arena.worker(lease="1", step="60")
+    arena.send("chaos/five", 3)
+    [name] = arena.store.zrange(keys.workers(), 0, -1)
+    arena.until(
+        lambda: (arena.store.hget(keys.worker(name), "held") or "").count('"step":"s0"') == 3, "it tells of three"
+    )
+    worker.kill()
+
+    async def told() -> WorkerView:
+        wire = Wire(Settings(redis_url=arena.server.url, lease_ms=1_000), "test")
+        try:
+            return (await workers_told(wire))[0]
+        finally:
+            await wire.close()
+
+    arena.until(lambda: not asyncio.run(told()).alive, "its lease is over")
+    dead = asyncio.run(told())
+    assert (dead.name, dead.in_hand) == (name, 3)
+    assert {(one.function, one.step) for one in dead.held} == {("chaos-five", "s0")}
+    assert all(one.since <= dead.seen for one in dead.held)
+    assert 86_000_000 < arena.store.pttl(keys.worker(name)) <= 86_400_000
 
 
 def test_a_worker_stopped_for_three_leases_writes_nothing_and_each_run_ends_once(arena: Arena) -> None:

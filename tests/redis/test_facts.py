@@ -252,6 +252,15 @@ async def test_ends_of_one_call_are_added_up_and_written_once(wire: Wire) -> Non
     assert after["pexpire"] - before["pexpire"] == 80, "each run's own, and its steps'"
 
 
+async def test_nothing_else_is_written_for_people(wire: Wire) -> None:
+    await begin(wire, queued=NOW)
+    await end(wire, owned(), "completed", output=b"1", leaves="")
+    found = {key.decode() for key in await wire.call("KEYS", "bus:*")}
+    assert found == {keys.run(SLUG, RUN), keys.runs(SLUG, "completed"), keys.minute(SLUG, 100)}
+    fields = await wire.call("HKEYS", keys.minute(SLUG, 100))
+    assert sorted(fields) == [b"completed:0", b"started:0"]
+
+
 async def _calls(wire: Wire) -> Counter[str]:
     info = (await wire.call("INFO", "commandstats")).decode()
     return Counter({name: int(calls) for name, calls in re.findall(r"cmdstat_(\w+):calls=(\d+)", info)})
