@@ -20,6 +20,7 @@ from stepstream.checkpoint.read.log import RunLog, log_of
 from stepstream.checkpoint.read.recording import record
 from stepstream.checkpoint.read.search import Found, query_of, search
 from stepstream.checkpoint.read.steps import StepView, in_words_of, steps
+from stepstream.checkpoint.read.verdict import Verdict, verdict
 from stepstream.checkpoint.run.record import Run
 
 _SHOWN_LINES = 10
@@ -92,30 +93,31 @@ def run(
         )
         return
 
-    async def look(wire: Wire) -> tuple[Run, list[StepView], RunLog]:
+    async def look(wire: Wire) -> tuple[Run, Verdict, list[StepView], RunLog]:
         if wait:
             await wait_for_end(wire, run_id, wait)
         found = await of_run(wire, run_id, get(wire, run_id))
         written = await log_of(wire, found.function, run_id, None if log or as_json else _SHOWN_LINES)
-        return found, await steps(wire, found.function, run_id), written
+        return found, await verdict(wire, found), await steps(wire, found.function, run_id), written
 
-    found, its_steps, written = once(look)
+    found, told, its_steps, written = once(look)
     if as_json:
-        whole = {"run": found, "steps": its_steps, "log": written.lines, "dropped": written.dropped}
+        whole = {"run": found, "verdict": told, "steps": its_steps, "log": written.lines, "dropped": written.dropped}
         sys.stdout.write(codec.encode(whole).decode() + "\n")
     elif log:
         _show_log(written, "dropped")
     else:
-        _show(found, its_steps)
+        _show(found, told, its_steps)
         _show_log(written, "before these: bus run ID --log")
     if found.status == "failed":
         raise typer.Exit(1)
 
 
-def _show(found: Run, its_steps: list[StepView]) -> None:
+def _show(found: Run, sentence: Verdict, its_steps: list[StepView]) -> None:
     console = terminal()
     colour = COLOURS.get(found.status, "default")
     console.print(f"{found.id}  {found.function}  [{colour}]{found.status}[/]  {took_of(found)}", highlight=False)
+    console.print(plain(sentence.words), markup=False, highlight=False, soft_wrap=True)
     for name, data in _events_of(found):
         console.print(f"event  {plain(name)}  {plain(data)}", markup=False, highlight=False, soft_wrap=True)
     table = Table("step", "state", "attempts", "took", "what", box=None, pad_edge=False)

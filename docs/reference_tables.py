@@ -88,7 +88,7 @@ ROUTES = {
     "/invoke/{function:path}": 'Run a function by its slug: `{"data": {…}}`. Answers the run\'s `id`.',
     "/v1/signals": '`{"signal": "name", "data": …}` to the run that waits for it; answers its `run_id`.',
     "/v1/runs": "Runs, newest first: `limit`, `cursor`, and [filters](../http.md#which-runs); `count`, `looked_at`.",
-    "/v1/runs/{id}": "One run with its event, output and error; `?wait=30s` answers when it has ended, or then.",
+    "/v1/runs/{id}": "One run with its event, output, error and [verdict](../http.md#what-there-is-to-say-of-a-run); `?wait=30s` answers when it has ended, or then.",
     "DELETE /v1/runs/{id}": "Cancel it. Of one that has ended it says how.",
     "/v1/runs/{id}/steps": "Its steps: states, attempts, results, errors.",
     "/v1/runs/{id}/log": "What it has written; `?last=n`.",

@@ -109,21 +109,31 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
         )
         views.append((view.since, memo.n, view))
     for i in range(0, len(opened), 2):
-        noted = _open(opened[i + 1])
         if opened[i] in has_memo:  # it was given up, and its value came later
             continue
-        state = _unfinished(noted)
-        attempts = noted.attempt if state == "retrying" else noted.attempt + 1
-        view = StepView(
-            opened[i].decode(),
-            noted.kind,
-            state,
-            noted.since,
-            since=noted.since,
-            attempts=attempts,
-            due=noted.due,
-            what=_what(noted),
-            error=noted.error,
-        )
-        views.append((noted.since, 1 << 30, view))
+        view = _view_of_open(opened[i], opened[i + 1])
+        views.append((view.since, 1 << 30, view))
     return [view for _, _, view in sorted(views, key=lambda row: row[:2])]
+
+
+async def open_steps(wire: Wire, slug: str, run: str) -> list[StepView]:
+    """Return the steps of a run that are not finished, in the order in which they began; none that was given up."""
+    opened = await wire.load("HGETALL", keys.open_steps(slug, run))
+    views = [_view_of_open(opened[i], opened[i + 1]) for i in range(0, len(opened), 2)]
+    return sorted((view for view in views if view.state != "cancelled"), key=lambda view: view.since)
+
+
+def _view_of_open(step: bytes, raw: bytes) -> StepView:
+    noted = _open(raw)
+    state = _unfinished(noted)
+    return StepView(
+        step.decode(),
+        noted.kind,
+        state,
+        noted.since,
+        since=noted.since,
+        attempts=noted.attempt if state == "retrying" else noted.attempt + 1,
+        due=noted.due,
+        what=_what(noted),
+        error=noted.error,
+    )

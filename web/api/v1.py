@@ -14,6 +14,7 @@ from stepstream.checkpoint.read.listing import counts
 from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.read.search import query_of, search
 from stepstream.checkpoint.read.steps import steps
+from stepstream.checkpoint.read.verdict import verdict
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.log import MOST_LINES
 from stepstream.checkpoint.types import disagreements, disagreements_of
@@ -60,7 +61,8 @@ async def _run(request: Request) -> Response:
         await wait_for_end(wire, run_id, _wait_s(wait))
     found = await get(wire, run_id)
     # As our own API tells of it, and under the hosted service's names; `status` is ours, in small letters.
-    return value(answer({**run_fields(found), **codec.decode_as(codec.encode(found), dict[str, Raw])}))
+    ours = {**codec.decode_as(codec.encode(found), dict[str, Raw]), "verdict": await verdict(wire, found)}
+    return value(answer({**run_fields(found), **ours}))
 
 
 async def _steps(request: Request) -> Response:
