@@ -140,6 +140,7 @@ ROUTES = {
     "/delayed/cancel": "The page's button.",
     "/static": "The page's own files.",
     "/runs/{id}/rerun": "The page's button.",
+    "/runs/{id}/signal": "The page's button.",
 }
 """By path, and by method where a path has several."""
 

@@ -1,5 +1,6 @@
 """Rerun: a new run for the event of an old one; whole, or from a step on, with the memos before it."""
 
+import msgspec
 from msgspec import Raw
 
 from stepstream.bus.errors import NotBegun, RunNotFound, StepNotFound
@@ -18,16 +19,18 @@ from stepstream.checkpoint.run.memo import memo_of
 _COPY = script(__file__, "run_copy")
 
 
-async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "") -> str:
+async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", data: Raw | None = None) -> str:
     """Begin a new run; return its id. RunNotFound, StepNotFound, or NotBegun when it has no event yet.
 
     `from_step` keeps the memos of the steps that finished before it. The same `request` (an id of the caller's) makes
-    the same run, however often it is repeated.
+    the same run, however often it is repeated. With `data`, a JSON object, its event has that in place of its own.
     """
     found = await get(wire, run)
     event = _event(found.event)
     if event is None:
         raise NotBegun(run)
+    if data is not None:
+        event = msgspec.structs.replace(event, data=data)
     # A run's time is part of its id: of a request, which may be repeated, it is that of the old run.
     cause, ms = f"{run}|{request or ulid()}", ulid_ms(run) if request else await patiently(wire.moment, 2.0)
     new = run_id(found.function, "rerun", cause, ms or 0, partition_of(run))  # beside the old one: its memos are copied

@@ -124,7 +124,42 @@ def test_the_page_shows_progress_and_what_is_waited_for_and_its_buttons_act(http
     assert http.post(f"/runs/{run}/rerun", data=form, follow_redirects=False).headers["location"] == again, "once"
     assert f"/runs/{run}" in http.get(again).text
     listener = waiting_for_signal(http)
-    assert "waits for signal open &lt;b&gt;" in http.get(f"/runs/{listener}").text
+    page = http.get(f"/runs/{listener}").text
+    assert "waits for signal open &lt;b&gt;" in page
+    form = {**fields(page), "data": '{"by": "ann"}'}
+    for _ in range(2):  # pressed twice
+        answer = http.post(f"/runs/{listener}/signal", data=form, follow_redirects=False)
+        assert (answer.status_code, answer.headers.get("location")) == (303, f"/runs/{listener}")
+    assert http.get(f"/v1/runs/{listener}?wait={PATIENT_S}").json()["data"]["output"] == {"by": "ann"}
+
+
+def test_a_run_is_run_again_with_another_input(http: TestClient) -> None:
+    run = http.post("/invoke/t-double", json={"data": {"n": 1}}).json()["id"]
+    assert http.get(f"/v1/runs/{run}?wait={PATIENT_S}").json()["data"]["output"] == 2
+    form = fields(http.get(f"/runs/{run}").text)
+    new = http.post(f"/runs/{run}/rerun", data={**form, "data": '{"n": 50}'}, follow_redirects=False)
+    assert http.get(f"/v1{new.headers['location']}?wait={PATIENT_S}").json()["data"]["output"] == 100
+    for wrong in ("", "[1]", "{", '{"a":1,"a":2}', "[" * 10_000):
+        assert http.post(f"/runs/{run}/rerun", data={**form, "data": wrong}, follow_redirects=False).status_code == 400
+
+
+def test_a_form_without_the_token_of_its_browser_acts_on_nothing(http: TestClient) -> None:
+    run = waiting(http, "nap")
+    good = fields(http.get(f"/runs/{run}").text)
+    for wrong in ({}, {"token": ""}, {"token": "x" * 32}, {"token": good["token"][:-1]}):
+        for act in ("cancel", "rerun", "signal"):
+            answer = http.post(
+                f"/runs/{run}/{act}", data={**good, "token": "", **wrong}, headers={"accept": "text/html"}
+            )
+            assert (answer.status_code, "load it again" in answer.text) == (403, True)
+    kept = dict(http.cookies)
+    http.cookies.clear()
+    assert http.post(f"/runs/{run}/cancel", data=good).status_code == 403
+    cookie = http.get(f"/runs/{run}").headers["set-cookie"]
+    assert all(word in cookie for word in ("HttpOnly", "SameSite=lax", "Path=/"))
+    assert "Secure" not in cookie, "it is asked without TLS"
+    assert kept
+    assert http.get(f"/v1/runs/{run}").json()["data"]["status"] == "waiting"
 
 
 def waiting_for_signal(http: TestClient) -> str:

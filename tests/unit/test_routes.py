@@ -16,6 +16,7 @@ NEEDS = {
     "POST /invoke/{function:path}": "operate",
     "POST /runs/{id}/cancel": "operate",
     "POST /runs/{id}/rerun": "operate",
+    "POST /runs/{id}/signal": "operate",
     "GET /v1/runs": "read",
     "GET /v1/runs/{id}": "read",
     "GET /v1/runs/{id}/steps": "read",

@@ -3,13 +3,20 @@
 Each has the token of web/pages/csrf.py, and `once`: an id that the page made, by which a second press does nothing new.
 """
 
+from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from stepstream.bus.errors import HasEnded
+from stepstream.bus.errors import EventInvalid, HasEnded, NobodyWaits
+from stepstream.bus.event import MAX_EVENT_BYTES
+from stepstream.bus.values import codec
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.delayed import DelayedNotFound, take_back
+from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.read.steps import steps
+from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.producers.strict import parse
 from stepstream.web.pages.csrf import received
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
@@ -27,8 +34,30 @@ async def _cancel(request: Request) -> Response:
 
 async def _rerun(request: Request) -> Response:
     fields = await received(request)
-    new = await rerun(wire_of(request), request.path_params["id"], fields.get("from", ""), fields.get("once", ""))
+    data = None if "data" not in fields else _json(fields["data"], is_object=True)
+    new = await rerun(wire_of(request), request.path_params["id"], fields.get("from", ""), fields.get("once", ""), data)
     return RedirectResponse(link(request, "run", id=new), 303)
+
+
+async def _signal(request: Request) -> Response:
+    fields = await received(request)
+    wire, run, name = wire_of(request), request.path_params["id"], fields.get("signal", "")
+    if await send_signal(wire, name, _json(fields.get("data") or "null")) is None:
+        found = await get(wire, run)
+        mine = [step for step in await steps(wire, found.function, run) if step.id == fields.get("step")]
+        if not (mine and mine[0].ended is not None):  # else it was pressed twice, or another was faster
+            raise NobodyWaits(name)
+    return RedirectResponse(link(request, "run", id=run), 303)
+
+
+def _json(text: str, *, is_object: bool = False) -> Raw:
+    """Return what was written into a form as JSON; EventInvalid for what is none, or is no object."""
+    raw = text.encode()
+    if not isinstance(parse(raw), dict) and is_object:
+        raise EventInvalid("must be a JSON object", field="data")
+    if len(raw) > MAX_EVENT_BYTES:
+        raise EventInvalid(f"has {len(raw)} bytes; at most {MAX_EVENT_BYTES}", field="data")
+    return Raw(codec.encode(codec.decode(raw)))
 
 
 async def _cancel_delayed(request: Request) -> Response:
@@ -44,4 +73,5 @@ routes = [
     NeedsRoute("POST", "/delayed/cancel", _cancel_delayed, needs="operate", name="cancel_delayed"),
     NeedsRoute("POST", "/runs/{id}/cancel", _cancel, needs="operate", name="cancel"),
     NeedsRoute("POST", "/runs/{id}/rerun", _rerun, needs="operate", name="rerun"),
+    NeedsRoute("POST", "/runs/{id}/signal", _signal, needs="operate", name="signal"),
 ]

@@ -123,6 +123,7 @@ def show(
         "nav": _nav(request),
         "form_token": form_token,
         "once": token,
+        "here": f"{request.url.scheme}://{request.url.netloc}",
         **values,
     }
     headers = {"Cache-Control": "no-store", **(headers or {})}

@@ -1,21 +1,34 @@
 """The page of a run."""
 
+import asyncio
+
 from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
+from stepstream.checkpoint.facts.attempts import attempts_of
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.read.steps import steps
-from stepstream.web.pages import views
+from stepstream.checkpoint.read.verdict import verdict
+from stepstream.checkpoint.registry import functions
 from stepstream.web.pages.page import page
+from stepstream.web.pages.run_view import SHOWN_LINES, RunPage, run_page
 from stepstream.web.store import wire_of
 
 
-async def _read(request: Request) -> views.RunPage:
+async def _read(request: Request) -> RunPage:
     wire = wire_of(request)
     found = await get(wire, request.path_params["id"])
-    written = await log_of(wire, found.function, found.id, views.SHOWN_LINES)
-    return views.run_page(found, await steps(wire, found.function, found.id), now_ms(), written)
+    slug = found.function
+    written, taken, failed, known, told = await asyncio.gather(
+        log_of(wire, slug, found.id, SHOWN_LINES),
+        steps(wire, slug, found.id),
+        attempts_of(wire, slug, found.id),
+        functions(wire, [slug]),
+        verdict(wire, found),
+    )
+    code = known[0].code if known else ""
+    return run_page(found, taken, now_ms(), written, attempts=failed, verdict=told.words, code_now=code)
 
 
 routes = [page("/runs/{id}", "run", _read, section="runs")]

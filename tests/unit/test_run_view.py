@@ -1,0 +1,165 @@
+"""What the page of a run shows, as plain values: no server, no HTTP."""
+
+import json
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from stepstream.checkpoint.facts.attempts import FailedAttempt
+from stepstream.checkpoint.read.listing import STATUSES
+from stepstream.checkpoint.read.steps import StepView
+from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.record import Run
+from stepstream.web.pages import run_view, views
+from stepstream.web.pages.waterfall import WIDTH
+
+NOW = 1_700_000_100_000
+BEGAN = NOW - 10_000
+DAY = 86_400_000
+
+
+def raw(value: Any) -> Raw:
+    return Raw(json.dumps(value).encode())
+
+
+def run(**fields: Any) -> Run:
+    return Run(**{"id": "r", "function": "t-f", "status": "running", "queued": BEGAN, "started": BEGAN} | fields)
+
+
+def step(**fields: Any) -> StepView:
+    given = {"id": "s", "kind": "run", "state": "completed", "started": BEGAN, "since": BEGAN} | fields
+    return StepView(**given)
+
+
+def bar(found: Run, *steps: StepView) -> run_view.Bar:
+    return run_view.run_page(found, steps, NOW).steps[0]
+
+
+def test_a_finished_step_lies_where_it_ran() -> None:
+    found = bar(
+        run(ended=BEGAN + 1_000, status="completed"), step(since=BEGAN + 500, started=BEGAN + 750, ended=BEGAN + 1_000)
+    )
+    assert (found.left, found.waited, found.width, found.took) == (500.0, 250.0, 250.0, "250 ms")
+
+
+@pytest.mark.parametrize("began", [BEGAN, BEGAN + 500, BEGAN + 1_000])
+def test_a_step_of_no_time_is_seen_and_none_leaves_its_row(began: int) -> None:
+    found = bar(run(ended=BEGAN + 1_000, status="completed"), step(since=began, started=began, ended=began))
+    assert found.width >= 4
+    assert found.left + found.waited + found.width <= 1_000
+
+
+def test_a_wait_of_days_leaves_room_for_what_has_happened() -> None:
+    page = run_view.run_page(
+        run(status="waiting"),
+        [step(ended=NOW), step(id="nap", kind="sleep", state="waiting", since=NOW, started=NOW, due=NOW + 10**9)], NOW,
+    )  # fmt: skip
+    assert page.steps[0].width == pytest.approx(666.7, abs=0.1)
+    assert "due in" in page.steps[1].note
+    assert page.steps[1].result is None
+
+
+@pytest.mark.parametrize(
+    ("what", "note"),
+    [
+        ({"event": "paid", "match": "data.id"}, "waits for paid with the same data.id"),
+        ({"event": "paid", "if": "async.data.n > 1"}, "waits for paid where async.data.n > 1"),
+        ({"event": "paid"}, "waits for paid"),
+        ({"signal": "go"}, "waits for signal go"),
+        ({"function": "t-child", "run": "c"}, "waits for t-child"),
+    ],
+)
+def test_a_wait_is_told_in_words(what: dict[str, str], note: str) -> None:
+    found = bar(run(), step(kind="wait", state="waiting", what=raw(what), due=NOW + 60_000))
+    assert found.note == f"{note}, at most 1 min more"
+    assert found.child == what.get("run", "")
+    ended = bar(run(), step(kind="wait", what=raw(what), ended=NOW))
+    assert ended.note == note.replace("waits for t-child", "called t-child").replace("waits", "waited")
+
+
+def test_what_cannot_be_read_is_shown_as_text_and_breaks_no_page() -> None:
+    odd = run(event=Raw(b'"no object"'), progress=Raw(b"[1]"), parent="x")
+    page = run_view.run_page(odd, [step(what=Raw(b"[]"), data=Raw(b"not json"))], NOW)
+    assert (page.event_name, page.event_data, page.parent) == ("", views.Text('"no object"'), "")
+    assert (page.percent, page.steps[0].note, page.steps[0].child) == (None, "", "")
+
+
+def test_progress_has_a_bar_and_what_else_was_told() -> None:
+    page = run_view.run_page(run(progress=raw({"percent": 40, "done": 7})), [], NOW)
+    assert (page.percent, page.progress) == (40.0, "done 7")
+    assert run_view.run_page(run(progress=raw({"percent": "much"})), [], NOW).percent is None
+
+
+def test_a_run_names_those_it_belongs_to() -> None:
+    page = run_view.run_page(run(parent="t-p|parent|step", rerun_of="old", why="rate_limit", by="other"), [], NOW)
+    assert (page.parent, page.rerun_of, page.why, page.by) == ("parent", "old", "rate limit", "other")
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_page_refreshes_itself_until_its_run_has_ended(status: str) -> None:
+    ended = status in {"completed", "failed", "cancelled", "skipped"}
+    page = run_view.run_page(run(status=status, worker="w"), [], NOW)
+    assert page.topic == ("" if ended else "run:r:t-f")
+    assert page.worker == ("w" if status == "running" else "")
+
+
+def test_each_attempt_that_failed_is_a_piece_of_its_step_and_has_its_error() -> None:
+    tries = [
+        FailedAttempt("s", n, BEGAN + n * 1_000, BEGAN + n * 1_000 + 500, Failure("Boom", f"no {n}", "File x"))
+        for n in (1, 2)
+    ]
+    other = FailedAttempt("", 1, BEGAN, BEGAN + 100, Failure("Between", "steps"))
+    found = step(attempts=3, started=BEGAN + 5_000, ended=BEGAN + 10_000, state="failed", error=Failure("Boom", "no 3"))
+    page = run_view.run_page(run(ended=NOW, status="failed"), [found], NOW, attempts=[*tries, other])
+    (one,) = page.steps
+    assert [(part.left, part.width) for part in one.tries] == [(100, 50), (200, 50)]
+    assert [(each.number, each.message) for each in one.failed] == [(1, "no 1"), (2, "no 2"), (3, "no 3")]
+    assert (one.left, one.waited, one.width) == (0, 500, 500)
+    assert [each.name for each in page.failed] == ["Between"]
+    assert [moment.words.partition(":")[0] for moment in page.history] == [
+        "queued", "started", "began", "attempt 1 failed", "attempt 1 failed", "attempt 2 failed", "failed after 5.0 s",
+        "failed",
+    ]  # fmt: skip
+
+
+def test_the_run_has_a_bar_of_how_long_it_was_queued_and_how_long_it_ran() -> None:
+    page = run_view.run_page(run(queued=BEGAN, started=BEGAN + 2_500, ended=NOW, status="completed"), [], NOW)
+    assert [(part.left, part.width) for part in page.run_bar] == [(0, 250), (250, 750)]
+    assert page.run_bar[0].words == "queued for 2.5 s"
+
+
+def test_a_wait_of_days_is_cut_short_and_its_time_is_told_as_it_is() -> None:
+    work = step(id="work", ended=BEGAN + 1_000)
+    nap = step(id="nap", kind="sleep", since=BEGAN + 1_000, started=BEGAN + 14 * DAY, ended=BEGAN + 14 * DAY)
+    more = step(id="more", since=BEGAN + 14 * DAY, started=BEGAN + 14 * DAY, ended=BEGAN + 14 * DAY + 1_000)
+    found = run(status="completed", ended=BEGAN + 14 * DAY + 1_000)
+    page = run_view.run_page(found, [work, nap, more], BEGAN + 14 * DAY + 1_000)
+    assert [(one.left, one.width) for one in page.steps] == [(0, 333.3), (333.3, 333.3), (666.7, 333.3)]
+    assert page.steps[1].took == "13 d 23 h"
+    assert [part.words for part in page.breaks] == ["13 d 23 h, cut short"]
+
+
+@pytest.mark.parametrize("kind", ["event", "signal", "invoke"])
+def test_a_wait_that_timed_out_is_not_told_as_one_that_went_well(kind: str) -> None:
+    waited = step(kind=kind, state="timed_out", since=BEGAN, started=NOW, ended=NOW, what=raw({"event": "paid"}))
+    found = bar(run(status="completed", ended=NOW), waited)
+    assert (found.state, found.took, found.left, found.width) == ("timed_out", "10.0 s", 0, WIDTH)
+
+
+def test_only_a_step_that_waits_for_a_signal_can_be_sent_one() -> None:
+    what = raw({"signal": "go"})
+    assert bar(run(), step(kind="signal", state="waiting", what=what, due=NOW)).signal == "go"
+    assert not bar(run(), step(kind="signal", what=what, ended=NOW)).signal
+
+
+def test_a_batch_names_its_members() -> None:
+    several = [{"id": f"e{n}", "name": "a", "data": {}, "ts": 1} for n in range(25)]
+    event = raw({**several[0], "batch": several})
+    page = run_view.run_page(run(event=event), [], NOW)
+    assert (len(page.members), page.more_members, page.members[1]) == (20, 5, ("a", "e1"))
+
+
+def test_its_keys_are_shown_as_a_shell_takes_them() -> None:
+    page = run_view.run_page(run(id="it's"), [], NOW)
+    assert page.keys[0].command == r"redis-cli HGETALL 'bus:fn:{t-f}:run:it'\''s'"
