@@ -20,6 +20,7 @@ from stepstream.bus.cli import announced, application
 from stepstream.bus.errors import StepstreamError
 from stepstream.bus.values.durations import in_words
 from stepstream.web.app import create_app
+from stepstream.web.table.about import About
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("bus", "checkpoint", "producers", "consumers", "web")
@@ -195,21 +196,31 @@ runs in this folder or one above it. Exit codes: [errors](errors.md#exit-codes).
     return text
 
 
+def _takes(about: About) -> str:
+    """Return which parameters a route takes, for the end of its line."""
+    names = ", ".join(f"`{one.name}`" for one in about.query or ())
+    return f" Parameters: {names}." if names else ""
+
+
 def routes() -> str:
-    """Return the page of all routes of the site."""
+    """Return the page of all routes of the site: the API's say what they are themselves."""
     found: list[tuple[str, list[str]]] = []
+    own: dict[str, str] = {}
     for route in create_app().routes:
         path = str(getattr(route, "path", ""))
         has = {"WebSocket"} if isinstance(route, WebSocketRoute) else set(getattr(route, "methods", None) or {"GET"})
         methods = " ".join(sorted(has - {"HEAD"}))
-        key = f"{methods} {path}" if f"{methods} {path}" in ROUTES else path
+        about = getattr(route, "about", None)
+        key = f"{methods} {path}" if about is not None or f"{methods} {path}" in ROUTES else path
+        if about is not None:
+            own[key] = about.summary + _takes(about)
         shown = path.replace(":path}", "}")
         found.append((key, [methods, f"`{shown}`", str(getattr(route, "needs", "nothing"))]))
-    _check(ROUTES, {key for key, _ in found})
-    rows = [[*row, ROUTES[key]] for key, row in found]
+    _check(ROUTES, {key for key, _ in found} - own.keys())
+    rows = [[*row, own[key] if key in own else ROUTES[key]] for key, row in found]
     return f"""# Every route
 
-For who calls the site. Made by `make docs` from its routes. Bodies and answers are JSON; what is accepted, which host names, errors and paging: [HTTP](../http.md).
+For who calls the site. Made by `make docs` from its routes; `GET /openapi.json` tells programs the same of the API. Bodies and answers are JSON; what is accepted, which host names, errors and paging: [HTTP](../http.md).
 `needs` says what a caller does, and so which key opens it in keys mode ([HTTP](../http.md#keys)). An endpoint of your application (`/api/inngest`):
 [HTTP](../http.md#the-endpoint-of-an-application).
 

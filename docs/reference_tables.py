@@ -9,6 +9,7 @@ WAYS_OUT = {
     "BrokenApp": "Mend the line of yours that the message ends with; the module was found.",
     "EventInvalid": "Mend the field that `field` names. Nothing was stored; sending the same again fails again.",
     "BadRequest": "Change the parameter that the message names.",
+    "ParameterUnknown": "The message has the nearest name: nothing is left out silently.",
     "StepNotFound": "`bus run ID` lists the run's steps; rerun from one that is completed.",
     "NotBegun": "Wait until the run has begun, or send its event again.",
     "NotFound": "Look at the name or the id.",
@@ -85,31 +86,7 @@ EXITS = {
 
 ROUTES = {
     "/e/{key}": 'Publish an event, `{"name": "order/paid", "data": {…}}`, or a list of them; `id`, `ts` and what else an event has. Answers the `ids`, how many `functions` start, and which names nobody listens to.',
-    "/invoke/{function:path}": 'Run a function by its slug: `{"data": {…}}`. Answers the run\'s `id`.',
-    "/v1/signals": '`{"signal": "name", "data": …}` to the run that waits for it; answers its `run_id`.',
-    "/v1/runs": "Runs, newest first: `limit`, `cursor`, and [filters](../http.md#which-runs); `count`, `looked_at`.",
-    "/v1/runs/{id}": "One run with its event, output, error and [verdict](../http.md#what-there-is-to-say-of-a-run); `?wait=30s` answers when it has ended, or then.",
-    "DELETE /v1/runs/{id}": "Cancel it. Of one that has ended it says how.",
-    "/v1/runs/{id}/steps": "Its steps: states, attempts, results, errors.",
-    "/v1/runs/{id}/log": "What it has written; `?last=n`.",
-    "/v1/runs/{id}/rerun": 'Run it again: `{"from": "step"}` keeps the results of the steps before; the same `request` twice makes one run. Answers the new `id`.',
-    "/v1/functions": "The functions with their runs by status, and buses that disagree about a type.",
-    "/v1/functions/{id:path}": "One function, with who waits for its limits.",
-    "/v1/events": "Events as they came, newest first: `name`, `limit`, `cursor`, `received_after` and `received_before` (RFC 3339 or Unix ms).",
-    "/v1/events/{id}": "One event, by its id or the one an SDK gave it.",
-    "/v1/events/{id}/runs": "The runs that functions made of it, in the hosted service's words.",
     "/v0/gql": "The four GraphQL queries that SDKs' own tests read: `run`, `runTrigger`, `runTraceSpanOutputByID`, `event`.",
-    "POST /v1/cancellations": "Cancel many runs: `app_id`, `function_id`, `started_after`, `started_before`, `if` (CEL). 201 with how far it has come; workers go on.",
-    "/v1/cancellations": "The bulk cancellations of the last 7 days, newest first.",
-    "/v1/cancellations/{id}": "How far one has come: `looked_at`, `cancelled`, `done_at`.",
-    "DELETE /v1/cancellations/{id}": "Let it go no further, and forget it.",
-    "/v1/paused": "The functions and the event names that are paused, each since when (`since`, Unix ms) and by whom.",
-    "/v1/functions/{id:path}/pause": "Pause a function: its work [stays in line](../how-to/on-call.md). Pausing twice changes nothing.",
-    "/v1/functions/{id:path}/resume": "Let it go on; `was_paused` tells whether it was.",
-    "/v1/event-names/{name:path}/pause": "Let no function begin a run for events of this name.",
-    "/v1/event-names/{name:path}/resume": "Let functions begin runs for them; `was_paused` tells whether it was paused.",
-    "/v1/event-names": "The names of events, with how many functions listen; those that nobody listens to first.",
-    "/v1/live/{channel:path}": "The messages of a channel as [server-sent events](../live.md): `topic` (repeatable), `after`, `Last-Event-ID`.",
     "/v1/realtime/token": 'For SDKs: `[{"channel": …, "name": topic}, …]` of one channel; answers a `jwt` with which a page may [listen](../live.md#pages-of-sdks), if it begins within a minute.',
     "/v1/realtime/publish": "For SDKs: publishes its body, JSON or text, to `?channel=…&topic=…`; a body of type `text/stream` in pieces, as they come.",
     "/v1/realtime/publish/tee": "For SDKs: passes its body on as it comes, to those who listen to topic `$stream` of `?channel=…`.",
@@ -120,8 +97,6 @@ ROUTES = {
     "/runs": "The page of runs.",
     "/search": "Where the search box leads: to the run, function or event of that name or id.",
     "/live": "What an open page holds, as server-sent events: that something of its topic changed. `?of=all`, `fn:SLUG` or `run:ID:SLUG`.",
-    "/v1/delayed": "Events that wait for their time, the next first.",
-    "DELETE /v1/delayed": "Take one back: `?name=…&id=…`.",
     "/fn/register": "For SDKs: an application behind HTTP says which functions it has; [all are taken, or none](../inngest-sdk.md).",
     "/v0/connect/start": "A worker of an application asks for a connection ([workers that connect](../inngest-sdk.md#workers-that-connect)); protobuf.",
     "/v0/connect/flush": "A worker's answer that its connection could not carry; protobuf.",
@@ -131,8 +106,6 @@ ROUTES = {
     "/v0/runs/{id}/batch": "For SDKs: its events.",
     "/v1/checkpoint/{id}/async": "For SDKs: saves the steps that an app has run while its call is open; 409 when the call is not the run's any more.",
     "/dev": "For SDKs: tells that a server is here which signs nothing, and what is registered. 404 in keys mode.",
-    "/health": "200 while this process is up.",
-    "/ready": "200 when it can work: Redis answers and evicts nothing; else 503 with why.",
     "/": "The front page.",
     "/runs/{id}": "A run's page.",
     "/functions/{slug:path}": "A function's page.",
@@ -142,7 +115,7 @@ ROUTES = {
     "/runs/{id}/rerun": "The page's button.",
     "/runs/{id}/signal": "The page's button.",
 }
-"""By path, and by method where a path has several."""
+"""Of pages and of what SDKs call, by path, and by method where a path has several. Routes of the API say it themselves (`about=`)."""
 
 Unit = Literal["count", "bytes", "ms", "s", "characters"]
 

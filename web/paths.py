@@ -4,7 +4,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 _ROOT = "stepstream.root"
-_OF_THE_API = frozenset({"v0", "v1", "e", "fn", "dev", "invoke", "health", "ready", "metrics"})
+_OF_THE_API = frozenset({"v0", "v1", "e", "fn", "dev", "invoke", "health", "ready", "metrics", "openapi.json"})
 
 
 def enter(scope: Scope) -> None:

@@ -12,11 +12,16 @@ from starlette.websockets import WebSocket
 
 from stepstream.web.hosts import OriginRefused, hosts_of
 from stepstream.web.keys import Permission, keys_of
-from stepstream.web.paths import root
+from stepstream.web.paths import own_path, root
+from stepstream.web.table.about import About
+from stepstream.web.table.parameters import check
 
 
 class NeedsRoute(Route):
-    """A route of one method, and the permission that a caller of it needs: its endpoint is not called without."""
+    """A route of one method, and the permission that a caller of it needs: its endpoint is not called without.
+
+    Nor is it where a parameter is given that it does not take (`about`).
+    """
 
     def __init__(
         self,
@@ -26,14 +31,21 @@ class NeedsRoute(Route):
         *,
         needs: Permission,
         name: str | None = None,
+        about: About | None = None,
     ) -> None:
+        takes = None if about is None else about.query
+
         @wraps(endpoint)
         async def checked(request: Request) -> Response:
             keys_of(request).check(request, needs)
+            if takes is not None:
+                check(request, takes, own_path(request))
             return await endpoint(request)
 
         super().__init__(path, checked, methods=[method], name=name)
         self.needs: Permission = needs
+        self.about = about
+        """What it takes and answers with; None of pages, and of what SDKs call."""
 
 
 class NeedsSocket(WebSocketRoute):

@@ -4,7 +4,7 @@ A step's result goes through JSON before the function sees it, the first time to
 return annotation. So a replay never changes a type.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache
 from math import isfinite
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -231,6 +231,12 @@ def _custom(info: msgspec.inspect.Type) -> type[Any] | None:
     elif isinstance(info, msgspec.inspect.UnionType):
         inner = list(info.types)
     return next((found for one in inner if (found := _custom(one)) is not None), None)
+
+
+def schemas(kinds: Iterable[Any], ref_template: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the JSON Schema of each type, and those of the classes in them, which the first refer to by a template."""
+    found, components = json.schema_components(kinds, ref_template=ref_template)
+    return list(found), components
 
 
 def pretty(raw: bytes | str) -> str:

@@ -41,6 +41,7 @@ NEEDS = {
     "GET /v1/events/{id}": "read",
     "GET /v1/events/{id}/runs": "read",
     "GET /health": "nothing",
+    "GET /openapi.json": "read",
     "POST /fn/register": "app",
     "POST /v0/connect/start": "app",
     "POST /v0/connect/flush": "app",

@@ -1,13 +1,21 @@
 """Actions: cancel, rerun, signal, invoke, as JSON. GET never acts; the forms of the pages are in web/pages/forms.py."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.bus.errors import EventInvalid, HasEnded, NobodyWaits
+from stepstream.bus.errors import (
+    EventInvalid,
+    FunctionNotFound,
+    HasEnded,
+    NobodyWaits,
+    NotBegun,
+    RunNotFound,
+    StepNotFound,
+)
 from stepstream.bus.event import MAX_EVENT_BYTES
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke
@@ -15,34 +23,35 @@ from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.waits.signals import send_signal
-from stepstream.producers.body import read_body
-from stepstream.producers.strict import parse_as
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import answer
+from stepstream.web.api.shapes import Answer, Plain, answer
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
+from stepstream.web.table.bodies import SMALL, Body
 
-T = TypeVar("T")
-
-_WITHOUT_DATA = 65_536
-_WITH_DATA = MAX_EVENT_BYTES + _WITHOUT_DATA
-"""The longest body, bytes: without data, and with data as big as an event's."""
+_WITH_DATA = MAX_EVENT_BYTES + SMALL
+"""The longest body with data as big as an event's, bytes."""
 
 
-class _Rerun(msgspec.Struct, forbid_unknown_fields=True):
+class RerunWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """From which step on a run is to run again (none: from its beginning); once for each `request`."""
+
     from_step: str = msgspec.field(name="from", default="")
     request: str = ""
 
 
-class _Signal(msgspec.Struct, forbid_unknown_fields=True):
+class Signal(msgspec.Struct, forbid_unknown_fields=True):
+    """A signal, and what comes with it."""
+
     signal: str
-    data: Raw = Raw(b"null")
+    data: Raw = msgspec.field(default_factory=lambda: Raw(b"null"))
 
 
-class _Invoke(msgspec.Struct, forbid_unknown_fields=True):
+class InvokeWanted(msgspec.Struct, forbid_unknown_fields=True):
     """An event without its name. What SDKs' events have besides data is taken, and not kept."""
 
-    data: Raw = Raw(b"{}")
+    data: Raw = msgspec.field(default_factory=lambda: Raw(b"{}"))
     id: Any = None
     name: Any = None
     ts: Any = None
@@ -51,9 +60,43 @@ class _Invoke(msgspec.Struct, forbid_unknown_fields=True):
     meta: Any = None
 
 
-async def _received(request: Request, shape: type[T], most: int = _WITH_DATA) -> T:
-    """Return the body as what it must be, an empty one as an empty object."""
-    return parse_as(await read_body(request, most) or b"{}", shape)
+class Done(msgspec.Struct, frozen=True):
+    """A run, and what it is now."""
+
+    id: str
+    status: str
+
+
+class Again(msgspec.Struct, frozen=True):
+    """A new run, and the one it runs again."""
+
+    id: str
+    rerun_of: str
+
+
+class Came(msgspec.Struct, frozen=True):
+    """The run that a signal came to."""
+
+    run_id: str
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A new run; its event has the same id."""
+
+    id: str
+
+
+class Invoked(msgspec.Struct, frozen=True):
+    """A new run, as SDKs read it and as people do."""
+
+    data: Made
+    id: str
+    status: int = 200
+
+
+_RERUN = Body(RerunWanted, may_be_empty=True)
+_SIGNAL = Body(Signal, most=_WITH_DATA, may_be_empty=True)
+_INVOKE = Body(InvokeWanted, most=_WITH_DATA, may_be_empty=True)
 
 
 async def _cancel(request: Request) -> Response:
@@ -61,42 +104,83 @@ async def _cancel(request: Request) -> Response:
     try:
         word = await cancel_now(wire, run, "cancelled by the API")
     except HasEnded:  # asked twice, or too late: then there is nothing to do
-        return _done({"id": run, "status": (await get(wire, run)).status})
-    return _done({"id": run, "status": "cancelled" if word == "cancelled" else "cancelling"})
+        return value(Plain(Done(run, (await get(wire, run)).status)))
+    return value(Plain(Done(run, "cancelled" if word == "cancelled" else "cancelling")))
 
 
 async def _rerun(request: Request) -> Response:
-    asked, run = await _received(request, _Rerun, _WITHOUT_DATA), request.path_params["id"]
+    asked, run = await _RERUN.of(request), request.path_params["id"]
     new = await rerun(wire_of(request), run, asked.from_step, asked.request)
-    return _done({"id": new, "rerun_of": run})
+    return value(Plain(Again(new, run)))
 
 
 async def _signal(request: Request) -> Response:
-    asked = await _received(request, _Signal)
+    asked = await _SIGNAL.of(request)
     run = await send_signal(wire_of(request), asked.signal, asked.data)
     if run is None:
         raise NobodyWaits(asked.signal)
-    return value(answer({"run_id": run}))
+    return value(answer(Came(run)))
 
 
 async def _invoke(request: Request) -> Response:
     wire, slug = wire_of(request), request.path_params["function"]
     try:
-        asked = await _received(request, _Invoke)
+        asked = await _INVOKE.of(request)
     except EventInvalid:
         await function_of(wire, slug)  # where there is no such function, that is what is wrong
         raise
     run = await invoke(wire, slug, asked.data)  # which is the id of its event, too
-    return value({"data": {"id": run}, "id": run, "status": 200})
-
-
-def _done(what: dict[str, str]) -> Response:
-    return value({"data": what})
+    return value(Invoked(Made(run), run))
 
 
 routes = [
-    NeedsRoute("DELETE", "/v1/runs/{id}", _cancel, needs="operate", name="api_cancel"),
-    NeedsRoute("POST", "/v1/runs/{id}/rerun", _rerun, needs="operate", name="api_rerun"),
-    NeedsRoute("POST", "/v1/signals", _signal, needs="operate", name="api_signal"),
-    NeedsRoute("POST", "/invoke/{function:path}", _invoke, needs="operate", name="api_invoke"),
+    NeedsRoute(
+        "DELETE",
+        "/v1/runs/{id}",
+        _cancel,
+        needs="operate",
+        name="api_cancel",
+        about=About(summary="Cancel it. Of one that has ended it says how.", answer=Plain[Done], errors=(RunNotFound,)),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/runs/{id}/rerun",
+        _rerun,
+        needs="operate",
+        name="api_rerun",
+        about=About(
+            summary='Run it again: `{"from": "step"}` keeps the results of the steps before; the same `request` twice '
+            "makes one run. Answers the new `id`.",
+            body=_RERUN,
+            answer=Plain[Again],
+            errors=(RunNotFound, FunctionNotFound, StepNotFound, NotBegun),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/signals",
+        _signal,
+        needs="operate",
+        name="api_signal",
+        about=About(
+            summary='`{"signal": "name", "data": …}` to the run that waits for it; answers its `run_id`.',
+            body=_SIGNAL,
+            answer=Answer[Came],
+            errors=(NobodyWaits,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/invoke/{function:path}",
+        _invoke,
+        needs="operate",
+        name="api_invoke",
+        about=About(
+            summary='Run a function by its slug: `{"data": {…}}`. Answers the run\'s `id`.',
+            query=None,
+            body=_INVOKE,
+            answer=Invoked,
+            errors=(FunctionNotFound,),
+        ),
+    ),
 ]

@@ -1,9 +1,13 @@
 """Controls: pause and resume functions and event names, as JSON."""
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from stepstream.bus.errors import BadRequest, FunctionNotFound
 from stepstream.checkpoint.controls import (
+    Controls,
+    Pause,
     controls,
     pause_event,
     pause_function,
@@ -12,44 +16,124 @@ from stepstream.checkpoint.controls import (
 )
 from stepstream.checkpoint.registry import function_of
 from stepstream.web.answers import value
+from stepstream.web.api.shapes import Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
 
 _BY = "the API"
 
 
+class FunctionPaused(msgspec.Struct, frozen=True):
+    """A function, and how it is paused from now, or was already."""
+
+    function: str
+    paused: Pause
+
+
+class FunctionResumed(msgspec.Struct, frozen=True):
+    """A function that goes on."""
+
+    function: str
+    was_paused: bool
+
+
+class EventPaused(msgspec.Struct, frozen=True):
+    """An event name, and how it is paused from now, or was already."""
+
+    event: str
+    paused: Pause
+
+
+class EventResumed(msgspec.Struct, frozen=True):
+    """An event name for which functions begin runs again."""
+
+    event: str
+    was_paused: bool
+
+
 async def _paused(request: Request) -> Response:
-    ordered = await controls(wire_of(request))
-    return value({"data": {"functions": ordered.functions, "events": ordered.events}})
+    return value(Plain(await controls(wire_of(request))))
 
 
 async def _pause_function(request: Request) -> Response:
     slug = request.path_params["id"]
-    made = await pause_function(wire_of(request), slug, _BY)
-    return value({"data": {"function": slug, "paused": made}})
+    return value(Plain(FunctionPaused(slug, await pause_function(wire_of(request), slug, _BY))))
 
 
 async def _resume_function(request: Request) -> Response:
     wire, slug = wire_of(request), request.path_params["id"]
     await function_of(wire, slug)
-    return value({"data": {"function": slug, "was_paused": await resume_function(wire, slug)}})
+    return value(Plain(FunctionResumed(slug, await resume_function(wire, slug))))
 
 
 async def _pause_event(request: Request) -> Response:
     name = request.path_params["name"]
-    made = await pause_event(wire_of(request), name, _BY)
-    return value({"data": {"event": name, "paused": made}})
+    return value(Plain(EventPaused(name, await pause_event(wire_of(request), name, _BY))))
 
 
 async def _resume_event(request: Request) -> Response:
     name = request.path_params["name"]
-    return value({"data": {"event": name, "was_paused": await resume_event(wire_of(request), name)}})
+    return value(Plain(EventResumed(name, await resume_event(wire_of(request), name))))
 
 
 routes = [
-    NeedsRoute("GET", "/v1/paused", _paused, needs="read", name="api_paused"),
-    NeedsRoute("POST", "/v1/functions/{id:path}/pause", _pause_function, needs="operate", name="api_pause"),
-    NeedsRoute("POST", "/v1/functions/{id:path}/resume", _resume_function, needs="operate", name="api_resume"),
-    NeedsRoute("POST", "/v1/event-names/{name:path}/pause", _pause_event, needs="operate", name="api_pause_event"),
-    NeedsRoute("POST", "/v1/event-names/{name:path}/resume", _resume_event, needs="operate", name="api_resume_event"),
+    NeedsRoute(
+        "GET",
+        "/v1/paused",
+        _paused,
+        needs="read",
+        name="api_paused",
+        about=About(
+            summary="The functions and the event names that are paused, each since when (`since`, Unix ms) and by whom.",
+            answer=Plain[Controls],
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/functions/{id:path}/pause",
+        _pause_function,
+        needs="operate",
+        name="api_pause",
+        about=About(
+            summary="Pause a function: its work [stays in line](../how-to/on-call.md). Pausing twice changes nothing.",
+            answer=Plain[FunctionPaused],
+            errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/functions/{id:path}/resume",
+        _resume_function,
+        needs="operate",
+        name="api_resume",
+        about=About(
+            summary="Let it go on; `was_paused` tells whether it was.",
+            answer=Plain[FunctionResumed],
+            errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/event-names/{name:path}/pause",
+        _pause_event,
+        needs="operate",
+        name="api_pause_event",
+        about=About(
+            summary="Let no function begin a run for events of this name.",
+            answer=Plain[EventPaused],
+            errors=(BadRequest,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/event-names/{name:path}/resume",
+        _resume_event,
+        needs="operate",
+        name="api_resume_event",
+        about=About(
+            summary="Let functions begin runs for them; `was_paused` tells whether it was paused.",
+            answer=Plain[EventResumed],
+        ),
+    ),
 ]

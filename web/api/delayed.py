@@ -1,33 +1,67 @@
 """Delayed events: those that are to be published later, listed and taken back."""
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.bus.errors import BadRequest
-from stepstream.checkpoint.delayed import list_delayed, take_back
+from stepstream.checkpoint.delayed import DelayedEvent, DelayedNotFound, list_delayed, take_back
 from stepstream.web.answers import value
+from stepstream.web.api.shapes import Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
+from stepstream.web.table.parameters import Number, Text
 
 MOST = 1_000
 
+LIMIT = Number("limit", "how many at most", 1, MOST, 100)
+NAME = Text("name", "events of this name")
+OF_NAME = Text("name", "which event? write /v1/delayed?name=order/paid&id=o1", is_needed=True)
+ID = Text("id", "which event? write /v1/delayed?name=order/paid&id=o1", is_needed=True)
+
+
+class TakenBack(msgspec.Struct, frozen=True):
+    """An event that will not be published."""
+
+    name: str
+    id: str
+    status: str = "cancelled"
+
 
 async def _delayed(request: Request) -> Response:
-    text = request.query_params.get("limit", "100")
-    if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MOST):
-        raise BadRequest(f"limit must be a number from 1 to {MOST}, got {text[:40]!r}")
-    return value({"data": await list_delayed(wire_of(request), request.query_params.get("name"), int(text))})
+    return value(Plain(await list_delayed(wire_of(request), NAME.of(request) or None, LIMIT.of(request))))
 
 
 async def _cancel(request: Request) -> Response:
-    name, event_id = request.query_params.get("name"), request.query_params.get("id")
-    if not name or not event_id:
-        raise BadRequest("which event? write /v1/delayed?name=order/paid&id=o1")
+    name, event_id = OF_NAME.of(request), ID.of(request)
     await take_back(wire_of(request), name, event_id)
-    return value({"data": {"name": name, "id": event_id, "status": "cancelled"}})
+    return value(Plain(TakenBack(name, event_id)))
 
 
 routes = [
-    NeedsRoute("GET", "/v1/delayed", _delayed, needs="read", name="api_delayed"),
-    NeedsRoute("DELETE", "/v1/delayed", _cancel, needs="operate", name="api_delayed_cancel"),
+    NeedsRoute(
+        "GET",
+        "/v1/delayed",
+        _delayed,
+        needs="read",
+        name="api_delayed",
+        about=About(
+            summary="Events that wait for their time, the next first.",
+            query=(NAME, LIMIT),
+            answer=Plain[list[DelayedEvent]],
+        ),
+    ),
+    NeedsRoute(
+        "DELETE",
+        "/v1/delayed",
+        _cancel,
+        needs="operate",
+        name="api_delayed_cancel",
+        about=About(
+            summary="Take one back: `?name=…&id=…`.",
+            query=(OF_NAME, ID),
+            answer=Plain[TakenBack],
+            errors=(DelayedNotFound,),
+        ),
+    ),
 ]

@@ -3,17 +3,27 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.bus.errors import BadRequest, NotFound
-from stepstream.bus.values.clock import now_ms
-from stepstream.bus.values.durations import past_moment
+from stepstream.bus.errors import NotFound
 from stepstream.checkpoint.read.arrivals import MOST, Arrival, arrivals, find_arrival, runs_of
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.system import stored_event_name
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import answer, event_of, event_shape, run_shape
+from stepstream.web.api.shapes import (
+    Answer,
+    EventTold,
+    PageAnswer,
+    RunTold,
+    answer,
+    event_of,
+    event_shape,
+    page_answer,
+    run_shape,
+)
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
+from stepstream.web.table.parameters import Moment, Number, Text
 
 
 class EventNotFound(NotFound):
@@ -26,28 +36,24 @@ class EventNotFound(NotFound):
         super().__init__(f"there is no event {event_id[:150]!r}: it never was, or is no longer kept")
 
 
-def moment_of(text: str, name: str) -> int:
-    """Return a time of a request, RFC 3339, Unix ms or how long ago, as Unix ms; BadRequest names the parameter."""
-    return past_moment(text, name, now_ms())
+LIMIT = Number("limit", f"how many at most; a page has {MOST}", 1, 999_999, 20)
+CURSOR = Text("cursor", "`metadata.cursor` of the page before, or the id of its last event")
+NAME = Text("name", "events of this name")
+AFTER = Moment("received_after", "events that came later")
+BEFORE = Moment("received_before", "events that came earlier")
 
 
 async def _events(request: Request) -> Response:
-    asked = request.query_params
-    limit = asked.get("limit") or "20"
-    if not (limit.isascii() and limit.isdecimal() and len(limit) <= 6 and int(limit)):
-        raise BadRequest(f"limit must be a number from 1 to {MOST}, got {limit[:40]!r}")
-    name = asked.get("name") or None
-    bounds = {word: moment_of(asked[f"received_{word}"], f"received_{word}") for word in ("after", "before")
-              if asked.get(f"received_{word}")}  # fmt: skip
+    name = NAME.of(request) or None
     page = await arrivals(
         wire_of(request),
         name=None if name is None else stored_event_name(name),
-        limit=min(int(limit), MOST),
-        cursor=asked.get("cursor"),
-        after=bounds.get("after"),
-        before=bounds.get("before"),
+        limit=min(LIMIT.of(request), MOST),
+        cursor=CURSOR.of(request),
+        after=AFTER.of(request),
+        before=BEFORE.of(request),
     )
-    return value(answer([event_shape(one, name) for one in page.events], cursor=page.cursor))
+    return value(page_answer([event_shape(one, name) for one in page.events], page.cursor))
 
 
 async def _event(request: Request) -> Response:
@@ -77,7 +83,38 @@ async def event_and_runs(request: Request, event_id: str, *, with_runs: bool = T
 
 
 routes = [
-    NeedsRoute("GET", "/v1/events", _events, needs="read", name="api_events"),
-    NeedsRoute("GET", "/v1/events/{id}", _event, needs="read", name="api_event"),
-    NeedsRoute("GET", "/v1/events/{id}/runs", _runs, needs="read", name="api_event_runs"),
+    NeedsRoute(
+        "GET",
+        "/v1/events",
+        _events,
+        needs="read",
+        name="api_events",
+        about=About(
+            summary="Events as they came, newest first.",
+            query=(NAME, LIMIT, CURSOR, AFTER, BEFORE),
+            answer=PageAnswer[EventTold],
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/events/{id}",
+        _event,
+        needs="read",
+        name="api_event",
+        about=About(
+            summary="One event, by its id or the one an SDK gave it.", answer=Answer[EventTold], errors=(EventNotFound,)
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/events/{id}/runs",
+        _runs,
+        needs="read",
+        name="api_event_runs",
+        about=About(
+            summary="The runs that functions made of it, in the hosted service's words.",
+            answer=Answer[list[RunTold]],
+            errors=(EventNotFound,),
+        ),
+    ),
 ]

@@ -14,17 +14,21 @@ from stepstream.checkpoint.live.messages import check_channel
 from stepstream.web.live.stream import HEADERS, Stream, event
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
+from stepstream.web.table.about import EVENTS, About
+from stepstream.web.table.parameters import Text, Texts
 
 HEARTBEAT_S = 15.0
 """How long nothing may come before a comment is sent, so that nobody in between takes the connection for dead."""
 _AGAIN_MS = 1_000
 
+TOPIC = Texts("topic", "messages of this topic; none given: of all")
+AFTER = Text("after", "messages behind the one of this id, as header Last-Event-ID; 0: from the oldest that is kept")
+
 Shown = Callable[[Told], bytes]
 
 
 async def _live(request: Request) -> Response:
-    topics = request.query_params.getlist("topic")
-    return await stream(request, request.path_params["channel"], topics, _shown)
+    return await stream(request, request.path_params["channel"], TOPIC.of(request), _shown)
 
 
 def _shown(message: Told) -> bytes:
@@ -41,7 +45,7 @@ async def stream(
     It ends when the client goes, when the server stops (`event: closing`), and when the client does not take what
     comes (`event: dropped`); clients connect again by themselves, and go on after the last id they have got.
     """
-    after = request.headers.get("last-event-id") or request.query_params.get("after", "")
+    after = request.headers.get("last-event-id") or AFTER.of(request)
     check_channel(channel)
     check_after(after)
     if request.method == "HEAD":
@@ -73,4 +77,18 @@ async def _events(listener: Listener, shown: Shown) -> AsyncGenerator[bytes]:
             yield b":\n\n"
 
 
-routes = [NeedsRoute("GET", "/v1/live/{channel:path}", _live, needs="read", name="api_live")]
+routes = [
+    NeedsRoute(
+        "GET",
+        "/v1/live/{channel:path}",
+        _live,
+        needs="read",
+        name="api_live",
+        about=About(
+            summary="The messages of a channel as [server-sent events](../live.md): `topic` (repeatable), `after`, "
+            "`Last-Event-ID`.",
+            query=(TOPIC, AFTER),
+            answer=EVENTS,
+        ),
+    )
+]

@@ -1,19 +1,22 @@
 """Shapes: events and runs with the names that users of the official SDKs know from the hosted service's REST API."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Generic, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.read.arrivals import Arrival
+from stepstream.checkpoint.read.verdict import Verdict
 from stepstream.checkpoint.run.record import Run
 
 ACCOUNT, ENVIRONMENT = "00000000-0000-4000-a000-000000000000", "00000000-0000-4000-b000-000000000000"
 """The one account and the one environment there are, under the ids that a development server gives them."""
+
+T = TypeVar("T")
 
 _STATUSES = {
     "queued": "Scheduled",
@@ -31,9 +34,97 @@ def moment(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def answer(data: Any, **more: Any) -> dict[str, Any]:
-    """Return what is answered with, in an envelope that says when it was read; `more` comes beside that."""
-    return {"data": data, "metadata": {"fetched_at": moment(now_ms()), "cached_until": None, **more}}
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """When an answer was read, RFC 3339."""
+
+    fetched_at: str
+    cached_until: None = None
+
+
+class PageMetadata(Metadata, frozen=True, kw_only=True):
+    """The same, and where the next page begins (null: there is none)."""
+
+    cursor: str | None
+
+
+class Answer(msgspec.Struct, Generic[T], frozen=True):
+    """What is answered with, in an envelope that says when it was read."""
+
+    data: T
+    metadata: Metadata
+
+
+class PageAnswer(msgspec.Struct, Generic[T], frozen=True):
+    """A page of what is answered with."""
+
+    data: list[T]
+    metadata: PageMetadata
+
+
+class Plain(msgspec.Struct, Generic[T], frozen=True):
+    """What is answered with."""
+
+    data: T
+
+
+class Listed(msgspec.Struct, Generic[T], frozen=True):
+    """A page of a list, and the cursor of the next (null: there is none)."""
+
+    data: list[T]
+    cursor: str | None
+
+
+class EventTold(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it came, as the hosted service tells of it."""
+
+    internal_id: str
+    account_id: str = ACCOUNT
+    environment_id: str = ENVIRONMENT
+    source: str = "api"
+    source_id: None = None
+    received_at: str
+    id: str
+    name: str
+    data: Raw
+    ts: int
+    v: str | UnsetType = UNSET
+
+
+class RunTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as the hosted service tells of it. Of one that has ended otherwise, `output` is its error."""
+
+    run_id: str
+    run_started_at: str
+    function_id: str
+    function_version: int = 1
+    environment_id: str = ENVIRONMENT
+    event_id: str | None
+    ended_at: str | None
+    output: Raw | None
+    status: str
+
+
+class RunWhole(Run, kw_only=True):
+    """A run as our own API tells of it, and under the hosted service's names; `status` is ours, in small letters."""
+
+    run_id: str
+    run_started_at: str
+    function_id: str
+    function_version: int
+    environment_id: str
+    event_id: str | None
+    ended_at: str | None
+    output: Raw | None
+
+
+def answer(data: T) -> Answer[T]:
+    """Return what is answered with, in its envelope."""
+    return Answer(data, Metadata(fetched_at=moment(now_ms())))
+
+
+def page_answer(data: list[T], cursor: str | None) -> PageAnswer[T]:
+    """Return a page of what is answered with, in its envelope."""
+    return PageAnswer(data, PageMetadata(fetched_at=moment(now_ms()), cursor=cursor))
 
 
 def status_of(run: Run) -> str:
@@ -58,39 +149,35 @@ def event_of(run: Run) -> RawEvent | None:
         return None
 
 
-def event_shape(arrival: Arrival, name: str | None = None) -> dict[str, Any]:
+def event_shape(arrival: Arrival, name: str | None = None) -> EventTold:
     """Return an event as it came; `name` is another name that it is asked for by."""
     event = arrival.event
-    told = {
-        "internal_id": arrival.internal,
-        "account_id": ACCOUNT,
-        "environment_id": ENVIRONMENT,
-        "source": "api",
-        "source_id": None,
-        "received_at": moment(arrival.received),
-        "id": event.id,
-        "name": name or event.name,
-        "data": event.data,
-        "ts": event.ts,
-    }
-    return told if event.v is None else {**told, "v": event.v}
+    return EventTold(
+        internal_id=arrival.internal,
+        received_at=moment(arrival.received),
+        id=event.id,
+        name=name or event.name,
+        data=event.data,
+        ts=event.ts,
+        v=UNSET if event.v is None else event.v,
+    )
 
 
-def run_fields(run: Run) -> dict[str, Any]:
-    """Return what the hosted service tells of a run and our own API under another name, or not; but not the status."""
-    event = event_of(run)
-    return {
-        "run_id": run.id,
-        "run_started_at": moment(run.started or run.queued),
-        "function_id": run.function,
-        "function_version": 1,
-        "environment_id": ENVIRONMENT,
-        "event_id": None if event is None else event.id,
-        "ended_at": None if run.ended is None else moment(run.ended),
-        "output": output_of(run),
-    }
-
-
-def run_shape(run: Run) -> dict[str, Any]:
+def run_shape(run: Run) -> RunTold:
     """Return a run as the hosted service tells of it."""
-    return {**run_fields(run), "status": status_of(run)}
+    event = event_of(run)
+    return RunTold(
+        run_id=run.id,
+        run_started_at=moment(run.started or run.queued),
+        function_id=run.function,
+        event_id=None if event is None else event.id,
+        ended_at=None if run.ended is None else moment(run.ended),
+        output=output_of(run),
+        status=status_of(run),
+    )
+
+
+def run_whole(run: Run, verdict: Verdict) -> RunWhole:
+    """Return a run under our names and the hosted service's; where both have one, it is as ours."""
+    told = msgspec.structs.asdict(run_shape(run)) | msgspec.structs.asdict(run)
+    return RunWhole(**told | {"output": output_of(run) if run.output is None else run.output})

@@ -1,81 +1,119 @@
 """/v1: what there is, as JSON."""
 
-from msgspec import Raw
+import msgspec
+from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.bus.errors import BadRequest, ConfigError
-from stepstream.bus.values import codec
-from stepstream.bus.values.durations import milliseconds
-from stepstream.checkpoint.limits.backlogs import backlogs_of
-from stepstream.checkpoint.read.events import event_names
+from stepstream.bus.errors import FunctionNotFound, RunNotFound
+from stepstream.bus.wire.registering import Registered
+from stepstream.bus.wire.types.declared import Disagreement
+from stepstream.checkpoint.limits.backlogs import Backlog, Buffer, backlogs_of
+from stepstream.checkpoint.read.events import EventName, event_names
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.listing import counts
+from stepstream.checkpoint.read.listing import RunLine, counts
 from stepstream.checkpoint.read.log import log_of
-from stepstream.checkpoint.read.search import query_of, search
-from stepstream.checkpoint.read.steps import steps
+from stepstream.checkpoint.read.search import FILTERS, query_of, search
+from stepstream.checkpoint.read.steps import StepView, steps
 from stepstream.checkpoint.read.verdict import verdict
 from stepstream.checkpoint.registry import function_of, functions
-from stepstream.checkpoint.run.log import MOST_LINES
+from stepstream.checkpoint.run.log import MOST_LINES, Line
 from stepstream.checkpoint.types import disagreements, disagreements_of
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import answer, run_fields
+from stepstream.web.api.shapes import Answer, Plain, RunWhole, answer, run_whole
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
+from stepstream.web.table.parameters import Fields, Number, Text, Texts, Wait
 
 MOST = 1_000
 LONGEST_WAIT_MS = 300_000
-_PAGED = frozenset({"limit", "cursor"})
+
+LIMIT = Number("limit", "how many at most", 1, MOST, 50)
+NAMES = Number("limit", "how many at most", 1, MOST, 100)
+CURSOR = Text("cursor", "`cursor` of the page before")
+FIELDS = Fields(RunLine)
+FILTERS_OF_RUNS = tuple(Texts(name, words) for name, words in FILTERS.items())
+WAIT = Wait("wait", "answer when it has ended, or after this time: `30s`, at most 5 min", LONGEST_WAIT_MS)
+LAST = Number("last", "so many of the newest lines", 1, MOST_LINES, MOST_LINES)
 
 
-def _number(request: Request, name: str, default: int | None, least: int, most: int) -> int | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) <= 15 and least <= int(text) <= most):
-        raise BadRequest(f"{name} must be a number from {least} to {most}, got {text[:40]!r}")
-    return int(text)
+class RunsTold(msgspec.Struct, frozen=True):
+    """A page of runs, newest first. `count` of all pages; where not `exact`, there are at least so many."""
+
+    data: list[RunLine]
+    cursor: str | None
+    looked_at: int
+    count: int
+    exact: bool
 
 
-def _wait_s(text: str) -> float:
-    try:
-        ms = milliseconds(float(text) if text.replace(".", "", 1).isdecimal() else text, "wait")
-    except ConfigError as error:
-        raise BadRequest(str(error)) from None
-    return min(ms, LONGEST_WAIT_MS) / 1_000
+class LogTold(msgspec.Struct, frozen=True):
+    """Lines of a run's log, oldest first; `dropped` is how many came before them."""
+
+    data: list[Line]
+    dropped: int
+
+
+class FunctionRow(Registered, frozen=True, kw_only=True):
+    """A function, and how many runs it has of each status."""
+
+    runs: dict[str, int]
+
+
+class FunctionWhole(FunctionRow, frozen=True, kw_only=True):
+    """The same with who waits for its limits, and buses that disagree about what starts it."""
+
+    disagreements: list[Disagreement]
+    lines: list[Backlog]
+    keys_in_line: int
+    buffers: list[Buffer]
+
+
+class FunctionsTold(msgspec.Struct, frozen=True):
+    """The functions, and buses that disagree about a type."""
+
+    data: list[FunctionRow]
+    disagreements: list[Disagreement]
+
+
+class EventNamesTold(msgspec.Struct, frozen=True):
+    """A page of the names of events: those that nobody listens to (`unheard` of them) first."""
+
+    data: list[EventName]
+    unheard: int
+    not_looked_at: int
+    cursor: str | None
 
 
 async def _runs(request: Request) -> Response:
     wire = wire_of(request)
-    query = await query_of(wire, [pair for pair in request.query_params.multi_items() if pair[0] not in _PAGED])
-    limit = _number(request, "limit", 50, 1, MOST) or 50
-    page = await search(wire, query, limit=limit, cursor=request.query_params.get("cursor"))
-    more = {"cursor": page.cursor, "looked_at": page.looked_at, "count": page.count, "exact": page.exact}
-    return value({"data": page.runs, **more})
+    query = await query_of(wire, [pair for pair in request.query_params.multi_items() if pair[0] in FILTERS])
+    page = await search(wire, query, limit=LIMIT.of(request), cursor=CURSOR.of(request))
+    rows = FIELDS.rows(request, page.runs)
+    return value(RunsTold(rows, page.cursor, page.looked_at, page.count, page.exact))
 
 
 async def _run(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
-    wait = request.query_params.get("wait")
+    wait = WAIT.of(request)
     if wait is not None:
-        await wait_for_end(wire, run_id, _wait_s(wait))
+        await wait_for_end(wire, run_id, wait)
     found = await get(wire, run_id)
-    # As our own API tells of it, and under the hosted service's names; `status` is ours, in small letters.
-    ours = {**codec.decode_as(codec.encode(found), dict[str, Raw]), "verdict": await verdict(wire, found)}
-    return value(answer({**run_fields(found), **ours}))
+    return value(answer(run_whole(found, await verdict(wire, found))))
 
 
 async def _steps(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     found = await get(wire, run_id)
-    return value({"data": await steps(wire, found.function, run_id)})
+    return value(Plain(await steps(wire, found.function, run_id)))
 
 
 async def _log(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     found = await get(wire, run_id)
-    written = await log_of(wire, found.function, run_id, _number(request, "last", None, 1, MOST_LINES))
-    return value({"data": written.lines, "dropped": written.dropped})
+    written = await log_of(wire, found.function, run_id, LAST.of(request))
+    return value(LogTold(written.lines, written.dropped))
 
 
 async def _functions(request: Request) -> Response:
@@ -83,34 +121,109 @@ async def _functions(request: Request) -> Response:
     known = await functions(wire)
     how_many = await counts(wire, [function.slug for function in known])
     apart = await disagreements(wire)
-    rows = [{**codec.decode(codec.encode(function)), "runs": how_many[function.slug]} for function in known]
-    return value({"data": rows, "disagreements": apart})
+    rows = [FunctionRow(**asdict(function), runs=how_many[function.slug]) for function in known]
+    return value(FunctionsTold(rows, apart))
 
 
 async def _function(request: Request) -> Response:
     wire, slug = wire_of(request), request.path_params["id"]
     known = await function_of(wire, slug)
     runs, found = await counts(wire, [slug]), await backlogs_of(wire, slug)
-    told = {
-        **codec.decode(codec.encode(known)),
-        "runs": runs[slug],
-        "disagreements": await disagreements_of(wire, known),
-    }
-    return value({"data": {**told, "lines": found.backlogs, "keys_in_line": found.keys, "buffers": found.buffers}})
+    whole = FunctionWhole(
+        **asdict(known),
+        runs=runs[slug],
+        disagreements=await disagreements_of(wire, known),
+        lines=found.backlogs,
+        keys_in_line=found.keys,
+        buffers=found.buffers,
+    )
+    return value(Plain(whole))
 
 
 async def _event_names(request: Request) -> Response:
-    limit = _number(request, "limit", 100, 1, MOST) or 100
-    page = await event_names(wire_of(request), limit=limit, cursor=request.query_params.get("cursor"))
-    return value({"data": page.names, "unheard": page.unheard, "not_looked_at": page.cut, "cursor": page.cursor})
+    page = await event_names(wire_of(request), limit=NAMES.of(request), cursor=CURSOR.of(request))
+    return value(EventNamesTold(page.names, page.unheard, page.cut, page.cursor))
 
 
 routes = [
-    NeedsRoute("GET", "/v1/runs", _runs, needs="read", name="api_runs"),
-    NeedsRoute("GET", "/v1/runs/{id}", _run, needs="read", name="api_run"),
-    NeedsRoute("GET", "/v1/runs/{id}/steps", _steps, needs="read", name="api_steps"),
-    NeedsRoute("GET", "/v1/runs/{id}/log", _log, needs="read", name="api_log"),
-    NeedsRoute("GET", "/v1/functions", _functions, needs="read", name="api_functions"),
-    NeedsRoute("GET", "/v1/functions/{id:path}", _function, needs="read", name="api_function"),
-    NeedsRoute("GET", "/v1/event-names", _event_names, needs="read", name="api_event_names"),
+    NeedsRoute(
+        "GET",
+        "/v1/runs",
+        _runs,
+        needs="read",
+        name="api_runs",
+        about=About(
+            summary="Runs, newest first, by [filters](../http.md#which-runs); `count`, `looked_at`.",
+            query=(*FILTERS_OF_RUNS, LIMIT, CURSOR, FIELDS),
+            answer=RunsTold,
+            errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/runs/{id}",
+        _run,
+        needs="read",
+        name="api_run",
+        about=About(
+            summary="One run with its event, output, error and [verdict](../http.md#what-there-is-to-say-of-a-run); "
+            "`?wait=30s` answers when it has ended, or then.",
+            query=(WAIT,),
+            answer=Answer[RunWhole],
+            errors=(RunNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/runs/{id}/steps",
+        _steps,
+        needs="read",
+        name="api_steps",
+        about=About(
+            summary="Its steps: states, attempts, results, errors.", answer=Plain[list[StepView]], errors=(RunNotFound,)
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/runs/{id}/log",
+        _log,
+        needs="read",
+        name="api_log",
+        about=About(summary="What it has written; `?last=n`.", query=(LAST,), answer=LogTold, errors=(RunNotFound,)),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/functions",
+        _functions,
+        needs="read",
+        name="api_functions",
+        about=About(
+            summary="The functions with their runs by status, and buses that disagree about a type.",
+            answer=FunctionsTold,
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/functions/{id:path}",
+        _function,
+        needs="read",
+        name="api_function",
+        about=About(
+            summary="One function, with who waits for its limits.",
+            answer=Plain[FunctionWhole],
+            errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/event-names",
+        _event_names,
+        needs="read",
+        name="api_event_names",
+        about=About(
+            summary="The names of events, with how many functions listen; those that nobody listens to first.",
+            query=(NAMES, CURSOR),
+            answer=EventNamesTold,
+        ),
+    ),
 ]
