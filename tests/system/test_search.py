@@ -59,7 +59,7 @@ def test_runs_are_found_by_statuses_functions_and_time(http: TestClient, store: 
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("?colour=red", "'colour' is no filter of runs; there are status, function"),
+        ("?colour=red", "has no parameter 'colour'; it takes status, function"),
         ("?status=failed&status=faild", "status 'faild' is none; there are queued"),
         ("?since=yesterday", "since is no time: 'yesterday'; write 2026-12-01T09:00:00Z, Unix ms, or how long ago"),
         ("?since=9999d", "since is no time: '9999d'"),

@@ -53,9 +53,9 @@ class Parameter(Generic[T]):
         raise NotImplementedError
 
     def of(self, request: Request) -> T:
-        """Return what a request says; an empty text asks for nothing, as of a form."""
-        text = request.query_params.get(self.name, "")
-        return self.read(text) if text else self.default
+        """Return what a request says."""
+        text = request.query_params.get(self.name)
+        return self.default if text is None else self.read(text)
 
 
 class Text(Parameter[str]):
@@ -104,8 +104,8 @@ class Moment(Parameter[int | None]):
         super().__init__(name, f"{words}: {MOMENT}", {"type": "string"}, None)
 
     def read(self, text: str) -> int | None:
-        """Return it."""
-        return past_moment(text, self.name, now_ms())
+        """Return it; an empty text asks for nothing, as that of a form."""
+        return past_moment(text, self.name, now_ms()) if text else None
 
 
 class Wait(Parameter[float | None]):
