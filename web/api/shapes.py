@@ -1,10 +1,11 @@
 """Shapes: events and runs with the names that users of the official SDKs know from the hosted service's REST API."""
 
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import asdict
 
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
@@ -114,7 +115,7 @@ class RunWhole(Run, kw_only=True):
     environment_id: str
     event_id: str | None
     ended_at: str | None
-    output: Raw | None
+    output: Raw | None  # type: ignore[misc] - without a default it is told whether there is one or not
 
 
 def answer(data: T) -> Answer[T]:
@@ -179,5 +180,6 @@ def run_shape(run: Run) -> RunTold:
 
 def run_whole(run: Run, verdict: Verdict) -> RunWhole:
     """Return a run under our names and the hosted service's; where both have one, it is as ours."""
-    told = msgspec.structs.asdict(run_shape(run)) | msgspec.structs.asdict(run)
-    return RunWhole(**told | {"output": output_of(run) if run.output is None else run.output})
+    told: dict[str, Any] = {**asdict(run_shape(run)), **asdict(run)}
+    told["output"] = output_of(run) if run.output is None else run.output
+    return RunWhole(**told)
