@@ -175,7 +175,7 @@ def test_nothing_acts_by_get_or_for_a_foreign_page(http: TestClient, store: "red
         before = sorted(store.keys("*"))
         path = path_of(route)
         gets = http.get(path, headers={"accept": "application/json"}, follow_redirects=False)
-        shared = [one for one in ROUTES if one.path == route.path and method_of(one) == "GET"]
+        shared = [one for one in ROUTES if method_of(one) == "GET" and one.path_regex.match(path)]
         if shared:
             assert gets.status_code < 500
         else:

@@ -85,7 +85,7 @@ routes = [
         needs="read",
         name="api_paused",
         about=About(
-            summary="The functions and the event names that are paused, each since when (`since`, Unix ms) and by whom.",
+            summary="The functions and event names that are paused, each since when (`since`, Unix ms) and by whom.",
             answer=Plain[Controls],
         ),
     ),
