@@ -116,6 +116,7 @@ class RunWhole(Run, kw_only=True):
     event_id: str | None
     ended_at: str | None
     output: Raw | None  # type: ignore[misc] - without a default it is told whether there is one or not
+    verdict: Verdict
 
 
 def answer(data: T) -> Answer[T]:
@@ -182,4 +183,4 @@ def run_whole(run: Run, verdict: Verdict) -> RunWhole:
     """Return a run under our names and the hosted service's; where both have one, it is as ours."""
     told: dict[str, Any] = {**asdict(run_shape(run)), **asdict(run)}
     told["output"] = output_of(run) if run.output is None else run.output
-    return RunWhole(**told)
+    return RunWhole(**told, verdict=verdict)
