@@ -40,6 +40,33 @@ class Cron(msgspec.Struct, frozen=True):
         """The schedule as pages, keys and tables show it."""
         return f"cron {self.expression}" + (f" {self.tz}" if self.tz != "UTC" else "")
 
+    @classmethod
+    def of(cls, text: str) -> "Cron | None":
+        """Return the schedule that `text` shows, without what it does not show; None for what is no schedule."""
+        word, *parts = text.split(" ")
+        cron = cls(" ".join(parts[:5]), parts[5] if len(parts) > 5 else "UTC")
+        try:
+            cron.check("")
+        except (ConfigError, ValueError):
+            return None
+        return cron if word == "cron" and cron.text == text else None
+
+    @property
+    def words(self) -> str:
+        """When it is due, in English: `At 09:30, Monday through Friday`."""
+        from cron_descriptor import ExpressionDescriptor, FormatError, Options  # pyright: ignore[reportMissingTypeStubs] - only pages need it
+
+        options = Options()
+        options.use_24hour_time_format = True
+        minute, hour, day, month, weekday = self.expression.split()
+        several = [self.expression]
+        if "*" not in (day[:1], weekday[:1]):  # with both it is due on either
+            several = [f"{minute} {hour} {day} {month} *", f"{minute} {hour} * {month} {weekday}"]
+        try:
+            return "; and ".join(ExpressionDescriptor(one, options).get_description() for one in several)
+        except FormatError:
+            return self.expression
+
     def check(self, where: str) -> None:
         """Raise ConfigError, naming `where` it was declared, for a schedule that is invalid or never due."""
         if len(self.expression.split()) != 5:

@@ -45,6 +45,22 @@ class _Noted(msgspec.Struct, frozen=True):
         return f"{self.last} {self.before}" if self.before > self.last else f"{self.last}"
 
 
+def last_tick(raw: bytes) -> int:
+    """Return the last tick that is noted of a schedule, ms, or when it was declared."""
+    return _Noted.of(raw).last
+
+
+def run_of_tick(slug: str, cron: Cron, raw: bytes) -> str:
+    """Return the id that the run of the last tick has, if that began one: `raw` is what is noted of the schedule."""
+    noted = _Noted.of(raw)
+    return _run_id(slug, cron, noted.last, noted)
+
+
+def _run_id(slug: str, cron: Cron, due: int, noted: _Noted) -> str:
+    cause = f"{cron.text}|{due}" + (f"|{noted.before}" if due <= noted.before else "")
+    return run_id(slug, "cron", cause, due, FIRST)  # where the schedule is: it is queued in the same act
+
+
 async def tick(wire: Wire, slug: str, cron: Cron, signals: Signals, looked: int | None = None) -> int:
     """Queue the run of the schedule's latest tick unless that was done; return the ms until the next one.
 
@@ -80,8 +96,7 @@ async def _deal_with(
     # The clock was set back and is now forward again: this tick ran before, and was jumped over this time.
     has_run = is_again and cron.last_before(due - 1) > noted.last
     runs = late_ms <= cron.grace(due) and not has_run
-    cause = f"{cron.text}|{due}" + (f"|{noted.before}" if is_again else "")
-    run = run_id(slug, "cron", cause, due, FIRST) if runs else ""  # where the schedule is: it is queued in the same act
+    run = _run_id(slug, cron, due, noted) if runs else ""
     then = _Noted(due, noted.before).stored
     event = codec.encode(_event(cron, due))
     dealt = await wire.script(_TICK, [keys.function(slug, FIRST)], cron.text, raw, then, run, event)

@@ -53,6 +53,7 @@ FENCES = {
     "jsonschema_rs": ("bus/values/fitting.py",),
     "pydantic": ("bus/values/model_schemas.py",),
     "croniter": ("bus/cron.py",),
+    "cron_descriptor": ("bus/cron.py",),
     "rfc8785": ("bus/trust/signing.py",),
     "watchfiles": ("web/dev/worker_child.py",),
     "pytest": ("consumers/testing/pytest_plugin.py",),

@@ -16,6 +16,7 @@ from stepstream.web.connect.gateway import Gateway
 from stepstream.web.live import route
 from stepstream.web.pages import apps, event_names, forms, functions, overview, run, search
 from stepstream.web.pages import runs as run_list
+from stepstream.web.pages.engine import errors, schedules
 from stepstream.web.part import Part
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.sdk import dev, gql, listening, realtime, register, runs
@@ -57,6 +58,8 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *run.routes,
         *event_names.routes,
         *functions.routes,
+        *schedules.routes,
+        *errors.routes,
         *apps.routes,
         *search.routes,
         *route.routes,

@@ -66,6 +66,10 @@ NEEDS = {
     "GET /functions/{slug:path}": "read",
     "GET /events": "read",
     "GET /apps": "read",
+    "GET /schedules": "read",
+    "POST /schedules/{slug:path}/run": "operate",
+    "GET /errors": "read",
+    "POST /errors/{fingerprint}/state": "operate",
 }
 
 
