@@ -23,7 +23,7 @@ from stepstream.producers.cron import TICK, last_tick, run_of_tick
 
 NEXT = 5
 """How many ticks to come are told."""
-MOST_MISSED = 10
+COUNTED_MISSED = 10
 """How many missed ticks are counted."""
 
 
@@ -90,7 +90,7 @@ def _told(slug: str, cron: Cron, raw: bytes | None, now: int) -> Schedule:
         due.append(at)
     seen = last_tick(raw) if raw else None
     missed, tick = 0, cron.last_before(now)
-    while seen is not None and tick > seen and missed < MOST_MISSED:
+    while seen is not None and tick > seen and missed < COUNTED_MISSED:
         missed += 1
         tick = cron.last_before(tick - 1)
     is_tick = seen is not None and cron.last_before(seen) == seen  # else it is when it was declared

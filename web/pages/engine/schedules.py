@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.registry import functions
-from stepstream.producers.schedules import MOST_MISSED, Schedule, run_now, schedules
+from stepstream.producers.schedules import COUNTED_MISSED, Schedule, run_now, schedules
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page
@@ -54,7 +54,7 @@ async def _read(request: Request) -> Schedules:
 
 def row(one: Schedule) -> Row:
     """Return a schedule as the page shows it."""
-    count = f"{MOST_MISSED} or more ticks" if one.missed >= MOST_MISSED else f"{one.missed} ticks"
+    count = f"{COUNTED_MISSED} or more ticks" if one.missed >= COUNTED_MISSED else f"{one.missed} ticks"
     count = "a tick" if one.missed == 1 else count
     missed, how = "", ""
     if one.paused is not None:
