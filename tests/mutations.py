@@ -20,6 +20,7 @@ from tests.scripts import FLOORS
 ROOT = Path(__file__).parent.parent
 LEFT_OUT = (".venv", ".git", ".bus", "build", "__pycache__", "*.egg-info")
 SCRIPTS = ["tests/redis/test_scripts.py"]
+FACTS = ["tests/redis/test_facts.py"]
 ARRIVE = ["tests/redis/test_arrive.py"]
 RUNS = ["tests/system/test_runs.py"]
 EXITS = ["tests/system/test_exits.py"]
@@ -56,6 +57,13 @@ MUTANTS = [
     Mutant("no dedupe", "bus/wire/lua/event_publish.lua", "if there then", "if false then", SCRIPTS),
     Mutant("an SDK's repeated request is stored twice", "bus/wire/lua/event_receive.lua", "if there then", "if false then", SDK_READS),
     Mutant("start without memos", "checkpoint/run/lua/run_start.lua", "return redis.call('HGETALL', steps)", "return {}", SCRIPTS),
+    Mutant("what is counted is not written", "checkpoint/run/lua/run_end.lua", "tell_facts(fn, now)\n", "", FACTS),
+    Mutant("a resolved error that comes again stays resolved", "checkpoint/lua/fragments/facts.lua", "if known.state == 'resolved' then", "if false then", FACTS),
+    Mutant("errors never make room", "checkpoint/lua/fragments/facts.lua", "more > 0 and", "false and", FACTS),
+    Mutant("the repeat of a note is an attempt", "checkpoint/lua/fragments/attempts.lua",
+           "if last and string.sub(last, -#attempt) == attempt then", "if false then", ["tests/redis/test_attempts.py"]),
+    Mutant("a worker whose key is lost tells no more", "bus/wire/leases.py", "was_lost = bool(reply) and bool(self._known)", "was_lost = False",
+           ["tests/redis/test_workers_told.py"]),
     Mutant("the entry's turn is ignored", "checkpoint/run/lua/run_start.lua", "if given < turn then", "if false then", SCRIPTS),
     Mutant("park ignores wake", "checkpoint/run/lua/run_suspend.lua", "if wake > known and", "if false and", SCRIPTS),
     Mutant("lost on its own retry", "checkpoint/run/lua/fragments/fence.lua", "or tonumber(turn) > tonumber(my_turn)", "", SCRIPTS),

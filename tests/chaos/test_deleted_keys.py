@@ -30,6 +30,7 @@ from stepstream.checkpoint.apps import App, put
 from stepstream.checkpoint.connections.calls import Asked, Reply, answer, ask
 from stepstream.checkpoint.connections.workers import Worker as Connected
 from stepstream.checkpoint.connections.workers import join, promise
+from stepstream.checkpoint.controls import pause_event
 from stepstream.checkpoint.live.messages import publish
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
@@ -144,6 +145,7 @@ class Load:
             await Publisher(wire).publish([Outgoing(sent, "elsewhere/told", b"{}", internal=sent)])
         await cancel_many(wire, "test", "test-hourly", before=1)
         await publish(wire, "channel", "topic", b"1")
+        await pause_event(wire, "elsewhere/paused", "a test")
         told = Connected(connection="c", gateway="g", instance="i", sdk="js:v4.24.0", capacity=1, since=1)
         await join(wire, "elsewhere", told, 60_000, takes=True)
         await promise(wire)

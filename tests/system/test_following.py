@@ -20,6 +20,7 @@ from stepstream import Bus, Context, Step, create_app
 from stepstream.bus.errors import ConfigError, InUse, NotFound
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of, apps, put, the_app
+from stepstream.checkpoint.facts.workers import workers_told
 from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.waits.event_waits import has_waits
 from stepstream.consumers.following import RemoteWorkers
@@ -102,6 +103,7 @@ async def test_a_call_that_is_open_goes_on_while_its_function_is_replaced(lab: L
         await at_work(lab, await registered(lab, app.url, a="order/paid", b="order/lost"))
         await lab.send("order/paid")
         await eventually(lambda: _called(app), "it is called")
+        await eventually(lambda: _is_held(lab, "shop-a"), "its worker tells that it has it in hand")
         await registered(lab, app.url, a="order/paid", b="order/found")
         await lab.send("order/found")  # the new worker is at work beside the call
         await eventually(lambda: _ended(lab, "shop-b"), "the new function has run")
@@ -117,6 +119,10 @@ async def test_a_call_that_is_open_goes_on_while_its_function_is_replaced(lab: L
 
 async def _called(app: ScriptedApp) -> bool:
     return bool(app.calls)
+
+
+async def _is_held(lab: Lab, slug: str) -> bool:
+    return any(one.function == slug for worker in await workers_told(lab.wire) for one in worker.held)
 
 
 async def _retired(workers: RemoteWorkers) -> bool:

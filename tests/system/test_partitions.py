@@ -25,6 +25,8 @@ from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.facts.errors import errors_of, set_error_state
+from stepstream.checkpoint.facts.minutes import minutes_of
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.read.listing import counts, list_runs
 from stepstream.checkpoint.registry import register
@@ -93,6 +95,8 @@ async def test_spread_runs_go_from_event_to_end_and_are_listed_found_and_run_aga
     }  # fmt: skip
 
     assert (await counts(lab.wire, [SLUG]))[SLUG]["completed"] == MANY
+    minutes = await minutes_of(lab.wire, [SLUG], 0, now_ms())
+    assert (sum(one.started for one in minutes), sum(one.completed for one in minutes)) == (MANY, MANY)
     listed: list[str] = []
     cursor: str | None = None
     while True:
@@ -153,6 +157,10 @@ async def test_spread_runs_are_called_and_wait_and_their_ends_are_told(spread: N
     assert outputs == list(range(101, 120))
     [wrong] = [run for run in runs if run.function == SLUG and run.status == "failed"]
     assert failed == [wrong.id]
+    [error] = await errors_of(lab.wire, [SLUG])
+    assert (error.name, error.count, error.run) == ("ValueError", 1, wrong.id)
+    assert await set_error_state(lab.wire, SLUG, error.fingerprint, "resolved")
+    assert [one.state for one in await errors_of(lab.wire, [SLUG])] == ["resolved"]
     assert len(places([run for run in runs if run.function == SLUG])) > 1
 
 
