@@ -17,6 +17,8 @@ SUMMARIES = {
     "send": "Publish an event.",
     "runs": "List runs, newest first.",
     "run": "Show one run, its steps and the end of its log.",
+    "event": "Show what became of an event: which functions it started, and why each other one did not begin.",
+    "find": "Say what a word names: a run, an event, a function, a limit's key.",
     "cancel": "Cancel a run.",
     "rerun": "Run again, for the same event.",
     "invoke": "Run a function by its slug, without an event.",

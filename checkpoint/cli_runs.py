@@ -1,4 +1,4 @@
-"""`bus runs` and `bus run ID`: what there is of runs, and of one."""
+"""`bus runs`, `bus run ID`, `bus event ID` and `bus find`: what there is of runs and events, and of one."""
 
 import sys
 from typing import Annotated
@@ -13,7 +13,9 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.printing import COLOURS, clock, plain, terminal, took_of
-from stepstream.checkpoint.read.arrivals import of_run
+from stepstream.checkpoint.read.anything import find_anything
+from stepstream.checkpoint.read.arrivals import Arrival, get_arrival, of_run
+from stepstream.checkpoint.read.event_story import EventStory, event_story
 from stepstream.checkpoint.read.find import get, wait_for_end
 from stepstream.checkpoint.read.listing import STATUSES
 from stepstream.checkpoint.read.log import RunLog, log_of
@@ -110,6 +112,43 @@ def run(
         _show(found, told, its_steps)
         _show_log(written, "before these: bus run ID --log")
     if found.status == "failed":
+        raise typer.Exit(1)
+
+
+def event(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id: its sender's own, or the one it got.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what became of an event: which functions it started, and why each other one did not begin."""
+
+    async def look(wire: Wire) -> tuple[Arrival, EventStory]:
+        found = await get_arrival(wire, event_id)
+        return found, await event_story(wire, found)
+
+    found, story = once(look)
+    if as_json:
+        sys.stdout.write(codec.encode({"event": found.event, "story": story}).decode() + "\n")
+        return
+    console = terminal()
+    data = _cut(bytes(found.event.data).decode(errors="replace"))
+    lines = [f"{story.id}  {story.name}  {clock(story.received)}", story.words, f"data  {data}"]
+    lines += [f"{one.function}  {one.words}" for one in story.functions]
+    for line in lines:
+        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def find(
+    text: Annotated[str, typer.Argument(metavar="WORD", help="What you have in hand.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a word names: a run, an event, a function, a limit's key. Exit code 1 when nothing has it."""
+    hits = once(lambda wire: find_anything(wire, text))
+    if as_json:
+        sys.stdout.write(codec.encode(hits).decode() + "\n")
+    for hit in [] if as_json else hits.found:
+        sys.stdout.write(f"{hit.kind}  {plain(hit.id)}  {plain(hit.words)}\n")
+    if not hits.found:
+        sys.stderr.write(f"nothing is named {plain(text)[:150]!r}; looked at: {'; '.join(hits.looked)}\n")
         raise typer.Exit(1)
 
 

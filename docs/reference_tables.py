@@ -192,6 +192,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
     ("The API", [
         ("names under Events and in `/v1/event-names`", "checkpoint.read.events:MOST_NAMES", "count", "those that appeared last are shown; it says how many are not"),
         ("runs on a page of `/v1/runs`", "web.api.v1:MOST", "count", "400"),
+        ("the word of `/v1/find`, characters", "web.api.found:LONGEST_WORD", "count", "400"),
         ("the condition `where`, characters", "checkpoint.read.search:LONGEST_WHERE", "count", "400"),
         ("runs that a page looks at", "checkpoint.read.search:MOST_LOOKED_AT", "count", "it has a cursor"),
         ("what a page reads of their events, errors and outputs", "checkpoint.read.search:MOST_BYTES", "bytes", "it has a cursor"),

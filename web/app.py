@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.producers import http
-from stepstream.web.api import actions, cancellations, controls, delayed, described, events, health, live, v1
+from stepstream.web.api import actions, cancellations, controls, delayed, described, events, found, health, live, v1
 from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
@@ -43,6 +43,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *delayed.routes,
         *live.routes,
         *events.routes,
+        *found.routes,
         *health.routes,
         *described.routes,
         *register.routes,

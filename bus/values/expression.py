@@ -101,6 +101,11 @@ class Expression:
         seen = self._seen({"event": event})
         return self._evaluated(seen) if self._is_exact(seen) else seen
 
+    def seen_of(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what it looks at in an event, by each path it names: `event.data.n` → 5; None where nothing is."""
+        paths = [path for path, number in _words(self.text) if number is None and path[0] == "event" and len(path) > 1]
+        return {".".join(path): found_at(path[1:], event) for path in paths}
+
     def _seen(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return only the fields it uses: an event may be large."""
         if self._is_of_sdk:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest, RunNotFound
+from stepstream.bus.errors import BadRequest, NotFound, RunNotFound
 from stepstream.bus.event import RawEvent
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
@@ -33,6 +33,16 @@ _BEFORE_MS, _BEHIND_MS = 5_000, 60_000
 _LOOKED_AT = 5_000
 _NAMED = 5
 R = TypeVar("R")
+
+
+class EventNotFound(NotFound):
+    """No event of this id is kept."""
+
+    code = "event_not_found"
+
+    def __init__(self, event_id: str) -> None:
+        self.id = event_id
+        super().__init__(f"there is no event {event_id[:150]!r}: it never was, or is no longer kept")
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -118,6 +128,14 @@ async def find_arrival(wire: Wire, event_id: str) -> Arrival | None:
         return None
     is_internal = event_id not in (found[0].event.id, found[0].internal)  # of a time it came again
     return msgspec.structs.replace(found[0], internal=event_id) if is_internal else found[0]
+
+
+async def get_arrival(wire: Wire, event_id: str) -> Arrival:
+    """Return an event by its id as find_arrival does; EventNotFound when there is none."""
+    found = await find_arrival(wire, event_id)
+    if found is None:
+        raise EventNotFound(event_id)
+    return found
 
 
 async def runs_of(wire: Wire, arrival: Arrival) -> list[Run]:

@@ -121,6 +121,7 @@ async def test_who_has_a_place_and_who_stands_before_it_is_told(lab: Lab) -> Non
     assert running.worker
     waits = [await sent(lab, "one", "one", who="ann") for _ in range(3)]
     last = await eventually(lambda: _placed(lab, waits[2]), "it stands in line")
+    assert last is not None
     assert last.words == (f"waits for its place: 3rd of 3 for ann (1 at a time per event.data.who), held by {first}")
     assert (last.place, last.of, last.holders, last.held, last.key) == (3, 3, (first,), 1, "ann")
     holder = await sent(lab, "shared", "shared")
@@ -225,9 +226,25 @@ async def test_who_has_it_is_told(
     wire: Wire, store: "redis.Redis", fields: dict[str, str], lease: int | None, others: int, kind: str, words: str
 ) -> None:
     now, run = await wire.clock(), run_id("t-f", "test", "x", 1)
-    declared = {"bus": "t", "id": "f", "name": "f", "slug": "t-f", "on": [], "events": [], "retries": 4, "code": "x"}
+    declared: dict[str, Any] = {
+        "bus": "t",
+        "id": "f",
+        "name": "f",
+        "slug": "t-f",
+        "on": [],
+        "events": [],
+        "retries": 4,
+        "code": "x",
+    }
     store.hset(keys.functions(), "t-f", json.dumps(declared))
-    stands = {"status": "running", "queued": str(now), "entry": "queue|1-0", "worker": "box-1.0", "turn": "1", **fields}
+    stands: dict[Any, Any] = {
+        "status": "running",
+        "queued": str(now),
+        "entry": "queue|1-0",
+        "worker": "box-1.0",
+        "turn": "1",
+        **fields,
+    }
     store.hset(keys.run("t-f", run), mapping=stands)
     store.pexpire(keys.run("t-f", run), 60_000)
     if lease is not None:

@@ -3,8 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.bus.errors import NotFound
-from stepstream.checkpoint.read.arrivals import MOST, Arrival, arrivals, find_arrival, runs_of
+from stepstream.checkpoint.read.arrivals import MOST, Arrival, EventNotFound, arrivals, find_arrival, runs_of
 from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.system import stored_event_name
@@ -24,17 +23,6 @@ from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.parameters import Moment, Number, Text
-
-
-class EventNotFound(NotFound):
-    """No event of this id is kept."""
-
-    code = "event_not_found"
-
-    def __init__(self, event_id: str) -> None:
-        self.id = event_id
-        super().__init__(f"there is no event {event_id[:150]!r}: it never was, or is no longer kept")
-
 
 LIMIT = Number("limit", f"how many at most; a page has {MOST}", 1, 999_999, 20)
 CURSOR = Text("cursor", "`metadata.cursor` of the page before, or the id of its last event")

@@ -1,0 +1,60 @@
+"""Anything: what a word that somebody has in hand means: a run, an event, a function, the value of a limit's key."""
+
+import asyncio
+
+import msgspec
+
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.arrivals import find_arrival
+from stepstream.checkpoint.read.find import find
+from stepstream.checkpoint.read.search import RunQuery, search
+from stepstream.checkpoint.registry import slugs
+
+_MOST_FUNCTIONS = 10
+_MOST_RUNS = 5
+
+
+class Hit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that a word names: a `run`, an `event`, an `event_name`, a `function`, or a limit's `key`."""
+
+    kind: str
+    id: str
+    words: str
+
+
+class Hits(msgspec.Struct):
+    """What a word names, and where it was looked for, in words: for who finds nothing."""
+
+    found: list[Hit]
+    looked: list[str]
+
+
+async def find_anything(wire: Wire, text: str) -> Hits:
+    """Return what a word names: a run's id, an event's id (ours or the caller's), names, the value of a limit's key."""
+    text = text.strip()
+    if not text:
+        return Hits([], [])
+    run, event, known, is_name, with_key = await asyncio.gather(
+        find(wire, text),
+        find_arrival(wire, text),
+        slugs(wire),
+        wire.load("ZSCORE", keys.event_names(), text, patience=2.0),
+        search(wire, RunQuery(key=text), limit=_MOST_RUNS),
+    )
+    found = [Hit("run", run.id, f"run of {run.function}, {run.status}")] if run is not None else []
+    found += [Hit("event", event.event.id, f"event {event.name}")] if event is not None else []
+    near = sorted((slug for slug in known if text in slug), key=lambda slug: (slug != text, slug))
+    found += [Hit("function", slug, "function") for slug in near[:_MOST_FUNCTIONS]]
+    found += [Hit("event_name", text, "events of this name")] if is_name is not None else []
+    if with_key.runs:
+        more = "" if with_key.exact else " or more"
+        found.append(Hit("key", text, f"the value of a limit's key: {with_key.count}{more} runs"))
+    looked = [
+        "the ids of runs",
+        "the ids of events, those of their senders too",
+        f"the slugs of {len(known)} functions",
+        "the names of events",
+        f"the limits' keys of the {with_key.looked_at:,} newest runs",
+    ]
+    return Hits(found, looked)

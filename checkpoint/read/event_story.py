@@ -1,0 +1,159 @@
+"""Event story: what became of an event: which functions it started, and why each other one that listens did not begin.
+
+What is decided of an event leaves a record under the id of the run it would have made; where there is none, the entry
+is still to be read, or the condition of the trigger was not true, or the function was registered later.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import msgspec
+
+from stepstream.bus.errors import ConfigError
+from stepstream.bus.trigger import covers
+from stepstream.bus.values import codec, dialect
+from stepstream.bus.values.expression import Expression, compiled
+from stepstream.bus.values.ids import entry_ms, run_id
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.registering import Registered
+from stepstream.bus.wire.streams import stands
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.controls import Controls, controls
+from stepstream.checkpoint.read.arrivals import Arrival
+from stepstream.checkpoint.registry import functions, workers_of
+from stepstream.checkpoint.run.record import Run, read
+
+_SHOWN = 200
+
+
+class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one function made of an event: in a sentence (`words`), by a word (`kind`), and the facts in it."""
+
+    function: str
+    kind: str
+    """`started`; or why not: `condition`, `merged`, `rate_limited`, `singleton`, `paused`, `no_worker`, `unread`.
+
+    Or `later`: it was registered behind the event; `gone`: nothing of it is kept any more.
+    """
+    words: str
+    run: str = ""
+    """The run it started, is part of, or was kept out by."""
+    status: str = ""
+    """That run's status."""
+    condition: str = ""
+    values: dict[str, Any] = {}
+    """What the condition saw: path → value."""
+
+
+class EventStory(msgspec.Struct):
+    """An event, and what each function that listens to its name made of it."""
+
+    name: str
+    id: str
+    entry: str
+    received: int
+    functions: list[Part]
+    words: str
+    """In a sentence: how many began, and how many did not."""
+
+
+async def event_story(wire: Wire, arrival: Arrival) -> EventStory:
+    """Return what became of an event: every function that listens to its name today tells of it."""
+    known, ordered = await asyncio.gather(functions(wire), controls(wire))
+    listening = [one for one in known if any(covers(name, arrival.name) for name in one.events)]
+    parts = await asyncio.gather(*(_part(wire, one, arrival, ordered) for one in listening))
+    parts = sorted(parts, key=lambda part: (part.kind != "started", part.function))
+    began = sum(part.kind == "started" for part in parts)
+    words = f"started {began} of {len(parts)} functions that listen to {arrival.name}"
+    if not parts:
+        words = f"no function listens to {arrival.name}"
+    return EventStory(arrival.name, arrival.event.id, arrival.entry, arrival.received, parts, words)
+
+
+async def _part(wire: Wire, function: Registered, arrival: Arrival, ordered: Controls) -> Part:
+    slug, name, entry = function.slug, arrival.name, arrival.entry
+    run = run_id(slug, "event", f"{name}|{entry}", entry_ms(entry))
+    [found] = await read(wire, Run, [(slug, run)])
+    is_later = found is None and await _is_later(wire, function, arrival)
+    if found is None and await stands(wire, keys.events(name), slug, entry, without_group=not is_later):
+        return await _unread(wire, function, arrival, ordered)
+    if found is None:  # begun, and perhaps done with, since we looked
+        [found] = await read(wire, Run, [(slug, run)])
+    if found is not None and found.status:
+        return await _decided(wire, found)
+    if is_later:
+        return Part(function=slug, kind="later", words="did not begin: it was registered after the event came")
+    return _passed(function, arrival)
+
+
+async def _is_later(wire: Wire, function: Registered, arrival: Arrival) -> bool:
+    """Whether all triggers of a function that mean an event were registered after it came."""
+    names = [name for name in function.events if covers(name, arrival.name)]
+    since = await wire.loads(*(("HGET", keys.triggers(), f"{function.slug} {name}") for name in names))
+    return all(at is not None and int(at) > arrival.received for at in since)
+
+
+async def _decided(wire: Wire, run: Run) -> Part:
+    """What is recorded under the id of the run."""
+    if run.status != "skipped":
+        return Part(function=run.function, kind="started", words=f"started run {run.id}", run=run.id, status=run.status)
+    if run.why == "rate_limit":
+        words = "was dropped: more events came than its rate limit lets pass"
+        return Part(function=run.function, kind="rate_limited", words=words)
+    [other] = await read(wire, Run, [(run.function, run.by)]) if run.by else [None]
+    status = "queued" if other is None else other.status
+    if run.why == "singleton":
+        words = f"was skipped: run {run.by} ran, and it runs one at a time"
+        return Part(function=run.function, kind="singleton", words=words, run=run.by, status=status)
+    words = f"was {run.why or 'put'} into run {run.by}"
+    return Part(function=run.function, kind="merged", words=words, run=run.by, status=status)
+
+
+async def _unread(wire: Wire, function: Registered, arrival: Arrival, ordered: Controls) -> Part:
+    """No worker is done with its entry."""
+    slug = function.slug
+    paused = ordered.events.get(arrival.name) or ordered.functions.get(slug)
+    if paused is not None:
+        what = f"events {arrival.name} are" if arrival.name in ordered.events else "it is"
+        return Part(function=slug, kind="paused", words=f"has not begun: {what} paused, by {paused.by}")
+    if not await workers_of(wire, slug):
+        return Part(function=slug, kind="no_worker", words=f"has not begun: no worker serves {slug}")
+    return Part(function=slug, kind="unread", words="has not begun: a worker is about to read it")
+
+
+def _passed(function: Registered, arrival: Arrival) -> Part:
+    """Its entry is done with, and there is no run: why."""
+    slug = function.slug
+    for name in (name for name in function.events if covers(name, arrival.name)):
+        condition = _condition(function, name)
+        if condition is not None and not _is_true(condition, arrival):
+            with contextlib.suppress(msgspec.MsgspecError):
+                values = condition.seen_of(arrival.event.plain())
+                seen = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
+                words = f"did not begin: {condition.text} is not true{f': {seen}' if seen else ''}"
+                return Part(function=slug, kind="condition", words=words, condition=condition.text, values=values)
+    return Part(function=slug, kind="gone", words="nothing is kept of it: its run ended long ago, or was forgotten")
+
+
+def _condition(function: Registered, name: str) -> Expression | None:
+    """Return the condition of a trigger, as its function declares it today."""
+    begins = f"{name} if "
+    text = next((one.removeprefix(begins) for one in function.on if one.startswith(begins)), None)
+    if text is None:
+        return None
+    with contextlib.suppress(ConfigError):
+        return compiled(dialect.of_sdk(text) if function.remote else text, "if_")
+    return None
+
+
+def _is_true(condition: Expression, arrival: Arrival) -> bool:
+    try:
+        return condition.matches(arrival.event.plain())
+    except msgspec.MsgspecError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = codec.encode(value).decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

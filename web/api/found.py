@@ -1,0 +1,78 @@
+"""What belongs together: what became of an event, the runs that belong to a run, what a word names."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stepstream.bus.errors import BadRequest, RunNotFound
+from stepstream.checkpoint.read.anything import Hits, find_anything
+from stepstream.checkpoint.read.arrivals import EventNotFound, get_arrival
+from stepstream.checkpoint.read.event_story import EventStory, event_story
+from stepstream.checkpoint.read.family import Family, family
+from stepstream.checkpoint.read.find import get
+from stepstream.web.answers import value
+from stepstream.web.api.shapes import Answer, Plain, answer
+from stepstream.web.routing import NeedsRoute
+from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
+from stepstream.web.table.parameters import Text
+
+LONGEST_WORD = 512
+
+WORD = Text("q", "the word: an id, a name, the value of a limit's key")
+
+
+async def _find(request: Request) -> Response:
+    text = (WORD.of(request) or "").strip()
+    if not 1 <= len(text) <= LONGEST_WORD:
+        raise BadRequest(f"q must be 1 to {LONGEST_WORD} characters, got {len(text)}: write /v1/find?q=o1")
+    return value({"data": await find_anything(wire_of(request), text)})
+
+
+async def _family(request: Request) -> Response:
+    wire = wire_of(request)
+    return value({"data": await family(wire, await get(wire, request.path_params["id"]))})
+
+
+async def _story(request: Request) -> Response:
+    wire = wire_of(request)
+    return value(answer(await event_story(wire, await get_arrival(wire, request.path_params["id"]))))
+
+
+routes = [
+    NeedsRoute(
+        "GET",
+        "/v1/find",
+        _find,
+        needs="read",
+        name="api_find",
+        about=About(
+            summary="What a word names: a run, an event, a function, a limit's key; and where it was looked for.",
+            query=(WORD,),
+            answer=Plain[Hits],
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/runs/{id}/family",
+        _family,
+        needs="read",
+        name="api_family",
+        about=About(
+            summary="The runs that belong to it: parent, children, reruns, members of its batch, its `on_failure` run.",
+            answer=Plain[Family],
+            errors=(RunNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/events/{id}/story",
+        _story,
+        needs="read",
+        name="api_event_story",
+        about=About(
+            summary="Which functions an event started, and why each other one that listens did not begin.",
+            answer=Answer[EventStory],
+            errors=(EventNotFound,),
+        ),
+    ),
+]
