@@ -126,6 +126,24 @@ def site(shared_site: Site) -> Site:
     return shared_site
 
 
+AXE = Path(os.environ.get("AXE", "build/axe/node_modules/axe-core/axe.min.js"))
+"""Of `npm install --prefix build/axe axe-core`; without it accessibility is not looked at."""
+
+
+def serious(page: Any) -> list[str]:
+    """Return the serious and moderate findings of axe-core. It comes by the browser's back door: no page may load it."""
+    if not AXE.exists():
+        return []
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{one['id']}: {node['html'][:120]}"
+        for one in found
+        if one["impact"] in {"moderate", "serious", "critical"}
+        for node in one["nodes"]
+    ]
+
+
 def look(browser: Any, url: str, name: str, *, looks: tuple[str, ...] = ("light", "dark", "phone")) -> None:
     """Open a page in each look: nothing may be wrong on its console, nothing wider than the screen."""
     for kind in looks:
@@ -135,7 +153,9 @@ def look(browser: Any, url: str, name: str, *, looks: tuple[str, ...] = ("light"
         page.on("console", lambda message, wrong=wrong: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
         page.goto(url)
-        page.wait_for_load_state("networkidle") if kind == "light" else None
+        page.wait_for_function("document.documentElement.classList.contains('js')")
+        findings = serious(page) if kind != "phone" else []
+        assert not findings, f"{name} in {kind}: {findings}"
         assert not wrong, wrong
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{name} on {kind} is {wide} px too wide"
@@ -156,7 +176,9 @@ def test_an_empty_bus_says_what_to_do(browser: Any, tmp_path: Path) -> None:
     try:
         look(browser, site.url, "empty")
         page = open_page(browser, site.url)
-        assert "Nothing has run yet" in page.inner_text("main")
+        assert "No function is registered yet" in page.inner_text("main")
+        page.get_by_role("link", name="Runs").click()
+        page.wait_for_selector("text=Nothing has run yet")
         page.get_by_role("link", name="Events").click()
         page.wait_for_selector("text=No event has been published")
     finally:
@@ -164,10 +186,10 @@ def test_an_empty_bus_says_what_to_do(browser: Any, tmp_path: Path) -> None:
 
 
 def test_runs_in_every_state_are_shown_on_every_screen(browser: Any, site: Site) -> None:
-    look(browser, site.url, "no-runs")
+    look(browser, site.url, "overview")
     site.publish("plain", "fail", "wait")
     completed, failed, waiting = site.run("completed"), site.run("failed"), site.run("waiting")
-    look(browser, site.url, "three-runs")
+    look(browser, f"{site.url}/runs", "runs")
     look(browser, f"{site.url}/runs/{completed}", "completed")
     look(browser, f"{site.url}/runs/{failed}", "failed")
     look(browser, f"{site.url}/runs/{waiting}", "parked")
@@ -191,9 +213,10 @@ def test_a_run_that_waits_for_others_says_for_whom_and_its_buttons_act(browser: 
     page.set_viewport_size(LOOKS["phone"]["viewport"])
     assert page.locator("progress").bounding_box()["width"] > 200, "the bar has room on a phone too"
     page.set_viewport_size(LOOKS["light"]["viewport"])
-    page.get_by_role("button", name="Cancel").click()
+    page.locator("#ask-cancel summary").click()
+    page.get_by_role("button", name="Cancel this run").click()
     page.wait_for_selector("h1 .status.cancelled")
-    page.get_by_role("button", name="Run again").click()
+    page.get_by_role("button", name="Run again", exact=True).first.click()
     page.wait_for_selector("text=Runs again")
     assert parent in page.inner_text("main")
 
@@ -203,10 +226,10 @@ def test_what_was_waited_for_in_vain_is_told_and_the_child_is_one_click_away(bro
     (run,) = until_runs(site, "completed", "shop-ship-order")
     look(browser, f"{site.url}/runs/{run}", "timed-out")
     page = open_page(browser, f"{site.url}/runs/{run}")
-    told = page.inner_text("main")
+    told = page.inner_text("#steps")
     assert told.count("timed out") == 2
     assert "waited for order/cleared with the same data.order" in told
-    page.get_by_text("called shop-insure").get_by_role("link").click()
+    page.locator("#steps").get_by_text("called shop-insure").get_by_role("link").click()
     page.wait_for_selector("h1:has-text('shop-insure')")
     assert run in page.inner_text("main")
 
@@ -241,10 +264,11 @@ def test_a_button_pressed_while_the_page_is_fetched_anew_still_acts(browser: Any
     while not fetched:
         assert time.monotonic() < until, "the page does not look again"
         page.wait_for_timeout(20)
-    page.get_by_role("button", name="Cancel").hover()
+    page.locator("#ask-cancel summary").click()
+    page.get_by_role("button", name="Cancel this run").hover()
     page.mouse.down()
     answer = fetched[0].fetch()
-    fetched[0].fulfill(response=answer, body=answer.text().replace("Cancel", "Cancel it"))
+    fetched[0].fulfill(response=answer, body=answer.text().replace("Cancel this run", "Cancel it"))
     page.evaluate("fetch('/health').then(answer => answer.text())")  # that answer was read before this one
     page.unroute(f"**/runs/{run}")
     page.mouse.up()
@@ -274,11 +298,11 @@ def test_a_page_follows_a_run_to_its_end_and_keeps_open_what_the_reader_opened(b
     run = site.run("running")
     page = open_page(browser, f"{site.url}/runs/{run}")
     page.wait_for_selector(".status.running")
-    page.wait_for_selector("details")
-    page.locator("details").first.evaluate("element => { element.open = true; }")
+    page.wait_for_selector("#panel-1")
+    page.locator("#panel-1").evaluate("element => { element.open = true; }")
     page.wait_for_selector(".status.completed", timeout=10_000)
-    assert page.locator("details").first.evaluate("element => element.open")
-    assert page.get_attribute("#main", "data-live") == "no"
+    assert page.locator("#panel-1").evaluate("element => element.open")
+    assert page.get_attribute("#main", "data-topic") == ""
 
 
 def test_the_page_says_so_when_the_site_is_gone_and_comes_back(browser: Any, tmp_path: Path) -> None:
@@ -286,6 +310,74 @@ def test_the_page_says_so_when_the_site_is_gone_and_comes_back(browser: Any, tmp
     page = open_page(browser, site.url)
     site.close()
     page.wait_for_selector("#stale:not([hidden])", timeout=10_000)
+
+
+def test_what_is_read_stands_still_while_new_runs_come(browser: Any, site: Site) -> None:
+    site.publish("plain", "plain")
+    first = site.run("completed")
+    page = open_page(browser, f"{site.url}/runs?function=shop-ship-order")
+    page.keyboard.press("j")
+    here = page.evaluate("document.activeElement.getAttribute('href')")
+    rows = page.eval_on_selector_all("[data-row]", "all => all.map(row => row.id)")
+    assert f"run-{first}" in rows
+    page.locator("#more-filters summary").click()
+    page.fill("[name=where]", "event.data.order ==")
+    page.evaluate("document.querySelector('[data-row] a').focus()")
+    site.publish("plain")
+    page.wait_for_selector("#new a")
+    assert page.eval_on_selector_all("[data-row]", "all => all.map(row => row.id)") == rows
+    assert page.evaluate("document.activeElement.getAttribute('href')") == here
+    assert page.locator("#more-filters").evaluate("element => element.open")
+    assert page.input_value("[name=where]") == "event.data.order =="
+    page.locator("#new a").click()
+    page.wait_for_function("count => document.querySelectorAll('[data-row]').length > count", arg=len(rows))
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#verdict")
+    page.keyboard.press("/")
+    page.keyboard.type("ship-order")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Looked at")
+    page.keyboard.press("?")
+    page.wait_for_selector("#keys[open]")
+
+
+def test_moments_are_told_in_the_zone_that_the_reader_chose(browser: Any, site: Site) -> None:
+    site.publish("plain")
+    run = site.run("completed")
+    page = browser.new_context(**LOOKS["light"], timezone_id="Asia/Kolkata").new_page()
+    page.goto(f"{site.url}/runs/{run}")
+    moment = page.locator("dl time").first
+    utc = datetime.fromisoformat(moment.inner_text())
+    page.locator("#zone").click()
+    assert datetime.fromisoformat(moment.inner_text()) - utc == timedelta(hours=5, minutes=30)
+    page.reload()
+    assert datetime.fromisoformat(moment.inner_text()) - utc == timedelta(hours=5, minutes=30)
+
+
+def test_everything_is_read_and_done_without_script(browser: Any, site: Site) -> None:
+    site.publish("ask")
+    until_runs(site, "waiting", "shop-insure")
+    page = browser.new_context(**LOOKS["light"], java_script_enabled=False).new_page()
+    page.goto(site.url)
+    page.get_by_role("link", name="Runs").click()
+    page.get_by_label("waiting").check()
+    page.locator("select[name=function]").select_option("shop-ship-order")
+    page.get_by_role("button", name="Show").click()
+    assert "status=waiting" in page.url
+    page.locator("[data-row] a").first.click()
+    assert "Waits for" in page.inner_text("#verdict")
+    page.locator("#ask-copy summary").click()
+    assert "bus run" in page.inner_text("#ask-copy")
+    page.locator("#ask-rerun summary").click()
+    page.fill("textarea[name=data]", '{"kind": "plain", "order": 7}')
+    page.locator("#ask-rerun").get_by_role("button").click()
+    assert "Runs again" in page.inner_text("main")
+    assert '"order": 7' in page.inner_text("#event")
+    page.go_back()
+    page.locator("#ask-cancel summary").click()
+    page.get_by_role("button", name="Cancel this run").click()
+    page.wait_for_selector("h1 .status.cancelled")
 
 
 def test_a_functions_page_shows_its_limits_and_who_waits_for_them(browser: Any, site: Site) -> None:

@@ -128,3 +128,33 @@ def test_search_leads_to_what_has_that_name_and_says_where_it_looked(http: TestC
     assert "<img" not in nothing.text
     for away in ("//evil.example", "https://evil.example", "/\\evil.example"):
         assert http.get(f"/search?q={quote(away)}", follow_redirects=False).status_code == 404
+
+
+def test_nothing_that_a_run_says_is_taken_for_markup(http: TestClient, store: "redis.Redis") -> None:
+    error = {"name": NASTY, "message": f"{NASTY}\x1b]0;x\x07", "stack": NASTY}
+    run = put(
+        store, "t-f", 1, "running", data={"javascript:alert(1)": NASTY}, worker=NASTY, error=json.dumps(error),
+        code=NASTY, source=NASTY, progress=json.dumps({"percent": 1, NASTY: NASTY}), logged="1", why=NASTY, by=NASTY,
+        parent=f"t-f|{NASTY}|s", rerun_of=NASTY,
+    )  # fmt: skip
+    memo = {"n": 1, "kind": NASTY, "attempts": 2, "begun": 1, "ended": 2, "error": error}
+    store.hset(keys.steps("t-f", run), NASTY, json.dumps(memo))
+    what = {"event": NASTY, "if": NASTY, "match": NASTY, "signal": "", "function": NASTY, "run": NASTY}
+    noted = {"since": 1, "kind": "signal", "due": NOW, "what": {**what, "event": "", "signal": NASTY}}
+    store.hset(keys.open_steps("t-f", run), f"open {NASTY}", json.dumps(noted))
+    store.rpush(keys.log("t-f", run), json.dumps({"at": 1, "from": NASTY, "text": NASTY, "step": NASTY}))
+    store.rpush(
+        keys.attempts("t-f", run), json.dumps({"ended": 5, "step": NASTY, "attempt": 1, "took": 1, "error": error})
+    )
+    for key in (keys.steps("t-f", run), keys.open_steps("t-f", run), keys.log("t-f", run), keys.attempts("t-f", run)):
+        store.expire(key, 600)
+    for path in (f"/runs/{run}", "/runs", "/"):
+        page = http.get(path)
+        assert page.status_code == 200, path
+        assert "<img" not in page.text, path
+        assert "<script>alert" not in page.text, path
+        assert 'href="javascript:' not in page.text, path
+        assert page.headers["content-security-policy"].startswith("default-src 'self'"), path
+        assert " style=" not in page.text, "what the policy refuses is not there"
+        assert not re.search(r"<script(?! src=)| on[a-z]+=\"", page.text), path
+    assert "&lt;img" in http.get(f"/runs/{run}").text
