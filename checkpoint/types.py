@@ -107,6 +107,23 @@ async def misfit_of_call(wire: Wire, slug: str, data: bytes) -> EventInvalid | N
     return found
 
 
+async def schemas_of(wire: Wire, name: str) -> list[bytes]:
+    """Return the JSON Schemas of the types that count for the events of a name: data must fit one of them.
+
+    None where nobody has declared one. For what a function is invoked with: `invoked_name(slug)`.
+    """
+    try:
+        raw = await wire.load("HGET", keys.types(), name, patience=2.0)
+    except StoreError:  # no hash: whoever declares a type says so
+        return []
+    return [one.schema for one in declared(raw, now_ms())]
+
+
+def invoked_name(slug: str) -> str:
+    """Return the name under which the types stand that a function is invoked with."""
+    return f"{INVOKED} {slug}"
+
+
 async def disagreements(wire: Wire) -> list[Disagreement]:
     """Return the names for which two buses have types and share none."""
     now = await patiently(wire.clock, 2.0)

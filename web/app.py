@@ -14,9 +14,11 @@ from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
 from stepstream.web.live import route
-from stepstream.web.pages import apps, event_names, forms, functions, overview, run, search
+from stepstream.web.pages import apps, event_names, forms, overview, run, search
 from stepstream.web.pages import runs as run_list
 from stepstream.web.pages.engine import errors, schedules
+from stepstream.web.pages.functions import acting, one
+from stepstream.web.pages.functions import listing as function_list
 from stepstream.web.part import Part
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.sdk import dev, gql, listening, realtime, register, runs
@@ -58,9 +60,11 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *run_list.routes,
         *run.routes,
         *event_names.routes,
-        *functions.routes,
         *schedules.routes,
         *errors.routes,
+        *function_list.routes,
+        *acting.routes,
+        *one.routes,
         *apps.routes,
         *search.routes,
         *route.routes,

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
 from stepstream.checkpoint.read.listing import STATUSES
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.record import Run
@@ -52,20 +51,3 @@ def test_the_front_page_counts_what_is_queued_as_active() -> None:
         ("running", "10.0 s", ""),
         ("skipped", "", "debounced"),
     ]
-
-
-def test_a_function_shows_who_waits_for_which_limit_in_the_words_of_its_event() -> None:
-    found = Backlogs(
-        7, [Backlog("c0:%3Cann%3E", 3, 2), Backlog("t:", 1, 0), Backlog("c9:gone", 1, 0)],
-        [Buffer("b:x%2Fy", 2, NOW + 5_000), Buffer("d:", 1, NOW - 5_000)],
-    )  # fmt: skip
-    function = registered("2 at a time per event.data.u", "at most 6 starts in 1m")
-    page = views.function_page(function, NONE | {"completed": 1}, found, 1, [], NOW)
-    assert [(line.key, line.rule) for line in page.lines] == [
-        ("<ann>", "2 at a time per event.data.u"), ("", "at most 6 starts in 1m"), ("gone", ""),
-    ]  # fmt: skip
-    assert page.more_lines == 4
-    assert page.counts == (("completed", 1),)
-    batch, debounced = page.buffers
-    assert all(word in batch for word in ("batch of 2", "x/y", "5.0 s"))
-    assert "in 0" in debounced, "what is late is due now, not before"

@@ -35,7 +35,7 @@ from starlette.templating import Jinja2Templates
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
-from stepstream.bus.values.ids import token
+from stepstream.bus.values.ids import token, ulid
 from stepstream.web.beside import beside
 from stepstream.web.live.feed import ALL, read_once
 from stepstream.web.pages.csrf import give, token_of
@@ -124,6 +124,7 @@ def show(
         "form_token": form_token,
         "once": token,
         "here": f"{request.url.scheme}://{request.url.netloc}",
+        "ulid": ulid,
         **values,
     }
     headers = {"Cache-Control": "no-store", **(headers or {})}

@@ -2,20 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from urllib.parse import unquote
 
 import msgspec
 from msgspec import Raw
 
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
-from stepstream.bus.wire.types.declared import Disagreement
-from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
 from stepstream.checkpoint.read.listing import RunLine
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.record import RunSummary
-from stepstream.web.live.feed import Topic
-from stepstream.web.pages.page import View
 
 SHOWN_CHARS = 16_384
 """How much of a payload a page shows; the rest is in the API."""
@@ -54,32 +49,6 @@ class RunRow(msgspec.Struct, frozen=True):
     event: str = ""
     keys: tuple[str, ...] = ()
     error: str = ""
-
-
-class LineRow(msgspec.Struct, frozen=True):
-    """The backlog of one limit key: the key's value, and the limit in words."""
-
-    key: str
-    rule: str
-    waiting: int
-    running: int
-
-
-class FunctionPage(View, frozen=True):
-    """The page `/functions/{slug}`."""
-
-    slug: str
-    name: str
-    on: tuple[str, ...]
-    limits: tuple[str, ...]
-    retries: int
-    counts: tuple[tuple[str, int], ...]
-    workers: int
-    lines: tuple[LineRow, ...]
-    more_lines: int
-    buffers: tuple[str, ...]
-    disagreements: tuple[str, ...]
-    runs: tuple[RunRow, ...]
 
 
 def shown(raw: Raw | str | None) -> Text | None:
@@ -131,52 +100,6 @@ def _row(run: RunSummary, now: int) -> RunRow:
     more = (run.event_name, run.keys, run.error_line) if isinstance(run, RunLine) else ("", (), "")
     ago = f"{in_words(max(0, now - run.queued))} ago"
     return RunRow(run.id, run.function, run.status, run.queued, _waited(run), _took(run, now), run.why, ago, *more)
-
-
-def function_page(
-    function: Registered,
-    counts: dict[str, int],
-    found: Backlogs,
-    workers: int,
-    runs: Sequence[RunSummary],
-    now: int,
-    apart: Sequence[Disagreement] = (),
-) -> FunctionPage:
-    """Return the page of a function: its limits, its backlogs, its latest runs."""
-    return FunctionPage(
-        slug=function.slug,
-        name=function.name,
-        on=function.on,
-        limits=function.flow,
-        retries=function.retries,
-        counts=tuple((status, count) for status, count in counts.items() if count),
-        workers=workers,
-        lines=tuple(_line(line, function.flow) for line in found.backlogs),
-        more_lines=found.keys - len(found.backlogs),
-        buffers=tuple(_buffer(held, now) for held in found.buffers),
-        disagreements=tuple(one.words for one in apart),
-        runs=listed(runs, now),
-        topic=Topic(function.slug).text,
-    )
-
-
-def _line(line: Backlog, limits: Sequence[str]) -> LineRow:
-    """Return a backlog with its limit in words and its key as the event has it."""
-    kind, _, value = line.key.partition(":")
-    if kind == "t":
-        rule = next((words for words in limits if " starts in " in words), "")
-    else:
-        rule = limits[int(kind[1])] if kind[1:2].isdecimal() and int(kind[1]) < len(limits) else ""
-    return LineRow(unquote(value), rule, line.waiting, line.running)
-
-
-def _buffer(held: Buffer, now: int) -> str:
-    kind, _, key = held.key.partition(":")
-    when_due = f"in {in_words(max(0, held.due - now))}"
-    named = f" for {unquote(key)}" if key else ""
-    if kind == "b":
-        return f"a batch of {held.events}{named} runs {when_due}, or when it is full"
-    return f"an event{named} is held back; it runs {when_due}, if no other comes"
 
 
 def _waited(run: RunSummary) -> str:

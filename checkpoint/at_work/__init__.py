@@ -1,0 +1,4 @@
+"""Functions and events as they are at work: what pages, the API and commands tell of each beside what is declared.
+
+May touch: `bus`, the registry, what is ordered (`controls`), `facts`, `read`, `limits`.
+"""
