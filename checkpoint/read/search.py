@@ -20,6 +20,7 @@ from stepstream.bus.values.durations import is_ago, past_moment
 from stepstream.bus.values.expression import Expression, compiled
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.facts.marks import frame_of, mark_of
 from stepstream.checkpoint.read.listing import (
     ALL_BYTES,
     LINE_BYTES,
@@ -41,6 +42,7 @@ MOST_BYTES = 64 * 1024 * 1024
 """How much of their events, errors and outputs it reads."""
 LONGEST_WHERE = 2_000
 """Characters."""
+_AT_ONCE = 1_000
 
 FILTERS: Mapping[str, str] = {
     "status": f"{', '.join(STATUSES)}; several with commas, or the parameter again",
@@ -49,7 +51,7 @@ FILTERS: Mapping[str, str] = {
     "key": "the value of a limit's key: customer-4",
     "since": "queued then or later: Unix ms, 2026-12-01T09:00:00Z, or how long ago, as 15m or 2h",
     "until": "queued then or earlier: Unix ms, 2026-12-01T09:00:00Z, or how long ago, as 15m or 2h",
-    "error": "the name of the error it ended with, as TimeoutError",
+    "error": "the name of the error it ended with, as TimeoutError, or the mark of a group of errors",
     "code": "the code version it was begun with",
     "worker": "the name of the worker that has it in hand",
     "source": "what made it: event, batch, debounce, cron, invoke, failure or rerun",
@@ -79,7 +81,7 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     until: int | None = None
     """Queued then or earlier, Unix ms."""
     error: str = ""
-    """The name of the error they ended with."""
+    """The name of the error they ended with, or the mark (`fingerprint`) of the group that it belongs to."""
     code: str = ""
     """The version of the code they were begun with."""
     worker: str = ""
@@ -176,9 +178,11 @@ async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | 
     wanted = _Wanted(query)
     runs: list[RunLine] = []
     looked_at = read = 0
+    at_once = 2 * limit  # most pages are full soon; the rarer a match, the more are read at once
     while looked_at < MOST_LOOKED_AT and read < MOST_BYTES:
-        most = limit - len(runs) if wanted.are_all else min(MOST_LOOKED_AT - looked_at, 1_000)
-        found = await window(wire, among, wanted.look, place, most, min(1_000, MOST_LOOKED_AT - looked_at))
+        most = limit - len(runs) if wanted.are_all else min(at_once, _AT_ONCE, MOST_LOOKED_AT - looked_at)
+        at_once *= 4
+        found = await window(wire, among, wanted.look, place, most, min(_AT_ONCE, MOST_LOOKED_AT - looked_at))
         looked_at += found.looked_at
         read += sum(row.bytes for row in found.rows)
         place = found.last
@@ -220,6 +224,11 @@ async def _functions_of(wire: Wire, query: RunQuery) -> list[str]:
     ]
 
 
+def _is_of(failure: Failure, error: str) -> bool:
+    """Whether a failure has this name, or this mark, by which errors are grouped."""
+    return error in (failure.name, mark_of(failure.name, frame_of(failure.stack)))
+
+
 class _Wanted:
     """What is looked for: as much of it as the script compares, and the rest, which needs what is inside of JSON."""
 
@@ -248,7 +257,7 @@ class _Wanted:
         if query.event and not covers(query.event, row.line.event_name):
             return False
         try:
-            if query.error and (not row.error or codec.decode_as(row.error, Failure).name != query.error):
+            if query.error and not (row.error and _is_of(codec.decode_as(row.error, Failure), query.error)):
                 return False
             return self._condition is None or self._is_true(self._condition, row)
         except msgspec.MsgspecError:

@@ -13,6 +13,7 @@ from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.facts.marks import mark_of
 from stepstream.checkpoint.read.listing import STATUSES, list_runs
 from stepstream.checkpoint.read.search import RunQuery, query_of, search
 
@@ -136,6 +137,8 @@ def several(store: "redis.Redis") -> dict[str, str]:
         ({"key": "4"}, "e"),
         ({"key": "=4"}, "d"),
         ({"error": "TimeoutError"}, "c"),
+        ({"error": mark_of("TimeoutError", "")}, "c"),
+        ({"error": mark_of("TimeoutError", "elsewhere")}, ""),
         ({"code": "v2"}, "b"),
         ({"worker": "host-1"}, "d"),
         ({"worker": "host"}, ""),
