@@ -14,9 +14,13 @@ from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
 from stepstream.web.live import route
-from stepstream.web.pages import apps, event_names, forms, overview, run, search
+from stepstream.web.pages import apps, forms, overview, run, search
 from stepstream.web.pages import runs as run_list
 from stepstream.web.pages.engine import errors, schedules
+from stepstream.web.pages.events import acting as event_acts
+from stepstream.web.pages.events import event
+from stepstream.web.pages.events import name as event_name
+from stepstream.web.pages.events import names as event_list
 from stepstream.web.pages.functions import acting, one
 from stepstream.web.pages.functions import listing as function_list
 from stepstream.web.part import Part
@@ -59,7 +63,10 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *overview.routes,
         *run_list.routes,
         *run.routes,
-        *event_names.routes,
+        *event_list.routes,
+        *event_acts.routes,
+        *event_name.routes,
+        *event.routes,
         *schedules.routes,
         *errors.routes,
         *function_list.routes,

@@ -106,6 +106,13 @@ async def arrivals(
     return Arrivals(await _loaded(wire, page), page[-1].cursor if len(left) > limit else None)
 
 
+async def newest_entries(wire: Wire, name: str, since: int, most: int) -> list[str]:
+    """Return the entries of the newest events of a name since a moment, Unix ms, newest first; repetitions are none."""
+    stored = [keys.events(name), keys.again(name)]
+    entries, _ = await wire.script(_PAGE, stored, "+", str(since), most, is_big_read=True)
+    return [codec.text(entry) for entry in entries]
+
+
 async def find_arrival(wire: Wire, event_id: str) -> Arrival | None:
     """Return an event by the id it has, or by its internal one; None when there is none (any more)."""
     names = await _names(wire)

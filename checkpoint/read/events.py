@@ -76,6 +76,13 @@ async def event_names(wire: Wire, *, limit: int = 100, cursor: str | None = None
     )
 
 
+async def event_name(wire: Wire, name: str) -> EventName:
+    """Return one name with who listens to it; it need not have been published."""
+    one = _Listeners(await functions(wire)).of(name, None)
+    await _look(wire, one)
+    return one
+
+
 class _Listeners:
     """Who listens to what, by the registry."""
 

@@ -1,5 +1,7 @@
-"""The page of the names of events, as plain values: who listens to each, and which nobody listens to."""
+"""The page of the names of events: who listens to each, how fast they come, and which nobody listens to."""
 
+import asyncio
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import msgspec
@@ -7,10 +9,11 @@ from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
+from stepstream.checkpoint.at_work.events import HOUR_MS, Pace, paces
+from stepstream.checkpoint.controls import Controls, controls
 from stepstream.checkpoint.read.events import EventNames, event_names
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.page import View, page
-from stepstream.web.pages.views import when
 from stepstream.web.store import wire_of
 
 SHOWN_FUNCTIONS = 8
@@ -21,13 +24,15 @@ class EventRow(msgspec.Struct, frozen=True):
     """A name of events, who starts on it, of whom it cancels runs; `more` functions are not shown."""
 
     name: str
-    last: str
+    last: int
     ago: str
+    pace: str
     entries: int
     waits: int
     functions: tuple[str, ...]
     cancels: tuple[str, ...]
     more: int
+    paused: str
 
 
 class EventsPage(View, frozen=True):
@@ -39,18 +44,20 @@ class EventsPage(View, frozen=True):
     more: str
 
 
-def events_page(found: EventNames, now: int) -> EventsPage:
+def events_page(found: EventNames, pace: Mapping[str, Pace], ordered: Controls, now: int) -> EventsPage:
     """Return the page of the names of events: those that no function listens to come first."""
     rows = tuple(
         EventRow(
             name=one.name,
-            last=when(one.last)[:-4] if one.last else "",
+            last=one.last or 0,
             ago=f"{in_words(max(0, now - one.last))} ago" if one.last else "",
+            pace=pace_in_words(pace[one.name]),
             entries=one.entries,
             waits=one.waits,
             functions=tuple(one.functions[:SHOWN_FUNCTIONS]),
             cancels=tuple(one.cancels[:SHOWN_FUNCTIONS]),
             more=len(one.functions[SHOWN_FUNCTIONS:]) + len(one.cancels[SHOWN_FUNCTIONS:]),
+            paused=paused_in_words(ordered, one.name, now),
         )
         for one in found.names
     )
@@ -58,9 +65,24 @@ def events_page(found: EventNames, now: int) -> EventsPage:
     return EventsPage(rows, found.unheard, found.cut, more, topic=ALL.text)
 
 
+def pace_in_words(pace: Pace) -> str:
+    """Return how fast events come, in words; empty when none came in the last hour."""
+    if not pace.events:
+        return ""
+    within = "the last hour" if pace.within == HOUR_MS else f"the last {in_words(pace.within)}"
+    return f"{pace.events} in {within}"
+
+
+def paused_in_words(ordered: Controls, name: str, now: int) -> str:
+    """Return since when a name is paused, and by whom; empty when it is not."""
+    one = ordered.events.get(name)
+    return f"paused for {in_words(max(0, now - one.since))} by {one.by}" if one is not None else ""
+
+
 async def _read(request: Request) -> EventsPage:
-    found = await event_names(wire_of(request), cursor=request.query_params.get("cursor"))
-    return events_page(found, now_ms())
+    wire = wire_of(request)
+    found, ordered = await asyncio.gather(event_names(wire, cursor=request.query_params.get("cursor")), controls(wire))
+    return events_page(found, await paces(wire, [one.name for one in found.names]), ordered, now_ms())
 
 
 routes = [page("/events", "events", _read)]

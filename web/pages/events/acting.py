@@ -1,0 +1,64 @@
+"""What can be done with events on their pages: send one, pause and resume a name; each once."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from stepstream.bus.errors import BusError, StoreUnavailable
+from stepstream.bus.values import codec
+from stepstream.checkpoint.controls import pause_event, resume_event
+from stepstream.checkpoint.types import schemas_of
+from stepstream.producers.ingest import take_events
+from stepstream.producers.strict import parse
+from stepstream.web.pages.csrf import received
+from stepstream.web.pages.events.name import read_name
+from stepstream.web.pages.page import show
+from stepstream.web.pages.typed import data_of, refused, typed_form
+from stepstream.web.routing import NeedsRoute, link
+from stepstream.web.store import wire_of
+
+_BY = "the status page"
+_PATIENCE_S = 5.0
+
+
+async def _send(request: Request) -> Response:
+    """Publish an event under the id that the page has given it, by which it is stored once."""
+    wire, fields = wire_of(request), await received(request)
+    name = fields.get("name", "")
+    form = typed_form(await schemas_of(wire, name))
+    try:
+        data = data_of(form, fields)
+        parse(data)
+        head = codec.encode({"name": name, "id": fields.get("id", "")})
+        taken = take_events(head[:-1] + b',"data":' + data + b"}", None)
+        if taken.error is not None:
+            raise taken.error
+        [event] = taken.events
+        await request.app.state.store.publisher.publish([event], patience=_PATIENCE_S)
+    except StoreUnavailable:
+        raise
+    except BusError as error:
+        if error.status >= 500:
+            raise
+        view = msgspec.structs.replace(await read_name(wire, name), form=refused(form, fields, error), topic="")
+        return show(request, "event_name.html", error.status, page=view, section="events")
+    return RedirectResponse(link(request, "event", id=event.id), 303)
+
+
+async def _pause(request: Request) -> Response:
+    name = (await received(request)).get("name", "")
+    await pause_event(wire_of(request), name, _BY)
+    return RedirectResponse(link(request, "event_name", event=name), 303)
+
+
+async def _resume(request: Request) -> Response:
+    name = (await received(request)).get("name", "")
+    await resume_event(wire_of(request), name)
+    return RedirectResponse(link(request, "event_name", event=name), 303)
+
+
+routes = [
+    NeedsRoute("POST", "/events/send", _send, needs="operate", name="send_event"),
+    NeedsRoute("POST", "/events/pause", _pause, needs="operate", name="pause_event"),
+    NeedsRoute("POST", "/events/resume", _resume, needs="operate", name="resume_event"),
+]
