@@ -9,7 +9,20 @@ from starlette.staticfiles import StaticFiles
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.producers import http
-from stepstream.web.api import actions, cancellations, controls, delayed, described, events, found, health, live, v1
+from stepstream.web.api import (
+    actions,
+    cancellations,
+    controls,
+    delayed,
+    described,
+    error_groups,
+    events,
+    found,
+    health,
+    live,
+    v1,
+    worker_list,
+)
 from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
@@ -50,6 +63,8 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *live.routes,
         *events.routes,
         *found.routes,
+        *error_groups.routes,
+        *worker_list.routes,
         *health.routes,
         *described.routes,
         *register.routes,

@@ -1,6 +1,7 @@
 """The table of the API: what is not in it is refused on every route, and what comes in is strict JSON on every route."""
 
 import json
+import re
 from collections.abc import Generator
 from typing import Any
 
@@ -27,8 +28,8 @@ def site_routes() -> list[NeedsRoute]:
 
 def path_of(route: NeedsRoute) -> str:
     """A path of a route: of the function and the run that there are."""
-    is_function = "functions" in route.path
-    return route.path.replace(":path}", "}").format(**PARTS | ({"id": "t-f"} if is_function else {}))
+    parts = PARTS | ({"id": "t-f"} if "functions" in route.path else {})
+    return re.sub(r"[{](\w+)(:path)?[}]", lambda part: parts.get(part[1], "x"), route.path)
 
 
 def method_of(route: NeedsRoute) -> str:
@@ -103,6 +104,42 @@ def test_a_list_has_only_the_fields_that_are_asked_for(http: TestClient) -> None
     refused = http.get("/v1/runs?fields=id,statu")
     assert refused.status_code == 400
     assert "did you mean status?" in refused.json()["error"]
+
+
+def test_an_error_is_listed_marked_and_paged(http: TestClient, store: "redis.Redis") -> None:
+    for n in range(3):
+        mark = f"{n}" * 12
+        store.hset(keys.errors("t-f"), mapping={
+            mark: json.dumps({"name": "ValueError", "frame": "a.py:f", "message": "no"}),
+            f"{mark} last": 5, f"{mark} first": 1, f"{mark} count": 2, f"{mark} run": RUN,
+        })  # fmt: skip
+    store.expire(keys.errors("t-f"), 60)
+    found, cursor = [], ""
+    while cursor is not None:
+        page = http.get("/v1/errors", params={"limit": 1, "fields": "fingerprint", "cursor": cursor}).json()
+        found += [one["fingerprint"] for one in page["data"]]
+        cursor = page["cursor"]
+    assert found == ["2" * 12, "1" * 12, "0" * 12]
+    marked = http.post(f"/v1/errors/{'1' * 12}", json={"function": "t-f", "state": "resolved"})
+    assert marked.json()["data"] == {"function": "t-f", "fingerprint": "1" * 12, "state": "resolved", "until": 0}
+    assert [one["fingerprint"] for one in http.get("/v1/errors?state=resolved").json()["data"]] == ["1" * 12]
+    for wrong, status in (
+        ({"function": "t-f", "state": "done"}, 400),
+        ({"function": "t-f", "state": "open", "until": 5}, 400),
+        ({"function": "nobody", "state": "open"}, 404),
+    ):
+        assert http.post(f"/v1/errors/{'1' * 12}", json=wrong).status_code == status
+    gone = http.post("/v1/errors/nothing", json={"function": "t-f", "state": "muted"})
+    assert (gone.status_code, gone.json()["code"]) == (404, "error_not_found")
+    assert http.get("/v1/errors?state=done").status_code == http.get("/v1/errors?cursor=x").status_code == 400
+
+
+def test_workers_are_listed_also_those_that_are_gone(http: TestClient, store: "redis.Redis") -> None:
+    store.zadd(keys.workers(), {"w0": now_ms() - 60_000})
+    store.hset(keys.worker("w0"), mapping={"host": "a", "held": json.dumps([])})
+    store.expire(keys.worker("w0"), 60)
+    listed = http.get("/v1/workers?fields=name,alive,host").json()["data"]
+    assert listed == [{"name": "w0", "alive": False, "host": "a"}]
 
 
 # -- strict JSON, on every route that takes any -----------------------------------------------------------------------

@@ -1,0 +1,125 @@
+"""/v1/errors: of what runs failed, in groups by name and place in the author's code; resolve one, or mute it."""
+
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stepstream.bus.errors import BadRequest, FunctionNotFound, NotFound
+from stepstream.bus.values.clock import now_ms
+from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_of, set_error_state
+from stepstream.checkpoint.registry import function_of, slugs
+from stepstream.web.answers import value
+from stepstream.web.api.shapes import Listed, Plain
+from stepstream.web.routing import NeedsRoute
+from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
+from stepstream.web.table.bodies import Body
+from stepstream.web.table.parameters import Fields, Number, Text, Texts
+
+FUNCTION = Texts("function", "of this function (its slug); may be given again")
+STATE = Text("state", "open, resolved or muted")
+LIMIT = Number("limit", "how many at most", 1, 1_000, 100)
+CURSOR = Text("cursor", "`cursor` of the page before")
+FIELDS = Fields(ErrorGroup)
+_STATES = ("open", "resolved", "muted")
+
+
+class ErrorNotFound(NotFound):
+    """A function has no error of this fingerprint."""
+
+    code = "error_not_found"
+
+    def __init__(self, slug: str, fingerprint: str) -> None:
+        super().__init__(f"{slug} has no error {fingerprint[:60]!r} (any more)")
+
+
+class Marking(msgspec.Struct, forbid_unknown_fields=True):
+    """What is said of an error of a function: `resolved`, `open`, or `muted` until a time (Unix ms; 0: for good)."""
+
+    function: str
+    state: Literal["open", "resolved", "muted"]
+    until: int = 0
+
+
+class Marked(msgspec.Struct, frozen=True):
+    """An error of a function, and what is said of it now."""
+
+    function: str
+    fingerprint: str
+    state: State
+    until: int
+
+
+_MARKING = Body(Marking)
+
+
+async def _errors(request: Request) -> Response:
+    wire, named, state = wire_of(request), FUNCTION.of(request), STATE.of(request)
+    if state and state not in _STATES:
+        raise BadRequest(f"state {state[:40]!r} is none; there are {', '.join(_STATES)}")
+    for slug in named:
+        await function_of(wire, slug)
+    found = [one for one in await errors_of(wire, named or await slugs(wire)) if not state or one.state == state]
+    found.sort(key=_place, reverse=True)
+    cursor = CURSOR.of(request)
+    left = [one for one in found if _place(one) < _parsed(cursor)] if cursor else found
+    page = left[: LIMIT.of(request)]
+    more = "{}-{}-{}".format(*_place(page[-1])) if len(left) > len(page) else None
+    return value(Listed(FIELDS.rows(request, page), more))
+
+
+def _place(one: ErrorGroup) -> tuple[int, str, str]:
+    return one.last, one.fingerprint, one.function
+
+
+def _parsed(cursor: str) -> tuple[int, str, str]:
+    last, _, rest = cursor.partition("-")
+    fingerprint, _, slug = rest.partition("-")
+    if not (last.isascii() and last.isdecimal() and len(last) <= 15 and slug):
+        raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
+    return int(last), fingerprint, slug
+
+
+async def _mark(request: Request) -> Response:
+    wire, fingerprint = wire_of(request), request.path_params["id"]
+    wanted = await _MARKING.of(request)
+    await function_of(wire, wanted.function)
+    if wanted.until and (wanted.state != "muted" or wanted.until <= now_ms()):
+        raise BadRequest(f"until {wanted.until}: only a muted error has it, and it is a time to come, Unix ms")
+    if not await set_error_state(wire, wanted.function, fingerprint, wanted.state, wanted.until):
+        raise ErrorNotFound(wanted.function, fingerprint)
+    return value(Plain(Marked(wanted.function, fingerprint, wanted.state, wanted.until)))
+
+
+routes = [
+    NeedsRoute(
+        "GET",
+        "/v1/errors",
+        _errors,
+        needs="read",
+        name="api_errors",
+        about=About(
+            summary="Of what runs failed, in groups by the error's name and place in your code, those that came last "
+            "first.",
+            query=(FUNCTION, STATE, LIMIT, CURSOR, FIELDS),
+            answer=Listed[ErrorGroup],
+            errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/errors/{id}",
+        _mark,
+        needs="operate",
+        name="api_error_mark",
+        about=About(
+            summary='Say of an error that it is resolved, muted or open: `{"function": SLUG, "state": "muted", '
+            '"until": Unix ms}`. A resolved one that comes again is open.',
+            body=_MARKING,
+            answer=Plain[Marked],
+            errors=(FunctionNotFound, ErrorNotFound),
+        ),
+    ),
+]

@@ -1,0 +1,35 @@
+"""/v1/workers: who works, and what each has in hand; of the dead of the last day, what they had."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stepstream.checkpoint.facts.workers import WorkerView, workers_told
+from stepstream.web.answers import value
+from stepstream.web.api.shapes import Plain
+from stepstream.web.routing import NeedsRoute
+from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
+from stepstream.web.table.parameters import Fields
+
+FIELDS = Fields(WorkerView)
+
+
+async def _workers(request: Request) -> Response:
+    return value(Plain(FIELDS.rows(request, await workers_told(wire_of(request)))))
+
+
+routes = [
+    NeedsRoute(
+        "GET",
+        "/v1/workers",
+        _workers,
+        needs="read",
+        name="api_workers",
+        about=About(
+            summary="Workers, the living first, and those that died within a day: host, version, slots, and which runs "
+            "each has in hand, or had.",
+            query=(FIELDS,),
+            answer=Plain[list[WorkerView]],
+        ),
+    )
+]
