@@ -15,16 +15,24 @@ SUMMARIES = {
     "serve": "Serve the HTTP API and the status page.",
     "worker": "Run an application's functions until SIGTERM or Ctrl-C.",
     "send": "Publish an event.",
+    "trigger": "Publish an event as one starts a script.",
     "runs": "List runs, newest first.",
     "run": "Show one run, its steps and the end of its log.",
     "event": "Show what became of an event: which functions it started, and why each other one did not begin.",
     "find": "Say what a word names: a run, an event, a function, a limit's key.",
+    "logs": "Print what a run has written.",
     "cancel": "Cancel a run.",
     "rerun": "Run again, for the same event.",
     "invoke": "Run a function by its slug, without an event.",
+    "signal": "Send a value to the run that waits for a signal.",
     "pause": "Pause a function, or the events of a name: work stays in line.",
     "resume": "Resume a function, or the events of a name, that bus pause has paused.",
     "functions": "List the registered functions with their runs.",
+    "events": "List events, newest first.",
+    "streams": "List the streams of events, and how far each function has read them.",
+    "errors": "List of what runs failed, the newest first, in groups.",
+    "top": "Show what goes on: functions, the busiest first, their rates of the last 5 minutes, and workers.",
+    "workers": "List the workers and what each has in hand.",
     "delayed": "List the events that are to be published later.",
     "apps": "List the applications behind HTTP.",
     "doctor": "Say whether this Redis is fit.",
@@ -33,6 +41,8 @@ SUMMARIES = {
 """What `bus --help` says of each command, in its order; one that is not here comes last. Each is the beginning of its
 docstring, which is not read for that: to import all commands takes two seconds.
 """
+_TAKES_FLAGS = {"ignore_unknown_options": True}
+"""For `trigger`: its flags are those of the event."""
 
 
 def announced() -> list[str]:
@@ -58,7 +68,7 @@ def application(*loaded: str) -> typer.Typer:
     found = {entry.name: entry for entry in importlib.metadata.entry_points(group="bus.commands")}
     for name in announced():
         if name in loaded:
-            app.command(name)(found[name].load())
+            app.command(name, context_settings=_TAKES_FLAGS if name == "trigger" else None)(found[name].load())
         else:
             app.command(name, help=SUMMARIES.get(name, ""))(_not_loaded)
     return app

@@ -1,8 +1,6 @@
-"""`bus send`, and `bus delayed`."""
+"""`bus send`, `bus trigger` and `bus delayed`."""
 
 import difflib
-import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,8 +11,9 @@ import typer
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import moment_of
+from stepstream.bus.process.terminal import say, say_json
 from stepstream.bus.values import codec
-from stepstream.bus.values.arguments import HELP, data_of, sent_as_fits
+from stepstream.bus.values.arguments import HELP, data_of, flags_of, sent_as_fits
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.wire import Wire
@@ -40,7 +39,30 @@ def send(
     if wait and (delay is not None or at is not None):
         raise ConfigError("--wait waits for runs that begin now; leave it out with --delay and --at")
     event = NewEvent(name, data, id, delay=_delay(delay), at=None if at is None else moment_of(at))
-    stored, ends, unheard = once(lambda wire: _send(wire, event, data, words or [], wait), "bus-send")
+    _publish(event, data, words or [], wait, as_json=as_json)
+
+
+def trigger(
+    name: Annotated[str, typer.Argument(help="The event's name; a colon is a slash: sync:press is sync/press.")],
+    flags: Annotated[
+        list[str] | None, typer.Argument(metavar="[--flag[=value] …]", help="Its data; without a value a flag is true.")
+    ] = None,
+    wait: Annotated[float, typer.Option(help="Wait up to this many seconds for its runs to end.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Publish an event as one starts a script: bus trigger sync:press --limit=50 --force.
+
+    That is the event sync/press with {"limit": 50, "force": true}. What flags of yours are called --wait, --json or
+    --help is sent with bus send. The exit code is that of bus send.
+    """
+    data = flags_of(flags or [])
+    words = [flag.removeprefix("--") for flag in flags or ()]
+    _publish(NewEvent(name.replace(":", "/"), data), data, words, wait, as_json=as_json)
+
+
+def _publish(event: NewEvent, data: dict[str, Any], words: Sequence[str], wait: float, *, as_json: bool) -> None:
+    """Publish an event, and tell what became of it."""
+    stored, ends, unheard = once(lambda wire: _send(wire, event, data, words, wait), "bus-send")
     if as_json:
         told = {
             "id": stored.id,
@@ -52,16 +74,16 @@ def send(
             {"run": end.run, "function": end.slug, "status": end.status} | ({"error": end.error} if end.error else {})
             for end in ends
         ]
-        sys.stdout.write(json.dumps({**told, "runs": runs} if wait else told) + "\n")
+        say_json(codec.encode({**told, "runs": runs} if wait else told))
     else:
         later = f"  to be published {_when(stored.due)}" if stored.due else ""
-        sys.stdout.write(f"{stored.id}{later}{'  (was stored before)' if stored.duplicate else ''}\n")
+        say(f"{stored.id}{later}{'  (was stored before)' if stored.duplicate else ''}")
         if unheard:
-            sys.stdout.write(f"  {unheard}\n")
+            say(f"  {unheard}")
         if wait and not ends:
-            sys.stdout.write("  no function ran for it\n")
+            say("  no function ran for it")
         for end in ends:
-            sys.stdout.write(f"  {end.run}  {end.slug}  {end.status}{f': {end.error}' if end.error else ''}\n")
+            say(f"  {end.run}  {end.slug}  {end.status}{f': {end.error}' if end.error else ''}")
     if any(not end.has_ended for end in ends):
         raise typer.Exit(2)
     if any(end.status == "failed" for end in ends):
@@ -92,16 +114,16 @@ def delayed(
         if action != "cancel" or name is None or id is None:
             raise ConfigError("write: bus delayed, or bus delayed cancel NAME ID")
         once(lambda wire: take_back(wire, name, id))
-        sys.stdout.write(f"{id}  is not published\n")
+        say(f"{id}  is not published")
         return
     found = once(lambda wire: list_delayed(wire, limit=limit))
     if as_json:
-        sys.stdout.write(codec.encode(found).decode() + "\n")
+        say_json(codec.encode(found))
         return
     for event in found:
-        sys.stdout.write(f"{_when(event.due)}  {event.name}  {event.id}\n")
+        say(f"{_when(event.due)}  {event.name}  {event.id}")
     if not found:
-        sys.stdout.write("no event waits for its time; bus send NAME --delay 10m makes one\n")
+        say("no event waits for its time; bus send NAME --delay 10m makes one")
 
 
 async def _send(

@@ -21,7 +21,8 @@ ROOMS = {
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps", "controls"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"printing"}, {"cli", "cli_controls", "cli_runs"}],
+    "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps", "controls"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint.cli": [{"printing"}, {"shown"}, {"following"}, {"acting", "checking", "controls", "errors", "events", "functions", "runs", "watching"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
         {"executor"}, {"assembly", "holdings"}, {"worker"}, {"following"}, {"cli", "testing"},
@@ -60,9 +61,7 @@ FENCES = {
     "jinja2": ("web/pages/page.py",),
     "typer": (
         "bus/cli.py",
-        "checkpoint/cli.py",
-        "checkpoint/cli_controls.py",
-        "checkpoint/cli_runs.py",
+        "checkpoint/cli/",
         "producers/cli.py",
         "consumers/cli.py",
         "web/cli.py",

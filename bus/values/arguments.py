@@ -29,6 +29,17 @@ def data_of(words: list[str]) -> dict[str, Any]:
     return data
 
 
+def flags_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return the object that flags make: `--limit=50 --force` is {"limit": 50, "force": true}."""
+    data: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            raise ConfigError(f"{word!r} is no flag; write --name, or --name=value")
+        data[key] = _value(text) if equals else True
+    return data
+
+
 def _value(text: str) -> Any:
     """Numbers, true, false and null are themselves; the rest is text."""
     try:

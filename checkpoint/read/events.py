@@ -1,17 +1,23 @@
-"""Events: the names that are published, declared or waited for, with who listens to each. Those nobody hears first."""
+"""Events: the names that are published, declared or waited for, with who listens to each. Those nobody hears first.
+
+And the streams of events, and how far each function has read them.
+"""
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest
+from stepstream.bus.errors import BadRequest, StoreError
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.scripts import script
+from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions
 
@@ -128,3 +134,53 @@ async def _look(wire: Wire, one: EventName) -> None:
     entries, newest, waits = await wire.script(_SEEN, own, is_big_read=True)
     one.entries, one.waits = int(entries), int(waits)
     one.last = entry_ms(newest.decode()) or None if newest else None
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How far a function has read a stream.
+
+    `in_hand` events are read and not finished with; `unread` ones come after those, None where the server cannot tell.
+    """
+
+    function: str
+    in_hand: int
+    unread: int | None
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """The events of a name that are kept: how many `entries`, when the newest came (Unix ms), and who reads them."""
+
+    name: str
+    entries: int
+    last: int | None
+    waits: int
+    """How many steps wait for one."""
+    readings: list[Reading]
+    """One for each consumer group: none has been made for a function that no worker has served yet."""
+
+
+class Streams(msgspec.Struct):
+    """A page of streams, by name, those first that no function listens to; `cursor` is where the next begins."""
+
+    streams: list[Stream]
+    cursor: str | None = None
+
+
+async def streams(wire: Wire, *, limit: int = 100, cursor: str | None = None) -> Streams:
+    """Return a page of the streams of events; BadRequest for a cursor that is none."""
+    page = await event_names(wire, limit=limit, cursor=cursor)
+    found = await asyncio.gather(*(_stream(wire, one) for one in page.names))
+    return Streams(list(found), page.cursor)
+
+
+async def _stream(wire: Wire, one: EventName) -> Stream:
+    readings: list[Reading] = []
+    try:
+        rows: Sequence[Any] = await wire.load("XINFO", "GROUPS", keys.events(one.name)) if one.last else []
+    except StoreError:  # it is gone since we looked, or no stream of ours
+        rows = []
+    for flat in rows:
+        told = fields_of(flat)
+        lag = told.get(b"lag")
+        readings.append(Reading(codec.text(told[b"name"]), int(told[b"pending"]), None if lag is None else int(lag)))
+    return Stream(one.name, one.entries, one.last, one.waits, sorted(readings, key=lambda each: each.function))

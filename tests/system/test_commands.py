@@ -22,8 +22,10 @@ from stepstream import Context, Step
 from stepstream.bus.cli import SUMMARIES, announced
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.cli import cancel, check, doctor, functions, invoke
-from stepstream.checkpoint.cli_runs import run, runs
+from stepstream.checkpoint.cli.acting import cancel, invoke
+from stepstream.checkpoint.cli.checking import check, doctor
+from stepstream.checkpoint.cli.functions import functions
+from stepstream.checkpoint.cli.runs import run, runs
 from stepstream.producers.cli import send
 from tests import forks
 from tests.forks import Forked

@@ -16,7 +16,7 @@ from stepstream import Context, NonRetriable, ProcessFailed, ProcessResult, Step
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel
-from stepstream.checkpoint.cli_runs import run as show
+from stepstream.checkpoint.cli.runs import run as show
 from stepstream.checkpoint.read.log import log_of
 from stepstream.checkpoint.run.log import tell_log
 from stepstream.checkpoint.run.owned import Owned
@@ -378,7 +378,7 @@ async def test_a_runs_log_is_on_its_page_in_the_api_and_in_the_terminal(
     monkeypatch.setenv("BUS_REDIS_URL", lab.settings.redis_url)
     await asyncio.to_thread(show, run.id)
     told = capsys.readouterr().out
-    assert "… 290 lines before these: bus run ID --log" in told
+    assert "… 290 lines before these: bus logs ID" in told
     assert "s0  <b>last</b>" in told
     await asyncio.to_thread(show, run.id, 0.0, log=True)
     assert len(capsys.readouterr().out.splitlines()) == 300

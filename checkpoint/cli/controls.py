@@ -1,14 +1,15 @@
 """`bus pause` and `bus resume`."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from stepstream.bus.errors import BadRequest
+from stepstream.bus.process.terminal import say
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.once import once
+from stepstream.checkpoint.cli.printing import print_json
 from stepstream.checkpoint.controls import (
     Controls,
     controls,
@@ -21,9 +22,10 @@ from stepstream.checkpoint.controls import (
 _BY = "bus pause"
 _SLUG = typer.Argument(metavar="[SLUG]", help="The function: <bus id>-<function id>.")
 _EVENT = typer.Option("--event", help="An event's name instead: no function begins a run for it.")
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "") -> None:
+def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", as_json: _Json = False) -> None:
     """Pause a function, or the events of a name: work stays in line. Without either, list what is paused.
 
     What a worker has in hand goes on until the run waits for something. Runs can still be cancelled.
@@ -32,21 +34,32 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "") 
         raise BadRequest(_both(slug, event))
     if slug:
         once(lambda wire: pause_function(wire, slug, _BY))
-        sys.stdout.write(f"{slug} is paused; go on with: bus resume {slug}\n")
     elif event:
         once(lambda wire: pause_event(wire, event, _BY))
-        sys.stdout.write(f"events {event} are paused; go on with: bus resume --event {event}\n")
+    if as_json:
+        print_json({**_what(slug, event), "paused": True} if slug or event else once(controls))
+    elif slug:
+        say(f"{slug} is paused; go on with: bus resume {slug}")
+    elif event:
+        say(f"events {event} are paused; go on with: bus resume --event {event}")
     else:
         _list(once(controls))
 
 
-def resume(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "") -> None:
+def resume(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", as_json: _Json = False) -> None:
     """Resume a function, or the events of a name, that bus pause has paused."""
     if bool(slug) == bool(event):
         raise BadRequest(_both(slug, event) if slug else "say what is resumed: bus resume SLUG, or --event NAME")
     was = once(lambda wire: resume_function(wire, slug) if slug else resume_event(wire, event))
     what = slug or f"events {event}"
-    sys.stdout.write(f"{what}: resumed\n" if was else f"{what}: not paused\n")
+    if as_json:
+        print_json({**_what(slug, event), "paused": False, "was_paused": bool(was)})
+    else:
+        say(f"{what}: resumed" if was else f"{what}: not paused")
+
+
+def _what(slug: str, event: str) -> dict[str, str]:
+    return {"function": slug} if slug else {"event": event}
 
 
 def _both(slug: str, event: str) -> str:
@@ -61,6 +74,6 @@ def _list(ordered: Controls) -> None:
     ]
     for what, way_out, one in rows:
         since = in_words(max(0, now - one.since))
-        sys.stdout.write(f"{what}  paused {since} ago by {one.by}; go on with: {way_out}\n")
+        say(f"{what}  paused {since} ago by {one.by}; go on with: {way_out}")
     if not rows:
-        sys.stdout.write("nothing is paused; bus pause SLUG pauses a function\n")
+        say("nothing is paused; bus pause SLUG pauses a function")

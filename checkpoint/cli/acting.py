@@ -1,0 +1,112 @@
+"""`bus cancel`, `bus rerun`, `bus invoke` and `bus signal`: what is done to runs, and to one."""
+
+import contextlib
+import sys
+from typing import Annotated
+
+import typer
+
+from stepstream.bus.errors import NobodyWaits
+from stepstream.bus.process.terminal import plain, say
+from stepstream.bus.values import codec
+from stepstream.bus.values.arguments import HELP, data_of, sent_as_fits
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.cancel import cancel_now
+from stepstream.checkpoint.actions.invoke import invoke as invoke_function
+from stepstream.checkpoint.actions.rerun import rerun as rerun_run
+from stepstream.checkpoint.cli.printing import print_json
+from stepstream.checkpoint.read.arrivals import of_run
+from stepstream.checkpoint.read.find import wait_for_end
+from stepstream.checkpoint.run.record import Run
+from stepstream.checkpoint.waits.signals import send_signal
+
+_Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def cancel(run_id: _Id, as_json: _Json = False) -> None:
+    """Cancel a run. One that waits or is queued ends at once; one that runs is ended by its worker within seconds."""
+    word = once(lambda wire: of_run(wire, run_id, cancel_now(wire, run_id, "cancelled with bus cancel")))
+    if as_json:
+        print_json({"id": run_id, "status": "cancelled" if word == "cancelled" else "cancelling"})
+        return
+    told = "cancelled" if word == "cancelled" else "it runs; its worker has been asked to end it"
+    say(f"{run_id}  {told}")
+
+
+def rerun(
+    run_id: _Id,
+    from_step: Annotated[str, typer.Option("--from", help="Keep the results of the steps before this one.")] = "",
+    as_json: _Json = False,
+) -> None:
+    """Run again, for the same event: a new run, whose id is printed. bus rerun 01K9… --from charge"""
+    new = once(lambda wire: of_run(wire, run_id, rerun_run(wire, run_id, from_step)))
+    if as_json:
+        print_json({"id": new, "rerun_of": run_id})
+    else:
+        say(new)
+
+
+def signal(
+    name: Annotated[str, typer.Argument(help="The signal's name: what step.wait_for_signal waits for.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help=HELP)] = None,
+    as_json: _Json = False,
+) -> None:
+    """Send a value to the run that waits for a signal, and print its id: bus signal approve/o1 by=ada.
+
+    Without a value it is null. A signal that no run waits for is not kept: exit code 1.
+    """
+
+    async def sent(wire: Wire) -> str:
+        run = await send_signal(wire, name, _value(words or []))
+        if run is None:
+            raise NobodyWaits(name)
+        return run
+
+    run = once(sent)
+    if as_json:
+        print_json({"run": run, "signal": name})
+    else:
+        say(run)
+
+
+def _value(words: list[str]) -> object:
+    """Return a signal's value: any JSON that is one word, or an object of key=value; null without words."""
+    if len(words) == 1:
+        with contextlib.suppress(ValueError):
+            return codec.decode(words[0].encode())
+    return data_of(words) if words else None
+
+
+def invoke(
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="The function: <bus id>-<function id>.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[JSON] [key=value …]", help=HELP)] = None,
+    wait: Annotated[float, typer.Option(help="Wait this many seconds for its end, and print what it returns.")] = 0.0,
+    as_json: _Json = False,
+) -> None:
+    """Run a function by its slug, without an event: bus invoke shop-refund orderId=o1 --wait 10.
+
+    With --wait the exit code is 1 when the run has failed, and 2 when it has not ended in time.
+    """
+    data = data_of(words or [])
+
+    async def begun(wire: Wire) -> tuple[str, Run | None]:
+        run = await sent_as_fits(words or [], data, lambda fitting: invoke_function(wire, slug, fitting))
+        return run, await wait_for_end(wire, run, wait) if wait else None
+
+    run, found = once(begun)
+    if as_json:
+        print_json({"id": run} if found is None else found)
+    else:
+        say(f"{run}{f'  {found.status}' if found else ''}")
+    if not wait:
+        return
+    if found is None or not found.has_ended:
+        raise typer.Exit(2)
+    if found.error is not None and not as_json:
+        sys.stderr.write(f"{plain(found.error.told())}\n")
+    elif found.output is not None and not as_json:
+        for line in codec.pretty(bytes(found.output)).splitlines():
+            say(line)
+    raise typer.Exit(0 if found.status == "completed" else 1)

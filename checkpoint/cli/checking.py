@@ -1,0 +1,94 @@
+"""`bus doctor` and `bus check`: whether Redis is fit, and whether what is in it is right."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from stepstream.bus.process.terminal import say
+from stepstream.bus.wire.doctor import Finding, examine
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.printing import print_json, print_table, word
+from stepstream.checkpoint.registry import functions as registered
+from stepstream.checkpoint.types import disagreements
+from stepstream.checkpoint.upkeep.audit import Fault, audit, mend, still
+from stepstream.checkpoint.upkeep.repair import Unheld, active, repair, unheld
+from stepstream.checkpoint.upkeep.served import unserved
+
+_AGREE = "let both declare one type, or give one's event another name: until then what fits either is sent"
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not."""
+
+    async def look(wire: Wire) -> list[Finding]:
+        return [
+            *await examine(wire),
+            *await unserved(wire),
+            *(Finding("types", one.words, "advice", _AGREE) for one in await disagreements(wire)),
+        ]
+
+    findings = once(look)
+    if as_json:
+        print_json(findings)
+    else:
+        print_table(
+            ("", "check", "found", "what to do"),
+            ((word(one.verdict), one.check, one.found, one.do) for one in findings),
+        )
+    if any(finding.verdict == "unfit" for finding in findings):
+        raise typer.Exit(1)
+
+
+def check(
+    repairs: Annotated[bool, typer.Option("--repair", help="Put right what can be.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look whether every run has a holder, and every key an owner: twice, one lease apart. Exit code 1 if one has none.
+
+    What is lost is told of with and without --repair: a run whose record is gone cannot be put back. Leftovers of
+    workers that died are shown too: they go by themselves at their deadline, and do not change the exit code.
+    """
+
+    async def look(wire: Wire) -> tuple[int, list[Unheld], list[Fault], int]:
+        count = 0
+        first: list[tuple[str, Unheld]] = []
+        for function in await registered(wire):
+            async for page in active(wire, function.slug):
+                count += len(page)
+                first += [(function.slug, one) for one in await unheld(wire, function.slug, page)]
+        faults = await audit(wire)
+        if first or faults:
+            await asyncio.sleep(wire.settings.lease_ms / 1_000)
+        found = [one for slug, one in first if one in await unheld(wire, slug, [one.run])]
+        standing = await still(wire, faults)
+        mended = 0
+        if repairs:
+            mended += sum([await repair(wire, one) for one in found])
+            mended += sum([await mend(wire, fault) for fault in standing])
+        return count, found, standing, mended
+
+    count, found, faults, mended = once(look)
+    leftovers = sum(fault.leftover for fault in faults)
+    wrong = len(faults) - leftovers
+    if as_json:
+        answer = {
+            "active": count,
+            "unheld": [{"run": one.run, "function": one.slug, "found": one.words} for one in found],
+            "faults": [{"key": fault.key, "found": fault.words} for fault in faults if not fault.leftover],
+            "leftovers": [{"key": fault.key, "found": fault.words} for fault in faults if fault.leftover],
+            "repaired": mended,
+        }
+        print_json(answer)
+    else:
+        for one in found:
+            say(f"{one.run}  {one.slug}  {one.words}")
+        for fault in faults:
+            say(f"{fault.key}  {fault.words}")
+        repaired = f"; {mended} repaired" if repairs else "; bus check --repair mends that" if found or faults else ""
+        left = f"; {leftovers} leftovers go by themselves at their deadline" if leftovers else ""
+        seen = f"{count} runs have not ended, {len(found)} of them have no holder; {wrong} keys are not right{left}"
+        say(f"{seen}{repaired}")
+    if len(found) + wrong and len(found) + len(faults) > mended:
+        raise typer.Exit(1)

@@ -1,0 +1,81 @@
+"""`bus errors`: of what runs failed, in groups."""
+
+from typing import Annotated, get_args
+
+import typer
+
+from stepstream.bus.errors import ConfigError, NotFound
+from stepstream.bus.process.terminal import say
+from stepstream.bus.values.durations import milliseconds
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, word
+from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_of, set_error_state
+from stepstream.checkpoint.registry import function_of, functions
+
+_WORDS: dict[str, State] = {"resolve": "resolved", "mute": "muted", "reopen": "open"}
+_USAGE = "write: bus errors, bus errors resolve GROUP, bus errors mute GROUP --for 2h, or bus errors reopen GROUP"
+_SHOWN_MESSAGE = 80
+
+
+def errors(
+    action: Annotated[str | None, typer.Argument(metavar="[resolve|mute|reopen]", help="What becomes of one.")] = None,
+    group: Annotated[str | None, typer.Argument(metavar="[GROUP]", help="Which: the first column.")] = None,
+    function: Annotated[str, typer.Option(help="Only of this function (its slug).")] = "",
+    state: Annotated[str, typer.Option(help="Only those that are open, resolved or muted; all: any.")] = "open",
+    muted_for: Annotated[str, typer.Option("--for", help="Mute it for so long: 30m, 2h, 1d; else for good.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List of what runs failed, the newest first, in groups: one for each error and place in your code.
+
+    A group that is resolved is open again when its error comes again: bus errors resolve 3f2a90c1b7de
+    """
+    if action is not None:
+        if action not in _WORDS or group is None:
+            raise ConfigError(_USAGE)
+        changed = once(lambda wire: _set(wire, group, function, _WORDS[action], muted_for))
+        say(f"{group}  {_WORDS[action]}  ({', '.join(changed)})")
+        return
+    if state != "all" and state not in get_args(State):
+        raise ConfigError(f"--state {state[:40]!r} is none; there are {', '.join(get_args(State))} and all")
+    found = [one for one in once(lambda wire: _errors(wire, function)) if state in ("all", one.state)][:limit]
+    if as_json:
+        print_json(found)
+    elif found:
+        heads = ("group", "function", "state", "count", "first", "last", "error", "raised in", "last run")
+        print_table(heads, (_row(one) for one in found))
+    else:
+        say("no errors" if state == "all" else f"no errors that are {state}; all: bus errors --state all")
+
+
+async def _errors(wire: Wire, function: str) -> list[ErrorGroup]:
+    if function:
+        await function_of(wire, function)
+    return await errors_of(wire, [function] if function else [one.slug for one in await functions(wire)])
+
+
+async def _set(wire: Wire, group: str, function: str, state: State, muted_for: str) -> list[str]:
+    """Change a group's state; return the functions in which there is one."""
+    until = await wire.moment() + milliseconds(muted_for, "--for") if muted_for else 0
+    slugs = [one.function for one in await _errors(wire, function) if one.fingerprint == group]
+    changed = [slug for slug in slugs if await set_error_state(wire, slug, group, state, until)]
+    if not changed:
+        raise NotFound(f"no group {group[:40]!r} of errors; bus errors --state all lists them")
+    return changed
+
+
+def _row(one: ErrorGroup) -> tuple[Cell, ...]:
+    message = one.message.partition("\n")[0]
+    told = f"{one.name}: {message[:_SHOWN_MESSAGE]}" if message else one.name
+    return (
+        one.fingerprint,
+        one.function,
+        word(one.state),
+        one.count,
+        clock(one.first),
+        ago(one.last),
+        told,
+        one.frame,
+        one.run,
+    )

@@ -1,0 +1,113 @@
+"""`bus events`, `bus event` and `bus streams`: what was published, and what became of it."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stepstream.bus.process.terminal import say
+from stepstream.bus.values.durations import is_ago, past_moment
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.printing import Cell, clock, ids, print_json, print_table
+from stepstream.checkpoint.cli.shown import cut
+from stepstream.checkpoint.read.arrivals import Arrival, Arrivals, arrivals, get_arrival
+from stepstream.checkpoint.read.event_story import EventStory, event_story
+from stepstream.checkpoint.read.events import Stream
+from stepstream.checkpoint.read.events import streams as streams_of
+
+_LINE = 80
+"""How much of an event's data a line of the list has."""
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Cursor = Annotated[str, typer.Option(help="Where to go on: what the page before said.")]
+
+
+def events(
+    name: Annotated[str, typer.Option(help="Only events of this name.")] = "",
+    since: Annotated[str, typer.Option(help="Stored then or later: 15m (ago), 2h, 2026-12-01T09:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="Stored then or earlier.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    cursor: _Cursor = "",
+    as_json: _Json = False,
+) -> None:
+    """List events, newest first: bus events --name order/paid --since 1h."""
+
+    async def look(wire: Wire) -> Arrivals:
+        bounds = {what: text for what, text in (("since", since), ("until", until)) if text}
+        now = await wire.moment() if any(map(is_ago, bounds.values())) else 0
+        times = {what: past_moment(text, what, now) for what, text in bounds.items()}
+        after = times["since"] - 1 if since else None
+        before = times["until"] + 1 if until else None
+        return await arrivals(wire, name=name or None, limit=limit, cursor=cursor or None, after=after, before=before)
+
+    found = once(look)
+    if as_json:
+        print_json([_told(one) for one in found.events])
+    elif found.events:
+        rows = ((one.event.id, one.name, clock(one.received), _short(one)) for one in found.events)
+        print_table((ids("event"), "name", "stored", "data"), rows)
+    else:
+        asked = name or since or until
+        say("no such events" if asked else "no events yet; publish one: bus send NAME key=value")
+    if found.cursor is not None:
+        sys.stderr.write(f"there are more; go on with --cursor '{found.cursor}'\n")
+
+
+def event(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id: its sender's own, or the one it got.")],
+    as_json: _Json = False,
+) -> None:
+    """Show what became of an event: which functions it started, and why each other one did not begin."""
+
+    async def look(wire: Wire) -> tuple[Arrival, EventStory]:
+        found = await get_arrival(wire, event_id)
+        return found, await event_story(wire, found)
+
+    found, story = once(look)
+    if as_json:
+        print_json({"event": found.event, "story": story})
+        return
+    data = cut(bytes(found.event.data).decode(errors="replace"), "bus event ID --json")
+    lines = [f"{story.id}  {story.name}  {clock(story.received)}", story.words, f"data  {data}"]
+    for line in [*lines, *(f"{one.function}  {one.words}" for one in story.functions)]:
+        say(line)
+
+
+def streams(
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 100,
+    cursor: _Cursor = "",
+    as_json: _Json = False,
+) -> None:
+    """List the streams of events, and how far each function has read them; those first that nobody listens to."""
+    found = once(lambda wire: streams_of(wire, limit=limit, cursor=cursor or None))
+    if as_json:
+        print_json(found.streams)
+    elif found.streams:
+        heads = ("stream", "kept", "newest", "function", "unread", "in hand", "waits for it")
+        print_table(heads, (row for one in found.streams for row in _rows(one)))
+    else:
+        say("no streams yet; publish an event: bus send NAME key=value")
+    if found.cursor is not None:
+        sys.stderr.write(f"there are more; go on with --cursor '{found.cursor}'\n")
+
+
+def _rows(one: Stream) -> list[tuple[Cell, ...]]:
+    """Return a line for each function that reads a stream; a name is told in the first."""
+    newest, waits = clock(one.last) if one.last else "", one.waits or ""
+    if not one.readings:
+        return [(one.name, one.entries, newest, "nobody", "", "", waits)]
+    first, *others = one.readings
+    unread = [("?" if each.unread is None else each.unread) for each in one.readings]
+    return [
+        (one.name, one.entries, newest, first.function, unread[0], first.in_hand, waits),
+        *(("", "", "", each.function, lag, each.in_hand, "") for each, lag in zip(others, unread[1:], strict=True)),
+    ]
+
+
+def _short(one: Arrival) -> str:
+    data = bytes(one.event.data).decode(errors="replace")
+    return data if len(data) <= _LINE else f"{data[:_LINE]} …"
+
+
+def _told(one: Arrival) -> dict[str, object]:
+    return {"received": one.received, "entry": one.entry, **one.event.plain()}

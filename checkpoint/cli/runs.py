@@ -1,0 +1,167 @@
+"""`bus runs`, `bus run`, `bus logs` and `bus find`: what there is of runs, and of one."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stepstream.bus.process.terminal import plain, say
+from stepstream.bus.values import codec
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.following import follow_log, follow_steps
+from stepstream.checkpoint.cli.printing import clock, ids, print_json, print_table, took_of, word
+from stepstream.checkpoint.cli.shown import show, show_log
+from stepstream.checkpoint.read.anything import find_anything
+from stepstream.checkpoint.read.arrivals import of_run
+from stepstream.checkpoint.read.find import get, wait_for_end
+from stepstream.checkpoint.read.listing import STATUSES
+from stepstream.checkpoint.read.log import RunLog, log_of
+from stepstream.checkpoint.read.recording import record
+from stepstream.checkpoint.read.search import Found, query_of, search
+from stepstream.checkpoint.read.steps import StepView, steps
+from stepstream.checkpoint.read.verdict import Verdict, verdict
+from stepstream.checkpoint.run.record import Run
+
+_SHOWN_LINES = 10
+_Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def runs(
+    function: Annotated[list[str] | None, typer.Option(help="Of this function (its slug), or of these.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help=f"Of this status, or of these: {', '.join(STATUSES)}.")
+    ] = None,
+    event: Annotated[str, typer.Option(help="Begun by an event of this name, or of such: order/*.")] = "",
+    key: Annotated[str, typer.Option(help="Counting under this value of a limit's key.")] = "",
+    since: Annotated[str, typer.Option(help="Queued then or later: 15m (ago), 2h, 2026-12-01T09:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="Queued then or earlier.")] = "",
+    error: Annotated[str, typer.Option(help="Ended with an error of this name.")] = "",
+    code: Annotated[str, typer.Option(help="Begun with this version of the code.")] = "",
+    worker: Annotated[str, typer.Option(help="In hand of this worker.")] = "",
+    source: Annotated[str, typer.Option(help="Made by: event, batch, debounce, cron, invoke, failure, rerun.")] = "",
+    where: Annotated[str, typer.Option(help="A condition in CEL: event.data.total > 100 && output.paid.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    cursor: Annotated[str, typer.Option(help="Where to go on: what the page before said.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List runs, newest first: those that match every option."""
+    given = [("function", one) for one in function or ()] + [("status", one) for one in status or ()]
+    given += [("event", event), ("key", key), ("since", since), ("until", until), ("error", error), ("code", code)]
+    given += [("worker", worker), ("source", source), ("where", where)]
+
+    async def look(wire: Wire) -> Found:
+        return await search(wire, await query_of(wire, given), limit=limit, cursor=cursor)
+
+    found = once(look)
+    if as_json:
+        print_json(found.runs)
+    elif found.runs:
+        heads = (ids("run"), "function", "status", "queued", "took", "error")
+        print_table(
+            heads,
+            (
+                (one.id, one.function, word(one.status), clock(one.queued), took_of(one), one.error_line)
+                for one in found.runs
+            ),
+        )
+    elif found.cursor is None:
+        is_asked = any(text for _, text in given)
+        say("no such runs" if is_asked else "no runs yet; publish an event: bus send NAME key=value")
+    if found.cursor is not None:
+        of = f"{len(found.runs):,} of {'' if found.exact else 'at least '}{found.count:,} runs"
+        sys.stderr.write(f"{of}; {found.looked_at:,} were looked at; go on with --cursor {found.cursor}\n")
+
+
+def run(
+    run_id: _Id,
+    wait: Annotated[float, typer.Option(help="Wait this many seconds for its end.")] = 0.0,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show its steps live until its end; Ctrl-C stops.")
+    ] = False,
+    log: Annotated[bool, typer.Option("--log", help="Print what it has written, and nothing else.")] = False,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print it as a recording, for stepstream.testing.replay.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """Show one run, its steps and the end of its log: bus run 01K9… --follow. Exit code 1 when it has failed.
+
+    With --follow and --json, or in a pipe, a line is printed for each change.
+    """
+    if export:
+        recorded = codec.pretty(codec.encode(once(lambda wire: of_run(wire, run_id, record(wire, run_id)))))
+        sys.stdout.write(f"{recorded}\n")
+        sys.stderr.write(
+            f"{len(recorded)} bytes: the event and the results of steps as they are stored; "
+            "take out what is secret or personal before you keep it\n"
+        )
+        return
+    if follow:
+        _exit(once(lambda wire: follow_steps(wire, run_id, as_json=as_json)))
+        return
+
+    async def look(wire: Wire) -> tuple[Run, Verdict, list[StepView], RunLog]:
+        if wait:
+            await wait_for_end(wire, run_id, wait)
+        found = await of_run(wire, run_id, get(wire, run_id))
+        written = await log_of(wire, found.function, run_id, None if log or as_json else _SHOWN_LINES)
+        return found, await verdict(wire, found), await steps(wire, found.function, run_id), written
+
+    found, told, its_steps, written = once(look)
+    if as_json:
+        print_json(
+            {"run": found, "verdict": told, "steps": its_steps, "log": written.lines, "dropped": written.dropped}
+        )
+    elif log:
+        show_log(written, "dropped")
+    else:
+        show(found, told, its_steps)
+        show_log(written, "before these: bus logs ID")
+    _exit(found)
+
+
+def logs(
+    run_id: _Id,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until its end; Ctrl-C stops.")] = False,
+    lines: Annotated[int, typer.Option(min=1, help="Only the last so many of those that are there.")] = 2_000,
+    as_json: _Json = False,
+) -> None:
+    """Print what a run has written: bus logs 01K9… --follow. With --json a line of JSON for each."""
+    if follow:
+        once(lambda wire: follow_log(wire, run_id, as_json=as_json))
+        return
+
+    async def look(wire: Wire) -> RunLog:
+        found = await of_run(wire, run_id, get(wire, run_id))
+        return await log_of(wire, found.function, run_id, lines)
+
+    written = once(look)
+    if as_json:
+        for line in written.lines:
+            print_json(line)
+    elif written.lines:
+        show_log(written, "came before these, or are kept no more")
+    else:
+        sys.stderr.write("it has written nothing: what a body logs and prints is kept with its run\n")
+
+
+def find(
+    text: Annotated[str, typer.Argument(metavar="WORD", help="What you have in hand.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a word names: a run, an event, a function, a limit's key. Exit code 1 when nothing has it."""
+    hits = once(lambda wire: find_anything(wire, text))
+    if as_json:
+        print_json(hits)
+    for hit in [] if as_json else hits.found:
+        say(f"{hit.kind}  {hit.id}  {hit.words}")
+    if not hits.found:
+        sys.stderr.write(f"nothing is named {plain(text)[:150]!r}; looked at: {'; '.join(hits.looked)}\n")
+        raise typer.Exit(1)
+
+
+def _exit(found: Run) -> None:
+    if found.status == "failed":
+        raise typer.Exit(1)

@@ -1,0 +1,119 @@
+"""Shown: what one run looks like at the terminal: its event, its steps, its end, its log."""
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from stepstream.bus.event import RawEvent
+from stepstream.bus.process.terminal import plain, say
+from stepstream.bus.values import codec
+from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.durations import in_words
+from stepstream.checkpoint.cli.printing import clock, print_table, terminal, text, took_of, word
+from stepstream.checkpoint.read.log import RunLog
+from stepstream.checkpoint.read.steps import StepView, in_words_of
+from stepstream.checkpoint.read.verdict import Verdict
+from stepstream.checkpoint.run.log import Line
+from stepstream.checkpoint.run.record import Run
+
+_SHOWN_DATA = 400
+_SHOWN_EVENTS = 3
+_SHOWN_STEPS = 40
+
+
+def show(found: Run, told: Verdict, its_steps: list[StepView]) -> None:
+    """Print a run, what there is to say of it, a line for each of its steps, and what it returned or failed of."""
+    console = terminal()
+    console.print(head_of(found))
+    console.print(text(told.words), soft_wrap=True)
+    for name, data in _events_of(found):
+        console.print(text(f"event  {name}  {data}"), soft_wrap=True)
+    if its_steps:
+        rows = ((one.id, word(one.state), one.attempts, took_of_step(one), about_step(one)) for one in its_steps)
+        print_table(("step", "state", "attempts", "took", "what"), rows)
+    _show_end(found)
+
+
+def _show_end(found: Run) -> None:
+    console = terminal()
+    if found.error:
+        console.print(
+            Text.assemble((plain(found.error.name), "red"), f": {plain(found.error.message)}"), soft_wrap=True
+        )
+    elif found.output is not None:
+        for line in codec.pretty(bytes(found.output)).splitlines():
+            console.print(text(line), soft_wrap=True)
+
+
+def head_of(found: Run) -> Text:
+    """Return a run's first line."""
+    return Text("  ").join([text(found.id), text(found.function), word(found.status), text(took_of(found))])
+
+
+def tree_of(found: Run, told: Verdict, its_steps: list[StepView]) -> RenderableType:
+    """Return a run and the steps below it; the error of an attempt below its step. Of many steps the last are shown."""
+    tree = Tree(Group(head_of(found), text(told.words)), guide_style="dim")
+    hidden = len(its_steps) - _SHOWN_STEPS
+    if hidden > 0:
+        tree.add(text(f"… {hidden} steps before these: bus run ID"))
+    for one in its_steps[max(0, hidden) :]:
+        times = f"attempt {one.attempts}" if one.attempts > 1 else ""
+        parts = [text(one.id), word(one.state), *(text(part) for part in (took_of_step(one), times) if part)]
+        step = tree.add(Text("  ").join(parts))
+        if about := about_step(one):
+            step.add(text(about))
+    return tree
+
+
+def line_of(step: StepView) -> str:
+    """Return a step as a line of what happens, for a pipe."""
+    return "  ".join(part for part in (step.id, step.state, took_of_step(step), about_step(step)) if part)
+
+
+def took_of_step(step: StepView) -> str:
+    """Return how long a step took, or has taken; or until when it waits."""
+    if step.due:
+        return f"due {clock(step.due)}"
+    return in_words(max(0, (step.ended or now_ms()) - step.started))
+
+
+def about_step(step: StepView) -> str:
+    """Return the error of a step's last attempt, or what it waits for, or nothing."""
+    if step.error:
+        return f"{step.error.name}: {step.error.message}"
+    return in_words_of(step.waits_for, still=step.ended is None) if step.waits_for else ""
+
+
+def _events_of(found: Run) -> list[tuple[str, str]]:
+    """Return the name and the data of a run's event, or of each of its batch, as far as they are shown."""
+    if found.event is None:
+        return []
+    try:
+        event = codec.decode_as(found.event, RawEvent)
+        several = event.several()
+    except ValueError:  # written by hand
+        return [("", bytes(found.event).decode(errors="replace")[:_SHOWN_DATA])]
+    some = [(one.name, cut(bytes(one.data).decode(errors="replace"))) for one in several[:_SHOWN_EVENTS]]
+    more = len(several) - len(some)
+    return [*some, (f"and {more} more", "")] if more else some
+
+
+def cut(data: str, way_out: str = "bus run ID --json") -> str:
+    """Return data as far as it is shown, and where the rest is."""
+    return data if len(data) <= _SHOWN_DATA else f"{data[:_SHOWN_DATA]} … {len(data):,} characters: {way_out}"
+
+
+def show_log(written: RunLog, where: str) -> None:
+    """Print the lines of a log; `where` says where those are that came before."""
+    if written.dropped:
+        say(f"… {written.dropped:,} lines {where}")
+    show_lines(written.lines)
+
+
+def show_lines(lines: Iterable[Line]) -> None:
+    """Print lines of a log."""
+    for line in lines:
+        words = (clock(line.at), line.step, line.level, line.text)
+        say("  ".join(one for one in words if one))

@@ -1,0 +1,164 @@
+"""`bus top` and `bus workers`: what goes on now."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+
+from stepstream.bus.process.terminal import say
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, table_of, terminal, text, word
+from stepstream.checkpoint.facts.buckets import percentile, summed
+from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
+from stepstream.checkpoint.facts.workers import WorkerView, workers_told
+from stepstream.checkpoint.read.listing import counts
+from stepstream.checkpoint.registry import functions, workers_of
+
+_MINUTES = 5
+"""Over how many minutes, that are over, rates are reckoned."""
+_REFRESH_S = 2.0
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Busy(msgspec.Struct):
+    """What a function is doing: its runs by status, its workers, and what started, ended and failed in a minute."""
+
+    function: str
+    workers: int
+    running: int
+    queued: int
+    waiting: int
+    failed: int
+    """Of all that are kept."""
+    started_per_minute: float
+    ended_per_minute: float
+    failed_share: float
+    """Of those that ended."""
+    took_p50: float | None
+    took_p95: float | None
+    """How long runs took that ended in these minutes, ms."""
+
+
+class Top(msgspec.Struct):
+    """What goes on at a moment (server ms): the functions, the busiest first, and the workers."""
+
+    at: int
+    functions: list[Busy]
+    workers: list[WorkerView]
+
+
+async def look(wire: Wire) -> Top:
+    """Return what goes on now."""
+    now = await wire.moment()
+    slugs = [one.slug for one in await functions(wire)]
+    how_many, minutes, serving, told = await asyncio.gather(
+        counts(wire, slugs),
+        minutes_of(wire, slugs, now - _MINUTES * MINUTE_MS, now - MINUTE_MS),
+        asyncio.gather(*(workers_of(wire, slug) for slug in slugs)),
+        workers_told(wire),
+    )
+    found = [
+        _busy(slug, how_many[slug], [one for one in minutes if one.function == slug], at_work)
+        for slug, at_work in zip(slugs, serving, strict=True)
+    ]
+    found.sort(key=lambda one: (-(one.running + one.queued), -one.started_per_minute, one.function))
+    return Top(now, found, [one for one in told if one.alive or one.in_hand])
+
+
+def _busy(slug: str, runs: dict[str, int], minutes: list[Minute], at_work: int) -> Busy:
+    failed = sum(one.failed for one in minutes)
+    ended = failed + sum(one.completed + one.cancelled for one in minutes)
+    took = summed(one.took for one in minutes)
+    return Busy(
+        slug, at_work, runs["running"], runs["queued"], runs["waiting"], runs["failed"],
+        started_per_minute=sum(one.started for one in minutes) / _MINUTES,
+        ended_per_minute=ended / _MINUTES,
+        failed_share=failed / ended if ended else 0.0,
+        took_p50=percentile(took, 0.5),
+        took_p95=percentile(took, 0.95),
+    )  # fmt: skip
+
+
+def top(
+    is_once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Show what goes on: functions, the busiest first, their rates of the last 5 minutes, and workers. Ctrl-C ends it.
+
+    It is shown anew every 2 s; once in a pipe, with --once and with --json.
+    """
+    if as_json:
+        print_json(once(look))
+    elif is_once or not sys.stdout.isatty():
+        terminal().print(_shown(once(look)))
+    else:
+        once(_watch)
+
+
+async def _watch(wire: Wire) -> None:
+    with Live(console=terminal(), screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_shown(await patiently(lambda: look(wire))), refresh=True)
+            await asyncio.sleep(_REFRESH_S)
+
+
+def _shown(found: Top) -> RenderableType:
+    if not found.functions:
+        return text("no functions yet; a worker registers them: bus worker APP")
+    heads = ("function", "workers", "running", "queued", "waiting", "started/min", "ended/min", "failed", "p50", "p95")
+    rows = map(_busy_row, found.functions)
+    head = text(f"as of {clock(found.at)}; rates of the last {_MINUTES} minutes that are over")
+    return Group(head, "", table_of(heads, rows), "", _workers_table(found.workers))
+
+
+def _busy_row(one: Busy) -> tuple[Cell, ...]:
+    started, ended = f"{one.started_per_minute:.1f}", f"{one.ended_per_minute:.1f}"
+    failed = f"{one.failed_share:.0%}" if one.ended_per_minute else ""
+    return (
+        one.function, one.workers or word("none"), one.running, one.queued, one.waiting, started, ended, failed,
+        _ms(one.took_p50), _ms(one.took_p95),
+    )  # fmt: skip
+
+
+def _ms(took: float | None) -> str:
+    return "" if took is None else f"~{in_words(took)}"
+
+
+def workers(as_json: _Json = False) -> None:
+    """List the workers and what each has in hand; dead ones, with what they had in hand, for a day: bus workers."""
+    found = once(workers_told)
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        say("no workers; start one: bus worker APP")
+        return
+    terminal().print(_workers_table(found))
+    held = [(one.name, each.function, each.run, each.step, ago(each.since)) for one in found for each in one.held]
+    if held:
+        say("")
+        print_table(("worker", "function", "run", "step", "since"), held)
+
+
+def _workers_table(found: list[WorkerView]) -> RenderableType:
+    heads = ("worker", "state", "host", "pid", "version", "in hand", "slots", "since", "seen")
+    return table_of(heads, map(_worker_row, found))
+
+
+def _worker_row(one: WorkerView) -> tuple[Cell, ...]:
+    pid, slots = str(one.pid or ""), one.slots or ""
+    since, seen = ago(one.since), ago(one.seen)
+    return one.name, word(_state(one)), one.host, pid, one.version, one.in_hand, slots, since, seen
+
+
+def _state(one: WorkerView) -> str:
+    if not one.alive:
+        return "dead"
+    return "draining" if one.draining else "working"
