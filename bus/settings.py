@@ -14,7 +14,7 @@ from stepstream.bus.process.failpoints import NAMES
 from stepstream.bus.trust.app_hosts import AppHosts
 from stepstream.bus.trust.signing import check_key
 from stepstream.bus.values.address import address
-from stepstream.bus.values.durations import milliseconds
+from stepstream.bus.values.durations import in_words, milliseconds
 
 # Names that Kubernetes injects for a Service called `bus`: never ours.
 _INJECTED = re.compile(r"BUS_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_\d+_.*)")
@@ -142,15 +142,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Show the settings without the secrets: passwords, keys and tokens."""
-        secret = {
+        masked = self._masked()
+        fields = (f"{name}={masked.get(name, getattr(self, name))!r}" for name in self.__struct_fields__)
+        return f"Settings({', '.join(fields)})"
+
+    def _masked(self) -> dict[str, str]:
+        """Return what is shown in place of the values that are secret."""
+        return {
             "redis_url": address(self.redis_url).shown,
             "event_keys": f"{len(self.event_keys)} keys",
             "signing_key": "set" if self.signing_key else "",
             "signing_key_fallback": "set" if self.signing_key_fallback else "",
             "api_tokens": f"{len(self.api_tokens)} tokens",
         }
-        fields = (f"{name}={secret.get(name, getattr(self, name))!r}" for name in self.__struct_fields__)
-        return f"Settings({', '.join(fields)})"
+
+    def shown(self) -> list[tuple[str, str]]:
+        """Return each variable with its value as a person reads it, without the secrets."""
+        masked, found = self._masked(), list[tuple[str, str]]()
+        for variable, (field, kind) in VARIABLES.items():
+            raw: Any = getattr(self, field)
+            text = in_words(raw) if kind is float else ", ".join(raw) if kind is tuple else str(raw)
+            found.append((variable, masked.get(field, text)))
+        return found
 
     @property
     def is_keyed(self) -> bool:

@@ -29,7 +29,7 @@ from stepstream.web.connect.gateway import Gateway
 from stepstream.web.live import route
 from stepstream.web.pages import apps, forms, overview, run, search
 from stepstream.web.pages import runs as run_list
-from stepstream.web.pages.engine import errors, schedules
+from stepstream.web.pages.engine import errors, limits, schedules, system, workers
 from stepstream.web.pages.events import acting as event_acts
 from stepstream.web.pages.events import event
 from stepstream.web.pages.events import name as event_name
@@ -82,8 +82,11 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *event_acts.routes,
         *event_name.routes,
         *event.routes,
+        *limits.routes,
         *schedules.routes,
+        *workers.routes,
         *errors.routes,
+        *system.routes,
         *function_list.routes,
         *acting.routes,
         *one.routes,

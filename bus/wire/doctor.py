@@ -116,6 +116,38 @@ async def clients(wire: Wire) -> Clients | None:
     return Clients(int(info["maxclients"]), int(info["connected_clients"]))
 
 
+class Server(msgspec.Struct, frozen=True):
+    """What a server tells of itself: memory in bytes (`most` 0: no bound), seconds it is up, commands a second."""
+
+    product: str
+    version: str
+    used: int
+    peak: int
+    most: int
+    clients: int
+    commands: int
+    evicted: int
+    up_s: int
+
+
+async def server(wire: Wire) -> Server | None:
+    """Return what the server tells of itself; None where this user may not ask."""
+    info = await _info(wire)
+    if "used_memory" not in info:
+        return None
+    product = "Valkey" if "valkey_version" in info else "Redis"
+
+    def number(name: str) -> int:
+        text = info.get(name, "")
+        return int(text) if text.isdecimal() else 0
+
+    return Server(
+        product, info.get("valkey_version") or info.get("redis_version", ""), number("used_memory"),
+        number("used_memory_peak"), number("maxmemory"), number("connected_clients"),
+        number("instantaneous_ops_per_sec"), number("evicted_keys"), number("uptime_in_seconds"),
+    )  # fmt: skip
+
+
 async def _info(wire: Wire) -> dict[str, str]:
     """Return the fields of INFO; without the right to ask it, those that HELLO has too."""
     raw = await wire.ask(INFO)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from stepstream import Bus, Concurrency, NonRetriable, Retry, StepFailed, Throttle
+from stepstream import Bus, Concurrency, Cron, NonRetriable, Retry, StepFailed, Throttle
 
 app = Bus("shop")
 
@@ -23,6 +23,12 @@ async def insure(ctx, step):
 async def resize_image(ctx, step):
     """Take its time, two at once for each user."""
     await step.run("resize", asyncio.sleep, 8)
+
+
+@app.function("yearly-report", on=Cron("30 9 1 1 *", tz="Europe/Paris"))
+async def yearly_report(ctx, step):
+    """Begin when somebody says so: its time does not come while the tests run."""
+    return ctx.event.data["cron"]
 
 
 @app.function("ship-order", on="order/paid", retries=Retry(3, backoff=3))

@@ -23,7 +23,7 @@ from plushify.studio import Studio
 
 from stepstream.consumers.testing.scratch import scratch
 from tests.patience import PATIENT_S
-from tests.support import free_port
+from tests.support import free_port, until
 
 playwright_api = pytest.importorskip(
     "playwright.sync_api", reason="NOT RUN: the browser tests need playwright: make browser"
@@ -412,6 +412,34 @@ COUNTS_TIMERS = """
 
 def timers_are_set(page: Any, count: int) -> None:
     page.wait_for_function("count => window.timersSet >= count", arg=count)
+
+
+def test_limits_schedules_workers_errors_and_the_system_are_shown_and_acted_on(browser: Any, site: Site) -> None:
+    site.publish("fail")
+    site.run("failed")
+    page = open_page(browser, f"{site.url}/limits")
+    page.wait_for_selector("main >> text=2 at a time per event.data.user")
+    for name in ("limits", "schedules", "workers", "errors", "system"):
+        look(browser, f"{site.url}/{name}", name)
+    page.get_by_role("link", name="Workers").click()
+    page.locator("summary", has_text="serves").click()
+    page.get_by_role("link", name="shop-resize-image").wait_for()
+    page.get_by_role("link", name="Schedules").click()
+    assert "At 09:30, on day 1 of the month, only in January" in page.inner_text("main")
+    page.get_by_role("button", name="Run shop-yearly-report now").click()
+    page.wait_for_url("**/runs/*")
+    until(lambda: site.runs("function=shop-yearly-report"), "the schedule's function has run")
+    page.get_by_role("link", name="System").click()
+    page.get_by_role("button", name="Check everything").click()
+    page.wait_for_selector("text=all that workers need")
+    quiet = browser.new_context(**LOOKS["phone"], java_script_enabled=False).new_page()
+    quiet.goto(f"{site.url}/errors")
+    assert "NonRetriable" in quiet.inner_text("main")
+    row = quiet.locator("tr[data-row]", has_text="NonRetriable")
+    row.get_by_text("Resolve or mute").click()
+    row.locator("details").get_by_role("button", name="Resolve NonRetriable").click()
+    quiet.get_by_role("link", name="resolved").click()
+    assert "NonRetriable" in quiet.inner_text("main")
 
 
 def test_plushifys_gallery_follows_what_is_in_process_and_gives_up_after_five_minutes(

@@ -1,0 +1,146 @@
+"""Limits: who holds the places of each, who waits for one and for how long, and what is held back to become a run."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from stepstream.bus.limits import shown_key
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import FIRST, ulid_ms
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.registering import Registered
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.facts.minutes import MINUTE_MS, minutes_of
+from stepstream.checkpoint.limits.backlogs import MOST, Backlogs, backlogs_of
+
+HOLDERS = 3
+"""How many runs that hold a place are named."""
+_LOOKED_AT = 200
+"""How many running runs are asked for their limits: a key of which nobody waits is found by who holds a place."""
+ADMITTED_IN = 60
+"""Minutes of which is told how many runs began."""
+
+
+class LimitLine(msgspec.Struct, frozen=True):
+    """One limit for one value of its key: `running` of at most `most` (None: not told), `waiting` for a place.
+
+    `oldest` waits first in line, since `oldest_since`; `next` is when a throttle lets the next one start, server ms.
+    """
+
+    rule: str
+    key: str
+    most: int | None
+    running: int
+    holders: tuple[str, ...]
+    waiting: int
+    oldest: str = ""
+    oldest_since: int | None = None
+    next: int | None = None
+
+
+class HeldBack(msgspec.Struct, frozen=True):
+    """Events that become one run when it is due, server ms: a debounce's, or a batch's."""
+
+    kind: str
+    key: str
+    events: int
+    due: int
+
+
+class FunctionLimits(msgspec.Struct, frozen=True):
+    """The limits of a function, and what became of its events in the last hour: `started`, `skipped` or `merged`.
+
+    `more` keys are not among the `lines`, which are those of which most wait.
+    """
+
+    function: str
+    rules: tuple[str, ...]
+    lines: tuple[LimitLine, ...]
+    more: int
+    held: tuple[HeldBack, ...]
+    started: int
+    skipped: int
+    merged: int
+
+
+async def limits_of(wire: Wire, known: Sequence[Registered]) -> list[FunctionLimits]:
+    """Return the limits of those functions that have any, by function; the longest lines first."""
+    regulated = [one for one in known if one.flow]
+    now = await wire.moment()
+    lines, minutes = await asyncio.gather(
+        asyncio.gather(*(_function(wire, one) for one in regulated)),
+        minutes_of(wire, [one.slug for one in regulated], now - ADMITTED_IN * MINUTE_MS, now),
+    )
+    found: list[FunctionLimits] = []
+    for one, (told, backlogs) in zip(regulated, lines, strict=True):
+        mine = [minute for minute in minutes if minute.function == one.slug]
+        found.append(
+            FunctionLimits(
+                one.slug, one.flow, tuple(told), max(0, backlogs.keys - len(backlogs.backlogs)),
+                tuple(_held(held.key, held.events, held.due) for held in backlogs.buffers),
+                sum(minute.started for minute in mine), sum(minute.skipped for minute in mine),
+                sum(minute.merged for minute in mine),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _held(stored: str, events: int, due: int) -> HeldBack:
+    kind, _, key = stored.partition(":")
+    return HeldBack("batch" if kind == "b" else "debounce", _shown(key), events, due)
+
+
+def _shown(key: str) -> str:
+    return "" if key == "=null" else shown_key(key)
+
+
+def rule_of(flow: Sequence[str], limit_key: str) -> str:
+    """Return the limit of a key in words, as its function declares it today; empty when it does no more."""
+    kind, _, _ = limit_key.partition(":")
+    if kind == "t":
+        return next((words for words in flow if " starts in " in words), "")
+    number = int(kind[1:]) if kind[:1] == "c" and kind[1:].isdecimal() else len(flow)
+    return flow[number] if number < len(flow) and " at a time" in flow[number] else ""
+
+
+async def _function(wire: Wire, one: Registered) -> tuple[list[LimitLine], Backlogs]:
+    backlogs, held = await asyncio.gather(backlogs_of(wire, one.slug), _held_keys(wire, one))
+    names = list(dict.fromkeys([line.key for line in backlogs.backlogs if line.key != "-"] + held))[:MOST]
+    lines = await asyncio.gather(*(_line(wire, one, name) for name in names))
+    return sorted((line for line in lines if line.running or line.waiting), key=lambda line: -line.waiting), backlogs
+
+
+async def _held_keys(wire: Wire, one: Registered) -> list[str]:
+    """Return the keys under which running runs count, of the newest of them."""
+    if not any(" at a time" in words for words in one.flow):
+        return []
+    runs = await wire.load("ZREVRANGE", keys.runs(one.slug, "running", FIRST), 0, _LOOKED_AT - 1)
+    holds = await wire.loads(*(("HGET", keys.run(one.slug, codec.text(run)), "holds") for run in runs))
+    found = {key for raw in holds if raw for key in codec.text(raw).split("\n") if key[:1] == "c"}
+    return sorted(found)
+
+
+async def _line(wire: Wire, one: Registered, name: str) -> LimitLine:
+    slug, rule = one.slug, rule_of(one.flow, name)
+    kind, _, key = name.partition(":")
+    waiting, first, held, holders, due = await wire.loads(
+        ("ZCARD", keys.backlog(slug, name)),
+        ("ZRANGE", keys.backlog(slug, name), 0, 0),
+        ("ZCARD", keys.places(slug, name)),
+        ("ZRANGE", keys.places(slug, name), 0, HOLDERS - 1),
+        ("ZSCORE", keys.timers(slug, FIRST), f"limit|{name}"),
+    )
+    running, runs = int(held), [codec.text(run) for run in holders]
+    if ", shared as " in rule:
+        lease = keys.limit(f"{rule.partition(', shared as ')[2]}={key}")
+        rows = await wire.load("ZRANGEBYSCORE", lease, await wire.clock(), "+inf")
+        runs = [codec.text(row).split("|")[1] for row in rows]
+        running = len(runs)
+    count = rule.partition(" ")[0]
+    oldest = codec.text(first[0]) if first else ""
+    return LimitLine(
+        rule, _shown(key), int(count) if kind != "t" and count.isdecimal() else None, running,
+        tuple(runs[:HOLDERS]), int(waiting), oldest, ulid_ms(oldest) if oldest else None,
+        int(float(due)) if kind == "t" and due is not None else None,
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+"""The page of the system: whether this Redis is fit, its memory, its streams, and the settings of this process."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stepstream.bus.wire.doctor import Finding, Server, at_boot, examine, server
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.registry import slugs
+from stepstream.checkpoint.upkeep.streams import StreamView, behind, streams_of
+from stepstream.web.live.feed import ALL
+from stepstream.web.pages.csrf import received
+from stepstream.web.pages.page import View, page, show
+from stepstream.web.routing import NeedsRoute
+from stepstream.web.store import wire_of
+
+SHOWN = 100
+_WORD = {"fit": "completed", "advice": "waiting", "unfit": "failed"}
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What doctor found, and the colour of its verdict."""
+
+    finding: Finding
+    how: str
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """A stream, and how many entries its last reader has yet to read or to finish."""
+
+    stream: StreamView
+    behind: int
+
+
+class System(View, frozen=True):
+    """The page `/system`; `is_whole` when everything was checked."""
+
+    findings: tuple[Checked, ...]
+    is_whole: bool
+    server: Server | None
+    streams: tuple[Stream, ...]
+    more: int
+    settings: tuple[tuple[str, str], ...]
+
+
+async def _read(request: Request) -> System:
+    wire = wire_of(request)
+    return await _system(wire, await at_boot(wire), is_whole=False)
+
+
+async def _system(wire: Wire, findings: Sequence[Finding], *, is_whole: bool) -> System:
+    about, found = await asyncio.gather(server(wire), streams_of(wire, sorted(await slugs(wire))))
+    order = sorted(findings, key=lambda one: ("unfit", "advice", "fit").index(one.verdict))
+    return System(
+        findings=tuple(Checked(one, _WORD[one.verdict]) for one in order),
+        is_whole=is_whole,
+        server=about,
+        streams=tuple(Stream(one, behind(one)) for one in found.streams[:SHOWN]),
+        more=found.more + max(0, len(found.streams) - SHOWN),
+        settings=tuple(wire.settings.shown()),
+        topic="" if is_whole else ALL.text,
+    )
+
+
+async def _examine(request: Request) -> Response:
+    """Check everything: that tries each command that workers need, on keys that it removes; so it is no GET."""
+    await received(request)
+    wire = wire_of(request)
+    view = await _system(wire, await examine(wire), is_whole=True)
+    return show(request, "system.html", page=view, section="system")
+
+
+routes = [
+    page("/system", "system", _read),
+    NeedsRoute("POST", "/system/examine", _examine, needs="operate", name="examine"),
+]
