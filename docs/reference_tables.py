@@ -31,6 +31,7 @@ WAYS_OUT = {
     "DelayedNotFound": "`bus delayed` lists them; one that was published cannot be taken back: cancel its run.",
     "CancellationNotFound": "`GET /v1/cancellations` lists those of the last 7 days.",
     "ErrorNotFound": "`GET /v1/errors` lists them; one that nothing is heard of for 30 days is forgotten.",
+    "OperationNotFound": "`GET /v1/operations` lists those of the last 7 days.",
     "EventNotFound": "Events are kept for `BUS_KEEP_EVENTS` (3 d), and as long as a function has not read them: `GET /v1/events` lists them.",
     "Conflict": "Look at the state of what is named; the message has it.",
     "HasEnded": "Nothing to do; to run it again: `bus rerun ID`.",

@@ -20,6 +20,7 @@ from stepstream.web.api import (
     found,
     health,
     live,
+    operations,
     v1,
     worker_list,
 )
@@ -58,6 +59,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *actions.routes,
         *v1.routes,
         *cancellations.routes,
+        *operations.routes,
         *controls.routes,
         *delayed.routes,
         *live.routes,

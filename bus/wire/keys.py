@@ -86,8 +86,13 @@ def apps() -> str:
 
 
 def cancellations() -> str:
-    """hash · id → a bulk cancellation, JSON: of which runs, how far. By whoever asks; workers carry it on. 7 days."""
+    """hash · id → a bulk cancellation, JSON. By whoever asks; workers carry it on. Kept 7 days after it is done."""
     return f"{_prefix}:cancellations"
+
+
+def operations() -> str:
+    """hash · id → an operation: its kind, query and progress, JSON. As a cancellation; kept 7 days after its end."""
+    return f"{_prefix}:operations"
 
 
 def app_changes() -> str:
@@ -379,7 +384,7 @@ def runs(slug: str, status: str, where: str = FIRST) -> str:
 
 ALL: tuple[tuple[Callable[..., str], tuple[str, ...]], ...] = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (workers, ()), (worker, ("<id>",)),
-    (apps, ()), (app_changes, ()), (cancellations, ()), (controls, ()), (control_changes, ()),
+    (apps, ()), (app_changes, ()), (cancellations, ()), (operations, ()), (controls, ()), (control_changes, ()),
     (waited, ()), (delayed_names, ()),
     (events, ("E",)), (seen, ("E", "<id>")), (again, ("E",)), (delayed, ("E",)), (delayed_event, ("E", "<id>")),
     (events_workers, ("E",)), (events_served, ("E",)), (waits, ("E",)), (waits_if, ("E",)),

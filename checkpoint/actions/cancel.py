@@ -65,29 +65,47 @@ async def cancel_of(
             queued=unstarted.queued,
             rerun_of=unstarted.rerun_of,
         )
-    return (await _cancel(wire, keys.function(slug, run), why, item, patience))[0]
+    return await _cancel(wire, keys.function(slug, run), why, item, patience)
 
 
-async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> int:
-    """Cancel runs of a function that have begun, several per call; waits until Redis answers.
+class Several(NamedTuple):
+    """How many runs have ended by it, or will; and, where Redis refuses one (a key written by hand), what it says."""
 
-    Return how many have ended by it, or will.
-    """
-    meant = 0
+    cancelled: int
+    refused: str
+
+
+async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> Several:
+    """Cancel runs of a function that have begun, several per call; waits until Redis answers."""
+    meant, refused = 0, ""
     for prefix, some in keys.by_partition(slug, runs, str):
         for start in range(0, len(some), AT_ONCE):
             arguments = [one for run in some[start : start + AT_ONCE] for one in _Item(run)]
-            answers = await _cancel(wire, prefix, why, arguments)
-            meant += sum(answer in ("cancelled", "asked") for answer in answers)
-    return meant
+            for answer in await _answers(wire, prefix, why, arguments):
+                if isinstance(answer, BusError):
+                    refused = refused or str(answer)
+                else:
+                    meant += answer in ("cancelled", "asked")
+    return Several(meant, refused)
 
 
 async def _cancel(
     wire: Wire, prefix: str, why: str, arguments: Sequence[Argument], patience: float | None = None
-) -> list[CancelAnswer]:
+) -> CancelAnswer:
+    [answer] = await _answers(wire, prefix, why, arguments, patience)
+    if isinstance(answer, BusError):
+        raise answer
+    return answer
+
+
+async def _answers(
+    wire: Wire, prefix: str, why: str, arguments: Sequence[Argument], patience: float | None = None
+) -> list[CancelAnswer | BusError]:
     common = (wire.settings.keep_ms, codec.encode(Failure("cancelled", why)))
     answers = await wire.lasting_script(_CANCEL, [prefix], *common, *arguments, patience=patience)
-    for answer in answers:
-        if isinstance(answer, list):
-            raise BusError(codec.text(cast("list[bytes]", answer)[1]))
-    return [cast("CancelAnswer", answer.decode()) for answer in answers]
+    return [
+        BusError(codec.text(cast("list[bytes]", one)[1]))
+        if isinstance(one, list)
+        else cast("CancelAnswer", one.decode())
+        for one in answers
+    ]

@@ -1,5 +1,8 @@
 """Rerun: a new run for the event of an old one; whole, or from a step on, with the memos before it."""
 
+import asyncio
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import Raw
 
@@ -15,6 +18,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import memo_of
+from stepstream.checkpoint.run.record import Record, read
 
 _COPY = script(__file__, "run_copy")
 
@@ -31,9 +35,10 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", da
         raise NotBegun(run)
     if data is not None:
         event = msgspec.structs.replace(event, data=data)
-    # A run's time is part of its id: of a request, which may be repeated, it is that of the old run.
-    cause, ms = f"{run}|{request or ulid()}", ulid_ms(run) if request else await patiently(wire.moment, 2.0)
-    new = run_id(found.function, "rerun", cause, ms or 0, partition_of(run))  # beside the old one: its memos are copied
+    if request:
+        new = of_request(found.function, run, request)
+    else:
+        new = _new_id(found.function, run, ulid(), await patiently(wire.moment, 2.0))
     if from_step:
         steps = await _finished_steps(wire, found.function, run)
         if from_step not in steps:
@@ -43,6 +48,39 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", da
             raise RunNotFound(run)  # forgotten meanwhile
     await begin(wire, found.function, new, "rerun", event, rerun_of=run, patience=10.0)
     return new
+
+
+async def rerun_several(wire: Wire, slug: str, runs: Sequence[str], request: str) -> int:
+    """Begin a new run for each run of a function, for the same event, all at once; return for how many.
+
+    Those that are gone, or have no event that can be read, are left out. The same request makes the same runs.
+    """
+    events = [
+        (one.id, event)
+        for one in await read(wire, _Own, [(slug, run) for run in runs])
+        if one and (event := _event(one.event))
+    ]
+    await asyncio.gather(
+        *(begin(wire, slug, of_request(slug, run, request), "rerun", event, rerun_of=run) for run, event in events)
+    )
+    return len(events)
+
+
+def of_request(slug: str, run: str, request: str) -> str:
+    """Return the id of the run that a request makes of a run.
+
+    A run's time is part of its id: of a request, which may be repeated, it is that of the old run.
+    """
+    return _new_id(slug, run, request, ulid_ms(run) or 0)
+
+
+def _new_id(slug: str, run: str, request: str, ms: int) -> str:
+    # beside the old one: its memos are copied
+    return run_id(slug, "rerun", f"{run}|{request}", ms, partition_of(run))
+
+
+class _Own(Record):
+    event: Raw | None = None
 
 
 async def _finished_steps(wire: Wire, slug: str, run: str) -> list[str]:

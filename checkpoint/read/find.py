@@ -67,7 +67,7 @@ async def _of_event(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run
             # Where there is no group, no worker has read the stream yet: one will, from the first entry on.
             if not await stands(wire, keys.events(name), slug, entry, without_group=True):
                 return None
-            return _yet_to_begin(
+            return yet_to_begin(
                 slug, run, ms, {b"event": codec.encode(event_of(name, entry, fields_of(flat))), b"source": b"event"}
             )
     return None
@@ -85,7 +85,7 @@ async def _buffered(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run
     several = [fields[entry] for n in range(1, int(fields.get(b"n", 0)) + 1) if (entry := f"e:{n}".encode()) in fields]
     if several:
         fields |= {b"event": several[0], b"batch": b"[" + b",".join(several) + b"]"}
-    return _yet_to_begin(slug, run, ms, fields | {b"source": b"batch" if several else b"debounce"})
+    return yet_to_begin(slug, run, ms, fields | {b"source": b"batch" if several else b"debounce"})
 
 
 async def _in_queue(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
@@ -94,11 +94,11 @@ async def _in_queue(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run
     for slug, entries in zip(owners, queues, strict=True):
         for fields in (fields_of(flat) for _, flat in entries):
             if fields.get(b"run") == run.encode() and b"event" in fields:
-                return _yet_to_begin(slug, run, ms, fields)
+                return yet_to_begin(slug, run, ms, fields)
     return None
 
 
-def _yet_to_begin(slug: str, run: str, ms: int, fields: Fields) -> Run:
+def yet_to_begin(slug: str, run: str, ms: int, fields: Fields) -> Run:
     """Return a run that has yet to begin, from what will begin it, named as in an entry of the queue."""
     return Run(
         id=run,

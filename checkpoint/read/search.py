@@ -8,6 +8,7 @@ at ten thousand of them at most, says at how many, and goes on from there.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -35,6 +36,7 @@ from stepstream.checkpoint.read.listing import (
 )
 from stepstream.checkpoint.registry import function_of, functions, slugs
 from stepstream.checkpoint.run.memo import Failure
+from stepstream.checkpoint.run.record import Run
 
 MOST_LOOKED_AT = 10_000
 """How many runs a page looks at."""
@@ -174,7 +176,7 @@ def _condition(query: RunQuery) -> Expression | None:
 async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | None = None) -> Found:
     """Return a page of the runs that match, newest first; BadRequest for a cursor that is none of ours."""
     place = place_of(cursor)
-    among = await _functions_of(wire, query)
+    among = await functions_asked(wire, query)
     wanted = _Wanted(query)
     runs: list[RunLine] = []
     looked_at = read = 0
@@ -208,7 +210,7 @@ async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | 
     )
 
 
-async def _functions_of(wire: Wire, query: RunQuery) -> list[str]:
+async def functions_asked(wire: Wire, query: RunQuery) -> list[str]:
     """Return the slugs whose runs may match: for an event those that it starts, unless functions are given.
 
     An event of ours (`bus/…`) may have begun runs of any: who is invoked, or has a schedule, declares no such name.
@@ -227,6 +229,32 @@ async def _functions_of(wire: Wire, query: RunQuery) -> list[str]:
 def _is_of(failure: Failure, error: str) -> bool:
     """Whether a failure has this name, or this mark, by which errors are grouped."""
     return error in (failure.name, mark_of(failure.name, frame_of(failure.stack)))
+
+
+def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool:
+    """Whether a run that no worker has begun matches, of which its id, event and source are known.
+
+    It has no error, worker or code version, and counts under no key yet.
+    """
+    ms = run.queued
+    if (query.statuses and "queued" not in query.statuses) or query.error or query.code or query.worker or query.key:
+        return False
+    if (query.source and query.source != run.source) or (query.functions and run.function not in query.functions):
+        return False
+    if (query.since is not None and ms < query.since) or (query.until is not None and ms > query.until):
+        return False
+    if query.event and (event is None or not covers(query.event, event.name)):
+        return False
+    condition = _condition(query)
+    try:
+        return condition is None or _is_true(condition, event, None)
+    except msgspec.MsgspecError:  # an event that cannot be read
+        return False
+
+
+def _is_true(condition: Expression, event: RawEvent | None, output: Any) -> bool:
+    """Whether a condition is true of an event, or of one of a batch, and an output: null where there is none."""
+    return event is not None and any(condition.matches(one.plain(), output) for one in event.several())
 
 
 class _Wanted:
@@ -259,12 +287,10 @@ class _Wanted:
         try:
             if query.error and not (row.error and _is_of(codec.decode_as(row.error, Failure), query.error)):
                 return False
-            return self._condition is None or self._is_true(self._condition, row)
+            if self._condition is None:
+                return True
+            event = codec.decode_as(row.event, RawEvent) if row.event else None
+            output = codec.decode(row.output) if row.output else None
+            return _is_true(self._condition, event, output)
         except msgspec.MsgspecError:
             return False
-
-    def _is_true(self, condition: Expression, row: Row) -> bool:
-        """Whether the condition is true of its event, or of one of a batch, and its output: null where it has none."""
-        event = codec.decode_as(row.event, RawEvent) if row.event else None
-        output = codec.decode(row.output) if row.output else None
-        return event is not None and any(condition.matches(one.plain(), output) for one in event.several())

@@ -60,7 +60,9 @@ class EventCancellation:
             if one.if_ is not None:
                 own = await events_json(self._wire, begun)
                 begun = {key for key in begun if key in own and answers(own[key], came, None, one.if_)}
-            await cancel_several(self._wire, slug, [run for run in meant if (slug, run) in begun], _why(event))
+            done = await cancel_several(self._wire, slug, [run for run in meant if (slug, run) in begun], _why(event))
+            if done.refused:
+                raise BusError(done.refused)
 
     async def _pages(self, slug: str, begin: str) -> AsyncGenerator[list[bytes]]:
         for index in (keys.cancels(slug, where) for where in partitions(slug)):

@@ -26,12 +26,14 @@ from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys, kinds
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.checkpoint.actions.cancel_many import cancel_many
+from stepstream.checkpoint.actions.operations import operate
 from stepstream.checkpoint.apps import App, put
 from stepstream.checkpoint.connections.calls import Asked, Reply, answer, ask
 from stepstream.checkpoint.connections.workers import Worker as Connected
 from stepstream.checkpoint.connections.workers import join, promise
 from stepstream.checkpoint.controls import pause_event
 from stepstream.checkpoint.live.messages import publish
+from stepstream.checkpoint.read.search import RunQuery
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
 from stepstream.checkpoint.waits.names import Holder
@@ -144,6 +146,7 @@ class Load:
         for _ in range(2):
             await Publisher(wire).publish([Outgoing(sent, "elsewhere/told", b"{}", internal=sent)])
         await cancel_many(wire, "test", "test-hourly", before=1)
+        await operate(wire, "rerun", RunQuery(functions=("test-hourly",)), by="a test")
         await publish(wire, "channel", "topic", b"1")
         await pause_event(wire, "elsewhere/paused", "a test")
         told = Connected(connection="c", gateway="g", instance="i", sdk="js:v4.24.0", capacity=1, since=1)

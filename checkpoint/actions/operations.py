@@ -1,0 +1,275 @@
+"""Operations: a long action about all runs that match a query, which one can watch and stop.
+
+`cancel` ends runs that have not ended, `rerun` begins a new run for each that has. An operation is made for the runs
+there are: those that are queued later, and so its own, it is not about. It is done in steps (stepping.py), by whoever
+asked for a second, then by workers. The run that an operation makes of a run always has the same id, so a step that is
+taken twice, for its process died, makes none twice; nor is a run cancelled twice.
+
+Who offers one to people shows first how many runs match, with `dry_count`, and then sends that number as `expected`:
+
+    dry = await dry_count(wire, "rerun", query)          # "at least 10,000": dry.count, dry.exact; dry.sample
+    made = await operate(wire, "rerun", dry.query, by="ann", expected=dry.count)
+    (await operation(wire, made.id)).done                # how far it has come; abort(wire, made.id)
+
+`query` is what `query_of` reads from a form's fields or a link; `dry.query.pairs()` gives these back, with `until`.
+"""
+
+from typing import Literal, Self
+
+import msgspec
+
+from stepstream.bus.errors import BadRequest, Conflict, InUse, NotFound
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import ulid
+from stepstream.bus.wire import keys
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions import stepping
+from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_several
+from stepstream.checkpoint.actions.rerun import of_request, rerun_several
+from stepstream.checkpoint.actions.stepping import AT_MOST, CLAIM_MS, Stepped, all_of, write
+from stepstream.checkpoint.actions.unstarted import Page, Sought, cancel_page, event_in, rank, sources
+from stepstream.checkpoint.read.listing import RunLine
+from stepstream.checkpoint.read.search import (
+    MOST_LOOKED_AT,
+    RunQuery,
+    functions_asked,
+    matches_unstarted,
+    search,
+)
+from stepstream.checkpoint.run.record import ENDED, Run
+
+Kind = Literal["cancel", "rerun"]
+SAMPLE = 5
+"""How many runs a dry count shows."""
+
+_ACTIVE = ("queued", "running", "waiting")
+_STATUSES = {"cancel": _ACTIVE, "rerun": tuple(sorted(ENDED))}
+_A_PAGE = 500
+"""Runs a step."""
+_SOURCES = 50
+"""How many sources without a run a step goes through."""
+_BEGUN = "runs"
+"""What is gone through last: the index."""
+
+
+class Operation(Stepped, frozen=True, kw_only=True):
+    """Which runs are cancelled or run again, and how far that has come. Times are server ms."""
+
+    kind: Kind
+    query: RunQuery
+    by: str = ""
+    """Who asked for it, as far as one knows."""
+    expected: int | None = None
+    """How many runs were confirmed, from a dry count."""
+    state: Literal["running", "done", "aborted"] = "running"
+    ended: int = 0
+    """Since when it is done or aborted; 0: it is not."""
+    looked_at: int = 0
+    """How many runs were looked at so far."""
+    matched: int = 0
+    done: int = 0
+    """How many are cancelled (or will be within seconds, by the worker that has them), or run again."""
+    failed: int = 0
+    """With how many that did not succeed: they have ended meanwhile, are gone, or hold no event that can be read."""
+    refused: str = ""
+    """What Redis said of the last run that it refused to act on, as of one with a key that was written by hand."""
+    source: str = ""
+    """Where it stands: `runs`, or `<slug> <kind> <name>` of what holds runs that have not begun."""
+    cursor: str = ""
+    """The place in that."""
+
+    @property
+    def over(self) -> int:
+        """Since when nothing more is to be done."""
+        return self.ended
+
+    def closed_as(self, stands: Self) -> Self:
+        """Return it with what the step in hand has done, aborted as it stands; what another has done since, counts."""
+        if stands.looked_at > self.looked_at:
+            return stands
+        return msgspec.structs.replace(self, state=stands.state, ended=stands.ended, claimed=0)
+
+
+class DryCount(msgspec.Struct):
+    """How many runs an operation would be about, and some of them, the newest."""
+
+    kind: Kind
+    query: RunQuery
+    """With the moment of the count as its end: what is queued later is not meant."""
+    count: int
+    exact: bool
+    """Whether these are all; else there are at least so many: events that no worker has read are not counted."""
+    looked_at: int
+    sample: list[RunLine]
+
+
+class OperationNotFound(NotFound):
+    """There is no operation of this id."""
+
+    code = "operation_not_found"
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        super().__init__(f"there is no operation {id[:60]!r} (any more)")
+
+
+async def dry_count(wire: Wire, kind: Kind, query: RunQuery) -> DryCount:
+    """Return how many runs match now, acting on none; BadRequest for a query that no such operation can be about."""
+    meant = _meant(kind, query, await patiently(wire.moment, 2.0))
+    limit = SAMPLE if query.is_indexed else MOST_LOOKED_AT
+    found = await search(wire, meant, limit=limit)
+    looked_at = found.count if query.is_indexed else found.looked_at
+    exact = found.exact and not (kind == "cancel" and "queued" in meant.statuses)
+    return DryCount(kind, meant, found.count, exact, looked_at, found.runs[:SAMPLE])
+
+
+async def operate(
+    wire: Wire, kind: Kind, query: RunQuery, *, by: str, expected: int | None = None, seconds: float = 1.0
+) -> Operation:
+    """Begin an operation; return how far it came within `seconds`: workers go on.
+
+    BadRequest for a query that it cannot be about, InUse when too many are not over, and Conflict when far more runs
+    match than were `expected`: over a tenth more.
+    """
+    now = await patiently(wire.moment, 2.0)
+    meant = _meant(kind, query, now)
+    if expected is not None:
+        found = await dry_count(wire, kind, meant)
+        if found.count > expected * 1.1:
+            told = f"{'' if found.exact else 'at least '}{found.count:,}"
+            raise Conflict(f"{told} runs match now, {expected:,} were confirmed; count again, and confirm that")
+    if sum(not one.over for one in await operations(wire)) >= AT_MOST:
+        raise InUse(f"{AT_MOST} operations are not over yet; wait for one, or abort one")
+    made = Operation(id=ulid(now), kind=kind, query=meant, by=by, created=now, expected=expected)
+    await patiently(lambda: wire.call("HSET", keys.operations(), made.id, codec.encode(made)), 2.0)
+    if seconds > 0:
+        await carry_on(wire, made.id, seconds)
+    return await operation(wire, made.id)
+
+
+async def operations(wire: Wire) -> list[Operation]:
+    """Return the operations there are, newest first; those that were over long ago are removed."""
+    return await all_of(wire, keys.operations(), Operation)
+
+
+async def operation(wire: Wire, id: str) -> Operation:
+    """Return one; OperationNotFound when there is none of that id."""
+    return (await _stands(wire, id))[1]
+
+
+async def _stands(wire: Wire, id: str) -> tuple[bytes, Operation]:
+    raw = await wire.load("HGET", keys.operations(), id, patience=2.0)
+    if raw is None:
+        raise OperationNotFound(id)
+    return raw, codec.decode_as(raw, Operation)
+
+
+async def abort(wire: Wire, id: str) -> Operation:
+    """Let an operation go no further, but for the step in hand; what it has done stays. One that is over stays so."""
+    while True:
+        raw, at = await _stands(wire, id)
+        if at.over:
+            return at
+        aborted = msgspec.structs.replace(at, state="aborted", ended=await wire.moment(), claimed=0)
+        if await write(wire, keys.operations(), raw, aborted) is None:
+            return aborted
+
+
+async def carry_on(wire: Wire, id: str, seconds: float, claim_ms: int = CLAIM_MS) -> bool:
+    """Take steps of an operation for `seconds`, at least one; return whether there is more to do for us."""
+    return await stepping.carry_on(wire, keys.operations(), id, Operation, _step, seconds, claim_ms)
+
+
+def _meant(kind: Kind, query: RunQuery, now: int) -> RunQuery:
+    """Return the query with the statuses that the action is about, and an end: what is queued from now on is not."""
+    if not query.pairs():
+        raise BadRequest(f"{kind} of every run there is? name at least one filter, as a function, a status or since")
+    possible = _STATUSES[kind]
+    for status in query.statuses:
+        if status not in possible:
+            ended = "has not ended" if kind == "rerun" else "has ended"
+            raise BadRequest(
+                f"status {status!r}: a run that {ended} is not {_DONE[kind]}; there are {', '.join(possible)}"
+            )
+    until = now - 1 if query.until is None else min(query.until, now - 1)
+    return msgspec.structs.replace(query, statuses=query.statuses or possible, until=until)
+
+
+_DONE = {"cancel": "cancelled", "rerun": "run again"}
+
+
+async def _step(wire: Wire, at: Operation) -> Operation:
+    """Go through one page of runs; return how far that has come."""
+    source, cursor = at.source, at.cursor
+    if not source:
+        source = _BEGUN if at.kind == "rerun" else await _next(wire, at, "")
+    for _ in range(_SOURCES):
+        if source == _BEGUN:
+            return await _begun(wire, at, cursor)
+        slug, _, rest = source.partition(" ")
+        page = Page("", 0, 0, 0)
+        if rest in await sources(wire, slug):  # else its name is used no longer, or the function is gone
+            page = await cancel_page(wire, _sought(at, slug), rest, cursor)
+        at = _counted(at, page.looked_at, page.matched, page.cancelled)
+        cursor = page.place
+        source = source if cursor else await _next(wire, at, source)
+        at = msgspec.structs.replace(at, source=source, cursor=cursor)
+        if page.looked_at:
+            break
+    return at
+
+
+def _counted(at: Operation, looked_at: int, matched: int, done: int) -> Operation:
+    return msgspec.structs.replace(
+        at,
+        looked_at=at.looked_at + looked_at,
+        matched=at.matched + matched,
+        done=at.done + done,
+        failed=at.failed + matched - done,
+    )
+
+
+async def _next(wire: Wire, at: Operation, source: str) -> str:
+    """Return what is gone through behind a source: function by function what has not begun, then the index."""
+    now_in, _, rest = source.partition(" ")
+    for slug in sorted(await functions_asked(wire, at.query)):
+        if slug < now_in or "queued" not in at.query.statuses:
+            continue
+        for one in await sources(wire, slug):
+            if slug > now_in or rank(one) > rank(rest):
+                return f"{slug} {one}"
+    return _BEGUN
+
+
+def _sought(at: Operation, slug: str) -> Sought:
+    def is_about(run: Run) -> bool:
+        return matches_unstarted(at.query, run, event_in(run))
+
+    before = at.created if at.query.until is None else at.query.until
+    return Sought(slug, at.query.since or 0, before, _why(at), is_about)
+
+
+async def _begun(wire: Wire, at: Operation, cursor: str) -> Operation:
+    """Act on a page of what the index has."""
+    found = await search(wire, at.query, limit=_A_PAGE, cursor=cursor or None)
+    of_each: dict[str, list[str]] = {}
+    for run in found.runs:
+        # One of our own is behind the end of the query, unless the server's clock was set back.
+        if not (run.rerun_of and run.id == of_request(run.function, run.rerun_of, at.id)):
+            of_each.setdefault(run.function, []).append(run.id)
+    done, refused = 0, at.refused
+    for slug, runs in of_each.items():
+        if at.kind == "cancel":
+            several = await cancel_several(wire, slug, runs, _why(at))
+            done, refused = done + several.cancelled, several.refused or refused
+        else:
+            for start in range(0, len(runs), AT_ONCE):
+                done += await rerun_several(wire, slug, runs[start : start + AT_ONCE], at.id)
+    moved = _counted(at, found.looked_at, sum(map(len, of_each.values())), done)
+    moved = msgspec.structs.replace(moved, refused=refused, source=_BEGUN, cursor=found.cursor or "")
+    return moved if found.cursor else msgspec.structs.replace(moved, state="done", ended=await wire.moment())
+
+
+def _why(at: Operation) -> str:
+    return f"cancelled with others by {at.by or 'somebody'} (operation {at.id})"

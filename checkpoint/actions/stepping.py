@@ -1,0 +1,100 @@
+"""Stepping: what is done in steps, by whichever process takes the next one, until it is over.
+
+How far it has come is a field of a hash in Redis. A step is claimed by writing over the very state it was read in, so
+that each is counted once; a process that dies is followed, when its claim is over, by another at the same place. So a
+step must be harmless when it is repeated.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from stepstream.bus.values import codec
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.registry import REGISTER
+
+CLAIM_MS = 30_000
+"""How long a step may take until another process takes it over."""
+KEPT_MS = 7 * 86_400_000
+"""How long one that is over is kept."""
+AT_MOST = 100
+"""How many there may be that are not over."""
+
+
+class Stepped(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done in steps, as it is stored. Times are server ms."""
+
+    id: str
+    created: int = 0
+    claimed: int = 0
+    """Until when the process that takes the next step may do so alone."""
+
+    @property
+    def over(self) -> int:
+        """Since when nothing more is to be done; 0: there is."""
+        raise NotImplementedError
+
+    def closed_as(self, stands: Any) -> Any:
+        """Return what becomes of it, a step further, when somebody has ended it meanwhile, as `stands` says."""
+        return stands
+
+
+S = TypeVar("S", bound=Stepped)
+
+
+async def all_of(wire: Wire, key: str, kind: type[S]) -> list[S]:
+    """Return those there are, newest first; those that were over long ago are removed."""
+    found: list[S] = []
+    for raw in await wire.load("HVALS", key, patience=2.0):
+        try:
+            found.append(codec.decode_as(raw, kind))
+        except msgspec.MsgspecError:  # written by hand
+            continue
+    old = await wire.moment() - KEPT_MS if found else 0
+    for one in found:
+        if one.over and one.over < old:
+            await wire.call("HDEL", key, one.id)
+    kept = [one for one in found if not one.over or one.over >= old]
+    return sorted(kept, key=lambda one: (one.created, one.id), reverse=True)
+
+
+async def carry_on(
+    wire: Wire,
+    key: str,
+    id: str,
+    kind: type[S],
+    step: Callable[[Wire, S], Awaitable[S]],
+    seconds: float,
+    claim_ms: int = CLAIM_MS,
+) -> bool:
+    """Take steps for `seconds`, at least one; return whether there is more to do for us."""
+    until = time.monotonic() + seconds
+    mine = 0
+    while True:
+        raw = await wire.load("HGET", key, id)
+        now = await wire.moment()
+        at = codec.decode_as(raw, kind) if raw else None
+        if raw is None or at is None or at.over or (at.claimed > now and at.claimed != mine):
+            return False
+        claimed = msgspec.structs.replace(at, claimed=max(now, at.claimed) + claim_ms)
+        if await write(wire, key, raw, claimed) is not None:
+            return False  # another process was first
+        mine = claimed.claimed
+        stepped = await step(wire, claimed)
+        is_last = bool(stepped.over) or time.monotonic() >= until
+        stepped = msgspec.structs.replace(stepped, claimed=0 if is_last else mine)
+        ended = await write(wire, key, codec.encode(claimed), stepped)
+        if ended is not None:  # by somebody, unless another has taken over the step
+            there = codec.decode_as(ended, kind)
+            if there.over:
+                await write(wire, key, ended, stepped.closed_as(there))
+            return False
+        if is_last:
+            return not stepped.over
+
+
+async def write(wire: Wire, key: str, stands_now: bytes, new: Stepped) -> bytes | None:
+    """Put a new state in place of one that must still stand; return what stands instead, None when it is written."""
+    return await wire.lasting_script(REGISTER, [key], new.id, codec.encode(new), stands_now) or None
