@@ -40,7 +40,7 @@ NEEDS = {
     "GET /v1/cancellations/{id}": "read",
     "DELETE /v1/cancellations/{id}": "operate",
     "POST /v1/operations": "operate",
-    "POST /v1/operations/count": "read",
+    "POST /v1/operations/count": "operate",
     "GET /v1/operations": "read",
     "GET /v1/operations/{id}": "read",
     "DELETE /v1/operations/{id}": "operate",

@@ -185,7 +185,7 @@ routes = [
         "POST",
         "/v1/operations/count",
         _count,
-        needs="read",
+        needs="operate",
         name="api_operation_count",
         about=About(
             summary="How many runs an operation would be about, and some of them: nothing is done.",
