@@ -34,7 +34,7 @@ def test_a_mounted_site_answers_with_and_without_its_slash_and_redirects_nowhere
             page = http.get(path, headers=HTML)
             assert (page.status_code, 'href="/bus/"' in page.text) == (200, True)
         assert http.get("/busy").text == "mine"
-        assert http.get("/bus/v1/runs").json() == {"data": [], "cursor": None}
+        assert http.get("/bus/v1/runs").json()["data"] == []
         assert http.get("/bus/nothing", headers=HTML).status_code == 404
         assert http.post("/bus").status_code == 405
 

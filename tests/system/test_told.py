@@ -15,7 +15,7 @@ from stepstream.checkpoint.read.find import find
 from stepstream.checkpoint.read.steps import StepView
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
-from stepstream.web.pages import views
+from stepstream.web.pages import run_view
 from tests.support import Lab, eventually
 
 
@@ -28,8 +28,8 @@ async def step_is(lab: Lab, run: str, step: str, state: str) -> StepView:
     return await eventually(look, f"{step} is {state}") or StepView("", "", "", 0)
 
 
-def bars(run: Run, steps: dict[str, StepView]) -> dict[str, views.Bar]:
-    page = views.run_page(run, list(steps.values()), run.ended or 0)
+def bars(run: Run, steps: dict[str, StepView]) -> dict[str, run_view.Bar]:
+    page = run_view.run_page(run, list(steps.values()), run.ended or 0)
     return {bar.id: bar for bar in page.steps}
 
 
@@ -135,7 +135,7 @@ async def test_a_run_that_is_held_in_a_buffer_has_its_page_and_can_be_cancelled(
     event = json.loads(bytes(found.event or b"{}"))
     numbers = [one["data"]["n"] for one in event.get("batch", [event])]
     assert numbers == ([2] if source == "debounce" else [0, 1, 2])
-    assert views.run_page(found, [], 0).event_name == "a"
+    assert run_view.run_page(found, [], 0).event_name == "a"
     assert [one.events for one in (await backlogs_of(lab.wire, "test-f")).buffers] == [1 if source == "debounce" else 3]
     assert await cancel_now(lab.wire, run, "not wanted") == "cancelled"
     assert (await lab.status(run, "cancelled")).source == source
