@@ -211,7 +211,8 @@ class RemoteWorkers:
             self.stuck |= worker.stuck
             if not member.is_retired:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), _AGAIN_S)
+                    async with asyncio.timeout(_AGAIN_S):
+                        await self._stop.wait()
         if before is not None:  # whoever came after this one works, and this one may never have
             before.retire()
         self._retired.discard(member)

@@ -41,7 +41,8 @@ class WorkerBeside:
     async def decided(self) -> None:
         """Wait until the worker that is being started works, or has failed."""
         try:
-            await asyncio.wait_for(self._decided.wait(), _PATIENCE_S)
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._decided.wait()
         except TimeoutError:
             self.error = self.error or "the worker has not registered its functions yet"
 

@@ -45,7 +45,8 @@ async def _tell_that_it_waits(wire: Wire) -> None:
         await asyncio.sleep(_SILENT_S)
         asked = wire.call("PING")
         try:
-            await asyncio.wait_for(asked, _ANSWERS_S)
+            async with asyncio.timeout(_ANSWERS_S):
+                await asked
         except TimeoutError:
             why = f"{wire.where.shown} does not answer"
         except StoreUnavailable as error:

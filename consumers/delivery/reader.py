@@ -172,7 +172,8 @@ class Reader:
         while not self._rests.is_set():  # a read that is on its way to the server is not blocked yet, and not woken
             await self._wake()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rests.wait(), _AGAIN_WAKEN_S)
+                async with asyncio.timeout(_AGAIN_WAKEN_S):
+                    await self._rests.wait()
 
     def resume(self) -> None:
         """Read on."""

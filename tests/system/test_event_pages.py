@@ -1,5 +1,6 @@
 """The pages of events: a name and its newest events, one event with what became of it, and their forms."""
 
+import asyncio
 from collections.abc import Generator
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +10,8 @@ from starlette.testclient import TestClient
 
 from stepstream import Bus, Context, EventData, Step, create_app
 from stepstream.bus.settings import Settings
-from tests.support import fields
+from stepstream.checkpoint.read.listing import list_runs
+from tests.support import Lab, eventually, fields
 
 shop = Bus("shop")
 HTML = {"accept": "text/html"}
@@ -82,6 +84,20 @@ def test_an_event_tells_what_each_function_made_of_it_and_that_its_id_is_remembe
     [unheard] = sent(http, {"name": "order/payed"})
     assert "No function listens to this name" in got(http, f"/events/{unheard}")
     assert http.get("/events/none", headers=HTML).status_code == 404
+
+
+async def test_an_event_names_the_run_it_started_once_and_leads_to_it(lab: Lab, http: TestClient) -> None:
+    await lab.work(app=shop)
+    [id] = await asyncio.to_thread(sent, http, {"name": "order/paid", "data": {"user": "a", "cents": 1}})
+
+    async def began() -> str:
+        found = (await list_runs(lab.wire, ["shop-ship"])).runs
+        return found[0].id if found else ""
+
+    run = await eventually(began, "it began")
+    page = await asyncio.to_thread(got, http, f"/events/{id}")
+    assert page.count(f'<a class="mono" href="/runs/{run}">{run}</a>') == 1
+    assert page.count(f">{run}<") == 1
 
 
 def test_the_event_by_which_a_run_was_invoked_leads_to_that_run(http: TestClient) -> None:

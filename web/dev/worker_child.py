@@ -73,7 +73,8 @@ class WorkerChild:
                     pause = min(2 * pause, _LONGEST_PAUSE_S) if time.monotonic() - begun < _LONG_S else _FIRST_PAUSE_S
                     wait = self._wait_after(code, pause)
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(changes.wait(), wait)
+                        async with asyncio.timeout(wait):
+                            await changes.wait()
                 changed.cancel()
         finally:
             watching.cancel()
