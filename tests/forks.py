@@ -83,6 +83,7 @@ def _command(words: tuple[str, ...], env: dict[str, str], cwd: Path, out: str, e
         handle = os.open(path, mode | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(handle, number)
         os.close(handle)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
