@@ -423,7 +423,7 @@ def test_limits_schedules_workers_errors_and_the_system_are_shown_and_acted_on(b
         look(browser, f"{site.url}/{name}", name)
     page.get_by_role("link", name="Workers").click()
     page.locator("summary", has_text="serves").click()
-    page.get_by_role("link", name="shop-resize-image").wait_for()
+    page.locator("details[open]").get_by_role("link", name="shop-resize-image").wait_for()
     page.get_by_role("link", name="Schedules").click()
     assert "At 09:30, on day 1 of the month, only in January" in page.inner_text("main")
     page.get_by_role("button", name="Run shop-yearly-report now").click()
