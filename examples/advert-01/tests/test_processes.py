@@ -89,7 +89,7 @@ def test_the_dev_command_starts_everything_and_a_dashboard(tmp_path: Path) -> No
         assert run.status == "completed"
         page = http.get("/", headers={"accept": "text/html"}).text
         assert "hello-world" in page
-        assert run.id in page
+        assert run.id in http.get("/runs", headers={"accept": "text/html"}).text
         assert "Hello, Ada!" in http.get(f"/runs/{run.id}").text
         refused = http.post("/e/ours", json={"name": "email/send", "data": {"to": 5, "subject": "s", "body": "b"}})
         assert (refused.status_code, refused.json()["field"]) == (400, "data.to")

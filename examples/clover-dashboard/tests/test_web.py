@@ -68,7 +68,7 @@ def test_the_route_answers_at_once_while_the_job_takes_its_time_and_shows_on_the
         assert (answer.status_code, took < 0.5) == (202, True), (answer.text, took)
         run = until_running(http)
         assert latest(http) == {"id": answer.json()["id"], "brand": "Clover", "done": False, "mentions": {}}
-        assert f'href="/bus/runs/{run.id}"' in http.get("/bus/").text
+        assert f'href="/bus/runs/{run.id}"' in http.get("/bus/runs").text
         ended = http.get(f"/bus/v1/runs/{run.id}?wait=20").json()["data"]
         assert ended["status"] == "completed"
         assert ended["ended"] - ended["started"] >= 2_000
