@@ -30,7 +30,7 @@ def test_the_route_answers_while_the_job_goes_on(clover: Project) -> None:
     run = until(lambda: clover.of("collection", asked), "the job has begun")[0]
     clover.step(run, "ask gpt: slow", "completed")
     assert clover.of("collection", asked)[0]["status"] not in {"completed", "failed"}
-    assert run["id"] in clover.http.get("/", follow_redirects=True).text
+    assert run["id"] in clover.http.get("/runs").text
     assert (
         next(one for one in clover.web.get("/api/collections").json() if one["id"] == asked["collection_id"])["answers"]
         is None
