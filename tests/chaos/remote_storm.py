@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import httpx2
 
 from stepstream.bus.values import codec
+from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.apps import App
 from stepstream.consumers.remote.functions import bus_of
@@ -175,12 +176,20 @@ class RemoteVerdict(Verdict):
                     self._say(
                         "doubled", f"{app}-crossing {run} called {parents[f'{app}-crossing|{run}|call']} children"
                     )
-            told = Counter(output_of(kept) for kept in runs["failing-failure"].values())
+            slug, heard = f"{app}-failing-failure", runs["failing-failure"]
+            told = Counter(output_of(kept) for kept in heard.values())
             for run, kept in runs["failing"].items():
-                if told[run] != (kept["status"] == "failed"):
+                failed = kept["status"] == "failed"
+                hearing = heard.get(run_id(slug, "failure", run, int(kept["ended"])), {}) if failed else {}
+                if told[run] + self._is_cut(slug, hearing) != failed:
                     self._say(
                         "doubled" if told[run] else "lost", f"onFailure of {app} heard {told[run]} times of {run}"
                     )
+
+    def _is_cut(self, slug: str, kept: dict[str, str]) -> bool:
+        """A call that breaks is an attempt; SDKs register onFailure with one (Python's) or two, and a run may be unlucky."""
+        (function,) = (one for one in self._functions if one.slug == slug)
+        return function.retry.retries < 2 and '"name":"call_broken"' in kept.get("error", "")
 
     def _is_stray(self, slug: str, line: dict[str, Any], of_run: list[dict[str, Any]]) -> bool:
         """Whether a body that began after its memo belongs to a call whose turn another worker has taken over.

@@ -185,12 +185,16 @@ class Verdict:
                 self.counts[status] += 1
                 if status not in ENDED:
                     self._say("stuck", f"{slug} {run}: {kept}")
-                elif status not in self.EXPECTED[slug].split():
+                elif status not in self.EXPECTED[slug].split() and not self._is_cut(slug, kept):
                     self._say("wrong", f"{slug} {run} is {status}: {kept.get('error')}")
                 elif status == "completed" and slug in self.SAYS and json.loads(kept["output"]) != self.SAYS[slug]:
                     self._say("wrong", f"{slug} {run} returned {kept['output']}")
         for group in unfinished(self._store):
             self._say("stuck", group)
+
+    def _is_cut(self, slug: str, kept: dict[str, str]) -> bool:
+        """Whether a run may have ended otherwise than expected because a kill took the one attempt it had."""
+        return False
 
     def _relations(self) -> None:
         """Say what speaks against how runs of several functions belong together."""
