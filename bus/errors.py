@@ -11,6 +11,7 @@ StepstreamError
 │   ├── HasEnded, InUse
 ├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, a syntax error)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
+│   ├── KeyMissing        a key is gone that a command needs
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
 ├── Unavailable           the operator: Redis did not answer or cannot serve now; loops wait and try again
 │   └── RightMissing      this user may not, or this server has no such command: waited out until it is given
@@ -173,6 +174,10 @@ class StoreError(BusError):
 
 class GroupMissing(StoreError):
     """A consumer group or its stream is gone (NOGROUP)."""
+
+
+class KeyMissing(StoreError):
+    """A command is about a key that is not there."""
 
 
 class ScriptMissing(StoreError):

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from stepstream.bus.errors import BusError, GroupMissing, StoreError, StoreUnavailable
+from stepstream.bus.errors import BusError, GroupMissing, KeyMissing, StoreUnavailable
 from stepstream.bus.event import LATEST_MS, RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, entry_place
@@ -59,22 +59,42 @@ async def is_pending_for(wire: Wire, stream: str, group: str, entry: str, consum
     return bool(rows) and rows[0][1].decode() == consumer
 
 
+class Group(NamedTuple):
+    """A consumer group of a stream, and how far it has come."""
+
+    delivered: str
+    """The id of the last entry that it was given; `0-0`: none yet."""
+    pending: int
+    """How many entries it was given and has not finished with."""
+    lag: int | None
+    """How many it has yet to be given. None where the server does not know: it began in the middle of the stream."""
+
+
+async def groups_of(wire: Wire, stream: str, patience: float | None = None) -> dict[str, Group]:
+    """Return the consumer groups of a stream by name; none where there is no such stream."""
+    try:
+        rows = await wire.load("XINFO", "GROUPS", stream, patience=patience)
+    except KeyMissing:
+        return {}
+    found: dict[str, Group] = {}
+    for row in rows:
+        told: dict[bytes, Any] = fields_of(row)
+        lag = told.get(b"lag")
+        delivered, pending = told[b"last-delivered-id"].decode(), int(told[b"pending"])
+        found[codec.text(told[b"name"])] = Group(delivered, pending, None if lag is None else int(lag))
+    return found
+
+
 async def stands(wire: Wire, stream: str, group: str, entry: str, *, without_group: bool) -> bool:
     """Return whether a group has not finished with an entry: it is still to be delivered, or it is pending.
 
     `without_group` is returned when there is no such stream or group.
     """
-    try:
-        groups = [fields_of(flat) for flat in await wire.load("XINFO", "GROUPS", stream)]
-    except StoreError as error:
-        if "no such key" not in str(error):
-            raise
-        groups = []
-    delivered = next((row[b"last-delivered-id"] for row in groups if row[b"name"] == group.encode()), None)
-    if delivered is None:
+    found = (await groups_of(wire, stream)).get(group)
+    if found is None:
         return without_group
     # In this order: an entry that is delivered between the two looks is pending at the second.
-    if entry_place(delivered.decode()) < entry_place(entry):
+    if entry_place(found.delivered) < entry_place(entry):
         return True
     return bool(await wire.load("XPENDING", stream, group, entry, entry, 1))
 

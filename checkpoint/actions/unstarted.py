@@ -15,7 +15,7 @@ from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, partitions, run_id, ulid_ms
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import event_of, fields_of, stands
+from stepstream.bus.wire.streams import event_of, fields_of, groups_of, stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_of
 from stepstream.checkpoint.read.events import MOST_NAMES
@@ -82,21 +82,13 @@ async def _new(wire: Wire, at: Sought, name: str, place: str) -> Page:
 
 
 async def _delivered(wire: Wire, at: Sought, name: str) -> str:
-    for row in await _groups(wire, name):
-        fields = fields_of(row)
-        if fields[b"name"] == at.function.encode():
-            return fields[b"last-delivered-id"].decode()
-    return "0-0"
-
-
-async def _groups(wire: Wire, name: str) -> Sequence[list[bytes]]:
-    there = await wire.load("EXISTS", keys.events(name))
-    return await wire.load("XINFO", "GROUPS", keys.events(name)) if there else []
+    group = (await groups_of(wire, keys.events(name))).get(at.function)
+    return group.delivered if group is not None else "0-0"
 
 
 async def _pending(wire: Wire, at: Sought, name: str, place: str) -> Page:
     """Go through the entries that are in some worker's hand."""
-    if not any(fields_of(row)[b"name"] == at.function.encode() for row in await _groups(wire, name)):
+    if at.function not in await groups_of(wire, keys.events(name)):
         return Page("", 0, 0, 0)
     start = f"({place}" if place else str(at.after)
     rows = await wire.load("XPENDING", keys.events(name), at.function, start, at.before, AT_ONCE)

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from stepstream.bus.errors import StoreError
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Registered
-from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.streams import groups_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Pause, controls
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
@@ -117,18 +116,8 @@ async def _unread(wire: Wire, known: Sequence[Registered]) -> dict[str, Unread]:
 
 async def _groups(wire: Wire, name: str) -> dict[str, Unread]:
     """Return how many events of a name each function has yet to read."""
-    try:
-        rows = await wire.load("XINFO", "GROUPS", keys.events(name), patience=2.0)
-    except StoreError as error:
-        if "no such key" not in str(error):
-            raise
-        return {}
-    found: dict[str, Unread] = {}
-    for fields in map(fields_of, rows):
-        # Redis does not know the lag of a group that began in the middle of a stream, until it has read all of it.
-        lag = fields.get(b"lag")
-        found[codec.text(fields[b"name"])] = Unread(1, exact=False) if lag is None else Unread(int(lag))
-    return found
+    groups = await groups_of(wire, keys.events(name), patience=2.0)
+    return {slug: Unread(1, exact=False) if group.lag is None else Unread(group.lag) for slug, group in groups.items()}
 
 
 def _sum(several: Iterable[Unread]) -> Unread:

@@ -5,19 +5,17 @@ And the streams of events, and how far each function has read them.
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest, StoreError
+from stepstream.bus.errors import BadRequest
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.scripts import script
-from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.streams import groups_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions
 
@@ -174,13 +172,6 @@ async def streams(wire: Wire, *, limit: int = 100, cursor: str | None = None) ->
 
 
 async def _stream(wire: Wire, one: EventName) -> Stream:
-    readings: list[Reading] = []
-    try:
-        rows: Sequence[Any] = await wire.load("XINFO", "GROUPS", keys.events(one.name)) if one.last else []
-    except StoreError:  # it is gone since we looked, or no stream of ours
-        rows = []
-    for flat in rows:
-        told = fields_of(flat)
-        lag = told.get(b"lag")
-        readings.append(Reading(codec.text(told[b"name"]), int(told[b"pending"]), None if lag is None else int(lag)))
-    return Stream(one.name, one.entries, one.last, one.waits, sorted(readings, key=lambda each: each.function))
+    groups = await groups_of(wire, keys.events(one.name)) if one.last else {}
+    readings = [Reading(slug, group.pending, group.lag) for slug, group in sorted(groups.items())]
+    return Stream(one.name, one.entries, one.last, one.waits, readings)

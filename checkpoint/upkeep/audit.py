@@ -18,7 +18,7 @@ from stepstream.bus.values.matching import value_at
 from stepstream.bus.wire import keys, kinds
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
-from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.streams import fields_of, groups_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import FORMAT, Registered
 from stepstream.checkpoint.registry import functions as registered
@@ -154,10 +154,9 @@ class _Looker:
 
     async def _groups(self, stream: str) -> set[str]:
         try:
-            rows = await self._ask("XINFO", "GROUPS", stream)
-        except StoreError:  # no such key
+            return set(await groups_of(self._wire, stream))
+        except StoreError:  # another key has its name
             return set()
-        return {codec.text(fields_of(row)[b"name"]) for row in rows}
 
     async def _state(self, slug: str, run: str) -> StoredRun:
         """Return what a run's record says of its state; no status where there is none."""

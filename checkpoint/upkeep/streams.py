@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from stepstream.bus.errors import StoreError
+from stepstream.bus.errors import KeyMissing
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, partitions
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.streams import fields_of, groups_of
 from stepstream.bus.wire.wire import Wire
 
 _MOST = 100
@@ -67,21 +67,15 @@ def behind(one: StreamView) -> int:
 
 async def _stream(wire: Wire, kind: str, name: str, key: str) -> StreamView | None:
     try:
-        about, groups = await wire.loads(("XINFO", "STREAM", key), ("XINFO", "GROUPS", key))
-    except StoreError:  # there is none: nothing was published for long, or nothing has run yet
+        about, groups = await asyncio.gather(wire.load("XINFO", "STREAM", key), groups_of(wire, key))
+    except KeyMissing:  # there is none: nothing was published for long, or nothing has run yet
         return None
     fields: dict[bytes, Any] = fields_of(about)
     return StreamView(
         kind, name, int(fields[b"length"]), _at(fields[b"first-entry"]), _at(fields[b"last-entry"]),
-        tuple(map(_reader, groups)),
+        tuple(Reader(slug, group.lag, group.pending) for slug, group in groups.items()),
     )  # fmt: skip
 
 
 def _at(entry: Any) -> int | None:
     return entry_ms(codec.text(entry[0])) if entry else None
-
-
-def _reader(flat: Sequence[Any]) -> Reader:
-    fields: dict[bytes, Any] = fields_of(flat)
-    lag = fields.get(b"lag")
-    return Reader(codec.text(fields[b"name"]), None if lag is None else int(lag), int(fields[b"pending"]))

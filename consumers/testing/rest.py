@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from stepstream.bus.errors import BusError
+from stepstream.bus.errors import KeyMissing
 from stepstream.bus.function import Function
 from stepstream.bus.values.ids import entry_place
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.streams import fields_of
+from stepstream.bus.wire.streams import fields_of, groups_of
 from stepstream.bus.wire.wire import Wire
 
 
@@ -28,13 +28,11 @@ async def busy(wire: Wire, functions: Sequence[Function]) -> str:
         stream = keys.events(name.decode())
         try:
             last = fields_of(await wire.call("XINFO", "STREAM", stream))[b"last-generated-id"]
-            groups = await wire.call("XINFO", "GROUPS", stream)
-        except BusError:  # not there yet
+        except KeyMissing:  # not there yet
             continue
-        for flat in groups:
-            group = fields_of(flat)
-            if group[b"pending"] or entry_place(group[b"last-delivered-id"].decode()) < entry_place(last.decode()):
-                return f"{name.decode()} has events that {group[b'name'].decode()} has not done with"
+        for slug, group in (await groups_of(wire, stream)).items():
+            if group.pending or entry_place(group.delivered) < entry_place(last.decode()):
+                return f"{name.decode()} has events that {slug} has not finished with"
     return ""
 
 

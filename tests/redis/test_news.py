@@ -6,8 +6,9 @@ import contextlib
 import pytest
 import redis
 
+from stepstream.bus.errors import StoreError
 from stepstream.bus.wire import keys, streams
-from stepstream.bus.wire.streams import news
+from stepstream.bus.wire.streams import Group, groups_of, news
 from stepstream.bus.wire.wire import Wire
 from tests.support import eventually
 
@@ -64,3 +65,16 @@ async def test_another_key_in_its_place_is_told_once_and_waited_out(wire: Wire, 
         await wire.call("DEL", STREAM)
         assert await looks == []
     assert told == ["changes cannot be read shop"]
+
+
+async def test_the_groups_of_a_stream_say_how_far_each_has_come_and_of_none_there_are_none(wire: Wire) -> None:
+    assert await groups_of(wire, "nothing") == {}
+    for n in range(3):
+        await wire.call("XADD", STREAM, f"{n + 1}-0", "a", "b")
+    await wire.call("XGROUP", "CREATE", STREAM, "first", "0")
+    await wire.call("XGROUP", "CREATE", STREAM, "middle", "1-5")
+    await wire.call("XREADGROUP", "GROUP", "first", "me", "COUNT", 1, "STREAMS", STREAM, ">")
+    assert await groups_of(wire, STREAM) == {"first": Group("1-0", 1, 2), "middle": Group("1-5", 0, None)}
+    await wire.call("SET", "text", "word")
+    with pytest.raises(StoreError):
+        await groups_of(wire, "text")

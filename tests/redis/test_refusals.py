@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from stepstream.bus.errors import GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
+from stepstream.bus.errors import GroupMissing, KeyMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
 from stepstream.bus.event import Outgoing
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
@@ -70,6 +70,7 @@ def test_a_script_that_an_operator_killed_is_tried_again() -> None:
 def test_words_that_ask_for_an_act_have_their_own_error() -> None:
     assert isinstance(translated("NOSCRIPT No matching script."), ScriptMissing)
     assert isinstance(translated("NOGROUP No such key"), GroupMissing)
+    assert isinstance(translated("ERR no such key"), KeyMissing)
     assert isinstance(translated("NOPERM User app has no permissions"), RightMissing)
     assert type(translated("BUSYGROUP Consumer Group name already exists")) is StoreError
 

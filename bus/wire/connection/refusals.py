@@ -6,7 +6,15 @@ has heard of (a proxy's, a hosted server's), is a state that passes and is waite
 
 import re
 
-from stepstream.bus.errors import BusError, GroupMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
+from stepstream.bus.errors import (
+    BusError,
+    GroupMissing,
+    KeyMissing,
+    RightMissing,
+    ScriptMissing,
+    StoreError,
+    StoreUnavailable,
+)
 
 ELSEWHERE = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "NOREPLICAS", "NOAUTH"})
 """Said by a server that does not, or no longer, serve us: the address may lead to another one by now."""
@@ -14,7 +22,7 @@ ELSEWHERE = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "NOREPL
 _ABOUT_US = frozenset({"WRONGTYPE", "BUSYGROUP", "CROSSSLOT"})
 # What follows ERR when it is about a command's arguments or one of our scripts.
 _ARGUMENTS = re.compile(
-    r"syntax error|wrong number of arg|no such key|invalid |unrecognized |unbalanced |number of keys|protocol error|"
+    r"syntax error|wrong number of arg|invalid |unrecognized |unbalanced |number of keys|protocol error|"
     r"value is |hash value |resulting score|timeout is |count (must|should) be |string exceeds|index out of range|"
     r"db index|increment or decrement|min or max |the (id specified|xgroup subcommand|stream has exhausted)|"
     r"error compiling script|error running script|lua redis lib|user_script:",
@@ -32,6 +40,8 @@ def translated(text: str) -> BusError:
         return ScriptMissing(text)
     if word == "NOGROUP":
         return GroupMissing(text)
+    if word == "ERR" and rest.startswith("no such key"):
+        return KeyMissing(text)
     if word == "NOPERM" or (word == "ERR" and _NO_COMMAND.match(rest)):
         return RightMissing(f"Redis refuses a command: {text}", state=word)
     if word in _ABOUT_US or (word == "ERR" and _is_about_us(rest)):
