@@ -9,12 +9,12 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import is_ago, past_moment
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.at_work.streams import Stream
+from stepstream.checkpoint.at_work.streams import streams as streams_of
 from stepstream.checkpoint.cli.printing import Cell, clock, ids, print_json, print_table
 from stepstream.checkpoint.cli.shown import cut
 from stepstream.checkpoint.read.arrivals import Arrival, Arrivals, arrivals, get_arrival
 from stepstream.checkpoint.read.event_story import EventStory, event_story
-from stepstream.checkpoint.read.events import Stream
-from stepstream.checkpoint.read.events import streams as streams_of
 
 _LINE = 80
 """How much of an event's data a line of the list has."""
@@ -78,12 +78,15 @@ def streams(
     cursor: _Cursor = "",
     as_json: _Json = False,
 ) -> None:
-    """List the streams of events, and how far each function has read them; those first that nobody listens to."""
+    """List streams, and how far each function has read them: queues of turns that are due, then events by name.
+
+    Events that no function listens to come last.
+    """
     found = once(lambda wire: streams_of(wire, limit=limit, cursor=cursor or None))
     if as_json:
         print_json(found.streams)
     elif found.streams:
-        heads = ("stream", "kept", "newest", "function", "unread", "in hand", "waits for it")
+        heads = ("stream", "entries", "newest", "function", "unread", "in hand", "waits for it")
         print_table(heads, (row for one in found.streams for row in _rows(one)))
     else:
         say("no streams yet; publish an event: bus send NAME key=value")
@@ -93,15 +96,11 @@ def streams(
 
 def _rows(one: Stream) -> list[tuple[Cell, ...]]:
     """Return a line for each function that reads a stream; a name is told in the first."""
-    newest, waits = clock(one.last) if one.last else "", one.waits or ""
-    if not one.readings:
-        return [(one.name, one.entries, newest, "nobody", "", "", waits)]
-    first, *others = one.readings
-    unread = [("?" if each.unread is None else each.unread) for each in one.readings]
-    return [
-        (one.name, one.entries, newest, first.function, unread[0], first.in_hand, waits),
-        *(("", "", "", each.function, lag, each.in_hand, "") for each, lag in zip(others, unread[1:], strict=True)),
-    ]
+    name = f"queue of {one.name}" if one.kind == "queue" else one.name
+    about = (name, one.entries, clock(one.newest) if one.newest else "")
+    readers = [(each.function, "?" if each.unread is None else each.unread, each.in_hand) for each in one.readers]
+    first, *others = readers or [("nobody", "", "")]
+    return [(*about, *first, one.waits or ""), *(("", "", "", *each, "") for each in others)]
 
 
 def _short(one: Arrival) -> str:

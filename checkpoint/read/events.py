@@ -1,10 +1,9 @@
-"""Events: the names that are published, declared or waited for, with who listens to each. Those nobody hears first.
-
-And the streams of events, and how far each function has read them.
-"""
+"""Events: the names that are published, declared or waited for, with who listens to each. Those nobody hears first."""
 
 import asyncio
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,14 +14,13 @@ from stepstream.bus.values.ids import entry_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.scripts import script
-from stepstream.bus.wire.streams import groups_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions
 
 MOST_NAMES = 10_000
 """How many published names are looked at, those that were published first most lately."""
 
-_SEEN = script(__file__, "event_seen")
+_SEEN = script(__file__, "stream_seen")
 _UNHEARD, _HEARD = "unheard", "heard"
 
 
@@ -55,42 +53,83 @@ class EventNames(msgspec.Struct):
     """How many published names were not looked at, because there are too many."""
 
 
+class Names(NamedTuple):
+    """All names, and who listens to each."""
+
+    heard: list[str]
+    """Those on which a function starts, or which cancel its runs; by name, as the others are."""
+    unheard: list[str]
+    first: dict[str, int]
+    """When each that has been published was published first, Unix ms."""
+    listeners: "Listeners"
+    cut: int
+    """How many published names were not looked at, because there are too many."""
+
+
+class Seen(NamedTuple):
+    """What there is in a stream. Times are Unix ms; None: there is no such entry."""
+
+    entries: int
+    oldest: int | None
+    newest: int | None
+    """When the newest was added, also of one that has been removed since."""
+    waits: int
+    """How many steps wait for one."""
+    is_there: bool
+
+
 async def event_names(wire: Wire, *, limit: int = 100, cursor: str | None = None) -> EventNames:
-    """Return a page of the names of events; BadRequest for a cursor that is none."""
-    after = _parsed(cursor)
-    published, count, waited, known = await asyncio.gather(
+    """Return a page of the names of events; BadRequest for a cursor that none of its pages gave."""
+    known = await all_names(wire, await functions(wire))
+    page, after = page_of({_UNHEARD: known.unheard, _HEARD: known.heard}, limit, cursor)
+    names = [known.listeners.of(name, known.first.get(name)) for _, name in page]
+    await asyncio.gather(*(_look(wire, one) for one in names))
+    return EventNames(names, len(known.unheard), after, known.cut)
+
+
+async def all_names(wire: Wire, known: Sequence[Registered]) -> Names:
+    """Return all names that are published, waited for or declared by functions that are known."""
+    published, count, waited = await asyncio.gather(
         wire.load("ZREVRANGE", keys.event_names(), 0, MOST_NAMES - 1, "WITHSCORES", patience=2.0),
         wire.load("ZCARD", keys.event_names(), patience=2.0),
         wire.load("ZREVRANGE", keys.waited(), 0, MOST_NAMES - 1, patience=2.0),
-        functions(wire),
     )
     first = {codec.text(name): int(float(ms)) for name, ms in zip(published[::2], published[1::2], strict=True)}
-    listeners = _Listeners(known)
-    everything = {*first, *map(codec.text, waited), *listeners.names}
-    order = sorted(((_HEARD if listeners.hears(name) else _UNHEARD, name) for name in everything), key=_rank)
-    begin = bisect_right(order, _rank(after), key=_rank) if after is not None else 0
-    names = [listeners.of(name, first.get(name)) for _, name in order[begin : begin + limit]]
-    await asyncio.gather(*(_look(wire, one) for one in names))
-    is_last = begin + limit >= len(order)
-    return EventNames(
-        names,
-        unheard=sum(word == _UNHEARD for word, _ in order),
-        cursor=None if is_last or not names else ":".join(order[begin + limit - 1]),
-        cut=max(0, int(count) - MOST_NAMES),
-    )
+    listeners = Listeners(known)
+    heard: list[str] = []
+    unheard: list[str] = []
+    for name in sorted({*first, *map(codec.text, waited), *listeners.names}):
+        (heard if listeners.hears(name) else unheard).append(name)
+    return Names(heard, unheard, first, listeners, max(0, int(count) - MOST_NAMES))
+
+
+def page_of(
+    groups: Mapping[str, Sequence[str]], limit: int, cursor: str | None
+) -> tuple[list[tuple[str, str]], str | None]:
+    """Return a page of names that lie in groups, each by name, as (group, name); and the next page's cursor."""
+    words = list(groups)
+    word, _, name = (cursor or "").partition(":")
+    if cursor and word not in words:
+        raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
+    found: list[tuple[str, str]] = []
+    for group in words[words.index(word) :] if cursor else words:
+        begin = bisect_right(groups[group], name) if cursor and group == word else 0
+        found += [(group, one) for one in groups[group][begin : begin + limit + 1 - len(found)]]
+    page = found[:limit]
+    return page, ":".join(page[-1]) if len(found) > limit else None
 
 
 async def event_name(wire: Wire, name: str) -> EventName:
     """Return one name with who listens to it; it need not have been published."""
-    one = _Listeners(await functions(wire)).of(name, None)
+    one = Listeners(await functions(wire)).of(name, None)
     await _look(wire, one)
     return one
 
 
-class _Listeners:
+class Listeners:
     """Who listens to what, by the registry."""
 
-    def __init__(self, known: list[Registered]) -> None:
+    def __init__(self, known: Sequence[Registered]) -> None:
         self._starts = _by_name([(name, one.slug) for one in known for name in one.events])
         self._cancels = _by_name([(name, one.slug) for one in known for name in one.cancels])
         self._patterns = [(name, slugs) for name, slugs in self._starts.items() if name.endswith("*")]
@@ -114,64 +153,16 @@ def _by_name(pairs: list[tuple[str, str]]) -> dict[str, set[str]]:
     return found
 
 
-def _rank(place: tuple[str, str]) -> tuple[bool, str]:
-    return place[0] == _HEARD, place[1]
-
-
-def _parsed(cursor: str | None) -> tuple[str, str] | None:
-    if not cursor:
-        return None
-    word, _, name = cursor.partition(":")
-    if word not in {_HEARD, _UNHEARD}:
-        raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
-    return word, name
-
-
 async def _look(wire: Wire, one: EventName) -> None:
-    own = [keys.events(one.name), keys.waits(one.name), keys.waits_if(one.name)]
-    entries, newest, waits = await wire.script(_SEEN, own, is_big_read=True)
-    one.entries, one.waits = int(entries), int(waits)
-    one.last = entry_ms(newest.decode()) or None if newest else None
+    seen = await stream_seen(wire, keys.events(one.name), keys.waits(one.name), keys.waits_if(one.name))
+    one.entries, one.last, one.waits = seen.entries, seen.newest, seen.waits
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """How far a function has read a stream.
-
-    `in_hand` events are read and not finished with; `unread` ones come after those, None where the server cannot tell.
-    """
-
-    function: str
-    in_hand: int
-    unread: int | None
+async def stream_seen(wire: Wire, stream: str, *waits: str) -> Seen:
+    """Return what there is in a stream; of one of events `waits` are the keys of those that wait for them."""
+    entries, oldest, newest, waiting = await wire.script(_SEEN, [stream, *waits], is_big_read=True)
+    return Seen(int(entries), _at(oldest), _at(newest), int(waiting), bool(newest))
 
 
-class Stream(msgspec.Struct, frozen=True):
-    """The events of a name that are kept: how many `entries`, when the newest came (Unix ms), and who reads them."""
-
-    name: str
-    entries: int
-    last: int | None
-    waits: int
-    """How many steps wait for one."""
-    readings: list[Reading]
-    """One for each consumer group: none has been made for a function that no worker has served yet."""
-
-
-class Streams(msgspec.Struct):
-    """A page of streams, by name, those first that no function listens to; `cursor` is where the next begins."""
-
-    streams: list[Stream]
-    cursor: str | None = None
-
-
-async def streams(wire: Wire, *, limit: int = 100, cursor: str | None = None) -> Streams:
-    """Return a page of the streams of events; BadRequest for a cursor that is none."""
-    page = await event_names(wire, limit=limit, cursor=cursor)
-    found = await asyncio.gather(*(_stream(wire, one) for one in page.names))
-    return Streams(list(found), page.cursor)
-
-
-async def _stream(wire: Wire, one: EventName) -> Stream:
-    groups = await groups_of(wire, keys.events(one.name)) if one.last else {}
-    readings = [Reading(slug, group.pending, group.lag) for slug, group in sorted(groups.items())]
-    return Stream(one.name, one.entries, one.last, one.waits, readings)
+def _at(entry: bytes) -> int | None:
+    return entry_ms(entry.decode()) or None if entry else None

@@ -147,9 +147,10 @@ async def test_events_and_what_became_of_them(lab: Lab, tmp_path: Path) -> None:
     assert other.id in await at.bus("event", other.id)
     assert "nope" in await at.bus("event", "nope", code=1)
 
-    [nobody, placed] = await at.json("streams")
-    assert (nobody["name"], nobody["entries"], nobody["readings"]) == ("nobody/hears", 1, [])
-    assert [one["function"] for one in placed["readings"]] == ["test-ask"]
+    [queue, placed, nobody] = await at.json("streams")
+    assert (queue["kind"], queue["name"], queue["waits"]) == ("queue", "test-ask", 0)
+    assert (nobody["name"], nobody["entries"], nobody["readers"]) == ("nobody/hears", 1, [])
+    assert [one["function"] for one in placed["readers"]] == ["test-ask"]
     assert "nobody/hears" in await at.bus("streams")
     await at.bus("cancel", run)
 

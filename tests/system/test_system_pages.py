@@ -109,6 +109,30 @@ def test_the_system_is_shown_live_and_is_examined_by_a_button(http: TestClient, 
     assert http.get("/system/examine").status_code == 405
 
 
+def test_streams_are_told_page_by_page_with_who_reads_them(http: TestClient, store: "redis.Redis") -> None:
+    """Queues, then events that somebody hears, then the others; declared ones that nobody has sent are left out."""
+    declare(store, "t-f")
+    declare(store, "t-idle")
+    for stream in (keys.queue("t-f"), keys.events("a"), keys.events("heard-by-none")):
+        store.xadd(stream, {"data": "{}"}, id="5-0")
+    for stream in (keys.queue("t-f"), keys.events("a")):
+        store.xgroup_create(stream, "t-f", "0")
+    store.zadd(keys.event_names(), {"a": 1, "heard-by-none": 2})
+    found, cursor = [], ""
+    while cursor is not None:
+        page = http.get("/v1/streams", params={"limit": 1, "cursor": cursor}).json()
+        found += page["data"]
+        cursor = page["cursor"]
+    reader = {"function": "t-f", "unread": 1, "in_hand": 0}
+    told = {"entries": 1, "oldest": 5, "newest": 5, "waits": 0}
+    assert found == [
+        {"kind": "queue", "name": "t-f", **told, "readers": [reader]},
+        {"kind": "events", "name": "a", **told, "readers": [reader]},
+        {"kind": "events", "name": "heard-by-none", **told, "readers": []},
+    ]
+    assert http.get("/v1/streams", params={"cursor": "what:a"}).status_code == 400
+
+
 def test_settings_are_shown_without_the_secrets() -> None:
     secret = "0123456789abcdef-secret"
     configured = Settings(

@@ -34,6 +34,7 @@ NEEDS = {
     "DELETE /v1/delayed": "operate",
     "POST /delayed/cancel": "operate",
     "GET /v1/functions/{id:path}": "read",
+    "GET /v1/streams": "read",
     "GET /v1/event-names": "read",
     "POST /v1/cancellations": "operate",
     "GET /v1/cancellations": "read",

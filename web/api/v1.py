@@ -8,6 +8,7 @@ from starlette.responses import Response
 from stepstream.bus.errors import FunctionNotFound, RunNotFound
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.types.declared import Disagreement
+from stepstream.checkpoint.at_work.streams import Stream, streams
 from stepstream.checkpoint.limits.backlogs import Backlog, Buffer, backlogs_of
 from stepstream.checkpoint.read.events import EventName, event_names
 from stepstream.checkpoint.read.find import get, wait_for_end
@@ -20,7 +21,7 @@ from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.log import MOST_LINES, Line
 from stepstream.checkpoint.types import disagreements, disagreements_of
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Answer, Plain, RunWhole, answer, run_whole
+from stepstream.web.api.shapes import Answer, Listed, Plain, RunWhole, answer, run_whole
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
@@ -33,6 +34,7 @@ LIMIT = Number("limit", "how many at most", 1, MOST, 50)
 NAMES = Number("limit", "how many at most", 1, MOST, 100)
 CURSOR = Text("cursor", "`cursor` of the page before")
 FIELDS = Fields(RunLine)
+STREAM_FIELDS = Fields(Stream)
 FILTERS_OF_RUNS = tuple(Texts(name, words) for name, words in FILTERS.items())
 WAIT = Wait("wait", "answer when it has ended, or after this time: `30s`, at most 5 min", LONGEST_WAIT_MS)
 LAST = Number("last", "so many of the newest lines", 1, MOST_LINES, MOST_LINES)
@@ -145,6 +147,11 @@ async def _event_names(request: Request) -> Response:
     return value(EventNamesTold(page.names, page.unheard, page.cut, page.cursor))
 
 
+async def _streams(request: Request) -> Response:
+    page = await streams(wire_of(request), limit=NAMES.of(request), cursor=CURSOR.of(request))
+    return value(Listed(STREAM_FIELDS.rows(request, page.streams), page.cursor))
+
+
 routes = [
     NeedsRoute(
         "GET",
@@ -224,6 +231,19 @@ routes = [
             summary="The names of events, with how many functions listen; those that nobody listens to first.",
             query=(NAMES, CURSOR),
             answer=EventNamesTold,
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/streams",
+        _streams,
+        needs="read",
+        name="api_streams",
+        about=About(
+            summary="The streams with how far each function has read them: queues of turns that are due, then events "
+            "by name, those that nobody listens to last.",
+            query=(NAMES, CURSOR, STREAM_FIELDS),
+            answer=Listed[Stream],
         ),
     ),
 ]

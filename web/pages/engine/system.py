@@ -9,15 +9,15 @@ from starlette.responses import Response
 
 from stepstream.bus.wire.doctor import Finding, Server, at_boot, examine, server
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.registry import slugs
-from stepstream.checkpoint.upkeep.streams import StreamView, behind, streams_of
+from stepstream.checkpoint.at_work.streams import Stream, streams
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page, show
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
-SHOWN = 100
+LOOKED_AT, SHOWN = 200, 100
+"""How many streams are looked at for those that are furthest behind, and how many of these are shown."""
 _WORD = {"fit": "completed", "advice": "waiting", "unfit": "failed"}
 
 
@@ -26,13 +26,6 @@ class Checked(msgspec.Struct, frozen=True):
 
     finding: Finding
     how: str
-
-
-class Stream(msgspec.Struct, frozen=True):
-    """A stream, and how many entries its last reader has yet to read or to finish."""
-
-    stream: StreamView
-    behind: int
 
 
 class System(View, frozen=True):
@@ -52,14 +45,15 @@ async def _read(request: Request) -> System:
 
 
 async def _system(wire: Wire, findings: Sequence[Finding], *, is_whole: bool) -> System:
-    about, found = await asyncio.gather(server(wire), streams_of(wire, sorted(await slugs(wire))))
+    about, found = await asyncio.gather(server(wire), streams(wire, limit=LOOKED_AT))
+    behind = sorted(found.streams, key=lambda one: (-one.behind, one.kind, one.name))
     order = sorted(findings, key=lambda one: ("unfit", "advice", "fit").index(one.verdict))
     return System(
         findings=tuple(Checked(one, _WORD[one.verdict]) for one in order),
         is_whole=is_whole,
         server=about,
-        streams=tuple(Stream(one, behind(one)) for one in found.streams[:SHOWN]),
-        more=found.more + max(0, len(found.streams) - SHOWN),
+        streams=tuple(behind[:SHOWN]),
+        more=max(0, len(behind) - SHOWN) + max(0, found.count - LOOKED_AT),
         settings=tuple(wire.settings.shown()),
         topic="" if is_whole else ALL.text,
     )
