@@ -21,7 +21,7 @@ SUMMARIES = {
     "event": "Show what became of an event: which functions it started, and why each other one did not begin.",
     "find": "Say what a word names: a run, an event, a function, a limit's key.",
     "logs": "Print what a run has written.",
-    "cancel": "Cancel a run.",
+    "cancel": "Cancel a run, or all that match.",
     "rerun": "Run again, for the same event.",
     "invoke": "Run a function by its slug, without an event.",
     "signal": "Send a value to the run that waits for a signal.",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stepstream.bus.errors import NobodyWaits
+from stepstream.bus.errors import BadRequest, NobodyWaits
 from stepstream.bus.process.terminal import plain, say
 from stepstream.bus.values import codec
 from stepstream.bus.values.arguments import HELP, data_of, sent_as_fits
@@ -15,18 +15,29 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke as invoke_function
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
+from stepstream.checkpoint.cli.filters import Given, filtered
+from stepstream.checkpoint.cli.many import act
 from stepstream.checkpoint.cli.printing import print_json
 from stepstream.checkpoint.read.arrivals import of_run
 from stepstream.checkpoint.read.find import wait_for_end
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 
-_Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+_OneId = Annotated[str, typer.Argument(metavar="[ID]", help="The run's id: then it is that run, and no filter.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do it to all that match; else they are only counted.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def cancel(run_id: _Id, as_json: _Json = False) -> None:
-    """Cancel a run. One that waits or is queued ends at once; one that runs is ended by its worker within seconds."""
+@filtered
+def cancel(run_id: _OneId = "", *, given: Given, yes: _Yes = False, as_json: _Json = False) -> None:
+    """Cancel a run, or all that match: bus cancel ID, or bus cancel --status waiting --function shop-refund.
+
+    One that waits or is queued ends at once; one that runs is ended by its worker within seconds. Those that match are
+    counted, and cancelled with --yes; Ctrl-C aborts that. Exit code 1 when some were refused, or it was aborted.
+    """
+    if given or yes or not run_id:
+        act("cancel", run_id, given, yes=yes, as_json=as_json)
+        return
     word = once(lambda wire: of_run(wire, run_id, cancel_now(wire, run_id, "cancelled with bus cancel")))
     if as_json:
         print_json({"id": run_id, "status": "cancelled" if word == "cancelled" else "cancelling"})
@@ -35,12 +46,25 @@ def cancel(run_id: _Id, as_json: _Json = False) -> None:
     say(f"{run_id}  {told}")
 
 
+@filtered
 def rerun(
-    run_id: _Id,
+    run_id: _OneId = "",
+    *,
     from_step: Annotated[str, typer.Option("--from", help="Keep the results of the steps before this one.")] = "",
+    given: Given,
+    yes: _Yes = False,
     as_json: _Json = False,
 ) -> None:
-    """Run again, for the same event: a new run, whose id is printed. bus rerun 01K9… --from charge"""
+    """Run again, for the same event: bus rerun 01K9… --from charge, or all that match: bus rerun --status failed.
+
+    It is a new run, whose id is printed. Those that match are counted, and run again with --yes; Ctrl-C aborts that.
+    Exit code 1 when some were refused, or it was aborted.
+    """
+    if given or yes or not run_id:
+        if from_step:
+            raise BadRequest(f"--from {from_step[:60]!r} is for one run: bus rerun ID --from STEP")
+        act("rerun", run_id, given, yes=yes, as_json=as_json)
+        return
     new = once(lambda wire: of_run(wire, run_id, rerun_run(wire, run_id, from_step)))
     if as_json:
         print_json({"id": new, "rerun_of": run_id})

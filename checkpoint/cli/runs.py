@@ -9,13 +9,13 @@ from stepstream.bus.process.terminal import plain, say
 from stepstream.bus.values import codec
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.filters import Given, filtered
 from stepstream.checkpoint.cli.following import follow_log, follow_steps
 from stepstream.checkpoint.cli.printing import clock, ids, print_json, print_table, took_of, word
 from stepstream.checkpoint.cli.shown import show, show_log
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.arrivals import of_run
 from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.listing import STATUSES
 from stepstream.checkpoint.read.log import RunLog, log_of
 from stepstream.checkpoint.read.recording import record
 from stepstream.checkpoint.read.search import Found, query_of, search
@@ -28,28 +28,15 @@ _Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+@filtered
 def runs(
-    function: Annotated[list[str] | None, typer.Option(help="Of this function (its slug), or of these.")] = None,
-    status: Annotated[
-        list[str] | None, typer.Option(help=f"Of this status, or of these: {', '.join(STATUSES)}.")
-    ] = None,
-    event: Annotated[str, typer.Option(help="Begun by an event of this name, or of such: order/*.")] = "",
-    key: Annotated[str, typer.Option(help="Counting under this value of a limit's key.")] = "",
-    since: Annotated[str, typer.Option(help="Queued then or later: 15m (ago), 2h, 2026-12-01T09:00Z.")] = "",
-    until: Annotated[str, typer.Option(help="Queued then or earlier.")] = "",
-    error: Annotated[str, typer.Option(help="Ended with an error of this name.")] = "",
-    code: Annotated[str, typer.Option(help="Begun with this version of the code.")] = "",
-    worker: Annotated[str, typer.Option(help="In hand of this worker.")] = "",
-    source: Annotated[str, typer.Option(help="Made by: event, batch, debounce, cron, invoke, failure, rerun.")] = "",
-    where: Annotated[str, typer.Option(help="A condition in CEL: event.data.total > 100 && output.paid.")] = "",
+    *,
+    given: Given,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     cursor: Annotated[str, typer.Option(help="Where to go on: what the page before said.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List runs, newest first: those that match every option."""
-    given = [("function", one) for one in function or ()] + [("status", one) for one in status or ()]
-    given += [("event", event), ("key", key), ("since", since), ("until", until), ("error", error), ("code", code)]
-    given += [("worker", worker), ("source", source), ("where", where)]
 
     async def look(wire: Wire) -> Found:
         return await search(wire, await query_of(wire, given), limit=limit, cursor=cursor)
@@ -67,8 +54,7 @@ def runs(
             ),
         )
     elif found.cursor is None:
-        is_asked = any(text for _, text in given)
-        say("no such runs" if is_asked else "no runs yet; publish an event: bus send NAME key=value")
+        say("no such runs" if given else "no runs yet; publish an event: bus send NAME key=value")
     if found.cursor is not None:
         of = f"{len(found.runs):,} of {'' if found.exact else 'at least '}{found.count:,} runs"
         sys.stderr.write(f"{of}; {found.looked_at:,} were looked at; go on with --cursor {found.cursor}\n")

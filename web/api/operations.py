@@ -10,7 +10,6 @@ from stepstream.bus.errors import BadRequest, Conflict, FunctionNotFound, InUse
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.operations import (
     Kind,
-    Operation,
     OperationNotFound,
     abort,
     dry_count,
@@ -18,7 +17,7 @@ from stepstream.checkpoint.actions.operations import (
     operation,
     operations,
 )
-from stepstream.checkpoint.read.listing import RunLine
+from stepstream.checkpoint.actions.told import CountTold, Filters, OperationTold, count_told, operation_told
 from stepstream.checkpoint.read.search import RunQuery, query_of
 from stepstream.web.answers import value
 from stepstream.web.api.shapes import Plain
@@ -28,8 +27,6 @@ from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
 
 _BY = "the API"
-
-Filters = dict[str, str | int | list[str]]
 
 
 class WantedRerun(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,35 +51,6 @@ class WantedOperation(msgspec.Struct, forbid_unknown_fields=True):
     expected: int | None = None
 
 
-class CountTold(msgspec.Struct, frozen=True, kw_only=True):
-    """How many runs match (at least, unless `exact`), the newest of them, and the query that ends with this moment."""
-
-    kind: Kind
-    query: Filters
-    count: int
-    exact: bool
-    looked_at: int
-    sample: list[RunLine]
-
-
-class OperationTold(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation, and how far it has come."""
-
-    id: str
-    kind: Kind
-    query: Filters
-    by: str
-    created: int
-    expected: int | None
-    state: str
-    ended: int
-    looked_at: int
-    matched: int
-    done: int
-    failed: int
-    refused: str
-
-
 _OPERATION, _RERUN, _COUNT = Body(WantedOperation), Body(WantedRerun), Body(WantedCount)
 
 
@@ -98,68 +66,30 @@ async def _post_rerun(request: Request) -> Response:
 
 async def _begun(wire: Wire, kind: Kind, query: Filters, expected: int | None) -> Response:
     made = await operate(wire, kind, await _query(wire, query), by=_BY, expected=expected)
-    return value(Plain(_told(made)), 201)
+    return value(Plain(operation_told(made)), 201)
 
 
 async def _count(request: Request) -> Response:
     wire, wanted = wire_of(request), await _COUNT.of(request)
     found = await dry_count(wire, wanted.kind, await _query(wire, wanted.query))
-    told = CountTold(
-        kind=found.kind,
-        query=_filters(found.query),
-        count=found.count,
-        exact=found.exact,
-        looked_at=found.looked_at,
-        sample=found.sample,
-    )
-    return value(Plain(told))
+    return value(Plain(count_told(found)))
 
 
 async def _list(request: Request) -> Response:
-    return value(Plain([_told(one) for one in await operations(wire_of(request))]))
+    return value(Plain([operation_told(one) for one in await operations(wire_of(request))]))
 
 
 async def _one(request: Request) -> Response:
-    return value(Plain(_told(await operation(wire_of(request), request.path_params["id"]))))
+    return value(Plain(operation_told(await operation(wire_of(request), request.path_params["id"]))))
 
 
 async def _delete(request: Request) -> Response:
-    return value(Plain(_told(await abort(wire_of(request), request.path_params["id"]))))
+    return value(Plain(operation_told(await abort(wire_of(request), request.path_params["id"]))))
 
 
 async def _query(wire: Wire, given: Mapping[str, str | int | list[str]]) -> RunQuery:
     several = {name: text if isinstance(text, list) else [str(text)] for name, text in given.items()}
     return await query_of(wire, [(name, text) for name, texts in several.items() for text in texts])
-
-
-def _filters(query: RunQuery) -> Filters:
-    """Return a query as the filters that it would be read from."""
-    told: Filters = {}
-    for name, text in query.pairs():
-        if name in ("since", "until"):
-            told[name] = int(text)
-        else:
-            told[name] = text
-    several = {"status": [*query.statuses], "function": [*query.functions]}
-    return {**told, **{name: texts for name, texts in several.items() if texts}}
-
-
-def _told(one: Operation) -> OperationTold:
-    return OperationTold(
-        id=one.id,
-        kind=one.kind,
-        query=_filters(one.query),
-        by=one.by,
-        created=one.created,
-        expected=one.expected,
-        state=one.state,
-        ended=one.ended,
-        looked_at=one.looked_at,
-        matched=one.matched,
-        done=one.done,
-        failed=one.failed,
-        refused=one.refused,
-    )
 
 
 _REFUSALS = (BadRequest, FunctionNotFound, InUse, Conflict)
