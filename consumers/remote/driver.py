@@ -46,6 +46,8 @@ from stepstream.consumers.turn.exit import CodeChanged
 from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.turn import Turn
 
+_WAITS = ("WaitForEvent", "WaitForSignal")
+"""Operations that begin before those found with them: a sibling may send what they wait for, by whatever way."""
 _MOST_IDLE = 5
 """How often in a row an app may answer that there is nothing to do."""
 
@@ -149,6 +151,15 @@ class _Conversation:
             if self._version != NEW and self._version < PLANNING:
                 self._working.race(step)
 
+    async def _behind(self, waits: list[str], work: Work) -> None:
+        """Do a step when the waits that were found with it are armed, for it may send what one of them waits for."""
+        try:
+            await self._turn.until_armed(waits)
+        except BaseException:
+            work.close()
+            raise
+        await work
+
     async def _to_its_end(self, work: Work) -> None:
         """Do a step; that it failed is recorded, and the app is told by its memo."""
         try:
@@ -212,7 +223,8 @@ class _Conversation:
     def _begin(self, found: list[Op], answer: Answer, began: float) -> Outcome | None:
         """Begin what the app has found to do; an outcome when it says nothing that makes sense."""
         self._only_plan = self._only_plan or len(found) > 1
-        for op in sorted(found, key=lambda one: one.op != "WaitForEvent"):  # a sibling may send what it waits for
+        waits: list[str] = []
+        for op in sorted(found, key=lambda one: one.op not in _WAITS):
             step = op.step
             if step in self._working or step in self._turn.state.memos:
                 continue
@@ -222,6 +234,11 @@ class _Conversation:
                 work = begin(self, Found(op, step, answer, began))
             except (BadAnswer, ConfigError) as error:
                 return Raised(_failed(error), is_final=True)
+            if op.op in _WAITS:
+                self._turn.will_arm(step)
+                waits.append(step)
+            elif work is not None and waits:
+                work = self._behind(waits, work)
             self._work_on(step, work)
         self._idle = 0 if found or self._working else self._idle + 1
         if self._idle >= _MOST_IDLE:

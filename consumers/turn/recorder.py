@@ -140,6 +140,7 @@ class Recorder:
         since = self._state.open[step].since
         self._state.open[step] = Open(since=since, kind=kind, due=due, armed=True)
         tell_armed(self._wire, self.owned, step, kind, due, since, what)
+        self._state.armed(step)
 
     def tell_slow(self, step: str, attempt: int, took_ms: int) -> None:
         """Note, without waiting, that a step's body takes long; it has run for `took_ms`."""

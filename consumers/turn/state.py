@@ -16,7 +16,7 @@ class RunState:
     """The steps of a run, finished and open, and how far the handler has come with calling them."""
 
     __slots__ = (
-        "_clock_offset", "_fresh", "_silent", "_to_replay", "attempt", "came", "has_open", "has_steps", "ids",
+        "_clock_offset", "_fresh", "_silent", "_to_replay", "arming", "attempt", "came", "has_open", "has_steps", "ids",
         "is_settled", "known", "memos", "open", "over", "uncalled", "waiting", "waits",
     )  # fmt: skip
 
@@ -34,6 +34,8 @@ class RunState:
         """What steps wait on that have no memo yet: resolved with it when it comes."""
         self.waits: set[str] = set()
         """The steps that wait, from before they note that until they go on."""
+        self.arming: dict[str, asyncio.Future[None]] = {}
+        """Waits that something else must not begin before: resolved when they are armed, or wait no more."""
         self.came: dict[str, int] = {}
         """Those of them that have a memo by now, and its `n`: they go on before what ended later."""
         self.ids = StepIds()
@@ -126,6 +128,12 @@ class RunState:
             waiting = self.waiting.get(step)
             if waiting is not None and not waiting.done():
                 waiting.set_result(memo)
+
+    def armed(self, step: str) -> None:
+        """A wait is known where its event or signal arrives, or is over: what was to begin behind it begins."""
+        arming = self.arming.pop(step, None)
+        if arming is not None and not arming.done():
+            arming.set_result(None)
 
     # -- the end ----------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,9 @@ It is made of three: the state (what is known of the run), the recorder (every w
 (what becomes of the run when it is idle). docs/decisions/0036.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -202,6 +203,7 @@ class Turn:
     def waits_no_more(self, step: str) -> None:
         """The step goes on, or was cancelled: what ended after what came for it is held back for it no longer."""
         self.state.waits.discard(step)
+        self.state.armed(step)
         if self.state.came.pop(step, None) is not None and self.activity.idle is not None:
             self.activity.idle.restart()
 
@@ -219,6 +221,16 @@ class Turn:
         """Whether the wait is known where its event or signal arrives, from this turn or an earlier one."""
         noted = self.state.open.get(step)
         return noted is not None and noted.armed
+
+    def will_arm(self, step: str) -> None:
+        """A wait is about to begin that others may be begun behind (until_armed)."""
+        if not self.is_armed(step):
+            self.state.arming[step] = self.services.loop.create_future()
+
+    async def until_armed(self, steps: Iterable[str]) -> None:
+        """Wait until waits are armed, or over: what begins behind them may send what they wait for."""
+        if arming := [self.state.arming[step] for step in steps if step in self.state.arming]:
+            await asyncio.wait(arming)  # in this way the run is seen to wait for its steps alone
 
     async def wait_until(self, step: str, due_ms: int, now_ms: int) -> Memo | None:
         """Let a step wait until it is due, and return None, or until its memo comes, and return that.

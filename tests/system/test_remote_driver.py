@@ -223,6 +223,43 @@ async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pyt
         assert (await lab.status(run, "completed")).crashes == 0
 
 
+@pytest.mark.parametrize("kind", ["event", "signal"])
+async def test_a_step_that_sends_what_its_sibling_waits_for_does_not_begin_before_the_wait_is_there(
+    lab: Lab, kind: str
+) -> None:
+    """Else a moment in which the worker's Redis is slow, and that of the app is not, lets the run wait until its end."""
+    waits = {
+        "event": op("WaitForEvent", "w", opts={"event": "order/shipped", "timeout": "7d"}),
+        "signal": op("WaitForSignal", "w", opts={"signal": "shipped", "timeout": "7d"}),
+    }
+    is_there: list[bool] = []
+
+    async def script(told: Told) -> Response:
+        if told.step != "step":
+            key = keys.waits("order/shipped") if kind == "event" else keys.signal("shipped")
+            is_there.append(bool(await lab.wire.call("EXISTS", key)))
+            if is_there[-1]:
+                await (lab.send("order/shipped") if kind == "event" else send_signal(lab.wire, "shipped", 1))
+            return ops(op("StepRun", "p", data=1))
+        if told.has("w"):
+            return returned("both")
+        if not told.has("p"):
+            await lab.wire.call("CLIENT", "PAUSE", "300", "WRITE")
+        return ops(op("StepPlanned", "p"), waits[kind])
+
+    async with serving(script) as app:
+        lab.app = app.bus("order/paid", retries=0)
+        await lab.work()
+        await lab.send("order/paid")
+
+        async def called() -> bool:
+            return bool(is_there)
+
+        await eventually(called, "the step was called for")
+        assert is_there == [True]
+        assert await lab.output() == "both"
+
+
 async def test_a_planned_step_whose_app_is_gone_does_not_wait_for_a_sibling_that_waits_for_days(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
