@@ -27,7 +27,7 @@ from stepstream.web.api import (
 from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
-from stepstream.web.live import route
+from stepstream.web.live import changes, route
 from stepstream.web.pages import apps, forms, overview, run, search
 from stepstream.web.pages import runs as run_list
 from stepstream.web.pages.engine import errors, limits, schedules, system, workers
@@ -62,6 +62,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *operations.routes,
         *controls.routes,
         *delayed.routes,
+        *changes.routes,
         *live.routes,
         *events.routes,
         *found.routes,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
@@ -13,8 +14,31 @@ _RUNS = script(__file__, "runs_pulse")
 _RUN = script(__file__, "run_pulse")
 
 
+class Pulse(NamedTuple):
+    """What the word of a function says: how many runs it has of each status, the error that came last, and when."""
+
+    runs: dict[str, int]
+    error: str = ""
+    errored: float = 0.0
+
+
+def pulse_in(word: bytes) -> Pulse:
+    """Return what the word of a function says, of all its partitions."""
+    runs = dict.fromkeys(STATUSES, 0)
+    errors: list[tuple[float, str]] = []
+    for part in word.decode().split("|")[:-1]:
+        _, *numbers = part.split(" ")
+        for status, number in zip(STATUSES, numbers, strict=False):
+            runs[status] += int(number)
+        mark, _, at = numbers[-1].partition("@")
+        if at:
+            errors.append((float(at), mark))
+    at, mark = max(errors, default=(0.0, ""))
+    return Pulse(runs, mark, at)
+
+
 async def pulses_of_functions(wire: Wire, slugs: Sequence[str]) -> list[bytes]:
-    """Return the word of each function: it changes when runs of it begin, wait, go on or end."""
+    """Return the word of each function: it changes when runs of it begin, wait, go on, end or fail."""
     own = [(i, keys.function(slug, where)) for i, slug in enumerate(slugs) for where in partitions(slug)]
     words = await asyncio.gather(*(wire.script(_RUNS, [prefix], *STATUSES, is_big_read=True) for _, prefix in own))
     found = [b""] * len(slugs)

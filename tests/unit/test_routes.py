@@ -46,6 +46,7 @@ NEEDS = {
     "GET /v1/operations/{id}": "read",
     "DELETE /v1/operations/{id}": "operate",
     "POST /v1/reruns": "operate",
+    "GET /v1/live": "read",
     "GET /v1/live/{channel:path}": "read",
     "GET /v1/events": "read",
     "GET /v1/events/{id}": "read",

@@ -18,6 +18,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.hub import Crowded, Ended
 from stepstream.checkpoint.read.pulse import pulses_of_functions, pulses_of_runs
 from stepstream.checkpoint.registry import slugs
+from stepstream.web.live.journal import Journal
 
 T = TypeVar("T")
 
@@ -71,8 +72,9 @@ class Notice(msgspec.Struct, frozen=True):
 class Watcher:
     """One open page: `await next()` until it raises. One that is slow gets in one notice what came meanwhile."""
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, *, reads_journal: bool = False) -> None:
         self.topic = topic
+        self.reads_journal = reads_journal
         self._changed: set[str] = set()
         self._error = ""
         self._ended: Ended | None = None
@@ -104,6 +106,7 @@ class Feed:
     """Looks for all watchers of one connection to Redis, while there are any."""
 
     def __init__(self, wire: Wire) -> None:
+        self.journal = Journal()
         self._wire = wire
         self._watchers: set[Watcher] = set()
         self._words: dict[Topic, bytes] = {}
@@ -113,16 +116,18 @@ class Feed:
         self._ended: Ended | None = None
 
     @asynccontextmanager
-    async def watch(self, topic: Topic) -> AsyncGenerator[Watcher]:
-        """Watch a topic; Crowded when too many do."""
+    async def watch(self, topic: Topic, *, reads_journal: bool = False) -> AsyncGenerator[Watcher]:
+        """Watch a topic; who reads the journal is told as well when that begins. Crowded when too many watch."""
         if len(self._watchers) >= _MOST_WATCHERS:
             raise Crowded(f"{_MOST_WATCHERS} pages are open in this process already: close some, or try another")
-        watcher = Watcher(topic)
+        watcher = Watcher(topic, reads_journal=reads_journal)
         self._watchers.add(watcher)
         if self._ended is not None:
             watcher.end(self._ended)
         elif self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_on(), context=contextvars.Context())
+        elif self._error:
+            watcher.tell(error=self._error)
         try:
             yield watcher
         finally:
@@ -175,16 +180,28 @@ class Feed:
     async def _look(self) -> set[Topic]:
         """Return the topics of which something changed since the last look."""
         wanted = {watcher.topic for watcher in self._watchers}
-        known = set(await slugs(self._wire)) if ALL in wanted else set[str]()
-        functions = sorted(known | {topic.slug for topic in wanted if topic.slug and not topic.run})
+        known = sorted(await slugs(self._wire)) if ALL in wanted else []
+        functions = sorted(set(known) | {topic.slug for topic in wanted if topic.slug and not topic.run})
         runs = sorted(topic for topic in wanted if topic.run)
         words = dict(zip(map(Topic, functions), await pulses_of_functions(self._wire, functions), strict=True))
         words |= zip(runs, await pulses_of_runs(self._wire, runs), strict=True)
         if ALL in wanted:
-            words[ALL] = " ".join(functions).encode()
+            words[ALL] = " ".join(known).encode()
+        self._note(words, known if ALL in wanted else None)
         changed = {topic for topic, word in words.items() if self._words.get(topic, word) != word}
         self._words = words
         return changed
+
+    def _note(self, words: dict[Topic, bytes], known: list[str] | None) -> None:
+        """Note in the journal what changed; without a look at all functions it ends, for then it would have gaps."""
+        if known is None:
+            self.journal.end()
+            return
+        is_new = not self.journal.is_open
+        self.journal.note({slug: words[Topic(slug)] for slug in known})
+        for watcher in self._watchers:
+            if is_new and watcher.reads_journal:
+                watcher.tell()
 
     def _tell(self, changed: set[Topic]) -> None:
         self._reads.clear()
