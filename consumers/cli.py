@@ -49,6 +49,7 @@ def worker(
     """Run an application's functions until SIGTERM or Ctrl-C, then finish what is in hand. A second ends at once.
 
     The exit code is 3 when the time to finish (BUS_DRAIN) did not suffice: what was left goes on in another worker.
+    bus worker shop.functions:app --concurrency 50
     """
     apps = apps or []
     if not apps and not remote:

@@ -109,12 +109,18 @@ def delayed(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the events that are to be published later, the next first; or take one back, after which it never is."""
+    """List the events that are to be published later, the next first; or take one back, after which it never is.
+
+    bus delayed cancel order/remind o1
+    """
     if action is not None:
         if action != "cancel" or name is None or id is None:
             raise ConfigError("write: bus delayed, or bus delayed cancel NAME ID")
         once(lambda wire: take_back(wire, name, id))
-        say(f"{id}  is not published")
+        if as_json:
+            say_json(codec.encode({"name": name, "id": id, "status": "cancelled"}))
+        else:
+            say(f"{id}  is not published")
         return
     found = once(lambda wire: list_delayed(wire, limit=limit))
     if as_json:

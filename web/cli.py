@@ -94,7 +94,10 @@ def dev(
         bool, typer.Option(help="Look for an application behind HTTP on this machine, when none is named.")
     ] = True,
 ) -> None:
-    """Run everything on your machine: page, API, worker, and a Redis server, unless BUS_REDIS_URL names one."""
+    """Run everything on your machine: page, API, worker, and a Redis server, unless BUS_REDIS_URL names one.
+
+    bus dev shop.functions:app
+    """
     from stepstream.web.dev.embedded import embedded
 
     urls = [*(sdk_url or ())]

@@ -20,7 +20,11 @@ _AGREE = "let both declare one type, or give one's event another name: until the
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not."""
+    """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not.
+
+    In a deploy, before workers start: bus doctor && bus worker shop:app. Of what is not fit alone:
+    bus doctor --json | jq '.[] | select(.verdict == "unfit")'
+    """
 
     async def look(wire: Wire) -> list[Finding]:
         return [
@@ -46,6 +50,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look whether every run has a holder, and every key an owner: twice, one lease apart. Exit code 1 if one has none.
+
+    After keys were deleted, or a failover: bus check --repair.
 
     What is lost is told of with and without --repair: a run whose record is gone cannot be put back. Leftovers of
     workers that died are shown too: they go by themselves at their deadline, and do not change the exit code.

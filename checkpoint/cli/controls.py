@@ -29,6 +29,7 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", 
     """Pause a function, or the events of a name: work stays in line. Without either, list what is paused.
 
     What a worker has in hand goes on until the run waits for something. Runs can still be cancelled.
+    bus pause shop-refund, bus pause --event order/paid
     """
     if slug and event:
         raise BadRequest(_both(slug, event))
@@ -47,7 +48,10 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", 
 
 
 def resume(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", as_json: _Json = False) -> None:
-    """Resume a function, or the events of a name, that bus pause has paused."""
+    """Resume a function, or the events of a name, that bus pause has paused.
+
+    bus resume shop-refund, bus resume --event order/paid
+    """
     if bool(slug) == bool(event):
         raise BadRequest(_both(slug, event) if slug else "say what is resumed: bus resume SLUG, or --event NAME")
     was = once(lambda wire: resume_function(wire, slug) if slug else resume_event(wire, event))

@@ -35,7 +35,10 @@ def errors(
         if action not in _WORDS or group is None:
             raise ConfigError(_USAGE)
         changed = once(lambda wire: _set(wire, group, function, _WORDS[action], muted_for))
-        say(f"{group}  {_WORDS[action]}  ({', '.join(changed)})")
+        if as_json:
+            print_json({"group": group, "state": _WORDS[action], "functions": changed})
+        else:
+            say(f"{group}  {_WORDS[action]}  ({', '.join(changed)})")
         return
     if state != "all" and state not in get_args(State):
         raise ConfigError(f"--state {state[:40]!r} is none; there are {', '.join(get_args(State))} and all")

@@ -30,7 +30,10 @@ def events(
     cursor: _Cursor = "",
     as_json: _Json = False,
 ) -> None:
-    """List events, newest first: bus events --name order/paid --since 1h."""
+    """List events, newest first: bus events --name order/paid --since 1h.
+
+    The data of each alone: bus events --json | jq '.[].data'
+    """
 
     async def look(wire: Wire) -> Arrivals:
         bounds = {what: text for what, text in (("since", since), ("until", until)) if text}
@@ -57,7 +60,10 @@ def event(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id: its sender's own, or the one it got.")],
     as_json: _Json = False,
 ) -> None:
-    """Show what became of an event: which functions it started, and why each other one did not begin."""
+    """Show what became of an event: which functions it started, and why each other one did not begin.
+
+    By the id it got, or its sender's own: bus event order-4711
+    """
 
     async def look(wire: Wire) -> tuple[Arrival, EventStory]:
         found = await get_arrival(wire, event_id)
@@ -80,7 +86,8 @@ def streams(
 ) -> None:
     """List streams, and how far each function has read them: queues of turns that are due, then events by name.
 
-    Events that no function listens to come last.
+    Events that no function listens to come last. Which functions are behind:
+    bus streams --json | jq '.[].readings[] | select(.unread > 0)'
     """
     found = once(lambda wire: streams_of(wire, limit=limit, cursor=cursor or None))
     if as_json:

@@ -16,6 +16,7 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.printing import clock, print_json, terminal
 from stepstream.checkpoint.cli.shown import line_of, show_lines, tree_of
+from stepstream.checkpoint.facts.attempts import FailedAttempt, attempts_of
 from stepstream.checkpoint.read.arrivals import of_run
 from stepstream.checkpoint.read.find import get
 from stepstream.checkpoint.read.log import log_of
@@ -52,12 +53,13 @@ async def follow_steps(wire: Wire, run_id: str, *, as_json: bool) -> Run:
     """Show a run's steps until it has ended, and return it: a tree at a terminal, in a pipe a line for each change."""
     if as_json or not sys.stdout.isatty():
         return await _told(wire, run_id, _as_json if as_json else _Lines())
-    shown: list[tuple[Run, Verdict, list[StepView]]] = []
+    shown: list[tuple[Run, Verdict, list[StepView], list[FailedAttempt]]] = []
     with Live(
         get_renderable=lambda: tree_of(*shown[-1]) if shown else "", console=terminal(), refresh_per_second=2
     ) as live:
         async for found in changes(wire, run_id):
-            shown[:] = [(found, await verdict(wire, found), await steps(wire, found.function, run_id))]
+            about = (wire, found.function, run_id)
+            shown[:] = [(found, await verdict(wire, found), await steps(*about), await attempts_of(*about))]
             live.refresh()
     return shown[-1][0]
 

@@ -30,13 +30,17 @@ def functions(
 ) -> None:
     """List the registered functions with their runs; or show one, with who waits for its limits; or forget one.
 
-    A function that is forgotten holds back no event any more, and all its runs are deleted.
+    One, with its limits: bus functions shop-refund. Gone for good: bus functions forget shop-refund. A function that is
+    forgotten holds back no event any more, and all its runs are deleted.
     """
     if (action == "forget") != (slug is not None):
         raise ConfigError("write: bus functions, bus functions SLUG, or bus functions forget SLUG")
     if slug is not None:
         dropped = once(lambda wire: forget(wire, slug, with_runs=with_runs))
-        say(f"{slug} is forgotten; groups dropped: {', '.join(dropped) or 'none'}")
+        if as_json:
+            print_json({"function": slug, "forgotten": True, "groups_dropped": dropped})
+        else:
+            say(f"{slug} is forgotten; groups dropped: {', '.join(dropped) or 'none'}")
         return
     if action is not None:
         _show_function(action, as_json=as_json)

@@ -36,7 +36,10 @@ def runs(
     cursor: Annotated[str, typer.Option(help="Where to go on: what the page before said.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List runs, newest first: those that match every option."""
+    """List runs, newest first, those that match every option: bus runs --status failed --since 2h.
+
+    By what is in an event or an output: bus runs --where 'event.data.total > 100 && output.paid'
+    """
 
     async def look(wire: Wire) -> Found:
         return await search(wire, await query_of(wire, given), limit=limit, cursor=cursor)
@@ -137,7 +140,10 @@ def find(
     text: Annotated[str, typer.Argument(metavar="WORD", help="What you have in hand.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a word names: a run, an event, a function, a limit's key. Exit code 1 when nothing has it."""
+    """Say what a word names: a run, an event, a function, a limit's key. Exit code 1 when nothing has it.
+
+    An id from a log, or a customer's: bus find 01K9ZJ3V6Q5T8W2X4Y7B0C1D2E, bus find customer-4
+    """
     hits = once(lambda wire: find_anything(wire, text))
     if as_json:
         print_json(hits)

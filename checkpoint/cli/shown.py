@@ -1,6 +1,6 @@
 """Shown: what one run looks like at the terminal: its event, its steps, its end, its log."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -12,6 +12,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.cli.printing import clock, print_table, terminal, text, took_of, word
+from stepstream.checkpoint.facts.attempts import FailedAttempt
 from stepstream.checkpoint.read.log import RunLog
 from stepstream.checkpoint.read.steps import StepView, in_words_of
 from stepstream.checkpoint.read.verdict import Verdict
@@ -52,8 +53,10 @@ def head_of(found: Run) -> Text:
     return Text("  ").join([text(found.id), text(found.function), word(found.status), text(took_of(found))])
 
 
-def tree_of(found: Run, told: Verdict, its_steps: list[StepView]) -> RenderableType:
-    """Return a run and the steps below it; the error of an attempt below its step. Of many steps the last are shown."""
+def tree_of(
+    found: Run, told: Verdict, its_steps: list[StepView], attempts: Sequence[FailedAttempt] = ()
+) -> RenderableType:
+    """Return a run and the steps below it, below a step the attempts that failed. Of many steps the last are shown."""
     tree = Tree(Group(head_of(found), text(told.words)), guide_style="dim")
     hidden = len(its_steps) - _SHOWN_STEPS
     if hidden > 0:
@@ -62,9 +65,20 @@ def tree_of(found: Run, told: Verdict, its_steps: list[StepView]) -> RenderableT
         times = f"attempt {one.attempts}" if one.attempts > 1 else ""
         parts = [text(one.id), word(one.state), *(text(part) for part in (took_of_step(one), times) if part)]
         step = tree.add(Text("  ").join(parts))
-        if about := about_step(one):
+        failed = [each for each in attempts if each.step == one.id]
+        for each in failed:
+            step.add(text(_attempt(each)))
+        if (about := about_step(one)) and not (failed and one.state == "retrying"):
             step.add(text(about))
+    for each in attempts:
+        if not each.step:  # the code between steps
+            tree.add(text(_attempt(each)))
     return tree
+
+
+def _attempt(one: FailedAttempt) -> str:
+    took = in_words(max(0, one.ended - one.began))
+    return f"attempt {one.attempt} failed after {took}  {one.error.name}: {one.error.message}"
 
 
 def line_of(step: StepView) -> str:

@@ -92,7 +92,8 @@ def top(
 ) -> None:
     """Show what goes on: functions, the busiest first, their rates of the last 5 minutes, and workers. Ctrl-C ends it.
 
-    It is shown anew every 2 s; once in a pipe, with --once and with --json.
+    It is shown anew every 2 s; once in a pipe, with --once and with --json. Which functions have no worker:
+    bus top --json | jq '.functions[] | select(.workers == 0)'
     """
     if as_json:
         print_json(once(look))
@@ -132,7 +133,10 @@ def _ms(took: float | None) -> str:
 
 
 def workers(as_json: _Json = False) -> None:
-    """List the workers and what each has in hand; dead ones, with what they had in hand, for a day: bus workers."""
+    """List the workers and what each has in hand; dead ones, with what they had in hand, for a day.
+
+    Those that died: bus workers --json | jq '.[] | select(.alive | not)'
+    """
     found = once(workers_told)
     if as_json:
         print_json(found)

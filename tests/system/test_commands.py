@@ -71,6 +71,18 @@ def test_help_says_of_each_command_what_its_docstring_begins_with() -> None:
         assert inspect.cleandoc(entry.load().__doc__).startswith(SUMMARIES[entry.name].removesuffix(".")), entry.name
 
 
+SERVE = {"dev", "serve", "worker"}
+"""Commands that go on until they are ended: they write a log (BUS_LOG_FORMAT=json)."""
+
+
+def test_every_command_has_json_and_an_example_in_its_help() -> None:
+    for entry in importlib.metadata.entry_points(group="bus.commands"):
+        command = entry.load()
+        assert f"bus {entry.name} " in inspect.cleandoc(command.__doc__), f"bus {entry.name} --help has no example"
+        option = inspect.signature(command).parameters.get("as_json")
+        assert (option is not None) is (entry.name not in SERVE), f"bus {entry.name} has no --json"
+
+
 @pytest.mark.process
 def test_a_reader_that_has_enough_ends_a_command_quietly() -> None:
     command_line = [sys.executable, "-m", "stepstream", "--help"]

@@ -1,21 +1,18 @@
 """`bus apps`: the applications behind HTTP: listed, asked to register, forgotten."""
 
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from stepstream.bus.errors import BusError, ConfigError
-from stepstream.bus.values import codec
+from stepstream.bus.process.terminal import say
 from stepstream.bus.values.clock import now_ms
-from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of
 from stepstream.checkpoint.apps import apps as registered
+from stepstream.checkpoint.cli.printing import Cell, ago, print_json, print_table
 from stepstream.checkpoint.connections.workers import Worker
 from stepstream.consumers.remote.functions import is_connected
 from stepstream.web.pages.apps import connected_of, sdk_in_words, worker_in_words
@@ -40,42 +37,46 @@ def apps(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the applications behind HTTP; or ask one to register its functions; or forget one, with its runs."""
+    """List the applications behind HTTP; or ask one to register its functions; or forget one, with its runs.
+
+    bus apps sync http://127.0.0.1:3000/api/inngest, bus apps forget shop
+    """
     if action is None:
         _list(as_json=as_json)
     elif which is None or action not in {"sync", "forget"}:
         raise ConfigError(_USAGE)
     elif action == "forget":
         slugs = once(lambda wire: forget_app(wire, which, with_runs=with_runs))
-        sys.stdout.write(f"{which} is forgotten; its functions were: {', '.join(slugs) or 'none'}\n")
+        if as_json:
+            print_json({"app": which, "forgotten": True, "functions": sorted(slugs)})
+        else:
+            say(f"{which} is forgotten; its functions were: {', '.join(slugs) or 'none'}")
     else:
-        _sync(which)
+        _sync(which, as_json=as_json)
 
 
 def _list(*, as_json: bool) -> None:
     known, connected = once(_known)
     if as_json:
-        sys.stdout.write(codec.encode([_told(app, connected.get(app.name)) for app in known]).decode() + "\n")
+        print_json([_told(app, connected.get(app.name)) for app in known])
         return
     if not known:
-        sys.stdout.write("no applications behind HTTP yet; let one register: bus apps sync URL\n")
+        say("no applications behind HTTP yet; let one register: bus apps sync URL")
         return
-    table = Table("app", "url", "sdk", "functions", "synced", "state", box=None, pad_edge=False)
     now = now_ms()
-    for app in known:
-        ago = f"{in_words(max(0, now - app.synced))} ago" if app.synced else "never"
-        state = app.error_code or ("synced" if app.checksum else "syncing")
-        name = app.name if app.name != app.url else "-"
-        table.add_row(name, app.url, sdk_in_words(app.sdk), str(len(app.functions)), ago, state)
-    width = None if sys.stdout.isatty() else 200  # a pipe is not cut at 80 columns
-    console = Console(markup=False, highlight=False, width=width)
-    console.print(table)
+    print_table(("app", "url", "sdk", "functions", "synced", "state"), map(_row, known))
     for app in known:
         told_of = [worker_in_words(worker, now) for worker in connected.get(app.name, ())]
         if app.name in connected and not told_of:
             told_of = ["no worker is connected: its runs wait"]
         for told in filter(None, (*told_of, app.error, app.note)):
-            console.print("".join(letter if letter.isprintable() else " " for letter in f"{app.name}: {told}"))
+            say(f"{app.name}: {told}")
+
+
+def _row(app: App) -> tuple[Cell, ...]:
+    state = app.error_code or ("synced" if app.checksum else "syncing")
+    name = app.name if app.name != app.url else "-"
+    return name, app.url, sdk_in_words(app.sdk), len(app.functions), ago(app.synced) or "never", state
 
 
 async def _known(wire: Wire) -> tuple[list[App], dict[str, list[Worker]]]:
@@ -100,7 +101,7 @@ def _told(app: App, connected: list[Worker] | None) -> dict[str, object]:
     }
 
 
-def _sync(which: str) -> None:
+def _sync(which: str, *, as_json: bool) -> None:
     async def work(wire: Wire) -> App | Trouble:
         found = None if "/" in which or ":" in which else await app_of(wire, which)
         if found is not None and is_connected(found.url):
@@ -110,5 +111,8 @@ def _sync(which: str) -> None:
     found = once(work)
     if isinstance(found, Trouble):
         raise SyncFailed(f"{which} could not be synced: {found.words} ({found.code})")
+    if as_json:
+        print_json(_told(found, None))
+        return
     names = ", ".join(sorted(found.functions)) or "no function"
-    sys.stdout.write(f"{found.name} is registered, version {found.version}: {names}\n")
+    say(f"{found.name} is registered, version {found.version}: {names}")
