@@ -24,7 +24,7 @@ class Pulse(NamedTuple):
 
 def pulse_in(word: bytes) -> Pulse:
     """Return what the word of a function says, of all its partitions."""
-    runs = dict.fromkeys(STATUSES, 0)
+    runs: dict[str, int] = dict.fromkeys(STATUSES, 0)
     errors: list[tuple[float, str]] = []
     for part in word.decode().split("|")[:-1]:
         _, *numbers = part.split(" ")
