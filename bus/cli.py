@@ -29,7 +29,7 @@ SUMMARIES = {
     "resume": "Resume a function, or the events of a name, that bus pause has paused.",
     "functions": "List the registered functions with their runs.",
     "events": "List events, newest first.",
-    "streams": "List the streams of events, and how far each function has read them.",
+    "streams": "List streams, and how far each function has read them.",
     "errors": "List of what runs failed, the newest first, in groups.",
     "top": "Show what goes on: functions, the busiest first, their rates of the last 5 minutes, and workers.",
     "workers": "List the workers and what each has in hand.",
