@@ -1,10 +1,12 @@
-"""Controls: what people have ordered of functions and events, which holds until it is taken back: what is paused.
+"""Controls: what people have ordered of functions and events: what is paused, which limits are set otherwise.
 
 Each is one field of a hash. Workers read it as they begin, and block on a stream that gets an entry with each change.
 """
 
 import contextlib
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
@@ -17,7 +19,10 @@ from stepstream.checkpoint.registry import function_of
 
 _KEPT_CHANGES = 16
 _PATIENCE_S = 2.0
-_FUNCTION, _EVENT = "paused function", "paused event"
+_FUNCTION, _EVENT, _LIMIT = "paused function", "paused event", "limit "
+
+LimitName: TypeAlias = Literal["concurrency", "concurrency2", "throttle", "rate_limit"]
+"""The limits of a function that can be set to another number: its first concurrency, its second, …"""
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -27,22 +32,64 @@ class Pause(msgspec.Struct, frozen=True):
     by: str
 
 
+class Override(msgspec.Struct, frozen=True):
+    """A limit that is set to another number until a moment: for each value of its key, or for one (as people write it).
+
+    `since` when, and by whom; both moments are Unix ms by the server's clock. `request` is the id of whoever asked.
+    """
+
+    limit: LimitName
+    key: str | None
+    to: int
+    until: int
+    since: int
+    by: str
+    request: str = ""
+
+
+class Paused(msgspec.Struct, frozen=True):
+    """The functions, by slug, and the event names that are paused."""
+
+    functions: Mapping[str, Pause]
+    events: Mapping[str, Pause]
+
+
 class Controls(msgspec.Struct, frozen=True):
-    """What is ordered now: the functions, by slug, and the event names that are paused."""
+    """What is ordered now: the functions, by slug, and the event names that are paused.
+
+    `limits` are those that are set otherwise, by the function they belong to, or the name they are shared by (`*gpu`);
+    also those whose time is over, until a worker removes them.
+    """
 
     functions: Mapping[str, Pause] = {}
     events: Mapping[str, Pause] = {}
+    limits: Mapping[str, tuple[Override, ...]] = {}
+
+    @property
+    def paused(self) -> "Paused":
+        """What is paused."""
+        return Paused(self.functions, self.events)
+
+
+def limit_field(owner: str, limit: LimitName, key: str | None) -> str:
+    """Return the field under which an override stands."""
+    return f"{_LIMIT}{owner} {limit}" + ("" if key is None else f" {quote(key, safe='')}")
 
 
 async def controls(wire: Wire, patience: float | None = _PATIENCE_S) -> Controls:
     """Return what is ordered now."""
     flat: list[bytes] = await wire.load("HGETALL", keys.controls(), patience=patience)
     found: dict[str, dict[str, Pause]] = {_FUNCTION: {}, _EVENT: {}}
-    for field, raw in zip(flat[::2], flat[1::2], strict=True):
-        kind, _, name = codec.text(field).rpartition(" ")
-        with contextlib.suppress(ValueError):  # written by hand
-            found.get(kind, {})[name] = codec.decode_as(raw, Pause)
-    return Controls(found[_FUNCTION], found[_EVENT])
+    limits: dict[str, tuple[Override, ...]] = {}
+    for field, raw in zip(map(codec.text, flat[::2]), flat[1::2], strict=True):
+        kind, _, name = field.rpartition(" ")
+        with contextlib.suppress(ValueError):  # written by hand, or by another version
+            if field.startswith(_LIMIT):
+                owner = field.split(" ")[1]
+                limits[owner] = (*limits.get(owner, ()), codec.decode_as(raw, Override))
+            else:
+                found.get(kind, {})[name] = codec.decode_as(raw, Pause)
+    return Controls(found[_FUNCTION], found[_EVENT], limits)
 
 
 async def pause_of(wire: Wire, slug: str) -> Pause | None:
@@ -85,17 +132,18 @@ async def resume_event(wire: Wire, name: str) -> bool:
 async def _pause(wire: Wire, field: str, by: str) -> Pause:
     made = Pause(await patiently(wire.moment, _PATIENCE_S), by)
     await patiently(lambda: wire.call("HSETNX", keys.controls(), field, codec.encode(made)), _PATIENCE_S)
-    await _tell(wire, field)
+    await tell(wire, field)
     raw = await wire.load("HGET", keys.controls(), field, patience=_PATIENCE_S)
     return codec.decode_as(raw, Pause) if raw else made
 
 
 async def _resume(wire: Wire, field: str) -> bool:
     gone = await patiently(lambda: wire.call("HDEL", keys.controls(), field), _PATIENCE_S)
-    await _tell(wire, field)  # also when it was not paused: the one who resumed it may have died before this
+    await tell(wire, field)  # also when it was not paused: the one who resumed it may have died before this
     return bool(gone)
 
 
-async def _tell(wire: Wire, field: str) -> None:
+async def tell(wire: Wire, field: str) -> None:
+    """Tell those who follow that something is ordered, or no more: a field of the hash."""
     stream = keys.control_changes()
     await patiently(lambda: wire.call("XADD", stream, "MAXLEN", _KEPT_CHANGES, "*", "of", field), _PATIENCE_S)

@@ -21,8 +21,8 @@ ROOMS = {
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps", "controls"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
-    "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "checking", "controls", "errors", "events", "functions", "runs", "watching"}],
+    "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps", "controls", "overrides"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "checking", "controls", "errors", "events", "functions", "limits", "runs", "watching"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
         {"executor"}, {"assembly", "holdings"}, {"worker"}, {"following"}, {"cli", "testing"},
@@ -34,7 +34,7 @@ ROOMS = {
     "consumers.limits": [{"limit_keys", "backlog", "shared_places"}, {"intake"}, {"dispatcher", "limited_queue"}],
     "consumers.relay": [{"event_cancellation"}, {"courier"}],
     "consumers.upkeep": [
-        {"cancelling", "chores", "delayed", "discovery", "obeying", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
+        {"cancelling", "chores", "delayed", "discovery", "limit_changes", "obeying", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
     ],
 }  # fmt: skip
 """What stands in a folder, low to high. Those of one set may know each other."""

@@ -24,6 +24,7 @@ from stepstream.web.api import (
     v1,
     worker_list,
 )
+from stepstream.web.api.engine import limits as api_limits
 from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
@@ -61,6 +62,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *cancellations.routes,
         *operations.routes,
         *controls.routes,
+        *api_limits.routes,
         *delayed.routes,
         *changes.routes,
         *live.routes,

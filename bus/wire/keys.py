@@ -101,12 +101,12 @@ def app_changes() -> str:
 
 
 def controls() -> str:
-    """hash · `paused function <slug>`, `paused event <name>` → since when, by whom. Until resumed."""
+    """hash · `paused function <slug>`, `paused event <name>`, `limit <slug> <limit> [<key>]` → since when, by whom."""
     return f"{_prefix}:controls"
 
 
 def control_changes() -> str:
-    """stream · the last changes of what is paused: workers block on it, to follow. By who pauses or resumes."""
+    """stream · the last changes of what is ordered: workers block on it, to follow. By who pauses, resumes, …"""
     return f"{_prefix}:controls:changes"
 
 

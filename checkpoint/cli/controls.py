@@ -38,7 +38,7 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", 
     elif event:
         once(lambda wire: pause_event(wire, event, _BY))
     if as_json:
-        print_json({**_what(slug, event), "paused": True} if slug or event else once(controls))
+        print_json({**_what(slug, event), "paused": True} if slug or event else once(controls).paused)
     elif slug:
         say(f"{slug} is paused; go on with: bus resume {slug}")
     elif event:

@@ -56,8 +56,10 @@ class Verdict(msgspec.Struct):
     why: str = ""
 
 
-async def admit(wire: Wire, function: Function, subscribed: str, applicants: Sequence[Applicant]) -> list[Verdict]:
-    """Decide on events, together; waits until Redis answers."""
+async def admit(
+    wire: Wire, function: Function, subscribed: str, applicants: Sequence[Applicant], over: str = ""
+) -> list[Verdict]:
+    """Decide on events, together; waits until Redis answers. `over` is what overrides.py says."""
     flow = function.flow
     rate, debounce, batch = flow.rate_limit, flow.debounce, flow.batch
     flat: list[Any] = [
@@ -67,6 +69,7 @@ async def admit(wire: Wire, function: Function, subscribed: str, applicants: Seq
         milliseconds(debounce.period) if debounce else 0,
         milliseconds(debounce.timeout) if debounce and debounce.timeout is not None else 0,
         batch.size if batch else 0, milliseconds(batch.timeout) if batch else 0,
+        over,
     ]  # fmt: skip
     for one in applicants:
         flat += msgspec.structs.astuple(one)

@@ -26,8 +26,8 @@ class Dispatched(msgspec.Struct):
     """By entry: new runs, which were started in the same script."""
 
 
-async def dispatch(wire: Wire, function: Function, consumer: str, most: int) -> Dispatched:
-    """Take up to `most` runs, the best first, that can have their places now."""
+async def dispatch(wire: Wire, function: Function, consumer: str, most: int, over: str = "") -> Dispatched:
+    """Take up to `most` runs, the best first, that can have their places now; `over` is what overrides.py says."""
     throttle, limits = function.flow.throttle, [one.limit for one in function.flow.concurrency]
     first, second = [*limits, "", ""][:2]
     is_shared = any(one.shared for one in function.flow.concurrency)
@@ -43,6 +43,7 @@ async def dispatch(wire: Wire, function: Function, consumer: str, most: int) -> 
         throttle.more if throttle else 0,
         first,
         second,
+        over,
         *fences,
     )
     if taken:

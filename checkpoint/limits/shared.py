@@ -12,14 +12,16 @@ _TRY = script(__file__, "backlog_try")
 _WAIT = script(__file__, "run_back_to_backlog")
 
 
-async def take_place(wire: Wire, place: Place, slug: str, limit_key: str, sure: int) -> bool:
+async def take_place(wire: Wire, place: Place, slug: str, limit_key: str, sure: int, over: str = "") -> bool:
     """Take a place for a lease; False: there is none; when there is, the function's backlog `limit_key` is tried.
 
-    `sure` is until when the caller is sure of the server's clock, ms.
+    `sure` is until when the caller is sure of the server's clock, ms; `over` is what overrides.py says.
     """
     names, waits = [keys.limit(place.limit), keys.limit_waiting(place.limit)], f"{slug}|{limit_key}"
     lease_ms = wire.settings.lease_ms
-    return bool(await wire.lasting_script(_TAKE, names, place.holder, lease_ms, place.most, waits, sure))
+    return bool(
+        await wire.lasting_script(_TAKE, names, place.holder, lease_ms, place.most, waits, sure, limit_key, over)
+    )
 
 
 async def give_place(wire: Wire, place: Place, patience: float) -> list[tuple[str, str]]:

@@ -11,8 +11,10 @@ from stepstream.bus.values.ids import FIRST, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.controls import LimitName, Override, controls
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, minutes_of
 from stepstream.checkpoint.limits.backlogs import MOST, Backlogs, backlogs_of
+from stepstream.checkpoint.overrides import declared_limits, limit_of, override_of, overrides_of
 
 HOLDERS = 3
 """How many runs that hold a place are named."""
@@ -26,6 +28,7 @@ class LimitLine(msgspec.Struct, frozen=True):
     """One limit for one value of its key: `running` of at most `most` (None: not told), `waiting` for a place.
 
     `oldest` waits first in line, since `oldest_since`; `next` is when a throttle lets the next one start, server ms.
+    `limit` is what it is called by who sets it otherwise (empty: it is declared no more), `override` to what it is set.
     """
 
     rule: str
@@ -37,6 +40,8 @@ class LimitLine(msgspec.Struct, frozen=True):
     oldest: str = ""
     oldest_since: int | None = None
     next: int | None = None
+    limit: LimitName | None = None
+    override: Override | None = None
 
 
 class HeldBack(msgspec.Struct, frozen=True):
@@ -51,7 +56,8 @@ class HeldBack(msgspec.Struct, frozen=True):
 class FunctionLimits(msgspec.Struct, frozen=True):
     """The limits of a function, and what became of its events in the last hour: `started`, `skipped` or `merged`.
 
-    `more` keys are not among the `lines`, which are those of which most wait.
+    `more` keys are not among the `lines`, which are those of which most wait. `settable` are its limits that can be set
+    to another number until a time, with the number that is declared; `overrides` those that are.
     """
 
     function: str
@@ -62,18 +68,21 @@ class FunctionLimits(msgspec.Struct, frozen=True):
     started: int
     skipped: int
     merged: int
+    settable: dict[LimitName, int] = {}
+    overrides: tuple[Override, ...] = ()
 
 
 async def limits_of(wire: Wire, known: Sequence[Registered]) -> list[FunctionLimits]:
     """Return the limits of those functions that have any, by function; the longest lines first."""
     regulated = [one for one in known if one.flow]
-    now = await wire.moment()
+    now, ordered = await asyncio.gather(wire.moment(), controls(wire))
+    set_to = [overrides_of(ordered, one.slug, one.flow, now) for one in regulated]
     lines, minutes = await asyncio.gather(
-        asyncio.gather(*(_function(wire, one) for one in regulated)),
+        asyncio.gather(*(_function(wire, one, others) for one, others in zip(regulated, set_to, strict=True))),
         minutes_of(wire, [one.slug for one in regulated], now - ADMITTED_IN * MINUTE_MS, now),
     )
     found: list[FunctionLimits] = []
-    for one, (told, backlogs) in zip(regulated, lines, strict=True):
+    for one, (told, backlogs), others in zip(regulated, lines, set_to, strict=True):
         mine = [minute for minute in minutes if minute.function == one.slug]
         found.append(
             FunctionLimits(
@@ -81,6 +90,7 @@ async def limits_of(wire: Wire, known: Sequence[Registered]) -> list[FunctionLim
                 tuple(_held(held.key, held.events, held.due) for held in backlogs.buffers),
                 sum(minute.started for minute in mine), sum(minute.skipped for minute in mine),
                 sum(minute.merged for minute in mine),
+                {declared.limit: declared.number for declared in declared_limits(one.flow)}, tuple(others),
             )
         )  # fmt: skip
     return found
@@ -104,10 +114,10 @@ def rule_of(flow: Sequence[str], limit_key: str) -> str:
     return flow[number] if number < len(flow) and " at a time" in flow[number] else ""
 
 
-async def _function(wire: Wire, one: Registered) -> tuple[list[LimitLine], Backlogs]:
+async def _function(wire: Wire, one: Registered, others: Sequence[Override]) -> tuple[list[LimitLine], Backlogs]:
     backlogs, held = await asyncio.gather(backlogs_of(wire, one.slug), _held_keys(wire, one))
     names = list(dict.fromkeys([line.key for line in backlogs.backlogs if line.key != "-"] + held))[:MOST]
-    lines = await asyncio.gather(*(_line(wire, one, name) for name in names))
+    lines = await asyncio.gather(*(_line(wire, one, name, override_of(one.flow, name, others)) for name in names))
     return sorted((line for line in lines if line.running or line.waiting), key=lambda line: -line.waiting), backlogs
 
 
@@ -121,7 +131,7 @@ async def _held_keys(wire: Wire, one: Registered) -> list[str]:
     return sorted(found)
 
 
-async def _line(wire: Wire, one: Registered, name: str) -> LimitLine:
+async def _line(wire: Wire, one: Registered, name: str, override: Override | None) -> LimitLine:
     slug, rule = one.slug, rule_of(one.flow, name)
     kind, _, key = name.partition(":")
     waiting, first, held, holders, due = await wire.loads(
@@ -138,9 +148,12 @@ async def _line(wire: Wire, one: Registered, name: str) -> LimitLine:
         runs = [codec.text(row).split("|")[1] for row in rows]
         running = len(runs)
     count = rule.partition(" ")[0]
+    most = int(count) if kind != "t" and count.isdecimal() else None
+    most = override.to if override is not None and kind != "t" else most
     oldest = codec.text(first[0]) if first else ""
     return LimitLine(
-        rule, _shown(key), int(count) if kind != "t" and count.isdecimal() else None, running,
+        rule, _shown(key), most, running,
         tuple(runs[:HOLDERS]), int(waiting), oldest, ulid_ms(oldest) if oldest else None,
         int(float(due)) if kind == "t" and due is not None else None,
+        limit_of(one.flow, name), override,
     )  # fmt: skip

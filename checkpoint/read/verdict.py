@@ -18,6 +18,7 @@ from stepstream.bus.wire.leases import consumer_worker
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Pause, controls
+from stepstream.checkpoint.overrides import override_of, overrides_of
 from stepstream.checkpoint.read.listing import event_name_of
 from stepstream.checkpoint.read.steps import StepView, in_words_of, open_steps
 from stepstream.checkpoint.registry import functions, workers_of
@@ -202,8 +203,9 @@ class _About:
             return None
         kind, _, key = limit_key.partition(":")
         rule = self._rule(kind)
+        set_to = await self._set_to(limit_key)
         found = Verdict(kind="", words="", limit=rule, key=shown_key(key), place=int(rank) + 1, of=int(count))
-        where, limit = f"{_nth(int(rank) + 1)} of {count}{self._for(key)}", f" ({rule})" if rule else ""
+        where, limit = f"{_nth(int(rank) + 1)} of {count}{self._for(key)}", f" ({rule}{set_to})" if rule else ""
         if kind == "t":
             until = None if due is None else int(float(due))
             when = f": the next may start {self._in(until)}" if until is not None else ""
@@ -221,6 +223,15 @@ class _About:
             return next((text for text in flow if " starts in " in text), "")
         number = int(kind[1:]) if kind[1:].isdecimal() else len(flow)
         return flow[number] if number < len(flow) and " at a time" in flow[number] else ""
+
+    async def _set_to(self, limit_key: str) -> str:
+        """Return to what people have set a limit until a time, in words; empty when they have not."""
+        if self._function is None:
+            return ""
+        flow = self._function.flow
+        found = overrides_of(await controls(self._wire), self._function.slug, flow, self._now)
+        one = override_of(flow, limit_key, found)
+        return "" if one is None else f", set to {one.to} by {one.by} for another {in_words(one.until - self._now)}"
 
     async def _shared_holders(self, rule: str, key: str) -> list[str]:
         """Return the runs that hold places of a limit that several functions share."""

@@ -78,7 +78,8 @@ class Feed:
     """What one worker reads of a stream for a group: who handles the entries, and which are in hand.
 
     `function` is None where events are read for whoever waits. `backlog` is rung when a place of the function may have
-    come free; None where it has no limits.
+    come free; None where it has no limits. `overrides` are those of its limits that people have set otherwise, as
+    scripts take them (checkpoint/overrides.py).
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Feed:
         self.triggers = triggers
         self.backlog = backlog
         self.in_hand: dict[str, Delivery] = {}
+        self.overrides = ""
 
     @property
     def function(self) -> Function:

@@ -10,6 +10,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Controls
+from stepstream.checkpoint.overrides import lines_of
 from stepstream.consumers.delivery.delivery import Feed
 from stepstream.consumers.delivery.eager_starts import EagerStarts
 from stepstream.consumers.delivery.exits import Exits
@@ -30,17 +31,19 @@ class _Opened(NamedTuple):
 class Feeds:
     """Opens feeds, and reads them from start() on.
 
-    `waits_expected` is set when a run begins to wait for an event whose waits this worker does not serve yet.
+    `waits_expected` is set when a run begins to wait for an event whose waits this worker does not serve yet,
+    `limits_changed` when people have set a limit otherwise, or taken that back.
     """
 
     def __init__(self, wire: Wire, signals: Signals, exits: Exits) -> None:
         self.waits_expected = Alarm()
+        self.limits_changed = Alarm()
         self._wire = wire
         self._signals = signals
         self._exits = exits
         self._opened: list[_Opened] = []
         self._waits: set[str] = set()
-        self._controls = Controls()
+        self.controls = Controls()
         self._tasks: TaskGroup | None = None
 
     def __iter__(self) -> Iterator[Feed]:
@@ -60,7 +63,8 @@ class Feeds:
         failing = Failing(self._signals, "reclaiming pending entries failed", stream=feed.stream)
         opened = _Opened(feed, reader, Reclaimer(self._wire, reader, slots, self._signals), failing)
         self._opened.append(opened)
-        if _is_paused(feed, self._controls):
+        feed.overrides = _overrides(feed, self.controls)
+        if _is_paused(feed, self.controls):
             await reader.pause()
         if feed.kind == "waits":
             self._waits.add(feed.name)
@@ -87,8 +91,15 @@ class Feeds:
                 await opened.reclaimer.once()
 
     async def obey(self, controls: Controls) -> tuple[list[str], list[str]]:
-        """Read no more of what is paused, and go on with what is not any more; return the streams of both."""
-        self._controls = controls
+        """Read no more of what is paused, and go on with what is not any more; return the streams of both.
+
+        Limits that are set otherwise count from the next admission and dispatch on.
+        """
+        self.controls = controls
+        for one in self._opened:
+            before, one.feed.overrides = one.feed.overrides, _overrides(one.feed, controls)
+            if before != one.feed.overrides:
+                self.limits_changed.expect(0)
         turned = [one for one in self._opened if _is_paused(one.feed, controls) != one.reader.is_paused]
         resumed = [one for one in turned if one.reader.is_paused]
         paused = [one for one in turned if one not in resumed]
@@ -113,6 +124,10 @@ class Feeds:
             if feed.kind in ("events", "waits", "cancels"):
                 names.setdefault(feed.name, []).append(feed.group)
         return names
+
+
+def _overrides(feed: Feed, controls: Controls) -> str:
+    return lines_of(controls, feed.function) if controls.limits and feed.kind in ("queue", "events") else ""
 
 
 def _is_paused(feed: Feed, controls: Controls) -> bool:

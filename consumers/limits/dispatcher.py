@@ -35,7 +35,7 @@ class Dispatcher:
         with self._failing:  # what was delivered and is not in hand is read again; the next look is in a second
             while (room := slots.room) > 0 and feed.lease.is_fresh() and self._may_take:
                 consumer, most = feed.lease.consumer, min(room, AT_ONCE)
-                dispatched = await dispatch(self._wire, feed.function, consumer, most)
+                dispatched = await dispatch(self._wire, feed.function, consumer, most, feed.overrides)
                 self._queue.receive(dispatched.entries, consumer, dispatched.started)
                 if dispatched.next_ms is not None:
                     self._backlog.alarm.expect(dispatched.next_ms)

@@ -101,8 +101,9 @@ class Intake:
 
     async def _decide(self, wanted: Sequence[tuple[Delivery, Applicant, RawEvent]]) -> None:
         function = self._function
+        over = wanted[0][0].feed.overrides
         verdicts = await admit(
-            self._wire, function, self._subscriptions.statuses(function), [one for _, one, _ in wanted]
+            self._wire, function, self._subscriptions.statuses(function), [one for _, one, _ in wanted], over
         )
         for (delivery, applicant, event), verdict in zip(wanted, verdicts, strict=True):
             if verdict.word == "error":

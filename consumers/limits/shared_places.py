@@ -38,7 +38,8 @@ class SharedPlaces:
                 continue
             # With the turn in its name, a turn that leaves late never gives back what the next one has taken.
             place = Place(f"{rule.shared}={limit_key.partition(':')[2]}", f"{function.slug}|{run}|{turn}", rule.limit)
-            if await take_place(self._wire, place, function.slug, limit_key, self._leases.sure_until()):
+            sure, over = self._leases.sure_until(), delivery.feed.overrides
+            if await take_place(self._wire, place, function.slug, limit_key, sure, over):
                 self._held.setdefault(delivery, []).append(place)
                 self._leases.hold(place)
             else:

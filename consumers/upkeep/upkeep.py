@@ -16,6 +16,7 @@ from stepstream.consumers.upkeep import cancelling, repair
 from stepstream.consumers.upkeep.cancelling import Cancelling
 from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.upkeep.delayed import Delayed
+from stepstream.consumers.upkeep.limit_changes import LimitChanges
 from stepstream.consumers.upkeep.obeying import follow
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.repair import Repair
@@ -49,6 +50,9 @@ class Upkeep:
         ]
         self._following = partial(follow, wire, signals, feeds)
         self._delayed = Chore(Delayed(wire, signals).once, Failing(signals, "publishing delayed events failed"))
+        self._limits = Chore(
+            LimitChanges(wire, feeds).once, Failing(signals, "looking at limits failed"), alarm=feeds.limits_changed
+        )
         self._registration = Chore(
             Registration(wire, functions, signals).once,
             Failing(signals, "registering again failed"),
@@ -82,7 +86,7 @@ class Upkeep:
 
     def start(self, tasks: TaskGroup) -> None:
         """Run all chores in tasks of a group."""
-        for chore in (*self._timers, *self._schedules, self._delayed, self._registration, *self._others):
+        for chore in (*self._timers, *self._schedules, self._delayed, self._limits, self._registration, *self._others):
             tasks.start_soon(chore.run)
         tasks.start_soon(self._following)
 
@@ -95,8 +99,8 @@ class Upkeep:
             chore.stop()
 
     def look_at_clock(self) -> None:
-        """The server's clock was set: schedules that are due by its new time tick."""
-        for chore in (*self._schedules, self._delayed):
+        """The server's clock was set: schedules tick, and limits are put back, that are due by its new time."""
+        for chore in (*self._schedules, self._delayed, self._limits):
             chore.alarm.expect(0)
 
     async def jump(self) -> None:

@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, FunctionNotFound
 from stepstream.checkpoint.controls import (
-    Controls,
     Pause,
+    Paused,
     controls,
     pause_event,
     pause_function,
@@ -53,7 +53,7 @@ class EventResumed(msgspec.Struct, frozen=True):
 
 
 async def _paused(request: Request) -> Response:
-    return value(Plain(await controls(wire_of(request))))
+    return value(Plain((await controls(wire_of(request))).paused))
 
 
 async def _pause_function(request: Request) -> Response:
@@ -86,7 +86,7 @@ routes = [
         name="api_paused",
         about=About(
             summary="The functions and event names that are paused, each since when (`since`, Unix ms) and by whom.",
-            answer=Plain[Controls],
+            answer=Plain[Paused],
         ),
     ),
     NeedsRoute(

@@ -16,6 +16,7 @@ args.debounce_ms  debounce: ms of quiet
 args.debounce_longest  debounce: longest ms, or 0
 args.batch_most  batch: most events
 args.batch_ms  batch: longest ms
+args.over  limits that are set otherwise until a time (fragments/overrides.lua), or empty
 then for each fifteen: run, event JSON, source, queued ms, parent or empty, what cancels it (lines), not before (ms) or 0,
 holds (lines), rank, rate key or empty, singleton key or empty, buffer key or empty (d:… or b:…), the buffer's run, ts, the run it
 runs again or empty
@@ -23,9 +24,10 @@ runs again or empty
 Returns for each {'later'}, {'merged', run}, {'skipped', why}, {'there'} or {'error', why} ]]
 -- item: run event source queued parent cancels not_before holds rank rate single buffer buffer_run ts rerun_of
 -- hash b: run first ts not_before
--- uses: clock status index each cancels places new_run cancel gcra buffer
+-- uses: clock status index each cancels places new_run cancel gcra buffer overrides
 local fn, now = KEYS[1], server_now(args.now)
 local BATCH_BYTES = 10 * 1024 * 1024
+local over = overrides(args.over, now)
 local added = {} -- run -> queued ms: of the index `queued`, told of all at once
 
 local function recorded(a, why, by)
@@ -120,7 +122,8 @@ local answers = each(item.first, item.width, function(a)
     return merged(a)
   end
   local rate = item.rate ~= '' and fn .. 'rate:' .. item.rate
-  if rate and must_wait(rate, now, tonumber(args.rate_gap), tonumber(args.rate_more)) then
+  local gap, more = pace_of(over, item.rate, tonumber(args.rate_gap), tonumber(args.rate_more))
+  if rate and must_wait(rate, now, gap, more) then
     recorded(a, 'rate_limit', '')
     return { 'skipped', 'rate_limit' }
   end
@@ -130,7 +133,7 @@ local answers = each(item.first, item.width, function(a)
     return { 'skipped', 'singleton' }
   end
   if rate then
-    went(rate, now, tonumber(args.rate_gap))
+    went(rate, now, gap)
   end
   return buffer == 'd' and merged(a) or created(a)
 end)

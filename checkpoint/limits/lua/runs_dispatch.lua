@@ -12,29 +12,31 @@ args.gap  throttle: ms between two
 args.more  throttle: how many more at once
 args.first  most runs that hold a place of the first concurrency, or empty: no limit
 args.second  the same of the second
+args.over  limits that are set otherwise until a time (fragments/overrides.lua), or empty
 then a fence for each run that may be started here; none: they are only read
 
 Returns {how many got their places, what was read: {entry id, fields} for each, ms until a throttle lets the next go or -1,
 what was started: {entry id, run, fence, event, queued ms, source, turn} for each, now} ]]
 -- hash h: status entry turn holds started event source queued passed rerun_of
--- uses: clock places gcra facts
+-- uses: clock places gcra facts overrides
 local fn, now, most = KEYS[1], server_now(args.now), tonumber(args.most)
 local gap, more, soonest = tonumber(args.gap), tonumber(args.more), -1
-local limits = { c0 = args.first, c1 = args.second }
+local limits, over = { c0 = args.first, c1 = args.second }, overrides(args.over, now)
 local at, started, index, begun = as_text(now), {}, {}, {}
 
 -- Returns the first of a run's limit keys of which no place is to be had now.
 local function refused(run, holds, before)
   for _, limit_key in ipairs(holds) do
     if string.sub(limit_key, 1, 1) == 't' then
-      local wait = gap > 0 and not before and must_wait(fn .. 'rate:' .. limit_key, now, gap, more)
+      local each, others = pace_of(over, limit_key, gap, more)
+      local wait = each > 0 and not before and must_wait(fn .. 'rate:' .. limit_key, now, each, others)
       if wait then
         redis.call('ZADD', fn .. 'timers', now + wait, 'limit|' .. limit_key)
         soonest = soonest < 0 and wait or math.min(soonest, wait)
         return limit_key
       end
     else
-      local limit, places = tonumber(limits[string.sub(limit_key, 1, 2)]), fn .. 'places:' .. limit_key
+      local limit, places = most_of(over, limit_key, limits[string.sub(limit_key, 1, 2)]), fn .. 'places:' .. limit_key
       if limit and redis.call('ZCARD', places) >= limit and not redis.call('ZSCORE', places, run) then
         return limit_key
       end
@@ -47,7 +49,7 @@ local function take(run, holds, before)
     if string.sub(limit_key, 1, 1) == 'c' then
       redis.call('ZADD', fn .. 'places:' .. limit_key, at, run)
     elseif gap > 0 and not before then
-      went(fn .. 'rate:' .. limit_key, now, gap)
+      went(fn .. 'rate:' .. limit_key, now, (pace_of(over, limit_key, gap, more)))
     end
   end
 end

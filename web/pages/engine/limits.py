@@ -1,18 +1,30 @@
-"""The page of limits: who holds the places of each and who waits, for each value of its key; what is held back."""
+"""The page of limits: who holds the places of each and who waits, for each value of its key; what is held back.
+
+A limit is set to another number until a time here, and taken back.
+"""
 
 from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
+from stepstream.bus.errors import BadRequest
+from stepstream.bus.values.durations import milliseconds
 from stepstream.checkpoint.limits.told import ADMITTED_IN, FunctionLimits, LimitLine, limits_of
+from stepstream.checkpoint.overrides import override_limit, restore_limit
 from stepstream.checkpoint.registry import functions
 from stepstream.web.live.feed import ALL, Topic
+from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page
+from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
 SHOWN = 50
 """How many functions that have limits a page shows."""
+PERIODS = (("15m", "15 minutes"), ("1h", "1 hour"), ("4h", "4 hours"), ("1d", "1 day"), ("7d", "7 days"))
+"""For how long a limit may be set otherwise here."""
+_BY = "the status page"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -28,6 +40,8 @@ class Row(msgspec.Struct, frozen=True):
 
     function: FunctionLimits
     lines: tuple[Line, ...]
+    seen: int
+    """When the latest of its overrides was set."""
 
 
 class Limits(View, frozen=True):
@@ -37,6 +51,7 @@ class Limits(View, frozen=True):
     more: int
     after: str
     minutes: int = ADMITTED_IN
+    periods: tuple[tuple[str, str], ...] = PERIODS
 
 
 async def _read(request: Request) -> Limits:
@@ -59,11 +74,46 @@ def row(one: FunctionLimits) -> Row:
         Line(
             quote(f"{one.function}|{line.rule}|{line.key}", safe=""),
             line,
-            bool(line.most and line.running >= line.most),
+            line.most is not None and line.running >= line.most,
         )
         for line in one.lines
     ]
-    return Row(one, tuple(lines))
+    return Row(one, tuple(lines), max((other.since for other in one.overrides), default=0))
 
 
-routes = [page("/limits", "limits", _read)]
+async def _set(request: Request) -> Response:
+    fields, wire, slug = await received(request), wire_of(request), request.path_params["slug"]
+    number, during, seen = (fields.get(name, "") for name in ("to", "for", "seen"))
+    if during not in dict(PERIODS) or not _is_number(seen):
+        raise BadRequest("this form is not of our page of limits: load that again, and press the button there")
+    if not _is_number(number):
+        raise BadRequest(f"{number[:40]!r} is no number to which a limit can be set")
+    await override_limit(
+        wire,
+        slug,
+        fields.get("limit", ""),
+        int(number),
+        await wire.moment() + milliseconds(during),
+        _BY,
+        key=fields.get("key") or None,
+        seen=int(seen),
+        request=fields.get("once", ""),
+    )
+    return RedirectResponse(link(request, "limits"), 303)
+
+
+async def _restore(request: Request) -> Response:
+    fields, wire, slug = await received(request), wire_of(request), request.path_params["slug"]
+    await restore_limit(wire, slug, fields.get("limit", ""), fields.get("key"))
+    return RedirectResponse(link(request, "limits"), 303)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 15
+
+
+routes = [
+    page("/limits", "limits", _read),
+    NeedsRoute("POST", "/limits/{slug:path}/set", _set, needs="operate", name="set_limit"),
+    NeedsRoute("POST", "/limits/{slug:path}/restore", _restore, needs="operate", name="restore_limit"),
+]

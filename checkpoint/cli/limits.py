@@ -1,0 +1,103 @@
+"""`bus limits`: who holds places and who waits; set a limit to another number until a time."""
+
+from typing import Annotated
+
+import typer
+
+from stepstream.bus.errors import BadRequest, ConfigError
+from stepstream.bus.process.terminal import say
+from stepstream.bus.values.durations import milliseconds
+from stepstream.bus.wire.once import once
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table
+from stepstream.checkpoint.controls import Override
+from stepstream.checkpoint.limits.told import FunctionLimits, LimitLine, limits_of
+from stepstream.checkpoint.overrides import override_limit, restore_limit
+from stepstream.checkpoint.registry import function_of, functions
+
+_BY = "bus limits"
+_USAGE = (
+    "write: bus limits [SLUG], bus limits set SLUG concurrency 10 --for 2h [--key ada], or "
+    "bus limits restore SLUG concurrency [--key ada]"
+)
+
+
+def limits(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SLUG] | set SLUG LIMIT NUMBER | restore SLUG LIMIT", help="What is asked for."),
+    ] = None,
+    during: Annotated[str, typer.Option("--for", help="Set it for so long: 30m, 2h, 1d.")] = "",
+    key: Annotated[str | None, typer.Option(help="Only for this value of the limit's key.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show limits: who holds places, who waits. Set one to another number for a time, or let it be as declared.
+
+    LIMIT is concurrency, concurrency2 (a function's second), throttle or rate_limit. What bus limits set shop-ship
+    concurrency 10 --for 2h does is taken back by itself, or by: bus limits restore shop-ship concurrency
+    """
+    match words or []:
+        case ["set", slug, limit, number]:
+            _set(slug, limit, number, during, key, as_json=as_json)
+        case ["restore", slug, limit]:
+            was = once(lambda wire: restore_limit(wire, slug, limit, key))
+            if as_json:
+                print_json({"function": slug, "limit": limit, "was_set": was})
+            else:
+                say(f"{slug} {limit}: {'as it declares' if was else 'was as it declares'}")
+        case [] | [_] as asked if asked != ["set"] and asked != ["restore"]:
+            _list(asked, as_json=as_json)
+        case _:
+            raise ConfigError(_USAGE)
+
+
+def _set(slug: str, limit: str, number: str, during: str, key: str | None, *, as_json: bool) -> None:
+    if not during:
+        raise BadRequest("say for how long: --for 2h")
+    if not (number.isascii() and number.isdecimal() and len(number) <= 9):
+        raise BadRequest(f"{number[:40]!r} is no number; {_USAGE}")
+
+    async def done(wire: Wire) -> Override:
+        until = await wire.moment() + milliseconds(during, "--for")
+        return await override_limit(wire, slug, limit, int(number), until, _BY, key=key)
+
+    made = once(done)
+    if as_json:
+        print_json({"function": slug, "override": made})
+    else:
+        back = f"bus limits restore {slug} {limit}" + ("" if key is None else f" --key {key}")
+        say(f"{slug} {limit}: {made.to} until {clock(made.until)}; before that with: {back}")
+
+
+def _list(asked: list[str], *, as_json: bool) -> None:
+    async def found(wire: Wire) -> list[FunctionLimits]:
+        known = [await function_of(wire, slug) for slug in asked]
+        return await limits_of(wire, known or await functions(wire))
+
+    told = once(found)
+    if as_json:
+        print_json(told)
+        return
+    rows = [_row(one, line) for one in told for line in one.lines]
+    if rows:
+        print_table(("function", "limit", "key", "running", "of", "waiting", "first since"), rows)
+    for one in told:
+        for other in one.overrides:
+            value = "" if other.key is None else f" for {other.key}"
+            say(
+                f"{one.function}: {other.limit}{value} is set to {other.to} (declared: {one.settable[other.limit]}) by "
+                f"{other.by}, until {clock(other.until)}"
+            )
+        for held in one.held:
+            what = held.key or "every event"
+            say(f"{one.function}: a {held.kind} of {held.events} for {what} runs {clock(held.due)}")
+    if not told:
+        say("no function has a limit")
+    elif not rows:
+        say("no run holds a place, and none waits for one")
+
+
+def _row(one: FunctionLimits, line: LimitLine) -> tuple[Cell, ...]:
+    most = "" if line.most is None else line.most
+    since = "" if line.oldest_since is None else ago(line.oldest_since)
+    return one.function, line.rule or "declared no more", line.key, line.running, most, line.waiting, since

@@ -1,0 +1,4 @@
+"""The API of what makes runs go: limits; each route with its words in the table (web/table).
+
+May touch: what web/api may.
+"""

@@ -1,0 +1,138 @@
+"""/v1/limits: who holds places and who waits; set a limit to another number until a time."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stepstream.bus.errors import BadRequest, ConfigError, FunctionNotFound
+from stepstream.bus.values.durations import milliseconds, past_moment
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.controls import Override
+from stepstream.checkpoint.limits.told import FunctionLimits, limits_of
+from stepstream.checkpoint.overrides import LimitChanged, override_limit, restore_limit
+from stepstream.checkpoint.registry import function_of, functions
+from stepstream.web.answers import value
+from stepstream.web.api.shapes import Plain
+from stepstream.web.routing import NeedsRoute
+from stepstream.web.store import wire_of
+from stepstream.web.table.about import About
+from stepstream.web.table.bodies import Body
+from stepstream.web.table.parameters import Text, Texts
+
+_BY = "the API"
+FUNCTION = Texts("function", "of this function (its slug); may be given again")
+LIMIT = Text("limit", "concurrency, concurrency2 (its second), throttle or rate_limit", is_needed=True)
+KEY = Text("key", "the value of its key it was set for; none: it was set for every value")
+
+
+class LimitWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """To which number a limit is set, and until when: `until` (Unix ms or RFC 3339) or `for` (30m, 2h), one of them.
+
+    `key` is the value of the limit's key, as people write it; none: for each value. `seen` is the latest `since` of an
+    override that the caller has seen, 0 for none: then one that somebody else has set meanwhile is not replaced.
+    """
+
+    limit: str
+    to: int
+    until: int | str | None = None
+    for_: str = msgspec.field(name="for", default="")
+    key: str | None = None
+    seen: int | None = None
+    request: str = ""
+
+
+class LimitSet(msgspec.Struct, frozen=True):
+    """A function, and to what a limit of it is set from now."""
+
+    function: str
+    override: Override
+
+
+class LimitRestored(msgspec.Struct, frozen=True):
+    """A limit of a function that is what it declares; whether it was set otherwise."""
+
+    function: str
+    limit: str
+    was_set: bool
+
+
+_WANTED = Body(LimitWanted)
+
+
+async def _limits(request: Request) -> Response:
+    wire, named = wire_of(request), FUNCTION.of(request)
+    for slug in named:
+        await function_of(wire, slug)
+    return value(Plain(await limits_of(wire, await functions(wire, named or None))))
+
+
+async def _set(request: Request) -> Response:
+    wire, slug, wanted = wire_of(request), request.path_params["id"], await _WANTED.of(request)
+    until = await end_of(wire, wanted.until, wanted.for_)
+    made = await override_limit(
+        wire, slug, wanted.limit, wanted.to, until, _BY, key=wanted.key, seen=wanted.seen, request=wanted.request
+    )
+    return value(Plain(LimitSet(slug, made)))
+
+
+async def end_of(wire: Wire, until: int | str | None, during: str) -> int:
+    """Return a moment to come that is told as itself, or as how long from now; BadRequest unless as one of both."""
+    if (until is None) == (not during):
+        raise BadRequest('say until when, as "for": "2h", or as "until": Unix ms or RFC 3339; one of both')
+    if until is not None:
+        return past_moment(str(until), "until", 0)
+    try:
+        return await wire.moment() + milliseconds(during, "for")
+    except ConfigError as error:
+        raise BadRequest(str(error)) from None
+
+
+async def _restore(request: Request) -> Response:
+    wire, slug, limit = wire_of(request), request.path_params["id"], LIMIT.of(request)
+    key = request.query_params.get("key")
+    return value(Plain(LimitRestored(slug, limit, await restore_limit(wire, slug, limit, key))))
+
+
+routes = [
+    NeedsRoute(
+        "GET",
+        "/v1/limits",
+        _limits,
+        needs="read",
+        name="api_limits",
+        about=About(
+            summary="The limits of functions, for each value of their keys: who holds places, who waits; which are set "
+            "to another number, until when and by whom (`overrides`).",
+            query=(FUNCTION,),
+            answer=Plain[list[FunctionLimits]],
+            errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/functions/{id:path}/limits",
+        _set,
+        needs="operate",
+        name="api_set_limit",
+        about=About(
+            summary='Set a limit to another number until a time: `{"limit": "concurrency", "to": 10, "for": "2h"}`. '
+            "With `key` for that value of its key. A shared limit is set for all functions that share it.",
+            body=_WANTED,
+            answer=Plain[LimitSet],
+            errors=(FunctionNotFound, LimitChanged),
+        ),
+    ),
+    NeedsRoute(
+        "DELETE",
+        "/v1/functions/{id:path}/limits",
+        _restore,
+        needs="operate",
+        name="api_restore_limit",
+        about=About(
+            summary="Let it be what the function declares, before its time; `was_set` tells whether it was not.",
+            query=(LIMIT, KEY),
+            answer=Plain[LimitRestored],
+            errors=(FunctionNotFound,),
+        ),
+    ),
+]
