@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.app import app
-from bench.page import open_page
+from bench.open_page import open_page
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
