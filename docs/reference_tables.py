@@ -169,7 +169,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("attempts of a run that failed and are kept", "checkpoint.facts.attempts:MOST", "count", "the oldest go"),
         ("runs in hand that a worker names", "checkpoint.facts.workers:MOST_HELD", "count", "of the others it tells how many there are"),
         ("dead workers that are told of", "checkpoint.upkeep.retention:MOST_DEAD", "count", "those that have been dead for longest go"),
-        ("a run exported with `bus run ID --export`", "checkpoint.read.recording:MOST_BYTES", "bytes", "refused"),
+        ("a run exported with `bus run ID --export`", "checkpoint.read.run.recording:MOST_BYTES", "bytes", "refused"),
     ]),
     ("Functions behind HTTP", [
         ("a call that a served function gets", "web.served.signed:MAX_CALL_BYTES", "bytes", "413; the bus sends at most half of it"),
@@ -210,13 +210,13 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("how long a skipped event is listed", "checkpoint.limits.admit:VERDICT_KEPT_MS", "ms", "-"),
     ]),
     ("The API", [
-        ("names under Events and in `/v1/event-names`", "checkpoint.read.events:MOST_NAMES", "count", "those that appeared last are shown; it says how many are not"),
+        ("names under Events and in `/v1/event-names`", "checkpoint.read.lists.event_names:MOST_NAMES", "count", "those that appeared last are shown; it says how many are not"),
         ("runs on a page of `/v1/runs`", "web.api.v1:MOST", "count", "400"),
         ("the word of `/v1/find`, characters", "web.api.found:LONGEST_WORD", "count", "400"),
-        ("the condition `where`, characters", "checkpoint.read.search:LONGEST_WHERE", "count", "400"),
-        ("runs that a page looks at", "checkpoint.read.search:MOST_LOOKED_AT", "count", "it has a cursor"),
-        ("what a page reads of their events, errors and outputs", "checkpoint.read.search:MOST_BYTES", "bytes", "it has a cursor"),
-        ("events on a page of `/v1/events`", "checkpoint.read.arrivals:MOST", "count", "so many"),
+        ("the condition `where`, characters", "checkpoint.read.lists.search:LONGEST_WHERE", "count", "400"),
+        ("runs that a page looks at", "checkpoint.read.lists.search:MOST_LOOKED_AT", "count", "it has a cursor"),
+        ("what a page reads of their events, errors and outputs", "checkpoint.read.lists.search:MOST_BYTES", "bytes", "it has a cursor"),
+        ("events on a page of `/v1/events`", "checkpoint.read.lists.arrivals:MOST", "count", "so many"),
         ("how long a request may wait for a run's end", "web.api.v1:LONGEST_WAIT_MS", "ms", "it answers then"),
     ]),
     ("Keeping", [

@@ -18,7 +18,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.delayed import list_delayed, take_back
-from stepstream.checkpoint.read.outcomes import Outcome, outcomes
+from stepstream.checkpoint.read.event.outcomes import Outcome, outcomes
 from stepstream.checkpoint.registry import functions
 
 

@@ -25,9 +25,9 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.listing import counts, list_runs, whole
-from stepstream.checkpoint.read.steps import StepView, steps
+from stepstream.checkpoint.read.lists.runs import counts, list_runs, whole
+from stepstream.checkpoint.read.run.find import find
+from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.run.record import ENDED, Run
 from stepstream.consumers.worker import Worker, running
 from tests.forks import Forked

@@ -9,7 +9,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.find import find
+from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Run
 

@@ -17,7 +17,7 @@ from stepstream.checkpoint.actions import stepping
 from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_several
 from stepstream.checkpoint.actions.stepping import AT_MOST, Stepped, all_of
 from stepstream.checkpoint.actions.unstarted import Page, Sought, cancel_page, event_in, rank, sources
-from stepstream.checkpoint.read.listing import list_runs, whole
+from stepstream.checkpoint.read.lists.runs import list_runs, whole
 from stepstream.checkpoint.registry import functions
 from stepstream.checkpoint.run.record import Run
 

@@ -29,8 +29,8 @@ from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_several
 from stepstream.checkpoint.actions.rerun import of_request, rerun_several
 from stepstream.checkpoint.actions.stepping import AT_MOST, CLAIM_MS, Stepped, all_of, write
 from stepstream.checkpoint.actions.unstarted import Page, Sought, cancel_page, event_in, rank, sources
-from stepstream.checkpoint.read.listing import RunLine
-from stepstream.checkpoint.read.search import (
+from stepstream.checkpoint.read.lists.runs import RunLine
+from stepstream.checkpoint.read.lists.search import (
     MOST_LOOKED_AT,
     RunQuery,
     functions_asked,

@@ -15,7 +15,7 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import memo_of
 from stepstream.checkpoint.run.record import Record, read

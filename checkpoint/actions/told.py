@@ -3,8 +3,8 @@
 import msgspec
 
 from stepstream.checkpoint.actions.operations import DryCount, Kind, Operation
-from stepstream.checkpoint.read.listing import RunLine
-from stepstream.checkpoint.read.search import RunQuery
+from stepstream.checkpoint.read.lists.runs import RunLine
+from stepstream.checkpoint.read.lists.search import RunQuery
 
 Filters = dict[str, str | int | list[str]]
 """A query by the names of its filters."""

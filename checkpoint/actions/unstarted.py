@@ -18,8 +18,8 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import event_of, fields_of, groups_of, stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_of
-from stepstream.checkpoint.read.events import MOST_NAMES
-from stepstream.checkpoint.read.find import yet_to_begin
+from stepstream.checkpoint.read.lists.event_names import MOST_NAMES
+from stepstream.checkpoint.read.run.find import yet_to_begin
 from stepstream.checkpoint.registry import functions
 from stepstream.checkpoint.run.record import Record, Run, read
 

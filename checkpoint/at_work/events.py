@@ -9,7 +9,7 @@ from stepstream.bus.values.ids import entry_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.arrivals import Arrival, newest_entries
+from stepstream.checkpoint.read.lists.arrivals import Arrival, newest_entries
 
 HOUR_MS = 3_600_000
 LOOKED_AT = 20

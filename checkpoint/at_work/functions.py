@@ -17,8 +17,8 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Pause, controls
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
-from stepstream.checkpoint.read.listing import counts
-from stepstream.checkpoint.read.pulse import oldest_queued
+from stepstream.checkpoint.read.lists.pulse import oldest_queued
+from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import functions
 
 HOUR = 60

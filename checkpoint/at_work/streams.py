@@ -9,7 +9,7 @@ from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Group, groups_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.events import Seen, all_names, page_of, stream_seen
+from stepstream.checkpoint.read.lists.event_names import Seen, all_names, page_of, stream_seen
 from stepstream.checkpoint.registry import functions
 
 Kind = Literal["queue", "events"]

@@ -18,8 +18,8 @@ from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.cli.filters import Given, filtered
 from stepstream.checkpoint.cli.many import act
 from stepstream.checkpoint.cli.printing import print_json
-from stepstream.checkpoint.read.arrivals import of_run
-from stepstream.checkpoint.read.find import wait_for_end
+from stepstream.checkpoint.read.lists.arrivals import of_run
+from stepstream.checkpoint.read.run.find import wait_for_end
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 

@@ -13,8 +13,8 @@ from stepstream.checkpoint.at_work.streams import Stream
 from stepstream.checkpoint.at_work.streams import streams as streams_of
 from stepstream.checkpoint.cli.printing import Cell, clock, ids, print_json, print_table
 from stepstream.checkpoint.cli.shown import cut
-from stepstream.checkpoint.read.arrivals import Arrival, Arrivals, arrivals, get_arrival
-from stepstream.checkpoint.read.event_story import EventStory, event_story
+from stepstream.checkpoint.read.event.story import EventStory, event_story
+from stepstream.checkpoint.read.lists.arrivals import Arrival, Arrivals, arrivals, get_arrival
 
 _LINE = 80
 """How much of an event's data a line of the list has."""

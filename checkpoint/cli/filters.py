@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from stepstream.checkpoint.read.listing import STATUSES
+from stepstream.checkpoint.read.lists.runs import STATUSES
 
 Given: TypeAlias = list[tuple[str, str]]
 """The filters that were written, by name: one that may be repeated as often as it was."""

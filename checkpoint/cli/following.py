@@ -17,12 +17,12 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.printing import clock, print_json, terminal
 from stepstream.checkpoint.cli.shown import line_of, show_lines, tree_of
 from stepstream.checkpoint.facts.attempts import FailedAttempt, attempts_of
-from stepstream.checkpoint.read.arrivals import of_run
-from stepstream.checkpoint.read.find import get
-from stepstream.checkpoint.read.log import log_of
-from stepstream.checkpoint.read.pulse import pulses_of_runs
-from stepstream.checkpoint.read.steps import StepView, steps
-from stepstream.checkpoint.read.verdict import Verdict, verdict
+from stepstream.checkpoint.read.lists.arrivals import of_run
+from stepstream.checkpoint.read.lists.pulse import pulses_of_runs
+from stepstream.checkpoint.read.run.find import get
+from stepstream.checkpoint.read.run.log import log_of
+from stepstream.checkpoint.read.run.steps import StepView, steps
+from stepstream.checkpoint.read.run.verdict import Verdict, verdict
 from stepstream.checkpoint.run.record import Run
 
 _SOON_S, _SELDOM_S = 0.25, 1.0

@@ -12,7 +12,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.cli.printing import clock, print_json, print_table
 from stepstream.checkpoint.limits.backlogs import Backlogs, backlogs_of
-from stepstream.checkpoint.read.listing import counts
+from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered
 from stepstream.checkpoint.types import disagreements

@@ -24,7 +24,7 @@ from stepstream.checkpoint.actions.operations import (
 from stepstream.checkpoint.actions.told import count_told, operation_told
 from stepstream.checkpoint.cli.filters import Given
 from stepstream.checkpoint.cli.printing import clock, ids, print_json, print_table, word
-from stepstream.checkpoint.read.search import query_of
+from stepstream.checkpoint.read.lists.search import query_of
 
 _TOLD_EVERY_S = 1.0
 _LOOKED_EVERY_S = 0.1

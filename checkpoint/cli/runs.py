@@ -14,13 +14,13 @@ from stepstream.checkpoint.cli.following import follow_log, follow_steps
 from stepstream.checkpoint.cli.printing import clock, ids, print_json, print_table, took_of, word
 from stepstream.checkpoint.cli.shown import show, show_log
 from stepstream.checkpoint.read.anything import find_anything
-from stepstream.checkpoint.read.arrivals import of_run
-from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.log import RunLog, log_of
-from stepstream.checkpoint.read.recording import record
-from stepstream.checkpoint.read.search import Found, query_of, search
-from stepstream.checkpoint.read.steps import StepView, steps
-from stepstream.checkpoint.read.verdict import Verdict, verdict
+from stepstream.checkpoint.read.lists.arrivals import of_run
+from stepstream.checkpoint.read.lists.search import Found, query_of, search
+from stepstream.checkpoint.read.run.find import get, wait_for_end
+from stepstream.checkpoint.read.run.log import RunLog, log_of
+from stepstream.checkpoint.read.run.recording import record
+from stepstream.checkpoint.read.run.steps import StepView, steps
+from stepstream.checkpoint.read.run.verdict import Verdict, verdict
 from stepstream.checkpoint.run.record import Run
 
 _SHOWN_LINES = 10

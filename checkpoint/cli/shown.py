@@ -13,9 +13,9 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.cli.printing import clock, print_table, terminal, text, took_of, word
 from stepstream.checkpoint.facts.attempts import FailedAttempt
-from stepstream.checkpoint.read.log import RunLog
-from stepstream.checkpoint.read.steps import StepView, in_words_of
-from stepstream.checkpoint.read.verdict import Verdict
+from stepstream.checkpoint.read.run.log import RunLog
+from stepstream.checkpoint.read.run.steps import StepView, in_words_of
+from stepstream.checkpoint.read.run.verdict import Verdict
 from stepstream.checkpoint.run.log import Line
 from stepstream.checkpoint.run.record import Run
 

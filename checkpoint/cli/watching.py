@@ -18,7 +18,7 @@ from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, pri
 from stepstream.checkpoint.facts.buckets import percentile, summed
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
-from stepstream.checkpoint.read.listing import counts
+from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import functions, workers_of
 
 _MINUTES = 5

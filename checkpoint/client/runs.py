@@ -11,9 +11,9 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds, moment_ms
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.rerun import rerun
-from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.listing import Page, list_runs, statuses_of
-from stepstream.checkpoint.read.steps import StepView, steps
+from stepstream.checkpoint.read.lists.runs import Page, list_runs, statuses_of
+from stepstream.checkpoint.read.run.find import get, wait_for_end
+from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.record import Run
 

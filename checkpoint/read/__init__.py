@@ -1,4 +1,4 @@
-"""Runs as people see them: one, a page of them, their steps, how they ended. Reads only.
+"""What there is, as people see it: lists, one run, what became of one event. Reads only.
 
-May touch: `bus`, `run`, the registry.
+May touch: `bus`, `checkpoint/run`, `checkpoint/facts`, the registry, what is paused.
 """

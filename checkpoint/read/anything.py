@@ -6,9 +6,9 @@ import msgspec
 
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.arrivals import find_arrival
-from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.search import RunQuery, search
+from stepstream.checkpoint.read.lists.arrivals import find_arrival
+from stepstream.checkpoint.read.lists.search import RunQuery, search
+from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.registry import slugs
 
 _MOST_FUNCTIONS = 10

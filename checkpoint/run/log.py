@@ -1,4 +1,4 @@
-"""Log: the lines that a run writes, kept with it. Who reads them: checkpoint/read/log.py."""
+"""Log: the lines that a run writes, kept with it. Who reads them: checkpoint/read/run/log.py."""
 
 from collections.abc import Sequence
 

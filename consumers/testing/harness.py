@@ -34,7 +34,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
-from stepstream.checkpoint.read.recording import Recording, record
+from stepstream.checkpoint.read.run.recording import Recording, record
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.testing.fake import fake
 from stepstream.consumers.testing.replay import Replayed, replayed

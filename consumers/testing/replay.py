@@ -24,7 +24,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire.connection.pipeline import Argument, Reply
 from stepstream.bus.wire.scripts import Script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.recording import Recording, read_recording
+from stepstream.checkpoint.read.run.recording import Recording, read_recording
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.save import Noted

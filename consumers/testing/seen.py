@@ -14,9 +14,9 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import event_of, fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.listing import list_runs, whole
-from stepstream.checkpoint.read.steps import StepView, steps
+from stepstream.checkpoint.read.lists.runs import list_runs, whole
+from stepstream.checkpoint.read.run.find import find
+from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.run.record import Run
 
 R = TypeVar("R")

@@ -33,7 +33,7 @@ from stepstream.checkpoint.connections.workers import Worker as Connected
 from stepstream.checkpoint.connections.workers import join, promise
 from stepstream.checkpoint.controls import pause_event
 from stepstream.checkpoint.live.messages import publish
-from stepstream.checkpoint.read.search import RunQuery
+from stepstream.checkpoint.read.lists.search import RunQuery
 from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
 from stepstream.checkpoint.waits.names import Holder

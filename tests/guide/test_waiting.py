@@ -7,8 +7,8 @@ import pytest
 
 from stepstream import Context, EventData, NonRetriable, Retry, Step, StepFailed
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.read.log import log_of
-from stepstream.checkpoint.read.steps import StepView, steps
+from stepstream.checkpoint.read.run.log import log_of
+from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.waits.event_waits import end_waits
 from tests.support import Lab, eventually
 

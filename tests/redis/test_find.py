@@ -12,8 +12,8 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
-from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.outcomes import outcomes
+from stepstream.checkpoint.read.event.outcomes import outcomes
+from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.registry import register
 from stepstream.consumers.worker import Worker
 from tests.support import Lab, eventually

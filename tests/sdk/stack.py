@@ -13,8 +13,8 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, app_of
-from stepstream.checkpoint.read.listing import list_runs, whole
-from stepstream.checkpoint.read.steps import steps
+from stepstream.checkpoint.read.lists.runs import list_runs, whole
+from stepstream.checkpoint.read.run.steps import steps
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.functions import RemoteBus, bus_of
 from tests import support

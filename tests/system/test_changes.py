@@ -15,7 +15,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.facts.errors import errors_of
-from stepstream.checkpoint.read.pulse import Pulse, pulse_in
+from stepstream.checkpoint.read.lists.pulse import Pulse, pulse_in
 from stepstream.web.live import changes, feed, journal
 from stepstream.web.live.journal import Journal
 from tests.patience import PATIENT_S

@@ -14,7 +14,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.publishing import Publisher, Sent
 from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.events import event_names
+from stepstream.checkpoint.read.lists.event_names import event_names
 from stepstream.checkpoint.waits.event_waits import Wait, arm
 from stepstream.producers.cli import unheard
 from tests.support import Lab, eventually

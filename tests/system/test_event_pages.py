@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from stepstream import Bus, Context, EventData, Step, create_app
 from stepstream.bus.settings import Settings
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.lists.runs import list_runs
 from tests.support import Lab, eventually, fields
 
 shop = Bus("shop")

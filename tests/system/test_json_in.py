@@ -13,7 +13,7 @@ from stepstream import create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.lists.runs import list_runs
 from tests.support import Lab
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

@@ -22,7 +22,7 @@ from stepstream.checkpoint.limits.admit import Applicant, admit
 from stepstream.checkpoint.limits.dispatch import dispatch
 from stepstream.checkpoint.limits.told import limits_of
 from stepstream.checkpoint.overrides import LimitChanged, lines_of, override_limit, restore_limit
-from stepstream.checkpoint.read.verdict import verdict
+from stepstream.checkpoint.read.run.verdict import verdict
 from stepstream.checkpoint.registry import functions, register
 from tests.support import Lab, eventually
 from tests.system.test_commands import bus

@@ -16,7 +16,7 @@ import structlog
 from stepstream import Context, NonRetriable, Retry, Step, StepFailed
 from stepstream.bus.observe import log as observed
 from stepstream.bus.observe.signals import AttemptFailed, RunEnded, Signals
-from stepstream.checkpoint.read.log import log_of
+from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.run.log import Line
 from stepstream.consumers.worker import Worker, running
 from tests.patience import PATIENT_S

@@ -11,8 +11,8 @@ import pytest
 from stepstream.checkpoint.actions import operations as module
 from stepstream.checkpoint.actions.operations import Operation, dry_count, operations
 from stepstream.checkpoint.cli.many import _operated
-from stepstream.checkpoint.read.listing import counts
-from stepstream.checkpoint.read.search import RunQuery
+from stepstream.checkpoint.read.lists.runs import counts
+from stepstream.checkpoint.read.lists.search import RunQuery
 from tests.support import Lab, eventually
 from tests.system.test_looking import At
 from tests.system.test_operations import count, failing, send, sleeper

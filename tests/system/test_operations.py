@@ -24,8 +24,8 @@ from stepstream.checkpoint.actions.operations import (
     operation,
 )
 from stepstream.checkpoint.actions.stepping import AT_MOST
-from stepstream.checkpoint.read.listing import counts
-from stepstream.checkpoint.read.search import RunQuery
+from stepstream.checkpoint.read.lists.runs import counts
+from stepstream.checkpoint.read.lists.search import RunQuery
 from stepstream.consumers.worker import Worker, running
 from stepstream.web.app import create_app
 from tests.support import Lab, eventually

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from stepstream.bus.values.ids import run_id, ulid
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.listing import STATUSES, list_runs
+from stepstream.checkpoint.read.lists.runs import STATUSES, list_runs
 
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SLUGS = ("t-a", "t-b")

@@ -27,8 +27,8 @@ from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.facts.errors import errors_of, set_error_state
 from stepstream.checkpoint.facts.minutes import minutes_of
-from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.listing import counts, list_runs
+from stepstream.checkpoint.read.lists.runs import counts, list_runs
+from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.registry import register
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.run.uncharge import uncharge

@@ -17,7 +17,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.cli.runs import run as show
-from stepstream.checkpoint.read.log import log_of
+from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.run.log import tell_log
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.record import Run

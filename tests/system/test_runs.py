@@ -17,7 +17,7 @@ from stepstream import Bus, Context, EventData, NonRetriable, On, Retry, RetryAf
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.steps import steps
+from stepstream.checkpoint.read.run.steps import steps
 from stepstream.checkpoint.run.memo import Failure, Open
 from stepstream.consumers import starter
 from stepstream.consumers.turn import recorder

@@ -22,7 +22,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel_many import Cancellation, cancellation, carry_on
-from stepstream.checkpoint.read.listing import counts
+from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import register
 from stepstream.consumers.worker import Worker, running
 from stepstream.web.serving import server

@@ -14,8 +14,8 @@ from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.facts.marks import mark_of
-from stepstream.checkpoint.read.listing import STATUSES, list_runs
-from stepstream.checkpoint.read.search import RunQuery, query_of, search
+from stepstream.checkpoint.read.lists.runs import STATUSES, list_runs
+from stepstream.checkpoint.read.lists.search import RunQuery, query_of, search
 
 SLUGS = ("t-a", "t-b")
 
@@ -202,7 +202,7 @@ async def test_a_page_looks_at_ten_thousand_runs_says_so_and_goes_on(wire: Wire,
 async def test_large_events_end_a_page_before_they_fill_the_memory(
     wire: Wire, store: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stepstream.checkpoint.read.search.MOST_BYTES", 5_000_000)
+    monkeypatch.setattr("stepstream.checkpoint.read.lists.search.MOST_BYTES", 5_000_000)
     for n in range(8):
         put(
             store,
@@ -224,8 +224,8 @@ async def test_functions_that_take_several_calls_are_joined_as_if_it_were_one(
     wire: Wire, store: "redis.Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that ends early, for what it has read, must not let runs of another be shown before its own."""
-    monkeypatch.setattr("stepstream.checkpoint.read.listing._AT_ONCE", 1)
-    monkeypatch.setattr("stepstream.checkpoint.read.listing._LOOKS", 10)
+    monkeypatch.setattr("stepstream.checkpoint.read.lists.runs._AT_ONCE", 1)
+    monkeypatch.setattr("stepstream.checkpoint.read.lists.runs._LOOKS", 10)
     made = [put(store, random.choice(SLUGS), n, random.choice(STATUSES)) for n in range(100)]
     gone = {run_id("t-a", "gone", str(n), 50): 50 for n in range(35)}
     store.zadd(keys.runs("t-a", "skipped"), gone)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stepstream import Bus, Context, EventData, NonRetriable, Retry, Step, StepFailed
-from stepstream.checkpoint.read.log import log_of
+from stepstream.checkpoint.read.run.log import log_of
 from tests.served_app import served
 from tests.support import Lab, eventually
 

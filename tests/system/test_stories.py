@@ -15,10 +15,10 @@ from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.controls import pause_function, resume_function
 from stepstream.checkpoint.read.anything import find_anything
-from stepstream.checkpoint.read.arrivals import find_arrival
-from stepstream.checkpoint.read.event_story import EventStory, Part, event_story
-from stepstream.checkpoint.read.family import Family, family
-from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
+from stepstream.checkpoint.read.lists.arrivals import find_arrival
+from stepstream.checkpoint.read.run.family import Family, family
+from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.registry import register
 from tests.support import Lab, eventually
 

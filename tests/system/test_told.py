@@ -11,8 +11,8 @@ from stepstream.bus.limits import Batch, Debounce
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.limits.backlogs import backlogs_of
-from stepstream.checkpoint.read.find import find
-from stepstream.checkpoint.read.steps import StepView
+from stepstream.checkpoint.read.run.find import find
+from stepstream.checkpoint.read.run.steps import StepView
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.web.pages import run_view

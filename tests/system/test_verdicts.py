@@ -15,8 +15,8 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.controls import pause_event, pause_function, resume_event, resume_function
-from stepstream.checkpoint.read.find import find, get
-from stepstream.checkpoint.read.verdict import Verdict, verdict
+from stepstream.checkpoint.read.run.find import find, get
+from stepstream.checkpoint.read.run.verdict import Verdict, verdict
 from stepstream.checkpoint.registry import register
 from tests.support import Lab, eventually
 

@@ -3,7 +3,7 @@
 from stepstream.checkpoint.at_work.functions import FunctionFacts, Unread
 from stepstream.checkpoint.controls import Pause
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
-from stepstream.checkpoint.read.listing import STATUSES
+from stepstream.checkpoint.read.lists.runs import STATUSES
 from stepstream.checkpoint.registry import Registered
 from stepstream.web.pages.functions.listing import functions_page
 from stepstream.web.pages.functions.one import function_page

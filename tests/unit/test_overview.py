@@ -7,7 +7,7 @@ import pytest
 from stepstream.checkpoint.facts.buckets import COUNT
 from stepstream.checkpoint.facts.errors import ErrorGroup
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute
-from stepstream.checkpoint.read.listing import STATUSES
+from stepstream.checkpoint.read.lists.runs import STATUSES
 from stepstream.checkpoint.registry import Registered
 from stepstream.web.pages import overview
 from stepstream.web.pages.overview import HOUR, Hour, failures_of, hour, troubles

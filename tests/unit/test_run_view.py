@@ -7,8 +7,8 @@ import pytest
 from msgspec import Raw
 
 from stepstream.checkpoint.facts.attempts import FailedAttempt
-from stepstream.checkpoint.read.listing import STATUSES
-from stepstream.checkpoint.read.steps import StepView
+from stepstream.checkpoint.read.lists.runs import STATUSES
+from stepstream.checkpoint.read.run.steps import StepView
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Run
 from stepstream.web.pages import run_view, views

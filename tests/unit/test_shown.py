@@ -6,8 +6,8 @@ from rich.console import Console
 
 from stepstream.checkpoint.cli.shown import tree_of
 from stepstream.checkpoint.facts.attempts import FailedAttempt
-from stepstream.checkpoint.read.steps import StepView
-from stepstream.checkpoint.read.verdict import Verdict
+from stepstream.checkpoint.read.run.steps import StepView
+from stepstream.checkpoint.read.run.verdict import Verdict
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Run
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from stepstream.checkpoint.read.listing import STATUSES
+from stepstream.checkpoint.read.lists.runs import STATUSES
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.record import Run
 from stepstream.web.pages import views

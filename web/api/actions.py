@@ -20,7 +20,7 @@ from stepstream.bus.event import MAX_EVENT_BYTES
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
-from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.web.answers import value

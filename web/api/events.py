@@ -3,8 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.checkpoint.read.arrivals import MOST, Arrival, EventNotFound, arrivals, find_arrival, runs_of
-from stepstream.checkpoint.read.find import find
+from stepstream.checkpoint.read.lists.arrivals import MOST, Arrival, EventNotFound, arrivals, find_arrival, runs_of
+from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.system import stored_event_name
 from stepstream.web.answers import value

@@ -5,10 +5,10 @@ from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, RunNotFound
 from stepstream.checkpoint.read.anything import Hits, find_anything
-from stepstream.checkpoint.read.arrivals import EventNotFound, get_arrival
-from stepstream.checkpoint.read.event_story import EventStory, event_story
-from stepstream.checkpoint.read.family import Family, family
-from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.read.event.story import EventStory, event_story
+from stepstream.checkpoint.read.lists.arrivals import EventNotFound, get_arrival
+from stepstream.checkpoint.read.run.family import Family, family
+from stepstream.checkpoint.read.run.find import get
 from stepstream.web.answers import value
 from stepstream.web.api.shapes import Answer, Plain, answer
 from stepstream.web.routing import NeedsRoute

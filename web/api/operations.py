@@ -18,7 +18,7 @@ from stepstream.checkpoint.actions.operations import (
     operations,
 )
 from stepstream.checkpoint.actions.told import CountTold, Filters, OperationTold, count_told, operation_told
-from stepstream.checkpoint.read.search import RunQuery, query_of
+from stepstream.checkpoint.read.lists.search import RunQuery, query_of
 from stepstream.web.answers import value
 from stepstream.web.api.shapes import Plain
 from stepstream.web.routing import NeedsRoute

@@ -10,8 +10,8 @@ from msgspec.structs import asdict
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
-from stepstream.checkpoint.read.arrivals import Arrival
-from stepstream.checkpoint.read.verdict import Verdict
+from stepstream.checkpoint.read.lists.arrivals import Arrival
+from stepstream.checkpoint.read.run.verdict import Verdict
 from stepstream.checkpoint.run.record import Run
 
 ACCOUNT, ENVIRONMENT = "00000000-0000-4000-a000-000000000000", "00000000-0000-4000-b000-000000000000"

@@ -10,13 +10,13 @@ from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.checkpoint.at_work.streams import Stream, streams
 from stepstream.checkpoint.limits.backlogs import Backlog, Buffer, backlogs_of
-from stepstream.checkpoint.read.events import EventName, event_names
-from stepstream.checkpoint.read.find import get, wait_for_end
-from stepstream.checkpoint.read.listing import RunLine, counts
-from stepstream.checkpoint.read.log import log_of
-from stepstream.checkpoint.read.search import FILTERS, query_of, search
-from stepstream.checkpoint.read.steps import StepView, steps
-from stepstream.checkpoint.read.verdict import verdict
+from stepstream.checkpoint.read.lists.event_names import EventName, event_names
+from stepstream.checkpoint.read.lists.runs import RunLine, counts
+from stepstream.checkpoint.read.lists.search import FILTERS, query_of, search
+from stepstream.checkpoint.read.run.find import get, wait_for_end
+from stepstream.checkpoint.read.run.log import log_of
+from stepstream.checkpoint.read.run.steps import StepView, steps
+from stepstream.checkpoint.read.run.verdict import verdict
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.log import MOST_LINES, Line
 from stepstream.checkpoint.types import disagreements, disagreements_of

@@ -16,7 +16,7 @@ from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
 from stepstream.bus.wire.connection.retry import Tries
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.hub import Crowded, Ended
-from stepstream.checkpoint.read.pulse import pulses_of_functions, pulses_of_runs
+from stepstream.checkpoint.read.lists.pulse import pulses_of_functions, pulses_of_runs
 from stepstream.checkpoint.registry import slugs
 from stepstream.web.live.journal import Journal
 

@@ -8,7 +8,7 @@ import msgspec
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.ids import token
-from stepstream.checkpoint.read.pulse import Pulse, pulse_in
+from stepstream.checkpoint.read.lists.pulse import Pulse, pulse_in
 from stepstream.checkpoint.run.record import ENDED
 
 KEPT = 5_000

@@ -13,8 +13,8 @@ from stepstream.bus.values import codec
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.delayed import DelayedNotFound, take_back
-from stepstream.checkpoint.read.find import get
-from stepstream.checkpoint.read.steps import steps
+from stepstream.checkpoint.read.run.find import get
+from stepstream.checkpoint.read.run.steps import steps
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.producers.strict import parse
 from stepstream.web.pages.csrf import received

@@ -18,8 +18,8 @@ from stepstream.checkpoint.delayed import list_delayed
 from stepstream.checkpoint.facts.buckets import percentile, summed
 from stepstream.checkpoint.facts.errors import ErrorGroup, errors_of
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
-from stepstream.checkpoint.read.listing import counts
-from stepstream.checkpoint.read.pulse import oldest_queued
+from stepstream.checkpoint.read.lists.pulse import oldest_queued
+from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import functions, workers, workers_of
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages import views

@@ -6,10 +6,10 @@ from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.facts.attempts import attempts_of
-from stepstream.checkpoint.read.find import get
-from stepstream.checkpoint.read.log import log_of
-from stepstream.checkpoint.read.steps import steps
-from stepstream.checkpoint.read.verdict import verdict
+from stepstream.checkpoint.read.run.find import get
+from stepstream.checkpoint.read.run.log import log_of
+from stepstream.checkpoint.read.run.steps import steps
+from stepstream.checkpoint.read.run.verdict import verdict
 from stepstream.checkpoint.registry import functions
 from stepstream.web.pages.page import page
 from stepstream.web.pages.run_view import SHOWN_LINES, RunPage, run_page

@@ -10,8 +10,8 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.facts.attempts import FailedAttempt
-from stepstream.checkpoint.read.log import RunLog
-from stepstream.checkpoint.read.steps import StepView, in_words_of
+from stepstream.checkpoint.read.run.log import RunLog
+from stepstream.checkpoint.read.run.steps import StepView, in_words_of
 from stepstream.checkpoint.run.record import Run
 from stepstream.web.live.feed import Topic
 from stepstream.web.pages.page import View

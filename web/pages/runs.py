@@ -9,8 +9,8 @@ from starlette.requests import Request
 from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.listing import STATUSES, Place, RunLine, place_of
-from stepstream.checkpoint.read.search import SOURCES, RunQuery, query_of, search
+from stepstream.checkpoint.read.lists.runs import STATUSES, Place, RunLine, place_of
+from stepstream.checkpoint.read.lists.search import SOURCES, RunQuery, query_of, search
 from stepstream.checkpoint.registry import slugs
 from stepstream.web.live.feed import ALL, Topic
 from stepstream.web.pages import views

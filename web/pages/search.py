@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from stepstream.bus.values.clock import now_ms
-from stepstream.checkpoint.read.arrivals import find_arrival, runs_of
-from stepstream.checkpoint.read.find import find
+from stepstream.checkpoint.read.lists.arrivals import find_arrival, runs_of
+from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.registry import slugs
 from stepstream.web.pages import views
 from stepstream.web.pages.page import View, show

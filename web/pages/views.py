@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
-from stepstream.checkpoint.read.listing import RunLine
+from stepstream.checkpoint.read.lists.runs import RunLine
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.record import RunSummary
 

@@ -12,7 +12,7 @@ import msgspec
 
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.facts.attempts import FailedAttempt
-from stepstream.checkpoint.read.steps import StepView
+from stepstream.checkpoint.read.run.steps import StepView
 
 WIDTH = 1_000
 LEAST = 4.0

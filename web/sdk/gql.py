@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.values import codec
-from stepstream.checkpoint.read.find import get
-from stepstream.checkpoint.read.steps import StepView, steps
+from stepstream.checkpoint.read.run.find import get
+from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.memos import shown_event

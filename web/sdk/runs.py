@@ -8,7 +8,7 @@ from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.run.memo import MAX_STATE_BYTES, memo_of
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.checkpointing import Saved, save_steps

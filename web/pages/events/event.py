@@ -8,7 +8,7 @@ from starlette.requests import Request
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.events import remembered_until
-from stepstream.checkpoint.read.event_story import Part, event_story
+from stepstream.checkpoint.read.event.story import Part, event_story
 from stepstream.web.api.events import event_and_runs
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.page import View, page

@@ -12,8 +12,8 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.at_work.events import paces
 from stepstream.checkpoint.controls import controls
-from stepstream.checkpoint.read.arrivals import arrivals
-from stepstream.checkpoint.read.events import EventName, event_name
+from stepstream.checkpoint.read.lists.arrivals import arrivals
+from stepstream.checkpoint.read.lists.event_names import EventName, event_name
 from stepstream.checkpoint.types import schemas_of
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.events.names import pace_in_words, paused_in_words

@@ -13,7 +13,7 @@ from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.checkpoint.at_work.functions import FunctionFacts, function_facts
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer, backlogs_of
-from stepstream.checkpoint.read.listing import list_runs
+from stepstream.checkpoint.read.lists.runs import list_runs
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.run.record import RunSummary
 from stepstream.checkpoint.types import disagreements_of, invoked_name, schemas_of

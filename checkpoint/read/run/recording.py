@@ -14,7 +14,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.find import get
+from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.run.memo import Failure, Memo, Open, memo_of, open_of
 
 FORMAT = 1

@@ -19,7 +19,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import event_of, fields_of, stands
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.events import MOST_NAMES
+from stepstream.checkpoint.read.lists.event_names import MOST_NAMES
 from stepstream.checkpoint.registry import functions
 from stepstream.checkpoint.run.record import Run, read
 

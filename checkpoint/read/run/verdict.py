@@ -19,8 +19,8 @@ from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Pause, controls
 from stepstream.checkpoint.overrides import override_of, overrides_of
-from stepstream.checkpoint.read.listing import event_name_of
-from stepstream.checkpoint.read.steps import StepView, in_words_of, open_steps
+from stepstream.checkpoint.read.lists.runs import event_name_of
+from stepstream.checkpoint.read.run.steps import StepView, in_words_of, open_steps
 from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Record, Run, read

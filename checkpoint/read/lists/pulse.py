@@ -8,7 +8,7 @@ from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.listing import STATUSES
+from stepstream.checkpoint.read.lists.runs import STATUSES
 
 _RUNS = script(__file__, "runs_pulse")
 _RUN = script(__file__, "run_pulse")

@@ -11,9 +11,9 @@ from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import run_id, ulid_ms
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.listing import NO_BYTES, Look, Place, RunLine, window
-from stepstream.checkpoint.read.search import MOST_LOOKED_AT
-from stepstream.checkpoint.read.steps import steps
+from stepstream.checkpoint.read.lists.runs import NO_BYTES, Look, Place, RunLine, window
+from stepstream.checkpoint.read.lists.search import MOST_LOOKED_AT
+from stepstream.checkpoint.read.run.steps import steps
 from stepstream.checkpoint.run.record import Run, RunSummary, read
 
 _AT_ONCE = 1_000

@@ -20,7 +20,7 @@ from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.streams import stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Controls, controls
-from stepstream.checkpoint.read.arrivals import Arrival
+from stepstream.checkpoint.read.lists.arrivals import Arrival
 from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.run.record import Run, read
 

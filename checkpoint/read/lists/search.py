@@ -22,7 +22,7 @@ from stepstream.bus.values.expression import Expression, compiled
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.facts.marks import frame_of, mark_of
-from stepstream.checkpoint.read.listing import (
+from stepstream.checkpoint.read.lists.runs import (
     ALL_BYTES,
     LINE_BYTES,
     NO_BYTES,

@@ -1,0 +1,1 @@
+"""One event: what each function that listens made of it, and how those runs end."""
