@@ -1,4 +1,4 @@
-"""What docs/keys.md says: every key, from bus/wire/keys.py."""
+"""What docs/keys.md says: every key, from bus/wire/keys."""
 
 import inspect
 from urllib.parse import unquote
@@ -11,7 +11,7 @@ def page() -> str:
     lines = [
         "# Every Redis key",
         "",
-        "For who looks into Redis. Made from the docstrings of `bus/wire/keys.py` by `make docs`. `bus` is the default of `BUS_PREFIX`. `E` stands for an event's name, `F` for a function's",
+        "For who looks into Redis. Made from the docstrings of `bus/wire/keys` by `make docs`. `bus` is the default of `BUS_PREFIX`. `E` stands for an event's name, `F` for a function's",
         "slug (`<bus id>-<function id>`); both percent-encoded. Values are JSON or plain words: read them with `redis-cli`.",
         "",
         "| key | type | what |",

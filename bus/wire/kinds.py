@@ -1,4 +1,4 @@
-"""Kinds: which function of keys.py makes a key that was found in Redis, and of whom it is."""
+"""Kinds: which function of bus/wire/keys makes a key that was found in Redis, and of whom it is."""
 
 import re
 from collections.abc import Callable

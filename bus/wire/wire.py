@@ -15,7 +15,7 @@ from stepstream.bus.wire.connection.pipeline import Argument, Pipe, Reply, retri
 from stepstream.bus.wire.connection.retry import Pace, patiently
 from stepstream.bus.wire.connection.rights import Right, Rights
 from stepstream.bus.wire.connection.trouble import Notice, Trouble, silent
-from stepstream.bus.wire.keys import use_prefix
+from stepstream.bus.wire.keys.prefixed import use_prefix
 from stepstream.bus.wire.scripts import Script, registered
 
 R = TypeVar("R")

@@ -36,7 +36,7 @@ USUAL = {"kill": 65, "stop past the lease": 35}
 
 
 def patterns(makes: Sequence[Callable[..., str]]) -> list[tuple[str, "re.Pattern[str]"]]:
-    """Return the kind's name and what its keys look like, for key functions of bus/wire/keys.py."""
+    """Return the kind's name and what its keys look like, for key functions of bus/wire/keys."""
     stand_ins = dict(keys.ALL)
     found: list[tuple[str, re.Pattern[str]]] = []
     for make in makes:

@@ -13,6 +13,7 @@ import redis
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.wire import keys, kinds
+from stepstream.bus.wire.keys import prefixed
 from stepstream.bus.wire.wire import Wire
 from tests import forks
 from tests.patience import PATIENT_S
@@ -113,7 +114,7 @@ async def test_a_process_has_one_prefix(wire: Wire, settings: Settings) -> None:
 
 def test_every_key_begins_with_the_prefix_and_is_known_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [make(*stand_ins) for make, stand_ins in keys.ALL]
-    monkeypatch.setattr(keys, "_prefix", "shop:eu")
+    monkeypatch.setattr(prefixed, "_prefix", "shop:eu")
     for (make, stand_ins), old in zip(keys.ALL, before, strict=True):
         key = make(*stand_ins)
         assert key == old.replace("bus:", "shop:eu:", 1)
