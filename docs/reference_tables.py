@@ -103,6 +103,7 @@ ROUTES = {
     "/system": "The page of Redis and this process: what doctor finds, memory, streams, settings.",
     "/system/examine": "The page's button: all that `bus doctor` checks.",
     "/limits/{slug:path}/set": "The page's button: set to another number until a time.",
+    "/limits/{slug:path}/flush": "The page's button: what is held back runs now.",
     "/limits/{slug:path}/restore": "The page's button: take that back.",
     "/schedules": "The page of schedules: in words, the last tick and the next ones.",
     "/schedules/{slug:path}/run": "The page's button.",

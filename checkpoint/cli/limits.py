@@ -11,6 +11,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table
 from stepstream.checkpoint.controls import Override
+from stepstream.checkpoint.limits.flush import flush
 from stepstream.checkpoint.limits.told import FunctionLimits, LimitLine, limits_of
 from stepstream.checkpoint.overrides import override_limit, restore_limit
 from stepstream.checkpoint.registry import function_of, functions
@@ -18,14 +19,14 @@ from stepstream.checkpoint.registry import function_of, functions
 _BY = "bus limits"
 _USAGE = (
     "write: bus limits [SLUG], bus limits set SLUG concurrency 10 --for 2h [--key ada], or "
-    "bus limits restore SLUG concurrency [--key ada]"
+    "bus limits restore SLUG concurrency [--key ada], or bus limits flush SLUG [--key ada]"
 )
 
 
 def limits(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SLUG] | set SLUG LIMIT NUMBER | restore SLUG LIMIT", help="What is asked for."),
+        typer.Argument(metavar="[SLUG] | set SLUG LIMIT NUMBER | restore SLUG LIMIT | flush SLUG", help="What."),
     ] = None,
     during: Annotated[str, typer.Option("--for", help="Set it for so long: 30m, 2h, 1d.")] = "",
     key: Annotated[str | None, typer.Option(help="Only for this value of the limit's key.")] = None,
@@ -34,7 +35,8 @@ def limits(
     """Show limits: who holds places, who waits. Set one to another number for a time, or let it be as declared.
 
     LIMIT is concurrency, concurrency2 (a function's second), throttle or rate_limit. What bus limits set shop-ship
-    concurrency 10 --for 2h does is taken back by itself, or by: bus limits restore shop-ship concurrency
+    concurrency 10 --for 2h does is taken back by itself, or by: bus limits restore shop-ship concurrency. What a
+    debounce or a batch holds back runs now with: bus limits flush shop-ship
     """
     match words or []:
         case ["set", slug, limit, number]:
@@ -45,7 +47,15 @@ def limits(
                 print_json({"function": slug, "limit": limit, "was_set": was})
             else:
                 say(f"{slug} {limit}: {'as it declares' if was else 'was as it declares'}")
-        case [] | [_] as asked if asked != ["set"] and asked != ["restore"]:
+        case ["flush", slug]:
+            done = once(lambda wire: flush(wire, slug, key))
+            if as_json:
+                print_json(done)
+            for one in () if as_json else done:
+                say(f"{one.run}  {one.kind}{f' for {one.key}' if one.key else ''}")
+            if not done and not as_json:
+                say(f"{slug} holds nothing back{'' if key is None else f' for {key}'}")
+        case [] | [_] as asked if asked not in (["set"], ["restore"], ["flush"]):
             _list(asked, as_json=as_json)
         case _:
             raise ConfigError(_USAGE)

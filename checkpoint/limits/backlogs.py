@@ -19,11 +19,12 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class Buffer(msgspec.Struct, frozen=True):
-    """A debounce (`d:<value>`) or batch (`b:<value>`) buffer: how many events, and when it becomes a run."""
+    """A debounce (`d:<value>`) or batch (`b:<value>`) buffer: how many events, when it becomes a run, and which."""
 
     key: str
     events: int
     due: int
+    run: str = ""
 
 
 class Backlogs(msgspec.Struct):
@@ -47,11 +48,12 @@ async def backlogs_of(wire: Wire, slug: str) -> Backlogs:
     )  # fmt: skip
     found = [Backlog(key, counts[2 * n], counts[2 * n + 1]) for n, key in enumerate(limit_keys) if counts[2 * n]]
     names = [name.decode() for name in buffered[1][1::2]][:MOST]
+    runs = [run.decode() for run in buffered[1][::2]][:MOST]
     sizes = await wire.loads(*(("HGET", keys.buffer(slug, name), "n") for name in names))
     dues = await wire.loads(*(("ZSCORE", keys.timers(slug, FIRST), f"buffer|{name}") for name in names))
     held = [
-        Buffer(name, int(size or 1), int(float(due)))
-        for name, size, due in zip(names, sizes, dues, strict=True)
+        Buffer(name, int(size or 1), int(float(due)), run)
+        for name, size, due, run in zip(names, sizes, dues, runs, strict=True)
         if due is not None
     ]
     found.sort(key=lambda line: -line.waiting)

@@ -45,12 +45,13 @@ class LimitLine(msgspec.Struct, frozen=True):
 
 
 class HeldBack(msgspec.Struct, frozen=True):
-    """Events that become one run when it is due, server ms: a debounce's, or a batch's."""
+    """Events that become one run (`run`) when it is due, server ms: a debounce's, or a batch's."""
 
     kind: str
     key: str
     events: int
     due: int
+    run: str = ""
 
 
 class FunctionLimits(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ async def limits_of(wire: Wire, known: Sequence[Registered]) -> list[FunctionLim
         found.append(
             FunctionLimits(
                 one.slug, one.flow, tuple(told), max(0, backlogs.keys - len(backlogs.backlogs)),
-                tuple(_held(held.key, held.events, held.due) for held in backlogs.buffers),
+                tuple(_held(held.key, held.events, held.due, held.run) for held in backlogs.buffers),
                 sum(minute.started for minute in mine), sum(minute.skipped for minute in mine),
                 sum(minute.merged for minute in mine),
                 {declared.limit: declared.number for declared in declared_limits(one.flow)}, tuple(others),
@@ -96,9 +97,9 @@ async def limits_of(wire: Wire, known: Sequence[Registered]) -> list[FunctionLim
     return found
 
 
-def _held(stored: str, events: int, due: int) -> HeldBack:
+def _held(stored: str, events: int, due: int, run: str) -> HeldBack:
     kind, _, key = stored.partition(":")
-    return HeldBack("batch" if kind == "b" else "debounce", _shown(key), events, due)
+    return HeldBack("batch" if kind == "b" else "debounce", _shown(key), events, due, run)
 
 
 def _shown(key: str) -> str:

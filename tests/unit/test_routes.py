@@ -92,6 +92,8 @@ NEEDS = {
     "GET /apps": "read",
     "GET /limits": "read",
     "POST /limits/{slug:path}/set": "operate",
+    "POST /limits/{slug:path}/flush": "operate",
+    "POST /v1/functions/{id:path}/flush": "operate",
     "POST /limits/{slug:path}/restore": "operate",
     "GET /v1/limits": "read",
     "POST /v1/functions/{id:path}/limits": "operate",

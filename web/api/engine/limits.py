@@ -1,5 +1,7 @@
 """/v1/limits: who holds places and who waits; set a limit to another number until a time."""
 
+from typing import Annotated
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -8,6 +10,7 @@ from stepstream.bus.errors import BadRequest, ConfigError, FunctionNotFound
 from stepstream.bus.values.durations import milliseconds, past_moment
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Override
+from stepstream.checkpoint.limits.flush import Flushed, flush
 from stepstream.checkpoint.limits.told import FunctionLimits, limits_of
 from stepstream.checkpoint.overrides import LimitChanged, override_limit, restore_limit
 from stepstream.checkpoint.registry import function_of, functions
@@ -56,7 +59,14 @@ class LimitRestored(msgspec.Struct, frozen=True):
     was_set: bool
 
 
-_WANTED = Body(LimitWanted)
+class FlushWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """Of which value of its key (none: of any), or which runs are to be; both may be left out."""
+
+    key: str | None = None
+    runs: Annotated[list[str], msgspec.Meta(max_length=100)] = []
+
+
+_WANTED, _FLUSH = Body(LimitWanted), Body(FlushWanted, may_be_empty=True)
 
 
 async def _limits(request: Request) -> Response:
@@ -91,6 +101,11 @@ async def _restore(request: Request) -> Response:
     wire, slug, limit = wire_of(request), request.path_params["id"], LIMIT.of(request)
     key = request.query_params.get("key")
     return value(Plain(LimitRestored(slug, limit, await restore_limit(wire, slug, limit, key))))
+
+
+async def _flush(request: Request) -> Response:
+    wire, slug, wanted = wire_of(request), request.path_params["id"], await _FLUSH.of(request)
+    return value(Plain(await flush(wire, slug, wanted.key, wanted.runs)))
 
 
 routes = [
@@ -132,6 +147,20 @@ routes = [
             summary="Let it be what the function declares, before its time; `was_set` tells whether it was not.",
             query=(LIMIT, KEY),
             answer=Plain[LimitRestored],
+            errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/functions/{id:path}/flush",
+        _flush,
+        needs="operate",
+        name="api_flush",
+        about=About(
+            summary="Let what its debounce or batch holds back become runs now: all of it (100 at a time), that of a "
+            "`key`, or that which will be one of `runs`. Answers with what has; asked again there is nothing to do.",
+            body=_FLUSH,
+            answer=Plain[list[Flushed]],
             errors=(FunctionNotFound,),
         ),
     ),

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.durations import milliseconds
+from stepstream.checkpoint.limits.flush import flush
 from stepstream.checkpoint.limits.told import ADMITTED_IN, FunctionLimits, LimitLine, limits_of
 from stepstream.checkpoint.overrides import override_limit, restore_limit
 from stepstream.checkpoint.registry import functions
@@ -108,6 +109,15 @@ async def _restore(request: Request) -> Response:
     return RedirectResponse(link(request, "limits"), 303)
 
 
+async def _flush(request: Request) -> Response:
+    fields, wire, slug = await received(request), wire_of(request), request.path_params["slug"]
+    run = fields.get("run", "")
+    if not run:
+        raise BadRequest("this form is not of our page of limits: load that again, and press the button there")
+    await flush(wire, slug, runs=[run])  # pressed twice, or due meanwhile: its run is there already
+    return RedirectResponse(link(request, "run", id=run), 303)
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 15
 
@@ -115,5 +125,6 @@ def _is_number(text: str) -> bool:
 routes = [
     page("/limits", "limits", _read),
     NeedsRoute("POST", "/limits/{slug:path}/set", _set, needs="operate", name="set_limit"),
+    NeedsRoute("POST", "/limits/{slug:path}/flush", _flush, needs="operate", name="flush_buffer"),
     NeedsRoute("POST", "/limits/{slug:path}/restore", _restore, needs="operate", name="restore_limit"),
 ]
