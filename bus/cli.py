@@ -30,6 +30,7 @@ SUMMARIES = {
     "functions": "List the registered functions with their runs.",
     "events": "List events, newest first.",
     "streams": "List streams, and how far each function has read them.",
+    "schedules": "List schedules: their last tick, the next one, which were missed.",
     "limits": "Show limits: who holds places, who waits.",
     "errors": "List of what runs failed, the newest first, in groups.",
     "top": "Show what goes on: functions, the busiest first, their rates of the last 5 minutes, and workers.",

@@ -11,7 +11,7 @@ from stepstream.bus.cron import Cron
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import FIRST, run_id
+from stepstream.bus.values.ids import FIRST, run_id, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.streams import fields_of
@@ -116,3 +116,19 @@ async def run_now(wire: Wire, slug: str, text: str, request: str, at: int) -> st
     event = RawEvent(id=f"{moment}|{request}", name=TICK, data=Raw(codec.encode(data)), ts=at)
     await begin(wire, slug, run, "cron", event, patience=10.0)
     return run
+
+
+async def run_of_function(wire: Wire, slug: str, text: str, request: str) -> str:
+    """Begin a run as `run_now` does, now; `text` may be left out where the function has one schedule.
+
+    `request` is a ULID: repeated with it, it is the same run.
+    """
+    made = ulid_ms(request)
+    if made is None:
+        raise BadRequest(f"request {request[:60]!r} is no ULID (26 letters); leave it out, or take a new one")
+    declared = [on for on in (await function_of(wire, slug)).on if Cron.of(on) is not None]
+    if not declared:
+        raise BadRequest(f"function '{slug}' has no schedule; to run it without one: bus invoke {slug}")
+    if not text and len(declared) > 1:
+        raise BadRequest(f"function '{slug}' has several schedules, say which: {', '.join(declared)}")
+    return await run_now(wire, slug, text or declared[0], request, min(made, await wire.moment()))

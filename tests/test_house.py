@@ -63,6 +63,7 @@ FENCES = {
     "typer": (
         "bus/cli.py",
         "checkpoint/cli/",
+        "producers/schedules_cli.py",
         "producers/cli.py",
         "consumers/cli.py",
         "web/cli.py",

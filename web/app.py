@@ -25,6 +25,7 @@ from stepstream.web.api import (
     worker_list,
 )
 from stepstream.web.api.engine import limits as api_limits
+from stepstream.web.api.engine import schedules as api_schedules
 from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
@@ -63,6 +64,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *operations.routes,
         *controls.routes,
         *api_limits.routes,
+        *api_schedules.routes,
         *delayed.routes,
         *changes.routes,
         *live.routes,

@@ -9,28 +9,40 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.many import act
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, word
 from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_of, set_error_state
 from stepstream.checkpoint.registry import function_of, functions
 
 _WORDS: dict[str, State] = {"resolve": "resolved", "mute": "muted", "reopen": "open"}
-_USAGE = "write: bus errors, bus errors resolve GROUP, bus errors mute GROUP --for 2h, or bus errors reopen GROUP"
+_USAGE = (
+    "write: bus errors, bus errors resolve GROUP, bus errors mute GROUP --for 2h, bus errors reopen GROUP, or "
+    "bus errors rerun GROUP --yes"
+)
 _SHOWN_MESSAGE = 80
 
 
 def errors(
-    action: Annotated[str | None, typer.Argument(metavar="[resolve|mute|reopen]", help="What becomes of one.")] = None,
+    action: Annotated[
+        str | None, typer.Argument(metavar="[resolve|mute|reopen|rerun]", help="What becomes of one.")
+    ] = None,
     group: Annotated[str | None, typer.Argument(metavar="[GROUP]", help="Which: the first column.")] = None,
     function: Annotated[str, typer.Option(help="Only of this function (its slug).")] = "",
     state: Annotated[str, typer.Option(help="Only those that are open, resolved or muted; all: any.")] = "open",
     muted_for: Annotated[str, typer.Option("--for", help="Mute it for so long: 30m, 2h, 1d; else for good.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 20,
+    yes: Annotated[bool, typer.Option("--yes", help="With rerun: do it; without, it counts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List of what runs failed, the newest first, in groups: one for each error and place in your code.
 
-    A group that is resolved is open again when its error comes again: bus errors resolve 3f2a90c1b7de
+    A group that is resolved is open again when its error comes again: bus errors resolve 3f2a90c1b7de. All runs that
+    failed of one are run again by: bus errors rerun 3f2a90c1b7de --yes
     """
+    if action == "rerun" and group is not None:
+        once(lambda wire: _known(wire, group, function))
+        act("rerun", "", [*runs_of(group), *([("function", function)] if function else [])], yes=yes, as_json=as_json)
+        return
     if action is not None:
         if action not in _WORDS or group is None:
             raise ConfigError(_USAGE)
@@ -58,10 +70,23 @@ async def _errors(wire: Wire, function: str) -> list[ErrorGroup]:
     return await errors_of(wire, [function] if function else [one.slug for one in await functions(wire)])
 
 
+def runs_of(group: str) -> list[tuple[str, str]]:
+    """Return the filters of the runs that failed of a group."""
+    return [("status", "failed"), ("error", group)]
+
+
+async def _known(wire: Wire, group: str, function: str) -> list[str]:
+    """Return the functions in which there is a group; NotFound when there is none."""
+    found = [one.function for one in await _errors(wire, function) if one.fingerprint == group]
+    if not found:
+        raise NotFound(f"no group {group[:40]!r} of errors; bus errors --state all lists them")
+    return found
+
+
 async def _set(wire: Wire, group: str, function: str, state: State, muted_for: str) -> list[str]:
     """Change a group's state; return the functions in which there is one."""
     until = await wire.moment() + milliseconds(muted_for, "--for") if muted_for else 0
-    slugs = [one.function for one in await _errors(wire, function) if one.fingerprint == group]
+    slugs = await _known(wire, group, function)
     changed = [slug for slug in slugs if await set_error_state(wire, slug, group, state, until)]
     if not changed:
         raise NotFound(f"no group {group[:40]!r} of errors; bus errors --state all lists them")

@@ -15,11 +15,12 @@ from stepstream.bus.cron import Cron as Schedule
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
-from stepstream.bus.values.ids import run_id
+from stepstream.bus.values.ids import run_id, ulid
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.checkpoint.facts.errors import ErrorGroup
 from stepstream.web.pages.engine.errors import groups_of
+from tests.system.test_commands import bus
 
 ODD = 'x<b>"q"</b>\u202eevil'
 DAILY = Cron("30 9 * * 1-5", tz="Europe/Paris")
@@ -117,7 +118,7 @@ def test_errors_are_groups_over_functions_and_one_that_is_open_somewhere_is_open
     )
     assert (one.functions, one.count, one.first, one.last, one.run) == (("t-f", "t-g"), 12, 1, 7, "r2")
     assert (one.message, one.state) == ("new", "open")
-    assert one.runs == "?status=failed&error=Boom&function=t-f&function=t-g"
+    assert one.runs == "?status=failed&error=aa&function=t-f&function=t-g"
 
 
 def test_an_error_is_resolved_muted_and_opened_again_by_its_buttons(http: TestClient, store: "redis.Redis") -> None:
@@ -153,3 +154,35 @@ def test_where_there_is_nothing_the_one_next_command_is_told(http: TestClient) -
     assert "No error is muted." in http.get("/errors?state=muted").text
     for path in ("/schedules", "/errors"):
         assert f'href="{path}"' in http.get("/").text, "in the top bar"
+
+
+def test_its_function_is_paused_and_resumed_there_and_a_tick_is_begun_by_the_api_and_the_terminal(
+    http: TestClient, store: "redis.Redis", url: str
+) -> None:
+    declare(store, "t-report", DAILY.text)
+    declare(store, "t-two", DAILY.text, Cron("0 4 * * *").text)
+    declare(store, "t-none", "a")
+    page = http.get("/schedules?after=t-none").text
+    for _ in range(2):
+        assert press(http, page, "Pause t-report") == "/schedules"
+    page = http.get("/schedules").text
+    assert "paused by the status page: its ticks wait in line" in page
+    [one] = http.get("/v1/schedules", params={"function": "t-report"}).json()["data"]
+    assert (one["text"], one["paused"]["by"]) == (DAILY.text, "the status page")
+    for _ in range(2):
+        assert press(http, page, "Resume t-report") == "/schedules"
+    assert "paused by" not in http.get("/schedules").text
+    asked = {"request": ulid()}
+    runs = {http.post("/v1/functions/t-report/tick", json=asked).json()["data"]["id"] for _ in range(2)}
+    assert runs == {entry["run"] for _, entry in store.xrange(keys.queue("t-report"))}, "asked twice it is one"
+    several = http.post("/v1/functions/t-two/tick")
+    assert (several.status_code, "say which" in several.json()["error"]) == (400, True)
+    assert http.post("/v1/functions/t-two/tick", json={"schedule": DAILY.text}).status_code == 200
+    assert "bus invoke t-none" in http.post("/v1/functions/t-none/tick").json()["error"]
+    assert http.post("/v1/functions/none/tick").status_code == 404
+    assert http.post("/v1/functions/t-report/tick", json={"request": "1"}).status_code == 400
+    assert "At 09:30, Monday" in bus("schedules", "t-report", url=url)
+    assert bus("schedules", "run", "t-report", url=url).strip() in http.get("/functions/t-report").text + str(
+        store.xrange(keys.queue("t-report"))
+    )
+    assert http.get("/functions/t-two").text.count("Run now:") == 2

@@ -181,6 +181,8 @@ async def test_errors_are_listed_resolved_and_muted_and_steer_no_terminal(lab: L
     for words in every:
         printed = await at.bus(*words, code=1 if words[0] == "run" else 0)
         assert not {"\x1b", "\x07", "\x9b"} & set(printed), words
+    assert "run again" in await at.bus("errors", "rerun", mark)
+    assert "no group" in await at.bus("errors", "rerun", "nothing", code=1)
     assert f"{mark}  resolved  (test-fails)" in await at.bus("errors", "resolve", mark)
     assert "no errors that are open" in await at.bus("errors")
     assert "muted" in await at.bus("errors", "mute", mark, "--for", "2h")

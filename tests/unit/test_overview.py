@@ -75,7 +75,7 @@ def test_failures_are_grouped_by_error_over_functions_and_muted_ones_are_left_ou
     [one] = failures_of(groups, minutes)
     assert (one.count, one.functions, one.first, one.last, one.run) == (6, ("t-f", "t-g"), 1, 7, "r2")
     assert one.message == "newer"
-    assert one.query == "?status=failed&function=t-f&function=t-g&since=1h"
+    assert one.query == "?status=failed&error=aa&function=t-f&function=t-g&since=1h"
 
 
 @pytest.mark.parametrize(

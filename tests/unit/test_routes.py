@@ -96,6 +96,8 @@ NEEDS = {
     "POST /v1/functions/{id:path}/flush": "operate",
     "POST /limits/{slug:path}/restore": "operate",
     "GET /v1/limits": "read",
+    "GET /v1/schedules": "read",
+    "POST /v1/functions/{id:path}/tick": "operate",
     "POST /v1/functions/{id:path}/limits": "operate",
     "DELETE /v1/functions/{id:path}/limits": "operate",
     "GET /workers": "read",

@@ -233,7 +233,8 @@ def failures_of(errors: Sequence[ErrorGroup], minutes: Sequence[Minute]) -> list
     for several in groups.values():
         newest = max(several, key=lambda one: one.last)
         slugs = tuple(sorted({one.function for one in several}))
-        pairs = [("status", "failed"), *(("function", slug) for slug in slugs), ("since", "1h")]
+        pairs = [("status", "failed"), ("error", newest.fingerprint)]
+        pairs += [*(("function", slug) for slug in slugs), ("since", "1h")]
         found.append(
             Failures(
                 newest.name, newest.frame, newest.message,

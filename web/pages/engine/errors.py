@@ -90,7 +90,7 @@ def _group(several: Sequence[ErrorGroup]) -> Group:
         newest.fingerprint, newest.name, newest.frame, newest.message, min(one.first for one in several), newest.last,
         sum(one.count for one in several), newest.run, functions, nearest.state,
         nearest.until, max(one.regressed for one in several),
-        _query(("status", "failed"), ("error", newest.name), *(("function", slug) for slug in functions)),
+        _query(("status", "failed"), ("error", newest.fingerprint), *(("function", slug) for slug in functions)),
     )  # fmt: skip
 
 

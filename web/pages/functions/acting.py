@@ -1,5 +1,7 @@
 """What can be done with a function on its page: each once, however often it is pressed."""
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import Raw
 from starlette.requests import Request
@@ -23,17 +25,17 @@ _BY = "the status page"
 
 
 async def _pause(request: Request) -> Response:
-    await received(request)
+    fields = await received(request)
     await pause_function(wire_of(request), slug := request.path_params["slug"], _BY)
-    return _back(request, slug)
+    return _back(request, slug, fields)
 
 
 async def _resume(request: Request) -> Response:
     wire, slug = wire_of(request), request.path_params["slug"]
-    await received(request)
+    fields = await received(request)
     await function_of(wire, slug)
     await resume_function(wire, slug)
-    return _back(request, slug)
+    return _back(request, slug, fields)
 
 
 async def _invoke(request: Request) -> Response:
@@ -74,8 +76,10 @@ async def _forget(request: Request) -> Response:
     return RedirectResponse(link(request, "functions"), 303)
 
 
-def _back(request: Request, slug: str) -> Response:
-    return RedirectResponse(link(request, "function", slug=slug), 303)
+def _back(request: Request, slug: str, fields: Mapping[str, str]) -> Response:
+    """Send the browser back to the page whose button it was."""
+    where = link(request, "schedules") if fields.get("back") == "schedules" else link(request, "function", slug=slug)
+    return RedirectResponse(where, 303)
 
 
 routes = [

@@ -65,6 +65,11 @@ class FunctionPage(View, frozen=True):
     invoke: TypedForm
     problem: str = ""
 
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """Its schedules, of which each can be run now."""
+        return tuple(text for text in self.on if text.startswith("cron "))
+
 
 def function_page(
     facts: FunctionFacts,
