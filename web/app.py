@@ -33,6 +33,7 @@ from stepstream.web.live import changes, route
 from stepstream.web.pages import apps, forms, overview, run, search
 from stepstream.web.pages import runs as run_list
 from stepstream.web.pages.engine import errors, limits, schedules, system, workers
+from stepstream.web.pages.engine import operations as operation_pages
 from stepstream.web.pages.events import acting as event_acts
 from stepstream.web.pages.events import event
 from stepstream.web.pages.events import name as event_name
@@ -94,6 +95,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *workers.routes,
         *errors.routes,
         *system.routes,
+        *operation_pages.routes,
         *function_list.routes,
         *acting.routes,
         *one.routes,

@@ -1,5 +1,6 @@
 """Cancel a run from outside. Where a worker has it, the worker is asked to end it, and does within a second or two."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
@@ -69,24 +70,29 @@ async def cancel_of(
 
 
 class Several(NamedTuple):
-    """How many runs have ended by it, or will; and, where Redis refuses one (a key written by hand), what it says."""
+    """What several runs have come to: how many have ended by it, or will; and how many did not, by why."""
 
     cancelled: int
-    refused: str
+    failures: Counter[str]
+    """`HAS_ENDED`, `IS_GONE`, or what Redis says where it refuses (a key written by hand)."""
+
+
+HAS_ENDED, IS_GONE = "it has ended meanwhile", "it is gone"
+_WHY_NOT = {"ended": HAS_ENDED, "gone": IS_GONE}
 
 
 async def cancel_several(wire: Wire, slug: str, runs: Sequence[str], why: str) -> Several:
     """Cancel runs of a function that have begun, several per call; waits until Redis answers."""
-    meant, refused = 0, ""
+    meant, failures = 0, Counter[str]()
     for prefix, some in keys.by_partition(slug, runs, str):
         for start in range(0, len(some), AT_ONCE):
             arguments = [one for run in some[start : start + AT_ONCE] for one in _Item(run)]
             for answer in await _answers(wire, prefix, why, arguments):
-                if isinstance(answer, BusError):
-                    refused = refused or str(answer)
+                if answer in ("cancelled", "asked"):
+                    meant += 1
                 else:
-                    meant += answer in ("cancelled", "asked")
-    return Several(meant, refused)
+                    failures[str(answer) if isinstance(answer, BusError) else _WHY_NOT[answer]] += 1
+    return Several(meant, failures)
 
 
 async def _cancel(

@@ -14,18 +14,21 @@ Who offers one to people shows first how many runs match, with `dry_count`, and 
 `query` is what `query_of` reads from a form's fields or a link; `dry.query.pairs()` gives these back, with `until`.
 """
 
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest, Conflict, InUse, NotFound
+from stepstream.bus.errors import BadRequest, BusError, Conflict, InUse, NotFound, StoreUnavailable
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import ulid
+from stepstream.bus.values.ids import run_id, ulid
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions import stepping
-from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_several
+from stepstream.checkpoint.actions.cancel import AT_ONCE, HAS_ENDED, IS_GONE, cancel, cancel_several
 from stepstream.checkpoint.actions.rerun import of_request, rerun_several
 from stepstream.checkpoint.actions.stepping import AT_MOST, CLAIM_MS, Stepped, all_of, write
 from stepstream.checkpoint.actions.unstarted import Page, Sought, cancel_page, event_in, rank, sources
@@ -37,14 +40,21 @@ from stepstream.checkpoint.read.lists.search import (
     matches_unstarted,
     search,
 )
+from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.run.record import ENDED, Run
 
 Kind = Literal["cancel", "rerun"]
 SAMPLE = 5
 """How many runs a dry count shows."""
 
+MOST_CHOSEN = 1_000
+"""How many runs can be named."""
+_MOST_REASONS = 10
+_LONGEST_REASON = 150
+
 _ACTIVE = ("queued", "running", "waiting")
-_STATUSES = {"cancel": _ACTIVE, "rerun": tuple(sorted(ENDED))}
+OF_STATUS: Mapping[Kind, tuple[str, ...]] = {"cancel": _ACTIVE, "rerun": tuple(sorted(ENDED))}
+"""Runs of which statuses each kind is about."""
 _A_PAGE = 500
 """Runs a step."""
 _SOURCES = 50
@@ -71,9 +81,11 @@ class Operation(Stepped, frozen=True, kw_only=True):
     done: int = 0
     """How many are cancelled (or will be within seconds, by the worker that has them), or run again."""
     failed: int = 0
-    """With how many that did not succeed: they have ended meanwhile, are gone, or hold no event that can be read."""
-    refused: str = ""
-    """What Redis said of the last run that it refused to act on, as of one with a key that was written by hand."""
+    """With how many that did not succeed."""
+    failures: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    """How many of these for which reason: at most ten, the others are `other reasons`."""
+    runs: tuple[str, ...] = ()
+    """Exactly which runs, where people have chosen them: then the query says only which statuses are possible."""
     source: str = ""
     """Where it stands: `runs`, or `<slug> <kind> <name>` of what holds runs that have not begun."""
     cursor: str = ""
@@ -125,13 +137,22 @@ async def dry_count(wire: Wire, kind: Kind, query: RunQuery) -> DryCount:
 
 
 async def operate(
-    wire: Wire, kind: Kind, query: RunQuery, *, by: str, expected: int | None = None, seconds: float = 1.0
+    wire: Wire,
+    kind: Kind,
+    query: RunQuery,
+    *,
+    by: str,
+    expected: int | None = None,
+    seconds: float = 1.0,
+    request: str = "",
 ) -> Operation:
-    """Begin an operation; return how far it came within `seconds`: workers go on.
+    """Begin an operation; return how far it came within `seconds`: workers go on. A `request` makes one, and no more.
 
     BadRequest for a query that it cannot be about, InUse when too many are not over, and Conflict when far more runs
     match than were `expected`: over a tenth more.
     """
+    if request and (there := await _stored(wire, _id(request, 0))):
+        return there[1]
     now = await patiently(wire.moment, 2.0)
     meant = _meant(kind, query, now)
     if expected is not None:
@@ -139,13 +160,41 @@ async def operate(
         if found.count > expected * 1.1:
             told = f"{'' if found.exact else 'at least '}{found.count:,}"
             raise Conflict(f"{told} runs match now, {expected:,} were confirmed; count again, and confirm that")
-    if sum(not one.over for one in await operations(wire)) >= AT_MOST:
+    made = Operation(id=_id(request, now), kind=kind, query=meant, by=by, created=now, expected=expected)
+    return await _made(wire, made, seconds)
+
+
+async def operate_on(
+    wire: Wire, kind: Kind, runs: Sequence[str], *, by: str, request: str, seconds: float = 1.0
+) -> Operation:
+    """Begin an operation on runs that are named; the same `request` makes one, however often it is repeated.
+
+    BadRequest for none, or more than MOST_CHOSEN; InUse when too many operations are not over.
+    """
+    chosen = tuple(dict.fromkeys(runs))
+    if not 0 < len(chosen) <= MOST_CHOSEN:
+        raise BadRequest(f"{len(chosen)} runs are named; name 1 to {MOST_CHOSEN}, or filters that they match")
+    now = await patiently(wire.moment, 2.0)
+    query = RunQuery(statuses=OF_STATUS[kind], until=now)
+    made = Operation(
+        id=_id(request, now), kind=kind, query=query, by=by, created=now, expected=len(chosen), runs=chosen
+    )
+    return await _made(wire, made, seconds)
+
+
+async def _made(wire: Wire, made: Operation, seconds: float) -> Operation:
+    """Store an operation, unless it is there; return how far it came in some time. InUse when there are too many."""
+    others = [one for one in await operations(wire) if one.id != made.id]
+    if sum(not one.over for one in others) >= AT_MOST:
         raise InUse(f"{AT_MOST} operations are not over yet; wait for one, or abort one")
-    made = Operation(id=ulid(now), kind=kind, query=meant, by=by, created=now, expected=expected)
-    await patiently(lambda: wire.call("HSET", keys.operations(), made.id, codec.encode(made)), 2.0)
+    await patiently(lambda: wire.call("HSETNX", keys.operations(), made.id, codec.encode(made)), 2.0)
     if seconds > 0:
         await carry_on(wire, made.id, seconds)
     return await operation(wire, made.id)
+
+
+def _id(request: str, now: int) -> str:
+    return run_id("operation", "request", request, 0) if request else ulid(now)
 
 
 async def operations(wire: Wire) -> list[Operation]:
@@ -159,10 +208,15 @@ async def operation(wire: Wire, id: str) -> Operation:
 
 
 async def _stands(wire: Wire, id: str) -> tuple[bytes, Operation]:
-    raw = await wire.load("HGET", keys.operations(), id, patience=2.0)
-    if raw is None:
+    stored = await _stored(wire, id)
+    if stored is None:
         raise OperationNotFound(id)
-    return raw, codec.decode_as(raw, Operation)
+    return stored
+
+
+async def _stored(wire: Wire, id: str) -> tuple[bytes, Operation] | None:
+    raw = await wire.load("HGET", keys.operations(), id, patience=2.0)
+    return None if raw is None else (raw, codec.decode_as(raw, Operation))
 
 
 async def abort(wire: Wire, id: str) -> Operation:
@@ -185,7 +239,7 @@ def _meant(kind: Kind, query: RunQuery, now: int) -> RunQuery:
     """Return the query with the statuses that the action is about, and an end: what is queued from now on is not."""
     if not query.pairs():
         raise BadRequest(f"{kind} of every run there is? name at least one filter, as a function, a status or since")
-    possible = _STATUSES[kind]
+    possible = OF_STATUS[kind]
     for status in query.statuses:
         if status not in possible:
             ended = "has not ended" if kind == "rerun" else "has ended"
@@ -201,6 +255,8 @@ _DONE = {"cancel": "cancelled", "rerun": "run again"}
 
 async def _step(wire: Wire, at: Operation) -> Operation:
     """Go through one page of runs; return how far that has come."""
+    if at.runs:
+        return await _on_chosen(wire, at)
     source, cursor = at.source, at.cursor
     if not source:
         source = _BEGUN if at.kind == "rerun" else await _next(wire, at, "")
@@ -211,7 +267,7 @@ async def _step(wire: Wire, at: Operation) -> Operation:
         page = Page("", 0, 0, 0)
         if rest in await sources(wire, slug):  # else its name is used no longer, or the function is gone
             page = await cancel_page(wire, _sought(at, slug), rest, cursor)
-        at = _counted(at, page.looked_at, page.matched, page.cancelled)
+        at = _counted(at, page.looked_at, page.matched, Counter({HAS_ENDED: page.matched - page.cancelled}))
         cursor = page.place
         source = source if cursor else await _next(wire, at, source)
         at = msgspec.structs.replace(at, source=source, cursor=cursor)
@@ -220,13 +276,21 @@ async def _step(wire: Wire, at: Operation) -> Operation:
     return at
 
 
-def _counted(at: Operation, looked_at: int, matched: int, done: int) -> Operation:
+def _counted(at: Operation, looked_at: int, matched: int, failures: Counter[str]) -> Operation:
+    failed = failures.total()
+    reasons = dict(at.failures)
+    for why, many in failures.items():
+        told = why[:_LONGEST_REASON]
+        told = told if told in reasons or len(reasons) < _MOST_REASONS else "other reasons"
+        if many:
+            reasons[told] = reasons.get(told, 0) + many
     return msgspec.structs.replace(
         at,
         looked_at=at.looked_at + looked_at,
         matched=at.matched + matched,
-        done=at.done + done,
-        failed=at.failed + matched - done,
+        done=at.done + matched - failed,
+        failed=at.failed + failed,
+        failures=reasons,
     )
 
 
@@ -258,17 +322,45 @@ async def _begun(wire: Wire, at: Operation, cursor: str) -> Operation:
         # One of our own is behind the end of the query, unless the server's clock was set back.
         if not (run.rerun_of and run.id == of_request(run.function, run.rerun_of, at.id)):
             of_each.setdefault(run.function, []).append(run.id)
-    done, refused = 0, at.refused
+    failures = Counter[str]()
     for slug, runs in of_each.items():
         if at.kind == "cancel":
-            several = await cancel_several(wire, slug, runs, _why(at))
-            done, refused = done + several.cancelled, several.refused or refused
+            failures += (await cancel_several(wire, slug, runs, _why(at))).failures
         else:
             for start in range(0, len(runs), AT_ONCE):
-                done += await rerun_several(wire, slug, runs[start : start + AT_ONCE], at.id)
-    moved = _counted(at, found.looked_at, sum(map(len, of_each.values())), done)
-    moved = msgspec.structs.replace(moved, refused=refused, source=_BEGUN, cursor=found.cursor or "")
+                failures += await rerun_several(wire, slug, runs[start : start + AT_ONCE], at.id)
+    moved = _counted(at, found.looked_at, sum(map(len, of_each.values())), failures)
+    moved = msgspec.structs.replace(moved, source=_BEGUN, cursor=found.cursor or "")
     return moved if found.cursor else msgspec.structs.replace(moved, state="done", ended=await wire.moment())
+
+
+async def _on_chosen(wire: Wire, at: Operation) -> Operation:
+    """Act on the next runs of those that are named."""
+    first = int(at.cursor or 0)
+    some = at.runs[first : first + AT_ONCE]
+    failures = Counter(filter(None, await asyncio.gather(*(_on_one(wire, at, run) for run in some))))
+    moved = _counted(at, len(some), len(some), failures)
+    moved = msgspec.structs.replace(moved, cursor=str(first + len(some)))
+    is_last = first + len(some) >= len(at.runs)
+    return msgspec.structs.replace(moved, state="done", ended=await wire.moment()) if is_last else moved
+
+
+async def _on_one(wire: Wire, at: Operation, run: str) -> str:
+    """Act on a run; return why it was not possible, or an empty text."""
+    found = await find(wire, run)
+    if found is None:
+        return IS_GONE
+    if found.status not in at.query.statuses:
+        return HAS_ENDED if at.kind == "cancel" else "it has not ended"
+    try:
+        if at.kind == "rerun":
+            return next(iter(await rerun_several(wire, found.function, [run], at.id)), "")
+        word = await cancel(wire, run, _why(at))
+    except StoreUnavailable:
+        raise
+    except BusError as error:
+        return str(error)
+    return {"ended": HAS_ENDED, "gone": IS_GONE}.get(word, "")
 
 
 def _why(at: Operation) -> str:

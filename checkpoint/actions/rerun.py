@@ -1,6 +1,7 @@
 """Rerun: a new run for the event of an old one; whole, or from a step on, with the memos before it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -15,11 +16,13 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.cancel import IS_GONE
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import memo_of
 from stepstream.checkpoint.run.record import Record, read
 
+NO_EVENT = "it has no event that can be read"
 _COPY = script(__file__, "run_copy")
 
 
@@ -50,20 +53,18 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", da
     return new
 
 
-async def rerun_several(wire: Wire, slug: str, runs: Sequence[str], request: str) -> int:
-    """Begin a new run for each run of a function, for the same event, all at once; return for how many.
+async def rerun_several(wire: Wire, slug: str, runs: Sequence[str], request: str) -> Counter[str]:
+    """Begin a new run for each run of a function, for the same event, all at once; the same request makes the same.
 
-    Those that are gone, or have no event that can be read, are left out. The same request makes the same runs.
+    Returns for how many that was not possible, by why.
     """
-    events = [
-        (one.id, event)
-        for one in await read(wire, _Own, [(slug, run) for run in runs])
-        if one and (event := _event(one.event))
-    ]
+    found = await read(wire, _Own, [(slug, run) for run in runs])
+    events = [(one.id, event) for one in found if one and (event := _event(one.event))]
     await asyncio.gather(
         *(begin(wire, slug, of_request(slug, run, request), "rerun", event, rerun_of=run) for run, event in events)
     )
-    return len(events)
+    gone = sum(one is None for one in found)
+    return +Counter({IS_GONE: gone, NO_EVENT: len(runs) - gone - len(events)})
 
 
 def of_request(slug: str, run: str, request: str) -> str:

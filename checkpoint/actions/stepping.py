@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from stepstream.bus.values import codec
+from stepstream.bus.values.ids import token
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import REGISTER
 
@@ -30,6 +31,8 @@ class Stepped(msgspec.Struct, frozen=True, kw_only=True):
     created: int = 0
     claimed: int = 0
     """Until when the process that takes the next step may do so alone."""
+    claimant: str = ""
+    """A token of that process: two that claim in one millisecond would write the same, and both have it."""
 
     @property
     def over(self) -> int:
@@ -71,20 +74,22 @@ async def carry_on(
 ) -> bool:
     """Take steps for `seconds`, at least one; return whether there is more to do for us."""
     until = time.monotonic() + seconds
-    mine = 0
+    mine = token()
     while True:
         raw = await wire.load("HGET", key, id)
         now = await wire.moment()
         at = codec.decode_as(raw, kind) if raw else None
-        if raw is None or at is None or at.over or (at.claimed > now and at.claimed != mine):
+        if raw is None or at is None or at.over:
             return False
-        claimed = msgspec.structs.replace(at, claimed=max(now, at.claimed) + claim_ms)
+        # A claim that ends later than any can was made before the server's clock was set back.
+        if now < at.claimed <= now + claim_ms and at.claimant != mine:
+            return False
+        claimed = msgspec.structs.replace(at, claimed=now + claim_ms, claimant=mine)
         if await write(wire, key, raw, claimed) is not None:
             return False  # another process was first
-        mine = claimed.claimed
         stepped = await step(wire, claimed)
         is_last = bool(stepped.over) or time.monotonic() >= until
-        stepped = msgspec.structs.replace(stepped, claimed=0 if is_last else mine)
+        stepped = msgspec.structs.replace(stepped, claimed=0 if is_last else claimed.claimed)
         ended = await write(wire, key, codec.encode(claimed), stepped)
         if ended is not None:  # by somebody, unless another has taken over the step
             there = codec.decode_as(ended, kind)

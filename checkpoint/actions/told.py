@@ -36,7 +36,7 @@ class OperationTold(msgspec.Struct, frozen=True, kw_only=True):
     matched: int
     done: int
     failed: int
-    refused: str
+    failures: dict[str, int]
 
 
 def count_told(found: DryCount) -> CountTold:
@@ -66,7 +66,7 @@ def operation_told(one: Operation) -> OperationTold:
         matched=one.matched,
         done=one.done,
         failed=one.failed,
-        refused=one.refused,
+        failures=one.failures,
     )
 
 

@@ -11,6 +11,7 @@ from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.process.terminal import plain, say, warn
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.cancel import HAS_ENDED, IS_GONE
 from stepstream.checkpoint.actions.operations import (
     DryCount,
     Kind,
@@ -52,7 +53,7 @@ async def _act(wire: Wire, kind: Kind, given: Given, *, yes: bool, as_json: bool
         print_json(operation_told(over))
     else:
         say(_summary(over))
-    if over.state != "done" or over.refused:
+    if over.state != "done" or set(over.failures) - {HAS_ENDED, IS_GONE}:
         raise typer.Exit(1)
 
 
@@ -118,7 +119,7 @@ def _tell_progress(at: Operation, dry: DryCount, took: float) -> None:
 
 
 def _summary(over: Operation) -> str:
-    why = f"Redis refused some: {plain(over.refused)}" if over.refused else "they ended meanwhile, or are gone"
-    failed = f"; {over.failed:,} were not ({why})" if over.failed else ""
+    why = "; ".join(f"{many:,}: {plain(told)}" for told, many in over.failures.items())
+    failed = f", {over.failed:,} were not ({why})" if over.failed else ""
     runs = "run was" if over.done == 1 else "runs were"
     return f"{over.done:,} {runs} {_DONE[over.kind]}{failed}"

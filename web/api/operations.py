@@ -139,7 +139,7 @@ routes = [
         needs="read",
         name="api_operation",
         about=About(
-            summary="How far one has come: `state`, `looked_at`, `matched`, `done`, `failed`.",
+            summary="How far one has come: `state`, `looked_at`, `matched`, `done`, `failed`, `failures` by reason.",
             answer=Plain[OperationTold],
             errors=(OperationNotFound,),
         ),

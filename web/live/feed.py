@@ -16,7 +16,7 @@ from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
 from stepstream.bus.wire.connection.retry import Tries
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.hub import Crowded, Ended
-from stepstream.checkpoint.read.lists.pulse import pulses_of_functions, pulses_of_runs
+from stepstream.checkpoint.read.lists.pulse import pulses_of_functions, pulses_of_operations, pulses_of_runs
 from stepstream.checkpoint.registry import slugs
 from stepstream.web.live.journal import Journal
 
@@ -33,14 +33,17 @@ _MOST_READS = 500
 
 
 class Topic(NamedTuple):
-    """What a page is about: a run of a function, a function, or (without either) all of them."""
+    """What a page is about: a run of a function, a function, an operation, or (without any) all functions."""
 
     slug: str = ""
     run: str = ""
+    operation: str = ""
 
     @property
     def text(self) -> str:
-        """As a page asks for it: `all`, `fn:SLUG`, `run:ID:SLUG`."""
+        """As a page asks for it: `all`, `fn:SLUG`, `run:ID:SLUG`, `op:ID`."""
+        if self.operation:
+            return f"op:{self.operation}"
         return f"run:{self.run}:{self.slug}" if self.run else f"fn:{self.slug}" if self.slug else "all"
 
 
@@ -54,10 +57,12 @@ def topic_of(text: str) -> Topic:
         return ALL
     if kind == "fn" and rest:
         return Topic(rest)
+    if kind == "op" and rest:
+        return Topic(operation=rest)
     run, _, slug = rest.partition(":")
     if kind == "run" and run and slug:
         return Topic(slug, run)
-    raise BadRequest(f"of must be all, fn:SLUG or run:ID:SLUG, got {text[:60]!r}")
+    raise BadRequest(f"of must be all, fn:SLUG, run:ID:SLUG or op:ID, got {text[:60]!r}")
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -184,7 +189,11 @@ class Feed:
         functions = sorted(set(known) | {topic.slug for topic in wanted if topic.slug and not topic.run})
         runs = sorted(topic for topic in wanted if topic.run)
         words = dict(zip(map(Topic, functions), await pulses_of_functions(self._wire, functions), strict=True))
-        words |= zip(runs, await pulses_of_runs(self._wire, runs), strict=True)
+        words |= zip(runs, await pulses_of_runs(self._wire, [(one.slug, one.run) for one in runs]), strict=True)
+        operations = sorted(topic for topic in wanted if topic.operation)
+        words |= zip(
+            operations, await pulses_of_operations(self._wire, [one.operation for one in operations]), strict=True
+        )
         if ALL in wanted:
             words[ALL] = " ".join(known).encode()
         self._note(words, known if ALL in wanted else None)
@@ -205,10 +214,10 @@ class Feed:
 
     def _tell(self, changed: set[Topic]) -> None:
         self._reads.clear()
-        functions = {topic.slug for topic in changed if not topic.run}
+        functions = {topic.slug for topic in changed if not (topic.run or topic.operation)}
         for watcher in self._watchers:
             if watcher.topic in changed or (watcher.topic == ALL and functions):
-                watcher.tell(functions if watcher.topic == ALL else {watcher.topic.slug})
+                watcher.tell(functions if watcher.topic == ALL else {watcher.topic.slug} - {""})
 
     def _tell_all(self, error: str = "") -> None:
         if error and error == self._error:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.operations import OF_STATUS, Kind
 from stepstream.checkpoint.read.lists.runs import STATUSES, Place, RunLine, place_of
 from stepstream.checkpoint.read.lists.search import SOURCES, RunQuery, query_of, search
 from stepstream.checkpoint.registry import slugs
@@ -35,6 +36,8 @@ class Runs(View, frozen=True):
     functions: tuple[str, ...]
     sources: tuple[str, ...] = SOURCES
     has_more_filters: bool = False
+    kinds: tuple[Kind, ...] = ()
+    """What can be done with runs of the statuses that are asked for."""
     runs: tuple[views.RunRow, ...] = ()
     is_first: bool = True
     new: int = 0
@@ -57,9 +60,11 @@ async def _read(request: Request) -> Runs:
     given = {name: ",".join(text for other, text in kept if other == name) for name, _ in kept}
     one = given.get("function", "")
     known = tuple(sorted(await slugs(wire)))
+    chosen = tuple(word.strip() for word in given.get("status", "").split(","))
     view = Runs(
         given=given,
-        chosen=tuple(word.strip() for word in given.get("status", "").split(",")),
+        chosen=chosen,
+        kinds=tuple(kind for kind, possible in OF_STATUS.items() if {*chosen} - {""} <= {*possible}),
         statuses=STATUSES,
         functions=known,
         has_more_filters=any(given.get(name) for name in _MORE),

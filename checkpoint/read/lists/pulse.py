@@ -54,6 +54,11 @@ async def pulses_of_runs(wire: Wire, runs: Iterable[tuple[str, str]]) -> list[by
     )
 
 
+async def pulses_of_operations(wire: Wire, ids: Sequence[str]) -> list[bytes]:
+    """Return the word of each operation: it changes with every step of it; empty for one that there is not."""
+    return [word or b"" for word in await wire.loads(*(("HGET", keys.operations(), id) for id in ids))]
+
+
 async def oldest_queued(wire: Wire, slugs: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Return of each function that has one the run that is queued longest: since when, Unix ms, and its id."""
     own = [(slug, keys.runs(slug, "queued", where)) for slug in slugs for where in partitions(slug)]

@@ -138,6 +138,30 @@ function setUpForms() {
   });
 }
 
+// -- choosing rows: their boxes belong to a form of their own, so the list goes on being live ------------------------
+
+const boxesOf = (form) => [...document.querySelectorAll(`[data-row] input[form="${form}"]`)];
+
+function tellChosen() {
+  for (const form of document.querySelectorAll("form[data-choose]")) {
+    const count = boxesOf(form.id).filter((box) => box.checked).length;
+    for (const words of form.querySelectorAll("[data-chosen]")) {
+      words.textContent = `${count} chosen`;
+      words.closest("button").disabled = count === 0;
+    }
+  }
+}
+
+function setUpChoosing() {
+  document.addEventListener("change", ({ target }) => {
+    if (target.dataset.all) for (const box of boxesOf(target.dataset.all)) box.checked = target.checked;
+    tellChosen();
+  });
+  document.addEventListener("htmx:after:swap", tellChosen);
+  addEventListener("pageshow", tellChosen); // a browser that goes back remembers what was chosen
+  tellChosen();
+}
+
 // -- keys ------------------------------------------------------------------------------------------------------------
 
 const rows = () => [...document.querySelectorAll("[data-row]")];
@@ -177,4 +201,5 @@ function setUpKeys() {
 setUpZone();
 setUpForms();
 setUpKeys();
+setUpChoosing();
 setUpLive();
