@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from stepstream.bus.errors import BusError
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
@@ -231,7 +232,5 @@ async def _side_by_side(works: Sequence[Coroutine[Any, Any, None]]) -> None:
     try:
         await asyncio.gather(*tasks)
     except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)
         raise

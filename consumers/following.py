@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
@@ -92,10 +93,8 @@ class RemoteWorkers:
                 following = asyncio.ensure_future(self._follow(wire, tasks))
                 stopping = asyncio.ensure_future(self._stop.wait())
                 await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                stopping.cancel()
-                following.cancel()
                 clearing.stop()
-                await asyncio.gather(following, return_exceptions=True)
+                await cancelled(stopping, following)
         finally:
             with anyio.CancelScope(shield=True):
                 await wire.close()

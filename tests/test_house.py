@@ -249,6 +249,15 @@ def test_nothing_evaluates_text_or_unpickles() -> None:
         assert not {"pickle", "yaml", "marshal"} & {target.split(".")[0] for target in arrows(path)}, name
 
 
+def test_tasks_that_are_cancelled_are_waited_for_in_one_way() -> None:
+    """gather(…, return_exceptions=True) of what was cancelled loses its caller's cancellation under anyio."""
+    for name, path in modules():
+        for node in nodes(path):
+            if isinstance(node, ast.Call):
+                given = {keyword.arg for keyword in node.keywords}
+                assert "return_exceptions" not in given, f"{name}:{node.lineno}: await bus.process.tasks.cancelled(…)"
+
+
 def test_an_entry_leaves_the_hands_in_one_place() -> None:
     for name, path in modules():
         calls = [node.func.attr for node in nodes(path)

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from stepstream.bus import settings
 from stepstream.bus.errors import StoreUnavailable
+from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.process.terminal import warn
 from stepstream.bus.wire.wire import Wire
 
@@ -31,9 +32,7 @@ def once(work: Callable[[Wire], Awaitable[R]], name: str = "bus-cli") -> R:
             await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
             return working.result() if working.done() else waiting.result()
         finally:
-            for task in (working, waiting, telling):
-                task.cancel()
-            await asyncio.gather(working, waiting, telling, return_exceptions=True)
+            await cancelled(working, waiting, telling)
             await wire.close()
 
     return asyncio.run(doing())

@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from stepstream.bus.errors import ScriptMissing, StoreUnavailable
 from stepstream.bus.process.dev_server import running_url, tell
+from stepstream.bus.process.tasks import retrieved
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.address import address
 from stepstream.bus.wire.batching import Then, Together
-from stepstream.bus.wire.connection.pipeline import Argument, Pipe, Reply, retrieved
+from stepstream.bus.wire.connection.pipeline import Argument, Pipe, Reply
 from stepstream.bus.wire.connection.retry import Pace, patiently
 from stepstream.bus.wire.connection.rights import Right, Rights
 from stepstream.bus.wire.connection.trouble import Notice, Trouble, silent

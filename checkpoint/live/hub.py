@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
+from stepstream.bus.process.tasks import retrieved
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_place
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.connection.pipeline import Pipe, retrieved
+from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.connection.retry import Tries, patiently
 from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK
 from stepstream.bus.wire.streams import newest_entry

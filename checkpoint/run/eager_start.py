@@ -7,9 +7,10 @@ is asked of `start`, as ever.
 from stepstream.bus.errors import BusError, ScriptMissing
 from stepstream.bus.function import Function
 from stepstream.bus.process.failpoints import reached
+from stepstream.bus.process.tasks import retrieved
 from stepstream.bus.values.ids import FIRST, entry_ms, owner_letters, token
 from stepstream.bus.wire import keys
-from stepstream.bus.wire.connection.pipeline import Pipe, retrieved
+from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.start import StartReply, StartRequest

@@ -6,6 +6,7 @@ import contextvars
 from collections.abc import Callable
 
 from stepstream.bus.errors import StoreError
+from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.streams import news
@@ -53,8 +54,7 @@ class Line:
 
     async def close(self) -> None:
         """Stop taking calls."""
-        self._following.cancel()
-        await asyncio.gather(self._following, return_exceptions=True)
+        await cancelled(self._following)
 
     async def _follow(self) -> None:
         """Take what comes while the workers here have room. Once they have room again, they ask themselves."""

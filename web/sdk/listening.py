@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from stepstream.bus.errors import BusError
+from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.values import codec
 from stepstream.checkpoint.live.hub import Ended, Listener, TooSlow, hub_of
 from stepstream.checkpoint.live.messages import Message
@@ -48,9 +49,7 @@ async def _connect(socket: WebSocket) -> None:
         try:
             await asyncio.wait({telling, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            gone.cancel()
-            telling.cancel()
-            await asyncio.wait({telling, gone})
+            await cancelled(telling, gone)
         if not telling.cancelled():
             telling.result()
 

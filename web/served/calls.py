@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import StoreError, StoreUnavailable
+from stepstream.bus.process.tasks import cancelled
 from stepstream.consumers.remote.protocol import OWN, SDK_HEADER, VERSION_HEADER
 from stepstream.consumers.served.reply import Reply
 from stepstream.web import answers
@@ -29,9 +30,7 @@ async def answer(request: Request, work: Coroutine[Any, Any, Reply]) -> Response
     except (StoreError, StoreUnavailable) as error:
         return answers.value({"name": type(error).__name__, "message": str(error)}, 503, headers=HEADERS)
     finally:
-        waiting.cancel()
-        working.cancel()
-        await asyncio.wait({working, waiting})
+        await cancelled(working, waiting)
     return Response(reply.body, reply.status, {**HEADERS, **reply.headers}, "application/json")
 
 

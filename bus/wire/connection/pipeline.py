@@ -16,6 +16,7 @@ from typing import Any, cast
 import hiredis
 
 from stepstream.bus.errors import RightMissing, StoreUnavailable
+from stepstream.bus.process.tasks import retrieved
 from stepstream.bus.values.address import Address
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection import opening
@@ -135,7 +136,7 @@ class Pipe(asyncio.Protocol):
             transport.close()
         # Who is cancelled gets no further than this: all is said by now.
         if opening is not None:
-            await asyncio.wait({opening})  # gather() would raise the opening's cancellation in place of the caller's
+            await asyncio.wait({opening})  # see bus/process/tasks.py; cancelled again it would not tidy up
         await asyncio.sleep(0)
 
     def _flush(self) -> None:
@@ -287,9 +288,3 @@ class Pipe(asyncio.Protocol):
 def _settle(future: asyncio.Future[Reply], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
-
-
-def retrieved(future: asyncio.Future[Reply]) -> None:
-    """Retrieve the result of a call that nobody awaits, so that asyncio does not log its exception."""
-    if not future.cancelled():
-        future.exception()

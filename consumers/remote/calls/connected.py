@@ -11,6 +11,7 @@ import contextvars
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
+from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import token
 from stepstream.bus.wire import keys
@@ -118,8 +119,7 @@ class ConnectedClient:
     async def close(self) -> None:
         """Stop waiting for answers."""
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+            await cancelled(self._reading)
             self._reading = None
 
     async def _read(self) -> None:
