@@ -53,7 +53,8 @@ def _rendering(settings: Settings) -> list[Any]:
 
 
 def follow(settings: Settings) -> None:
-    """Show what the standard library writes in this process like our own lines: records of logging, what runs print.
+    """Show what the standard library writes in this process like our own lines: records of logging, what runs print,
+    and what they write to standard error.
 
     Call it when the application is loaded: what that has configured stays as it is.
     """
@@ -68,9 +69,10 @@ def follow(settings: Settings) -> None:
 
     tag_records()
     show_records(partial(line, lambda: sys.stderr), getattr(logging, settings.log_level.upper()))
-    if not isinstance(sys.stdout, Printed):
-        real = sys.stdout
-        sys.stdout = Printed(real, partial(line, lambda: real))  # type: ignore[assignment]  # a TextIO in all that is used
+    for name, stream in (("print", "stdout"), ("stderr", "stderr")):
+        real = getattr(sys, stream)
+        if not isinstance(real, Printed):
+            setattr(sys, stream, Printed(name, real, partial(line, lambda real=real: real)))
 
 
 def _authors_line(stack: str) -> str:

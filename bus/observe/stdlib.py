@@ -93,12 +93,15 @@ class _Fallback(logging.Handler):
 
 
 class Printed:
-    """Stands for sys.stdout: what a run prints becomes lines that say which run, and that are kept with it.
+    """Stands for sys.stdout or sys.stderr: what a run writes there becomes lines that say which run, and that are kept
+    with it.
 
-    All else passes as it is: what is printed outside runs, and what logging libraries write.
+    All else passes as it is: what is written outside runs, and what logging libraries write. `name` is told as the
+    logger of the lines.
     """
 
-    def __init__(self, real: TextIO, write: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, name: str, real: TextIO, write: Callable[[dict[str, Any]], None]) -> None:
+        self._name = name
         self._real = real
         self._write = write
         scope.when_turn_ends.append(self._end)
@@ -120,12 +123,12 @@ class Printed:
             return self._real.write(text)
         if here.is_silent():
             return len(text)
-        thread = threading.get_ident()
-        *lines, rest = (here.unfinished.pop(thread, "") + text).split("\n")
+        begun = (self._name, threading.get_ident())
+        *lines, rest = (here.unfinished.pop(begun, "") + text).split("\n")
         if len(rest) > _LONGEST:
             lines.append(rest)
         elif rest:
-            here.unfinished[thread] = rest
+            here.unfinished[begun] = rest
         self._tell(here, lines)
         return len(text)
 
@@ -136,9 +139,8 @@ class Printed:
 
     def _end(self, here: scope.Scope) -> None:
         """A turn of a run ends: what it has printed without an end of line is a line."""
-        left = list(here.unfinished.values())
-        here.unfinished.clear()
-        self._tell(here, left)
+        begun = [one for one in here.unfinished if one[0] == self._name]
+        self._tell(here, [here.unfinished.pop(one) for one in begun])
 
     def _tell(self, here: scope.Scope, lines: Sequence[str]) -> None:
         inside = scope.step.get()
@@ -146,7 +148,7 @@ class Printed:
         for line in lines:
             if line.strip():
                 here.write("print", line, step=inside)
-            self._write({"event": line, "logger": "print", **tags})
+            self._write({"event": line, "logger": self._name, **tags})
 
 
 def _writing_library() -> str:

@@ -18,8 +18,8 @@ Source = Literal["log", "print", "out", "err", "bus"]
 class Scope(Protocol):
     """A run at work in this process, as its log lines see it."""
 
-    unfinished: dict[int, str]
-    """What its threads have printed since the last line ended."""
+    unfinished: dict[tuple[str, int], str]
+    """What its threads have printed since the last line ended, by where to and by thread."""
 
     @property
     def function(self) -> str:

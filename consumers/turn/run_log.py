@@ -55,7 +55,7 @@ class RunLog:
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, state: Replaying) -> None:
-        self.unfinished: dict[int, str] = {}
+        self.unfinished: dict[tuple[str, int], str] = {}
         """What its threads have printed since the last line ended."""
         self._loop = loop
         self._wire = wire

@@ -201,6 +201,7 @@ log = logging.getLogger("shop")
 
 def body():
     print("in a thread")
+    print("to standard error", file=sys.stderr)
     log.info("by a logger")
 
 @app.function("f", on="a", retries=0)
@@ -246,7 +247,7 @@ def run_app(url: str, folder: Path, config: str = "") -> tuple[list[str], list[s
     return (folder / "out").read_text().splitlines(), (folder / "err").read_text().splitlines(), lines, key[-26:]
 
 
-LOGGED = ["begins", "in a thread", "by a logger", "by the context", "no end of line"]
+LOGGED = ["begins", "in a thread", "to standard error", "by a logger", "by the context", "no end of line"]
 
 
 @pytest.mark.process
@@ -258,9 +259,9 @@ def test_a_worker_says_of_all_that_a_run_writes_which_run_it_is(url: str, tmp_pa
         ("begins", None), ("in a thread", "s"), ("no end of line", None),
     ]  # fmt: skip
     told = [json.loads(line) for line in err if line.startswith("{")]
-    logged = [one for one in told if one["event"].startswith("by ")]
+    logged = [one for one in told if one["event"].startswith(("by ", "to "))]
     assert [(one["event"], one["level"], one.get("step")) for one in logged] == [
-        ("by a logger", "info", "s"), ("by the context", "info", None),
+        ("to standard error", "info", "s"), ("by a logger", "info", "s"), ("by the context", "info", None),
     ]  # fmt: skip
     assert {(one["function"], one["run"]) for one in [*printed, *logged]} == {("shop-f", run)}
     [failed] = [one for one in told if one["event"] == "attempt failed"]
