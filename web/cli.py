@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import uvloop
@@ -15,11 +15,15 @@ from stepstream.bus import settings
 from stepstream.bus.loading import load
 from stepstream.bus.observe import log
 from stepstream.bus.process.dev_server import FOLDER, held
+from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.settings import Settings
 from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
 from stepstream.web.sdk.sync import Syncing
 from stepstream.web.serving import Server, check_address, is_loopback, run, server
+
+if TYPE_CHECKING:
+    from stepstream.web.dev.embedded import Embedded
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -75,8 +79,7 @@ async def _serve(site: Site, made: Server, bound: socket.socket) -> None:
         await run(made, [bound])
     finally:
         if registering is not None:
-            registering.cancel()
-            await asyncio.gather(registering, return_exceptions=True)
+            await cancelled(registering)
 
 
 def dev(
@@ -105,13 +108,13 @@ def dev(
     exposed = expose or settings.read(os.environ)[0].is_keyed
     if "BUS_REDIS_URL" in os.environ:
         bound = check_address(host, port, exposed=exposed)
-        _dev(apps or [], host, port, concurrency, bound, allow_host, urls, discovers=discovers, url=None)
+        _dev(apps or [], host, port, concurrency, bound, allow_host, urls, discovers=discovers, redis=None)
         return
     folder = folder.resolve()
     with held(folder):  # before the port: a second one in a folder is told of that, and of both ways out
         bound = check_address(host, port, exposed=exposed)
-        with embedded(folder) as url:
-            _dev(apps or [], host, port, concurrency, bound, allow_host, urls, discovers=discovers, url=url)
+        with embedded(folder) as redis:
+            _dev(apps or [], host, port, concurrency, bound, allow_host, urls, discovers=discovers, redis=redis)
 
 
 def _dev(
@@ -124,12 +127,12 @@ def _dev(
     sdk_urls: list[str],
     *,
     discovers: bool,
-    url: str | None,
+    redis: "Embedded | None",
 ) -> None:
     from stepstream.web.dev.worker_child import WorkerChild  # it watches files, which only `bus dev` needs
 
     # Who changes code, or presses Ctrl-C, waits: what is not finished soon goes on in the next worker.
-    environ = {"BUS_DRAIN": "2", **os.environ} | ({"BUS_REDIS_URL": url} if url else {})
+    environ = {"BUS_DRAIN": "2", **os.environ} | ({"BUS_REDIS_URL": redis.url} if redis else {})
     configured = _settings(environ)
     site = create_app(configured=configured, hosts=allow_host or ())
 
@@ -152,7 +155,7 @@ def _dev(
     _tell_access(configured, host, allow_host)
     sys.stderr.flush()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(made, [bound], child))
+        runner.run(run(made, [bound], child, redis and redis.keep()))
     sys.stderr.write("stopped\n")
 
 

@@ -15,6 +15,7 @@ from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.function import Function
+from stepstream.bus.process.tasks import cancelled
 from stepstream.checkpoint.live.hub import end_listening
 from stepstream.web.app import Site, create_app
 from stepstream.web.endpoint import Endpoint
@@ -110,8 +111,7 @@ class Server(uvicorn.Server):
         end_listening()
         end_watching()
         if self._beside is not None:
-            self._beside.cancel()
-            await asyncio.gather(self._beside, return_exceptions=True)
+            await cancelled(self._beside)
         if self.drain is not None:
             await self.drain()
         await super().shutdown(sockets)
@@ -161,8 +161,16 @@ class Child(Protocol):
         ...
 
 
-async def run(server: Server, sockets: Sequence[socket.socket], child: Child | None = None) -> None:
-    """Serve the site, and keep `child` running, until Ctrl-C or SIGTERM; then drain. A second signal ends at once."""
+async def run(
+    server: Server,
+    sockets: Sequence[socket.socket],
+    child: Child | None = None,
+    store: Coroutine[Any, Any, None] | None = None,
+) -> None:
+    """Serve the site, and keep `child` running, until Ctrl-C or SIGTERM; then drain. A second signal ends at once.
+
+    `store` keeps the Redis server running meanwhile; its error ends it all, and is raised.
+    """
     stop = asyncio.Event()
 
     def asked_to_stop() -> None:
@@ -177,14 +185,18 @@ async def run(server: Server, sockets: Sequence[socket.socket], child: Child | N
         loop.add_signal_handler(number, asked_to_stop)
     serving = asyncio.create_task(server.serve(sockets=list(sockets)))
     keeping = asyncio.create_task(child.keep()) if child is not None else None
+    storing = asyncio.create_task(store) if store is not None else None
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping, *([keeping] if keeping else [])}, return_when=asyncio.FIRST_COMPLETED)
+    kept = [one for one in (keeping, storing) if one is not None]
+    await asyncio.wait({serving, stopping, *kept}, return_when=asyncio.FIRST_COMPLETED)
     if child is not None and keeping is not None:
         await child.stop()
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await cancelled(keeping)
     server.should_exit = True
     stopping.cancel()
     await serving
-    if keeping is not None and not keeping.cancelled():
-        keeping.result()
+    if storing is not None:
+        await cancelled(storing)
+    for one in kept:
+        if not one.cancelled():
+            one.result()

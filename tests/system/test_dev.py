@@ -96,6 +96,13 @@ def test_the_first_minutes_with_bus_dev(tmp_path: Path) -> None:
         os.kill(worker, signal.SIGKILL)
         until(lambda: "killed by SIGKILL; another is started" in ask(f"{url}/ready")[1], "told that it is down")
         until(lambda: ask(f"{url}/ready")[0] == 200, "another one is up")
+        # Its Redis server killed: another is started with the same data, at the same address.
+        server = next(int(pid) for pid in children if b"valkey" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(server, signal.SIGKILL)
+        until(lambda: "another was started with its data" in log.read_text(), "told that it has died")
+        until(lambda: '"completed"' in ask(f"{url}/v1/runs")[1], "the run is still there")
+        until(lambda: '"status":200' in ask(command[1], command[3].encode())[1].replace(" ", ""), "published")
+        until(lambda: ask(f"{url}/v1/runs")[1].count('"completed"') == 2, "the worker works on")
         dev.send_signal(signal.SIGINT)
         assert dev.wait(PATIENT_S) == 0
         assert "Traceback" not in log.read_text()

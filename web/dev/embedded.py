@@ -1,41 +1,99 @@
 """The embedded server: a real Valkey from a wheel, append-only, for `bus dev`."""
 
+import asyncio
 import contextlib
 import socket
 import time
 from collections.abc import Generator
 from pathlib import Path
 
+import structlog
+
+from stepstream.bus.errors import ConfigError
 from stepstream.bus.process.dev_server import read_note, write_note
 from stepstream.bus.process.valkey import Valkey
 
+_log = structlog.get_logger("dev")
 
-@contextlib.contextmanager
-def embedded(folder: Path) -> Generator[str]:
-    """Run a server with its data in `folder`, and yield its URL; it has the port it had there before, if that is free.
+_WAY_OUT = "set BUS_REDIS_URL, or install the embedded one: pip install 'stepstream[dev]'"
+_FREE_WITHIN_S = 10.0
+"""How long a server that ends may keep its port."""
+
+
+class Embedded:
+    """The server of a folder, which has the port that it had there before, if that is free.
 
     One that a killed `bus dev` has left running is taken over. The caller holds the folder (dev_server.held).
     """
-    noted = read_note(folder)
-    port, run_id = int(noted.get("port", 0)), noted.get("run_id")
-    if port and run_id and _run_id(port) == run_id:
-        write_note(folder, port, str(run_id))
-        try:
-            yield _url(port)
-        finally:
-            _shut_down(port)
-        return
-    way_out = "set BUS_REDIS_URL, or install the embedded one: pip install 'stepstream[dev]'"
-    server = Valkey("bus dev", way_out=way_out, folder=folder, port=port if port and _is_free(port) else None)
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server: Valkey | None = None
+        noted = read_note(folder)
+        self.port, self._run_id = int(noted.get("port", 0)), str(noted.get("run_id", ""))
+        if self._is_there():
+            self._note()
+        else:
+            self._start(self.port if self.port and _is_free(self.port) else None)
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def keep(self) -> None:
+        """Start the server again whenever it dies, with its data and at its port; ConfigError when that cannot be."""
+        while True:
+            await _until_gone(self.port)
+            if await asyncio.to_thread(self._is_there):  # it has only closed that connection
+                continue
+            await asyncio.to_thread(self._start_again)
+            _log.error("the Redis server died; another was started with its data", log=str(self._folder / "valkey.log"))
+
+    def stop(self) -> None:
+        """End the server; what it was given is on disk."""
+        if self._server is not None:
+            self._server.stop()
+        else:
+            _asked(self.port, b"SHUTDOWN\r\n")
+            _until_free(self.port)
+
+    def _start_again(self) -> None:
+        if not _until_free(self.port):
+            raise ConfigError(f"the Redis server died, and its port, {self.port}, is in use: start bus dev again")
+        self._start(self.port, only_there=True)  # the worker, for one, was told of that port
+
+    def _start(self, port: int | None, *, only_there: bool = False) -> None:
+        self._server = Valkey("bus dev", way_out=_WAY_OUT, folder=self._folder, port=port, only_there=only_there)
+        self.port = self._server.port
+        self._run_id = _run_id(self.port)
+        self._note()
+
+    def _note(self) -> None:
+        write_note(self._folder, self.port, self._run_id)
+
+    def _is_there(self) -> bool:
+        return bool(self.port and self._run_id) and _run_id(self.port) == self._run_id
+
+
+@contextlib.contextmanager
+def embedded(folder: Path) -> Generator[Embedded]:
+    """Run the server of a folder."""
+    server = Embedded(folder)
     try:
-        write_note(folder, server.port, _run_id(server.port))
-        yield _url(server.port)
+        yield server
     finally:
         server.stop()
 
 
-def _url(port: int) -> str:
-    return f"redis://127.0.0.1:{port}/0"
+async def _until_gone(port: int) -> None:
+    """Return when a connection to a server has ended: it says nothing by itself, so nothing else is read."""
+    with contextlib.suppress(OSError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await reader.read()
+        finally:
+            writer.close()
 
 
 def _run_id(port: int) -> str:
@@ -44,11 +102,12 @@ def _run_id(port: int) -> str:
     return next((line[7:] for line in found.split("\r\n") if line.startswith("run_id:")), "")
 
 
-def _shut_down(port: int) -> None:
-    _asked(port, b"SHUTDOWN\r\n")
-    until = time.monotonic() + 10
-    while not _is_free(port) and time.monotonic() < until:
+def _until_free(port: int) -> bool:
+    """Wait until nobody listens on a port; return whether that came about."""
+    until = time.monotonic() + _FREE_WITHIN_S
+    while not (is_free := _is_free(port)) and time.monotonic() < until:
         time.sleep(0.02)
+    return is_free
 
 
 def _asked(port: int, command: bytes) -> str:
