@@ -172,7 +172,8 @@ class Step(ABC):
         """Wait for a signal and return its data, as `type` if one is given; None when `timeout` is over first.
 
         One run at a time waits for a name: a second one's step fails with `signal_conflict`. Data that is not of the
-        type fails it with `signal_invalid`.
+        type is refused where it is sent; what is noticed here only is told in the run's log, and the wait goes on, as
+        the step `<id>~1`.
         """
 
     @abstractmethod

@@ -65,7 +65,7 @@ STORED = {
     "code_changed": "Deploy a version that calls the steps it names: [living with code changes](../living-with-code-changes.md). Or cancel the run.",
     "event_invalid": "The event (or the data of a call) does not fit the handler's (or the wait's) type any more: make a new field optional, or `bus rerun ID` after the next deploy.",
     "signal_conflict": "Another run waits for this signal's name: put the run's own id into the name.",
-    "signal_invalid": "What came does not fit `type=`: mend the sender, or take `type=` off.",
+    "signal_invalid": "What came fitted `type=` when the run went on with it, and does not any more: deploy a type that takes it, and run it again.",
     "waits_full": "Too many runs wait for one event name by `if_`: use `match=`, which has no such bound.",
     "unauthorized": "The app answers 401 to who calls it: give it our `BUS_SIGNING_KEY` as `INNGEST_SIGNING_KEY`, and look at both clocks. It has run nothing, no attempt is used up, and the run goes on when it accepts us.",
     "unreachable": "Nobody listens at the app's address; the run is called again when it does, and no attempt is used up. Start the app, or sync it from where it is now: `bus apps sync URL`.",

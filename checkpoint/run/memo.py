@@ -138,12 +138,16 @@ class Open(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WaitsFor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a step waits for (`Open.what`): an event (whose `match` is equal, or `if` true), a signal, or a run."""
+    """What a step waits for (`Open.what`): an event (whose `match` is equal, or `if` true), a signal, or a run.
+
+    `takes` is the JSON Schema of what a signal must bring; null where anything will do, or none could be made.
+    """
 
     event: str = ""
     match: str = ""
     if_: str = msgspec.field(default="", name="if")
     signal: str = ""
+    takes: Raw = Raw(b"null")
     function: str = ""
     run: str = ""
 

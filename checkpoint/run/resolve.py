@@ -64,6 +64,15 @@ async def fire_timers(wire: Wire, slug: str, where: str = FIRST) -> Fired:
     return Fired(int(added), int(looked_at) == AT_ONCE, int(next_ms) if int(next_ms) >= 0 else None, dropped)
 
 
+async def hurry(wire: Wire, slug: str, run: str) -> None:
+    """Let a run that waits have a turn now, which finds what it waits for as it was, or waits on."""
+    turn = await wire.load("HGET", keys.run(slug, run), "turn")
+    if turn is not None:
+        # XX: a turn that has begun meanwhile has no timer; LT: nothing is put off.
+        member = f"{run}:{codec.text(turn)}"
+        await wire.call("ZADD", keys.timers(slug, run), "XX", "LT", await wire.moment(), member)
+
+
 async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
     """Let runs of a partition that wait for a deploy be tried now, for one has come; return how many.
 

@@ -3,15 +3,18 @@
 import hashlib
 from typing import Any, cast
 
+import msgspec
+
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import as_json
 from stepstream.bus.values import codec
+from stepstream.bus.values.fitting import misfit
 from stepstream.bus.values.ids import token
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.memo import memo_of
-from stepstream.checkpoint.run.resolve import resolve
+from stepstream.checkpoint.run.memo import WaitsFor, memo_of, open_of
+from stepstream.checkpoint.run.resolve import hurry, resolve
 from stepstream.checkpoint.waits.names import Holder, still_wait
 
 _TAKE = script(__file__, "signal_take")
@@ -71,6 +74,7 @@ async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> 
     """Give data to the run that waits for a signal; return that run's id, None when none waits.
 
     A `sender` (a step of a run) that is retried, because its worker died before it knew, gets the same answer.
+    EventInvalid for data that is not of the type that the run waits for, as far as its schema tells: it waits on.
     """
     check_signal(name)
     encoded, mark = as_json(data), _mark(sender) if sender else token()
@@ -79,6 +83,7 @@ async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> 
             _, run, by = codec.text(word).split("|")
             return run if by == mark else None
         waiter = Holder.of(codec.text(word))
+        await _refuse_misfit(wire, name, waiter, encoded)
         answer = await resolve(wire, waiter.slug, waiter.run, waiter.step, "signal", encoded, mark=mark)
         # `there` and `gone`: it was resolved before, by us (the reply was lost, or the worker died) or by another.
         is_ours = answer not in ("gone", "there") or await _is_ours(wire, waiter, mark)
@@ -87,6 +92,25 @@ async def send_signal(wire: Wire, name: str, data: Any, *, sender: str = "") -> 
         if is_ours:
             return waiter.run
     return None
+
+
+async def _refuse_misfit(wire: Wire, name: str, waiter: Holder, data: bytes) -> None:
+    """Raise EventInvalid for data that a step does not take; and let its run say anew what it takes.
+
+    For the type may be another one since a deploy, of which a run that waits knows nothing until its code runs again.
+    """
+    noted = await wire.load("HGET", keys.open_steps(waiter.slug, waiter.run), waiter.step)
+    if noted is None or data == b"null":
+        return
+    try:
+        takes = codec.decode_as(open_of(noted).what, WaitsFor).takes
+    except msgspec.DecodeError:  # written by hand: the step checks it
+        return
+    wrong = misfit(bytes(takes), codec.decode(data)) if bytes(takes) != b"null" else None
+    if wrong is not None:
+        await hurry(wire, waiter.slug, waiter.run)
+        told = f"{wrong.reason}; run {waiter.run} waits for signal '{name}' with another type"
+        raise EventInvalid(told, field=wrong.field)
 
 
 def is_heard(word: bytes) -> bool:

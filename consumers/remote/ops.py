@@ -82,6 +82,8 @@ class _Signal(msgspec.Struct):
     signal: str = ""
     timeout: str | None = None
     conflict: str | None = None
+    takes: Raw = Raw(b"null")
+    """Of a Python application: the JSON Schema of what the signal must bring."""
 
 
 class _Payload(msgspec.Struct, frozen=True):
@@ -123,6 +125,8 @@ def resumed(app: App, step: str, noted: Open) -> Work | None:
             turn, step, what.event, what.match or None, what.if_ or None, LONGEST_MS, looks_back=False
         )
     if noted.kind == "signal":
+        if bytes(what.takes) != b"null":  # the app's code may take another type by now
+            return None
         return wait_for_signal(turn, step, what.signal, Raw, LONGEST_MS)
     return invoke(turn, step, what.function, None, LONGEST_MS) if noted.kind == "invoke" else None
 
@@ -210,7 +214,13 @@ def _wait_signal(app: App, found: Found) -> Work:
     given: _Signal = found.op.options(_Signal)
     within = timeout_of(given.timeout, app.turn.state.server_now())
     return wait_for_signal(
-        app.turn, found.step, given.signal or found.op.name or "", Raw, within, replaces=given.conflict == "replace"
+        app.turn,
+        found.step,
+        given.signal or found.op.name or "",
+        Raw,
+        within,
+        replaces=given.conflict == "replace",
+        takes=bytes(given.takes),
     )
 
 

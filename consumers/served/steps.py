@@ -1,7 +1,7 @@
 """ServedStep: the Step of a handler that is called over HTTP. What has ended comes from the call; the rest is found."""
 
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from msgspec import Raw
@@ -25,7 +25,7 @@ from stepstream.consumers.turn.steps.numbered import Body, NumberedStep
 from stepstream.consumers.turn.steps.process import Command, run_command
 from stepstream.consumers.turn.steps.run import refuse_what_cannot_be_kept, run_body, through_json
 from stepstream.consumers.turn.steps.send import published, signalled
-from stepstream.consumers.turn.steps.wait import signalled_as, wanted
+from stepstream.consumers.turn.steps.wait import DoesNotFit, signalled_as, taken, wanted
 
 
 class ServedStep(NumberedStep):
@@ -131,37 +131,62 @@ class ServedStep(NumberedStep):
         self, step: str, event: str | type[Any], match: str | None, if_: str | None, within: int
     ) -> Any:
         name, kind = (event, None) if isinstance(event, str) else (event_name_of(event), event)
-        call, first, ignored, due = self._call, step, 0, f"{within}ms"
+        asks = f"event.{match} == async.{match}" if match else of_own(if_) if if_ else None
+
+        def told(step: str, due: str) -> dict[str, Any]:
+            wanted(self._call.event, step, name, match, if_)
+            opts = {"event": name, "timeout": due, "looksBack": True, **({"if": asks} if asks else {})}
+            return {**reply.op("WaitForEvent", step, opts=opts), "name": name}
+
+        def read(step: str, data: Raw) -> Any:
+            found = codec.decode_as(data, RawEvent)
+            try:
+                return found.typed(kind)
+            except EventInvalid as error:
+                raise DoesNotFit(StepFailed(step, "event_invalid", str(error)), f"{name} {found.id}", error) from None
+
+        return await self._until_it_fits(step, "event", f"{within}ms", told, read)
+
+    async def _wait_for_signal(self, step: str, signal: str, wanted: Any, within: int) -> Any:
+        takes = Raw(taken(wanted))
+
+        def told(step: str, due: str) -> dict[str, Any]:
+            opts = {"signal": signal, "timeout": due, "takes": takes}
+            return {**reply.op("WaitForSignal", step, opts=opts), "name": signal}
+
+        def read(step: str, data: Raw) -> Any:
+            return signalled_as(step, signal, data, wanted)
+
+        return await self._until_it_fits(step, "signal", f"{within}ms", told, read)
+
+    async def _until_it_fits(
+        self,
+        step: str,
+        kind: str,
+        due: str,
+        told: Callable[[str, str], dict[str, Any]],
+        read: Callable[[str, Raw], Any],
+    ) -> Any:
+        """Wait, and wait on as another step while what comes does not fit (consumers/turn/steps/wait.py)."""
+        call, first, ignored = self._call, step, 0
         while True:
-            memo = await call.replayed(step, "event")
+            memo = await call.replayed(step, kind)
             if memo is None:
-                wanted(call.event, step, name, match, if_)
-                asks = f"event.{match} == async.{match}" if match else of_own(if_) if if_ else None
-                opts = {"event": name, "timeout": due, "looksBack": True, **({"if": asks} if asks else {})}
-                memo = await call.finding.until(step, {**reply.op("WaitForEvent", step, opts=opts), "name": name})
+                memo = await call.finding.until(step, told(step, due))
             data = _data(step, memo)
             if data is None:
                 return None
-            found, ignored = codec.decode_as(data, RawEvent), ignored + 1
+            ignored += 1
             following = f"{first}~{ignored}"
             if following not in call.state.memos and following not in call.state.open:
                 try:
-                    return found.typed(kind)
-                except EventInvalid as error:
-                    told = f"ignored {name} {found.id}, and waits on: {error}"
-                    call.log.write("bus", told, step=first, level="warning")
+                    return read(step, data)
+                except DoesNotFit as error:
+                    call.log.write("bus", error.told, step=first, level="warning")
             if memo is not None and memo.was is not None and memo.was.due is not None:
                 due = reply.moment(memo.was.due)
             step = following
             call.state.uncalled.discard(step)
-
-    async def _wait_for_signal(self, step: str, signal: str, wanted: Any, within: int) -> Any:
-        memo = await self._call.replayed(step, "signal")
-        if memo is None:
-            opts = {"signal": signal, "timeout": f"{within}ms"}
-            memo = await self._call.finding.until(step, {**reply.op("WaitForSignal", step, opts=opts), "name": signal})
-        data = _data(step, memo)
-        return None if data is None else signalled_as(step, data, wanted)
 
     async def _invoke(self, step: str, function: Callee[Any, Any] | str, data: Any, within: int) -> Any:
         call, slug = self._call, function if isinstance(function, str) else function.slug

@@ -5,6 +5,7 @@ and before the wait was there is not missed. A timeout decides nothing by itself
 to its deadline, before it says None.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.expression import compiled
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.values.matching import answers, value_at
+from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.checkpoint.run.memo import Failure, Memo, WaitsFor
@@ -29,6 +31,8 @@ from stepstream.consumers.turn.steps.waiting import waiting
 from stepstream.consumers.turn.turn import Turn
 
 LONGEST_MS = 366 * 86_400_000
+_LARGEST_SCHEMA = 16_384
+"""A type whose schema is larger, bytes, is checked only by who waits."""
 
 
 async def wait_for_event(
@@ -48,15 +52,57 @@ async def wait_for_event(
     same deadline. That step is the record of it: in a replay the first event stays ignored, whatever fits by then.
     """
     name, kind = (event, None) if isinstance(event, str) else (event_name_of(event), event)
-    first, due, ignored = step, f"+{timeout_ms}", 0
+
+    async def wait(step: str, due: str) -> tuple[Memo, str]:
+        value = wanted(turn.event, step, name, match, if_)
+        return await _wait(
+            turn,
+            Wait(name, turn.owned.slug, turn.owned.run, step, 0, match or "", value, if_ or ""),
+            due,
+            looks_back=looks_back,
+        )
+
+    def read(step: str, data: Raw) -> Any:
+        found = codec.decode_as(data, RawEvent)
+        try:
+            return found.typed(kind)
+        except EventInvalid as error:
+            raise DoesNotFit(StepFailed(step, "event_invalid", str(error)), f"{name} {found.id}", error) from None
+
+    return await _until_it_fits(turn, step, "event", f"+{timeout_ms}", wait, read)
+
+
+class DoesNotFit(Exception):
+    """What has come for a wait is not of the type that is waited for: `what`, in words, and the error that says why.
+
+    `failed` is raised instead where the run has gone on with it under another type.
+    """
+
+    def __init__(self, failed: StepFailed, what: str, error: EventInvalid) -> None:
+        self.failed = failed
+        self.told = f"ignored {what}, and waits on: {error}"
+        super().__init__(self.told)
+
+
+async def _until_it_fits(
+    turn: Turn,
+    step: str,
+    kind: str,
+    due: str,
+    wait: Callable[[str, str], Awaitable[tuple[Memo, str]]],
+    read: Callable[[str, Raw], Any],
+) -> Any:
+    """Wait, and wait on as another step while what comes does not fit; return what `read` makes of what does.
+
+    `wait` takes a step and until when (as `note_open` takes it), and returns the memo and when the wait is over.
+    """
+    first, ignored = step, 0
     while True:
         turn.awaited(step)
-        memo = await turn.replayed(step, "event")
+        memo = await turn.replayed(step, kind)
         is_new = memo is None
         if memo is None:
-            value = wanted(turn.event, step, name, match, if_)
-            wait = Wait(name, turn.owned.slug, turn.owned.run, step, 0, match or "", value, if_ or "")
-            memo, due = await _wait(turn, wait, due, looks_back=looks_back)
+            memo, due = await wait(step, due)
             if turn.is_branched:
                 await turn.in_order(memo.n)
         elif memo.was is not None and memo.was.due is not None:
@@ -65,17 +111,15 @@ async def wait_for_event(
             raise StepFailed(step, memo.error.name, memo.error.message)
         if bytes(memo.data) == b"null":
             return None
-        found, ignored = codec.decode_as(memo.data, RawEvent), ignored + 1
+        ignored += 1
         following = f"{first}~{ignored}"
-        is_ignored = following in turn.state.memos or following in turn.state.open
-        try:
-            if not is_ignored:
-                return found.typed(kind)
-        except EventInvalid as error:
-            if not is_new and _has_gone_on(turn, memo):  # it fitted then: the type has changed
-                raise StepFailed(step, "event_invalid", str(error)) from None
-            told = f"ignored {name} {found.id}, and waits on: {error}"
-            turn.log.write("bus", told, step=first, level="warning")
+        if following not in turn.state.memos and following not in turn.state.open:
+            try:
+                return read(step, memo.data)
+            except DoesNotFit as error:
+                if not is_new and _has_gone_on(turn, memo):  # it fitted then: the type has changed
+                    raise error.failed from None
+                turn.log.write("bus", error.told, step=first, level="warning")
         step = following
         turn.state.uncalled.discard(step)
 
@@ -197,53 +241,74 @@ async def _recorded(
 
 
 async def wait_for_signal(
-    turn: Turn, step: str, name: str, wanted: Any, timeout_ms: int, *, replaces: bool = False
+    turn: Turn,
+    step: str,
+    name: str,
+    wanted: Any,
+    timeout_ms: int,
+    *,
+    replaces: bool = False,
+    takes: bytes | None = None,
 ) -> Any:
     """Return what was sent, as the wanted type; None when nothing was in time.
 
-    StepFailed when another run waits for the name, unless this one `replaces` it, or when what was sent is not of that
-    type.
+    StepFailed when another run waits for the name, unless this one `replaces` it. What is not of the type is refused
+    where it is sent, by the schema that the wait has noted (`takes`, where the type is an application's). What gets
+    through is told in the run's log, and the wait goes on, as that for an event does.
     """
-    turn.awaited(step)
-    memo = await turn.replayed(step, "signal")
-    if memo is None:
+    schema = taken(wanted) if takes is None else takes
+
+    async def wait(step: str, due: str) -> tuple[Memo, str]:
         try:
             check_signal(name)
         except EventInvalid as error:
             raise NonRetriable(f"step '{step}': {error}") from None
-        memo = await _wait_signal(turn, step, name, timeout_ms, replaces=replaces)
-        if turn.is_branched:
-            await turn.in_order(memo.n)
-    if memo.error is not None:
-        raise StepFailed(step, memo.error.name, memo.error.message)
-    return None if bytes(memo.data) == b"null" else signalled_as(step, memo.data, wanted)
+        return await _wait_signal(turn, step, name, due, schema, replaces=replaces)
+
+    def read(step: str, data: Raw) -> Any:
+        return signalled_as(step, name, data, wanted)
+
+    return await _until_it_fits(turn, step, "signal", f"+{timeout_ms}", wait, read)
 
 
-def signalled_as(step: str, data: Raw, wanted: Any) -> Any:
-    """Return what a signal brought as the type that is waited for; StepFailed when it is not of that."""
+def taken(kind: Any) -> bytes:
+    """Return the JSON Schema of what a signal must bring that is waited for as a type; null when anything will do."""
+    if kind is Any or kind is Raw:
+        return b"null"
+    schema = schema_of(kind)
+    return schema.text if schema.exact and len(schema.text) <= _LARGEST_SCHEMA else b"null"
+
+
+def signalled_as(step: str, name: str, data: Raw, wanted: Any) -> Any:
+    """Return what a signal brought as the type that is waited for; DoesNotFit when it is not of that."""
     try:
         return codec.decode_as(data, wanted)
     except msgspec.ValidationError as error:
-        raise StepFailed(step, "signal_invalid", str(invalid(error, "data"))) from None
+        wrong = invalid(error, "data")
+        raise DoesNotFit(StepFailed(step, "signal_invalid", str(wrong)), f"signal {name}", wrong) from None
 
 
-async def _wait_signal(turn: Turn, step: str, name: str, timeout_ms: int, *, replaces: bool) -> Memo:
-    what = codec.encode(WaitsFor(signal=name))
+async def _wait_signal(turn: Turn, step: str, name: str, due: str, takes: bytes, *, replaces: bool) -> tuple[Memo, str]:
+    what = codec.encode(WaitsFor(signal=name, takes=Raw(takes)))
     waiter = Holder(turn.owned.slug, turn.owned.run, step, turn.owned.fence)
     async with waiting(turn, step, "signal", what, partial(give_signal, turn.wire, name, waiter)):
-        noted = await turn.noted(step, "signal", f"+{timeout_ms}", what)
+        known = turn.state.open.get(step)
+        noted = await turn.noted(step, "signal", due, what)
+        over = str(noted.due)
         if not turn.is_armed(step):
             with turn.activity:
                 left_ms = noted.due - noted.now
                 other = await take_signal(turn.wire, name, waiter, left_ms, replaces=replaces)
                 if other is not None:
                     error = Failure("signal_conflict", f"run {other.run} waits for signal '{name}' already")
-                    return await _recorded(turn, step, error=error, kind="signal")
+                    return await _recorded(turn, step, error=error, kind="signal"), over
+            turn.recorder.tell_armed(step, "signal", noted.due, what)
+        elif known is not None and bytes(known.what) != what:  # a deploy has changed the type: senders are to know
             turn.recorder.tell_armed(step, "signal", noted.due, what)
         memo = await turn.wait_until(step, noted.due, noted.now)
         if memo is not None:
-            return memo
+            return memo, over
         with turn.activity:
             memo = await _recorded(turn, step, data=b"null", kind="signal", timed_out=True)
             await give_signal(turn.wire, name, waiter)
-            return memo
+            return memo, over
