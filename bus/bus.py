@@ -36,18 +36,10 @@ from stepstream.bus.function import (
     Kinds,
     check_slug_part,
 )
-from stepstream.bus.limits import (
-    Batch,
-    CancelDeclared,
-    Concurrency,
-    Debounce,
-    RateLimit,
-    Singleton,
-    Throttle,
-    Timeouts,
-    checked_cancel_on,
-    checked_flow,
-)
+from stepstream.bus.limits.cancel_on import CancelDeclared, checked_cancel_on
+from stepstream.bus.limits.flow import checked_flow
+from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
+from stepstream.bus.limits.timeouts import Timeouts
 from stepstream.bus.process.background import background, refuse_in_loop, wait_for
 from stepstream.bus.retry import Retry
 from stepstream.bus.trigger import Declared, On, Triggers, checked
@@ -118,7 +110,7 @@ class Bus(Generic[State_co]):
         (`bus/function.failed`), with the error and the event. `cancel_on` is an event, a CancelOn or a list of them:
         when it comes, the runs it belongs to are cancelled. `timeouts` bounds how long a run may take.
 
-        `concurrency`, `throttle`, `rate_limit`, `debounce`, `batch` and `singleton` are limits (bus/limits.py);
+        `concurrency`, `throttle`, `rate_limit`, `debounce`, `batch` and `singleton` are limits (bus/limits);
         `priority` (seconds before others) and `idempotency` (what runs once in 24 h) are CEL over `event`.
 
         Raises ConfigError, naming the function, the option, its value and the way out.

@@ -11,18 +11,10 @@ from typing_extensions import TypeVar
 from stepstream.bus.context import Context
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import Event, RawEvent, event_name_of, misfit
-from stepstream.bus.limits import (
-    Batch,
-    CancelDeclared,
-    CancelOn,
-    Concurrency,
-    Debounce,
-    Flow,
-    RateLimit,
-    Singleton,
-    Throttle,
-    Timeouts,
-)
+from stepstream.bus.limits.cancel_on import CancelDeclared, CancelOn
+from stepstream.bus.limits.flow import Flow
+from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
+from stepstream.bus.limits.timeouts import Timeouts
 from stepstream.bus.retry import Retry
 from stepstream.bus.step import Step
 from stepstream.bus.system_events import INVOKED, FunctionFailed

@@ -13,7 +13,8 @@ import msgspec
 
 from stepstream.bus.errors import BadRequest, Conflict
 from stepstream.bus.function import Function
-from stepstream.bus.limits import Flow, keys_like
+from stepstream.bus.limits.flow import Flow
+from stepstream.bus.limits.keys import keys_like
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import LONGEST_MS
 from stepstream.bus.wire import keys

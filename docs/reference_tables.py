@@ -212,8 +212,8 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("how much later its jitter may let a tick run", "bus.cron:MAX_JITTER_MS", "ms", "ConfigError"),
     ]),
     ("Limits of functions", [
-        ("rules of `cancel_on`", "bus.limits:MAX_CANCEL_ON", "count", "ConfigError"),
-        ("`priority`, before or after", "bus.limits:MOST_PRIORITY_S", "s", "it is cut"),
+        ("rules of `cancel_on`", "bus.limits.cancel_on:MAX_CANCEL_ON", "count", "ConfigError"),
+        ("`priority`, before or after", "bus.limits.flow:MOST_PRIORITY_S", "s", "it is cut"),
         ("how long a skipped event is listed", "checkpoint.limits.admit:VERDICT_KEPT_MS", "ms", "-"),
     ]),
     ("The API", [

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     )
     from stepstream.bus.event import Event, EventData, event
     from stepstream.bus.function import Function
-    from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
+    from stepstream.bus.limits.cancel_on import CancelOn
+    from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
+    from stepstream.bus.limits.timeouts import Timeouts
     from stepstream.bus.retry import Exponential, Retry
     from stepstream.bus.step import Fetched, ProcessResult, Step
     from stepstream.bus.system_events import ErrorInfo, FunctionCancelled, FunctionFailed, FunctionFinished

@@ -141,7 +141,7 @@ MUTANTS = [
            ["tests/system/test_code_changes.py"]),
     Mutant("a run that was taken over keeps its shared place", "checkpoint/limits/lua/run_back_to_backlog.lua",
            "if (h.status ~= 'queued' and h.status ~= 'running')", "if h.status ~= 'queued'", [*EXITS, "-k", "taken_over"]),
-    Mutant("a limit that was dropped is asked for", "bus/limits.py",
+    Mutant("a limit that was dropped is asked for", "bus/limits/flow.py",
            "if number < len(self.concurrency) else None", "", [*EXITS, "-k", "drops_a_limit"]),
     Mutant("a renewal under way puts back a place", "consumers/limits/shared_places.py",
            "            await self._leases.renewals_over()\n", "            pass\n", ["tests/redis/test_shared_places.py"]),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from stepstream.bus.errors import BadRequest
-from stepstream.bus.limits import keys_like, shown_key
+from stepstream.bus.limits.keys import keys_like, shown_key
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stepstream.bus.limits import shown_key
+from stepstream.bus.limits.keys import shown_key
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST, ulid_ms
 from stepstream.bus.wire import keys

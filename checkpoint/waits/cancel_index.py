@@ -12,7 +12,7 @@ import msgspec
 
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
-from stepstream.bus.limits import CancelOn
+from stepstream.bus.limits.cancel_on import CancelOn
 from stepstream.bus.values.matching import value_at
 from stepstream.checkpoint.waits.event_waits import prefix
 

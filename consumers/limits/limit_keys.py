@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stepstream.bus.function import Function
-from stepstream.bus.limits import MOST_PRIORITY_S, Flow, stored_key
+from stepstream.bus.limits.flow import MOST_PRIORITY_S, Flow
+from stepstream.bus.limits.keys import stored_key
 from stepstream.bus.values.expression import compiled
 from stepstream.bus.values.ids import run_id
 from stepstream.checkpoint.limits.admit import Applicant

@@ -12,7 +12,7 @@ import msgspec
 from stepstream.bus.errors import BusError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
-from stepstream.bus.limits import CancelOn
+from stepstream.bus.limits.cancel_on import CancelOn
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values.ids import partitions, ulid_ms
 from stepstream.bus.values.matching import answers

@@ -1,6 +1,6 @@
 """Options of a function as SDKs register them, and what the bus has for each; docs/inngest-sdk.md has the table.
 
-A duration, a limit, an expression that makes no sense is refused where the bus checks its own (bus/limits.py).
+A duration, a limit, an expression that makes no sense is refused where the bus checks its own (bus/limits).
 """
 
 import re
@@ -11,17 +11,9 @@ import msgspec
 
 from stepstream.bus.cron import Cron
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.limits import (
-    PATH,
-    Batch,
-    CancelOn,
-    Concurrency,
-    Debounce,
-    RateLimit,
-    Singleton,
-    Throttle,
-    Timeouts,
-)
+from stepstream.bus.limits.cancel_on import PATH, CancelOn
+from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
+from stepstream.bus.limits.timeouts import Timeouts
 from stepstream.bus.retry import MAX_RETRIES, Retry
 from stepstream.bus.trigger import Declared, On
 from stepstream.bus.values.dialect import as_written, of_sdk

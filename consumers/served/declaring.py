@@ -5,7 +5,8 @@ from typing import Any
 
 from stepstream.bus.cron import Cron
 from stepstream.bus.function import Function
-from stepstream.bus.limits import CancelOn, Flow
+from stepstream.bus.limits.cancel_on import CancelOn
+from stepstream.bus.limits.flow import Flow
 from stepstream.bus.retry import Retry
 from stepstream.bus.system_events import FAILED
 from stepstream.bus.values.dialect import of_own

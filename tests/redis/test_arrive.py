@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from stepstream.bus.bus import Bus
-from stepstream.bus.limits import Throttle, Timeouts
+from stepstream.bus.limits.rules import Throttle
+from stepstream.bus.limits.timeouts import Timeouts
 from stepstream.bus.trigger import On
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, run_id

@@ -5,7 +5,7 @@ import threading
 from typing import Any, cast
 
 from stepstream.bus.bus import Bus
-from stepstream.bus.limits import Concurrency
+from stepstream.bus.limits.rules import Concurrency
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values.address import address
 from stepstream.bus.wire import keys

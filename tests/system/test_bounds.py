@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stepstream.bus.bus import Bus, NewEvent
-from stepstream.bus.limits import Batch, Concurrency
+from stepstream.bus.limits.rules import Batch, Concurrency
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from stepstream.bus.limits import Batch, CancelOn, Concurrency, Debounce, Flow, RateLimit, Singleton, Throttle
+from stepstream.bus.limits.cancel_on import CancelOn
+from stepstream.bus.limits.flow import Flow
+from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.limits.admit import Applicant
 from stepstream.consumers.limits import limit_keys

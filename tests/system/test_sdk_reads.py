@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from stepstream import create_app
 from stepstream.bus.errors import StepFailed
-from stepstream.bus.limits import Batch, Singleton
+from stepstream.bus.limits.rules import Batch, Singleton
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid_ms

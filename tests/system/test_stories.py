@@ -9,7 +9,7 @@ import redis
 from starlette.testclient import TestClient
 
 from stepstream import Context, On, Step
-from stepstream.bus.limits import Batch, Concurrency, Debounce, RateLimit, Singleton
+from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.rerun import rerun

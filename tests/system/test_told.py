@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stepstream.bus.errors import HasEnded, StepFailed
-from stepstream.bus.limits import Batch, Debounce
+from stepstream.bus.limits.rules import Batch, Debounce
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.limits.backlogs import backlogs_of

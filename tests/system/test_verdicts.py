@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from stepstream import Context, Retry, Step
-from stepstream.bus.limits import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle, Timeouts
+from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
+from stepstream.bus.limits.timeouts import Timeouts
 from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stepstream import Batch, Bus, Concurrency, Debounce, RateLimit, Singleton, Throttle
-from stepstream.bus.limits import MOST_PRIORITY_S
+from stepstream.bus.limits.flow import MOST_PRIORITY_S
 from stepstream.bus.values.ids import run_id
 from stepstream.checkpoint.limits.admit import Applicant
 from stepstream.consumers.limits.limit_keys import apply

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stepstream.bus.errors import BadRequest
-from stepstream.bus.limits import shown_key
+from stepstream.bus.limits.keys import shown_key
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partitions, ulid_ms
 from stepstream.bus.wire import keys

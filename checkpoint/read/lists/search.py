@@ -14,7 +14,7 @@ import msgspec
 
 from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.event import RESERVED, RawEvent
-from stepstream.bus.limits import keys_like
+from stepstream.bus.limits.keys import keys_like
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import is_ago, past_moment

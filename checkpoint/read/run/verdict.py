@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from stepstream.bus.limits import shown_key
+from stepstream.bus.limits.keys import shown_key
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys

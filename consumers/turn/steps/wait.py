@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from stepstream.bus.errors import ConfigError, EventInvalid, NonRetriable, StepFailed
 from stepstream.bus.event import RawEvent, event_name_of, invalid
-from stepstream.bus.limits import PATH
+from stepstream.bus.limits.cancel_on import PATH
 from stepstream.bus.values import codec
 from stepstream.bus.values.expression import compiled
 from stepstream.bus.values.ids import ulid_ms
