@@ -30,6 +30,8 @@ MAX_ID_CHARS = 256
 EARLIEST_MS = 315_532_800_000  # 1980-01-01
 LATEST_MS = 4_102_444_800_000  # 2100-01-01
 RESERVED = ("bus/", "inngest/")
+_JSON_KINDS = {b"[": "a list", b'"': "text", b"t": "true or false", b"f": "true or false", b"n": "null"}
+"""What JSON is, by its first letter; else it is an object, or a number."""
 _MISSING = re.compile(r"Object missing required field `(.+)`")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _HALF = re.compile(r"[\ud800-\udfff]")
@@ -320,7 +322,8 @@ def as_data(value: object) -> bytes:
     """Return a value as the data of an event: a JSON object of at most 3 MiB; EventInvalid names the field."""
     data = as_json(value)
     if not data.startswith(b"{"):
-        raise EventInvalid(f"must be an object, got {type(value).__name__}", field="data")
+        got = _JSON_KINDS.get(data[:1], "a number") if isinstance(value, Raw) else type(value).__name__
+        raise EventInvalid(f"must be an object, got {got}", field="data")
     return data
 
 
