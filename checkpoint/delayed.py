@@ -4,13 +4,15 @@ An event is kept in the slot of its name, so that publishing it and forgetting i
 a list of its own, a hint: it is written after the event, and by retention where it is lost.
 """
 
+import asyncio
 import heapq
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 from msgspec import Raw
 
-from stepstream.bus.errors import NotFound
+from stepstream.bus.errors import BadRequest, NotFound
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
@@ -20,6 +22,7 @@ from stepstream.bus.wire.wire import Wire
 
 _DUE = script(__file__, "events_due")
 _DROP = script(__file__, "delayed_drop")
+_PAGE = script(__file__, "delayed_page")
 
 AT_ONCE = 100
 """Events published by one script call (one may hold 3 MiB), and names that are looked at in one round."""
@@ -34,6 +37,25 @@ class DelayedEvent(msgspec.Struct, frozen=True):
     name: str
     due: int
     data: Raw
+
+
+class DelayedPage(msgspec.Struct, frozen=True):
+    """A page of delayed events, the earliest first; `cursor` is where the next begins, None when there is none."""
+
+    events: list[DelayedEvent]
+    cursor: str | None
+
+
+class _Place(NamedTuple):
+    """Where an event stands among all: when it is due, its name, and its id as it stands in keys."""
+
+    due: int
+    name: str
+    member: str
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.due}|{self.member}|{self.name}"
 
 
 class DelayedNotFound(NotFound):
@@ -57,23 +79,50 @@ class Due(msgspec.Struct, frozen=True):
 
 async def list_delayed(wire: Wire, name: str | None = None, limit: int = 100) -> list[DelayedEvent]:
     """Return the events that are to be published later, of all names or of one, the earliest first."""
+    return (await delayed_page(wire, name, limit)).events
+
+
+async def delayed_page(wire: Wire, name: str | None = None, limit: int = 100, cursor: str = "") -> DelayedPage:
+    """Return a page of the events that are to be published later, the earliest first; BadRequest for a wrong cursor."""
     names = (
         [name]
         if name is not None
         else [codec.text(one) for one in await wire.load("ZRANGE", keys.delayed_names(), 0, -1)]
     )
-    rows = await wire.loads(*(("ZRANGE", keys.delayed(one), 0, limit - 1, "WITHSCORES") for one in names))
+    begin = _parsed(cursor) if cursor else None
+    rows = await asyncio.gather(*(_behind(wire, one, begin, limit + 1) for one in names))
     found = [
-        [(int(float(row[i + 1])), one, unquote(codec.text(row[i]))) for i in range(0, len(row), 2)]
+        [_Place(int(float(row[i + 1])), one, codec.text(row[i])) for i in range(0, len(row), 2)]
         for one, row in zip(names, rows, strict=True)
     ]
-    first = [place for place, _ in zip(heapq.merge(*found), range(limit), strict=False)]
-    stored = await wire.loads(*(("HGETALL", keys.delayed_event(one, event)) for _, one, event in first))
-    return [
-        DelayedEvent(event, one, due, event_of(one, "0-0", fields_of(flat)).data)
-        for (due, one, event), flat in zip(first, stored, strict=True)
+    first = [place for place, _ in zip(heapq.merge(*found), range(limit + 1), strict=False)]
+    page = first[:limit]
+    stored = await wire.loads(*(("HGETALL", keys.delayed_event(one.name, unquote(one.member))) for one in page))
+    events = [
+        DelayedEvent(unquote(one.member), one.name, one.due, event_of(one.name, "0-0", fields_of(flat)).data)
+        for one, flat in zip(page, stored, strict=True)
         if flat  # published, or taken back, since we looked
     ]
+    return DelayedPage(events, page[-1].cursor if len(first) > limit else None)
+
+
+async def _behind(wire: Wire, name: str, begin: _Place | None, most: int) -> Any:
+    """Return the next ids of a name, each with when it is due, behind a place among those of all names."""
+    key = keys.delayed(name)
+    if begin is None:
+        return await wire.load("ZRANGE", key, 0, most - 1, "WITHSCORES")
+    if name != begin.name:
+        least = begin.due if name > begin.name else f"({begin.due}"
+        return await wire.load("ZRANGEBYSCORE", key, least, "+inf", "WITHSCORES", "LIMIT", 0, most)
+    return await wire.script(_PAGE, [key], begin.due, begin.member, most, is_big_read=True)
+
+
+def _parsed(cursor: str) -> _Place:
+    due, _, rest = cursor.partition("|")
+    member, between, name = rest.partition("|")
+    if not (due.isascii() and due.isdecimal() and len(due) <= 15 and between):
+        raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
+    return _Place(int(due), name, member)
 
 
 async def take_back(wire: Wire, name: str, event_id: str) -> None:

@@ -9,6 +9,7 @@ WAYS_OUT = {
     "BrokenApp": "Mend the line of yours that the message ends with; the module was found.",
     "EventInvalid": "Mend the field that `field` names. Nothing was stored; sending the same again fails again.",
     "BadRequest": "Change the parameter that the message names.",
+    "FieldUnknown": "The message has the fields that rows have.",
     "ParameterUnknown": "The message has the nearest name: nothing is left out silently.",
     "StepNotFound": "`bus run ID` lists the run's steps; rerun from one that is completed.",
     "NotBegun": "Wait until the run has begun, or send its event again.",
@@ -219,6 +220,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
     ("The API", [
         ("names under Events and in `/v1/event-names`", "checkpoint.read.lists.event_names:MOST_NAMES", "count", "those that appeared last are shown; it says how many are not"),
         ("runs on a page of `/v1/runs`", "web.api.v1:MOST", "count", "400"),
+        ("rows on a page of other lists", "web.table.paging:MOST", "count", "400"),
         ("the word of `/v1/find`, characters", "web.api.found:LONGEST_WORD", "count", "400"),
         ("the condition `where`, characters", "checkpoint.read.lists.search:LONGEST_WHERE", "count", "400"),
         ("runs that a page looks at", "checkpoint.read.lists.search:MOST_LOOKED_AT", "count", "it has a cursor"),

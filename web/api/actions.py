@@ -1,6 +1,6 @@
 """Actions: cancel, rerun, signal, invoke, as JSON. GET never acts; the forms of the pages are in web/pages/forms.py."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw
@@ -44,14 +44,16 @@ class RerunWanted(msgspec.Struct, forbid_unknown_fields=True):
 class Signal(msgspec.Struct, forbid_unknown_fields=True):
     """A signal, and what comes with it."""
 
-    signal: str
+    signal: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": 256})]
     data: Raw = msgspec.field(default_factory=lambda: Raw(b"null"))
 
 
 class InvokeWanted(msgspec.Struct, forbid_unknown_fields=True):
     """An event without its name. What SDKs' events have besides data is taken, and not kept."""
 
-    data: Raw = msgspec.field(default_factory=lambda: Raw(b"{}"))
+    data: Annotated[Raw, msgspec.Meta(extra_json_schema={"type": "object"})] = msgspec.field(
+        default_factory=lambda: Raw(b"{}")
+    )
     id: Any = None
     name: Any = None
     ts: Any = None

@@ -17,11 +17,13 @@ from stepstream.checkpoint.actions.cancel_many import (
 )
 from stepstream.checkpoint.registry import function_of, slugs
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import ENVIRONMENT, Answer, answer, moment
+from stepstream.web.api.shapes import ENVIRONMENT, Answer, PageAnswer, answer, moment, page_answer
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
+from stepstream.web.table.paging import Paged
+from stepstream.web.table.parameters import Fields
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,6 +53,8 @@ class CancellationTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _WANTED = Body(Wanted)
+FIELDS = Fields(CancellationTold)
+PAGED = Paged[Cancellation](lambda one: (one.created or 0, one.id), (int, str))
 
 
 async def _post(request: Request) -> Response:
@@ -74,7 +78,8 @@ async def _post(request: Request) -> Response:
 
 
 async def _list(request: Request) -> Response:
-    return value(answer([_shape(one) for one in await cancellations(wire_of(request))]))
+    page, cursor = PAGED.of(request, await cancellations(wire_of(request)))
+    return value(page_answer(FIELDS.rows(request, [_shape(one) for one in page]), cursor))
 
 
 async def _one(request: Request) -> Response:
@@ -124,7 +129,9 @@ routes = [
         needs="read",
         name="api_cancellations",
         about=About(
-            summary="The bulk cancellations of the last 7 days, newest first.", answer=Answer[list[CancellationTold]]
+            summary="The bulk cancellations of the last 7 days, newest first.",
+            query=(*PAGED.query, FIELDS),
+            answer=PageAnswer[CancellationTold],
         ),
     ),
     NeedsRoute(

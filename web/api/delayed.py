@@ -4,18 +4,20 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.checkpoint.delayed import DelayedEvent, DelayedNotFound, list_delayed, take_back
+from stepstream.checkpoint.delayed import DelayedEvent, DelayedNotFound, delayed_page, take_back
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Plain
+from stepstream.web.api.shapes import Listed, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
-from stepstream.web.table.parameters import Number, Text
+from stepstream.web.table.parameters import Fields, Number, Text
 
 MOST = 1_000
 
 LIMIT = Number("limit", "how many at most", 1, MOST, 100)
+CURSOR = Text("cursor", "`cursor` of the page before")
 NAME = Text("name", "events of this name")
+FIELDS = Fields(DelayedEvent, payloads=("data",))
 OF_NAME = Text("name", "which event? write /v1/delayed?name=order/paid&id=o1", is_needed=True)
 ID = Text("id", "which event? write /v1/delayed?name=order/paid&id=o1", is_needed=True)
 
@@ -29,7 +31,8 @@ class TakenBack(msgspec.Struct, frozen=True):
 
 
 async def _delayed(request: Request) -> Response:
-    return value(Plain(await list_delayed(wire_of(request), NAME.of(request) or None, LIMIT.of(request))))
+    page = await delayed_page(wire_of(request), NAME.of(request) or None, LIMIT.of(request), CURSOR.of(request))
+    return value(Listed(FIELDS.rows(request, page.events), page.cursor))
 
 
 async def _cancel(request: Request) -> Response:
@@ -46,9 +49,9 @@ routes = [
         needs="read",
         name="api_delayed",
         about=About(
-            summary="Events that wait for their time, the next first.",
-            query=(NAME, LIMIT),
-            answer=Plain[list[DelayedEvent]],
+            summary="Events that wait for their time, the next first; their `data` when `fields` names it.",
+            query=(NAME, LIMIT, CURSOR, FIELDS),
+            answer=Listed[DelayedEvent],
         ),
     ),
     NeedsRoute(

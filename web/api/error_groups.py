@@ -16,13 +16,13 @@ from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
-from stepstream.web.table.parameters import Fields, Number, Text, Texts
+from stepstream.web.table.paging import Paged
+from stepstream.web.table.parameters import Fields, Text, Texts
 
 FUNCTION = Texts("function", "of this function (its slug); may be given again")
 STATE = Text("state", "open, resolved or muted")
-LIMIT = Number("limit", "how many at most", 1, 1_000, 100)
-CURSOR = Text("cursor", "`cursor` of the page before")
 FIELDS = Fields(ErrorGroup)
+PAGED = Paged[ErrorGroup](lambda one: (one.last, one.fingerprint, one.function), (int, str, str))
 _STATES = ("open", "resolved", "muted")
 
 
@@ -62,24 +62,8 @@ async def _errors(request: Request) -> Response:
     for slug in named:
         await function_of(wire, slug)
     found = [one for one in await errors_of(wire, named or await slugs(wire)) if not state or one.state == state]
-    found.sort(key=_place, reverse=True)
-    cursor = CURSOR.of(request)
-    left = [one for one in found if _place(one) < _parsed(cursor)] if cursor else found
-    page = left[: LIMIT.of(request)]
-    more = "{}-{}-{}".format(*_place(page[-1])) if len(left) > len(page) else None
-    return value(Listed(FIELDS.rows(request, page), more))
-
-
-def _place(one: ErrorGroup) -> tuple[int, str, str]:
-    return one.last, one.fingerprint, one.function
-
-
-def _parsed(cursor: str) -> tuple[int, str, str]:
-    last, _, rest = cursor.partition("-")
-    fingerprint, _, slug = rest.partition("-")
-    if not (last.isascii() and last.isdecimal() and len(last) <= 15 and slug):
-        raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
-    return int(last), fingerprint, slug
+    page, cursor = PAGED.of(request, found)
+    return value(Listed(FIELDS.rows(request, page), cursor))
 
 
 async def _mark(request: Request) -> Response:
@@ -103,7 +87,7 @@ routes = [
         about=About(
             summary="Of what runs failed, in groups by the error's name and place in your code, those that came last "
             "first.",
-            query=(FUNCTION, STATE, LIMIT, CURSOR, FIELDS),
+            query=(FUNCTION, STATE, *PAGED.query, FIELDS),
             answer=Listed[ErrorGroup],
             errors=(FunctionNotFound,),
         ),

@@ -22,13 +22,16 @@ from stepstream.web.api.shapes import (
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
-from stepstream.web.table.parameters import Moment, Number, Text
+from stepstream.web.table.parameters import Fields, Moment, Number, Text
 
 LIMIT = Number("limit", f"how many at most; a page has {MOST}", 1, 999_999, 20)
 CURSOR = Text("cursor", "`metadata.cursor` of the page before, or the id of its last event")
 NAME = Text("name", "events of this name")
 AFTER = Moment("received_after", "events that came later")
 BEFORE = Moment("received_before", "events that came earlier")
+FIELDS = Fields(EventTold, payloads=("data",))
+FIELDS_OF_RUNS = Fields(RunTold)
+"""`output` as well: whoever waits for a run in the hosted service's way takes it from here."""
 
 
 async def _events(request: Request) -> Response:
@@ -41,7 +44,7 @@ async def _events(request: Request) -> Response:
         after=AFTER.of(request),
         before=BEFORE.of(request),
     )
-    return value(page_answer([event_shape(one, name) for one in page.events], page.cursor))
+    return value(page_answer(FIELDS.rows(request, [event_shape(one, name) for one in page.events]), page.cursor))
 
 
 async def _event(request: Request) -> Response:
@@ -51,7 +54,7 @@ async def _event(request: Request) -> Response:
 
 async def _runs(request: Request) -> Response:
     _, runs = await event_and_runs(request, request.path_params["id"])
-    return value(answer([run_shape(run) for run in runs]))
+    return value(answer(FIELDS_OF_RUNS.rows(request, [run_shape(run) for run in runs])))
 
 
 async def event_and_runs(request: Request, event_id: str, *, with_runs: bool = True) -> tuple[Arrival, list[Run]]:
@@ -78,8 +81,8 @@ routes = [
         needs="read",
         name="api_events",
         about=About(
-            summary="Events as they came, newest first.",
-            query=(NAME, LIMIT, CURSOR, AFTER, BEFORE),
+            summary="Events as they came, newest first; their `data` when `fields` names it.",
+            query=(NAME, LIMIT, CURSOR, AFTER, BEFORE, FIELDS),
             answer=PageAnswer[EventTold],
         ),
     ),
@@ -101,6 +104,7 @@ routes = [
         name="api_event_runs",
         about=About(
             summary="The runs that functions made of it, in the hosted service's words.",
+            query=(FIELDS_OF_RUNS,),
             answer=Answer[list[RunTold]],
             errors=(EventNotFound,),
         ),

@@ -18,7 +18,7 @@ from stepstream.web.table.parameters import Text
 
 LONGEST_WORD = 512
 
-WORD = Text("q", "the word: an id, a name, the value of a limit's key")
+WORD = Text("q", "the word: an id, a name, the value of a limit's key", longest=LONGEST_WORD)
 
 
 async def _find(request: Request) -> Response:

@@ -10,6 +10,7 @@ from stepstream.bus.errors import BadRequest, Conflict, FunctionNotFound, InUse
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.operations import (
     Kind,
+    Operation,
     OperationNotFound,
     abort,
     dry_count,
@@ -20,13 +21,17 @@ from stepstream.checkpoint.actions.operations import (
 from stepstream.checkpoint.actions.told import CountTold, Filters, OperationTold, count_told, operation_told
 from stepstream.checkpoint.read.lists.search import RunQuery, query_of
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Plain
+from stepstream.web.api.shapes import Listed, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
+from stepstream.web.table.paging import Paged
+from stepstream.web.table.parameters import Fields
 
 _BY = "the API"
+FIELDS = Fields(OperationTold)
+PAGED = Paged[Operation](lambda one: (one.created, one.id), (int, str))
 
 
 class WantedRerun(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,7 +81,8 @@ async def _count(request: Request) -> Response:
 
 
 async def _list(request: Request) -> Response:
-    return value(Plain([operation_told(one) for one in await operations(wire_of(request))]))
+    page, cursor = PAGED.of(request, await operations(wire_of(request)))
+    return value(Listed(FIELDS.rows(request, [operation_told(one) for one in page]), cursor))
 
 
 async def _one(request: Request) -> Response:
@@ -130,7 +136,11 @@ routes = [
         _list,
         needs="read",
         name="api_operations",
-        about=About(summary="The operations of the last 7 days, newest first.", answer=Plain[list[OperationTold]]),
+        about=About(
+            summary="The operations of the last 7 days, newest first.",
+            query=(*PAGED.query, FIELDS),
+            answer=Listed[OperationTold],
+        ),
     ),
     NeedsRoute(
         "GET",

@@ -25,6 +25,7 @@ from stepstream.web.api.shapes import Answer, Listed, Plain, RunWhole, answer, r
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
+from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields, Number, Text, Texts, Wait
 
 MOST = 1_000
@@ -34,6 +35,8 @@ LIMIT = Number("limit", "how many at most", 1, MOST, 50)
 NAMES = Number("limit", "how many at most", 1, MOST, 100)
 CURSOR = Text("cursor", "`cursor` of the page before")
 FIELDS = Fields(RunLine)
+STEP_FIELDS = Fields(StepView, payloads=("data",))
+NAME_FIELDS = Fields(EventName)
 STREAM_FIELDS = Fields(Stream)
 FILTERS_OF_RUNS = tuple(Texts(name, words) for name, words in FILTERS.items())
 WAIT = Wait("wait", "answer when it has ended, or after this time: `30s`, at most 5 min", LONGEST_WAIT_MS)
@@ -63,6 +66,10 @@ class FunctionRow(Registered, frozen=True, kw_only=True):
     runs: dict[str, int]
 
 
+FUNCTION_FIELDS = Fields(FunctionRow)
+PAGED_FUNCTIONS = Paged[Registered](lambda one: (one.slug,), (str,), default=MOST)
+
+
 class FunctionWhole(FunctionRow, frozen=True, kw_only=True):
     """The same with who waits for its limits, and buses that disagree about what starts it."""
 
@@ -73,9 +80,10 @@ class FunctionWhole(FunctionRow, frozen=True, kw_only=True):
 
 
 class FunctionsTold(msgspec.Struct, frozen=True):
-    """The functions, and buses that disagree about a type."""
+    """A page of the functions, by slug, and buses that disagree about a type."""
 
     data: list[FunctionRow]
+    cursor: str | None
     disagreements: list[Disagreement]
 
 
@@ -108,7 +116,7 @@ async def _run(request: Request) -> Response:
 async def _steps(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     found = await get(wire, run_id)
-    return value(Plain(await steps(wire, found.function, run_id)))
+    return value(Plain(STEP_FIELDS.rows(request, await steps(wire, found.function, run_id))))
 
 
 async def _log(request: Request) -> Response:
@@ -120,11 +128,11 @@ async def _log(request: Request) -> Response:
 
 async def _functions(request: Request) -> Response:
     wire = wire_of(request)
-    known = await functions(wire)
-    how_many = await counts(wire, [function.slug for function in known])
+    page, cursor = PAGED_FUNCTIONS.of(request, await functions(wire))
+    how_many = await counts(wire, [function.slug for function in page])
     apart = await disagreements(wire)
-    rows = [FunctionRow(**asdict(function), runs=how_many[function.slug]) for function in known]
-    return value(FunctionsTold(rows, apart))
+    rows = [FunctionRow(**asdict(function), runs=how_many[function.slug]) for function in page]
+    return value(FunctionsTold(FUNCTION_FIELDS.rows(request, rows), cursor, apart))
 
 
 async def _function(request: Request) -> Response:
@@ -144,7 +152,7 @@ async def _function(request: Request) -> Response:
 
 async def _event_names(request: Request) -> Response:
     page = await event_names(wire_of(request), limit=NAMES.of(request), cursor=CURSOR.of(request))
-    return value(EventNamesTold(page.names, page.unheard, page.cut, page.cursor))
+    return value(EventNamesTold(NAME_FIELDS.rows(request, page.names), page.unheard, page.cut, page.cursor))
 
 
 async def _streams(request: Request) -> Response:
@@ -187,7 +195,10 @@ routes = [
         needs="read",
         name="api_steps",
         about=About(
-            summary="Its steps: states, attempts, results, errors.", answer=Plain[list[StepView]], errors=(RunNotFound,)
+            summary="Its steps: states, attempts, errors; their results (`data`) when `fields` names them.",
+            query=(STEP_FIELDS,),
+            answer=Plain[list[StepView]],
+            errors=(RunNotFound,),
         ),
     ),
     NeedsRoute(
@@ -206,6 +217,7 @@ routes = [
         name="api_functions",
         about=About(
             summary="The functions with their runs by status, and buses that disagree about a type.",
+            query=(*PAGED_FUNCTIONS.query, FUNCTION_FIELDS),
             answer=FunctionsTold,
         ),
     ),
@@ -229,7 +241,7 @@ routes = [
         name="api_event_names",
         about=About(
             summary="The names of events, with how many functions listen; those that nobody listens to first.",
-            query=(NAMES, CURSOR),
+            query=(NAMES, CURSOR, NAME_FIELDS),
             answer=EventNamesTold,
         ),
     ),

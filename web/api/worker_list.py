@@ -5,17 +5,21 @@ from starlette.responses import Response
 
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Plain
+from stepstream.web.api.shapes import Listed
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
+from stepstream.web.table.paging import MOST, Paged
 from stepstream.web.table.parameters import Fields
 
 FIELDS = Fields(WorkerView)
+PAGED = Paged[WorkerView](lambda one: (int(one.alive), one.since, one.name), (int, int, str), default=MOST)
+"""Since when each works, and not when it was seen: that changes while pages are taken."""
 
 
 async def _workers(request: Request) -> Response:
-    return value(Plain(FIELDS.rows(request, await workers_told(wire_of(request)))))
+    page, cursor = PAGED.of(request, await workers_told(wire_of(request)))
+    return value(Listed(FIELDS.rows(request, page), cursor))
 
 
 routes = [
@@ -28,8 +32,8 @@ routes = [
         about=About(
             summary="Workers, the living first, and those that died within a day: host, version, slots, and which runs "
             "each has in hand, or had.",
-            query=(FIELDS,),
-            answer=Plain[list[WorkerView]],
+            query=(*PAGED.query, FIELDS),
+            answer=Listed[WorkerView],
         ),
     )
 ]

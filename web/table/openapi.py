@@ -11,7 +11,7 @@ import msgspec
 from stepstream.bus.errors import BusError
 from stepstream.bus.values import codec
 from stepstream.web.table.about import EVENTS, About
-from stepstream.web.table.parameters import Fields
+from stepstream.web.table.parameters import Fields, FieldUnknown
 
 _PART = re.compile(r"\{(\w+)(:path)?\}")
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
@@ -131,6 +131,8 @@ def _refusals(one: Told) -> dict[int, str]:
 
     if one.about.query is not None:
         may(400, "bad_request", "unknown_parameter")
+    if any(isinstance(parameter, Fields) for parameter in one.about.query or ()):
+        may(FieldUnknown.status, FieldUnknown.code)
     if one.needs != "nothing":
         may(401, "unauthorized")
         may(503, "store_unavailable")

@@ -35,6 +35,19 @@ class ParameterUnknown(BadRequest):
         super().__init__(f"{path[:80]} has no parameter {name[:80]!r}; {meant}{there}")
 
 
+class FieldUnknown(BadRequest):
+    """The rows of a list have no field of this name; the message has those they have, and the nearest."""
+
+    code = "unknown_field"
+    status = 422
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        near = get_close_matches(name[:80], known, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        super().__init__(f"fields has {name[:40]!r}; {meant}there are {', '.join(known)}")
+
+
 class Parameter(Generic[T]):
     """A parameter: its name, what it is in words, its JSON Schema, and what its text is read as."""
 
@@ -59,10 +72,13 @@ class Parameter(Generic[T]):
 
 
 class Text(Parameter[str]):
-    """A text, empty where it is not given."""
+    """A text, empty where it is not given; `longest` is told, and for the route to check."""
 
-    def __init__(self, name: str, words: str, *, is_needed: bool = False) -> None:
-        super().__init__(name, words, {"type": "string"}, "", is_needed=is_needed)
+    def __init__(self, name: str, words: str, *, is_needed: bool = False, longest: int = 0) -> None:
+        schema: dict[str, Any] = {"type": "string", **({"minLength": 1} if is_needed or longest else {})}
+        super().__init__(
+            name, words, {**schema, **({"maxLength": longest} if longest else {})}, "", is_needed=is_needed
+        )
 
     def read(self, text: str) -> str:
         """Return it."""
@@ -112,7 +128,7 @@ class Wait(Parameter[float | None]):
     """How long to wait, as seconds; a longer wait is cut to `most_ms`."""
 
     def __init__(self, name: str, words: str, most_ms: int) -> None:
-        super().__init__(name, words, {"type": "string"}, None)
+        super().__init__(name, words, {"type": "string", "minLength": 1}, None)
         self._most_ms = most_ms
 
     def read(self, text: str) -> float | None:
@@ -125,14 +141,16 @@ class Wait(Parameter[float | None]):
 
 
 class Fields(Parameter[tuple[str, ...]]):
-    """Which fields of a row are wanted; none named: all of them."""
+    """Which fields of a row are wanted; none named: all but its payloads, which may be megabytes each."""
 
     is_several = True
 
-    def __init__(self, row: type[msgspec.Struct]) -> None:
+    def __init__(self, row: type[msgspec.Struct], payloads: Sequence[str] = ()) -> None:
         self.row = row
         self.known = row.__struct_encode_fields__
-        words = f"which fields of a row, with commas: {', '.join(self.known)}"
+        self._payloads = frozenset(payloads)
+        unasked = f"; {listed(payloads)} only when named" if payloads else ""
+        words = f"which fields of a row, with commas: {', '.join(self.known)}{unasked}"
         super().__init__("fields", words, {"type": "string"}, ())
 
     def read(self, text: str) -> tuple[str, ...]:
@@ -140,9 +158,7 @@ class Fields(Parameter[tuple[str, ...]]):
         names = tuple(dict.fromkeys(name for one in text.split(",") if (name := one.strip())))
         for name in names:
             if name not in self.known:
-                near = get_close_matches(name[:80], self.known, 1)
-                meant = f"did you mean {near[0]}? " if near else ""
-                raise BadRequest(f"fields has {name[:40]!r}; {meant}there are {', '.join(self.known)}")
+                raise FieldUnknown(name, self.known)
         return names
 
     def of(self, request: Request) -> tuple[str, ...]:
@@ -150,9 +166,9 @@ class Fields(Parameter[tuple[str, ...]]):
         return self.read(",".join(request.query_params.getlist(self.name)))
 
     def rows(self, request: Request, rows: Sequence[S]) -> list[S]:
-        """Return rows as a request wants them: whole, or of each the fields that it names."""
-        wanted = set(self.of(request))
-        if not wanted:
+        """Return rows as a request wants them: without payloads, or of each the fields that it names."""
+        wanted = set(self.of(request)) or set(self.known) - self._payloads
+        if len(wanted) == len(self.known):
             return list(rows)
         told = [codec.decode_as(codec.encode(row), dict[str, Raw]) for row in rows]
         chosen = [{name: text for name, text in row.items() if name in wanted} for row in told]
@@ -160,7 +176,10 @@ class Fields(Parameter[tuple[str, ...]]):
 
 
 def check(request: Request, known: Sequence[Parameter[Any]], path: str) -> None:
-    """Refuse what a route does not take: another name, or one twice that is given once; BadRequest says what."""
+    """Refuse what a route does not take: another name, one twice that is given once, what cannot be read as its kind.
+
+    BadRequest says what, FieldUnknown which field.
+    """
     several = {one.name: one.is_several for one in known}
     seen: set[str] = set()
     for name, text in request.query_params.multi_items():
@@ -172,3 +191,4 @@ def check(request: Request, known: Sequence[Parameter[Any]], path: str) -> None:
     for one in known:
         if one.is_needed and not request.query_params.get(one.name):
             raise BadRequest(f"{one.name} is missing: {one.words}")
+        one.of(request)  # what cannot be read is refused before anything is looked for

@@ -1,4 +1,4 @@
-"""The API of what makes runs go: limits; each route with its words in the table (web/table).
+"""The API of what makes runs go: limits, schedules; each route with its words in the table (web/table).
 
 May touch: what web/api may.
 """

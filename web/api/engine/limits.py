@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, ConfigError, FunctionNotFound
 from stepstream.bus.values.durations import milliseconds, past_moment
+from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Override
 from stepstream.checkpoint.limits.flush import Flushed, flush
@@ -15,15 +16,18 @@ from stepstream.checkpoint.limits.told import FunctionLimits, limits_of
 from stepstream.checkpoint.overrides import LimitChanged, override_limit, restore_limit
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Plain
+from stepstream.web.api.shapes import Listed, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
-from stepstream.web.table.parameters import Text, Texts
+from stepstream.web.table.paging import Paged
+from stepstream.web.table.parameters import Fields, Text, Texts
 
 _BY = "the API"
 FUNCTION = Texts("function", "of this function (its slug); may be given again")
+FIELDS = Fields(FunctionLimits)
+PAGED = Paged[Registered](lambda one: (one.slug,), (str,))
 LIMIT = Text("limit", "concurrency, concurrency2 (its second), throttle or rate_limit", is_needed=True)
 KEY = Text("key", "the value of its key it was set for; none: it was set for every value")
 
@@ -73,7 +77,9 @@ async def _limits(request: Request) -> Response:
     wire, named = wire_of(request), FUNCTION.of(request)
     for slug in named:
         await function_of(wire, slug)
-    return value(Plain(await limits_of(wire, await functions(wire, named or None))))
+    known = [one for one in await functions(wire, named or None) if one.flow]
+    page, cursor = PAGED.of(request, known)
+    return value(Listed(FIELDS.rows(request, await limits_of(wire, page)), cursor))
 
 
 async def _set(request: Request) -> Response:
@@ -118,8 +124,8 @@ routes = [
         about=About(
             summary="The limits of functions, for each value of their keys: who holds places, who waits; which are set "
             "to another number, until when and by whom (`overrides`).",
-            query=(FUNCTION,),
-            answer=Plain[list[FunctionLimits]],
+            query=(FUNCTION, *PAGED.query, FIELDS),
+            answer=Listed[FunctionLimits],
             errors=(FunctionNotFound,),
         ),
     ),

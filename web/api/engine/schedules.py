@@ -9,14 +9,17 @@ from stepstream.bus.values.ids import ulid
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.producers.schedules import Schedule, run_of_function, schedules
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Plain
+from stepstream.web.api.shapes import Listed, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
-from stepstream.web.table.parameters import Texts
+from stepstream.web.table.paging import Paged
+from stepstream.web.table.parameters import Fields, Texts
 
 FUNCTION = Texts("function", "of this function (its slug); may be given again")
+FIELDS = Fields(Schedule)
+PAGED = Paged[Schedule](lambda one: (one.function, one.text), (str, str))
 
 
 class TickWanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,7 +46,8 @@ async def _schedules(request: Request) -> Response:
     wire, named = wire_of(request), FUNCTION.of(request)
     for slug in named:
         await function_of(wire, slug)
-    return value(Plain(await schedules(wire, await functions(wire, named or None))))
+    page, cursor = PAGED.of(request, await schedules(wire, await functions(wire, named or None)))
+    return value(Listed(FIELDS.rows(request, page), cursor))
 
 
 async def _run_now(request: Request) -> Response:
@@ -62,8 +66,8 @@ routes = [
         about=About(
             summary="The schedules of functions: in words, their last tick and its run, the next five, which were "
             "missed, and whether their function is paused. All moments are Unix ms.",
-            query=(FUNCTION,),
-            answer=Plain[list[Schedule]],
+            query=(FUNCTION, *PAGED.query, FIELDS),
+            answer=Listed[Schedule],
             errors=(FunctionNotFound,),
         ),
     ),
