@@ -5,7 +5,6 @@ scripts that admit and dispatch, which compare its end with the server's clock. 
 millisecond, and while there is none nothing is read for it.
 """
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from stepstream.bus.errors import BadRequest, Conflict
 from stepstream.bus.function import Function
 from stepstream.bus.limits.flow import Flow
 from stepstream.bus.limits.keys import keys_like
+from stepstream.bus.limits.told import LimitTold
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import LONGEST_MS
 from stepstream.bus.wire import keys
@@ -27,11 +27,6 @@ from stepstream.checkpoint.registry import REGISTER, function_of
 _PATIENCE_S = 2.0
 _MOST = 1_000_000
 _CONCURRENCY: tuple[LimitName, ...] = ("concurrency", "concurrency2")
-_DECLARED: tuple[tuple[LimitName, re.Pattern[str]], ...] = (
-    ("throttle", re.compile(r"(\d+) starts in ")),
-    ("rate_limit", re.compile(r"at most (\d+) in ")),
-)
-_AT_A_TIME = re.compile(r"(\d+) at a time(?:.*, shared as (\S+)$)?")
 
 
 class LimitChanged(Conflict):
@@ -48,16 +43,11 @@ class Declared(NamedTuple):
     shared: str = ""
 
 
-def declared_limits(flow: Sequence[str]) -> list[Declared]:
-    """Return the limits that can be set otherwise, of those that a function declares (its texts)."""
-    found = [
-        Declared(name, int(told[1]), told[2] or "")
-        for name, words in zip(_CONCURRENCY, flow, strict=False)
-        if (told := _AT_A_TIME.match(words))
-    ]
-    return found + [
-        Declared(name, int(told[1])) for words in flow for name, form in _DECLARED if (told := form.match(words))
-    ]
+def declared_limits(limits: Sequence[LimitTold]) -> list[Declared]:
+    """Return the limits that can be set otherwise, of those that a function declares."""
+    concurrency = [one for one in limits if one.kind == "concurrency"]
+    found = [Declared(name, one.number or 0, one.shared) for name, one in zip(_CONCURRENCY, concurrency, strict=False)]
+    return found + [Declared(one.kind, one.number or 0) for one in limits if one.kind in ("throttle", "rate_limit")]
 
 
 async def override_limit(
@@ -124,10 +114,10 @@ async def forget_over(wire: Wire, ordered: Controls, now: int) -> None:
                 await wire.lasting_script(REGISTER, [keys.controls()], field, b"", codec.encode(one))
 
 
-def overrides_of(ordered: Controls, slug: str, flow: Sequence[str], now: int) -> list[Override]:
+def overrides_of(ordered: Controls, slug: str, limits: Sequence[LimitTold], now: int) -> list[Override]:
     """Return what is set otherwise of the limits of a function now, those that it shares too."""
     found: list[Override] = []
-    for declared in declared_limits(flow):
+    for declared in declared_limits(limits):
         for one in ordered.limits.get(_owner(slug, declared.shared), ()):
             if one.until > now and one.limit == _stored(declared):
                 found += [msgspec.structs.replace(one, limit=declared.limit)]
@@ -151,16 +141,16 @@ def lines_of(ordered: Controls, function: Function) -> str:
     return "\n".join(sorted(found))
 
 
-def limit_of(flow: Sequence[str], limit_key: str) -> LimitName | None:
+def limit_of(limits: Sequence[LimitTold], limit_key: str) -> LimitName | None:
     """Return what the limit of a key is called by who sets it otherwise; None when it is declared no more."""
     names: dict[str, LimitName] = {"c0": "concurrency", "c1": "concurrency2", "t": "throttle", "r": "rate_limit"}
     found = names.get(limit_key.partition(":")[0])
-    return found if any(one.limit == found for one in declared_limits(flow)) else None
+    return found if any(one.limit == found for one in declared_limits(limits)) else None
 
 
-def override_of(flow: Sequence[str], limit_key: str, others: Sequence[Override]) -> Override | None:
+def override_of(limits: Sequence[LimitTold], limit_key: str, others: Sequence[Override]) -> Override | None:
     """Return to what the limit of a key is set: that of this very value goes before that of all values."""
-    found, key = limit_of(flow, limit_key), limit_key.partition(":")[2]
+    found, key = limit_of(limits, limit_key), limit_key.partition(":")[2]
     mine = [one for one in others if one.limit == found and (one.key is None or key in keys_like(one.key))]
     return max(mine, key=lambda one: one.key is not None, default=None)
 
@@ -181,7 +171,7 @@ def _lines(prefix: str, one: Override, first: float, second: int) -> list[str]:
 
 
 def _declared(function: Registered, limit: str) -> Declared:
-    known = declared_limits(function.flow)
+    known = declared_limits(function.limits)
     for one in known:
         if one.limit == limit:
             return one

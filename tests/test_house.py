@@ -20,7 +20,7 @@ ROOMS = {
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
-    "bus.limits": [{"keys", "rules"}, {"flow", "timeouts", "cancel_on"}],
+    "bus.limits": [{"keys", "rules", "told"}, {"flow", "timeouts", "cancel_on"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
     "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps", "controls", "overrides"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "checkpoint.read": [{"lists"}, {"run", "event"}, {"anything"}],

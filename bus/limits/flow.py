@@ -16,6 +16,7 @@ from stepstream.bus.limits.rules import (
     Throttle,
     check_expression,
 )
+from stepstream.bus.limits.told import LimitTold
 from stepstream.bus.values.dialect import as_written
 
 MOST_PRIORITY_S = 12 * HOUR_S
@@ -66,25 +67,36 @@ class Flow(msgspec.Struct, frozen=True):
                     raise ConfigError(f"{where} has batch and {name}; they do not go together, remove one")
 
     @property
-    def texts(self) -> tuple[str, ...]:
-        """The limits as pages and tables show them, one text each."""
-        texts = [
-            f"{rule.limit} at a time{_per(rule.key)}{f', shared as {rule.shared}' if rule.shared else ''}"
+    def told(self) -> tuple[LimitTold, ...]:
+        """The limits as the registry has them, for pages and tables: those of concurrency first."""
+        found = [
+            LimitTold(
+                "concurrency",
+                f"{rule.limit} at a time{_per(rule.key)}{f', shared as {rule.shared}' if rule.shared else ''}",
+                rule.limit,
+                rule.shared or "",
+            )
             for rule in self.concurrency
         ]
-        if self.throttle:
-            texts.append(f"{self.throttle.limit} starts in {self.throttle.period}{_per(self.throttle.key)}")
-        if self.rate_limit:
-            texts.append(f"at most {self.rate_limit.limit} in {self.rate_limit.period}{_per(self.rate_limit.key)}")
-        if self.debounce:
-            texts.append(f"after {self.debounce.period} of quiet{_per(self.debounce.key)}")
-        if self.batch:
-            texts.append(f"batches of {self.batch.size}, within {self.batch.timeout}{_per(self.batch.key)}")
-        if self.singleton:
-            texts.append(f"one at a time ({self.singleton.mode}){_per(self.singleton.key)}")
+        if one := self.throttle:
+            found.append(LimitTold("throttle", f"{one.limit} starts in {one.period}{_per(one.key)}", one.limit))
+        if one := self.rate_limit:
+            found.append(LimitTold("rate_limit", f"at most {one.limit} in {one.period}{_per(one.key)}", one.limit))
+        if one := self.debounce:
+            found.append(LimitTold("debounce", f"after {one.period} of quiet{_per(one.key)}"))
+        if one := self.batch:
+            words = f"batches of {one.size}, within {one.timeout}{_per(one.key)}"
+            found.append(LimitTold("batch", words, one.size))
+        if one := self.singleton:
+            found.append(LimitTold("singleton", f"one at a time ({one.mode}){_per(one.key)}"))
         if self.priority:
-            texts.append(f"priority {as_written(self.priority)}")
-        return tuple(texts)
+            found.append(LimitTold("priority", f"priority {as_written(self.priority)}"))
+        return tuple(found)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The same in words alone."""
+        return tuple(one.words for one in self.told)
 
 
 _UNREGULATED = Flow()

@@ -82,6 +82,11 @@ class Expression:
         """The field names, if the expression is only a path into the event: the most common key, looked up exactly."""
         self._has_warned = False
 
+    @property
+    def marked(self) -> str:
+        """Its text as it is compiled from: marked where it is one of an SDK."""
+        return dialect.of_sdk(self.text) if self._is_of_sdk else self.text
+
     def matches(self, event: Mapping[str, Any], other: Any = None) -> bool:
         """Return whether it is true of an event (and of the `other` value); an expression that raises is false."""
         seen = self._seen({"event": event, self._other: other} if self._other else {"event": event})

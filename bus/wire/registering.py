@@ -15,12 +15,15 @@ from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from stepstream.bus.errors import RightMissing, StoreError
 from stepstream.bus.function import Function
+from stepstream.bus.limits.told import LimitTold, read_words
 from stepstream.bus.observe.log import some_of
 from stepstream.bus.trigger import Trigger, covers
 from stepstream.bus.values import codec
+from stepstream.bus.values.dialect import of_sdk
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
@@ -75,6 +78,25 @@ class Registered(msgspec.Struct, frozen=True):
     """The names of the events that cancel its runs."""
     remote: bool = False
     """Whether it is one of an application behind HTTP."""
+    limits: tuple[LimitTold, ...] = ()
+    """What `flow` says in words."""
+    conditions: dict[str, str] = {}
+    """What `on` says in words: the event names of triggers that have a condition, and that (CEL, or of an SDK)."""
+
+    def __post_init__(self) -> None:
+        """Read from the words what an older version has registered without the fields."""
+        if not self.limits and self.flow:
+            force_setattr(self, "limits", read_words(self.flow))
+        if not self.conditions:
+            force_setattr(self, "conditions", self._read_conditions())
+
+    def _read_conditions(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in self.events:
+            text = next((one.removeprefix(f"{name} if ") for one in self.on if one.startswith(f"{name} if ")), None)
+            if text is not None:
+                found[name] = of_sdk(text) if self.remote else text
+        return found
 
     @property
     def owner(self) -> str:
@@ -96,6 +118,8 @@ def declaration(function: Function[Any, Any]) -> Registered:
         flow=function.flow.texts,
         cancels=tuple(one.name for one in function.cancel_on),
         remote=function.is_remote,
+        limits=function.flow.told,
+        conditions={one.name: one.condition.marked for one in function.triggers if one.condition is not None},
     )
 
 

@@ -16,7 +16,6 @@ from stepstream.checkpoint.registry import function_of
 
 _FLUSH = script(__file__, "buffer_flush")
 _PATIENCE_S = 2.0
-_HELD_BACK = ("after ", "batches of ")
 
 
 class Flushed(msgspec.Struct, frozen=True):
@@ -34,7 +33,7 @@ async def flush(wire: Wire, slug: str, key: str | None = None, runs: Sequence[st
     repeated it does nothing. BadRequest when the function holds nothing back, FunctionNotFound when there is none.
     """
     function = await function_of(wire, slug)
-    if not any(words.startswith(_HELD_BACK) for words in function.flow):
+    if not any(one.kind in ("debounce", "batch") for one in function.limits):
         raise BadRequest(f"function '{slug}' has neither debounce nor batch: it holds no event back")
     done: list[Flushed] = []
     for name, run in await _meant(wire, slug, key, runs):

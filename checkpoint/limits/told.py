@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from stepstream.bus.limits.keys import shown_key
+from stepstream.bus.limits.told import limit_of_key
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST, ulid_ms
 from stepstream.bus.wire import keys
@@ -77,7 +78,7 @@ async def limits_of(wire: Wire, known: Sequence[Registered]) -> list[FunctionLim
     """Return the limits of those functions that have any, by function; the longest lines first."""
     regulated = [one for one in known if one.flow]
     now, ordered = await asyncio.gather(wire.moment(), controls(wire))
-    set_to = [overrides_of(ordered, one.slug, one.flow, now) for one in regulated]
+    set_to = [overrides_of(ordered, one.slug, one.limits, now) for one in regulated]
     lines, minutes = await asyncio.gather(
         asyncio.gather(*(_function(wire, one, others) for one, others in zip(regulated, set_to, strict=True))),
         minutes_of(wire, [one.slug for one in regulated], now - ADMITTED_IN * MINUTE_MS, now),
@@ -91,7 +92,7 @@ async def limits_of(wire: Wire, known: Sequence[Registered]) -> list[FunctionLim
                 tuple(_held(held.key, held.events, held.due, held.run) for held in backlogs.buffers),
                 sum(minute.started for minute in mine), sum(minute.skipped for minute in mine),
                 sum(minute.merged for minute in mine),
-                {declared.limit: declared.number for declared in declared_limits(one.flow)}, tuple(others),
+                {declared.limit: declared.number for declared in declared_limits(one.limits)}, tuple(others),
             )
         )  # fmt: skip
     return found
@@ -106,25 +107,16 @@ def _shown(key: str) -> str:
     return "" if key == "=null" else shown_key(key)
 
 
-def rule_of(flow: Sequence[str], limit_key: str) -> str:
-    """Return the limit of a key in words, as its function declares it today; empty when it does no more."""
-    kind, _, _ = limit_key.partition(":")
-    if kind == "t":
-        return next((words for words in flow if " starts in " in words), "")
-    number = int(kind[1:]) if kind[:1] == "c" and kind[1:].isdecimal() else len(flow)
-    return flow[number] if number < len(flow) and " at a time" in flow[number] else ""
-
-
 async def _function(wire: Wire, one: Registered, others: Sequence[Override]) -> tuple[list[LimitLine], Backlogs]:
     backlogs, held = await asyncio.gather(backlogs_of(wire, one.slug), _held_keys(wire, one))
     names = list(dict.fromkeys([line.key for line in backlogs.backlogs if line.key != "-"] + held))[:MOST]
-    lines = await asyncio.gather(*(_line(wire, one, name, override_of(one.flow, name, others)) for name in names))
+    lines = await asyncio.gather(*(_line(wire, one, name, override_of(one.limits, name, others)) for name in names))
     return sorted((line for line in lines if line.running or line.waiting), key=lambda line: -line.waiting), backlogs
 
 
 async def _held_keys(wire: Wire, one: Registered) -> list[str]:
     """Return the keys under which running runs count, of the newest of them."""
-    if not any(" at a time" in words for words in one.flow):
+    if not any(limit.kind == "concurrency" for limit in one.limits):
         return []
     runs = await wire.load("ZREVRANGE", keys.runs(one.slug, "running", FIRST), 0, _LOOKED_AT - 1)
     holds = await wire.loads(*(("HGET", keys.run(one.slug, codec.text(run)), "holds") for run in runs))
@@ -133,7 +125,7 @@ async def _held_keys(wire: Wire, one: Registered) -> list[str]:
 
 
 async def _line(wire: Wire, one: Registered, name: str, override: Override | None) -> LimitLine:
-    slug, rule = one.slug, rule_of(one.flow, name)
+    slug, rule = one.slug, limit_of_key(one.limits, name)
     kind, _, key = name.partition(":")
     waiting, first, held, holders, due = await wire.loads(
         ("ZCARD", keys.backlog(slug, name)),
@@ -143,18 +135,17 @@ async def _line(wire: Wire, one: Registered, name: str, override: Override | Non
         ("ZSCORE", keys.timers(slug, FIRST), f"limit|{name}"),
     )
     running, runs = int(held), [codec.text(run) for run in holders]
-    if ", shared as " in rule:
-        lease = keys.limit(f"{rule.partition(', shared as ')[2]}={key}")
+    if rule is not None and rule.shared:
+        lease = keys.limit(f"{rule.shared}={key}")
         rows = await wire.load("ZRANGEBYSCORE", lease, await wire.clock(), "+inf")
         runs = [codec.text(row).split("|")[1] for row in rows]
         running = len(runs)
-    count = rule.partition(" ")[0]
-    most = int(count) if kind != "t" and count.isdecimal() else None
+    most = rule.number if rule is not None and kind != "t" else None
     most = override.to if override is not None and kind != "t" else most
     oldest = codec.text(first[0]) if first else ""
     return LimitLine(
-        rule, _shown(key), most, running,
+        rule.words if rule is not None else "", _shown(key), most, running,
         tuple(runs[:HOLDERS]), int(waiting), oldest, ulid_ms(oldest) if oldest else None,
         int(float(due)) if kind == "t" and due is not None else None,
-        limit_of(one.flow, name), override,
+        limit_of(one.limits, name), override,
     )  # fmt: skip

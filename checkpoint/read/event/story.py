@@ -12,7 +12,7 @@ import msgspec
 
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.trigger import covers
-from stepstream.bus.values import codec, dialect
+from stepstream.bus.values import codec
 from stepstream.bus.values.expression import Expression, compiled
 from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire import keys
@@ -138,12 +138,8 @@ def _passed(function: Registered, arrival: Arrival) -> Part:
 
 def _condition(function: Registered, name: str) -> Expression | None:
     """Return the condition of a trigger, as its function declares it today."""
-    begins = f"{name} if "
-    text = next((one.removeprefix(begins) for one in function.on if one.startswith(begins)), None)
-    if text is None:
-        return None
     with contextlib.suppress(ConfigError):
-        return compiled(dialect.of_sdk(text) if function.remote else text, "if_")
+        return compiled(function.conditions[name], "if_") if name in function.conditions else None
     return None
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stepstream.bus.limits.keys import shown_key
+from stepstream.bus.limits.told import limit_of_key
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
@@ -202,40 +203,35 @@ class _About:
         if rank is None:
             return None
         kind, _, key = limit_key.partition(":")
-        rule = self._rule(kind)
+        limits = self._function.limits if self._function is not None else ()
+        rule = limit_of_key(limits, limit_key)
+        said = rule.words if rule is not None else ""
         set_to = await self._set_to(limit_key)
-        found = Verdict(kind="", words="", limit=rule, key=shown_key(key), place=int(rank) + 1, of=int(count))
-        where, limit = f"{_nth(int(rank) + 1)} of {count}{self._for(key)}", f" ({rule}{set_to})" if rule else ""
+        found = Verdict(kind="", words="", limit=said, key=shown_key(key), place=int(rank) + 1, of=int(count))
+        where, limit = f"{_nth(int(rank) + 1)} of {count}{self._for(key)}", f" ({said}{set_to})" if said else ""
         if kind == "t":
             until = None if due is None else int(float(due))
             when = f": the next may start {self._in(until)}" if until is not None else ""
             return replace(found, kind="throttle", words=f"is throttled, {where}{limit}{when}", until=until)
-        names = await self._shared_holders(rule, key) if ", shared as " in rule else [one.decode() for one in holders]
+        names = [one.decode() for one in holders]
+        if rule is not None and rule.shared:
+            names = await self._shared_holders(f"{rule.shared}={key}")
         count = max(int(held), len(names))
         by = f", held by {_listed(names, count)}" if names else ""
         words = f"waits for its place: {where}{limit}{by}"
         return replace(found, kind="limit", words=words, holders=tuple(names[:_MOST_TOLD]), held=count)
 
-    def _rule(self, kind: str) -> str:
-        """Return the limit of a kind in words, as its function declares it today."""
-        flow = self._function.flow if self._function is not None else ()
-        if kind == "t":
-            return next((text for text in flow if " starts in " in text), "")
-        number = int(kind[1:]) if kind[1:].isdecimal() else len(flow)
-        return flow[number] if number < len(flow) and " at a time" in flow[number] else ""
-
     async def _set_to(self, limit_key: str) -> str:
         """Return to what people have set a limit until a time, in words; empty when they have not."""
         if self._function is None:
             return ""
-        flow = self._function.flow
-        found = overrides_of(await controls(self._wire), self._function.slug, flow, self._now)
-        one = override_of(flow, limit_key, found)
+        limits = self._function.limits
+        found = overrides_of(await controls(self._wire), self._function.slug, limits, self._now)
+        one = override_of(limits, limit_key, found)
         return "" if one is None else f", set to {one.to} by {one.by} for another {in_words(one.until - self._now)}"
 
-    async def _shared_holders(self, rule: str, key: str) -> list[str]:
+    async def _shared_holders(self, name: str) -> list[str]:
         """Return the runs that hold places of a limit that several functions share."""
-        name = f"{rule.partition(', shared as ')[2]}={key}"
         rows = await self._wire.load("ZRANGEBYSCORE", keys.limit(name), self._now, "+inf")
         return [one.decode().split("|")[1] for one in rows]
 
