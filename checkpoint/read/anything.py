@@ -44,7 +44,7 @@ async def find_anything(wire: Wire, text: str) -> Hits:
     )
     found = [Hit("run", run.id, f"run of {run.function}, {run.status}")] if run is not None else []
     found += [Hit("event", event.event.id, f"event {event.name}")] if event is not None else []
-    near = sorted((slug for slug in known if text in slug), key=lambda slug: (slug != text, slug))
+    near = sorted((slug for slug in known if text.lower() in slug.lower()), key=lambda slug: (slug != text, slug))
     found += [Hit("function", slug, "function") for slug in near[:_MOST_FUNCTIONS]]
     found += [Hit("event_name", text, "events of this name")] if is_name is not None else []
     if with_key.runs:

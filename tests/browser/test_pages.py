@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,21 +21,11 @@ from plushify.pictures import photo
 from plushify.studio import Studio
 
 from stepstream.consumers.testing.scratch import scratch
+from tests.browser.looking import LOOKS, keep, serious, wider_than_the_screen
 from tests.patience import PATIENT_S
 from tests.support import free_port, until
 
-playwright_api = pytest.importorskip(
-    "playwright.sync_api", reason="NOT RUN: the browser tests need playwright: make browser"
-)
-
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SHOTS = os.environ.get("SCREENSHOTS")
-LOOKS = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1200, "height": 800}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1200, "height": 800}},
-    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
-}
 
 
 class Site:
@@ -93,27 +82,6 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Generator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("NOT RUN: no Chromium on this machine (apt install chromium)")
-    with playwright_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"],
-        )
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def browser(chromium: Any) -> Generator[Any]:
-    """Its pages are closed at the end of a test: an open one looks again each second."""
-    yield chromium
-    for context in chromium.contexts:
-        context.close()
-
-
-@pytest.fixture(scope="module")
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Generator[Site]:
     made = Site(tmp_path_factory.mktemp("site"), "tests.browser.app:app")
     yield made
@@ -124,24 +92,6 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Generator[Site]:
 def site(shared_site: Site) -> Site:
     shared_site.before.update(shared_site.runs())
     return shared_site
-
-
-AXE = Path(os.environ.get("AXE", "build/axe/node_modules/axe-core/axe.min.js"))
-"""Of `npm install --prefix build/axe axe-core`; without it accessibility is not looked at."""
-
-
-def serious(page: Any) -> list[str]:
-    """Return the serious and moderate findings of axe-core. It comes by the browser's back door: no page may load it."""
-    if not AXE.exists():
-        return []
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    return [
-        f"{one['id']}: {node['html'][:120]}"
-        for one in found
-        if one["impact"] in {"moderate", "serious", "critical"}
-        for node in one["nodes"]
-    ]
 
 
 def look(browser: Any, url: str, name: str, *, looks: tuple[str, ...] = ("light", "dark", "phone")) -> None:
@@ -157,11 +107,9 @@ def look(browser: Any, url: str, name: str, *, looks: tuple[str, ...] = ("light"
         findings = serious(page) if kind != "phone" else []
         assert not findings, f"{name} in {kind}: {findings}"
         assert not wrong, wrong
-        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        wide = wider_than_the_screen(page)
         assert wide <= 0, f"{name} on {kind} is {wide} px too wide"
-        if SHOTS:
-            Path(SHOTS).mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=f"{SHOTS}/{name}-{kind}.png", full_page=True)
+        keep(page, f"{name}-{kind}")
         context.close()
 
 

@@ -1,16 +1,21 @@
 """What the front page says is wrong, and what of the last hour it shows: no server, no HTTP."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
+from stepstream.checkpoint.at_work.functions import FunctionFacts, Unread
+from stepstream.checkpoint.controls import Pause
 from stepstream.checkpoint.facts.buckets import COUNT
 from stepstream.checkpoint.facts.errors import ErrorGroup
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute
+from stepstream.checkpoint.facts.workers import WorkerView
 from stepstream.checkpoint.read.lists.runs import STATUSES
 from stepstream.checkpoint.registry import Registered
-from stepstream.web.pages import overview
-from stepstream.web.pages.overview import HOUR, Hour, failures_of, hour, troubles
+from stepstream.web.pages.overview import HOUR, Hour, failures_of, hour
+from stepstream.web.pages.trouble import Dead, Trouble, given_up, troubles
 
 NOW = 1_700_000_100_000
 NONE = dict.fromkeys(STATUSES, 0)
@@ -20,29 +25,58 @@ def registered(slug: str) -> Registered:
     return Registered("t", slug[2:], slug, slug, ("a",), ("a",), 4, "code", ())
 
 
-def found(**given: Any) -> list[overview.Trouble]:
-    known = [registered("t-f"), registered("t-g")]
-    stand_ins: dict[str, Any] = {
-        "how_many": {"t-f": NONE, "t-g": NONE}, "at_work": {"t-f": 1, "t-g": 1}, "oldest": {},
-        "hours": {"t-f": Hour(), "t-g": Hour()},
+def at_work(slug: str, **more: Any) -> FunctionFacts:
+    given: dict[str, Any] = {
+        "function": registered(slug), "runs": NONE, "minutes": [], "unread": Unread(), "oldest": None, "oldest_run": "",
+        "workers": 1, "codes": {}, "paused": None,
     }  # fmt: skip
-    return troubles(known, **{**stand_ins, **given}, now=NOW)
+    return FunctionFacts(**{**given, **more})
+
+
+def found(*facts: FunctionFacts, dead: Sequence[Dead] = (), **failed: tuple[int, int]) -> list[Trouble]:
+    return troubles(facts, {f"t-{one}": counts for one, counts in failed.items()}, dead, NOW)
 
 
 def test_where_nothing_is_wrong_nothing_is_said() -> None:
-    assert found(oldest={"t-f": (NOW - 1_000, "r")}, hours={"t-f": Hour(completed=100, failed=2), "t-g": Hour()}) == []
+    assert found(at_work("t-f", oldest=NOW - 1_000, oldest_run="r"), at_work("t-g"), f=(2, 102)) == []
 
 
-def test_what_nobody_serves_comes_first_if_runs_wait_for_it() -> None:
-    how_many = {"t-f": NONE | {"queued": 2, "waiting": 1, "completed": 9}, "t-g": NONE}
-    stuck, late, failing, idle = found(
-        how_many=how_many, at_work={"t-f": 0, "t-g": 0}, oldest={"t-f": (NOW - 120_000, "run")},
-        hours={"t-f": Hour(completed=6, failed=4), "t-g": Hour()},
-    )  # fmt: skip
+def test_what_nobody_serves_comes_first_if_something_waits_for_it() -> None:
+    waits = {"runs": NONE | {"queued": 2, "waiting": 1, "completed": 9}, "oldest": NOW - 120_000, "oldest_run": "run"}
+    stuck, late, failing, idle = found(at_work("t-f", workers=0, **waits), at_work("t-g", workers=0), f=(4, 10))
     assert (stuck.how, stuck.words, stuck.function) == ("bad", "no worker serves t-f: 3 runs cannot go on", "t-f")
     assert (late.how, late.words, late.run) == ("bad", "the oldest queued run of t-f has waited for 2 min", "run")
     assert failing.words == "4 of 10 runs of t-f failed in the last hour"
     assert (idle.how, "no worker serves t-g" in idle.words, "forget" in idle.do) == ("wait", True, True)
+
+
+def test_events_that_nobody_reads_wait_too() -> None:
+    (one,) = found(at_work("t-f", workers=0, unread=Unread(3)))
+    assert (one.how, one.words) == ("bad", "no worker serves t-f: 3 events cannot go on")
+    (one,) = found(at_work("t-f", workers=0, unread=Unread(1, exact=False), runs=NONE | {"queued": 1}))
+    assert one.words == "no worker serves t-f: 1 run and at least 1 event cannot go on"
+
+
+def test_a_dead_worker_is_told_with_what_nobody_serves_since_or_with_what_others_take_over() -> None:
+    gone = Dead(WorkerView("box-71", False, NOW - 14_000), {"t-f": 2})
+    running = NONE | {"running": 2}
+    (stuck,) = found(at_work("t-f", workers=0, runs=running), dead=[gone])
+    assert stuck.words == "no worker serves t-f: 2 runs cannot go on; box-71, seen 14.0 s ago, is gone"
+    (others,) = found(at_work("t-f", runs=running), dead=[gone])
+    assert (others.how, others.words) == ("wait", "worker box-71, seen 14.0 s ago, is gone with 2 runs in hand")
+    assert found(at_work("t-f"), dead=[Dead(gone.worker, {})]) == []
+
+
+def test_a_run_that_was_given_up_is_told_until_its_error_is_resolved() -> None:
+    one = ErrorGroup("t-f", "e", "worker_crash", run="r")
+    (told,) = given_up([one, ErrorGroup("t-f", "f", "ValueError")])
+    assert (told.how, told.run, "killed its worker" in told.words) == ("bad", "r", True)
+    assert given_up([msgspec.structs.replace(one, state="resolved")]) == []
+
+
+def test_what_is_paused_is_told_with_what_waits() -> None:
+    (one,) = found(at_work("t-f", paused=Pause(NOW - 7_200_000, "ann"), unread=Unread(2)))
+    assert (one.how, one.words) == ("wait", "t-f is paused, for 2 h, by ann: 2 events in line")
 
 
 def test_a_strip_has_each_minute_at_its_place_and_what_there_is_is_seen() -> None:
@@ -82,4 +116,4 @@ def test_failures_are_grouped_by_error_over_functions_and_muted_ones_are_left_ou
     ("completed", "failed", "is_bad"), [(0, 2, False), (0, 3, True), (27, 3, True), (28, 3, False)]
 )
 def test_a_function_is_in_trouble_when_a_tenth_fails(completed: int, failed: int, is_bad: bool) -> None:
-    assert bool(found(hours={"t-f": Hour(completed=completed, failed=failed), "t-g": Hour()})) is is_bad
+    assert bool(found(at_work("t-f"), f=(failed, failed + completed))) is is_bad

@@ -2,50 +2,38 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
 
-from stepstream.bus.errors import listed
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.doctor import evicts
-from stepstream.bus.wire.registering import Registered
+from stepstream.bus.wire.leases import consumer_worker
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.at_work.functions import FunctionFacts, function_facts
 from stepstream.checkpoint.delayed import list_delayed
 from stepstream.checkpoint.facts.buckets import percentile, summed
 from stepstream.checkpoint.facts.errors import ErrorGroup, errors_of
-from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
-from stepstream.checkpoint.read.lists.pulse import oldest_queued
-from stepstream.checkpoint.read.lists.runs import counts
-from stepstream.checkpoint.registry import functions, workers, workers_of
+from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute
+from stepstream.checkpoint.facts.workers import workers_told
+from stepstream.checkpoint.registry import workers
+from stepstream.checkpoint.run.record import Record, read
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages import views
 from stepstream.web.pages.page import View, page
+from stepstream.web.pages.trouble import Dead, Trouble, given_up, troubles
 from stepstream.web.store import wire_of
 
 HOUR = 60
 """Minutes of a strip."""
 SHOWN_ERRORS = 20
 DELAYED = 10
-_LATE_MS = 60_000
-"""How long a run may be queued before the page says so."""
-_FEW, _SHARE = 3, 0.1
-"""So many runs of an hour, and this share of those that ended, must have failed for a function to be in trouble."""
-_NAMED = 4
+_MOST_DEAD = 20
+"""Of how many dead workers it is looked up what is still in their hand."""
 _HIGH = 22
-
-
-class Trouble(msgspec.Struct, frozen=True):
-    """A line of what is wrong: how bad (`bad` or `wait`), in words, what to do, and where it leads."""
-
-    how: str
-    words: str
-    do: str = ""
-    function: str = ""
-    run: str = ""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -77,6 +65,11 @@ class Row(msgspec.Struct, frozen=True):
     counts: views.FunctionRow
     workers: int
     hour: Hour
+    in_line: str
+    """How much waits to start, events that nobody has read too; empty: nothing does."""
+    running: int
+    words: str
+    """What there is of each, in words."""
 
 
 class Failures(msgspec.Struct, frozen=True):
@@ -115,26 +108,26 @@ class Overview(View, frozen=True):
 
 async def _read(request: Request) -> Overview:
     wire = wire_of(request)
-    known = await functions(wire)
-    slugs = [function.slug for function in known]
-    now = await wire.moment()
-    how_many, minutes, errors, oldest = await asyncio.gather(
-        counts(wire, slugs),
-        minutes_of(wire, slugs, now - HOUR * MINUTE_MS, now),
+    facts = await function_facts(wire)
+    slugs = [one.function.slug for one in facts]
+    now, errors, unfit, later, everybody, dead = await asyncio.gather(
+        wire.moment(),
         errors_of(wire, slugs),
-        oldest_queued(wire, slugs),
+        evicts(wire),
+        list_delayed(wire, limit=DELAYED),
+        workers(wire),
+        _dead(wire),
     )
-    at_work, unfit, later, everybody = await asyncio.gather(
-        _workers(wire, slugs), evicts(wire), list_delayed(wire, limit=DELAYED), workers(wire)
-    )
-    hours = {slug: hour([one for one in minutes if one.function == slug], now) for slug in slugs}
+    hours = {one.function.slug: hour(one.minutes, now) for one in facts}
+    failed = {slug: (one.failed, one.completed + one.failed) for slug, one in hours.items()}
     trouble = [] if unfit is None else [Trouble("bad", f"{unfit.check}: {unfit.found}", unfit.do)]
-    trouble += troubles(known, how_many, at_work, oldest, hours, now_ms())
-    failures = failures_of(errors, minutes)
-    rows = views.rows(known, how_many)
+    trouble += given_up([one for one in errors if one.last > now - HOUR * MINUTE_MS])
+    trouble += troubles(facts, failed, dead, now_ms())
+    failures = failures_of(errors, [minute for one in facts for minute in one.minutes])
+    rows = views.rows([one.function for one in facts], {one.function.slug: one.runs for one in facts})
     return Overview(
         trouble=tuple(trouble),
-        rows=tuple(Row(row, at_work[row.slug], hours[row.slug]) for row in rows),
+        rows=tuple(_row(row, one, hours[row.slug]) for row, one in zip(rows, facts, strict=True)),
         workers=len(everybody),
         failures=tuple(failures[:SHOWN_ERRORS]),
         more_failures=max(0, len(failures) - SHOWN_ERRORS),
@@ -143,45 +136,30 @@ async def _read(request: Request) -> Overview:
     )
 
 
-async def _workers(wire: Wire, slugs: Sequence[str]) -> dict[str, int]:
-    found = await asyncio.gather(*(workers_of(wire, slug) for slug in slugs))
-    return dict(zip(slugs, found, strict=True))
+def _row(row: views.FunctionRow, one: FunctionFacts, hour: Hour) -> Row:
+    least = "" if one.unread.exact else "≥ "
+    in_line, running = f"{least}{one.backlog:,}" if one.backlog else "", one.runs["running"]
+    told = ((in_line, "in line"), (running, "running"), (row.waiting, "waiting"), (row.failed, "failed"))
+    words = " · ".join(f"{count} {word}" for count, word in told if count)
+    return Row(row, one.workers, hour, in_line, running, words or "nothing under way")
 
 
-def troubles(
-    known: Sequence[Registered],
-    how_many: Mapping[str, Mapping[str, int]],
-    at_work: Mapping[str, int],
-    oldest: Mapping[str, tuple[int, str]],
-    hours: Mapping[str, Hour],
-    now: int,
-) -> list[Trouble]:
-    """Return what is wrong with functions: first what nobody serves, what waits longest, then what fails."""
-    found: list[Trouble] = []
-    idle = [one.slug for one in known if not at_work[one.slug]]
-    stuck = [slug for slug in idle if any(how_many[slug][word] for word in ("queued", "running", "waiting"))]
-    for slug in stuck:
-        count = sum(how_many[slug][word] for word in ("queued", "running", "waiting"))
-        told = f"no worker serves {slug}: {count} run{'' if count == 1 else 's'} cannot go on"
-        found.append(Trouble("bad", told, "start one: bus worker APP", slug))
-    late = sorted((queued, slug, run) for slug, (queued, run) in oldest.items() if now - queued > _LATE_MS)
-    for queued, slug, run in late[:_NAMED]:
-        told = f"the oldest queued run of {slug} has waited for {in_words(now - queued)}"
-        found.append(Trouble("bad" if slug in stuck else "wait", told, "its page says for what", slug, run))
-    failing = [(hours[one.slug].failed, one.slug) for one in known if _fails(hours[one.slug])]
-    for _, slug in sorted(failing, reverse=True):
-        hour = hours[slug]
-        ended = hour.completed + hour.failed
-        found.append(Trouble("bad", f"{hour.failed} of {ended} runs of {slug} failed in the last hour", "", slug))
-    unused = [slug for slug in idle if slug not in stuck]
-    if unused:
-        told = f"no worker serves {listed(unused, _NAMED)}"
-        found.append(Trouble("wait", told, "start one: bus worker APP; if it is no more: bus functions forget SLUG"))
-    return found
+class _InHand(Record):
+    status: str = ""
+    worker: str = ""
 
 
-def _fails(hour: Hour) -> bool:
-    return hour.failed >= _FEW and hour.failed >= _SHARE * (hour.failed + hour.completed)
+async def _dead(wire: Wire) -> list[Dead]:
+    """Return the workers that are gone, with what is still in their hand."""
+    gone = [one for one in await workers_told(wire) if not one.alive][:_MOST_DEAD]
+    held = [(each.function, each.run) for one in gone for each in one.held]
+    rows = await read(wire, _InHand, held) if held else []
+    still = {row.id: row for row in rows if row is not None and row.status == "running"}
+    return [
+        Dead(one, Counter(each.function for each in one.held if each.run in still
+                          and consumer_worker(still[each.run].worker) == one.name))
+        for one in gone
+    ]  # fmt: skip
 
 
 def hour(minutes: Sequence[Minute], now: int) -> Hour:

@@ -20,6 +20,7 @@ rendered, and all browsers that show the same share one reading. `query` is what
 page's own query, for a list that shall not move. Everything is escaped by the templates; nothing here writes markup.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -73,6 +74,15 @@ def _words(ms: int) -> str:
     return in_words(max(0, ms))
 
 
+_RUN_ID = re.compile(r"\b([0-7][0-9A-HJKMNP-TV-Z]{25})\b")
+
+
+def _with_runs(text: str) -> list[tuple[str, str]]:
+    """Return a text in pieces, each of them words, or the id of a run that can be linked."""
+    pieces = _RUN_ID.split(text)
+    return [("", piece) if n % 2 else (piece, "") for n, piece in enumerate(pieces) if piece]
+
+
 _templates = Jinja2Templates(
     env=jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(files("stepstream.web.pages") / "templates")),
@@ -83,7 +93,8 @@ _templates = Jinja2Templates(
     ),
     context_processors=[lambda request: {"link": partial(link, request), "worker": beside(request)}],
 )
-_templates.env.filters |= {"moment": _moment, "iso": _iso, "words": _words}
+_FILTERS: dict[str, Callable[..., Any]] = {"moment": _moment, "iso": _iso, "words": _words, "with_runs": _with_runs}
+_templates.env.filters |= _FILTERS
 
 
 def page(

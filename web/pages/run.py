@@ -6,11 +6,13 @@ from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.facts.attempts import attempts_of
+from stepstream.checkpoint.read.run.family import family
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.read.run.steps import steps
 from stepstream.checkpoint.read.run.verdict import verdict
 from stepstream.checkpoint.registry import functions
+from stepstream.web.pages.one_run.kin import relatives
 from stepstream.web.pages.page import page
 from stepstream.web.pages.run_view import SHOWN_LINES, RunPage, run_page
 from stepstream.web.store import wire_of
@@ -20,15 +22,25 @@ async def _read(request: Request) -> RunPage:
     wire = wire_of(request)
     found = await get(wire, request.path_params["id"])
     slug = found.function
-    written, taken, failed, known, told = await asyncio.gather(
+    asked = request.query_params
+    later = asked.get("kin") == "all"
+    written, taken, failed, known, told, kin = await asyncio.gather(
         log_of(wire, slug, found.id, SHOWN_LINES),
         steps(wire, slug, found.id),
         attempts_of(wire, slug, found.id),
         functions(wire, [slug]),
         verdict(wire, found),
+        family(wire, found, later=later),
     )
-    code = known[0].code if known else ""
-    return run_page(found, taken, now_ms(), written, attempts=failed, verdict=told.words, code_now=code)
+    return run_page(
+        found, taken, now_ms(), written,
+        attempts=failed,
+        verdict=told.words,
+        code_now=known[0].code if known else "",
+        kin=relatives(kin),
+        later_kin=kin.cut if later else None,
+        closer=asked.get("closer", ""),
+    )  # fmt: skip
 
 
 routes = [page("/runs/{id}", "run", _read, section="runs")]

@@ -14,9 +14,11 @@ from stepstream.checkpoint.read.run.log import RunLog
 from stepstream.checkpoint.read.run.steps import StepView, in_words_of
 from stepstream.checkpoint.run.record import Run
 from stepstream.web.live.feed import Topic
+from stepstream.web.pages.one_run.kin import Relatives
+from stepstream.web.pages.one_run.stack import Stack, told
 from stepstream.web.pages.page import View
 from stepstream.web.pages.views import Text, shown, when
-from stepstream.web.pages.waterfall import WAITS, Part, Scale, scale_of
+from stepstream.web.pages.waterfall import WAITS, Part, Scale, Window, scale_of, ticks_of
 
 SHOWN_LINES = 200
 """How many of the newest lines of a run's log its page shows."""
@@ -27,14 +29,15 @@ _FAR_MS = 300 * 86_400_000
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """An attempt that failed: which, when it ended (Unix ms), how long it took, and of what it failed."""
+    """An attempt that failed: which, when it ended (Unix ms), how long it took, of what it failed, and its bar."""
 
     number: int
     ended: int
     took: str
     name: str
     message: str
-    stack: Text | None
+    stack: Stack | None
+    part: Part
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -59,6 +62,8 @@ class Bar(msgspec.Struct, frozen=True):
     failed: tuple[Attempt, ...] = ()
     signal: str = ""
     """The signal it waits for, which the page can send."""
+    event: str = ""
+    """The name of the event it waits for, which the page of that name can send."""
     is_finished: bool = False
 
 
@@ -107,7 +112,7 @@ class RunPage(View, frozen=True):
     output: Text | None
     error_name: str
     error_message: str
-    error_stack: Text | None
+    error_stack: Stack | None
     error_is_final: bool
     percent: float | None
     progress: str
@@ -137,6 +142,14 @@ class RunPage(View, frozen=True):
     """The steps from which it can be run again."""
     input: str
     """Its event's data, to be edited; empty when it is too long for that."""
+    kin: tuple[Relatives, ...]
+    has_all_kin: bool
+    """Whether who came later was looked for, too: reruns, and the runs of its batch."""
+    may_have_more_kin: bool
+    ticks: tuple[str, ...]
+    """What time it is along the bars, since it was queued."""
+    closer: str
+    """The step that is looked at more closely."""
 
 
 def run_page(
@@ -148,9 +161,17 @@ def run_page(
     attempts: Sequence[FailedAttempt] = (),
     verdict: str = "",
     code_now: str = "",
+    kin: Sequence[Relatives] = (),
+    later_kin: bool | None = None,
+    closer: str = "",
 ) -> RunPage:
-    """Return the page of a run: what is to say of it, its steps as a waterfall, its event, its log, how it ended."""
-    scale = scale_of(run.queued, run.ended, now, steps, attempts)
+    """Return the page of a run: what is to say of it, its steps as a waterfall, its event, its log, how it ended.
+
+    `closer` is a step that is looked at more closely. `later_kin`: whether there may be more who came later; None when
+    nobody has looked.
+    """
+    near = next((step for step in steps if step.id == closer), None) if closer else None
+    scale = scale_of(run.queued, run.ended, now, steps, attempts, _window(near, now) if near is not None else None)
     event, several = _events(run.event)
     error = run.error
     progress = _progress(run.progress)
@@ -173,7 +194,7 @@ def run_page(
         output=shown(run.output) if run.status == "completed" else None,
         error_name=error.name if error else "",
         error_message=error.message if error else "",
-        error_stack=shown(error.stack) if error and error.stack else None,
+        error_stack=told(error.stack) if error and error.stack else None,
         error_is_final=run.has_ended,
         topic="" if run.has_ended else Topic(run.function, run.id).text,
         percent=progress.percent,
@@ -192,7 +213,7 @@ def run_page(
         ),
         tries=tuple(_try(one, scale) for one in _of(attempts, "")),
         breaks=scale.breaks,
-        failed=tuple(map(_attempt, _of(attempts, ""))),
+        failed=tuple(_attempt(one, scale) for one in _of(attempts, "")),
         more_steps=max(0, len(steps) - SHOWN_STEPS),
         members=tuple((one.name, one.id) for one in several[:SHOWN_EVENTS]) if len(several) > 1 else (),
         more_members=max(0, len(several) - SHOWN_EVENTS),
@@ -202,7 +223,19 @@ def run_page(
         keys=_keys(run),
         restarts=tuple(step.id for step in steps if step.ended is not None and step.kind != "unreadable"),
         input=data.text if data is not None and not data.cut else "",
+        kin=tuple(kin),
+        has_all_kin=later_kin is not None,
+        may_have_more_kin=bool(later_kin),
+        ticks=ticks_of(scale, run.queued),
+        closer=closer if near is not None else "",
     )
+
+
+def _window(step: StepView, now: int) -> Window:
+    """Return the time of a step, with a little around it."""
+    end = max(step.since + 1, step.ended or step.due or now)
+    around = max(1, (end - step.since) // 50)
+    return Window(step.since - around, end + around)
 
 
 def _of(attempts: Sequence[FailedAttempt], step: str) -> list[FailedAttempt]:
@@ -214,10 +247,10 @@ def _try(one: FailedAttempt, scale: Scale) -> Part:
     return scale.part(one.began, one.ended, words)
 
 
-def _attempt(one: FailedAttempt) -> Attempt:
+def _attempt(one: FailedAttempt, scale: Scale) -> Attempt:
     error = one.error
-    stack = shown(error.stack) if error.stack else None
-    return Attempt(one.attempt, one.ended, in_words(one.ended - one.began), error.name, error.message, stack)
+    stack, took = told(error.stack) if error.stack else None, in_words(one.ended - one.began)
+    return Attempt(one.attempt, one.ended, took, error.name, error.message, stack, _try(one, scale))
 
 
 class _Progress(msgspec.Struct):
@@ -260,7 +293,7 @@ def _bar(step: StepView, scale: Scale, now: int, attempts: Sequence[FailedAttemp
     began = step.since if is_wait else step.started
     before, span = scale.part(step.since, began), scale.part(began, until)
     what = step.waits_for
-    last = [_final(step)] if step.error is not None and step.ended is not None else []
+    last = [_final(step, scale)] if step.error is not None and step.ended is not None else []
     return Bar(
         id=step.id,
         kind=step.kind,
@@ -275,18 +308,20 @@ def _bar(step: StepView, scale: Scale, now: int, attempts: Sequence[FailedAttemp
         result=shown(step.data) if step.kind != "sleep" else None,
         what=shown(step.what) if step.what is not None and what is None else None,
         tries=tuple(_try(one, scale) for one in attempts),
-        failed=(*map(_attempt, attempts), *last),
+        failed=(*(_attempt(one, scale) for one in attempts), *last),
         signal=what.signal if what is not None and step.ended is None else "",
+        event=what.event if what is not None and step.ended is None else "",
         is_finished=step.ended is not None,
     )
 
 
-def _final(step: StepView) -> Attempt:
+def _final(step: StepView, scale: Scale) -> Attempt:
+    """Return the attempt of which a step has failed for good."""
     error = step.error
     assert error is not None
-    stack = shown(error.stack) if error.stack else None
     ended = step.ended or step.started
-    return Attempt(step.attempts, ended, in_words(max(0, ended - step.started)), error.name, error.message, stack)
+    failed = FailedAttempt(step.id, step.attempts, step.started, max(step.started, ended), error)
+    return _attempt(failed, scale)
 
 
 def _note(step: StepView, now: int) -> str:

@@ -1,47 +1,61 @@
-"""Search: where the box of the top bar leads: to the run, the function, the event of that name or id, or it says so."""
+"""Search: where the box of the top bar leads: to the one thing that a word names, or to all of them, or it says so."""
 
+from urllib.parse import urlencode
+
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from stepstream.bus.values.clock import now_ms
-from stepstream.checkpoint.read.lists.arrivals import find_arrival, runs_of
-from stepstream.checkpoint.read.run.find import find
-from stepstream.checkpoint.registry import slugs
-from stepstream.web.pages import views
+from stepstream.checkpoint.read.anything import Hit, find_anything
 from stepstream.web.pages.page import View, show
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
 _MOST_CHARS = 512
-_LOOKED = ("runs by their id", "functions by their slug, or a part of it", "events by their id")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Something that was found, and where its page is."""
+
+    hit: Hit
+    href: str
 
 
 class Found(View, frozen=True):
-    """The page `/search`: what was found by a text, and where was looked."""
+    """The page `/search`: what a text names, and where it was looked for."""
 
     text: str
-    functions: tuple[str, ...] = ()
-    event: str = ""
-    runs: tuple[views.RunRow, ...] = ()
-    looked: tuple[str, ...] = _LOOKED
+    places: tuple[Place, ...]
+    looked: tuple[str, ...]
 
 
 async def _search(request: Request) -> Response:
     wire, text = wire_of(request), request.query_params.get("q", "").strip()[:_MOST_CHARS]
     if not text:
         return RedirectResponse(link(request, "runs"), 303)
-    run = await find(wire, text)
-    if run is not None:
-        return RedirectResponse(link(request, "run", id=run.id), 303)
-    known = await slugs(wire)
-    if text in known:
-        return RedirectResponse(link(request, "function", slug=text), 303)
-    functions = tuple(sorted(slug for slug in known if text.lower() in slug.lower()))
-    event = await find_arrival(wire, text)
-    runs = () if event is None else views.listed(await runs_of(wire, event), now_ms())
-    name = "" if event is None else event.name
-    view = Found(text, functions, name, runs)
-    return show(request, "search.html", 200 if functions or name else 404, page=view)
+    found = await find_anything(wire, text)
+    places = tuple(Place(one, _page_of(request, one)) for one in found.found)
+    exact = [one for one in places if text == one.hit.id]
+    if exact and exact[0].hit.kind in ("run", "function"):
+        return RedirectResponse(exact[0].href, 303)
+    if len(places) == 1 and places[0].hit.kind != "function":
+        return RedirectResponse(places[0].href, 303)
+    view = Found(text, places, tuple(found.looked))
+    return show(request, "search.html", 200 if places else 404, page=view)
+
+
+def _page_of(request: Request, one: Hit) -> str:
+    match one.kind:
+        case "run":
+            return link(request, "run", id=one.id)
+        case "event":
+            return link(request, "event", id=one.id)
+        case "function":
+            return link(request, "function", slug=one.id)
+        case "event_name":
+            return link(request, "event_name", event=one.id)
+        case _:
+            return f"{link(request, 'runs')}?{urlencode({'key': one.id})}"
 
 
 routes = [NeedsRoute("GET", "/search", _search, needs="read", name="search")]

@@ -51,8 +51,8 @@ class Family(msgspec.Struct, omit_defaults=True):
     """Whether there may be more reruns or members, behind those that were looked at."""
 
 
-async def family(wire: Wire, run: Run) -> Family:
-    """Return the runs that belong to a run."""
+async def family(wire: Wire, run: Run, *, later: bool = True) -> Family:
+    """Return the runs that belong to a run; without `later` only those that it names: no reruns, and no members."""
     found = Family()
     slug, _, rest = run.parent.partition("|")
     parent, _, step = rest.partition("|")
@@ -69,6 +69,8 @@ async def family(wire: Wire, run: Run) -> Family:
     found.parent, found.rerun_of, found.part_of, found.failure_of, on_failure = kin[:5]
     found.on_failure = on_failure if on_failure is not None and on_failure.status else None
     found.children = [one for one in kin[5:] if one is not None]
+    if not later:
+        return found
     look = Look(source="rerun", since=run.queued, event_bytes=NO_BYTES, error_bytes=NO_BYTES)
     found.reruns, cut = await _named(wire, run, look, lambda one: one.rerun_of)
     if run.source in ("batch", "debounce"):

@@ -33,7 +33,7 @@ async def _read(request: Request) -> Workers:
     shown = tuple(map(row, told[:SHOWN]))
     return Workers(
         alive=tuple(one for one in shown if one.worker.alive),
-        dead=tuple(one for one in shown if not one.worker.alive),
+        dead=tuple(sorted((one for one in shown if not one.worker.alive), key=lambda one: not one.worker.in_hand)),
         more=max(0, len(told) - SHOWN),
         topic=ALL.text,
     )

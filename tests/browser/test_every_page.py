@@ -1,0 +1,87 @@
+"""Every page of the demo store, in light and dark, on a wide screen and on a phone: readable, nowhere too wide, quiet."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from stepstream.web.app import create_app
+from stepstream.web.routing import NeedsRoute
+from tests.browser.demo import Demo
+from tests.browser.looking import WIDE, seen
+
+pytestmark = pytest.mark.browser
+
+RUNS = ("failed", "flaky", "timed-out", "approval", "cooling-off", "insured", "slow", "limit", "merged", "dead")
+"""Runs of the demo store, by what there is to say of them: their pages differ most."""
+PAGES: dict[str, tuple[str, Callable[[Demo], str]]] = {
+    "overview": ("overview", lambda demo: "/"),
+    "runs": ("runs", lambda demo: "/runs"),
+    "runs-failed": ("runs", lambda demo: "/runs?status=failed&function=shop-sync-stock&since=1h"),
+    "runs-none": ("runs", lambda demo: "/runs?status=failed&function=mail-send-invoice"),
+    "runs-wrong": ("runs", lambda demo: f"/runs?where={quote('event.data.order ==')}"),
+    "events": ("events", lambda demo: "/events"),
+    "event-name": ("event_name", lambda demo: "/event-names/order/paid"),
+    "event": ("event", lambda demo: f"/events/{demo.events['paid']}"),
+    "functions": ("functions", lambda demo: "/functions"),
+    "function": ("function", lambda demo: "/functions/shop-ship-order"),
+    "function-limited": ("function", lambda demo: "/functions/shop-charge-customer"),
+    "function-paused": ("function", lambda demo: "/functions/shop-tidy-up"),
+    "limits": ("limits", lambda demo: "/limits"),
+    "schedules": ("schedules", lambda demo: "/schedules"),
+    "workers": ("workers", lambda demo: "/workers"),
+    "errors": ("errors", lambda demo: "/errors"),
+    "errors-muted": ("errors", lambda demo: "/errors?state=muted"),
+    "apps": ("apps", lambda demo: "/apps"),
+    "system": ("system", lambda demo: "/system"),
+    "found": ("search", lambda demo: "/search?q=order"),
+    "not-found": ("search", lambda demo: "/search?q=nothing-of-that-name"),
+    "nowhere": ("", lambda demo: "/runs/nope"),
+    **{f"run-{word}": ("run", lambda demo, word=word: f"/runs/{demo.runs[word]}") for word in RUNS},
+    "run-poison": ("run", lambda demo: f"/runs/{demo.given_up()}"),
+}
+"""What is looked at: the name of its route, and where it is."""
+OTHERWISE = {"live", "static", "openapi"}
+"""Routes that are no pages."""
+
+
+def test_no_page_is_forgotten() -> None:
+    def is_page(route: Any) -> bool:
+        return isinstance(route, NeedsRoute) and "GET" in (route.methods or ()) and not route.path.startswith("/v")
+
+    named = {
+        str(route.name) for route in create_app().routes if is_page(route) and f"{route.name}.html" in _templates()
+    }
+    assert named - {name for name, _ in PAGES.values()} == set()
+
+
+def _templates() -> set[str]:
+    from stepstream.web.pages.page import _templates
+
+    return set(_templates.env.list_templates())
+
+
+@pytest.fixture(scope="module")
+def window(chromium: Any) -> Generator[Any]:
+    """One window for all pages: to open one costs as much as to look at a page."""
+    context = chromium.new_context(viewport=WIDE, color_scheme="light")
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_readable_on_every_screen(window: Any, demo: Demo, name: str) -> None:
+    page, wrong = window, list[str]()
+    for kind in ("console", "pageerror"):
+        page.remove_all_listeners(kind)
+    page.set_viewport_size(WIDE)
+    page.emulate_media(color_scheme="light")
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    answer = page.goto(demo.url + PAGES[name][1](demo))
+    page.wait_for_function("document.documentElement.classList.contains('js')")
+    assert answer.status == (404 if name in ("nowhere", "not-found") else 200)
+    assert "None" not in page.inner_text("main").split()
+    seen(page, name)
+    assert [one for one in wrong if "404" not in one] == []

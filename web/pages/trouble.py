@@ -1,0 +1,117 @@
+"""Trouble: what is wrong with functions and workers, a line each, the worst first. The front page begins with it."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from stepstream.bus.errors import listed
+from stepstream.bus.values.durations import in_words
+from stepstream.checkpoint.at_work.functions import FunctionFacts
+from stepstream.checkpoint.facts.errors import ErrorGroup
+from stepstream.checkpoint.facts.workers import WorkerView
+
+_LATE_MS = 60_000
+"""How long a run may be queued before the page says so."""
+_FEW, _SHARE = 3, 0.1
+"""So many runs of an hour, and this share of those that ended, must have failed for a function to be in trouble."""
+_NAMED = 4
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """A line of what is wrong: how bad (`bad` or `wait`), in words, what to do, and where it leads."""
+
+    how: str
+    words: str
+    do: str = ""
+    function: str = ""
+    run: str = ""
+
+
+class Dead(msgspec.Struct, frozen=True):
+    """A worker that is not seen any more, and the runs that are still in its hand, by function."""
+
+    worker: WorkerView
+    held: Mapping[str, int]
+
+
+def troubles(
+    facts: Sequence[FunctionFacts], failed: Mapping[str, tuple[int, int]], dead: Sequence[Dead], now: int
+) -> list[Trouble]:
+    """Return what is wrong: what nobody serves, dead workers, what waits longest, what fails, what is paused.
+
+    `failed` has, of each function, how many runs failed and how many ended in the last hour.
+    """
+    at_work = {one.function.slug: one for one in facts if one.workers}
+    stuck = [one for one in facts if not one.workers and _waits(one)]
+    found = [_unserved(one, dead, now) for one in stuck]
+    found += [one for each in dead if (one := _dead(each, at_work, now)) is not None]
+    names = {one.function.slug for one in stuck}
+    waiting = [(one.oldest, one) for one in facts if one.oldest is not None and now - one.oldest > _LATE_MS]
+    for queued, one in sorted(waiting, key=lambda row: row[0])[:_NAMED]:
+        slug = one.function.slug
+        told = f"the oldest queued run of {slug} has waited for {in_words(now - queued)}"
+        found.append(Trouble("bad" if slug in names else "wait", told, "its page says for what", slug, one.oldest_run))
+    failing = [(count, ended, slug) for slug, (count, ended) in failed.items() if _fails(count, ended)]
+    for count, ended, slug in sorted(failing, reverse=True):
+        found.append(Trouble("bad", f"{count} of {ended} runs of {slug} failed in the last hour", "", slug))
+    found += [_paused(one, now) for one in facts if one.paused is not None]
+    unused = [one.function.slug for one in facts if not one.workers and not _waits(one)]
+    if unused:
+        told = f"no worker serves {listed(unused, _NAMED)}"
+        found.append(Trouble("wait", told, "start one: bus worker APP; if it is no more: bus functions forget SLUG"))
+    return found
+
+
+def given_up(errors: Sequence[ErrorGroup]) -> list[Trouble]:
+    """Return a line for each function of which a run killed its workers until it was given up."""
+    return [
+        Trouble(
+            "bad", f"a run of {one.function} killed its worker again and again, and was given up",
+            "its page runs it again, with another input too; then resolve the error", one.function, one.run,
+        )
+        for one in errors if one.name == "worker_crash" and one.state == "open"
+    ]  # fmt: skip
+
+
+def _waits(one: FunctionFacts) -> bool:
+    return bool(one.unread.events or any(one.runs[word] for word in ("queued", "running", "waiting")))
+
+
+def _unserved(one: FunctionFacts, dead: Sequence[Dead], now: int) -> Trouble:
+    """Nobody serves it: what cannot go on, and whether its last worker died."""
+    slug = one.function.slug
+    gone = [each.worker for each in dead if slug in each.held or slug in each.worker.functions]
+    since = f"{gone[0].name}, seen {in_words(max(0, now - gone[0].seen))} ago, is gone" if gone else ""
+    do = f"start a worker of {one.function.bus}: bus worker MODULE:APP"
+    words = f"no worker serves {slug}: {_stuck_in_words(one)} cannot go on{f'; {since}' if since else ''}"
+    return Trouble("bad", words, do, slug)
+
+
+def _stuck_in_words(one: FunctionFacts) -> str:
+    runs = sum(one.runs[word] for word in ("queued", "running", "waiting"))
+    events, least = one.unread.events, "" if one.unread.exact else "at least "
+    told = [f"{runs} run{'' if runs == 1 else 's'}"] if runs else []
+    told += [f"{least}{events} event{'' if events == 1 else 's'}"] if events else []
+    return " and ".join(told)
+
+
+def _dead(one: Dead, at_work: Mapping[str, FunctionFacts], now: int) -> Trouble | None:
+    """It is gone with runs in its hand that others serve: those that nobody serves are told of already."""
+    count = sum(held for slug, held in one.held.items() if slug in at_work)
+    if not count:
+        return None
+    seen = in_words(max(0, now - one.worker.seen))
+    told = f"worker {one.worker.name}, seen {seen} ago, is gone with {count} run{'' if count == 1 else 's'} in hand"
+    return Trouble("wait", told, "others take them over by themselves; if not: bus check")
+
+
+def _fails(failed: int, ended: int) -> bool:
+    return failed >= _FEW and failed >= _SHARE * ended
+
+
+def _paused(one: FunctionFacts, now: int) -> Trouble:
+    slug, pause = one.function.slug, one.paused
+    assert pause is not None
+    waits = f": {_stuck_in_words(one)} in line" if _waits(one) else ""
+    told = f"{slug} is paused, for {in_words(max(0, now - pause.since))}, by {pause.by}{waits}"
+    return Trouble("wait", told, "its page resumes it", slug)
