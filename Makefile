@@ -7,7 +7,7 @@ LINKS := build/links/stepstream
 # Bytecode is kept, whatever the environment says: tests start dozens of processes, and each would compile anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test processes check chaos browser api sdk example-sdk examples model storm mutations bench docs site clean
+.PHONY: demo test processes check chaos browser pictures api sdk example-sdk examples model storm mutations bench docs site clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv (once) …"
@@ -52,6 +52,10 @@ browser: $(STAMP)  ## the tests that drive Chromium
 api: $(STAMP)  ## schemathesis asks a running site whether what GET /openapi.json says is true
 	@$(BIN)/python -m tests.openapi.environment
 	@$(BIN)/python -m pytest -q -m api tests/openapi $(ARGS)
+
+pictures: $(STAMP)  ## the pictures of the page in docs/, taken anew
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing,browser]'
+	@$(BIN)/python -m docs.make_pictures
 
 sdk: $(STAMP)  ## applications of the official SDKs (npm, PyPI) as real processes; CORE=1: what they do, without their options
 	@$(BIN)/python -m tests.sdk.sdks

@@ -104,8 +104,11 @@ class Demo:
 
     def begin(self) -> None:
         """Start the site and the worker that stays, and wait until its functions are known."""
-        self.work("shop").wait_ready()
+        shop = self.work("shop")
+        shop.wait_ready()
         until(lambda: self.get("/v1/functions"), "the site answers")
+        _post(f"{self.url}/v1/functions/shop-tidy-up/pause")
+        until(lambda: b"paused: nothing more is read" in shop.log.read_bytes(), "the worker has heard of it")
 
     def fill(self) -> None:
         """Make runs in every state, side by side: what takes long is begun first."""
@@ -152,7 +155,6 @@ class Demo:
 
     def others(self) -> None:
         """Runs that are held back, dropped, paused; events that nobody hears."""
-        _post(f"{self.url}/v1/functions/shop-tidy-up/pause")
         self.send("day/ended", {"day": "2026-11-26"}, {"day": "2026-11-27"})
         self.runs["paused"] = self.invoke("shop-tidy-up", {"day": "2026-11-25"})
         self.send("news/written", *({"n": n} for n in range(4)))

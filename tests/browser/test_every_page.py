@@ -64,21 +64,21 @@ def _templates() -> set[str]:
 
 @pytest.fixture(scope="module")
 def window(chromium: Any) -> Generator[Any]:
-    """One window for all pages: to open one costs as much as to look at a page."""
+    """One window for all pages, and what went wrong in it: to open one costs as much as to look at a page."""
     context = chromium.new_context(viewport=WIDE, color_scheme="light")
-    yield context.new_page()
+    page, wrong = context.new_page(), list[str]()
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page, wrong
     context.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_readable_on_every_screen(window: Any, demo: Demo, name: str) -> None:
-    page, wrong = window, list[str]()
-    for kind in ("console", "pageerror"):
-        page.remove_all_listeners(kind)
+    page, wrong = window
+    wrong.clear()
     page.set_viewport_size(WIDE)
     page.emulate_media(color_scheme="light")
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
     answer = page.goto(demo.url + PAGES[name][1](demo))
     page.wait_for_function("document.documentElement.classList.contains('js')")
     assert answer.status == (404 if name in ("nowhere", "not-found") else 200)
