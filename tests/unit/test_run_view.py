@@ -1,6 +1,7 @@
 """What the page of a run shows, as plain values: no server, no HTTP."""
 
 import json
+import traceback
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from stepstream.checkpoint.read.run.steps import StepView
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Run
 from stepstream.web.pages import run_view, views
+from stepstream.web.pages.one_run.stack import told
 from stepstream.web.pages.waterfall import WIDTH
 
 NOW = 1_700_000_100_000
@@ -163,3 +165,27 @@ def test_a_batch_names_its_members() -> None:
 def test_its_keys_are_shown_as_a_shell_takes_them() -> None:
     page = run_view.run_page(run(id="it's"), [], NOW)
     assert page.keys[0].command == r"redis-cli HGETALL 'bus:fn:{t-f}:run:it'\''s'"
+
+
+def test_of_a_stack_the_authors_frames_come_first_and_those_of_libraries_are_kept() -> None:
+    try:
+        json.loads("{")
+    except json.JSONDecodeError:
+        whole = traceback.format_exc()
+    found = told(whole)
+    assert 'json.loads("{")' in found.own
+    assert "decoder.py" not in found.own
+    assert found.own.rstrip().endswith("(char 1)")
+    assert found.whole == whole
+    assert told("Error: no paper\n    at print (app.js:3)").whole == ""
+
+
+def test_a_closer_look_draws_a_step_over_the_whole_width_and_nothing_outside_it() -> None:
+    early = step(id="early", ended=BEGAN + 100)
+    late = step(id="late", since=BEGAN + 9_000, started=BEGAN + 9_000, ended=BEGAN + 10_000)
+    page = run_view.run_page(run(status="completed", ended=NOW), [early, late], NOW, closer="late")
+    outside, inside = page.steps
+    assert outside.width == 0
+    assert (inside.left, inside.width) == (pytest.approx(20, abs=1), pytest.approx(980, abs=1))
+    assert (page.closer, page.ticks[0]) == ("late", "9.0 s")
+    assert run_view.run_page(run(), [early], NOW, closer="gone").closer == ""

@@ -9,7 +9,7 @@ _FRAME = re.compile(r'^ +File "(?P<file>[^"\n]+)", line \d+.*\n(?:(?! +File ") +
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/node_modules/", "<frozen ", "node:internal")
 _STDLIB = sysconfig.get_path("stdlib")
 _PYTHONS = re.compile(r"/lib/python3\.\d+/")
-MOST_CHARS = 16_384
+_MOST_CHARS = 16_384
 
 
 class Stack(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class Stack(msgspec.Struct, frozen=True):
 
 def told(stack: str) -> Stack:
     """Return a stack as a page shows it. One that is no Python traceback (of a command, of an SDK) is left as it is."""
-    text = stack[-MOST_CHARS:]
+    text = stack[-_MOST_CHARS:]
     frames = list(_FRAME.finditer(text))
     own = [frame for frame in frames if not _is_library(frame["file"])]
     if not own or len(own) == len(frames):
