@@ -28,7 +28,9 @@ class OriginRefused(BusError):
     status = 403
 
     def __init__(self, headers: Headers) -> None:
-        super().__init__(f"Origin {headers.get('origin', '')[:200]!r} may not act here")
+        origin = headers.get("origin")
+        who = "a page of another site" if origin is None else f"Origin {origin[:200]!r}"
+        super().__init__(f"{who} may not act here")
 
 
 def checked(names: Sequence[str]) -> frozenset[str]:
@@ -59,10 +61,13 @@ class Hosts:
         return name in LOCAL or name == _bound(scope) or self._is_named(name)
 
     def may_act(self, headers: Headers) -> bool:
-        """Whether a request may change something: it has no Origin, or one that is this Host or a name of ours."""
+        """Whether a request may change something: it has no Origin, or one that is this Host or a name of ours.
+
+        Where a browser names no origin it may still say that another site's page asks.
+        """
         origin = headers.get("origin")
         if origin is None:
-            return True
+            return headers.get("sec-fetch-site") != "cross-site"
         parts = urlsplit(origin)
         return parts.netloc == headers.get("host") or (
             "*" not in self._named and self._is_named((parts.hostname or "").lower())
