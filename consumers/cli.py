@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import anyio
@@ -119,6 +119,7 @@ async def _work(
         loop.add_signal_handler(number, asked_to_stop)
     if while_stdin:  # bus dev holds the other end: when it dies, however it dies, so do we
         loop.add_reader(sys.stdin.fileno(), stop)
+    drained = asyncio.create_task(_told_to_drain(working, lambda: stops or asked_to_stop()))
     running = asyncio.create_task(_run_all(working))
     ready = asyncio.create_task(_all_ready(working))
     await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -131,6 +132,7 @@ async def _work(
     ready.cancel()
     try:
         await running
+        drained.cancel()
     except* BusError as group:
         error = group.exceptions[0]
         while isinstance(error, BaseExceptionGroup):
@@ -152,6 +154,17 @@ async def _run_all(working: Sequence[Worker | RemoteWorkers]) -> None:
     async with anyio.create_task_group() as tasks:
         for one in working:
             tasks.start_soon(one.run)
+
+
+async def _told_to_drain(working: Sequence[Worker | RemoteWorkers], stop: Callable[[], object]) -> None:
+    """Stop the process when one of them was told to drain: it is listed as a worker, and a worker is a process."""
+    waits = [asyncio.ensure_future(one.drains.wait()) for one in working]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        stop()
+    finally:
+        for one in waits:
+            one.cancel()
 
 
 async def _all_ready(working: Sequence[Worker | RemoteWorkers]) -> None:

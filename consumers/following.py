@@ -61,6 +61,8 @@ class RemoteWorkers:
         """All applications that were registered at the beginning have their workers."""
         self.left = 0
         """How many entries were still in hand when the time of the drain was over."""
+        self.drains = asyncio.Event()
+        """Somebody has told the worker of an application to drain: all of them stop."""
         self.stuck: set[Lease] = set()
         self._concurrency = concurrency
         self._members: dict[str, _Member] = {}
@@ -196,6 +198,7 @@ class RemoteWorkers:
             try:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._when_ready, member, worker, before)
+                    tasks.start_soon(self._drain_with, worker)
                     await worker.run()
                     tasks.cancel_scope.cancel()
             except* BusError as group:
@@ -215,6 +218,12 @@ class RemoteWorkers:
         if before is not None:  # whoever came after this one works, and this one may never have
             before.retire()
         self._retired.discard(member)
+
+    async def _drain_with(self, worker: Worker) -> None:
+        """What one of them is told is about the process: another worker of the application would begin at once."""
+        await worker.drains.wait()
+        self.drains.set()
+        self.stop()
 
     async def _when_ready(self, member: _Member, worker: Worker, before: _Member | None) -> None:
         await worker.ready.wait()

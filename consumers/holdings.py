@@ -29,7 +29,7 @@ class Holdings:
         self._is_draining = is_draining
         self._about = {
             "host": socket.gethostname(), "pid": str(os.getpid()),
-            "version": version("stepstream"), "slots": str(slots),
+            "version": version("stepstream"), "slots": str(slots), "drains": "1",
         }  # fmt: skip
 
     def look(self) -> dict[str, str]:

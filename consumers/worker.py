@@ -73,6 +73,8 @@ class Worker:
         self.ready = asyncio.Event()
         self.left = 0
         """How many entries were still in hand when the time of the drain was over."""
+        self.drains = asyncio.Event()
+        """Somebody has told it, by way of Redis, to drain; it stops."""
         self.stuck: set[Lease] = set()
         """The leases of what a thread still did when the drain was over: they are left to run out."""
         self._now = "" if now_ms is None else str(now_ms)
@@ -176,16 +178,22 @@ class Worker:
     # -- at work ----------------------------------------------------------------------------------------------------
 
     async def _work(self, assembly: Assembly) -> None:
-        upkeep = Upkeep(self._wire, self.signals, assembly.functions, assembly.feeds, assembly.alarms)
+        functions, alarms = assembly.functions, assembly.alarms
+        upkeep = Upkeep(self._wire, self.signals, functions, assembly.feeds, alarms, self.drains)
         self._upkeep = upkeep
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             assembly.start(tasks)
             upkeep.start(tasks)
+            tasks.start_soon(self._drain_when_told)
             self.ready.set()
             await self._stop.wait()
             await self._drain(assembly, upkeep)
             tasks.cancel_scope.cancel()
+
+    async def _drain_when_told(self) -> None:
+        await self.drains.wait()
+        self.stop()
 
     def _clock_set(self, by_ms: int) -> None:
         """Tell that the server's clock was set; what is due is due by that clock."""

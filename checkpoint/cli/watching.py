@@ -9,11 +9,13 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
+from stepstream.bus.errors import ConfigError
 from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.drain import drain
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, table_of, terminal, text, word
 from stepstream.checkpoint.facts.buckets import percentile, summed
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
@@ -132,11 +134,29 @@ def _ms(took: float | None) -> str:
     return "" if took is None else f"~{in_words(took)}"
 
 
-def workers(as_json: _Json = False) -> None:
+def workers(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[drain NAME]", help="A worker that shall end: as SIGTERM does.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
     """List the workers and what each has in hand; dead ones, with what they had in hand, for a day.
 
-    Those that died: bus workers --json | jq '.[] | select(.alive | not)'
+    bus workers drain NAME lets one read no more, finish what it has in hand (or leave it to another), and end its
+    process; what supervises it may start another. Those that died: bus workers --json | jq '.[] | select(.alive | not)'
     """
+    match words or []:
+        case []:
+            pass
+        case ["drain", name]:
+            told = once(lambda wire: drain(wire, name, "bus workers drain"))
+            if as_json:
+                print_json(told)
+            else:
+                say(f"{told.worker} drains, told by {told.by}; then its process ends")
+            return
+        case _:
+            raise ConfigError("write: bus workers, or bus workers drain NAME")
     found = once(workers_told)
     if as_json:
         print_json(found)

@@ -44,6 +44,8 @@ class WorkerView(msgspec.Struct):
     draining: bool = False
     in_hand: int = 0
     held: list[Holding] = []
+    drains: bool = False
+    """Whether it can be told to drain: it is of a version that hears of it."""
 
 
 async def workers_told(wire: Wire) -> list[WorkerView]:
@@ -73,6 +75,7 @@ def _view(name: str, alive: bool, seen: int, fields: dict[bytes, bytes]) -> Work
         draining=fields.get(b"draining") == b"1",
         in_hand=_number(fields.get(b"in_hand", b"")),
         held=_read(fields.get(b"held"), list[Holding]) or [],
+        drains=fields.get(b"drains") == b"1",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Obeying: a worker follows what people pause and resume."""
+"""Obeying: a worker follows what people pause and resume, which limits they set, and whether it is to drain."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import news
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.drain import drained_by
 from stepstream.checkpoint.controls import controls
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.feeds import Feeds
@@ -23,8 +24,8 @@ async def obey(wire: Wire, signals: Signals, feeds: Feeds) -> None:
         signals.notice("resumed", streams=resumed)
 
 
-async def follow(wire: Wire, signals: Signals, feeds: Feeds) -> None:
-    """Have the feeds obey each change, until cancelled."""
+async def follow(wire: Wire, signals: Signals, feeds: Feeds, drains: asyncio.Event) -> None:
+    """Have the feeds obey each change, until cancelled; `drains` is set when this worker is told to drain."""
     failing = Failing(signals, "following what is paused failed")
     unread = "changes of what is paused cannot be read"
     async with contextlib.aclosing(news(wire, keys.control_changes(), unread=unread)) as changes:
@@ -33,6 +34,9 @@ async def follow(wire: Wire, signals: Signals, feeds: Feeds) -> None:
             while not is_obeyed:
                 with failing:
                     await obey(wire, signals, feeds)
+                    if not drains.is_set() and (by := await drained_by(wire, wire.name)):
+                        signals.notice("told to drain: it reads no more, and ends", by=by)
+                        drains.set()
                     is_obeyed = True
                 if not is_obeyed:
                     await asyncio.sleep(_AGAIN_S)

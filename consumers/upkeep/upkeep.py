@@ -1,5 +1,6 @@
 """Upkeep: all chores of one worker, run side by side."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 from functools import partial
@@ -29,10 +30,16 @@ _MINUTE_S = 60.0
 
 
 class Upkeep:
-    """The chores of one worker; `alarms` are set for the timers of its functions."""
+    """The chores of one worker; `alarms` are set for the timers of its functions, `drains` when it is told to drain."""
 
     def __init__(
-        self, wire: Wire, signals: Signals, functions: Sequence[Function], feeds: Feeds, alarms: Alarms
+        self,
+        wire: Wire,
+        signals: Signals,
+        functions: Sequence[Function],
+        feeds: Feeds,
+        alarms: Alarms,
+        drains: asyncio.Event,
     ) -> None:
         slugs = sorted(function.slug for function in functions)
         self._alarms = alarms
@@ -48,7 +55,7 @@ class Upkeep:
         self._schedules = [
             Chore(ticker.once, Failing(signals, "a schedule failed", function=ticker.slug)) for ticker in self._tickers
         ]
-        self._following = partial(follow, wire, signals, feeds)
+        self._following = partial(follow, wire, signals, feeds, drains)
         self._delayed = Chore(Delayed(wire, signals).once, Failing(signals, "publishing delayed events failed"))
         self._limits = Chore(
             LimitChanges(wire, feeds).once, Failing(signals, "looking at limits failed"), alarm=feeds.limits_changed

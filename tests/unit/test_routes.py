@@ -101,6 +101,8 @@ NEEDS = {
     "POST /v1/functions/{id:path}/limits": "operate",
     "DELETE /v1/functions/{id:path}/limits": "operate",
     "GET /workers": "read",
+    "POST /workers/{name:path}/drain": "operate",
+    "POST /v1/workers/{name:path}/drain": "operate",
     "GET /system": "read",
     "GET /operations": "read",
     "GET /operations/new": "read",

@@ -1,8 +1,9 @@
-"""/v1/workers: who works, and what each has in hand; of the dead of the last day, what they had."""
+"""/v1/workers: who works, and what each has in hand; of the dead of the last day, what they had; drain one."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from stepstream.checkpoint.actions.drain import Drained, NotDrained, WorkerNotFound, drain
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from stepstream.web.answers import value
 from stepstream.web.api.shapes import Listed
@@ -22,6 +23,10 @@ async def _workers(request: Request) -> Response:
     return value(Listed(FIELDS.rows(request, page), cursor))
 
 
+async def _drain(request: Request) -> Response:
+    return value(Plain(await drain(wire_of(request), request.path_params["name"], "the API")))
+
+
 routes = [
     NeedsRoute(
         "GET",
@@ -35,5 +40,18 @@ routes = [
             query=(*PAGED.query, FIELDS),
             answer=Listed[WorkerView],
         ),
-    )
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/workers/{name:path}/drain",
+        _drain,
+        needs="operate",
+        name="api_drain",
+        about=About(
+            summary="Let a worker read no more, finish what it has in hand or leave it to another, and end its process. "
+            "Telling it twice changes nothing; what supervises it may start another.",
+            answer=Plain[Drained],
+            errors=(WorkerNotFound, NotDrained),
+        ),
+    ),
 ]

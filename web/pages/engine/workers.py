@@ -1,11 +1,20 @@
-"""The page of workers: what each has in hand and since when; of the dead what they had when they were last seen."""
+"""The page of workers: what each has in hand and since when; of the dead what they had when they were last seen.
+
+A button tells one to drain.
+"""
+
+import contextlib
 
 import msgspec
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
+from stepstream.checkpoint.actions.drain import NotDrained, drain
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from stepstream.web.live.feed import ALL
+from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page
+from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
 SHOWN = 100
@@ -47,4 +56,14 @@ def row(one: WorkerView) -> Row:
     return Row(one, state, how, tuple(sorted(one.functions.items())))
 
 
-routes = [page("/workers", "workers", _read)]
+async def _drain(request: Request) -> Response:
+    await received(request)
+    with contextlib.suppress(NotDrained):  # pressed twice, or gone by itself: the page says so
+        await drain(wire_of(request), request.path_params["name"], "the status page")
+    return RedirectResponse(link(request, "workers"), 303)
+
+
+routes = [
+    page("/workers", "workers", _read),
+    NeedsRoute("POST", "/workers/{name:path}/drain", _drain, needs="operate", name="drain_worker"),
+]
