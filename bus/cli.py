@@ -19,6 +19,7 @@ SUMMARIES = {
     "runs": "List runs, newest first.",
     "run": "Show one run, its steps and the end of its log.",
     "event": "Show what became of an event: which functions it started, and why each other one did not begin.",
+    "replay": "Begin runs for an event that came before, of all functions that listen to it today or of one.",
     "find": "Say what a word names: a run, an event, a function, a limit's key.",
     "logs": "Print what a run has written.",
     "cancel": "Cancel a run, or all that match.",

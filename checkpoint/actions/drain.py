@@ -36,7 +36,7 @@ class Drained(msgspec.Struct, frozen=True):
 async def drain(wire: Wire, worker: str, by: str) -> Drained:
     """Tell a worker to drain; return who has told it, which may be another, earlier. What supervises it decides then.
 
-    It has BUS_DRAIN to finish; what is left goes on in another worker. Its whole process ends, whatever it runs besides.
+    It has BUS_DRAIN to finish; what is left goes on in another worker. Its whole process ends, with all that it runs.
     WorkerNotFound, or NotDrained for one that is gone, or of a version that would ignore it.
     """
     found = next((one for one in await workers_told(wire) if one.name == worker), None)

@@ -1,4 +1,4 @@
-"""`bus events`, `bus event` and `bus streams`: what was published, and what became of it."""
+"""`bus events`, `bus event`, `bus replay` and `bus streams`: what was published, and what became of it."""
 
 import sys
 from typing import Annotated
@@ -9,6 +9,7 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import is_ago, past_moment
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.replay import replay as replay_event
 from stepstream.checkpoint.at_work.streams import Stream
 from stepstream.checkpoint.at_work.streams import streams as streams_of
 from stepstream.checkpoint.cli.printing import Cell, clock, ids, print_json, print_table
@@ -77,6 +78,28 @@ def event(
     lines = [f"{story.id}  {story.name}  {clock(story.received)}", story.words, f"data  {data}"]
     for line in [*lines, *(f"{one.function}  {one.words}" for one in story.functions)]:
         say(line)
+
+
+def replay(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id.")],
+    function: Annotated[str, typer.Option(help="Only to this function (its slug).")] = "",
+    as_json: _Json = False,
+) -> None:
+    """Begin runs for an event that came before, of all functions that listen to it today or of one.
+
+    Neither its id nor a rate limit keeps them out: bus replay order-4711 --function shop-ship. They are listed by
+    bus runs --source replay
+    """
+    made = once(lambda wire: replay_event(wire, event_id, function))
+    if as_json:
+        print_json(made)
+    else:
+        for one in made.runs:
+            say(f"{one.run}  {one.function}")
+        for other in made.left_out:
+            say(f"{other.function}  {other.why}")
+    if not made.runs:
+        raise typer.Exit(1)
 
 
 def streams(

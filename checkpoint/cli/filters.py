@@ -24,7 +24,7 @@ _ONE = {
     "error": "Ended with an error of this name.",
     "code": "Begun with this version of the code.",
     "worker": "In hand of this worker.",
-    "source": "Made by: event, batch, debounce, cron, invoke, failure, rerun.",
+    "source": "Made by: event, batch, debounce, cron, invoke, failure, rerun, replay.",
     "where": "A condition in CEL: event.data.total > 100 && output.paid.",
 }
 

@@ -27,8 +27,8 @@ async def begin(
 ) -> None:
     """Add the entry that begins a run.
 
-    `source` is what made it: `invoke`, `failure`, `cron` or `rerun`, then `rerun_of` is the run that is run again.
-    `parent` (`<slug>|<run>|<step>`) is the step that waits for its end.
+    `source` is what made it: `invoke`, `failure`, `cron`, `replay` or `rerun`; then `rerun_of` is the run that is run
+    again. `parent` (`<slug>|<run>|<step>`) is the step that waits for its end.
     """
     fields: list[Argument] = ["run", run, "turn", 1, "why", source, "source", source]
     fields += ["event", codec.encode(event), "parent", parent]

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from stepstream import Context, Step, create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.serverclock import FAR
 from stepstream.checkpoint.actions.drain import NotDrained, WorkerNotFound, drain
 from stepstream.checkpoint.facts.workers import workers_told
 from stepstream.consumers.worker import Worker
@@ -72,7 +73,7 @@ async def test_a_worker_that_is_told_to_drain_finishes_what_it_has_and_another_g
 
 async def test_one_that_is_gone_or_cannot_hear_of_it_is_told_of(lab: Lab, store: "redis.Redis") -> None:
     now = await lab.wire.clock()
-    store.zadd(keys.workers(), {"dead": now - 1, "old": now + 5_000})
+    store.zadd(keys.workers(), {"dead": now - 1, "old": now + (FAR - 1) * lab.settings.lease_ms})
     with pytest.raises(NotDrained, match="is gone"):
         await drain(lab.wire, "dead", "Ada")
     with pytest.raises(NotDrained, match="SIGTERM"):
@@ -87,10 +88,14 @@ def http(settings: Settings) -> Generator[TestClient]:
 
 
 def test_it_is_told_on_the_page_by_the_api_and_in_the_terminal(
-    http: TestClient, store: "redis.Redis", url: str
+    http: TestClient, store: "redis.Redis", url: str, settings: Settings
 ) -> None:
     name = "host-1-<b>"
-    store.zadd(keys.workers(), {name: int(store.time()[0]) * 1_000 + 60_000})
+
+    def renew() -> None:
+        store.zadd(keys.workers(), {name: int(store.time()[0]) * 1_000 + (FAR - 1) * settings.lease_ms})
+
+    renew()
     assert "Drain" not in http.get("/workers").text, "one of an earlier version has no button"
     store.hset(keys.worker(name), "drains", "1")
     where, sent = form(http.get("/workers").text, "Drain it")
@@ -98,6 +103,7 @@ def test_it_is_told_on_the_page_by_the_api_and_in_the_terminal(
         assert http.post(where, data=sent, follow_redirects=False).headers["location"] == "/workers"
     assert http.post(f"/v1/workers/{name}/drain").json()["data"] == {"worker": name, "by": "the status page"}
     assert http.post("/v1/workers/none/drain").status_code == 404
+    renew()
     assert "told by the status page" in bus("workers", "drain", name, url=url)
     assert "bus workers lists" in bus("workers", "drain", "none", url=url, code=1)
     store.zadd(keys.workers(), {name: 1})

@@ -1,8 +1,11 @@
-"""/v1/events: the events that came, newest first, one of them by its id, and the runs that were made of it."""
+"""/v1/events: the events that came, newest first, one of them by its id, the runs that were made of it; replay it."""
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from stepstream.bus.errors import FunctionNotFound
+from stepstream.checkpoint.actions.replay import Replay, replay
 from stepstream.checkpoint.read.lists.arrivals import MOST, Arrival, EventNotFound, arrivals, find_arrival, runs_of
 from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.run.record import Run
@@ -12,6 +15,7 @@ from stepstream.web.api.shapes import (
     Answer,
     EventTold,
     PageAnswer,
+    Plain,
     RunTold,
     answer,
     event_of,
@@ -22,6 +26,7 @@ from stepstream.web.api.shapes import (
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
+from stepstream.web.table.bodies import Body
 from stepstream.web.table.parameters import Fields, Moment, Number, Text
 
 LIMIT = Number("limit", f"how many at most; a page has {MOST}", 1, 999_999, 20)
@@ -32,6 +37,16 @@ BEFORE = Moment("received_before", "events that came earlier")
 FIELDS = Fields(EventTold, payloads=("data",))
 FIELDS_OF_RUNS = Fields(RunTold)
 """`output` as well: whoever waits for a run in the hosted service's way takes it from here."""
+
+
+class ReplayWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """To which function (its slug; none: to all that listen); once for each `request`, a ULID."""
+
+    function: str = ""
+    request: str = ""
+
+
+_REPLAY = Body(ReplayWanted, may_be_empty=True)
 
 
 async def _events(request: Request) -> Response:
@@ -55,6 +70,12 @@ async def _event(request: Request) -> Response:
 async def _runs(request: Request) -> Response:
     _, runs = await event_and_runs(request, request.path_params["id"])
     return value(answer(FIELDS_OF_RUNS.rows(request, [run_shape(run) for run in runs])))
+
+
+async def _replay(request: Request) -> Response:
+    wanted = await _REPLAY.of(request)
+    made = await replay(wire_of(request), request.path_params["id"], wanted.function, wanted.request)
+    return value(Plain(made), 201)
 
 
 async def event_and_runs(request: Request, event_id: str, *, with_runs: bool = True) -> tuple[Arrival, list[Run]]:
@@ -107,6 +128,22 @@ routes = [
             query=(FIELDS_OF_RUNS,),
             answer=Answer[list[RunTold]],
             errors=(EventNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/events/{id}/replay",
+        _replay,
+        needs="operate",
+        name="api_replay",
+        about=About(
+            summary="Begin runs for an event that came before: of one function, or of all that listen to its name "
+            "today and whose condition is true. Neither its id nor a rate limit, debounce, batch or singleton keeps "
+            "them out; their `source` is replay. What its stream keeps no more is taken from a run made of it.",
+            body=_REPLAY,
+            answer=Plain[Replay],
+            status=201,
+            errors=(EventNotFound, FunctionNotFound),
         ),
     ),
 ]

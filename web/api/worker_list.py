@@ -6,7 +6,7 @@ from starlette.responses import Response
 from stepstream.checkpoint.actions.drain import Drained, NotDrained, WorkerNotFound, drain
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Listed
+from stepstream.web.api.shapes import Listed, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
@@ -24,7 +24,7 @@ async def _workers(request: Request) -> Response:
 
 
 async def _drain(request: Request) -> Response:
-    return value(Plain(await drain(wire_of(request), request.path_params["name"], "the API")))
+    return value(Plain(await drain(wire_of(request), request.path_params["worker"], "the API")))
 
 
 routes = [
@@ -43,13 +43,13 @@ routes = [
     ),
     NeedsRoute(
         "POST",
-        "/v1/workers/{name:path}/drain",
+        "/v1/workers/{worker:path}/drain",
         _drain,
         needs="operate",
         name="api_drain",
         about=About(
-            summary="Let a worker read no more, finish what it has in hand or leave it to another, and end its process. "
-            "Telling it twice changes nothing; what supervises it may start another.",
+            summary="Let a worker read no more, finish what it has in hand or leave it to another, and end its "
+            "process. Telling it twice changes nothing; what supervises it may start another.",
             answer=Plain[Drained],
             errors=(WorkerNotFound, NotDrained),
         ),

@@ -48,7 +48,7 @@ def workers() -> str:
 
 
 def worker(name: str) -> str:
-    """hash · a worker: host, pid, version, slots, functions, seen, held, draining, drain (by whom). By leases; a day."""
+    """hash · a worker: host, pid, version, slots, functions, seen, held, draining, drain (by whom). By leases; 24 h."""
     return f"{prefix()}:worker:{{{coded(name)}}}"
 
 

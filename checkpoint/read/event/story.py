@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from stepstream.bus.errors import ConfigError
+from stepstream.bus.event import RawEvent
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.expression import Expression, compiled
@@ -124,16 +125,25 @@ async def _unread(wire: Wire, function: Registered, arrival: Arrival, ordered: C
 
 def _passed(function: Registered, arrival: Arrival) -> Part:
     """Its entry is done with, and there is no run: why."""
-    slug = function.slug
-    for name in (name for name in function.events if covers(name, arrival.name)):
+    words = "nothing is kept of it: its run ended long ago, or was forgotten"
+    return refused_by_condition(function, arrival.event) or Part(function=function.slug, kind="gone", words=words)
+
+
+def refused_by_condition(function: Registered, event: RawEvent) -> Part | None:
+    """Return which condition of a function is not true of an event, and what it saw; None when one of them is."""
+    refusal = None
+    for name in (name for name in function.events if covers(name, event.name)):
         condition = _condition(function, name)
-        if condition is not None and not _is_true(condition, arrival):
-            with contextlib.suppress(msgspec.MsgspecError):
-                values = condition.seen_of(arrival.event.plain())
-                seen = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
-                words = f"did not begin: {condition.text} is not true{f': {seen}' if seen else ''}"
-                return Part(function=slug, kind="condition", words=words, condition=condition.text, values=values)
-    return Part(function=slug, kind="gone", words="nothing is kept of it: its run ended long ago, or was forgotten")
+        if condition is None or _is_true(condition, event):
+            return None
+        with contextlib.suppress(msgspec.MsgspecError):
+            values = condition.seen_of(event.plain())
+            seen = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
+            words = f"did not begin: {condition.text} is not true{f': {seen}' if seen else ''}"
+            refusal = refusal or Part(
+                function=function.slug, kind="condition", words=words, condition=condition.text, values=values
+            )
+    return refusal
 
 
 def _condition(function: Registered, name: str) -> Expression | None:
@@ -143,9 +153,9 @@ def _condition(function: Registered, name: str) -> Expression | None:
     return None
 
 
-def _is_true(condition: Expression, arrival: Arrival) -> bool:
+def _is_true(condition: Expression, event: RawEvent) -> bool:
     try:
-        return condition.matches(arrival.event.plain())
+        return condition.matches(event.plain())
     except msgspec.MsgspecError:
         return False
 

@@ -56,14 +56,14 @@ FILTERS: Mapping[str, str] = {
     "error": "the name of the error it ended with, as TimeoutError, or the mark of a group of errors",
     "code": "the code version it was begun with",
     "worker": "the name of the worker that has it in hand",
-    "source": "what made it: event, batch, debounce, cron, invoke, failure or rerun",
+    "source": "what made it: event, batch, debounce, cron, invoke, failure, rerun or replay",
     "where": "a condition in CEL: event.data.total > 100 && output.paid",
 }
 """The filters there are, by the names of their parameters, and what each takes."""
 
 _SEVERAL = frozenset({"status", "function"})
 _PLAIN = ("event", "key", "error", "code", "worker", "source", "where")
-SOURCES = ("event", "batch", "debounce", "cron", "invoke", "failure", "rerun")
+SOURCES = ("event", "batch", "debounce", "cron", "invoke", "failure", "rerun", "replay")
 """What makes runs."""
 
 
@@ -89,7 +89,7 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worker: str = ""
     """The worker that has them in hand."""
     source: str = ""
-    """What made them: event, batch, debounce, cron, invoke, failure or rerun."""
+    """What made them: event, batch, debounce, cron, invoke, failure, rerun or replay."""
     where: str = ""
     """CEL over `event` and `output`."""
 

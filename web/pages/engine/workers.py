@@ -59,11 +59,11 @@ def row(one: WorkerView) -> Row:
 async def _drain(request: Request) -> Response:
     await received(request)
     with contextlib.suppress(NotDrained):  # pressed twice, or gone by itself: the page says so
-        await drain(wire_of(request), request.path_params["name"], "the status page")
+        await drain(wire_of(request), request.path_params["worker"], "the status page")
     return RedirectResponse(link(request, "workers"), 303)
 
 
 routes = [
     page("/workers", "workers", _read),
-    NeedsRoute("POST", "/workers/{name:path}/drain", _drain, needs="operate", name="drain_worker"),
+    NeedsRoute("POST", "/workers/{worker:path}/drain", _drain, needs="operate", name="drain_worker"),
 ]

@@ -1,11 +1,14 @@
-"""What can be done with events on their pages: send one, pause and resume a name; each once."""
+"""What can be done with events on their pages: send one, replay one, pause and resume a name; each once."""
+
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from stepstream.bus.errors import BusError, StoreUnavailable
+from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
 from stepstream.bus.values import codec
+from stepstream.checkpoint.actions.replay import replay
 from stepstream.checkpoint.controls import pause_event, resume_event
 from stepstream.checkpoint.types import schemas_of
 from stepstream.producers.ingest import take_events
@@ -45,6 +48,16 @@ async def _send(request: Request) -> Response:
     return RedirectResponse(link(request, "event", id=event.id), 303)
 
 
+async def _replay(request: Request) -> Response:
+    fields = await received(request)
+    made = await replay(wire_of(request), fields.get("id", ""), fields.get("function", ""), fields.get("request", ""))
+    if len(made.runs) == 1:
+        return RedirectResponse(link(request, "run", id=made.runs[0].run), 303)
+    if not made.runs:
+        raise BadRequest("; ".join(f"{one.function} {one.why}" for one in made.left_out))
+    return RedirectResponse(f"{link(request, 'runs')}?{urlencode({'event': made.name, 'source': 'replay'})}", 303)
+
+
 async def _pause(request: Request) -> Response:
     name = (await received(request)).get("name", "")
     await pause_event(wire_of(request), name, _BY)
@@ -59,6 +72,7 @@ async def _resume(request: Request) -> Response:
 
 routes = [
     NeedsRoute("POST", "/events/send", _send, needs="operate", name="send_event"),
+    NeedsRoute("POST", "/events/replay", _replay, needs="operate", name="replay_event"),
     NeedsRoute("POST", "/events/pause", _pause, needs="operate", name="pause_event"),
     NeedsRoute("POST", "/events/resume", _resume, needs="operate", name="resume_event"),
 ]

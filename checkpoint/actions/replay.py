@@ -1,0 +1,111 @@
+"""Replay: begin runs for an event that came before: of one function that listens to it today, or of all.
+
+A run is begun for each as a call of it is, so that neither the memory of ids nor a rate limit, debounce, batch or
+singleton swallows it; concurrency and throttle count. The runs are marked: their source is `replay`.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Raw
+
+from stepstream.bus.errors import BadRequest, listed
+from stepstream.bus.event import RawEvent
+from stepstream.bus.system_events import INVOKED
+from stepstream.bus.trigger import covers
+from stepstream.bus.values import codec
+from stepstream.bus.values.ids import run_id, ulid, ulid_ms
+from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.registering import Registered
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.event.story import refused_by_condition
+from stepstream.checkpoint.read.lists.arrivals import EventNotFound, find_arrival
+from stepstream.checkpoint.read.lists.runs import whole
+from stepstream.checkpoint.read.lists.search import RunQuery, search
+from stepstream.checkpoint.registry import function_of, functions
+from stepstream.checkpoint.run.begin import begin
+
+_ABOUT_MS = 120_000
+"""How far from the time in an event's id its runs may have been queued."""
+_NAMED = 10
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A function, and its run that begins."""
+
+    function: str
+    run: str
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """A function that listens to the event, and why it does not begin."""
+
+    function: str
+    why: str
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """An event, the runs that begin for it, and the functions that do not."""
+
+    event: str
+    name: str
+    runs: list[Begun]
+    left_out: list[LeftOut]
+
+
+async def replay(wire: Wire, event_id: str, function: str = "", request: str = "") -> Replay:
+    """Begin runs for an event: of a function (its slug), or of all that listen to its name today.
+
+    Functions whose condition is not true of it begin none. The event may be past what its stream keeps, as long as a
+    run keeps it. The same `request`, a ULID of the caller's, makes the same runs, however often it is repeated.
+    EventNotFound when nothing keeps it, FunctionNotFound, BadRequest for a function that does not listen to its name.
+    """
+    asked = ulid_ms(request)
+    if request and asked is None:
+        raise BadRequest(f"request {request[:60]!r} is no ULID (26 letters); leave it out, or take a new one")
+    if function:
+        await function_of(wire, function)
+    event = await kept_event(wire, event_id)
+    listening = [one for one in await functions(wire) if any(covers(name, event.name) for name in one.events)]
+    meant = [one for one in listening if function in ("", one.slug)]
+    if not meant:
+        raise BadRequest(_nobody(event, function, listening))
+    now = await patiently(wire.moment, 2.0)
+    begun: list[Begun] = []
+    left_out: list[LeftOut] = []
+    cause = f"{event.id}|{request or ulid()}"
+    for one in meant:
+        refusal = refused_by_condition(one, event)
+        if refusal is not None:
+            left_out.append(LeftOut(one.slug, refusal.words))
+            continue
+        run = run_id(one.slug, "replay", cause, now if asked is None else min(asked, now))
+        await begin(wire, one.slug, run, "replay", event, patience=10.0)
+        begun.append(Begun(one.slug, run))
+    return Replay(event.id, event.name, begun, left_out)
+
+
+async def kept_event(wire: Wire, event_id: str) -> RawEvent:
+    """Return an event: from its stream, or from a run that was made of it; EventNotFound when neither keeps it."""
+    found = await find_arrival(wire, event_id)
+    if found is not None:
+        return found.event
+    ms = ulid_ms(event_id)
+    where = f"event.id == {codec.encode(event_id).decode()}"
+    query = RunQuery(where=where, since=None if ms is None else max(0, ms - _ABOUT_MS))
+    query = query if ms is None else msgspec.structs.replace(query, until=ms + _ABOUT_MS)
+    page = await search(wire, query, limit=1)
+    for run in await whole(wire, page.runs):
+        return codec.decode_as(run.event or Raw(b"null"), RawEvent)
+    raise EventNotFound(event_id)
+
+
+def _nobody(event: RawEvent, function: str, listening: Sequence[Registered]) -> str:
+    if event.name == INVOKED:
+        return f"event {event.id} is that of a run that was invoked: run that again, with bus rerun"
+    there = listed([one.slug for one in listening], _NAMED) if listening else "no function"
+    if function:
+        return (
+            f"function '{function}' does not listen to {event.name}; {there} listen{'' if listening[1:] else 's'} to it"
+        )
+    return f"no function listens to {event.name}"
