@@ -92,6 +92,11 @@ async def controls(wire: Wire, patience: float | None = _PATIENCE_S) -> Controls
     return Controls(found[_FUNCTION], found[_EVENT], limits)
 
 
+def one_field(slug: str) -> str:
+    """Return the field under which stands that one run of a paused function is let through."""
+    return f"one {slug}"
+
+
 async def pause_of(wire: Wire, slug: str) -> Pause | None:
     """Return how a function is paused; None when it is not."""
     raw = await wire.load("HGET", keys.controls(), f"{_FUNCTION} {slug}", patience=_PATIENCE_S)
@@ -110,6 +115,7 @@ async def pause_function(wire: Wire, slug: str, by: str) -> Pause:
 
 async def resume_function(wire: Wire, slug: str) -> bool:
     """Let the runs of a function go on; return whether it was paused."""
+    await patiently(lambda: wire.call("HDEL", keys.controls(), one_field(slug)), _PATIENCE_S)
     return await _resume(wire, f"{_FUNCTION} {slug}")
 
 

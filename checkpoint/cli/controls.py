@@ -9,6 +9,7 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.once import once
+from stepstream.checkpoint.actions.run_one import run_one
 from stepstream.checkpoint.cli.printing import print_json
 from stepstream.checkpoint.controls import (
     Controls,
@@ -47,19 +48,37 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", 
         _list(once(controls))
 
 
-def resume(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", as_json: _Json = False) -> None:
+def resume(
+    slug: Annotated[str, _SLUG] = "",
+    event: Annotated[str, _EVENT] = "",
+    one: Annotated[bool, typer.Option("--one", help="Only one run of the function; it stays paused.")] = False,
+    as_json: _Json = False,
+) -> None:
     """Resume a function, or the events of a name, that bus pause has paused.
 
     bus resume shop-refund, bus resume --event order/paid
     """
     if bool(slug) == bool(event):
         raise BadRequest(_both(slug, event) if slug else "say what is resumed: bus resume SLUG, or --event NAME")
+    if one:
+        _one(slug, as_json=as_json)
+        return
     was = once(lambda wire: resume_function(wire, slug) if slug else resume_event(wire, event))
     what = slug or f"events {event}"
     if as_json:
         print_json({**_what(slug, event), "paused": False, "was_paused": bool(was)})
     else:
         say(f"{what}: resumed" if was else f"{what}: not paused")
+
+
+def _one(slug: str, *, as_json: bool) -> None:
+    if not slug:
+        raise BadRequest("--one lets one run of a function go on: bus resume SLUG --one")
+    asked = once(lambda wire: run_one(wire, slug, _BY))
+    if as_json:
+        print_json(asked)
+    else:
+        say(f"{slug}: one run is let through, if one is in line; the others stay")
 
 
 def _what(slug: str, event: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Controls
 from stepstream.checkpoint.overrides import lines_of
-from stepstream.consumers.delivery.delivery import Feed
+from stepstream.consumers.delivery.delivery import Delivery, Feed
 from stepstream.consumers.delivery.eager_starts import EagerStarts
 from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import Failing
@@ -108,6 +108,29 @@ class Feeds:
         await asyncio.gather(*(one.reader.pause() for one in paused))
         return [one.feed.stream for one in paused], [one.feed.stream for one in resumed]
 
+    def paused_functions(self) -> list[str]:
+        """Return the functions whose queue is not read, as they are paused."""
+        return sorted(
+            {one.feed.function.slug for one in self._opened if one.feed.kind == "queue" and one.reader.is_paused}
+        )
+
+    async def let_one_through(self, slug: str) -> bool:
+        """Take one run of a paused function in hand: a turn that is due, else the next event; return whether there is.
+
+        Of a function with limits its dispatcher lets the next one through that gets its places.
+        """
+        paused = [one for one in self._opened if one.reader.is_paused and one.feed.kind in ("queue", "events")]
+        mine = [one for one in paused if one.feed.function.slug == slug and one.feed.name not in self.controls.events]
+        for one in sorted(mine, key=lambda one: one.feed.kind != "queue"):
+            while deliveries := await one.reader.read_one():
+                if any(_is_run(delivery) for delivery in deliveries):
+                    return True
+            if one.feed.kind == "queue" and one.feed.backlog is not None:
+                one.reader.lets_one = True
+                one.feed.backlog.ring()
+                return True
+        return False
+
     def serves_waits(self, name: str) -> bool:
         """Whether this worker reads the events of a name for the runs that wait for them."""
         return name in self._waits
@@ -124,6 +147,17 @@ class Feeds:
             if feed.kind in ("events", "waits", "cancels"):
                 names.setdefault(feed.name, []).append(feed.group)
         return names
+
+
+def _is_run(delivery: Delivery) -> bool:
+    """Whether a run begins, or goes on, by an entry having been read: one that waits for a limit then does not."""
+    feed = delivery.feed
+    if feed.kind == "events":
+        try:
+            return delivery.wanted_event() is not None
+        except ValueError:
+            return False
+    return b"run" in delivery.fields and not (b"event" in delivery.fields and feed.function.flow.is_regulated)
 
 
 def _overrides(feed: Feed, controls: Controls) -> str:

@@ -54,6 +54,8 @@ class Reader:
         self._stopping = False
         self._may_read = asyncio.Event()
         self._may_read.set()
+        self.lets_one = False
+        """Whether one run that gets its places is let through while it is paused."""
         self._rests = asyncio.Event()
         self._rests.set()
         self._pipe = self._new_pipe()
@@ -175,8 +177,26 @@ class Reader:
                 async with asyncio.timeout(_AGAIN_WAKEN_S):
                     await self._rests.wait()
 
+    async def read_one(self) -> list[Delivery]:
+        """Take one entry in hand while it is paused; none, when there is none, or no room for it."""
+        if self._stopping or self._slots.room <= 0 or not self.feed.lease.is_fresh():
+            return []
+        await self.open()
+        pipe, consumer = self._pipe, self.feed.lease.consumer
+        reply = await pipe.call(
+            "XREADGROUP", "GROUP", self.feed.group, consumer, "COUNT", 1, "STREAMS", self.feed.stream, ">"
+        )
+        if not reply:
+            return []
+        rows = [(entry.decode(), fields_of(fields or ())) for entry, fields in reply[0][1]]
+        self._newest = rows[-1][0]
+        deliveries = self.feed.receive(rows, consumer)
+        self.begin(deliveries)
+        return deliveries
+
     def resume(self) -> None:
         """Read on."""
+        self.lets_one = False
         self._may_read.set()
 
     async def stop(self) -> None:

@@ -34,14 +34,17 @@ class Dispatcher:
         feed, slots = self._queue.feed, self._backlog.slots
         with self._failing:  # what was delivered and is not in hand is read again; the next look is in a second
             while (room := slots.room) > 0 and feed.lease.is_fresh() and self._may_take:
-                consumer, most = feed.lease.consumer, min(room, AT_ONCE)
+                is_one = self._queue.is_paused
+                consumer, most = feed.lease.consumer, 1 if is_one else min(room, AT_ONCE)
                 dispatched = await dispatch(self._wire, feed.function, consumer, most, feed.overrides)
                 self._queue.receive(dispatched.entries, consumer, dispatched.started)
                 if dispatched.next_ms is not None:
                     self._backlog.alarm.expect(dispatched.next_ms)
+                if is_one and dispatched.taken:
+                    self._queue.lets_one = False
                 if dispatched.taken < most:
                     break
 
     @property
     def _may_take(self) -> bool:
-        return not (self._queue.is_stopping or self._queue.is_paused)
+        return not self._queue.is_stopping and (not self._queue.is_paused or self._queue.lets_one)

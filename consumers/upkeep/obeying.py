@@ -8,6 +8,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import news
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.drain import drained_by
+from stepstream.checkpoint.actions.run_one import claim_one
 from stepstream.checkpoint.controls import controls
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.feeds import Feeds
@@ -34,9 +35,19 @@ async def follow(wire: Wire, signals: Signals, feeds: Feeds, drains: asyncio.Eve
             while not is_obeyed:
                 with failing:
                     await obey(wire, signals, feeds)
+                    await _let_through(wire, signals, feeds)
                     if not drains.is_set() and (by := await drained_by(wire, wire.name)):
                         signals.notice("told to drain: it reads no more, and ends", by=by)
                         drains.set()
                     is_obeyed = True
                 if not is_obeyed:
                     await asyncio.sleep(_AGAIN_S)
+
+
+async def _let_through(wire: Wire, signals: Signals, feeds: Feeds) -> None:
+    """Let one run of each paused function go on of which people want that, unless another worker has done so."""
+    for slug in feeds.paused_functions():
+        asked = await claim_one(wire, slug, wire.name)
+        if asked is not None:
+            found = await feeds.let_one_through(slug)
+            signals.notice("one run is let through" if found else "none is in line to be let through", function=slug)

@@ -81,6 +81,8 @@ NEEDS = {
     "GET /functions/{slug:path}": "read",
     "POST /functions/{slug:path}/pause": "operate",
     "POST /functions/{slug:path}/resume": "operate",
+    "POST /functions/{slug:path}/run-one": "operate",
+    "POST /v1/functions/{id:path}/run-one": "operate",
     "POST /functions/{slug:path}/invoke": "operate",
     "POST /functions/{slug:path}/forget": "operate",
     "GET /events": "read",

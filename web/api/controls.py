@@ -5,6 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, FunctionNotFound
+from stepstream.checkpoint.actions.run_one import LetThrough, NotPaused, run_one
 from stepstream.checkpoint.controls import (
     Pause,
     Paused,
@@ -20,6 +21,7 @@ from stepstream.web.api.shapes import Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
+from stepstream.web.table.bodies import Body
 
 _BY = "the API"
 
@@ -52,6 +54,15 @@ class EventResumed(msgspec.Struct, frozen=True):
     was_paused: bool
 
 
+class OneWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """Once for each `request`, an id of the caller's."""
+
+    request: str = ""
+
+
+_ONE = Body(OneWanted, may_be_empty=True)
+
+
 async def _paused(request: Request) -> Response:
     return value(Plain((await controls(wire_of(request))).paused))
 
@@ -65,6 +76,11 @@ async def _resume_function(request: Request) -> Response:
     wire, slug = wire_of(request), request.path_params["id"]
     await function_of(wire, slug)
     return value(Plain(FunctionResumed(slug, await resume_function(wire, slug))))
+
+
+async def _run_one(request: Request) -> Response:
+    wanted = await _ONE.of(request)
+    return value(Plain(await run_one(wire_of(request), request.path_params["id"], _BY, wanted.request)))
 
 
 async def _pause_event(request: Request) -> Response:
@@ -111,6 +127,21 @@ routes = [
             summary="Let it go on; `was_paused` tells whether it was.",
             answer=Plain[FunctionResumed],
             errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "POST",
+        "/v1/functions/{id:path}/run-one",
+        _run_one,
+        needs="operate",
+        name="api_run_one",
+        about=About(
+            summary="Let one run of a paused function go on, to its next wait: the turn that is due first, else the "
+            "next event; of a function with limits the next that gets its place. Asked again before a worker has "
+            "taken it, nothing changes.",
+            body=_ONE,
+            answer=Plain[LetThrough],
+            errors=(FunctionNotFound, NotPaused),
         ),
     ),
     NeedsRoute(

@@ -1,5 +1,6 @@
 """What can be done with a function on its page: each once, however often it is pressed."""
 
+import contextlib
 from collections.abc import Mapping
 
 import msgspec
@@ -10,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from stepstream.bus.errors import BusError, FunctionNotFound, StoreUnavailable
 from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.actions.invoke import invoke
+from stepstream.checkpoint.actions.run_one import NotPaused, run_one
 from stepstream.checkpoint.controls import pause_function, resume_function
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.types import invoked_name, schemas_of
@@ -35,6 +37,13 @@ async def _resume(request: Request) -> Response:
     fields = await received(request)
     await function_of(wire, slug)
     await resume_function(wire, slug)
+    return _back(request, slug, fields)
+
+
+async def _run_one(request: Request) -> Response:
+    fields, slug = await received(request), request.path_params["slug"]
+    with contextlib.suppress(NotPaused):  # pressed twice, or resumed meanwhile
+        await run_one(wire_of(request), slug, _BY, fields.get("once", ""))
     return _back(request, slug, fields)
 
 
@@ -85,6 +94,7 @@ def _back(request: Request, slug: str, fields: Mapping[str, str]) -> Response:
 routes = [
     NeedsRoute("POST", "/functions/{slug:path}/pause", _pause, needs="operate", name="pause_function"),
     NeedsRoute("POST", "/functions/{slug:path}/resume", _resume, needs="operate", name="resume_function"),
+    NeedsRoute("POST", "/functions/{slug:path}/run-one", _run_one, needs="operate", name="run_one"),
     NeedsRoute("POST", "/functions/{slug:path}/invoke", _invoke, needs="operate", name="invoke_function"),
     NeedsRoute("POST", "/functions/{slug:path}/forget", _forget, needs="operate", name="forget_function"),
 ]
