@@ -14,7 +14,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.registry import function_of
 
-_FLUSH = script(__file__, "buffer_flush")
+FLUSH = script(__file__, "buffer_flush")
 _PATIENCE_S = 2.0
 
 
@@ -38,7 +38,7 @@ async def flush(wire: Wire, slug: str, key: str | None = None, runs: Sequence[st
     done: list[Flushed] = []
     for name, run in await _meant(wire, slug, key, runs):
         kind, _, stored = name.partition(":")
-        if await wire.lasting_script(_FLUSH, [keys.function(slug, FIRST)], name, run, patience=_PATIENCE_S):
+        if await wire.lasting_script(FLUSH, [keys.function(slug, FIRST)], name, run, patience=_PATIENCE_S):
             shown = "" if stored == "=null" else shown_key(stored)
             done.append(Flushed("batch" if kind == "b" else "debounce", shown, run))
     return done

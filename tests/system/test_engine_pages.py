@@ -128,6 +128,9 @@ def test_an_error_is_resolved_muted_and_opened_again_by_its_buttons(http: TestCl
     page = http.get("/errors").text
     assert "Boom&lt;i&gt;" in page
     assert "<b>" not in page
+    assert (
+        "/operations/new?status=failed&amp;error=aabbccddeeff&amp;function=t-f&amp;function=t-g&amp;kind=rerun" in page
+    )
     assert "open 1" in page
     assert press(http, page, ">Resolve") == press(http, page, ">Resolve") == "/errors?state=open"
     assert "open 0" in http.get("/errors").text

@@ -10,10 +10,11 @@ from starlette.testclient import TestClient
 from stepstream import Batch, Context, Debounce, Step, create_app
 from stepstream.bus.errors import BadRequest, FunctionNotFound
 from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.limits.admit import admit
-from stepstream.checkpoint.limits.flush import flush
+from stepstream.checkpoint.limits.flush import FLUSH, flush
 from stepstream.checkpoint.registry import register
 from tests.redis.test_admit import applicant, declared, run_of
 from tests.support import Lab, eventually
@@ -76,6 +77,12 @@ async def hold(wire: Wire) -> None:
     function = declared(batch=Batch(9, "1h"))
     await register(wire, function)
     await admit(wire, function, "", [applicant(1, buffer="b:<x>", buffer_run=run_of(900))])
+
+
+async def test_a_buffer_that_is_another_run_by_now_stays(wire: Wire) -> None:
+    await hold(wire)
+    assert await wire.script(FLUSH, [keys.function("shop-f", FIRST)], "b:<x>", run_of(901)) == 0
+    assert await wire.load("XLEN", keys.queue("shop-f")) == 0
 
 
 async def test_it_is_flushed_on_the_page_and_by_the_api(wire: Wire, http: TestClient) -> None:

@@ -10,7 +10,7 @@ import redis
 from starlette.testclient import TestClient
 
 from stepstream import Bus, Concurrency, Context, RateLimit, Step, Throttle, create_app
-from stepstream.bus.errors import BadRequest, FunctionNotFound
+from stepstream.bus.errors import BadRequest, FunctionNotFound, StoreError
 from stepstream.bus.function import Function
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
@@ -176,6 +176,28 @@ async def test_a_throttle_and_a_rate_limit_go_by_the_new_number_until_its_time(w
     [verdict] = await admit(wire, function, "", [applicant(9, holds="t:", rate="r:")], over)
     assert verdict.word == "skipped"
     assert (await dispatch(wire, function, "w.0", 10, over)).taken == 0
+
+
+async def test_what_was_written_by_hand_is_passed_over_and_written_over(wire: Wire, store: "redis.Redis") -> None:
+    await register(wire, declared(concurrency=1))
+    store.hset(keys.controls(), "limit shop-f concurrency", "junk")
+    store.hset(keys.controls(), "limit ", "junk")
+    assert (await controls(wire)).limits == {}
+    made = await override_limit(wire, "shop-f", "concurrency", 2, await wire.moment() + HOUR_MS, "Ada")
+    assert (await controls(wire)).limits == {"shop-f": (made,)}
+
+
+async def test_an_error_that_redis_answers_is_told_and_nothing_is_half_set(
+    wire: Wire, store: "redis.Redis", settings: Settings
+) -> None:
+    await register(wire, declared(concurrency=1))
+    store.set(keys.controls(), "of another type")
+    with pytest.raises(StoreError, match="WRONGTYPE"):
+        await override_limit(wire, "shop-f", "concurrency", 2, await wire.moment() + HOUR_MS, "Ada")
+    with TestClient(create_app(configured=settings), raise_server_exceptions=False) as client:
+        answer = client.post("/v1/functions/shop-f/limits", json={"limit": "concurrency", "to": 2, "for": "1h"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "broken")
+    assert store.get(keys.controls()) == "of another type"
 
 
 def test_of_a_function_whose_limits_are_as_declared_scripts_are_told_nothing() -> None:
