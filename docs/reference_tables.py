@@ -72,7 +72,7 @@ STORED = {
     "signal_invalid": "What came fitted `type=` when the run went on with it, and does not any more: deploy a type that takes it, and run it again.",
     "waits_full": "Too many runs wait for one event name by `if_`: use `match=`, which has no such bound.",
     "unauthorized": "The app answers 401 to who calls it: give it our `BUS_SIGNING_KEY` as `INNGEST_SIGNING_KEY`, and look at both clocks. It has run nothing, no attempt is used up, and the run goes on when it accepts us.",
-    "unreachable": "Nobody listens at the app's address; the run is called again when it does, and no attempt is used up. Start the app, or sync it from where it is now: `bus apps sync URL`.",
+    "unreachable": "Nobody listens at the app's address; the run is called again when it does, and no attempt is used up. Start the app, or sync it from where it is now: `bus apps sync URL`; then its runs go on at once.",
     "call_broken": "The app's answer broke off, or took longer than two hours: look for what ended the app. What it had not saved is done again.",
     "bad_answer": "What came back is no answer of an SDK: the message says what came. Is the app served at the address that `bus apps` shows?",
     "not_called": "`step.invoke` names a function that is not there: the message lists those that are.",

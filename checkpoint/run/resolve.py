@@ -1,5 +1,6 @@
 """Resolve: a value for a step from outside the turn; and the timers, which are resolve for a moment."""
 
+from collections.abc import Collection
 from typing import Literal, cast
 
 import msgspec
@@ -73,32 +74,37 @@ async def hurry(wire: Wire, slug: str, run: str) -> None:
         await wire.call("ZADD", keys.timers(slug, run), "XX", "LT", await wire.moment(), member)
 
 
-async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
-    """Let runs of a partition that wait for a deploy be tried now, for one has come; return how many.
+async def hurry_failed(wire: Wire, slug: str, errors: Collection[str], within_ms: int, where: str = FIRST) -> int:
+    """Let runs of a partition that wait since an error of one of these names be tried now; return how many.
 
-    They are found among the timers of the next minute; beyond the first 10,000 of those a run is tried by its timer.
+    They are found among the timers of that time; beyond the first 10,000 of those a run is tried by its timer.
     """
     timers, now = keys.timers(slug, where), await wire.moment()
     hurried = passed = 0
     while hurried + passed < _MOST_LOOKED_AT:
         members: list[bytes] = await wire.load(
-            "ZRANGEBYSCORE", timers, f"({now}", now + CHANGED_AGAIN_MS, "LIMIT", passed, AT_ONCE, patience=2.0
+            "ZRANGEBYSCORE", timers, f"({now}", now + within_ms, "LIMIT", passed, AT_ONCE, patience=2.0
         )
         turns = [codec.text(member) for member in members]
         waiting = [turn for turn in turns if "|" not in turn and ":" in turn]
-        errors = await wire.loads(*(("HGET", keys.run(slug, turn.rpartition(":")[0]), "error") for turn in waiting))
-        changed = [turn for turn, error in zip(waiting, errors, strict=True) if _is_changed(error)]
-        for part in parts([word for turn in changed for word in (now, turn)]):
+        found = await wire.loads(*(("HGET", keys.run(slug, turn.rpartition(":")[0]), "error") for turn in waiting))
+        meant = [turn for turn, error in zip(waiting, found, strict=True) if _name_of(error) in errors]
+        for part in parts([word for turn in meant for word in (now, turn)]):
             # XX: a turn that has begun meanwhile has no timer; LT: nothing is put off.
             await wire.call("ZADD", timers, "XX", "LT", *part)
-        hurried, passed = hurried + len(changed), passed + len(turns) - len(changed)
+        hurried, passed = hurried + len(meant), passed + len(turns) - len(meant)
         if len(turns) < AT_ONCE:
             break
     return hurried
 
 
-def _is_changed(error: bytes | None) -> bool:
+async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
+    """Let runs of a partition that wait for a deploy be tried now, for one has come; return how many."""
+    return await hurry_failed(wire, slug, {"code_changed"}, CHANGED_AGAIN_MS, where)
+
+
+def _name_of(error: bytes | None) -> str:
     try:
-        return bool(error) and codec.decode_as(error, Failure).name == "code_changed"
+        return codec.decode_as(error, Failure).name if error else ""
     except ValueError:  # written by hand
-        return False
+        return ""

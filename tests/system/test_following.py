@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from stepstream import Bus, Context, Step, create_app
 from stepstream.bus.errors import ConfigError, InUse, NotFound
+from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of, apps, put, the_app
 from stepstream.checkpoint.facts.workers import workers_told
@@ -503,3 +504,58 @@ async def test_an_app_on_this_machine_is_found_when_none_is_named(lab: Lab, monk
 
 def other_app(other: Any) -> Starlette:
     return Starlette(routes=[Route("/{path:path}", other, methods=["GET", "PUT", "POST"])])
+
+
+async def _error_of(lab: Lab, name: str) -> bool:
+    runs = await lab.runs()
+    error = json.loads((await lab.hash(runs[0])).get("error", "{}")) if runs else {}
+    return runs[0].status == "waiting" and error.get("name") == name if runs else False
+
+
+@pytest.mark.parametrize("is_another_version", [False, True])
+async def test_runs_that_wait_for_an_app_go_on_when_it_speaks(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, *, is_another_version: bool
+) -> None:
+    """They slept on, up to a minute and a half, while the application was back and idle."""
+    monkeypatch.setattr("stepstream.consumers.remote.calls.client.Client.down_ms", lambda _: 600_000)
+    async with serving(named) as app, following(lab):
+        await at_work(lab, await registered(lab, app.url, a="order/paid"))
+        await app.stop()
+        await lab.send("order/paid")
+        await eventually(lambda: _error_of(lab, "unreachable"), "the run waits for the application")
+        await app.start()
+        await registered(lab, app.url, a="order/paid", **({"b": "order/lost"} if is_another_version else {}))
+        assert await lab.output() == "shop-a"
+
+
+async def test_a_run_whose_call_broke_goes_on_when_the_app_is_back_and_not_each_time_it_speaks(lab: Lab) -> None:
+    """It waited for its backoff, 20 s and more, though the application that it had gone with was there again."""
+    breaks = [True]
+
+    def script(told: Told) -> Response:
+        return Response("cut", headers={**SDK, "content-length": "100"}) if breaks else returned(told.ctx["attempt"])
+
+    async with serving(script) as app, following(lab):
+        registering = asked(app.url, {"a": "order/paid"})
+        registering["functions"][0]["steps"]["step"]["retries"] = {"attempts": 2, "backoff": ["600s"]}
+        there, _ = await take_in(lab.wire, registering)
+        lab.app = bus_of(there)
+        lab.app.connect(lab.wire)
+        await at_work(lab, there)
+        await lab.send("order/paid")
+        await eventually(lambda: _error_of(lab, "call_broken"), "the call broke")
+        breaks.clear()
+        run = (await lab.runs())[0]
+        due = await _due(lab, run.id)
+        await take_in(lab.wire, registering)
+        assert await _due(lab, run.id) == due, "it keeps to its backoff: the application may have died of its call"
+        await put(
+            lab.wire, "shop", lambda one: one and msgspec.structs.replace(one, error="gone", error_code="unreachable")
+        )
+        await take_in(lab.wire, registering)
+        assert await lab.output() == 1
+
+
+async def _due(lab: Lab, run: str) -> int:
+    turn = (await lab.hash((await lab.runs())[0]))["turn"]
+    return int(await lab.wire.call("ZSCORE", keys.timers("shop-a", run), f"{run}:{turn}"))
