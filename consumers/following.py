@@ -192,7 +192,7 @@ class RemoteWorkers:
             if before is not None:
                 before.retire()
             return
-        while not member.is_retired:
+        while not (member.is_retired or self._stop.is_set()):  # it may have been begun behind the stop
             worker = Worker(member.bus, settings=self.settings, concurrency=self._concurrency, signals=self.signals)
             member.worker = worker
             try:

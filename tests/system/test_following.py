@@ -19,6 +19,7 @@ from starlette.routing import Route
 from stepstream import Bus, Context, Step, create_app
 from stepstream.bus.errors import ConfigError, InUse, NotFound
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of, apps, put, the_app
 from stepstream.checkpoint.facts.workers import workers_told
@@ -201,6 +202,26 @@ async def test_a_function_that_is_gone_starts_no_more_but_its_runs_end(
             return not (await the_app(lab.wire, "shop")).archived
 
         await eventually(is_cleared, "nothing of it goes on")
+
+
+async def test_an_app_that_is_taken_in_while_workers_stop_keeps_nobody_from_ending(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker was begun behind the stop, and told by nobody: the process did not end."""
+    workers = RemoteWorkers(lab.settings, 20)
+
+    async def stopped_meanwhile(wire: Wire) -> list[App]:
+        found = await apps(wire)
+        if found:
+            workers.stop()
+        return found
+
+    monkeypatch.setattr("stepstream.consumers.following.apps", stopped_meanwhile)
+    async with serving(named) as app:
+        running = asyncio.create_task(workers.run())
+        await workers.ready.wait()
+        await registered(lab, app.url, a="order/paid")
+        await running
 
 
 async def test_an_app_is_forgotten_with_its_runs(lab: Lab) -> None:
