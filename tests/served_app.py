@@ -2,21 +2,33 @@
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator
+from typing import NamedTuple
 
 import httpx2
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepstream import Bus, mount, serve
+from stepstream.bus.trust.signing import signed
+from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.apps import app_of
 from stepstream.consumers.remote.functions import bus_of
 from tests.support import Lab, free_port
 
 PATH = "/api/inngest"
+
+
+class Heard(NamedTuple):
+    """A call that has come."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes
 
 
 class Served:
@@ -26,13 +38,28 @@ class Served:
     def __init__(self, url: str) -> None:
         self.url = url
         self.calls = Counter[str]()
+        self.heard: list[Heard] = []
 
     def counted(self, app: ASGIApp) -> ASGIApp:
         async def counting(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http" and scope["method"] == "POST":
                 asked = Request(scope).query_params.get("stepId")
                 self.calls["next" if asked == "step" else "one"] += 1
+                request = Request(scope, receive)
+                body = await request.body()
+                self.heard.append(Heard(str(request.url), dict(request.headers), body))
+                is_told = False
+
+                async def told() -> Message:
+                    nonlocal is_told
+                    if is_told:
+                        return await receive()
+                    is_told = True
+                    return {"type": "http.request", "body": body, "more_body": False}
+
+                return await app(scope, told, send)
             await app(scope, receive, send)
+            return None
 
         return counting
 
@@ -52,7 +79,10 @@ async def served(lab: Lab, app: Bus) -> AsyncGenerator[Served]:
         await asyncio.sleep(0.005)
     try:
         async with httpx2.AsyncClient(verify=False) as http:
-            told = (await http.put(it.url, json={"url": it.url})).json()
+            body, headers = json.dumps({"url": it.url}).encode(), dict[str, str]()
+            if lab.settings.signing_key:
+                body, headers = signed(body, lab.settings.signing_key, now_ms())
+            told = (await http.put(it.url, content=body, headers=headers)).json()
         assert told["ok"], told
         found = await app_of(lab.wire, app.id)
         assert found is not None

@@ -28,6 +28,7 @@ _PATIENCE_S = 5.0
 class _About(msgspec.Struct, frozen=True):
     run_id: str
     qi_id: str = ""
+    step_id: str = ""
     attempt: int = 0
     disable_immediate_execution: bool = False
 
@@ -59,6 +60,8 @@ async def read_call(wire: Wire, slug: str, step: str, body: bytes) -> Asked:
     owned = owned_by(about.run_id, about.qi_id)
     if owned.slug != slug:
         raise EventInvalid(f"is of a call of '{owned.slug[:150]}', not of '{slug}'", field="qi_id")
+    if about.step_id and about.step_id != (step or NEXT):  # a signature is of the body, and not of the URL
+        raise EventInvalid(f"is {about.step_id[:50]!r}, and the URL has stepId={step[:50]!r}", field="ctx.step_id")
     of_run, of_open = keys.run(slug, owned.run), keys.open_steps(slug, owned.run)
     run, noted, names = await patiently(
         lambda: asyncio.gather(

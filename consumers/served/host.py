@@ -14,7 +14,7 @@ from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.consumers.drivers.contract import Raised
-from stepstream.consumers.remote.protocol import hashed
+from stepstream.consumers.remote.protocol import MAX_ANSWER_BYTES, hashed
 from stepstream.consumers.served import reply
 from stepstream.consumers.served.asked import read_call
 from stepstream.consumers.served.call import ServedCall
@@ -70,9 +70,15 @@ class Host:
 
         async def handler() -> bytes:
             try:
-                return codec.encode(await function.handler(context, steps))
+                output = codec.encode(await function.handler(context, steps))
             except NotJson as error:
                 raise NonRetriable(f"the function's result is not JSON: {error}") from None
+            if len(output) > MAX_ANSWER_BYTES:
+                told = (
+                    f"the function's result is {len(output)} bytes; an answer over HTTP has at most {MAX_ANSWER_BYTES}"
+                )
+                raise NonRetriable(f"{told}: store it, return where")
+            return output
 
         return await call.answered(handler)
 
