@@ -22,8 +22,8 @@ from stepstream.bus.wire.scripts import Script, registered
 R = TypeVar("R")
 
 
-def _load_scripts() -> list[tuple[Argument, ...]]:
-    return [("SCRIPT", "LOAD", script.text) for script in registered()]
+def _scripts() -> dict[str, str]:
+    return {script.sha: script.text for script in registered()}
 
 
 class Wire:
@@ -62,7 +62,7 @@ class Wire:
             pace=self._pace,
             rights=self.rights,
             trouble=self.trouble,
-            prelude=_load_scripts if loads_scripts else None,
+            scripts=_scripts if loads_scripts else None,
             only_reads=only_reads,
         )
 

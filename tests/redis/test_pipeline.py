@@ -1,6 +1,7 @@
 """The tick pipeline: one write a tick, replies matched in order, and what happens when the connection breaks."""
 
 import asyncio
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from stepstream.bus.wire.connection import opening
 from stepstream.bus.wire.connection.refusals import translated
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.publishing import Publisher
-from stepstream.bus.wire.scripts import Script
+from stepstream.bus.wire.scripts import Script, registered
 from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn import idle_detection
@@ -43,7 +44,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_others_nor_take_their_repl
 
 async def test_redis_pys_connection_still_has_the_transport_we_take(settings: Settings) -> None:
     """Private attributes, pinned: a new redis-py that moves them fails here, not in production."""
-    stream = await opening.opened(address(settings.redis_url), 2.0, "pin")
+    stream, _ = await opening.opened(address(settings.redis_url), 2.0, "pin")
     assert stream.transport.get_extra_info("peername")
     assert stream._reader._buffer == b""
     stream.close()
@@ -230,3 +231,24 @@ async def test_a_group_sees_the_first_entry_of_the_millisecond_it_begins_in(wire
     await ensure_group(wire, "bus:events:{a}", "g", 5_000)
     reply = await wire.call("XREADGROUP", "GROUP", "g", "c", "STREAMS", "bus:events:{a}", ">")
     assert [entry for entry, _ in reply[0][1]] == [b"5000-0"]
+
+
+async def test_a_connection_loads_the_scripts_that_the_server_has_not_and_no_other(wire: Wire) -> None:
+    """Each of them was sent by each connection that opened: a quarter of a megabyte, and a millisecond of Redis."""
+
+    async def loaded() -> int:
+        told = await wire.call("INFO", "commandstats")
+        found = re.search(rb"cmdstat_script\|load:calls=(\d+)", told)
+        return int(found[1]) if found else 0
+
+    async def opened() -> int:
+        before, another = await loaded(), Wire(wire.settings, "another")
+        await another.call("PING")
+        await another.close()
+        return await loaded() - before
+
+    await wire.call("SCRIPT", "FLUSH")
+    assert await opened() == len(registered())
+    assert await opened() == 0
+    await wire.call("SCRIPT", "FLUSH")
+    assert await opened() == len(registered())

@@ -46,7 +46,7 @@ async def h(ctx, step):
     return OWN
 """
 RULE = (
-    "resetchannels -@all +@read +@write +@connection +eval +evalsha +script|load +time -@dangerous -@admin -function "
+    "resetchannels -@all +@read +@write +@connection +eval +evalsha +script|load +script|exists +time -@dangerous -@admin -function "
     "+info +client|unblock"
 )
 

@@ -5,7 +5,7 @@ By default it repeats a command whose connection broke, and so would publish an 
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -21,12 +21,17 @@ from stepstream.bus.wire.connection.refusals import translated
 
 
 async def opened(
-    where: Address, patience: float, name: str, unnamed: Callable[[str], None] | None = None
-) -> asyncio.StreamWriter:
+    where: Address,
+    patience: float,
+    name: str,
+    unnamed: Callable[[str], None] | None = None,
+    shas: Sequence[str] = (),
+) -> tuple[asyncio.StreamWriter, list[bool]]:
     """Connect, authenticate and select the database; return the open stream, whose transport the caller takes over.
 
     The first command names the connection: a server that accepts no clients answers it with an error. `unnamed` is
-    called when this user may not name connections.
+    called when this user may not name connections. Also returned is which of the scripts with these SHA-1s the server
+    has, asked in the same round trip; none, as far as is known, when this user may not ask.
 
     Raises StoreUnavailable when nothing answers, or the server accepts no client, or not with this password (which may
     change).
@@ -45,14 +50,14 @@ async def opened(
         driver_info=None,
     )
     try:
-        await _connect(connection, name, unnamed)
+        there = await _connect(connection, name, unnamed, shas)
     except (redis.RedisError, OSError, TimeoutError) as error:
         raise unavailable(where, error) from None  # the cause may contain the password
     # Private, and pinned by tests/redis/test_pipeline.py: after connect() all replies are read, the transport is idle.
     writer: asyncio.StreamWriter = connection._writer  # noqa: SLF001
     # redis-py must not close the stream that we go on with.
     connection._reader = connection._writer = None  # noqa: SLF001
-    return writer
+    return writer, there
 
 
 def unavailable(where: Address, error: Exception) -> StoreUnavailable:
@@ -93,22 +98,26 @@ def _number_of(error: BaseException | None) -> int | None:
     return None
 
 
-async def _connect(connection: Any, name: str, unnamed: Callable[[str], None] | None) -> None:
+async def _connect(
+    connection: Any, name: str, unnamed: Callable[[str], None] | None, shas: Sequence[str]
+) -> list[bool]:
+    there = [False] * len(shas)
     try:
         await connection.connect()
-        await connection.send_command("CLIENT", "SETNAME", name)
-        try:
-            await connection.read_response()
-        except redis.AuthenticationError:  # NOAUTH: it wants a password, and the URL has none
-            raise
-        except redis.ResponseError as error:
-            refused = translated(as_sent(error))
+        commands = [("CLIENT", "SETNAME", name), *([("SCRIPT", "EXISTS", *shas)] if shas else [])]
+        await connection.send_packed_command(connection.pack_commands(commands))
+        named = await _answer(connection)  # raises for NOAUTH: the server wants a password, and the URL has none
+        found: list[int] | redis.ResponseError = await _answer(connection) if shas else []
+        if not isinstance(found, redis.ResponseError):
+            there = [bool(one) for one in found]
+        if isinstance(named, redis.ResponseError):
+            refused = translated(as_sent(named))
             if isinstance(refused, StoreUnavailable) and not isinstance(refused, RightMissing):
                 # In a hosted server's own words: is this command refused, or every command? PING tells.
                 await connection.send_command("PING")
                 await connection.read_response()
             if unnamed is not None:
-                unnamed(as_sent(error))
+                unnamed(as_sent(named))
     except BaseException:
         # Cancelled after the socket is open, redis-py does not close it; uvloop's close() would wait for it for ever.
         writer: asyncio.StreamWriter | None = connection._writer  # noqa: SLF001
@@ -116,6 +125,15 @@ async def _connect(connection: Any, name: str, unnamed: Callable[[str], None] | 
             writer.transport.abort()
             connection._reader = connection._writer = None  # noqa: SLF001
         raise
+    return there
+
+
+async def _answer(connection: Any) -> Any:
+    """Return a reply, or the error that refuses this one command; raise what is wrong with the connection."""
+    try:
+        return await connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 def threaded(where: Address, timeout: float) -> "redis.Redis":

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -41,6 +41,7 @@ class Pipe(asyncio.Protocol):
     that it is not the primary (one that has become a replica keeps its connections), the connection is closed, later
     replies on it are dropped, and the address is looked up again. `only_reads`: a replica serves reads without an
     error, so what such a connection sends begins with a command that changes nothing and that only a primary accepts.
+    `scripts` returns the texts of the scripts that the server must know, by their SHA-1.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Pipe(asyncio.Protocol):
         pace: Pace,
         rights: Rights,
         trouble: Trouble,
-        prelude: Callable[[], Sequence[tuple[Argument, ...]]] | None = None,
+        scripts: Callable[[], Mapping[str, str]] | None = None,
         only_reads: bool = False,
     ) -> None:
         self._where = where
@@ -61,7 +62,7 @@ class Pipe(asyncio.Protocol):
         self._name = name
         self._pace = pace
         self._trouble = trouble
-        self._prelude = prelude
+        self._scripts = scripts
         self._proof = _pack(("ZREM", keys.workers(), "")) if only_reads else b""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
@@ -161,11 +162,11 @@ class Pipe(asyncio.Protocol):
         self._unsent.clear()
 
     async def _open(self) -> None:
+        scripts: Mapping[str, str] = self._scripts() if self._scripts is not None else {}
         try:
             async with self._pace.attempt():
-                stream = await opening.opened(
-                    self._where, self._timeout, self._name, partial(self._rights.refused, CLIENT_SETNAME)
-                )
+                unnamed = partial(self._rights.refused, CLIENT_SETNAME)
+                stream, there = await opening.opened(self._where, self._timeout, self._name, unnamed, [*scripts])
         except BaseException as error:
             self._opening = None
             self._fail(self._not_opened(error))
@@ -182,14 +183,12 @@ class Pipe(asyncio.Protocol):
         transport = stream.transport
         transport.set_protocol(self)
         self._transport = transport
-        if self._prelude is not None:
-            # Scripts are loaded before anything else on this connection, so no NOSCRIPT can overtake them.
-            prelude = self._prelude()
-            transport.write(b"".join(_pack(command) for command in prelude))
-            for _ in prelude:
-                ignored: asyncio.Future[Reply] = self._loop.create_future()
-                self._is_loading(ignored)
-                self._waiting.append(ignored)
+        # Those that the server has not are loaded before anything else, so no NOSCRIPT can overtake them.
+        for text in (text for text, is_there in zip(scripts.values(), there, strict=True) if not is_there):
+            loading: asyncio.Future[Reply] = self._loop.create_future()
+            self._is_loading(loading)
+            self._buffer.insert(0, _pack(("SCRIPT", "LOAD", text)))
+            self._unsent.appendleft(loading)
         self._opened = self._heard = time.monotonic()
         self._watch()
         self._flush()
