@@ -27,6 +27,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.audit import standing
+from tests import forks
 from tests.chaos.clocked import LIBRARY
 from tests.patience import CHAOS_MOST_S, MOST_S, PATIENT_S
 from tests.sdk.sdks import missing
@@ -51,17 +52,9 @@ TOGETHER = {
     "tests/unit/test_schemas.py": "try examples of hypothesis",
     "tests/redis/test_model.py": "try examples of hypothesis",
     "tests/system/test_paging.py": "try examples of hypothesis",
-    "tests/system/test_commands.py": "fork commands",
-    "tests/system/test_pause.py::test_pausing_is_asked_for_in_the_terminal": "fork commands",
-    "tests/system/test_actions.py::test_the_commands": "fork commands",
-    "tests/system/test_doctor.py::test_the_command_prints_a_table_or_json_and_its_exit_code_tells": "fork commands",
-    "tests/system/test_doctor.py::test_bus_doctor_prints_what_a_missing_right_costs_and_how_it_is_given": "fork commands",
-    "tests/system/test_repair.py::test_bus_check_tells_and_repairs": "fork commands",
-    "tests/system/test_lines.py::test_backlogs_per_key_are_on_the_page_in_the_api_and_in_the_command": "fork commands",
-    "tests/guide/test_retention.py::test_bus_functions_lists_and_refuses_what_it_does_not_know": "fork commands",
 }
-"""Files, and single tests, that run in one process, one behind the other, and why: what one of them has parsed, or has
-forked commands from, serves all. They are begun first, so none is the tail."""
+"""Files, and single tests, that run in one process, one behind the other, and why: what one of them has parsed serves
+all. They are begun first, so none is the tail."""
 OF_AN_SDK = re.compile(r"tests/sdk/.*[\[-]((?:v\d[\d.]*|py)(?:\+keys)?)[\]-]")
 """Tests of tests/sdk that run in one process, as all of an SDK share an installation: `…[v4.24.0+keys]`."""
 
@@ -263,6 +256,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Collect no garbage while tests are collected: nearly all that is made stays."""
     gc.disable()
     if count := config.getoption("forks"):
+        forks.begin()  # while tests are collected
         config.pluginmanager.register(SideBySide(count, group_of))
 
 

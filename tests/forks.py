@@ -13,11 +13,23 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from multiprocessing import forkserver
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.imported"])
+
+
+def begin() -> None:
+    """Start the process that is forked, now, for this one and for each that it forks, as `pytest --forks` does.
+
+    Else each would start one of its own, which takes two seconds of a core.
+    """
+    server = forkserver._forkserver
+    server.ensure_running()
+    # Theirs is the parent's, which it looks after: they may not wait for it, and would take that for its death.
+    os.register_at_fork(after_in_child=lambda: setattr(server, "ensure_running", lambda: None))
 
 
 class Forked:
