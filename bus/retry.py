@@ -11,12 +11,13 @@ import msgspec
 
 from stepstream.bus.errors import ConfigError, RetryAfter
 from stepstream.bus.values.clock import now_ms
-from stepstream.bus.values.durations import milliseconds, moment_ms
+from stepstream.bus.values.durations import in_words, milliseconds, moment_ms
 
 MAX_RETRIES = 20
 _TABLE_MS = tuple(s * 1_000 for s in (15, 30, 60, 120, 300, 600, 1_200, 2_400, 3_600, 7_200))
 _TABLE_JITTER_MS = 30_000
 _SHORTEST_MS, _LONGEST_MS = 1_000, 86_400_000
+_TOLD = 5
 
 
 class Exponential(msgspec.Struct, frozen=True):
@@ -54,16 +55,36 @@ class Retry(msgspec.Struct, frozen=True):
             raise ConfigError("backoff is an empty list; give at least one duration")
         self.delay_ms(0)
 
+    @property
+    def words(self) -> str:
+        """How long it waits after each failed attempt: `after 15 s, 30 s, each up to 30 s later`; empty for none."""
+        waits = [_spelled(self._least_ms(attempt)) for attempt in range(self.retries)]
+        if not waits:
+            return ""
+        if len(set(waits)) == 1:
+            told = waits[0]
+        else:
+            told = ", ".join(waits if len(waits) <= _TOLD else [*waits[: _TOLD - 1], f"… {waits[-1]}"])
+        return f"after {told}" + (f", each up to {_spelled(_TABLE_JITTER_MS)} later" if self.backoff is None else "")
+
     def delay_ms(self, attempt: int) -> int:
         """Return how many ms to wait after `attempt` (0 is the first) has failed."""
+        return self._least_ms(attempt) + (random.randrange(_TABLE_JITTER_MS) if self.backoff is None else 0)
+
+    def _least_ms(self, attempt: int) -> int:
+        """Return the same without what chance adds."""
         if self.backoff is None:
-            return _TABLE_MS[min(attempt, len(_TABLE_MS) - 1)] + random.randrange(_TABLE_JITTER_MS)
+            return _TABLE_MS[min(attempt, len(_TABLE_MS) - 1)]
         if isinstance(self.backoff, Exponential):
             longest = milliseconds(self.backoff.max, "backoff max")
             return round(min(milliseconds(self.backoff.first, "backoff first") * self.backoff.factor**attempt, longest))
         if isinstance(self.backoff, Sequence):
             return milliseconds(self.backoff[min(attempt, len(self.backoff) - 1)], "backoff")
         return milliseconds(self.backoff, "backoff")
+
+
+def _spelled(ms: int) -> str:
+    return in_words(ms).replace(".0 s", " s")
 
 
 def of(value: "int | Retry | None", default: Retry) -> Retry:

@@ -82,6 +82,8 @@ class Registered(msgspec.Struct, frozen=True):
     """What `flow` says in words."""
     conditions: dict[str, str] = {}
     """What `on` says in words: the event names of triggers that have a condition, and that (CEL, or of an SDK)."""
+    waits: str = ""
+    """How long a step that has failed waits for each of its `retries`, in words, with what chance adds."""
 
     def __post_init__(self) -> None:
         """Read from the words what an older version has registered without the fields."""
@@ -120,6 +122,7 @@ def declaration(function: Function[Any, Any]) -> Registered:
         remote=function.is_remote,
         limits=function.flow.told,
         conditions={one.name: one.condition.marked for one in function.triggers if one.condition is not None},
+        waits=function.retry.words,
     )
 
 

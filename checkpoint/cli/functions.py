@@ -73,12 +73,24 @@ def _show_function(slug: str, *, as_json: bool) -> None:
 
     function, runs, found = once(look)
     if as_json:
-        told = {"slug": slug, "on": function.on, "limits": function.flow, "runs": runs}
+        told = {
+            "slug": slug,
+            "on": function.on,
+            "limits": function.flow,
+            "retries": function.retries,
+            "waits": function.waits,
+            "runs": runs,
+        }
         print_json({**told, "lines": found.backlogs, "buffers": found.buffers})
         return
     say(f"{slug}  on {', '.join(function.on) or 'being invoked'}")
     for limit in function.flow:
         say(f"  limit: {limit}")
+    if function.retries:
+        say(
+            f"  a step that fails is tried {function.retries + 1} times"
+            f"{f': {function.waits}' if function.waits else ''}"
+        )
     say(f"  {', '.join(f'{count:,} {status}' for status, count in runs.items() if count) or 'no runs yet'}")
     if found.backlogs:
         print_table(

@@ -93,6 +93,27 @@ def test_a_parameter_that_nobody_knows_is_refused_by_its_name(http: TestClient) 
             assert all(one in told["error"] for one in known)
 
 
+def test_what_is_not_there_and_what_a_path_does_not_take_is_told_in_one_form(http: TestClient) -> None:
+    for route in OURS:
+        other = http.request("PATCH", path_of(route))
+        told = other.json()
+        assert (other.status_code, told["code"], told["status"], told["data"]) == (405, "method", 405, None), told_of(
+            route
+        )
+        assert method_of(route) in other.headers["allow"]
+        if "{id" not in route.path:
+            continue
+        gone = http.request(method_of(route), re.sub(r"[{]\w+(:path)?[}]", "gone", route.path), json={})
+        told = gone.json()
+        assert (gone.status_code, told["status"], told["data"]) in {(404, 404, None), (400, 400, None)}, told_of(route)
+        if gone.status_code == 404:
+            assert told["code"].endswith("not_found"), told_of(route)
+        else:  # its body is read first
+            assert told["code"] in {"event_invalid", "bad_request"}, told_of(route)
+            assert route.about is not None
+            assert route.about.body is not None or route.about.query, told_of(route)
+
+
 def test_a_parameter_that_is_given_twice_is_refused_where_one_counts(http: TestClient) -> None:
     answer = http.get("/v1/runs?limit=1&limit=2")
     assert (answer.status_code, answer.json()["error"]) == (

@@ -111,7 +111,8 @@ def function_page(
 def options_in_words(function: Registered) -> tuple[str, ...]:
     """Return the options of a function, each a text: its limits, its retries, what cancels its runs."""
     times = function.retries + 1
-    tries = "a step that fails is not tried again" if times == 1 else f"a step that fails is tried {times} times"
+    waits = f": {function.waits}" if function.waits else ""
+    tries = "a step that fails is not tried again" if times == 1 else f"a step that fails is tried {times} times{waits}"
     return (*function.flow, tries, *(f"{name} cancels its runs" for name in function.cancels))
 
 
