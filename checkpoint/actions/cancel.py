@@ -76,6 +76,11 @@ class Several(NamedTuple):
     failures: Counter[str]
     """`HAS_ENDED`, `IS_GONE`, or what Redis says where it refuses (a key written by hand)."""
 
+    @property
+    def refused(self) -> str:
+        """What Redis says of one that it refuses; empty when it refuses none."""
+        return next((why for why in self.failures if why not in _WHY_NOT.values()), "")
+
 
 HAS_ENDED, IS_GONE = "it has ended meanwhile", "it is gone"
 _WHY_NOT = {"ended": HAS_ENDED, "gone": IS_GONE}
