@@ -114,7 +114,15 @@ async def workers(wire: Wire) -> list[str]:
 
 async def workers_of(wire: Wire, slug: str) -> int:
     """Return how many workers read a function's queue."""
+    return (await workers_serving(wire, [slug]))[slug]
+
+
+async def workers_serving(wire: Wire, slugs: Sequence[str]) -> dict[str, int]:
+    """Return how many workers read the queue of each function."""
     now = await wire.clock()
-    return max(
-        await wire.loads(*(("ZCOUNT", keys.function_workers(slug, one), now, "+inf") for one in partitions(slug)))
-    )
+    places = [(slug, where) for slug in slugs for where in partitions(slug)]
+    found = await wire.loads(*(("ZCOUNT", keys.function_workers(*place), now, "+inf") for place in places))
+    most = dict.fromkeys(slugs, 0)
+    for (slug, _), count in zip(places, found, strict=True):
+        most[slug] = max(most[slug], int(count))
+    return most

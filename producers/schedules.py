@@ -17,7 +17,7 @@ from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Pause, controls
-from stepstream.checkpoint.registry import function_of, workers_of
+from stepstream.checkpoint.registry import function_of, workers_serving
 from stepstream.checkpoint.run.begin import begin
 from stepstream.producers.cron import TICK, last_tick, run_of_tick
 
@@ -53,15 +53,14 @@ async def schedules(wire: Wire, known: Sequence[Registered]) -> list[Schedule]:
     """Return the schedules of functions, by function."""
     declared = [(one.slug, cron) for one in known for text in one.on if (cron := Cron.of(text)) is not None]
     slugs = list(dict.fromkeys(slug for slug, _ in declared))
-    now, ordered, noted, at_work = await asyncio.gather(
+    now, ordered, noted, workers = await asyncio.gather(
         wire.moment(),
         controls(wire),
         wire.loads(*(("HGETALL", keys.cron(slug)) for slug in slugs)),
-        asyncio.gather(*(workers_of(wire, slug) for slug in slugs)),
+        workers_serving(wire, slugs),
     )
     stored = {slug: fields_of(flat) for slug, flat in zip(slugs, noted, strict=True)}
     seen = [stored[slug].get(cron.text.encode()) for slug, cron in declared]
-    workers = dict(zip(slugs, at_work, strict=True))
     # Reckoning takes about a millisecond for each schedule: others are served meanwhile.
     told = await asyncio.to_thread(
         lambda: [_told(slug, cron, raw, now) for (slug, cron), raw in zip(declared, seen, strict=True)]

@@ -8,7 +8,6 @@ import msgspec
 
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Registered
@@ -19,7 +18,7 @@ from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from stepstream.checkpoint.read.lists.pulse import oldest_queued
 from stepstream.checkpoint.read.lists.runs import counts
-from stepstream.checkpoint.registry import functions
+from stepstream.checkpoint.registry import functions, workers_serving
 
 HOUR = 60
 """How many minutes are told of each."""
@@ -67,7 +66,7 @@ async def function_facts(wire: Wire, known: Sequence[Registered] | None = None) 
         counts(wire, slugs),
         minutes_of(wire, slugs, now - (HOUR - 1) * MINUTE_MS, now),
         oldest_queued(wire, slugs),
-        _workers(wire, slugs, now),
+        workers_serving(wire, slugs),
         controls(wire),
     )
     hours: dict[str, list[Minute]] = {slug: [] for slug in slugs}
@@ -84,16 +83,6 @@ async def function_facts(wire: Wire, known: Sequence[Registered] | None = None) 
 
 def _codes(told: Sequence[WorkerView], slug: str) -> dict[str, int]:
     return dict(Counter(one.functions[slug] for one in told if one.alive and slug in one.functions))
-
-
-async def _workers(wire: Wire, slugs: Sequence[str], now: int) -> dict[str, int]:
-    """Return how many workers read each function's queue."""
-    places = [(slug, where) for slug in slugs for where in partitions(slug)]
-    found = await wire.loads(*(("ZCOUNT", keys.function_workers(*place), now, "+inf") for place in places))
-    most = dict.fromkeys(slugs, 0)
-    for (slug, _), count in zip(places, found, strict=True):
-        most[slug] = max(most[slug], int(count))
-    return most
 
 
 async def _unread(wire: Wire, known: Sequence[Registered]) -> dict[str, Unread]:

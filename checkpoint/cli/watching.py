@@ -21,7 +21,7 @@ from stepstream.checkpoint.facts.buckets import percentile, summed
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from stepstream.checkpoint.read.lists.runs import counts
-from stepstream.checkpoint.registry import functions, workers_of
+from stepstream.checkpoint.registry import functions, workers_serving
 
 _MINUTES = 5
 """Over how many minutes, that are over, rates are reckoned."""
@@ -63,12 +63,11 @@ async def look(wire: Wire) -> Top:
     how_many, minutes, serving, told = await asyncio.gather(
         counts(wire, slugs),
         minutes_of(wire, slugs, now - _MINUTES * MINUTE_MS, now - MINUTE_MS),
-        asyncio.gather(*(workers_of(wire, slug) for slug in slugs)),
+        workers_serving(wire, slugs),
         workers_told(wire),
     )
     found = [
-        _busy(slug, how_many[slug], [one for one in minutes if one.function == slug], at_work)
-        for slug, at_work in zip(slugs, serving, strict=True)
+        _busy(slug, how_many[slug], [one for one in minutes if one.function == slug], serving[slug]) for slug in slugs
     ]
     found.sort(key=lambda one: (-(one.running + one.queued), -one.started_per_minute, one.function))
     return Top(now, found, [one for one in told if one.alive or one.in_hand])

@@ -1,11 +1,9 @@
 """Served: which functions have no worker, though events wait for them; for `bus doctor`."""
 
-import asyncio
-
 from stepstream.bus.errors import listed
 from stepstream.bus.wire.doctor import Finding
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.registry import functions, workers_of
+from stepstream.checkpoint.registry import functions, workers_serving
 
 _SHOWN = 5
 
@@ -15,8 +13,7 @@ async def unserved(wire: Wire) -> list[Finding]:
     slugs = [function.slug for function in await functions(wire)]
     if not slugs:
         return []
-    counts = await asyncio.gather(*(workers_of(wire, slug) for slug in slugs))
-    idle = [slug for slug, count in zip(slugs, counts, strict=True) if not count]
+    idle = [slug for slug, count in (await workers_serving(wire, slugs)).items() if not count]
     if not idle:
         return [Finding("workers", f"each of {len(slugs)} functions has one")]
     return [

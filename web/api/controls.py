@@ -17,40 +17,26 @@ from stepstream.checkpoint.controls import (
 )
 from stepstream.checkpoint.registry import function_of
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Plain
+from stepstream.web.api.shapes import BY, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
 
-_BY = "the API"
 
+class IsPaused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A `function`, or an `event` name, and how it is paused from now, or was already."""
 
-class FunctionPaused(msgspec.Struct, frozen=True):
-    """A function, and how it is paused from now, or was already."""
-
-    function: str
+    function: str = ""
+    event: str = ""
     paused: Pause
 
 
-class FunctionResumed(msgspec.Struct, frozen=True):
-    """A function that goes on."""
+class GoesOn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A `function` that goes on, or an `event` name for which functions begin runs again."""
 
-    function: str
-    was_paused: bool
-
-
-class EventPaused(msgspec.Struct, frozen=True):
-    """An event name, and how it is paused from now, or was already."""
-
-    event: str
-    paused: Pause
-
-
-class EventResumed(msgspec.Struct, frozen=True):
-    """An event name for which functions begin runs again."""
-
-    event: str
+    function: str = ""
+    event: str = ""
     was_paused: bool
 
 
@@ -69,28 +55,28 @@ async def _paused(request: Request) -> Response:
 
 async def _pause_function(request: Request) -> Response:
     slug = request.path_params["id"]
-    return value(Plain(FunctionPaused(slug, await pause_function(wire_of(request), slug, _BY))))
+    return value(Plain(IsPaused(function=slug, paused=await pause_function(wire_of(request), slug, BY))))
 
 
 async def _resume_function(request: Request) -> Response:
     wire, slug = wire_of(request), request.path_params["id"]
     await function_of(wire, slug)
-    return value(Plain(FunctionResumed(slug, await resume_function(wire, slug))))
+    return value(Plain(GoesOn(function=slug, was_paused=await resume_function(wire, slug))))
 
 
 async def _run_one(request: Request) -> Response:
     wanted = await _ONE.of(request)
-    return value(Plain(await run_one(wire_of(request), request.path_params["id"], _BY, wanted.request)))
+    return value(Plain(await run_one(wire_of(request), request.path_params["id"], BY, wanted.request)))
 
 
 async def _pause_event(request: Request) -> Response:
     name = request.path_params["name"]
-    return value(Plain(EventPaused(name, await pause_event(wire_of(request), name, _BY))))
+    return value(Plain(IsPaused(event=name, paused=await pause_event(wire_of(request), name, BY))))
 
 
 async def _resume_event(request: Request) -> Response:
     name = request.path_params["name"]
-    return value(Plain(EventResumed(name, await resume_event(wire_of(request), name))))
+    return value(Plain(GoesOn(event=name, was_paused=await resume_event(wire_of(request), name))))
 
 
 routes = [
@@ -113,7 +99,7 @@ routes = [
         name="api_pause",
         about=About(
             summary="Pause a function: its work [stays in line](../how-to/on-call.md). Pausing twice changes nothing.",
-            answer=Plain[FunctionPaused],
+            answer=Plain[IsPaused],
             errors=(FunctionNotFound,),
         ),
     ),
@@ -125,7 +111,7 @@ routes = [
         name="api_resume",
         about=About(
             summary="Let it go on; `was_paused` tells whether it was.",
-            answer=Plain[FunctionResumed],
+            answer=Plain[GoesOn],
             errors=(FunctionNotFound,),
         ),
     ),
@@ -152,7 +138,7 @@ routes = [
         name="api_pause_event",
         about=About(
             summary="Let no function begin a run for events of this name.",
-            answer=Plain[EventPaused],
+            answer=Plain[IsPaused],
             errors=(BadRequest,),
         ),
     ),
@@ -164,7 +150,7 @@ routes = [
         name="api_resume_event",
         about=About(
             summary="Let functions begin runs for them; `was_paused` tells whether it was paused.",
-            answer=Plain[EventResumed],
+            answer=Plain[GoesOn],
         ),
     ),
 ]

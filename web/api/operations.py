@@ -21,7 +21,7 @@ from stepstream.checkpoint.actions.operations import (
 from stepstream.checkpoint.actions.told import CountTold, Filters, OperationTold, count_told, operation_told
 from stepstream.checkpoint.read.lists.search import RunQuery, query_of
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import Listed, Plain
+from stepstream.web.api.shapes import BY, Listed, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
@@ -29,7 +29,6 @@ from stepstream.web.table.bodies import Body
 from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields
 
-_BY = "the API"
 FIELDS = Fields(OperationTold)
 PAGED = Paged[Operation](lambda one: (one.created, one.id), (int, str))
 
@@ -70,7 +69,7 @@ async def _post_rerun(request: Request) -> Response:
 
 
 async def _begun(wire: Wire, kind: Kind, query: Filters, expected: int | None) -> Response:
-    made = await operate(wire, kind, await _query(wire, query), by=_BY, expected=expected)
+    made = await operate(wire, kind, await _query(wire, query), by=BY, expected=expected)
     return value(Plain(operation_told(made)), 201)
 
 

@@ -16,7 +16,7 @@ from stepstream.checkpoint.limits.told import ADMITTED_IN, FunctionLimits, Limit
 from stepstream.checkpoint.overrides import override_limit, restore_limit
 from stepstream.checkpoint.registry import functions
 from stepstream.web.live.feed import ALL, Topic
-from stepstream.web.pages.csrf import received
+from stepstream.web.pages.csrf import BY, received
 from stepstream.web.pages.page import View, page
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
@@ -25,7 +25,6 @@ SHOWN = 50
 """How many functions that have limits a page shows."""
 PERIODS = (("15m", "15 minutes"), ("1h", "1 hour"), ("4h", "4 hours"), ("1d", "1 day"), ("7d", "7 days"))
 """For how long a limit may be set otherwise here."""
-_BY = "the status page"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -95,7 +94,7 @@ async def _set(request: Request) -> Response:
         fields.get("limit", ""),
         int(number),
         await wire.moment() + milliseconds(during),
-        _BY,
+        BY,
         key=fields.get("key") or None,
         seen=int(seen),
         request=fields.get("once", ""),

@@ -25,13 +25,12 @@ from stepstream.checkpoint.actions.operations import (
 from stepstream.checkpoint.read.lists.search import RunQuery, query_of
 from stepstream.web.live.feed import Topic
 from stepstream.web.pages import views
-from stepstream.web.pages.csrf import received
+from stepstream.web.pages.csrf import BY, received
 from stepstream.web.pages.page import View, page, show
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
 SHOWN = 100
-_BY = "the status page"
 _NOT_OURS = "this form is not of our page of operations: go back, load it again, press the button there"
 
 
@@ -131,7 +130,7 @@ async def _begin(request: Request) -> Response:
     if not once:
         raise BadRequest(_NOT_OURS)
     if chosen:
-        made = await operate_on(wire, kind, chosen, by=_BY, request=once)
+        made = await operate_on(wire, kind, chosen, by=BY, request=once)
         return RedirectResponse(link(request, "operation", id=made.id), 303)
     pairs = [(name.removeprefix("of."), text) for name, text in fields.items() if name.startswith("of.")]
     count, written = fields.get("count", ""), fields.get("confirm", "").strip()
@@ -142,7 +141,7 @@ async def _begin(request: Request) -> Response:
         view = await _count(wire, kind, pairs, (), "what you wrote is neither the number nor the function")
         return show(request, "operation_new.html", 400, page=view, section="runs")
     try:
-        made = await operate(wire, kind, query, by=_BY, expected=int(count), request=once)
+        made = await operate(wire, kind, query, by=BY, expected=int(count), request=once)
     except Conflict as error:
         view = await _count(wire, kind, pairs, (), str(error))
         return show(request, "operation_new.html", 409, page=view, section="runs")
