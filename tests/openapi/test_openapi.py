@@ -63,7 +63,9 @@ def test_answers_are_as_openapi_says_and_none_is_500(tmp_path: Path) -> None:
         asked = subprocess.run(
             [
                 str(COMMAND), "--config-file", str(config), "run", f"{url}/openapi.json", "--checks", ",".join(CHECKS),
-                "--exclude-path-regex", "^/v1/live",  # a stream of events has no end
+                # a stream of events has no end; the worker that is told to drain does end, and until the next is up
+                # GET /ready answers 503
+                "--exclude-path-regex", "^/v1/live|/drain$",
                 # a boundary of each parameter and field, and three requests of each route by chance; by one worker: in
                 # its threads Python 3.11 counts the depth of one syntax tree for another's
                 "--phases", "coverage,fuzzing", "--max-examples", "3", "--seed", "1", "--workers", "1", "--no-color",
