@@ -33,6 +33,8 @@ ORDER = ["tests/system/test_order.py"]
 REMOTE = ["tests/system/test_remote_driver.py"]
 ANSWERS = ["tests/system/test_remote_answers.py"]
 SERVED = ["tests/system/test_served.py"]
+SERVED_EDGES = ["tests/system/test_served_edges.py"]
+SIGNAL_TYPES = ["tests/system/test_signal_types.py"]
 KEYS = ["tests/system/test_keys.py"]
 SIGNING = ["tests/unit/test_signing.py"]
 SIGNED_CALLS = ["tests/system/test_signed_calls.py"]
@@ -73,6 +75,8 @@ MUTANTS = [
            "consumer ~= me and is_over(workers, consumer, now, lease)", "consumer ~= me", SCRIPTS),
     Mutant("who is not sure of the clock judges", "bus/wire/lua/fragments/lease.lua", "return now <= tonumber(sure)", "return true", SCRIPTS),
     Mutant("renewal creates", "bus/wire/lua/lease_renew.lua", "if args.begins == '0' and", "if false and", SCRIPTS),
+    Mutant("what a deadline cuts off while it is stored came in time", "checkpoint/run/lua/run_open.lua",
+           "if args.state == 'given_up' then -- its code", "if false then -- its code", TOGETHER),
     Mutant("memo order is ignored", "consumers/turn/handing_out.py",
            "(n, self._requested, future)", "(0, self._requested, future)", CONSTRUCTS),
     Mutant("steps that end in one pass are seen at once", "consumers/turn/turn.py", "return len(self.tasks.alive) > 1", "return False", TOGETHER),
@@ -200,6 +204,20 @@ MUTANTS = [
            'if saved.word not in {"mine", "there"} or saved.cancel is not None:', "if False:", SERVED),
     Mutant("a served step that is only to be told of runs", "consumers/served/finding.py", " and self._asked.may_run:", ":", SERVED),
     Mutant("a served handler that has left a step out has returned", "consumers/served/call.py", "            if self.state.uncalled:", "            if False:", SERVED),
+    Mutant("a signal is not looked at where it is sent", "checkpoint/waits/signals.py",
+           "        await _refuse_misfit(wire, name, waiter, encoded)\n", "", SIGNAL_TYPES),
+    Mutant("a signal that does not fit is what a wait returns", "consumers/turn/steps/wait.py",
+           "turn.state.uncalled.discard(step)", "raise StepFailed(step, 'x', 'x')", SIGNAL_TYPES),
+    Mutant("a type that a deploy has changed is noted never", "consumers/turn/steps/wait.py",
+           "elif known is not None and bytes(known.what) != what:", "elif False:", SIGNAL_TYPES),
+    Mutant("the URL says which step a served call is for", "consumers/served/asked.py",
+           "if about.step_id and", "if False and", SERVED_EDGES),
+    Mutant("an app that speaks wakes nobody", "consumers/remote/registration/take_in.py",
+           "            await hurry_failed(wire, slug, errors, _WITHIN_MS, where)\n", "            pass\n", FOLLOWING),
+    Mutant("an app that speaks is called again with what it may have died of", "consumers/remote/registration/take_in.py",
+           "_NOT_THERE | _PERHAPS_OF_IT if is_back else _NOT_THERE", "_NOT_THERE | _PERHAPS_OF_IT", FOLLOWING),
+    Mutant("an app that is taken in behind the stop has a worker", "consumers/following.py",
+           "(member.is_retired or self._stop.is_set())", "member.is_retired", FOLLOWING),
     Mutant("a call of the bus needs no signature", "web/served/signed.py", 'if self._keys and (given or request.method == "POST"):', "if self._keys and given:", SERVED),
     Mutant("the app is asked again while steps are at work", "consumers/remote/driver.py",
            "                await self._steps_ended()\n", "", [*REMOTE, "-k", "asked_once"]),

@@ -124,8 +124,10 @@ class Recorder:
     async def note_given_up(self, step: str, kind: str, what: bytes = b"") -> None:
         """Note that the author's code has cancelled a step's task: in a replay the step waits until that happens again.
 
-        Without the note the loser of a race would begin anew in every replay, or go on waiting for its event or signal.
+        Without the note the loser of a race would begin anew in every replay, or go on waiting for its event or signal;
+        and what a deadline cut off while its result was on the way to Redis would have come in time.
         """
+        self._state.has_open = True
         known = self._state.open.get(step) or Open(self._state.server_now(), kind)
         due, since = "" if known.due is None else str(known.due), str(known.since)
         noted = await note_open(

@@ -10,6 +10,8 @@ import anyio
 import pytest
 
 from stepstream.bus.context import Context
+from stepstream.bus.errors import StepFailed
+from stepstream.bus.retry import Retry
 from stepstream.bus.step import Step
 from stepstream.bus.wire import keys
 from tests.support import Lab, eventually
@@ -166,3 +168,37 @@ async def test_sleeps_that_end_together_are_raced_alike_in_the_replay(lab: Lab, 
         return name
 
     await branches(lab, way, lambda step: [naps(step, "a"), naps(step, "b"), step.run("y", body)])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_what_a_deadline_cut_off_while_it_was_stored_is_cut_off_in_replays(
+    lab: Lab, *, fails: bool, retries: int
+) -> None:
+    """The replay had the result where the first time had a timeout, and waited for a deploy of what had not changed."""
+    calls: list[str] = []
+
+    @lab.app.function("f", on="a", retries=Retry(retries, backoff=[0.01]))
+    async def f(ctx: Context, step: Step) -> str:
+        calls.append("handler")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None if len(calls) == 1 else 0.05) as deadline:
+
+                async def body() -> str:
+                    if len(calls) == 1:
+                        deadline.reschedule(loop.time())  # it is over in the next pass: while the result is stored
+                    if fails:
+                        raise ValueError("jam")
+                    return "in time"
+
+                path = await step.run("work", body)
+        except (TimeoutError, StepFailed) as error:
+            path = await step.run("late", str, type(error).__name__)
+        await step.sleep("nap", 0.01)
+        return path
+
+    await lab.work()
+    await lab.send("a")
+    assert await lab.output() == "TimeoutError"
+    assert len(calls) == 2

@@ -3,7 +3,8 @@
 Why a script: the owner check, the moment (the server's clock) and the write are one act; a wait that is noted already
 keeps its first due, so a replay never waits longer.
 
-A step that has a memo is not open any more: what it waits for came before this note of it.
+A step that has a memo is not open any more: what it waits for came before this note of it. But one whose task the
+author's code has cancelled while the memo was on its way is given up all the same.
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run>, steps:<run>, open:<run>, attempts:<run> are built from it
 args.now  now, ms, or empty for the server's clock
@@ -38,10 +39,14 @@ if args.due ~= '' then
   told = ',"due":' .. due
 end
 note_attempt(fn, run, now, args.failed)
-if redis.call('HGET', fn .. 'steps:' .. run, args.step) then
-  return { 'mine', due, now, since } -- nothing to write: the turn is told of its memo when it would suspend
-end
 local record = '{"since":' .. since .. told .. ',' .. args.record .. '}'
+if redis.call('HGET', fn .. 'steps:' .. run, args.step) then
+  if args.state == 'given_up' then -- its code has gone on without the memo: each replay must know that
+    redis.call('HSET', open, args.step, record)
+    redis.call('HSET', fn .. 'run:' .. run, 'given_up:' .. args.step, '1')
+  end
+  return { 'mine', due, now, since } -- else nothing to write: the turn is told of its memo when it would suspend
+end
 if args.mode == 'replace' then
   redis.call('HSET', open, args.step, record)
 elseif redis.call('HSETNX', open, args.step, record) == 0 then

@@ -113,7 +113,11 @@ async def _attempt(
                 raise of_store from None
             if timeout is not None and isinstance(error, TimeoutError):
                 turn.services.leftovers.look(turn.recorder.notice, step, started)
-            return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
+            try:
+                return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
+            except asyncio.CancelledError:
+                await _give_up(turn, step)
+                raise
         except asyncio.CancelledError:
             turn.services.leftovers.look(turn.recorder.notice, step, started)
             if not turn.over and (turn.bodies.ends(step) or step in turn.state.open):
@@ -122,10 +126,20 @@ async def _attempt(
         finally:
             opened = turn.bodies.ends(step) or step in turn.state.open
         reached("body.ended")
-        stands = await turn.recorder.save(
-            step, "run", data=data, attempts=attempt + 1, took_ms=_ms(turn, started), opened=opened
-        )
+        try:
+            stands = await turn.recorder.save(
+                step, "run", data=data, attempts=attempt + 1, took_ms=_ms(turn, started), opened=opened
+            )
+        except asyncio.CancelledError:
+            await _give_up(turn, step)
+            raise
         return (value,) if stands is None else stands
+
+
+async def _give_up(turn: Turn, step: str) -> None:
+    """A deadline of the author's has cut the step off while its result is on the way: so it is in each replay."""
+    if not turn.over:
+        await turn.recorder.note_given_up(step, "run")
 
 
 def _ms(turn: Turn, started: float) -> int:
