@@ -69,7 +69,7 @@ def test_six_steps_then_the_caches_are_warmed(planner: Project) -> None:
     warming = ["get-users-for-warming", "warm-recommendations-cache", "warm-dashboard-cache", "completed"]
     assert list(planner.steps(warmed)) == warming
     for name in ("overnight/scoring.started", "overnight/scoring.completed", "cache/warming.completed"):
-        told = planner.http.get("/v1/events", params={"name": name}).json()["data"]
+        told = planner.http.get("/v1/events", params={"name": name, "fields": "data"}).json()["data"]
         assert [one["data"]["correlationId"] for one in told].count(id) == 1, name
     lines = [json.loads(line) for line in planner.app.log.read_text().splitlines() if '"correlationId"' in line]
     said = [line["event"] for line in lines if line["correlationId"] == id]
