@@ -198,7 +198,7 @@ def as_new(event: object) -> NewEvent:
         return _of_mapping(cast("Mapping[Any, Any]", event))
     if not is_payload(type(event)):
         raise EventInvalid(
-            f"is none: a {type(event).__name__} is no event; send a payload that has a name, a NewEvent, "
+            f"is missing: a {type(event).__name__} is not an event; send a payload that has a name, a NewEvent, "
             f"{_AS_MAPPING}, or a list of them",
             field="name",
         )
@@ -269,11 +269,11 @@ def check_ts(ts: int) -> None:
 
 
 def moment_of(text: str) -> datetime:
-    """Return a time that is written as RFC 3339 has it; EventInvalid for what is none."""
+    """Return a time that is written as RFC 3339 has it; EventInvalid for a text that is not."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise EventInvalid(f"is no time: {text[:60]!r}; write 2026-12-01T09:00:00Z", field="at") from None
+        raise EventInvalid(f"is not a time: {text[:60]!r}; write 2026-12-01T09:00:00Z", field="at") from None
 
 
 def checked_time(delay: float | str | timedelta | None, at: datetime | None) -> tuple[int, int]:
@@ -298,7 +298,7 @@ def checked_time(delay: float | str | timedelta | None, at: datetime | None) -> 
 
 
 def invalid(error: msgspec.DecodeError, root: str) -> EventInvalid:
-    """Return what is told of JSON that is none, or does not fit its type: the reason, and the field as a path."""
+    """Return what is told of text that is not JSON, or does not fit its type: the reason, and the field as a path."""
     reason, _, path = str(error).replace(" - at `key` in `$", " as a key - at `$").partition(" - at `$")
     field = f"{root}{path.rstrip('`')}"
     missing = _MISSING.fullmatch(reason)

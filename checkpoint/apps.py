@@ -67,7 +67,7 @@ async def apps(wire: Wire) -> list[App]:
     """Return the registered applications, by name."""
     found: list[App] = []
     for raw in await wire.load("HVALS", keys.apps(), patience=2.0):
-        with contextlib.suppress(ValueError):  # written by hand: it is none of ours, and hides no other
+        with contextlib.suppress(ValueError):  # written by hand: it is not an application, and hides no other
             found.append(codec.decode_as(raw, App))
     return sorted(found, key=lambda app: app.name)
 

@@ -91,7 +91,7 @@ async def functions(wire: Wire, among: Sequence[str] | None = None) -> list[Regi
         stored = await wire.loads(*(("HGET", keys.functions(), slug) for slug in among))
     found: list[Registered] = []
     for raw in filter(None, stored):
-        with contextlib.suppress(ValueError):  # written by hand: it is none of ours, and hides no other
+        with contextlib.suppress(ValueError):  # written by hand: it is not a declaration, and hides no other
             found.append(codec.decode_as(raw, Registered))
     return sorted(found, key=lambda function: function.slug)
 

@@ -177,7 +177,7 @@ class Starter:
                 next((one.delivery for one, is_it in zip(asked, is_suspect, strict=False) if is_it), None)
             )
         if error is not None:
-            # Redis refuses for good (a missing right): let go; they are reclaimed later.
+            # Redis refuses for good (a missing right): they are dropped here, and reclaimed later.
             for one in asked:
                 self._fail(one.delivery, repr(error))
             return

@@ -37,7 +37,7 @@ from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.holdings import Holdings
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.services import Stubs
-from stepstream.consumers.upkeep.obeying import obey
+from stepstream.consumers.upkeep.controls import look_once
 from stepstream.consumers.upkeep.upkeep import Upkeep
 
 LAST_S = 3.0
@@ -127,7 +127,7 @@ class Worker:
                 await self._unless_stopped(patiently(lambda: assembly.subscriptions.look(wire)))
                 for bus in self._buses:
                     await self._get_ready(bus, assembly, stack)
-                await self._unless_stopped(obey(wire, self.signals, assembly.feeds))
+                await self._unless_stopped(look_once(wire, self.signals, assembly.feeds))
                 await self._unless_stopped(
                     ReaderConnections(wire, self.signals, assembly.feeds.readers, len(assembly.functions)).take()
                 )

@@ -26,7 +26,7 @@ class Seed(NamedTuple):
 
 
 def seed_of(header: str | None) -> Seed | None:
-    """Return the seed of a header, `<Unix ms>,<ten bytes as base64>`; None for what is none: it counts for nothing."""
+    """Return the seed of a header, `<Unix ms>,<ten bytes as base64>`; None for any other text, which is ignored."""
     ms, _, encoded = (header or "").partition(",")
     if not (ms.isascii() and ms.isdecimal() and len(ms) <= 15 and int(ms) <= _LATEST_MS):
         return None

@@ -65,7 +65,7 @@ def past_moment(text: str, what: str, now: int) -> int:
         return utc_ms(datetime.fromisoformat(text))
     except (ValueError, OverflowError, ConfigError):
         raise BadRequest(
-            f"{what} is no time: {text[:60]!r}; write 2026-12-01T09:00:00Z, Unix ms, or how long ago, as 15m or 2h"
+            f"{what} is not a time: {text[:60]!r}; write 2026-12-01T09:00:00Z, Unix ms, or how long ago, as 15m or 2h"
         ) from None
 
 

@@ -54,7 +54,7 @@ def dumped(model: Any) -> Any:
 
 
 def takes_more(kind: Any) -> bool:
-    """Whether an enum takes values that are none of its members': a Flag, or one with a `_missing_` of its own."""
+    """Whether an enum takes values other than its members': a Flag, or one with a `_missing_` of its own."""
     missing = getattr(kind._missing_, "__func__", None)
     return issubclass(kind, enum.Flag) or missing is not enum.Enum._missing_.__func__  # type: ignore[attr-defined]
 

@@ -107,7 +107,7 @@ def _with_its_root_inside(node: Node) -> Node:
 
 
 def _nodes(node: Node) -> Generator[Node]:
-    """Yield a schema and all schemas in it; what stands in an enum or as a name of a property is none."""
+    """Yield a schema and all schemas in it; what stands in an enum, or is the name of a property, is not a schema."""
     yield node
     below = [inner for key in _NAMED for inner in node.get(key, {}).values()]
     below += [node[key] for key in _SINGLE if key in node]

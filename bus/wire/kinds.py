@@ -20,7 +20,7 @@ _OF_FUNCTION = {"open": "open_steps", "workers": "function_workers"} | {
 
 
 def kind_of(key: str) -> tuple[str, str, str] | None:
-    """Return the function that makes a key (its name), the tag's name and the rest; None for what is none of ours."""
+    """Return the function that makes a key (its name), the tag's name and the rest; None for another's key."""
     prefix = f"{keys.prefix()}:"
     if not key.startswith(prefix):
         return None

@@ -359,7 +359,7 @@ class Listeners:
 def _declared(raw: bytes) -> _Declared:
     try:
         return codec.decode_as(raw, _Declared)
-    except ValueError:  # written by hand: it is none of ours, and hides no other
+    except ValueError:  # written by hand: it is not a declaration, and hides no other
         return _Declared("")
 
 

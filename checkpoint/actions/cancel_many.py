@@ -91,7 +91,7 @@ async def cancel_many(
 ) -> Cancellation:
     """Cancel runs of a function made between two times; return how far that came within `seconds`: workers go on.
 
-    BadRequest for an expression that is none, or a time to come; InUse when too many are not done.
+    BadRequest for an expression that is not CEL, or a time to come; InUse when too many are not done.
     """
     now = await patiently(wire.moment, 2.0)
     if before > now or after > before:

@@ -46,7 +46,7 @@ class Runs:
         """Return a page of runs, newest first, without event, output and error; `cursor` is that of the page before.
 
         Without `function` (one of the application, or a slug) of all that are registered. `since` and `until` bound
-        when they were queued. Raises FunctionNotFound, or BadRequest for a status or a cursor that is none.
+        when they were queued. Raises FunctionNotFound, or BadRequest for an unknown status or cursor.
         """
         if not 1 <= limit <= 1_000:
             raise ConfigError(f"limit must be from 1 to 1000, got {limit}")

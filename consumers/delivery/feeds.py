@@ -90,7 +90,7 @@ class Feeds:
             with opened.failing:
                 await opened.reclaimer.once()
 
-    async def obey(self, controls: Controls) -> tuple[list[str], list[str]]:
+    async def apply(self, controls: Controls) -> tuple[list[str], list[str]]:
         """Read no more of what is paused, and go on with what is not any more; return the streams of both.
 
         Limits that are set otherwise count from the next admission and dispatch on.

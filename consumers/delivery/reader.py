@@ -52,12 +52,12 @@ class Reader:
         self._eager_starts = eager_starts
         self._newest = "0-0"
         self._stopping = False
-        self._may_read = asyncio.Event()
-        self._may_read.set()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
         self.lets_one = False
         """Whether one run that gets its places is let through while it is paused."""
-        self._rests = asyncio.Event()
-        self._rests.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._pipe = self._new_pipe()
         self._client_id: int | None = None
         self._is_asked = False
@@ -83,7 +83,7 @@ class Reader:
         tries, full = Tries(), False
         try:
             while not self._stopping:
-                await self._may_read.wait()
+                await self._resumed.wait()
                 await self._slots.wait_room(first=self.feed.kind == "queue")
                 while not self.feed.lease.is_fresh() and not self._stopping:
                     await self.feed.lease.renewed()
@@ -94,7 +94,7 @@ class Reader:
                     continue
                 wait = _AGAIN_S
                 with failing:
-                    self._rests.clear()
+                    self._idle.clear()
                     try:
                         full = await self._read(full=full)
                     except GroupMissing:
@@ -106,7 +106,7 @@ class Reader:
                         wait = tries.pause(error)
                         raise
                     finally:
-                        self._rests.set()
+                        self._idle.set()
                     tries = Tries()
                     continue
                 self.broke = True  # what was delivered stays pending and is read again
@@ -166,16 +166,16 @@ class Reader:
     @property
     def is_paused(self) -> bool:
         """Whether nothing is taken until resume()."""
-        return not self._may_read.is_set()
+        return not self._resumed.is_set()
 
     async def pause(self) -> None:
         """Read no more until resume(); what is in hand goes on. Returns when no read is under way."""
-        self._may_read.clear()
-        while not self._rests.is_set():  # a read that is on its way to the server is not blocked yet, and not woken
+        self._resumed.clear()
+        while not self._idle.is_set():  # a read that is on its way to the server is not blocked yet, and not woken
             await self._wake()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_AGAIN_WAKEN_S):
-                    await self._rests.wait()
+                    await self._idle.wait()
 
     async def read_one(self) -> list[Delivery]:
         """Take one entry in hand while it is paused; none, when there is none, or no room for it."""
@@ -197,12 +197,12 @@ class Reader:
     def resume(self) -> None:
         """Read on."""
         self.lets_one = False
-        self._may_read.set()
+        self._resumed.set()
 
     async def stop(self) -> None:
         """Read no more."""
         self._stopping = True
-        self._may_read.set()
+        self._resumed.set()
         await self._wake()
 
     async def _wake(self) -> None:

@@ -33,7 +33,7 @@ class IdleTimer:
             self._loop.call_soon(self._count, context=contextvars.Context())
 
     def stop(self) -> None:
-        """Call nobody any more, and let go of who would be called."""
+        """Call nobody any more, and forget who would be called."""
         self._when_idle = _nothing
 
     def _count(self) -> None:

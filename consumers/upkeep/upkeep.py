@@ -16,9 +16,9 @@ from stepstream.consumers.delivery.wakeup import Alarms
 from stepstream.consumers.upkeep import cancelling, repair
 from stepstream.consumers.upkeep.cancelling import Cancelling
 from stepstream.consumers.upkeep.chores import Chore
+from stepstream.consumers.upkeep.controls import follow
 from stepstream.consumers.upkeep.delayed import Delayed
 from stepstream.consumers.upkeep.limit_changes import LimitChanges
-from stepstream.consumers.upkeep.obeying import follow
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.repair import Repair
 from stepstream.consumers.upkeep.retention import Retention

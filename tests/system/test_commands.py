@@ -152,7 +152,7 @@ def test_an_event_is_sent_waited_for_and_its_run_looked_at(url: str, tmp_path: P
 def test_what_makes_no_sense_is_told_in_one_line_with_the_way_out(url: str, tmp_path: Path) -> None:
     assert "no run 'nope'" in bus("run", "nope", url=url, code=1)
     assert "no such runs" in bus("runs", "--status", "waiting", url=url)
-    assert "status 'asleep' is none" in bus("runs", "--status", "asleep", url=url, code=1)
+    assert "status 'asleep' is not known" in bus("runs", "--status", "asleep", url=url, code=1)
     assert "neither a JSON object nor key=value" in bus("send", "a", "oops", url=url, code=1)
     assert "reserved" in bus("send", "bus/x", url=url, code=1)
     assert "not module:attribute" in bus("worker", "nonsense", url=url, code=1)

@@ -135,7 +135,7 @@ async def test_events_and_what_became_of_them(lab: Lab, tmp_path: Path) -> None:
         "order/placed"
     ]
     assert "no such events" in await at.bus("events", "--until", "1d")
-    assert "since is no time: 'soon'" in await at.bus("events", "--since", "soon", code=1)
+    assert "since is not a time: 'soon'" in await at.bus("events", "--since", "soon", code=1)
     paged = await at.bus("events", "--limit", "1")
     assert "go on with --cursor" in paged
     cursor = paged.rpartition("--cursor '")[2].partition("'")[0]
@@ -188,7 +188,7 @@ async def test_errors_are_listed_resolved_and_muted_and_steer_no_terminal(lab: L
     assert "muted" in await at.bus("errors", "mute", mark, "--for", "2h")
     assert [one["state"] for one in await at.json("errors", "--state", "muted")] == ["muted"]
     assert "bus errors --state all lists them" in await at.bus("errors", "reopen", "nothing", code=1)
-    assert "--state 'bad' is none" in await at.bus("errors", "--state", "bad", code=1)
+    assert "--state 'bad' is not known" in await at.bus("errors", "--state", "bad", code=1)
     assert "'test-fals' is not registered; there are test-fails" in await at.bus(
         "errors", "--function", "test-fals", code=1
     )

@@ -65,7 +65,7 @@ async def test_one_run_and_many_are_told_apart(lab: Lab, tmp_path: Path) -> None
     assert "which runs? bus rerun ID, or filters" in await at.bus("rerun", code=1)
     assert "which runs?" in await at.bus("cancel", "--yes", code=1)
     assert "--from 's' is for one run" in await at.bus("rerun", "--from", "s", "--status", "failed", code=1)
-    assert "status 'asleep' is none" in await at.bus("cancel", "--status", "asleep", code=1)
+    assert "status 'asleep' is not known" in await at.bus("cancel", "--status", "asleep", code=1)
     assert "has ended is not cancelled" in await at.bus("cancel", "--status", "failed", code=1)
 
 

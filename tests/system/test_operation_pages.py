@@ -120,7 +120,7 @@ async def test_nothing_to_do_and_nonsense_are_told(lab: Lab, site: httpx2.AsyncC
     assert "there is nothing to be run again" in await got(site, "/operations/new?kind=rerun&status=failed")
     assert "no run is chosen" in await got(site, "/operations/new?kind=cancel", 400)
     assert "no run is chosen" in await got(site, "/operations/new?kind=cancel&status=", 400)
-    assert "kind &#39;paint&#39; is none" in await got(site, "/operations/new?kind=paint&status=failed", 400)
+    assert "kind &#39;paint&#39; is not known" in await got(site, "/operations/new?kind=paint&status=failed", 400)
     assert "has ended is not cancelled" in await got(site, "/operations/new?kind=cancel&status=failed", 400)
     assert "there is no operation" in await got(site, "/operations/nope", 404)
     assert "Nothing was cancelled or run again" in await got(site, "/operations")

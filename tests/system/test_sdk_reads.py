@@ -553,7 +553,7 @@ async def test_steps_of_a_cancellation_are_taken_by_one_at_a_time(lab: Lab) -> N
         ({"function_id": "nobody"}, 404, "is not registered"),
         ({"started_before": "2090-01-01T00:00:00Z"}, 400, "in the past"),
         ({"started_before": None}, 400, "started_before is missing"),
-        ({"started_before": "soon"}, 400, "is no time"),
+        ({"started_before": "soon"}, 400, "is not a time"),
         ({"started_after": 3, "started_before": 2}, 400, "behind started_after"),
         ({"if": "event.data.n =="}, 400, "if"),
         ({"id": 1}, 400, "unknown field"),

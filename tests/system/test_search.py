@@ -69,9 +69,9 @@ def test_runs_are_found_by_statuses_functions_and_time(http: TestClient, store: 
     ("query", "told"),
     [
         ("?colour=red", "has no parameter 'colour'; it takes status, function"),
-        ("?status=failed&status=faild", "status 'faild' is none; there are queued"),
-        ("?since=yesterday", "since is no time: 'yesterday'; write 2026-12-01T09:00:00Z, Unix ms, or how long ago"),
-        ("?since=9999d", "since is no time: '9999d'"),
+        ("?status=failed&status=faild", "status 'faild' is not known: use one of queued"),
+        ("?since=yesterday", "since is not a time: 'yesterday'; write 2026-12-01T09:00:00Z, Unix ms, or how long ago"),
+        ("?since=9999d", "since is not a time: '9999d'"),
         ("?since=1h&since=2h", "since is given 2 times, '1h' and '2h'; give one"),
         ("?since=1h&until=2h", "since '1h' is later than until '2h'"),
     ],
@@ -170,7 +170,7 @@ def test_a_line_says_what_a_person_looks_for(http: TestClient, several: dict[str
     [
         ("?where=event.data.n >", "where: 'event.data.n >' is not an expression"),
         ("?where=run.id == 1", "an expression here knows only `output` and `event`"),
-        ("?source=mail", "source 'mail' is none; there are event, batch"),
+        ("?source=mail", "source 'mail' is not known: use one of event, batch"),
         (f"?where={'x' * 2_001}", "where is 2001 characters long; write at most 2000"),
     ],
 )

@@ -34,7 +34,7 @@ _WITH_DATA = MAX_EVENT_BYTES + SMALL
 """The longest body with data as big as an event's, bytes."""
 
 
-class RerunWanted(msgspec.Struct, forbid_unknown_fields=True):
+class RerunOne(msgspec.Struct, forbid_unknown_fields=True):
     """From which step on a run is to run again (none: from its beginning); once for each `request`."""
 
     from_step: str = msgspec.field(name="from", default="")
@@ -96,7 +96,7 @@ class Invoked(msgspec.Struct, frozen=True):
     status: int = 200
 
 
-_RERUN = Body(RerunWanted, may_be_empty=True)
+_RERUN = Body(RerunOne, may_be_empty=True)
 _SIGNAL = Body(Signal, most=_WITH_DATA, may_be_empty=True)
 _INVOKE = Body(InvokeWanted, most=_WITH_DATA, may_be_empty=True)
 

@@ -58,7 +58,7 @@ _MARKING = Body(Marking)
 async def _errors(request: Request) -> Response:
     wire, named, state = wire_of(request), FUNCTION.of(request), STATE.of(request)
     if state and state not in _STATES:
-        raise BadRequest(f"state {state[:40]!r} is none; there are {', '.join(_STATES)}")
+        raise BadRequest(f"state {state[:40]!r} is not known: use one of {', '.join(_STATES)}")
     for slug in named:
         await function_of(wire, slug)
     found = [one for one in await errors_of(wire, named or await slugs(wire)) if not state or one.state == state]

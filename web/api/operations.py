@@ -33,7 +33,7 @@ FIELDS = Fields(OperationTold)
 PAGED = Paged[Operation](lambda one: (one.created, one.id), (int, str))
 
 
-class WantedRerun(msgspec.Struct, forbid_unknown_fields=True):
+class RerunMany(msgspec.Struct, forbid_unknown_fields=True):
     """Which runs are run again: the filters of `GET /v1/runs` by name, and how many were confirmed, if somebody did."""
 
     query: Filters
@@ -55,7 +55,7 @@ class WantedOperation(msgspec.Struct, forbid_unknown_fields=True):
     expected: int | None = None
 
 
-_OPERATION, _RERUN, _COUNT = Body(WantedOperation), Body(WantedRerun), Body(WantedCount)
+_OPERATION, _RERUN, _COUNT = Body(WantedOperation), Body(RerunMany), Body(WantedCount)
 
 
 async def _post(request: Request) -> Response:

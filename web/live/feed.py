@@ -51,7 +51,7 @@ ALL = Topic()
 
 
 def topic_of(text: str) -> Topic:
-    """Return the topic that a page asks for; BadRequest for what is none."""
+    """Return the topic that a page asks for; BadRequest for a text that names none."""
     kind, _, rest = text.partition(":")
     if text == "all":
         return ALL

@@ -8,7 +8,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 TAKEN_WITHIN_S = 30.0
-"""How long a client may take nothing of what waits for it before it is let go."""
+"""How long a client may take nothing of what waits for it before its connection is closed."""
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Nobody in between keeps what is sent, or holds it back."""
 

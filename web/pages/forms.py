@@ -51,7 +51,7 @@ async def _signal(request: Request) -> Response:
 
 
 def _json(text: str, *, is_object: bool = False) -> Raw:
-    """Return what was written into a form as JSON; EventInvalid for what is none, or is no object."""
+    """Return what was written into a form as JSON; EventInvalid for text that is not JSON, or not an object."""
     raw = text.encode()
     if not isinstance(parse(raw), dict) and is_object:
         raise EventInvalid("must be a JSON object", field="data")

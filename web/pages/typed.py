@@ -31,7 +31,7 @@ def typed_form(schemas: Sequence[bytes]) -> TypedForm:
 
 
 def data_of(form: TypedForm, given: Mapping[str, str]) -> bytes:
-    """Return the JSON that a form was sent with; EventInvalid for a field that is none of its kind."""
+    """Return the JSON that a form was sent with; EventInvalid for a field of another kind."""
     if given.get("as") == _AS_JSON or not form.fields:
         return given.get("json", "").strip().encode() or b"{}"
     return json_text(form.fields, _values(given))

@@ -55,7 +55,7 @@ async def _connect(socket: WebSocket) -> None:
 
 
 async def _tell(socket: WebSocket, listener: Listener) -> None:
-    """Send what comes, until the listener hears no more; one that takes nothing is let go without a word."""
+    """Send what comes, until the listener hears no more; one that takes nothing is cut off without a word."""
     try:
         while True:
             for message in await listener.next(_LONG_S):

@@ -18,7 +18,7 @@ _DIGITS = 15
 
 
 def not_ours(cursor: str) -> BadRequest:
-    """Return the error for a cursor that is none of ours."""
+    """Return the error for a cursor that no page gave."""
     return BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
 
 

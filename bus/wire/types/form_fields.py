@@ -53,7 +53,7 @@ def example_text(schema: bytes) -> str:
 
 
 def json_text(fields: Sequence[FormField], given: Mapping[str, str]) -> bytes:
-    """Return the JSON object that was filled in; EventInvalid for a field that is none of its kind.
+    """Return the JSON object that was filled in; EventInvalid for a field of another kind.
 
     What was left empty is left out; but a text that is required is empty.
     """

@@ -107,7 +107,7 @@ async def arrivals(
 
 
 async def newest_entries(wire: Wire, name: str, since: int, most: int) -> list[str]:
-    """Return the entries of the newest events of a name since a moment, Unix ms, newest first; repetitions are none."""
+    """Return the entries of the newest events of a name since a moment, Unix ms, newest first, without repetitions."""
     stored = [keys.events(name), keys.again(name)]
     entries, _ = await wire.script(_PAGE, stored, "+", str(since), most, is_big_read=True)
     return [codec.text(entry) for entry in entries]
@@ -148,7 +148,7 @@ async def get_arrival(wire: Wire, event_id: str) -> Arrival:
 async def runs_of(wire: Wire, arrival: Arrival) -> list[Run]:
     """Return the runs that functions made of an event, or will make; of a batch, or a debounced one, that run.
 
-    One whom a rate limit dropped is none.
+    One whom a rate limit dropped does not count.
     """
     slugs = [one.slug for one in await functions(wire) if any(covers(name, arrival.name) for name in one.events)]
     found = await asyncio.gather(*(_run(wire, slug, arrival) for slug in slugs))

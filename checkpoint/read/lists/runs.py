@@ -44,7 +44,7 @@ def statuses_of(status: str | None) -> tuple[str, ...]:
     if status is None:
         return STATUSES
     if status not in STATUSES:
-        raise BadRequest(f"status {status[:40]!r} is none; there are {', '.join(STATUSES)}")
+        raise BadRequest(f"status {status[:40]!r} is not known: use one of {', '.join(STATUSES)}")
     return (status,)
 
 
@@ -207,7 +207,7 @@ async def window(
 
 
 def place_of(cursor: str | None) -> Place | None:
-    """Return the place that a cursor tells; None for the first page. BadRequest for one that is none of ours."""
+    """Return the place that a cursor tells; None for the first page. BadRequest for one that no page gave."""
     if not cursor:
         return None
     moment, _, run = cursor.partition("-")

@@ -163,7 +163,7 @@ def _given(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise BadRequest(f"{name} {value[:40]!r} is none; there are {', '.join(known)}")
+        raise BadRequest(f"{name} {value[:40]!r} is not known: use one of {', '.join(known)}")
 
 
 def _condition(query: RunQuery) -> Expression | None:
@@ -174,7 +174,7 @@ def _condition(query: RunQuery) -> Expression | None:
 
 
 async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | None = None) -> Found:
-    """Return a page of the runs that match, newest first; BadRequest for a cursor that is none of ours."""
+    """Return a page of the runs that match, newest first; BadRequest for a cursor that no page gave."""
     place = place_of(cursor)
     among = await functions_asked(wire, query)
     wanted = _Wanted(query)

@@ -78,7 +78,7 @@ async def record(wire: Wire, run: str) -> Recording:
 
 
 def read_recording(source: str | Path) -> Recording:
-    """Return the recording in a file; ConfigError for what is none, or is of another format."""
+    """Return the recording in a file; ConfigError for a file that is not one, or of another format."""
     path = Path(source)
     try:
         raw = path.read_bytes()

@@ -57,7 +57,7 @@ def _unknown(data: Any) -> Any:
 
 
 def payload_of(step: str, data: Any) -> bytes:
-    """Return what a function is called with, JSON; NonRetriable for what is none."""
+    """Return what a function is called with, JSON; NonRetriable for a value that has no JSON."""
     try:
         return as_data({} if data is None else data)
     except EventInvalid as error:

@@ -57,7 +57,7 @@ async def _read(request: Request) -> Errors:
     wire, asked = wire_of(request), request.query_params
     state, slug = asked.get("state", "open"), asked.get("function", "")
     if state not in _STATES:
-        raise BadRequest(f"state {state[:60]!r} is none of {', '.join(_STATES)}")
+        raise BadRequest(f"state {state[:60]!r} is not known: use one of {', '.join(_STATES)}")
     known = sorted(await slugs(wire))
     found = groups_of(await errors_of(wire, [one for one in known if slug in ("", one)]))
     among = [one for one in found if one.state == state]

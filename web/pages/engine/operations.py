@@ -217,7 +217,7 @@ def _kind(text: str) -> Kind:
     for kind in OF_STATUS:
         if text == kind:
             return kind
-    raise BadRequest(f"kind {text[:40]!r} is none; there are {', '.join(OF_STATUS)}")
+    raise BadRequest(f"kind {text[:40]!r} is not known: use one of {', '.join(OF_STATUS)}")
 
 
 routes = [

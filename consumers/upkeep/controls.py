@@ -1,4 +1,4 @@
-"""Obeying: a worker follows what people pause and resume, which limits they set, and whether it is to drain."""
+"""Controls: a worker follows what people pause and resume, which limits they set, and whether it is to drain."""
 
 import asyncio
 import contextlib
@@ -16,9 +16,9 @@ from stepstream.consumers.delivery.feeds import Feeds
 _AGAIN_S = 5.0
 
 
-async def obey(wire: Wire, signals: Signals, feeds: Feeds) -> None:
+async def look_once(wire: Wire, signals: Signals, feeds: Feeds) -> None:
     """Look once what is paused, and tell what that changes here."""
-    paused, resumed = await feeds.obey(await controls(wire, None))
+    paused, resumed = await feeds.apply(await controls(wire, None))
     if paused:
         signals.notice("paused: nothing more is read", streams=paused)
     if resumed:
@@ -26,21 +26,21 @@ async def obey(wire: Wire, signals: Signals, feeds: Feeds) -> None:
 
 
 async def follow(wire: Wire, signals: Signals, feeds: Feeds, drains: asyncio.Event) -> None:
-    """Have the feeds obey each change, until cancelled; `drains` is set when this worker is told to drain."""
+    """Apply each change to the feeds, until cancelled; `drains` is set when this worker is told to drain."""
     failing = Failing(signals, "following what is paused failed")
     unread = "changes of what is paused cannot be read"
     async with contextlib.aclosing(news(wire, keys.control_changes(), unread=unread)) as changes:
         async for _ in changes:
-            is_obeyed = False
-            while not is_obeyed:
+            is_done = False
+            while not is_done:
                 with failing:
-                    await obey(wire, signals, feeds)
+                    await look_once(wire, signals, feeds)
                     await _let_through(wire, signals, feeds)
                     if not drains.is_set() and (by := await drained_by(wire, wire.name)):
                         signals.notice("told to drain: it reads no more, and ends", by=by)
                         drains.set()
-                    is_obeyed = True
-                if not is_obeyed:
+                    is_done = True
+                if not is_done:
                     await asyncio.sleep(_AGAIN_S)
 
 
