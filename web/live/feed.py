@@ -2,6 +2,9 @@
 
 A page holds one connection, `GET /live`, and asks for its fragment when it is told that something of it changed. Those
 who ask for the same fragment between two changes share one reading of it, so a hundred cost Redis what one costs.
+
+The hub of live messages (checkpoint/live/hub.py) also serves many by one connection, and shares its errors with this,
+but nothing else: it blocks on streams that keep what was said, and this looks for changes that no stream tells.
 """
 
 import asyncio
