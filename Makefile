@@ -88,6 +88,7 @@ mutations: $(STAMP)  ## break each rule in turn; the tests must notice
 bench: $(STAMP)  ## this engine beside the raw floor of the same server, and what a finished run keeps
 	@$(BIN)/python -m bench.spine
 	@$(BIN)/python -m bench.limits
+	@$(BIN)/python -m bench.operations
 	@$(BIN)/python -m bench.memory
 
 docs: $(STAMP)  ## the pages that are made: docs/keys.md, docs/guide.md from tests/guide, docs/reference

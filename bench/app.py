@@ -37,6 +37,12 @@ async def wait(ctx: Context[dict[str, int]], step: Step) -> None:
     await asyncio.sleep(0.01)
 
 
+@app.function("nap", on="bench/nap")
+async def nap(ctx: Context[dict[str, int]], step: Step) -> None:
+    """Sleep longer than any benchmark takes."""
+    await step.sleep("nap", "1h")
+
+
 @app.function("latency", on="bench/latency")
 async def latency(ctx: Context[dict[str, float]], step: Step) -> float:
     """Tell how many ms lie between app.send and the handler's first line; the monotonic clock is the machine's."""

@@ -371,6 +371,7 @@ BOUNDED = {
     "checkpoint.upkeep.repair: arguments": "of one run: four",
     "checkpoint.ends.ends: names": "six fields",
     "checkpoint.limits.dispatch: fences": "the dispatcher takes 50 at a time",
+    "checkpoint.actions.rerun: arguments": "of fifty runs: two each",
     "checkpoint.actions.rerun: before": "the finished steps of one run: a thousand",
     "checkpoint.upkeep.retention: arguments": "five",
     "checkpoint.upkeep.retention: groups": "functions on one name: each has a connection of its own here",

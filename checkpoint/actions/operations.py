@@ -39,6 +39,7 @@ from stepstream.checkpoint.read.lists.search import (
     functions_asked,
     matches_unstarted,
     search,
+    search_names,
 )
 from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.run.record import ENDED, Run
@@ -55,8 +56,12 @@ _LONGEST_REASON = 150
 _ACTIVE = ("queued", "running", "waiting")
 OF_STATUS: Mapping[Kind, tuple[str, ...]] = {"cancel": _ACTIVE, "rerun": tuple(sorted(ENDED))}
 """Runs of which statuses each kind is about."""
-_A_PAGE = 500
+_A_PAGE = 200
 """Runs a step."""
+_RERUNS_A_SECOND = 2_200
+"""What is run again is work for workers, of which others want some, too."""
+_FEWER = 50
+"""Runs a step, where they come to the queue."""
 _SOURCES = 50
 """How many sources without a run a step goes through."""
 _BEGUN = "runs"
@@ -232,7 +237,11 @@ async def abort(wire: Wire, id: str) -> Operation:
 
 async def carry_on(wire: Wire, id: str, seconds: float, claim_ms: int = CLAIM_MS) -> bool:
     """Take steps of an operation for `seconds`, at least one; return whether there is more to do for us."""
-    return await stepping.carry_on(wire, keys.operations(), id, Operation, _step, seconds, claim_ms)
+    return await stepping.carry_on(wire, keys.operations(), id, Operation, _step, seconds, claim_ms, _least_s)
+
+
+def _least_s(before: Operation, after: Operation) -> float:
+    return (after.done - before.done) / _RERUNS_A_SECOND if after.kind == "rerun" else 0.0
 
 
 def _meant(kind: Kind, query: RunQuery, now: int) -> RunQuery:
@@ -316,19 +325,21 @@ def _sought(at: Operation, slug: str) -> Sought:
 
 async def _begun(wire: Wire, at: Operation, cursor: str) -> Operation:
     """Act on a page of what the index has."""
-    found = await search(wire, at.query, limit=_A_PAGE, cursor=cursor or None)
+    field = "rerun_of" if at.kind == "rerun" else ""
+    found = await search_names(
+        wire, at.query, limit=min(_A_PAGE, _FEWER) if field else _A_PAGE, cursor=cursor or None, field=field
+    )
     of_each: dict[str, list[str]] = {}
     for run in found.runs:
         # One of our own is behind the end of the query, unless the server's clock was set back.
-        if not (run.rerun_of and run.id == of_request(run.function, run.rerun_of, at.id)):
+        if not (run.field and run.id == of_request(run.function, run.field, at.id)):
             of_each.setdefault(run.function, []).append(run.id)
     failures = Counter[str]()
     for slug, runs in of_each.items():
         if at.kind == "cancel":
             failures += (await cancel_several(wire, slug, runs, _why(at))).failures
         else:
-            for start in range(0, len(runs), AT_ONCE):
-                failures += await rerun_several(wire, slug, runs[start : start + AT_ONCE], at.id)
+            failures += await rerun_several(wire, slug, runs, at.id)
     moved = _counted(at, found.looked_at, sum(map(len, of_each.values())), failures)
     moved = msgspec.structs.replace(moved, source=_BEGUN, cursor=found.cursor or "")
     return moved if found.cursor else msgspec.structs.replace(moved, state="done", ended=await wire.moment())

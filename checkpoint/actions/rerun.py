@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import msgspec
 from msgspec import Raw
@@ -20,10 +21,25 @@ from stepstream.checkpoint.actions.cancel import IS_GONE
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import memo_of
-from stepstream.checkpoint.run.record import Record, read
 
 NO_EVENT = "it has no event that can be read"
+_WHY_NOT = {"gone": IS_GONE, "unreadable": NO_EVENT}
+_AT_ONCE = 50
+"""Runs per script call: with small events it takes the server half a millisecond."""
+_IN_FLIGHT = 4
+_ENOUGH_BYTES = 1024 * 1024
+"""How many bytes of events one call queues, about: it takes the server a millisecond."""
+
+
+class _Again(NamedTuple):
+    """What is sent of one run: its id, and that of the new one."""
+
+    run: str
+    new: str
+
+
 _COPY = script(__file__, "run_copy")
+_AGAIN = script(__file__, "runs_again", item=_Again)
 
 
 async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", data: Raw | None = None) -> str:
@@ -54,17 +70,30 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", da
 
 
 async def rerun_several(wire: Wire, slug: str, runs: Sequence[str], request: str) -> Counter[str]:
-    """Begin a new run for each run of a function, for the same event, all at once; the same request makes the same.
+    """Begin a new run for each run of a function, for the same event; the same request makes the same runs.
 
-    Returns for how many that was not possible, by why.
+    Returns for how many that was not possible, by why. It waits until Redis answers.
     """
-    found = await read(wire, _Own, [(slug, run) for run in runs])
-    events = [(one.id, event) for one in found if one and (event := _event(one.event))]
-    await asyncio.gather(
-        *(begin(wire, slug, of_request(slug, run, request), "rerun", event, rerun_of=run) for run, event in events)
-    )
-    gone = sum(one is None for one in found)
-    return +Counter({IS_GONE: gone, NO_EVENT: len(runs) - gone - len(events)})
+    failures = Counter[str]()
+    left = [
+        (prefix, some[start : start + _AT_ONCE])
+        for prefix, some in keys.by_partition(slug, runs, str)
+        for start in range(0, len(some), _AT_ONCE)
+    ]
+    while left:
+        together, left = left[:_IN_FLIGHT], left[_IN_FLIGHT:]
+        several = await asyncio.gather(*(_again(wire, slug, prefix, some, request) for prefix, some in together))
+        for (prefix, some), words in zip(together, several, strict=True):
+            failures.update(_WHY_NOT.get(word, word) for word in words if word not in ("queued", "later"))
+            if later := [run for run, word in zip(some, words, strict=True) if word == "later"]:
+                left.append((prefix, later))
+    return failures
+
+
+async def _again(wire: Wire, slug: str, prefix: str, runs: Sequence[str], request: str) -> list[str]:
+    arguments = [word for run in runs for word in _Again(run, of_request(slug, run, request))]
+    answers = await wire.lasting_script(_AGAIN, [prefix], _ENOUGH_BYTES, *arguments)
+    return [codec.text(one[1] if isinstance(one, list) else one) for one in cast("list[bytes | list[bytes]]", answers)]
 
 
 def of_request(slug: str, run: str, request: str) -> str:
@@ -78,10 +107,6 @@ def of_request(slug: str, run: str, request: str) -> str:
 def _new_id(slug: str, run: str, request: str, ms: int) -> str:
     # beside the old one: its memos are copied
     return run_id(slug, "rerun", f"{run}|{request}", ms, partition_of(run))
-
-
-class _Own(Record):
-    event: Raw | None = None
 
 
 async def _finished_steps(wire: Wire, slug: str, run: str) -> list[str]:

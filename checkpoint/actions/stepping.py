@@ -5,6 +5,7 @@ that each is counted once; a process that dies is followed, when its claim is ov
 step must be harmless when it is repeated.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -22,6 +23,10 @@ KEPT_MS = 7 * 86_400_000
 """How long one that is over is kept."""
 AT_MOST = 100
 """How many there may be that are not over."""
+
+_PAUSE = 1.5
+"""How long a pause follows a step, as a multiple of what that took: more than half of what others do meets no step."""
+_LONGEST_PAUSE_S = 0.03
 
 
 class Stepped(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,26 +76,30 @@ async def carry_on(
     step: Callable[[Wire, S], Awaitable[S]],
     seconds: float,
     claim_ms: int = CLAIM_MS,
+    least_s: Callable[[S, S], float] | None = None,
 ) -> bool:
-    """Take steps for `seconds`, at least one; return whether there is more to do for us."""
-    until = time.monotonic() + seconds
-    mine = token()
+    """Take steps for `seconds`, at least one; return whether there is more to do for us.
+
+    How far a step has come is written with the claim of the next one, by one command. `least_s` tells how long a step
+    takes at least, with the pause behind it: of what it was before and after it.
+    """
+    began = time.monotonic()
+    raw = await wire.load("HGET", key, id)
+    now = await wire.moment()
+    at = codec.decode_as(raw, kind) if raw else None
+    # A claim that ends later than any can was made before the server's clock was set back.
+    if raw is None or at is None or at.over or now < at.claimed <= now + claim_ms:
+        return False
+    at = msgspec.structs.replace(at, claimed=now + claim_ms, claimant=token())
+    if await write(wire, key, raw, at) is not None:
+        return False  # another process was first
     while True:
-        raw = await wire.load("HGET", key, id)
-        now = await wire.moment()
-        at = codec.decode_as(raw, kind) if raw else None
-        if raw is None or at is None or at.over:
-            return False
-        # A claim that ends later than any can was made before the server's clock was set back.
-        if now < at.claimed <= now + claim_ms and at.claimant != mine:
-            return False
-        claimed = msgspec.structs.replace(at, claimed=now + claim_ms, claimant=mine)
-        if await write(wire, key, raw, claimed) is not None:
-            return False  # another process was first
-        stepped = await step(wire, claimed)
-        is_last = bool(stepped.over) or time.monotonic() >= until
-        stepped = msgspec.structs.replace(stepped, claimed=0 if is_last else claimed.claimed)
-        ended = await write(wire, key, codec.encode(claimed), stepped)
+        step_began = time.monotonic()
+        stepped = await step(wire, at)
+        took = time.monotonic() - began
+        is_last = bool(stepped.over) or took >= seconds
+        stepped = msgspec.structs.replace(stepped, claimed=0 if is_last else now + round(took * 1_000) + claim_ms)
+        ended = await write(wire, key, codec.encode(at), stepped)
         if ended is not None:  # by somebody, unless another has taken over the step
             there = codec.decode_as(ended, kind)
             if there.over:
@@ -98,6 +107,10 @@ async def carry_on(
             return False
         if is_last:
             return not stepped.over
+        before, at = at, stepped
+        took = time.monotonic() - step_began
+        least = 0.0 if least_s is None else least_s(before, at)
+        await asyncio.sleep(max(min(took * _PAUSE, _LONGEST_PAUSE_S), least - took))
 
 
 async def write(wire: Wire, key: str, stands_now: bytes, new: Stepped) -> bytes | None:

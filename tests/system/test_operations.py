@@ -24,6 +24,7 @@ from stepstream.checkpoint.actions.operations import (
     operation,
 )
 from stepstream.checkpoint.actions.stepping import AT_MOST, CLAIM_MS
+from stepstream.checkpoint.controls import pause_function, resume_function
 from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.read.lists.search import RunQuery
 from stepstream.consumers.worker import Worker, running
@@ -266,6 +267,94 @@ async def test_an_operation_that_is_aborted_goes_no_further_and_tells_what_it_di
     assert await carry_on(lab.wire, made.id, 60.0) is False
     assert (await abort(lab.wire, made.id)) == over
     assert (await counts(lab.wire, ["test-f"]))["test-f"]["cancelled"] == 8
+
+
+async def test_two_operations_at_once_over_the_same_runs_cancel_each_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_A_PAGE", 3)
+    sleeper(lab)
+    await lab.work()
+    await send(lab, 12)
+    await count(lab, "waiting", 12)
+    query = RunQuery(functions=("test-f",), statuses=("waiting",))
+    several = [await left(lab, "cancel", query) for _ in range(2)]
+    await asyncio.gather(*(carry_on(lab.wire, one.id, 60.0) for one in several))
+    over = [await operation(lab.wire, one.id) for one in several]
+    assert [one.state for one in over] == ["done", "done"]
+    assert sum(one.done for one in over) == 12
+    assert all(one.failures in ({}, {"it has ended meanwhile": one.failed}) for one in over)
+    assert (await counts(lab.wire, ["test-f"]))["test-f"]["cancelled"] == 12
+
+
+async def test_two_operations_at_once_run_each_again_once_for_each(lab: Lab) -> None:
+    ran = failing(lab)
+    await lab.work()
+    await send(lab, 8)
+    await count(lab, "failed", 8)
+    several = [await left(lab, "rerun", RunQuery(statuses=("failed",))) for _ in range(2)]
+    await asyncio.gather(*(carry_on(lab.wire, one.id, 60.0) for one in several))
+    await count(lab, "failed", 24)
+    assert ran == dict.fromkeys(range(8), 3)
+
+
+async def test_what_is_run_again_of_a_function_that_is_paused_or_that_no_worker_knows_stays_in_line(lab: Lab) -> None:
+    ran = failing(lab)
+    async with running(Worker(lab.app, settings=lab.settings)):
+        lab.app.connect(lab.wire)
+        await send(lab, 4)
+        await count(lab, "failed", 4)
+    await pause_function(lab.wire, "test-f", "a test")
+    made = await operate(lab.wire, "rerun", RunQuery(functions=("test-f",)), by="ann")
+    assert (made.state, made.done, made.failures) == ("done", 4, {})
+    assert await lab.wire.call("XLEN", keys.queue("test-f")) == 4
+    await resume_function(lab.wire, "test-f")
+    await lab.work()
+    await count(lab, "failed", 8)
+    assert ran == dict.fromkeys(range(4), 2)
+
+
+async def test_an_operation_that_nothing_matches_is_done(lab: Lab) -> None:
+    sleeper(lab)
+    await lab.work()
+    for kind in ("cancel", "rerun"):
+        made = await operate(lab.wire, kind, RunQuery(functions=("test-f",)), by="ann")
+        assert (made.state, made.done, made.failed, made.matched) == ("done", 0, 0, 0)
+
+
+async def test_large_events_are_run_again_over_several_calls_byte_by_byte(lab: Lab) -> None:
+    """A call queues about a megabyte: a script that copied fifty events of 3 MiB would hold the server up."""
+    got: Counter[int] = Counter()
+
+    @lab.app.function("f", on="go")
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        got[len(ctx.event.data["text"])] += 1
+
+    await lab.work()
+    for n in range(5):
+        await lab.send("go", {"text": "é" * 300_000 + "x" * n})
+    await count(lab, "completed", 5)
+    first = {bytes(run.event or b"") for run in await lab.runs()}
+    made = await operate(lab.wire, "rerun", RunQuery(functions=("test-f",)), by="ann")
+    assert (made.state, made.done, made.failed) == ("done", 5, 0)
+    await count(lab, "completed", 10)
+    assert {bytes(run.event or b"") for run in await lab.runs()} == first
+    assert set(got.values()) == {2}
+
+
+@pytest.mark.leaves_behind("events that were written by hand")
+async def test_a_run_whose_event_cannot_be_read_is_not_run_again(lab: Lab) -> None:
+    failing(lab)
+    await lab.work()
+    await send(lab, 5)
+    await count(lab, "failed", 5)
+    for run, event in zip(await lab.runs(), ("x", "[1]", "", "{oops}"), strict=False):
+        await lab.wire.call("HSET", keys.run("test-f", run.id), "event", event)
+    made = await operate(lab.wire, "rerun", RunQuery(functions=("test-f",)), by="ann")
+    assert (made.done, made.failures) == (2, {"it has no event that can be read": 3})
+    await count(lab, "failed", 7)
+    errors = [run.error.name for run in await lab.runs() if run.source == "rerun" and run.error]
+    assert sorted(errors) == ["ValueError", "event_invalid"], "a worker finds out what is wrong within an object"
 
 
 @pytest.mark.leaves_behind("a key that was written by hand")

@@ -28,9 +28,11 @@ from stepstream.checkpoint.read.lists.runs import (
     NO_BYTES,
     STATUSES,
     Look,
+    Named,
     Row,
     RunLine,
     counts,
+    names,
     place_of,
     window,
 )
@@ -208,6 +210,30 @@ async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | 
         count,
         exact=query.is_indexed or (place is None and not cursor),
     )
+
+
+class FoundNames(msgspec.Struct):
+    """Runs that match, newest first, by name; `cursor` is where the next begin, None when no more come."""
+
+    runs: list[Named]
+    cursor: str | None
+    looked_at: int
+
+
+async def search_names(
+    wire: Wire, query: RunQuery, *, limit: int, cursor: str | None = None, field: str = ""
+) -> FoundNames:
+    """Return runs that match by name, for who acts on each: as `search`, but the index's members are not looked at.
+
+    `field` is one that is wanted of each, `rerun_of`.
+    """
+    wanted = _Wanted(query)
+    if wanted.are_all:
+        page = await names(wire, await functions_asked(wire, query), wanted.look, place_of(cursor), limit, field)
+        return FoundNames(page.runs, None if page.last is None else page.last.cursor, page.looked_at)
+    found = await search(wire, query, limit=limit, cursor=cursor)
+    runs = [Named(run.function, run.id, run.rerun_of if field else "") for run in found.runs]
+    return FoundNames(runs, found.cursor, found.looked_at)
 
 
 async def functions_asked(wire: Wire, query: RunQuery) -> list[str]:

@@ -21,10 +21,12 @@ args.other  … or of this one
 args.event  how many bytes of a run's event are wanted
 args.error  how many bytes of its error
 args.output  how many bytes of its output
+args.brief  the name of the one field that is wanted; `-` for none; empty: all that a list shows
 then the statuses
 
 Returns {how many it looked at, the moment and the run that were looked at last, or two empty texts when no more come, the
-runs: which prefix it is of, its moment, run, event, error, output, then the fields of h} ]]
+runs: which prefix it is of, its moment, run, event, error, output, then the fields of h; in brief only the first three
+and that field} ]]
 -- flags: no-writes
 -- hash h: status queued started ended turn attempt crashes worker code source parent why by rerun_of holds
 local earliest = tonumber(args.earliest)
@@ -131,9 +133,23 @@ local function start_of(key, field, bytes)
   return string.sub(text, 1, tonumber(bytes))
 end
 
+local is_any = args.worker == '' and args.code == '' and args.source == '' and args.key == ''
+
+-- For who wants to know which runs these are, and perhaps a field of each; some may be gone.
+local function brief(index, key)
+  local found = { index.n, index.text, index.run }
+  if args.brief ~= '-' then
+    found[4] = redis.call('HGET', key, args.brief)
+  end
+  return found, 0
+end
+
 -- What is shown of a run; nothing when it is gone, or is not wanted.
 local function row(index)
   local key = index.fn .. 'run:' .. index.run
+  if args.brief ~= '' and is_any then
+    return brief(index, key)
+  end
   local h = redis.call('HMGET', key, fields.h)
   if not (h.status or h.queued) then
     return nil
@@ -144,6 +160,9 @@ local function row(index)
   end
   if args.key ~= '' and not (has_key(h.holds or '', args.key) or (args.other ~= '' and has_key(h.holds or '', args.other))) then
     return nil
+  end
+  if args.brief ~= '' then
+    return brief(index, key)
   end
   local event, failure = start_of(key, 'event', args.event), start_of(key, 'error', args.error)
   local output = start_of(key, 'output', args.output)

@@ -1,0 +1,36 @@
+--[[ runs_again: queue new runs for the events of old ones, which lie beside the queue.
+
+Why a script: the events go neither to the caller nor back; and many runs cost one call.
+
+KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run> and queue are built from it
+args.now  now, which this script does not need
+args.bytes  with so many bytes of events it is enough: the others are for another call
+then for each run two: run, its new run
+
+Returns for each queued, gone, unreadable (it has no event that can be read), later, or {'error', why} ]]
+-- hash h: event status
+-- item: run new
+-- uses: each
+local fn, enough, bytes = KEYS[1], tonumber(args.bytes), 0
+
+-- Payloads are not read here: what is no object at all was written by hand; of the rest a worker finds out.
+local function is_object(text)
+  return string.sub(text, 1, 1) == '{' and string.sub(text, -1) == '}'
+end
+
+return each(item.first, item.width, function(a)
+  if bytes >= enough then
+    return 'later'
+  end
+  local h = redis.call('HMGET', fn .. 'run:' .. item.run, fields.h)
+  if not (h.event or h.status) then
+    return 'gone'
+  end
+  if not h.event or not is_object(h.event) then
+    return 'unreadable'
+  end
+  bytes = bytes + #h.event
+  redis.call('XADD', fn .. 'queue', '*', 'run', item.new, 'turn', 1, 'why', 'rerun', 'source', 'rerun', 'event', h.event,
+    'parent', '', 'rerun_of', item.run)
+  return 'queued'
+end)
