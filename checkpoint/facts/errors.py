@@ -42,7 +42,9 @@ class ErrorGroup(msgspec.Struct):
 async def errors_of(wire: Wire, slugs: Sequence[str]) -> list[ErrorGroup]:
     """Return the errors of functions, the newest first: at most 500 of each function. One read for each function."""
     asked = [(slug, where) for slug in slugs for where in partitions(slug)]
-    replies = await asyncio.gather(*(wire.load("HGETALL", keys.errors(slug, where)) for slug, where in asked))
+    replies = await asyncio.gather(
+        *(wire.load("HGETALL", keys.errors(slug, where), patience=2.0) for slug, where in asked)
+    )
     now = await wire.moment()
     found: dict[tuple[str, str], ErrorGroup] = {}
     for (slug, _), flat in zip(asked, replies, strict=True):

@@ -39,13 +39,20 @@ class Demo:
         self._workers: list[WorkerProcess] = []
         self._is_closing = threading.Event()
         self._scanner = threading.Thread(target=self._scan)
-        self._site = self._serve(port)
+        self._sites = [self._serve(port, self.server.url)]
         self.runs: dict[str, str] = {}
         """A run in each state, by a word for that."""
         self.events: dict[str, str] = {}
 
-    def _serve(self, port: int) -> Forked:
-        environ = {**os.environ, **self.environ, "BUS_REDIS_URL": self.server.url}
+    def serve_as(self, user: str, password: str) -> str:
+        """Start another site, that shows itself to Redis as this user; return its URL when it answers."""
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        self._sites.append(self._serve(port, self.server.url.replace("redis://", f"redis://{user}:{password}@")))
+        until(lambda: _answers(f"{url}/health"), "the other site answers")
+        return url
+
+    def _serve(self, port: int, redis_url: str) -> Forked:
+        environ = {**os.environ, **self.environ, "BUS_REDIS_URL": redis_url}
         return Forked("serve", "--port", str(port), env=environ, err=self.folder / "site.log")
 
     # -- asking it, and telling it --------------------------------------------------------------------------------------
@@ -230,9 +237,18 @@ class Demo:
             self._scanner.join()
         for one in self._workers:
             one.kill()
-        self._site.kill()
-        self._site.wait()
+        for site in self._sites:
+            site.kill()
+            site.wait()
         self.server.kill()
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _write_minute(store: Any, slug: str, minute: int, count: int, failed: int) -> None:

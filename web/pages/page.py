@@ -48,6 +48,8 @@ NAV = (
     ("schedules", "Schedules"), ("workers", "Workers"), ("errors", "Errors"), ("apps", "Apps"), ("system", "System"),
 )  # fmt: skip
 """The pages of the top bar: those of which there is a route are linked."""
+_PATIENCE_S = 10.0
+"""How long a page waits for Redis: then it says what is wrong, though a right is missing for which others wait."""
 _SHOWN = {"date": 10, "moment": 19, "full": 23}
 
 
@@ -105,7 +107,7 @@ def page(
     async def shown(request: Request) -> Response:
         async def reading() -> tuple[View, int]:
             at = now_ms()
-            return await read(request), at
+            return await wire_of(request).within(_PATIENCE_S, read(request)), at
 
         key = f"{request.scope['path']}?{request.url.query}"
         view, at = await (read_once(wire_of(request), key, reading) if is_part(request) else reading())

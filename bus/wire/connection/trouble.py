@@ -81,6 +81,8 @@ class Trouble:
         """Return what is told of a call that had no answer for `patience` s: what the trouble is, or just that."""
         if self.is_on and not self._error.is_unanswered and not isinstance(self._error, RightMissing):
             return self._error
+        if self.is_on and isinstance(self._error, RightMissing):  # for which most calls wait until it is given
+            return StoreUnavailable(f"no answer within {patience:.1f} s, and {self._error}", state=self._error.state)
         told = f"no Redis at {self._where}: no answer within {patience:.1f} s; "
         return StoreUnavailable(f"{told}run bus dev, start a server, or set BUS_REDIS_URL", state="timeout")
 
