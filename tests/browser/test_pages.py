@@ -21,7 +21,7 @@ from plushify.pictures import photo
 from plushify.studio import Studio
 
 from stepstream.consumers.testing.scratch import scratch
-from tests.browser.looking import LOOKS, keep, serious, wider_than_the_screen
+from tests.browser.looking import LOOKS, wider_than_the_screen
 from tests.patience import PATIENT_S
 from tests.support import free_port, until
 
@@ -47,22 +47,22 @@ class Site:
 
     def get(self, path: str) -> list[dict[str, Any]] | None:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=PATIENT_S) as answer:
                 return json.load(answer)["data"]
         except (urllib.error.URLError, OSError):
             return None
 
     def one(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENT_S) as answer:
             return json.load(answer)["data"]
 
     def publish(self, *kinds: str) -> None:
         body = json.dumps([{"name": "order/paid", "data": {"kind": kind, "order": 1042}} for kind in kinds])
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body.encode()), timeout=5).close()
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body.encode()), timeout=PATIENT_S).close()
 
     def send(self, name: str, *several: dict[str, Any]) -> None:
         body = json.dumps([{"name": name, "data": data} for data in several])
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body.encode()), timeout=5).close()
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body.encode()), timeout=PATIENT_S).close()
 
     def runs(self, query: str = "") -> list[str]:
         """Return the runs of this test."""
@@ -94,23 +94,22 @@ def site(shared_site: Site) -> Site:
     return shared_site
 
 
-def look(browser: Any, url: str, name: str, *, looks: tuple[str, ...] = ("light", "dark", "phone")) -> None:
-    """Open a page in each look: nothing may be wrong on its console, nothing wider than the screen."""
-    for kind in looks:
-        context = browser.new_context(**LOOKS[kind])
-        page = context.new_page()
-        wrong: list[str] = []
-        page.on("console", lambda message, wrong=wrong: wrong.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
-        page.goto(url)
-        page.wait_for_function("document.documentElement.classList.contains('js')")
-        findings = serious(page) if kind != "phone" else []
-        assert not findings, f"{name} in {kind}: {findings}"
-        assert not wrong, wrong
-        wide = wider_than_the_screen(page)
-        assert wide <= 0, f"{name} on {kind} is {wide} px too wide"
-        keep(page, f"{name}-{kind}")
-        context.close()
+def look(browser: Any, url: str) -> None:
+    """Open a page on a phone: nothing may be wrong on its console, nothing wider than the screen.
+
+    tests/browser/test_every_page.py looks at all pages on every screen, and asks axe-core.
+    """
+    context = browser.new_context(**LOOKS["phone"])
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(url)
+    page.wait_for_function("document.documentElement.classList.contains('js')")
+    assert not wrong, wrong
+    wide = wider_than_the_screen(page)
+    assert wide <= 0, f"{url} is {wide} px too wide"
+    context.close()
 
 
 def open_page(browser: Any, url: str) -> Any:
@@ -122,7 +121,7 @@ def open_page(browser: Any, url: str) -> Any:
 def test_an_empty_bus_says_what_to_do(browser: Any, tmp_path: Path) -> None:
     site = Site(tmp_path)
     try:
-        look(browser, site.url, "empty")
+        look(browser, site.url)
         page = open_page(browser, site.url)
         assert "No function is registered yet" in page.inner_text("main")
         page.get_by_role("link", name="Runs").click()
@@ -134,13 +133,13 @@ def test_an_empty_bus_says_what_to_do(browser: Any, tmp_path: Path) -> None:
 
 
 def test_runs_in_every_state_are_shown_on_every_screen(browser: Any, site: Site) -> None:
-    look(browser, site.url, "overview")
+    look(browser, site.url)
     site.publish("plain", "fail", "wait")
     completed, failed, waiting = site.run("completed"), site.run("failed"), site.run("waiting")
-    look(browser, f"{site.url}/runs", "runs")
-    look(browser, f"{site.url}/runs/{completed}", "completed")
-    look(browser, f"{site.url}/runs/{failed}", "failed")
-    look(browser, f"{site.url}/runs/{waiting}", "parked")
+    look(browser, f"{site.url}/runs")
+    look(browser, f"{site.url}/runs/{completed}")
+    look(browser, f"{site.url}/runs/{failed}")
+    look(browser, f"{site.url}/runs/{waiting}")
     page = open_page(browser, f"{site.url}/runs/{failed}")
     assert "the address <b>does not exist</b>" in page.inner_text("main")
     page = open_page(browser, f"{site.url}/runs/{waiting}")
@@ -152,7 +151,7 @@ def test_a_run_that_waits_for_others_says_for_whom_and_its_buttons_act(browser: 
     site.publish("ask")
     parent = next(iter(until_runs(site, "waiting", "shop-ship-order")))
     until_runs(site, "waiting", "shop-insure")
-    look(browser, f"{site.url}/runs/{parent}", "asking")
+    look(browser, f"{site.url}/runs/{parent}")
     page = open_page(browser, f"{site.url}/runs/{parent}")
     told = page.inner_text("main")
     assert "waits for order/cleared with the same data.order" in told
@@ -172,7 +171,7 @@ def test_a_run_that_waits_for_others_says_for_whom_and_its_buttons_act(browser: 
 def test_what_was_waited_for_in_vain_is_told_and_the_child_is_one_click_away(browser: Any, site: Site) -> None:
     site.publish("late")
     (run,) = until_runs(site, "completed", "shop-ship-order")
-    look(browser, f"{site.url}/runs/{run}", "timed-out")
+    look(browser, f"{site.url}/runs/{run}")
     page = open_page(browser, f"{site.url}/runs/{run}")
     told = page.inner_text("#steps")
     assert told.count("timed out") == 2
@@ -184,7 +183,7 @@ def test_what_was_waited_for_in_vain_is_told_and_the_child_is_one_click_away(bro
 
 def test_a_misspelt_event_is_the_first_under_events(browser: Any, site: Site) -> None:
     site.send("order/payed", {"order": 1})
-    look(browser, f"{site.url}/events", "events")
+    look(browser, f"{site.url}/events")
     page = open_page(browser, site.url)
     page.get_by_role("link", name="Events").click()
     page.wait_for_selector("td:has-text('nobody listens')")
@@ -234,14 +233,14 @@ def until_runs(site: Site, status: str, function: str) -> list[str]:
 def test_a_payload_of_a_mebibyte_is_shown_cut(browser: Any, site: Site) -> None:
     site.publish("big")
     run = site.run("completed")
-    look(browser, f"{site.url}/runs/{run}", "big")
+    look(browser, f"{site.url}/runs/{run}")
     assert "1,048,587 bytes" in open_page(browser, f"{site.url}/runs/{run}").inner_text("main")
 
 
 def test_a_page_follows_a_run_to_its_end_and_keeps_open_what_the_reader_opened(browser: Any, site: Site) -> None:
     site.publish("retry")
     retrying = site.run("waiting")
-    look(browser, f"{site.url}/runs/{retrying}", "retrying")
+    look(browser, f"{site.url}/runs/{retrying}")
     site.publish("slow")
     run = site.run("running")
     page = open_page(browser, f"{site.url}/runs/{run}")
@@ -329,13 +328,13 @@ def test_everything_is_read_and_done_without_script(browser: Any, site: Site) ->
 
 
 def test_a_functions_page_shows_its_limits_and_who_waits_for_them(browser: Any, site: Site) -> None:
-    look(browser, f"{site.url}/functions/shop-resize-image", "function-idle")
+    look(browser, f"{site.url}/functions/shop-resize-image")
     site.send("image/uploaded", *({"user": user, "n": n} for n in range(6) for user in ("ann", "ben<b>", "cy")))
     until = time.monotonic() + PATIENT_S
     while sum(line["waiting"] for line in site.one("/v1/functions/shop-resize-image")["lines"]) != 12:
         assert time.monotonic() < until
         time.sleep(0.05)
-    look(browser, f"{site.url}/functions/shop-resize-image", "function")
+    look(browser, f"{site.url}/functions/shop-resize-image")
     told = open_page(browser, f"{site.url}/functions/shop-resize-image").inner_text("main")
     assert "2 at a time per event.data.user" in told
     assert "ben<b>" in told
@@ -368,12 +367,12 @@ def test_limits_schedules_workers_errors_and_the_system_are_shown_and_acted_on(b
     page = open_page(browser, f"{site.url}/limits")
     page.wait_for_selector("main >> text=2 at a time per event.data.user")
     for name in ("limits", "schedules", "workers", "errors", "system"):
-        look(browser, f"{site.url}/{name}", name)
+        look(browser, f"{site.url}/{name}")
     page.locator("summary", has_text="Set until a time").first.click()
     page.get_by_label("Set to").first.fill("7")
     page.get_by_role("button", name="Set it").first.click()
     page.wait_for_selector("text=concurrency is set to 7")
-    look(browser, f"{site.url}/limits", "limits-set")
+    look(browser, f"{site.url}/limits")
     page.get_by_role("button", name="Take back concurrency of shop-resize-image").click()
     page.wait_for_selector("text=concurrency is set to 7", state="detached")
     page.get_by_role("link", name="Workers").click()
@@ -414,7 +413,7 @@ def test_plushifys_gallery_follows_what_is_in_process_and_gives_up_after_five_mi
             while True:
                 assert process.poll() is None
                 with contextlib.suppress(urllib.error.URLError):
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENT_S).close()
                     break
                 time.sleep(0.05)
             page = browser.new_context(**LOOKS["light"]).new_page()
