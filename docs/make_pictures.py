@@ -20,7 +20,8 @@ COLOURS = 128
 PICTURES: dict[str, tuple[str, str, int, int]] = {
     "run": ("flaky", "light", 1_240, 760),
     "pictures/no-worker": ("no-worker", "light", 1_240, 240),
-    "pictures/dead-worker": ("dead", "light", 1_240, 300),
+    "pictures/dead-worker": ("dead", "light", 1_240, 260),
+    "pictures/workers": ("/workers", "light", 1_240, 620),
     "pictures/limit-full": ("limit", "light", 1_240, 300),
     "pictures/poison-run": ("poison", "light", 1_240, 420),
     "pictures/overview": ("/", "light", 1_240, 760),

@@ -43,6 +43,8 @@ class Demo:
         self.runs: dict[str, str] = {}
         """A run in each state, by a word for that."""
         self.events: dict[str, str] = {}
+        self.operation = ""
+        """One that has found nothing to cancel."""
 
     def serve_as(self, user: str, password: str) -> str:
         """Start another site, that shows itself to Redis as this user; return its URL when it answers."""
@@ -170,12 +172,14 @@ class Demo:
         self.send("visitor/came", *({"who": "ann"} for _ in range(3)))
         self.send("stock/changed", *({"warehouse": place} for place in ("Oslo", "Oslo", "Rome", "Lyon", "Oslo")))
         self.send("order/payed", {"order": "o-1043"})
+        asked = {"kind": "cancel", "query": {"status": ["queued"], "function": "scan-read-scan"}}
+        self.operation = _post(f"{self.url}/v1/operations", asked)["data"]["id"]
         _post(f"{self.url}/e/x", [{"name": "order/paid", "data": {"order": "o-9"}, "delay": "3h"}])
 
     def settled(self) -> None:
         """Wait until each state is reached, and keep its run."""
         self.wait_for(2, function="press-print-catalogue", status="running")
-        until(lambda: len(self.wait_for(2, function="press-print-catalogue")) == 2, "both are printed")
+        until(lambda: self._held("press-print-catalogue") == 2, "its worker has told that it has both in hand")
         self._printing.kill()
         found = self.runs
         for kind in ORDERS:
@@ -198,6 +202,11 @@ class Demo:
         found["child"] = self.wait_for(1, function="shop-ask-the-insurer")[0]
         found["dead"] = self.wait_for(2, function="press-print-catalogue", status="running")[0]
         self.wait_for_verdict(found["dead"], "worker_gone")
+
+    def _held(self, slug: str) -> int:
+        """Return how many runs of a function workers say they have in hand."""
+        held = [one for worker in self.get("/v1/workers") or [] for one in worker["held"]]
+        return sum(one["function"] == slug for one in held)
 
     def order(self, how: str, status: str) -> str:
         """Wait for the run of an order."""

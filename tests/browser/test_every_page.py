@@ -33,6 +33,12 @@ PAGES: dict[str, tuple[str, Callable[[Demo], str]]] = {
     "workers": ("workers", lambda demo: "/workers"),
     "errors": ("errors", lambda demo: "/errors"),
     "errors-muted": ("errors", lambda demo: "/errors?state=muted"),
+    "operations": ("operations", lambda demo: "/operations"),
+    "operation": ("operation", lambda demo: f"/operations/{demo.operation}"),
+    "operation-new": (
+        "operation_new",
+        lambda demo: "/operations/new?kind=rerun&status=failed&function=shop-sync-stock",
+    ),
     "apps": ("apps", lambda demo: "/apps"),
     "system": ("system", lambda demo: "/system"),
     "found": ("search", lambda demo: "/search?q=order"),
