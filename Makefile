@@ -27,7 +27,7 @@ demo: $(STAMP)  ## bus dev with plushify, its gallery and eight photos; EXIT=1 e
 # Most tests wait for a worker, not for a core: so they run in more processes than there are cores, forks of one that
 # has collected them (tests/side_by_side.py). SERVERS=each runs all of them on Debian's Redis 7 too, not only those of
 # which the server makes a difference.
-JOBS ?= 6
+JOBS ?= 8
 CHAOS_JOBS ?= 6
 test: $(STAMP)  ## unit, redis, system, guide and example tests
 	@TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest --forks $(JOBS) $(ARGS)

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import importlib
 import inspect
 import os
 import re
@@ -55,6 +56,28 @@ TOGETHER = {
 }
 """Files, and single tests, that run in one process, one behind the other, and why: what one of them has parsed serves
 all. They are begun first, so none is the tail."""
+FIRST = (
+    "tests/system/test_looking.py",
+    "tests/system/test_keys.py::test_every_route_wants_a_key_and_one_that_opens_it",
+    "tests/redis/test_facts.py::test_ten_thousand_different_errors_leave_no_more_than_five_hundred",
+    "tests/system/test_runs.py::test_a_function_that_redis_refuses_for_good_stops_no_other",
+    "tests/system/test_runs.py::test_a_thousand_events_on_few_slots_all_complete",
+    "tests/system/test_connect.py::test_a_lost_worker_s_call_is_tried_elsewhere_and_steps_that_are_done_are_kept",
+    "tests/system/test_connect.py::test_a_worker_keeps_its_call_through_another_connection_and_gateway",
+    "tests/system/test_trouble.py",
+    "tests/system/test_bounds.py",
+    "tests/system/test_memory.py",
+    "tests/system/test_search.py::test_a_page_looks_at_ten_thousand_runs_says_so_and_goes_on",
+    "tests/system/test_room.py::test_a_worker_waits_while_others_have_the_room_and_then_serves_all",
+    "tests/system/test_sdk_reads.py::test_many_runs_are_cancelled_whether_they_have_begun_or_not",
+    "tests/system/test_commands.py",
+    "tests/system/test_outbox.py",
+    "tests/guide/test_retention.py::test_bus_functions_lists_and_refuses_what_it_does_not_know",
+    "tests/guide/test_harness.py",
+    "tests/guide/test_replay.py",
+    "tests/unit/test_clock_changes.py",
+)
+"""Files, and single tests, that take seconds, most of them waiting: they are begun behind those, and before all others."""
 OF_AN_SDK = re.compile(r"tests/sdk/.*[\[-]((?:v\d[\d.]*|py)(?:\+keys)?)[\]-]")
 """Tests of tests/sdk that run in one process, as all of an SDK share an installation: `…[v4.24.0+keys]`."""
 
@@ -257,11 +280,13 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()
     if count := config.getoption("forks"):
         forks.begin()  # while tests are collected
-        config.pluginmanager.register(SideBySide(count, group_of))
+        config.pluginmanager.register(SideBySide(count, group_of, FIRST))
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Nor look through what stands to the end each time that garbage is collected: it is most of what there is."""
+    if session.config.getoption("forks") and not session.config.option.collectonly:
+        importlib.import_module("tests.imported")  # once, and not in each fork when it first needs it
     gc.freeze()
     gc.enable()
 

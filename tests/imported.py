@@ -1,10 +1,11 @@
-"""What the process that tests.forks forks has done already: it imported all that any command does, and read the scripts."""
+"""What a process that is forked has done already: it imported all that any command does, read the scripts, compiled the pages."""
 
 import gc
 import importlib
 from pathlib import Path
 
 from stepstream.bus.wire.scripts import registered
+from stepstream.web.pages.page import _templates
 
 ROOT = Path(__file__).parent.parent
 ON_DEMAND = [
@@ -22,4 +23,6 @@ for name in ON_DEMAND:
     importlib.import_module(name)
 for script in registered():
     assert script.text
+for name in _templates.env.list_templates():
+    _templates.env.get_template(name)
 gc.freeze()  # what stands here is shared with every fork for as long as nobody touches it

@@ -1,6 +1,7 @@
 """The house rules: arrows run down, no circles, fences hold, scripts say what they take."""
 
 import ast
+import gc
 import io
 import re
 import tokenize
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FIRST, TOGETHER
 from tests.scripts import FLOORS, all_scripts
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +86,16 @@ LARGER = {
     "consumers.testing.harness.Harness": "all that a test may do to an application, one short method each",
 }
 """Classes that are larger than others may be, and why."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """What is parsed stays until the last test here: garbage is looked for in none of it, nor in it by later tests."""
+    gc.disable()
+    yield
+    tree.cache_clear()
+    nodes.cache_clear()
+    gc.enable()
 
 
 @cache
@@ -480,3 +492,10 @@ def test_no_reference_points_to_a_document_that_is_not_here() -> None:
                 assert EVENT_NAME.fullmatch(named) or is_there(named), f"{where}:{number}: there is no {named}"
         for link in LINK.findall(text) if path.suffix == ".md" else ():
             assert "://" in link or (path.parent / link).exists(), f"{where}: the link {link} leads nowhere"
+
+
+def test_whom_the_order_of_the_tests_names_is_there() -> None:
+    """A name that nobody has any longer would let its test wait until the end, and everybody for it."""
+    for name in (*TOGETHER, *FIRST):
+        file, _, test = name.partition("::")
+        assert re.search(rf"def {test or 'test_'}", (ROOT / file).read_text()), name
