@@ -327,6 +327,28 @@ def test_everything_is_read_and_done_without_script(browser: Any, site: Site) ->
     page.wait_for_selector("h1 .status.cancelled")
 
 
+def test_rows_are_chosen_by_keys_and_cancelled_once_by_a_double_click(browser: Any, site: Site) -> None:
+    site.publish("wait", "wait", "wait")
+    until(lambda: len(site.runs("status=waiting&function=shop-ship-order")) == 3, "three wait")
+    before = len(site.get("/v1/operations") or [])
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto(f"{site.url}/runs?status=waiting&function=shop-ship-order")
+    assert page.get_by_role("button", name="Cancel 0 chosen").is_disabled()
+    for key in "jxjx":
+        page.keyboard.press(key)
+    chosen = page.locator("input[name=run]:checked")
+    assert chosen.count() == 2
+    shown = page.locator(".asof time").get_attribute("datetime")
+    until(lambda: page.locator(".asof time").get_attribute("datetime") != shown, "the page is taken again")
+    assert chosen.count() == 2, "what is chosen stays so"
+    page.get_by_role("button", name="Cancel 2 chosen").click()
+    page.get_by_role("button", name="Cancel 2 runs").dblclick()
+    page.locator("#state", has_text="done").wait_for()
+    assert page.locator("#done").inner_text() == "2"
+    assert len(site.get("/v1/operations") or []) == before + 1
+    assert len(site.runs("status=waiting&function=shop-ship-order")) == 1
+
+
 def test_a_functions_page_shows_its_limits_and_who_waits_for_them(browser: Any, site: Site) -> None:
     look(browser, f"{site.url}/functions/shop-resize-image")
     site.send("image/uploaded", *({"user": user, "n": n} for n in range(6) for user in ("ann", "ben<b>", "cy")))
