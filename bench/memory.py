@@ -77,9 +77,9 @@ async def measure(url: str) -> None:
 
 def main() -> None:
     """Start a server of our own and measure on it."""
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as server:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure(url))
+            runner.run(measure(server.url))
 
 
 if __name__ == "__main__":

@@ -192,17 +192,17 @@ def main() -> None:
     parser.add_argument("runs", type=int, nargs="?", default=RUNS)
     parser.add_argument("functions", type=int, nargs="?", default=FUNCTIONS)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
-        client = client_of(url)
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as server:
+        client = client_of(server.url)
         client.config_set("appendonly", "no")
         began = time.perf_counter()
-        make_store(url, asked.runs, asked.functions)
+        make_store(server.url, asked.runs, asked.functions)
         memory, took = client.info("memory")["used_memory"] / 1e6, time.perf_counter() - began
         console = Console(width=140)
         console.print(
             f"{asked.runs:,} ended runs of {asked.functions} functions, {memory:,.0f} MB, made in {took:.0f} s"
         )
-        asyncio.run(measure(url, console))
+        asyncio.run(measure(server.url, console))
 
 
 if __name__ == "__main__":

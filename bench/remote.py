@@ -210,10 +210,10 @@ async def measure(app: str, count: int, parts: list[str]) -> list[Row]:
     """Return the rows of one SDK."""
     parts = [name for name in parts if name != "buffered" or app == "ts"]
     most, rows = await most_of(app, count, [name for name in parts if name in OF_FIVE])
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
-        wire = Wire(Settings(redis_url=url), "bench")
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as server:
+        wire = Wire(Settings(redis_url=server.url), "bench")
         try:
-            async with httpx2.AsyncClient(timeout=60) as http, Installation(url, app, Path(folder)) as installed:
+            async with httpx2.AsyncClient(timeout=60) as http, Installation(server.url, app, Path(folder)) as installed:
                 say(f"{app}: a server, a worker and the application start")
                 await installed.ready(http, wire)
                 measured = Measured(installed, http, wire, most)

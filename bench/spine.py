@@ -227,9 +227,9 @@ def on_own_server(measure: Callable[[str, float], Coroutine[Any, Any, None]], ab
     arguments = argparse.ArgumentParser(description=about)
     arguments.add_argument("--scale", type=float, default=1.0, help="how many times as many events")
     options = arguments.parse_args()
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as url:
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as server:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure(url, options.scale))
+            runner.run(measure(server.url, options.scale))
 
 
 if __name__ == "__main__":
