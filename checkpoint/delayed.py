@@ -110,11 +110,11 @@ async def _behind(wire: Wire, name: str, begin: _Place | None, most: int) -> Any
     """Return the next ids of a name, each with when it is due, behind a place among those of all names."""
     key = keys.delayed(name)
     if begin is None:
-        return await wire.load("ZRANGE", key, 0, most - 1, "WITHSCORES")
+        return await wire.look("ZRANGE", key, 0, most - 1, "WITHSCORES")
     if name != begin.name:
         least = begin.due if name > begin.name else f"({begin.due}"
-        return await wire.load("ZRANGEBYSCORE", key, least, "+inf", "WITHSCORES", "LIMIT", 0, most)
-    return await wire.script(_PAGE, [key], begin.due, begin.member, most, is_big_read=True)
+        return await wire.look("ZRANGEBYSCORE", key, least, "+inf", "WITHSCORES", "LIMIT", 0, most)
+    return await wire.look_script(_PAGE, [key], begin.due, begin.member, most)
 
 
 def _parsed(cursor: str) -> _Place:

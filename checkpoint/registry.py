@@ -88,7 +88,7 @@ async def functions(wire: Wire, among: Sequence[str] | None = None) -> list[Regi
     if among is None:
         stored = await wire.load("HVALS", keys.functions(), patience=2.0)
     else:
-        stored = await wire.loads(*(("HGET", keys.functions(), slug) for slug in among))
+        stored = await wire.looks(*(("HGET", keys.functions(), slug) for slug in among))
     found: list[Registered] = []
     for raw in filter(None, stored):
         with contextlib.suppress(ValueError):  # written by hand: it is not a declaration, and hides no other
@@ -121,7 +121,7 @@ async def workers_serving(wire: Wire, slugs: Sequence[str]) -> dict[str, int]:
     """Return how many workers read the queue of each function."""
     now = await wire.clock()
     places = [(slug, where) for slug in slugs for where in partitions(slug)]
-    found = await wire.loads(*(("ZCOUNT", keys.function_workers(*place), now, "+inf") for place in places))
+    found = await wire.looks(*(("ZCOUNT", keys.function_workers(*place), now, "+inf") for place in places))
     most = dict.fromkeys(slugs, 0)
     for (slug, _), count in zip(places, found, strict=True):
         most[slug] = max(most[slug], int(count))

@@ -56,7 +56,7 @@ async def schedules(wire: Wire, known: Sequence[Registered]) -> list[Schedule]:
     now, ordered, noted, workers = await asyncio.gather(
         wire.moment(),
         controls(wire),
-        wire.loads(*(("HGETALL", keys.cron(slug)) for slug in slugs)),
+        wire.looks(*(("HGETALL", keys.cron(slug)) for slug in slugs)),
         workers_serving(wire, slugs),
     )
     stored = {slug: fields_of(flat) for slug, flat in zip(slugs, noted, strict=True)}
@@ -66,7 +66,7 @@ async def schedules(wire: Wire, known: Sequence[Registered]) -> list[Schedule]:
         lambda: [_told(slug, cron, raw, now) for (slug, cron), raw in zip(declared, seen, strict=True)]
     )
     runs = [run_of_tick(slug, cron, raw) if raw else "" for (slug, cron), raw in zip(declared, seen, strict=True)]
-    begun = await wire.loads(
+    begun = await wire.looks(
         *(("HGET", keys.run(slug, run), "status") for (slug, _), run in zip(declared, runs, strict=True))
     )
     return [

@@ -1,5 +1,6 @@
 """What tests share: a server process that can be killed, an application under a worker, waiting for named moments."""
 
+import contextlib
 import html
 import json
 import os
@@ -7,7 +8,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -280,3 +281,17 @@ def fields(page: str) -> dict[str, str]:
     """Return the hidden fields of the forms of a page, as its browser sends them."""
     found = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page)
     return {name: html.unescape(value) for name, value in found}
+
+
+@contextlib.contextmanager
+def sent(store: "redis.Redis") -> Generator[list[str]]:
+    """Yield the commands that the server is sent meanwhile, by all clients; not those that scripts call."""
+    commands: list[str] = []
+    with store.monitor() as watched:
+        yield commands
+        store.echo("enough")
+        for one in watched.listen():
+            if one["command"] == "ECHO enough":
+                return
+            if one["client_type"] != "lua":
+                commands.append(one["command"].partition(" ")[0].upper())

@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Literal
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from stepstream.web.hosts import OriginRefused, hosts_of
@@ -81,5 +83,17 @@ def link(request: Request, name: str, **parts: str) -> str:
     Each part is one segment: an id may hold slashes and dots, which a browser would walk along. Starlette's `url_for`
     quotes nothing, asks the routes of the application that mounts the site, and names the host, which a proxy changes.
     """
-    path = request.app.url_path_for(name, **{part: quote(text, safe="") for part, text in parts.items()})
-    return root(request) + str(path)
+    quoted = {part: quote(text, safe="") for part, text in parts.items()}
+    return root(request) + str(_named(request.app)[name].url_path_for(name, **quoted))
+
+
+_routes: "WeakKeyDictionary[Starlette, dict[str | None, Route | Mount]]" = WeakKeyDictionary()
+
+
+def _named(app: Starlette) -> dict[str | None, Route | Mount]:
+    """Return an application's routes by name. Starlette asks each of its routes: a page has hundreds of links."""
+    found = _routes.get(app)
+    if found is None:
+        named = [(route.name, route) for route in app.routes if isinstance(route, Route | Mount)]
+        found = _routes[app] = dict(reversed(named))
+    return found

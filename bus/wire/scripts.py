@@ -53,13 +53,27 @@ class Script:
     @cached_property
     def text(self) -> str:
         """The fragments it uses and its body, as the server gets them."""
+        return "\n".join(self.parts)
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """Its first line, the fragments it uses, and its body."""
         body = (self.folder / "lua" / f"{self.name}.lua").read_text()
         self._check_item(body)
         flags = _FLAGS.search(body)
         head = f"#!lua flags={flags[1]}" if flags else "#!lua"
         parts = [*dict.fromkeys(self._used(body)), body]
         hashes = {name: fields for part in parts for name, fields in _HASH.findall(part)}
-        return "\n".join([head, *(_folded(part, hashes, self._texts, self.name) for part in parts)])
+        return [head, *(_folded(part, hashes, self._texts, self.name) for part in parts)]
+
+    @cached_property
+    def shared(self) -> "Script":
+        """The script by which several calls of this one, which only reads, are one call: each has its own answer.
+
+        Its keys are those of all calls; its arguments of each how many keys and arguments it has, and these. A call
+        answers {answer}, {} for nothing, or {'error', why}.
+        """
+        return _Shared(self)
 
     @cached_property
     def sha(self) -> str:
@@ -87,6 +101,37 @@ class Script:
             if path.exists():
                 return path.read_text()
         raise FileNotFoundError(f"script {self.name} uses {name}: no such fragment")
+
+
+class _Shared(Script):
+    """A script whose body is called once for each of several calls."""
+
+    def __init__(self, one: Script) -> None:
+        super().__init__(one.folder, one.name)
+        self._one = one
+
+    @cached_property
+    def text(self) -> str:
+        """What the server gets: within `one`, KEYS and ARGV are those of one call."""
+        *before, body = self._one.parts
+        return "\n".join([*before, "local function one(KEYS, ARGV)", body, "end", _EACH_CALL])
+
+
+_EACH_CALL = """local answers, key, a = {}, 0, 2
+while a < #ARGV do
+  local keys, given, first = {}, { ARGV[1] }, a + 2
+  for i = 1, tonumber(ARGV[a]) do
+    keys[i] = KEYS[key + i]
+  end
+  key, a = key + #keys, first + tonumber(ARGV[a + 1])
+  for i = first, a - 1 do
+    given[#given + 1] = ARGV[i]
+  end
+  local ok, answer = pcall(one, keys, given)
+  answers[#answers + 1] = ok and { answer } or { 'error', type(answer) == 'table' and answer.err or tostring(answer) }
+end
+return answers
+"""
 
 
 def _words(pattern: re.Pattern[str], text: str) -> list[str]:

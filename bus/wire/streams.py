@@ -73,7 +73,7 @@ class Group(NamedTuple):
 async def groups_of(wire: Wire, stream: str, patience: float | None = None) -> dict[str, Group]:
     """Return the consumer groups of a stream by name; none where there is no such stream."""
     try:
-        rows = await wire.load("XINFO", "GROUPS", stream, patience=patience)
+        rows = await wire.look("XINFO", "GROUPS", stream, patience=patience)
     except KeyMissing:
         return {}
     found: dict[str, Group] = {}

@@ -11,7 +11,7 @@ from stepstream.bus.process.dev_server import running_url, tell
 from stepstream.bus.process.tasks import retrieved
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.address import address
-from stepstream.bus.wire.batching import Then, Together
+from stepstream.bus.wire.batching import Looks, Then, Together
 from stepstream.bus.wire.connection.pipeline import Argument, Pipe, Reply
 from stepstream.bus.wire.connection.retry import Pace, patiently
 from stepstream.bus.wire.connection.rights import Right, Rights
@@ -50,6 +50,9 @@ class Wire:
         self._repeating: set[asyncio.Task[None]] = set()
         self._main = self.pipe(loads_scripts=True)
         self._loads = self.pipe(loads_scripts=True, only_reads=True)
+        self._looks = Looks(
+            partial(self._send, pipe=self._loads), partial(self._send_text, pipe=self._loads), self._loads.call
+        )
         self.together = Together(self.lasting_script_then).call
         """together(script, key, common, arguments): lasting_script, sharing one call with others of this tick."""
 
@@ -189,6 +192,26 @@ class Wire:
             return await self._loads.call(*command)
         except StoreUnavailable:
             return await patiently(lambda: self._loads.call(*command), patience)
+
+    async def look(self, *command: Argument, patience: float | None = None) -> Reply:
+        """Read a key for somebody who looks, with a small reply; such reads of one tick are one command.
+
+        With `patience`, s, it is repeated as long while Redis is away; else StoreUnavailable says so at once.
+        """
+        try:
+            return await self._looks.command(*command)
+        except StoreUnavailable:
+            if patience is None:
+                raise
+            return await patiently(lambda: self._looks.command(*command), patience)
+
+    async def looks(self, *commands: tuple[Argument, ...], patience: float | None = None) -> list[Reply]:
+        """Read several keys as `look` does."""
+        return await asyncio.gather(*(self.look(*command, patience=patience) for command in commands))
+
+    def look_script(self, script: Script, keys: Sequence[str], *arguments: Argument) -> asyncio.Future[Reply]:
+        """Run a script that only reads, with a small reply: its calls of one tick are one command."""
+        return self._looks.script(script, keys, arguments)
 
     def loads(self, *commands: tuple[Argument, ...]) -> "asyncio.Future[list[Reply]]":
         """Send several reads in one write on the second connection."""

@@ -1,7 +1,7 @@
 """Errors: of what the runs of functions failed, in groups: one for each name and place in the author's code."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +14,10 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.facts.marks import About
 
 _STATE = script(__file__, "error_state")
+
+_FEW = 100
+_WORDS = ("", " count", " first", " last", " run", " state", " until", " regressed")
+"""What is stored of an error, behind its mark."""
 
 State = Literal["open", "resolved", "muted"]
 
@@ -40,12 +44,30 @@ class ErrorGroup(msgspec.Struct):
 
 
 async def errors_of(wire: Wire, slugs: Sequence[str]) -> list[ErrorGroup]:
-    """Return the errors of functions, the newest first: at most 500 of each function. One read for each function."""
+    """Return the errors of functions, the newest first: at most 500 of each function."""
     asked = [(slug, where) for slug in slugs for where in partitions(slug)]
-    replies = await asyncio.gather(
-        *(wire.load("HGETALL", keys.errors(slug, where), patience=2.0) for slug, where in asked)
-    )
-    now = await wire.moment()
+    replies = await wire.looks(*(("HGETALL", keys.errors(slug, where)) for slug, where in asked), patience=2.0)
+    return _told(asked, replies, await wire.moment())
+
+
+async def errors_among(wire: Wire, marks: Mapping[str, Collection[str]]) -> list[ErrorGroup]:
+    """Return those errors of functions that have one of some marks, the newest first."""
+    asked = [(slug, where) for slug, some in marks.items() if some for where in partitions(slug)]
+    replies = await asyncio.gather(*(_some(wire, keys.errors(*one), marks[one[0]]) for one in asked))
+    return _told(asked, replies, await wire.moment())
+
+
+async def _some(wire: Wire, key: str, marks: Collection[str]) -> list[Any]:
+    """Return the fields of some errors, and what they hold; of many all are read."""
+    if len(marks) > _FEW:
+        return await wire.look("HGETALL", key)
+    names = [f"{mark}{word}" for mark in sorted(marks) for word in _WORDS]
+    values = await wire.look("HMGET", key, *names)
+    return [each for name, value in zip(names, values, strict=True) if value is not None
+            for each in (name.encode(), value)]  # fmt: skip
+
+
+def _told(asked: Sequence[tuple[str, str]], replies: Sequence[Sequence[Any]], now: int) -> list[ErrorGroup]:
     found: dict[tuple[str, str], ErrorGroup] = {}
     for (slug, _), flat in zip(asked, replies, strict=True):
         for one in _groups(slug, flat, now):

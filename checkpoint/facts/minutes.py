@@ -1,8 +1,10 @@
 """Minutes: how many runs of a function started and ended in each minute, how long they took, of what they failed."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -11,15 +13,17 @@ from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.facts.buckets import COUNT, Buckets
+from stepstream.checkpoint.facts.buckets import COUNT, Buckets, summed
 
 MINUTE_MS = 60_000
 KEPT_MS = 25 * 3_600_000
 """How long a minute is kept."""
 OTHER = "other"
 """The errors of a minute beyond the first fifty different ones."""
-_AT_ONCE = 250
-"""Minutes that one call reads: it holds the server for about a millisecond."""
+_AT_ONCE, _IN_A_PART = 250, 1_000
+"""Minutes that are read of one function, and of several, while the server does nothing else: some milliseconds."""
+_KEPT, _MOST_FUNCTIONS = 75, 400
+"""How many minutes are kept in this process once they are over, and of how many functions each."""
 
 _READ = script(__file__, "minutes_read")
 
@@ -48,24 +52,116 @@ class Minute(msgspec.Struct):
 async def minutes_of(wire: Wire, slugs: Sequence[str], since: int, until: int) -> list[Minute]:
     """Return the minutes from `since` to `until` (server ms) in which anything happened, by function, oldest first.
 
-    One script call for each function and four hours, all in one write. A minute that is over does not change any more.
+    They are shared with others that ask: they are not to be changed. A minute that is over changes no more, so it is
+    read once and kept for a while: most calls read the last minute of each function, all by one command.
     """
+    kept = _kept.setdefault(wire, _Kept())
     first, last = max(since, until - KEPT_MS) // MINUTE_MS, until // MINUTE_MS
-    asked = [
-        (slug, keys.function(slug, where), start)
-        for slug in slugs for where in partitions(slug) for start in range(first, last + 1, _AT_ONCE)
-    ]  # fmt: skip
-    replies = await asyncio.gather(
-        *(wire.script(_READ, [prefix], start, min(last, start + _AT_ONCE - 1), is_big_read=True)
-          for _, prefix, start in asked)
-    )  # fmt: skip
     found: dict[tuple[str, int], Minute] = {}
-    for (slug, _, _), reply in zip(asked, replies, strict=True):
-        for number, flat in reply:
-            at = int(number) * MINUTE_MS
-            _add(found.setdefault((slug, at), Minute(slug, at)), flat)
+    asked: list[_Span] = []
+    for slug in slugs:
+        for where in partitions(slug):
+            begin = first
+            while begin < last and (slug, where) in (known := kept.minutes.get(begin, _NOTHING)):
+                _join(found, known[slug, where])
+                begin += 1
+            asked += [_Span(slug, where, at, min(last, at + _AT_ONCE - 1)) for at in range(begin, last + 1, _AT_ONCE)]
+    for part in _parts(asked):
+        replies = await asyncio.gather(
+            *(wire.look_script(_READ, [keys.function(one.slug, one.where)], one.first, one.last) for one in part)
+        )
+        for span, (now, rows) in zip(part, replies, strict=True):
+            read = {int(number): _read(span.slug, int(number), flat) for number, flat in rows}
+            for minute in read.values():
+                _join(found, minute)
+            kept.add(span, read, int(now))
+    kept.forget()
     order = {slug: n for n, slug in enumerate(slugs)}
     return sorted(found.values(), key=lambda one: (order[one.function], one.at))
+
+
+def marks_in(minutes: Iterable[Minute]) -> dict[str, set[str]]:
+    """Return the marks of the errors of some minutes, by function."""
+    found: dict[str, set[str]] = {}
+    for one in minutes:
+        if one.errors:
+            found.setdefault(one.function, set()).update(one.errors)
+    return found
+
+
+class _Span(NamedTuple):
+    """Minutes that are to be read of a function, in one of its partitions."""
+
+    slug: str
+    where: str
+    first: int
+    last: int
+
+
+def _parts(asked: Sequence[_Span]) -> Iterator[list[_Span]]:
+    """Yield what is to be read in parts, one after the other: a part holds the server for some milliseconds."""
+    part: list[_Span] = []
+    size = 0
+    for one in asked:
+        size += one.last - one.first + 1
+        if part and size > _IN_A_PART:
+            yield part
+            part, size = [], one.last - one.first + 1
+        part.append(one)
+    if part:
+        yield part
+
+
+class _Kept:
+    """Minutes that are over, as they were read; None where nothing happened. By minute, function and partition."""
+
+    def __init__(self) -> None:
+        self.minutes: dict[int, dict[tuple[str, str], Minute | None]] = {}
+        self._now = 0
+
+    def add(self, span: _Span, read: Mapping[int, Minute], now: int) -> None:
+        """Keep what was read at a minute, `now`: what was over by then is final."""
+        if now < self._now:  # the clock was set back, so minutes that were over are not
+            self.minutes.clear()
+        self._now = now
+        for at in range(max(span.first, now - _KEPT), min(span.last, now - 1) + 1):
+            of_all = self.minutes.setdefault(at, {})
+            if len(of_all) < _MOST_FUNCTIONS:
+                of_all[span.slug, span.where] = read.get(at)
+
+    def forget(self) -> None:
+        """Forget what is too old to be asked for again and again."""
+        for at in [at for at in self.minutes if at < self._now - _KEPT]:
+            del self.minutes[at]
+
+
+_kept: "WeakKeyDictionary[Wire, _Kept]" = WeakKeyDictionary()
+_NOTHING: Mapping[tuple[str, str], Minute | None] = {}
+
+
+def _join(found: dict[tuple[str, int], Minute], minute: Minute | None) -> None:
+    """Put a minute to those that were found; of a function that lies in several partitions they are added up."""
+    if minute is None:
+        return
+    place = (minute.function, minute.at)
+    other = found.get(place)
+    found[place] = minute if other is None else _sum(minute, other)
+
+
+def _sum(one: Minute, other: Minute) -> Minute:
+    errors = Counter(one.errors)
+    errors.update(other.errors)
+    counted = {word: getattr(one, word) + getattr(other, word) for word in _COUNTED}
+    return Minute(
+        one.function, one.at, **counted, waited=summed((one.waited, other.waited)),
+        took=summed((one.took, other.took)), errors=dict(errors),
+    )  # fmt: skip
+
+
+def _read(slug: str, number: int, flat: Sequence[Any]) -> Minute:
+    minute = Minute(slug, number * MINUTE_MS)
+    _add(minute, flat)
+    return minute
 
 
 def _add(minute: Minute, flat: Sequence[Any]) -> None:

@@ -53,7 +53,7 @@ async def workers_told(wire: Wire) -> list[WorkerView]:
     now = await wire.clock()
     rows: list[bytes] = await wire.load("ZREVRANGE", keys.workers(), 0, _MOST - 1, "WITHSCORES", patience=2.0)
     names = [codec.text(name) for name in rows[::2]]
-    told = await wire.loads(*(("HGETALL", keys.worker(name)) for name in names))
+    told = await wire.looks(*(("HGETALL", keys.worker(name)) for name in names))
     latest = now + FAR * wire.settings.lease_ms
     views: list[WorkerView] = []
     for name, until, flat in zip(names, map(_number, rows[1::2]), told, strict=True):

@@ -19,8 +19,11 @@ from stepstream.checkpoint.overrides import declared_limits, limit_of, override_
 
 HOLDERS = 3
 """How many runs that hold a place are named."""
-_LOOKED_AT = 200
-"""How many running runs are asked for their limits: a key of which nobody waits is found by who holds a place."""
+_LOOKED_AT, _OF_ALL = 200, 1_000
+"""How many running runs of a function, and of all, are asked for their limits: a key of which nobody waits is found by
+who holds a place."""
+_FEW = 10
+"""Of each function at least so many."""
 ADMITTED_IN = 60
 """Minutes of which is told how many runs began."""
 
@@ -78,9 +81,10 @@ async def limits_of(wire: Wire, known: Sequence[Registered]) -> list[FunctionLim
     """Return the limits of those functions that have any, by function; the longest lines first."""
     regulated = [one for one in known if one.flow]
     now, ordered = await asyncio.gather(wire.moment(), controls(wire))
+    most = max(_FEW, min(_LOOKED_AT, _OF_ALL // max(1, len(regulated))))
     set_to = [overrides_of(ordered, one.slug, one.limits, now) for one in regulated]
     lines, minutes = await asyncio.gather(
-        asyncio.gather(*(_function(wire, one, others) for one, others in zip(regulated, set_to, strict=True))),
+        asyncio.gather(*(_function(wire, one, others, most) for one, others in zip(regulated, set_to, strict=True))),
         minutes_of(wire, [one.slug for one in regulated], now - ADMITTED_IN * MINUTE_MS, now),
     )
     found: list[FunctionLimits] = []
@@ -107,19 +111,21 @@ def _shown(key: str) -> str:
     return "" if key == "=null" else shown_key(key)
 
 
-async def _function(wire: Wire, one: Registered, others: Sequence[Override]) -> tuple[list[LimitLine], Backlogs]:
-    backlogs, held = await asyncio.gather(backlogs_of(wire, one.slug), _held_keys(wire, one))
+async def _function(
+    wire: Wire, one: Registered, others: Sequence[Override], most: int
+) -> tuple[list[LimitLine], Backlogs]:
+    backlogs, held = await asyncio.gather(backlogs_of(wire, one.slug), _held_keys(wire, one, most))
     names = list(dict.fromkeys([line.key for line in backlogs.backlogs if line.key != "-"] + held))[:MOST]
     lines = await asyncio.gather(*(_line(wire, one, name, override_of(one.limits, name, others)) for name in names))
     return sorted((line for line in lines if line.running or line.waiting), key=lambda line: -line.waiting), backlogs
 
 
-async def _held_keys(wire: Wire, one: Registered) -> list[str]:
+async def _held_keys(wire: Wire, one: Registered, most: int) -> list[str]:
     """Return the keys under which running runs count, of the newest of them."""
     if not any(limit.kind == "concurrency" for limit in one.limits):
         return []
-    runs = await wire.load("ZREVRANGE", keys.runs(one.slug, "running", FIRST), 0, _LOOKED_AT - 1)
-    holds = await wire.loads(*(("HGET", keys.run(one.slug, codec.text(run)), "holds") for run in runs))
+    runs = await wire.look("ZREVRANGE", keys.runs(one.slug, "running", FIRST), 0, most - 1)
+    holds = await wire.looks(*(("HGET", keys.run(one.slug, codec.text(run)), "holds") for run in runs))
     found = {key for raw in holds if raw for key in codec.text(raw).split("\n") if key[:1] == "c"}
     return sorted(found)
 
@@ -127,7 +133,7 @@ async def _held_keys(wire: Wire, one: Registered) -> list[str]:
 async def _line(wire: Wire, one: Registered, name: str, override: Override | None) -> LimitLine:
     slug, rule = one.slug, limit_of_key(one.limits, name)
     kind, _, key = name.partition(":")
-    waiting, first, held, holders, due = await wire.loads(
+    waiting, first, held, holders, due = await wire.looks(
         ("ZCARD", keys.backlog(slug, name)),
         ("ZRANGE", keys.backlog(slug, name), 0, 0),
         ("ZCARD", keys.places(slug, name)),
@@ -137,7 +143,7 @@ async def _line(wire: Wire, one: Registered, name: str, override: Override | Non
     running, runs = int(held), [codec.text(run) for run in holders]
     if rule is not None and rule.shared:
         lease = keys.limit(f"{rule.shared}={key}")
-        rows = await wire.load("ZRANGEBYSCORE", lease, await wire.clock(), "+inf")
+        rows = await wire.look("ZRANGEBYSCORE", lease, await wire.clock(), "+inf")
         runs = [codec.text(row).split("|")[1] for row in rows]
         running = len(runs)
     most = rule.number if rule is not None and kind != "t" else None

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import redis
 
 from stepstream import Batch, Bus, Concurrency, Debounce, RateLimit, Singleton, Timeouts
 from stepstream.bus.function import Function
@@ -15,9 +16,9 @@ from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_of
 from stepstream.checkpoint.facts.buckets import COUNT, bucket_of
-from stepstream.checkpoint.facts.errors import errors_of, set_error_state
+from stepstream.checkpoint.facts.errors import errors_among, errors_of, set_error_state
 from stepstream.checkpoint.facts.marks import LETTERS, mark_of
-from stepstream.checkpoint.facts.minutes import OTHER, minutes_of
+from stepstream.checkpoint.facts.minutes import OTHER, marks_in, minutes_of
 from stepstream.checkpoint.limits.dispatch import dispatch
 from stepstream.checkpoint.run.end import end
 from stepstream.checkpoint.run.memo import Failure
@@ -28,6 +29,7 @@ from stepstream.checkpoint.run.start import MAX_CRASHES, StartReply, start
 from stepstream.checkpoint.run.suspend import suspend
 from tests.redis.test_admit import applicant, declared, run_of, verdict
 from tests.redis.test_scripts import RUN, SLUG, asked, begin, owned, started
+from tests.support import sent
 
 NOW = 100 * 60_000 + 30_000
 """In the middle of minute 100."""
@@ -325,3 +327,36 @@ async def test_an_error_is_muted_until_its_time_however_often_it_comes(wire: Wir
 async def test_nothing_is_said_of_an_error_that_is_not_known(wire: Wire) -> None:
     assert not await set_error_state(wire, SLUG, "0" * LETTERS, "resolved")
     assert not await wire.call("EXISTS", keys.errors(SLUG))
+
+
+async def test_a_minute_that_is_over_is_read_once(wire: Wire, store: "redis.Redis") -> None:
+    for minute in (99, 100):
+        store.hset(keys.minute(SLUG, minute), mapping={"started": 1, "e:abc": 2})
+    assert [one.started for one in await minutes_of(wire, [SLUG], 0, NOW)] == [1, 1]
+    store.hincrby(keys.minute(SLUG, 100), "started", 1)
+    store.delete(keys.minute(SLUG, 99))
+    with sent(store) as commands:
+        again = await minutes_of(wire, [SLUG, "t-other"], NOW - 60_000, NOW)
+    assert [(one.at, one.started) for one in again] == [(99 * 60_000, 1), (100 * 60_000, 2)]
+    assert marks_in(again) == {SLUG: {"abc"}}
+    assert sum(command.startswith("EVAL") for command in commands) <= 2, commands
+    wire.now = str(NOW + 60_000)
+    assert [one.started for one in await minutes_of(wire, [SLUG], NOW, NOW + 60_000)] == [2]
+    store.hincrby(keys.minute(SLUG, 100), "started", 1)
+    assert [one.started for one in await minutes_of(wire, [SLUG], NOW, NOW + 60_000)] == [2]
+    wire.now = str(NOW)  # the clock is set back: what was over goes on
+    assert [one.started for one in await minutes_of(wire, [SLUG], NOW, NOW)] == [3]
+    store.delete(keys.minute(SLUG, 100))
+
+
+async def test_errors_among_some_marks_are_those_of_all(wire: Wire, store: "redis.Redis") -> None:
+    marks = [mark_of("Lost", f"f{n}") for n in range(120)]
+    for n, mark in enumerate(marks):
+        told = {mark: '{"name":"Lost"}', f"{mark} count": n, f"{mark} last": n, f"{mark} state": "resolved"}
+        store.hset(keys.errors(SLUG), mapping=told)
+    every = await errors_of(wire, [SLUG, "t-other"])
+    assert len(every) == 120
+    some = await errors_among(wire, {SLUG: {*marks[:5], "other"}, "t-other": set()})
+    assert some == every[-5:]
+    assert {one.fingerprint for one in await errors_among(wire, {SLUG: {*marks, "other"}})} == {*marks}
+    store.delete(keys.errors(SLUG))

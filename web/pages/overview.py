@@ -16,8 +16,8 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.at_work.functions import FunctionFacts, function_facts
 from stepstream.checkpoint.delayed import list_delayed
 from stepstream.checkpoint.facts.buckets import percentile, summed
-from stepstream.checkpoint.facts.errors import ErrorGroup, errors_of
-from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute
+from stepstream.checkpoint.facts.errors import ErrorGroup, errors_among
+from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, marks_in
 from stepstream.checkpoint.facts.workers import workers_told
 from stepstream.checkpoint.registry import workers
 from stepstream.checkpoint.run.record import Record, read
@@ -109,10 +109,10 @@ class Overview(View, frozen=True):
 async def _read(request: Request) -> Overview:
     wire = wire_of(request)
     facts = await function_facts(wire)
-    slugs = [one.function.slug for one in facts]
+    minutes = [minute for one in facts for minute in one.minutes]
     now, errors, unfit, later, everybody, dead = await asyncio.gather(
         wire.moment(),
-        errors_of(wire, slugs),
+        errors_among(wire, marks_in(minutes)),
         evicts(wire),
         list_delayed(wire, limit=DELAYED),
         workers(wire),
@@ -123,7 +123,7 @@ async def _read(request: Request) -> Overview:
     trouble = [] if unfit is None else [Trouble("bad", f"{unfit.check}: {unfit.found}", unfit.do)]
     trouble += given_up([one for one in errors if one.last > now - HOUR * MINUTE_MS])
     trouble += troubles(facts, failed, dead, now_ms())
-    failures = failures_of(errors, [minute for one in facts for minute in one.minutes])
+    failures = failures_of(errors, minutes)
     rows = views.rows([one.function for one in facts], {one.function.slug: one.runs for one in facts})
     return Overview(
         trouble=tuple(trouble),

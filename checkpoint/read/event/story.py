@@ -91,7 +91,7 @@ async def _part(wire: Wire, function: Registered, arrival: Arrival, ordered: Con
 async def _is_later(wire: Wire, function: Registered, arrival: Arrival) -> bool:
     """Whether all triggers of a function that mean an event were registered after it came."""
     names = [name for name in function.events if covers(name, arrival.name)]
-    since = await wire.loads(*(("HGET", keys.triggers(), f"{function.slug} {name}") for name in names))
+    since = await wire.looks(*(("HGET", keys.triggers(), f"{function.slug} {name}") for name in names))
     return all(at is not None and int(at) > arrival.received for at in since)
 
 

@@ -109,14 +109,14 @@ async def arrivals(
 async def newest_entries(wire: Wire, name: str, since: int, most: int) -> list[str]:
     """Return the entries of the newest events of a name since a moment, Unix ms, newest first, without repetitions."""
     stored = [keys.events(name), keys.again(name)]
-    entries, _ = await wire.script(_PAGE, stored, "+", str(since), most, is_big_read=True)
+    entries, _ = await wire.look_script(_PAGE, stored, "+", str(since), most)
     return [codec.text(entry) for entry in entries]
 
 
 async def find_arrival(wire: Wire, event_id: str) -> Arrival | None:
     """Return an event by the id it has, or by its internal one; None when there is none (any more)."""
     names = await _names(wire)
-    known = await wire.loads(*(("GET", keys.seen(name, event_id)) for name in names))
+    known = await wire.looks(*(("GET", keys.seen(name, event_id)) for name in names))
     place = next(
         ((name, codec.text(entry)) for name, entry in zip(names, known, strict=True) if entry and entry[:1] != b"@"),
         None,

@@ -160,7 +160,7 @@ async def _look(wire: Wire, one: EventName) -> None:
 
 async def stream_seen(wire: Wire, stream: str, *waits: str) -> Seen:
     """Return what there is in a stream; of one of events `waits` are the keys of those that wait for them."""
-    entries, oldest, newest, waiting = await wire.script(_SEEN, [stream, *waits], is_big_read=True)
+    entries, oldest, newest, waiting = await wire.look_script(_SEEN, [stream, *waits])
     return Seen(int(entries), _at(oldest), _at(newest), int(waiting), bool(newest))
 
 

@@ -40,7 +40,7 @@ def pulse_in(word: bytes) -> Pulse:
 async def pulses_of_functions(wire: Wire, slugs: Sequence[str]) -> list[bytes]:
     """Return the word of each function: it changes when runs of it begin, wait, go on, end or fail."""
     own = [(i, keys.function(slug, where)) for i, slug in enumerate(slugs) for where in partitions(slug)]
-    words = await asyncio.gather(*(wire.script(_RUNS, [prefix], *STATUSES, is_big_read=True) for _, prefix in own))
+    words = await asyncio.gather(*(wire.look_script(_RUNS, [prefix], *STATUSES) for _, prefix in own))
     found = [b""] * len(slugs)
     for (i, _), word in zip(own, words, strict=True):
         found[i] += word + b"|"
@@ -49,9 +49,7 @@ async def pulses_of_functions(wire: Wire, slugs: Sequence[str]) -> list[bytes]:
 
 async def pulses_of_runs(wire: Wire, runs: Iterable[tuple[str, str]]) -> list[bytes]:
     """Return the word of each run (slug and id): it changes with its status, steps, attempts, progress and log."""
-    return await asyncio.gather(
-        *(wire.script(_RUN, [keys.function(slug, run)], run, is_big_read=True) for slug, run in runs)
-    )
+    return await asyncio.gather(*(wire.look_script(_RUN, [keys.function(slug, run)], run) for slug, run in runs))
 
 
 async def pulses_of_operations(wire: Wire, ids: Sequence[str]) -> list[bytes]:
@@ -62,7 +60,7 @@ async def pulses_of_operations(wire: Wire, ids: Sequence[str]) -> list[bytes]:
 async def oldest_queued(wire: Wire, slugs: Sequence[str]) -> dict[str, tuple[int, str]]:
     """Return of each function that has one the run that is queued longest: since when, Unix ms, and its id."""
     own = [(slug, keys.runs(slug, "queued", where)) for slug in slugs for where in partitions(slug)]
-    rows = await wire.loads(*(("ZRANGE", key, 0, 0, "WITHSCORES") for _, key in own))
+    rows = await wire.looks(*(("ZRANGE", key, 0, 0, "WITHSCORES") for _, key in own))
     found: dict[str, tuple[int, str]] = {}
     for (slug, _), row in zip(own, rows, strict=True):
         if row:

@@ -75,7 +75,7 @@ async def _of_event(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run
 
 async def _buffered(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run | None:
     """Look at the buffers: a debounced run, or a batch, that has not begun; with the events it has so far."""
-    names = await wire.loads(*(("HGET", keys.buffered(slug), run) for slug in owners))
+    names = await wire.looks(*(("HGET", keys.buffered(slug), run) for slug in owners))
     slug, name = next(((slug, codec.text(name)) for slug, name in zip(owners, names, strict=True) if name), ("", ""))
     if not slug:
         return None

@@ -17,6 +17,11 @@ local function many(list, first, ...)
   return done
 end
 
+-- A command of a few words, which one who reads has put together.
+local function ask(words)
+  return redis.call(unpack(words))
+end
+
 -- One stream entry of `fields` from `first` on: an event has ten of them at most. Where a test has set the clock (`now`,
 -- ms, not empty) it is an entry of that time, unless a later one is there.
 local function append(stream, now, fields, first)

@@ -1,0 +1,125 @@
+"""What a page costs Redis: commands that do not grow with the number of functions, nor with that of browsers."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import Any, cast
+
+import httpx2
+import pytest
+import redis
+
+from stepstream import create_app
+from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import run_id
+from stepstream.bus.wire import keys
+from stepstream.web.app import Site
+from stepstream.web.live import feed
+from stepstream.web.live.feed import ALL, Watcher, feed_of
+from tests.patience import PATIENT_S
+from tests.support import sent
+
+FUNCTIONS, MOST, BROWSERS = 50, 40, 20
+PAGES = ["/", "/runs", "/runs?status=failed", "/events", "/event-names/t/7", "/functions", "/functions/t-7", "/limits",
+         "/schedules", "/workers", "/errors", "/apps", "/system", "/search?q=t-"]  # fmt: skip
+
+
+def make(store: "redis.Redis", functions: int) -> None:
+    """Make functions that have limits and a schedule, workers, runs of each kind, minutes and errors."""
+    pipeline: Any = cast("Any", store).pipeline(transaction=False)
+    now = time.time_ns() // 1_000_000
+    for n in range(functions):
+        slug, name = f"t-{n}", f"t/{n}"
+        declared = {"bus": "t", "id": str(n), "name": slug, "slug": slug, "on": [name, "cron 0 3 * * *"], "retries": 4,
+                    "events": [name], "code": "x", "flow": ["2 at a time per event.data.of"]}  # fmt: skip
+        pipeline.hset(keys.functions(), slug, json.dumps(declared))
+        pipeline.zadd(keys.event_names(), {name: now})
+        pipeline.xgroup_create(keys.events(name), slug, "0", mkstream=True)
+        pipeline.zadd(keys.workers(), {f"box-{n}": now + 9_000})
+        pipeline.hset(keys.worker(f"box-{n}"), mapping={"seen": now, "since": now, "host": "box"})
+        for status in ("queued", "running", "failed"):
+            run = run_id(slug, "test", status, now)
+            pipeline.hset(keys.run(slug, run), mapping={"status": status, "queued": now, "holds": "c0:a\nc0:b"})
+            pipeline.pexpire(keys.run(slug, run), 60_000)
+            pipeline.zadd(keys.runs(slug, status), {run: now})
+        pipeline.zadd(keys.backlog(slug, "c0:a"), {run: now})
+        pipeline.zadd(keys.full(slug), {"c0:a": now})
+        pipeline.zadd(keys.places(slug, "c0:a"), {run: now})
+        for minute in range(now // 60_000 - 2, now // 60_000):
+            pipeline.hset(keys.minute(slug, minute), mapping={"started:1": 3, "failed:2": 1, "e:0123456789ab": 1})
+        pipeline.hset(keys.errors(slug), mapping={"0123456789ab": '{"name":"Lost"}', "0123456789ab last": now})
+    pipeline.execute()
+
+
+@pytest.fixture
+async def asked(settings: Settings) -> AsyncGenerator[tuple[Site, httpx2.AsyncClient]]:
+    site = create_app(configured=settings)
+    transport = httpx2.ASGITransport(app=site)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        yield site, http
+    await site.close()
+
+
+async def take(http: httpx2.AsyncClient, path: str) -> str:
+    """Take a page again, as one that is open does."""
+    answer = await http.get(path, headers={"hx-request": "true"})
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+async def test_no_page_sends_more_commands_than_forty_with_fifty_functions(
+    asked: tuple[Site, httpx2.AsyncClient], store: "redis.Redis"
+) -> None:
+    _, http = asked
+    make(store, FUNCTIONS)
+    over: dict[str, list[str]] = {}
+    for path in PAGES:
+        await take(http, path)  # scripts are loaded, and minutes that are over are read
+        with sent(store) as commands:
+            assert "t-7" in await take(http, path) or path in ("/apps", "/workers", "/events")
+        if len(commands) > MOST:
+            over[path] = commands
+    assert not over
+
+
+async def test_a_change_costs_twenty_browsers_what_it_costs_one(
+    asked: tuple[Site, httpx2.AsyncClient], store: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, http = asked
+    make(store, 2)
+    monkeypatch.setattr(feed, "EVERY_S", 0.02)
+    monkeypatch.setattr(feed, "TICK_S", 3_600)
+    costs = {browsers: await _change(site, http, store, browsers) for browsers in (1, BROWSERS)}
+    assert costs[1][0] == costs[BROWSERS][0], costs
+    assert abs(costs[1][1] - costs[BROWSERS][1]) <= 1, f"{costs}: but for a look that has begun"
+
+
+async def _change(
+    site: Site, http: httpx2.AsyncClient, store: "redis.Redis", browsers: int
+) -> tuple[Counter[str], int]:
+    """Return the commands that are sent for the front page, and how many scripts, when a change is seen by so many."""
+    await take(http, "/")
+    wire = site.state.store.wire
+
+    async def look(watcher: Watcher) -> None:
+        while not (await watcher.next()).changed:
+            pass
+        await take(http, "/")
+
+    async with AsyncExitStack() as stack, asyncio.timeout(PATIENT_S):
+        mine = feed_of(wire)
+        watchers = [await stack.enter_async_context(mine.watch(ALL)) for _ in range(browsers)]
+        while ALL not in mine._words:
+            await asyncio.sleep(0.005)
+        looking = [asyncio.create_task(look(watcher)) for watcher in watchers]
+        with sent(store) as commands:
+            store.zadd(keys.runs("t-1", "waiting"), {f"x{browsers}": 1})
+            await asyncio.gather(*looking)
+    mine = Counter(commands)
+    looks = mine.pop("HKEYS")  # the feed's: each is followed by a script, the pulses
+    del mine["ZREM"]  # it begins each write, to prove that the server is a primary
+    scripts = mine.pop("EVALSHA") - looks
+    return mine, scripts
