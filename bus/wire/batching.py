@@ -18,7 +18,7 @@ from stepstream.bus.wire.scripts import Script, script
 
 MOST = 50
 """Items of one call: what is saved by sharing is saved by then, and the server is not held up longer than 2 ms."""
-MOST_LOOKS = 100
+LOOKS_AT_ONCE = 100
 """Reads of one call."""
 _READ = script(__file__, "read")
 
@@ -101,8 +101,8 @@ class Looks:
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, {}
         for one, looks in gathered.items():
-            for start in range(0, len(looks), MOST_LOOKS):
-                self._ask(one, looks[start : start + MOST_LOOKS])
+            for start in range(0, len(looks), LOOKS_AT_ONCE):
+                self._ask(one, looks[start : start + LOOKS_AT_ONCE])
 
     def _ask(self, script: Script, looks: Sequence[_Look]) -> None:
         if len(looks) > 1:

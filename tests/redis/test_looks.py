@@ -5,7 +5,7 @@ import asyncio
 import redis
 
 from stepstream.bus.errors import KeyMissing, StoreError
-from stepstream.bus.wire.batching import MOST_LOOKS
+from stepstream.bus.wire.batching import LOOKS_AT_ONCE
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.facts.minutes import _READ as MINUTES
 from tests.support import sent
@@ -43,7 +43,7 @@ async def test_many_reads_are_several_calls_of_which_none_holds_the_server_for_l
 ) -> None:
     await wire.looks(("GET", "a"), ("GET", "b"))
     with sent(store) as commands:
-        assert await wire.looks(*(("GET", "none") for _ in range(2 * MOST_LOOKS + 1))) == [None] * (2 * MOST_LOOKS + 1)
+        assert await wire.looks(*(("GET", "none") for _ in range(2 * LOOKS_AT_ONCE + 1))) == [None] * (2 * LOOKS_AT_ONCE + 1)
     assert (commands.count("EVALSHA"), commands.count("GET")) == (2, 1)
 
 
