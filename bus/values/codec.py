@@ -137,6 +137,14 @@ def decode_as(raw: bytes | str | Raw, wanted: Any) -> Any:
         raise _unreadable(error) from None
 
 
+def reader_of(wanted: Any) -> Callable[[bytes], Any]:
+    """Return what decodes JSON as a type, which its owner keeps: for types that are made while the process runs.
+
+    It raises what msgspec does, and RecursionError and UnicodeDecodeError for what is nested too deep or is no UTF-8.
+    """
+    return _decoder(wanted).decode
+
+
 def misfit(raw: bytes | str | Raw, wanted: Any) -> msgspec.DecodeError | None:
     """Return why JSON does not fit a type; None when it does, or when nothing can be read as that type."""
     try:

@@ -12,13 +12,14 @@ Those of applications behind HTTP are marked, and are evaluated as the Inngest S
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, cast
 
+import msgspec
 import structlog
 
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.values import dialect
+from stepstream.bus.values import codec, dialect
 from stepstream.bus.values.payload import wire_fields
 
 _log = structlog.get_logger("expression")
@@ -78,6 +79,7 @@ class Expression:
                 self._literals += (number, -number) if number <= 2**63 else (number,)  # a minus sign is not parsed here
             elif path[0] in roots:
                 _look_at(self._tree, path)
+        self._has_small_literals = _are_small(self._literals)
         self._path = text.split(".")[1:] if _PATH.fullmatch(text) else None
         """The field names, if the expression is only a path into the event: the most common key, looked up exactly."""
         self._has_warned = False
@@ -94,6 +96,32 @@ class Expression:
             return False
         value = self._evaluated(seen)
         return value is True or (not self._is_boolean and dialect.truthy(value))
+
+    def matches_stored(self, event: bytes, other: Any = None) -> bool | None:
+        """Return whether it is true of an event as it is stored, of which only the fields it uses are decoded.
+
+        None: this event must be decoded whole, as one of a batch or one whose parts are not what the expression takes
+        them for.
+        """
+        if self._shape is None:
+            return None
+        try:
+            part = self._shape.read(event)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return None
+        if part is None:
+            return None
+        seen: dict[str, Any] = {"event": part}
+        if self._other:
+            seen[self._other] = _part(other, self._tree[self._other]) if self._other in self._tree else None
+        return self._is_exact(seen) and self._evaluated(seen) is True
+
+    @cached_property
+    def _shape(self) -> "_Shape | None":
+        tree = self._tree.get("event", {})
+        if self._is_of_sdk or not self._is_boolean or tree is None or "v" in tree:
+            return None
+        return _Shape(tree)
 
     def value(self, event: Mapping[str, Any]) -> Any:
         """Return its value for an event; None for an expression that raises (a missing field).
@@ -141,6 +169,8 @@ class Expression:
 
     def _is_exact(self, seen: dict[str, Any]) -> bool:
         """Whether CEL holds all numbers exactly and compares them correctly; the first exception is logged."""
+        if self._has_small_literals and _are_small(seen):
+            return True
         number = _not_exact([seen, self._literals])
         if number is not None and not self._has_warned:
             self._has_warned = True
@@ -214,6 +244,56 @@ def _part(value: Any, tree: _Tree | None) -> Any:
         return value
     inside = cast("Mapping[str, Any]", value)
     return {name: _part(inside[name], inner) for name, inner in tree.items() if name in inside}
+
+
+class _Shape:
+    """Reads of a stored event only the fields in a tree: whatever else it has is passed over without being made."""
+
+    def __init__(self, tree: _Tree) -> None:
+        own, self._plan = _kind_of({**tree, _BATCH: None})
+        self._decoded = codec.reader_of(own)
+
+    def read(self, raw: bytes) -> dict[str, Any] | None:
+        """Return the fields that are there; None of a batch, which is of several events."""
+        found = _taken(self._decoded(raw), self._plan)
+        return None if found.pop(_BATCH, None) else found
+
+
+_BATCH = "batch"
+_Plan = list[tuple[str, str, "_Plan | None"]]
+"""Of each field the attribute that it is read into, its name, and what is read of it (None: the whole value)."""
+
+
+def _kind_of(tree: _Tree) -> tuple[type[msgspec.Struct], _Plan]:
+    """Return a struct that has the fields of a tree, and how they are called in it: names may be words of Python."""
+    fields: list[tuple[str, Any, Any]] = []
+    plan: _Plan = []
+    for n, (name, inner) in enumerate(tree.items()):
+        kind, inside = (Any, None) if inner is None else _kind_of(inner)
+        fields.append((f"f{n}", kind if inner is None else kind | msgspec.UnsetType, msgspec.UNSET))
+        plan.append((f"f{n}", name, inside))
+    return msgspec.defstruct("Part", fields, rename={at: name for at, name, _ in plan}), plan
+
+
+def _taken(part: Any, plan: _Plan) -> dict[str, Any]:
+    return {
+        name: value if inside is None else _taken(value, inside)
+        for at, name, inside in plan
+        if (value := getattr(part, at)) is not msgspec.UNSET
+    }
+
+
+def _are_small(value: Any) -> bool:
+    """Whether every number in a value is one that doubles hold exactly; what is nested too deep to say is not."""
+    kind = cast("type[Any]", type(value))
+    try:
+        if kind is dict:
+            return all(map(_are_small, value.values()))
+        if kind is list:
+            return all(map(_are_small, value))
+    except RecursionError:
+        return False
+    return kind not in (int, float) or -_EXACT < value < _EXACT
 
 
 def _not_exact(values: Any) -> int | float | None:

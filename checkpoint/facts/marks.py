@@ -54,6 +54,11 @@ def told_of(name: str, message: str, stack: str = "") -> str:
     return mark_of(name, frame) + codec.encode(about).decode()
 
 
+def is_like_a_mark(text: str) -> bool:
+    """Whether a text may be a mark, and no name only."""
+    return len(text) == LETTERS and not set(text) - set("0123456789abcdef")
+
+
 def mark_of(name: str, frame: str) -> str:
     """Return the mark of an error of this name that was raised there."""
     return hashlib.sha256(f"{name}\n{frame}".encode()).hexdigest()[:LETTERS]

@@ -43,7 +43,9 @@ async def test_many_reads_are_several_calls_of_which_none_holds_the_server_for_l
 ) -> None:
     await wire.looks(("GET", "a"), ("GET", "b"))
     with sent(store) as commands:
-        assert await wire.looks(*(("GET", "none") for _ in range(2 * LOOKS_AT_ONCE + 1))) == [None] * (2 * LOOKS_AT_ONCE + 1)
+        assert await wire.looks(*(("GET", "none") for _ in range(2 * LOOKS_AT_ONCE + 1))) == [None] * (
+            2 * LOOKS_AT_ONCE + 1
+        )
     assert (commands.count("EVALSHA"), commands.count("GET")) == (2, 1)
 
 

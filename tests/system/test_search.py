@@ -1,5 +1,6 @@
 """Search: one way of asking for runs, for the API, the command line and the page."""
 
+import asyncio
 import json
 import random
 import time
@@ -236,3 +237,35 @@ async def test_functions_that_take_several_calls_are_joined_as_if_it_were_one(
         seen += [run.id for run in page.runs]
         cursor, pages = page.cursor, pages + 1
     assert seen == made[::-1]
+
+
+async def test_others_get_their_turn_while_runs_are_looked_into(
+    wire: Wire, store: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(200):
+        put(store, "t-a", n, "running", event=event("x", n))
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await search(wire, RunQuery(where="event.data.n < 0"))
+    monkeypatch.setattr("stepstream.checkpoint.read.lists.search.SLICE_S", 0)
+    busy = asyncio.create_task(other())
+    found = await search(wire, RunQuery(where="event.data.n < 0"))
+    busy.cancel()
+    assert (found.looked_at, found.runs, turns >= 200) == (200, [], True)
+
+
+async def test_a_page_that_is_full_ends_where_the_next_begins(wire: Wire, store: "redis.Redis") -> None:
+    made = [put(store, "t-a", n, "running", event=event("x", n)) for n in range(20)]
+    seen: list[str] = []
+    cursor, pages = None, 0
+    while pages == 0 or cursor is not None:
+        page = await search(wire, RunQuery(where="event.data.n % 2 == 0"), limit=4, cursor=cursor)
+        seen += [run.id for run in page.runs]
+        cursor, pages = page.cursor, pages + 1
+    assert seen == made[18::-2]

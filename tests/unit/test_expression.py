@@ -6,7 +6,7 @@ import pytest
 import structlog.testing
 
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.event import EventData
+from stepstream.bus.event import EventData, RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.expression import Expression
 from stepstream.bus.values.matching import answers
@@ -134,3 +134,39 @@ def test_what_is_nested_too_deep_is_equal_to_nothing_and_stops_nobody() -> None:
         deep = [deep]
     assert not answers({"data": {"x": deep}}, {"data": {"x": deep}}, "data.x", None)
     assert _of("event.data.x", x=deep) is deep
+
+
+STORED = [
+    '{"id":"e","name":"a/b","data":{"n":1,"class":{"x":[1,2]},"text":"ü"},"ts":5}',
+    '{"id":"e","name":"a/b","data":{"n":9007199254740993},"ts":5,"v":"2"}',
+    '{"id":"e","name":"a/b","data":{"n":9007199254740992.0},"ts":5}',
+    '{"id":"e","name":"a/b","data":{"n":99999999999999999999},"ts":5}',
+    '{"id":"e","name":"a/b","data":[1,2],"ts":5}',
+    '{"id":"e","name":"a/b","data":null,"ts":5}',
+    '{"id":"e","name":"a/b","data":{"class":7,"n":null},"ts":5}',
+    '{"id":"e","name":"a/b","data":{},"ts":5}',
+]
+ASKED = [
+    "event.data.n < 2", "event.data.n == 9007199254740992", "event.data.n > 1.0", "event.data['n'] == 1",
+    "event.data.class.x[1] == 2", "event.data.class.x == [1, 2]", "has(event.data.n)", "!has(event.data.n)",
+    "event.name == 'a/b' && event.ts == 5", "event.data.text.startsWith('ü')", "event.v == '2'", "event.v == null",
+    "size(event.data) == 2", "output.n == event.data.n", "output == null", "event.data == null", "event.data.n + 1 > 0",
+    "event == event", "event.data.n in [1, 2]", "[1, 2].exists(one, one == event.data.n)", "event.data.n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ASKED)
+@pytest.mark.parametrize("output", [None, {"n": 1}, 7])
+def test_of_a_stored_event_only_what_is_used_is_read_and_what_is_true_stays_true(text: str, output: object) -> None:
+    expression = Expression(text, "here", other="output")
+    for stored in STORED:
+        event = codec.decode_as(stored, RawEvent)
+        found = expression.matches_stored(stored.encode(), output)
+        assert found in (None, expression.matches(event.plain(), output)), stored
+
+
+def test_a_stored_event_is_read_in_part_where_it_can_be() -> None:
+    expression = Expression("event.data.n < 2", "here", other="output")
+    assert [expression.matches_stored(stored.encode()) for stored in STORED[:2]] == [True, False]
+    batch = '{"id":"e","name":"a","data":{"n":1},"ts":5,"batch":[{"id":"e","name":"a","data":{"n":1},"ts":5}]}'
+    assert [expression.matches_stored(raw) for raw in (batch.encode(), b"{", STORED[4].encode())] == [None] * 3

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _PAGE_OF_RUNS = script(__file__, "runs_page")
 _COUNT = script(__file__, "runs_count")
+_LINE = script(__file__, "runs_line")
 _LOOKS = 1_000
 """How many runs one call of the script looks at, at least: it takes a millisecond or two of the server."""
 _AT_ONCE = 250
@@ -121,7 +122,9 @@ class Row(NamedTuple):
     """A run of the list, with as much of its event, error and output as was asked for, JSON as it is stored."""
 
     place: Place
-    line: RunLine
+    function: str
+    fields: Sequence[bytes | None]
+    """What is small of it, in the order of _FIELDS; none where lines are asked for later (`lines_of`)."""
     event: bytes
     error: bytes
     output: bytes
@@ -130,6 +133,11 @@ class Row(NamedTuple):
     def bytes(self) -> int:
         """How many bytes of these were read."""
         return len(self.event) + len(self.error) + len(self.output)
+
+    @property
+    def line(self) -> RunLine:
+        """What a list shows of it."""
+        return _line(self.place.run, self.function, self.fields, self.event, self.error)
 
 
 class Window(NamedTuple):
@@ -154,6 +162,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     event_bytes: int = LINE_BYTES
     error_bytes: int = LINE_BYTES
     output_bytes: int = NO_BYTES
+    with_lines: bool = True
+    """Whether rows have a line at once; else it is asked for of those that match."""
 
 
 class Named(NamedTuple):
@@ -227,7 +237,7 @@ async def _pages(
         "" if moment is None else moment, run, "" if look.since is None else look.since,
         most, looks, ENOUGH_BYTES,
         look.worker, look.code, look.source, *look.keys,
-        look.event_bytes, look.error_bytes, look.output_bytes, brief, *look.statuses,
+        look.event_bytes, look.error_bytes, look.output_bytes, int(look.with_lines), brief, *look.statuses,
     )  # fmt: skip
     parts = _calls([(slug, keys.function(slug, where)) for slug in slugs for where in partitions(slug)])
     return parts, await asyncio.gather(
@@ -274,19 +284,34 @@ _FIELDS = ("status", "queued", "started", "ended", "turn", "attempt", "crashes",
 def _row(part: Sequence[tuple[str, str]], raw: Sequence[Any]) -> Row:
     """Return a run as the script tells of it, which was asked about some functions."""
     n, ms, run, event, error, output, *fields = raw
-    slug = part[int(n) - 1][0]
+    return Row(Place(int(float(ms)), run.decode()), part[int(n) - 1][0], fields, event, error, output)
+
+
+async def lines_of(wire: Wire, rows: Sequence[Row]) -> list[RunLine]:
+    """Return the lines of rows that have none yet; those that are gone meanwhile are left out."""
+    found = await asyncio.gather(
+        *(wire.look_script(_LINE, [keys.function(row.function, row.place.run)], row.place.run, LINE_BYTES, LINE_BYTES)
+          for row in rows)
+    )  # fmt: skip
+    return [
+        _line(row.place.run, row.function, raw[2:], raw[0], raw[1])
+        for row, raw in zip(rows, found, strict=True)
+        if raw is not None
+    ]
+
+
+def _line(run: str, slug: str, fields: Sequence[bytes | None], event: bytes, error: bytes) -> RunLine:
     stored = fields_read(_Stored, zip(_FIELDS, fields, strict=True))
     holds = stored.pop("holds", "")
     values = dict.fromkeys(shown_key(line.partition(":")[2]) for line in holds.split("\n"))
-    line = RunLine(
-        id=run.decode(),
+    return RunLine(
+        id=run,
         function=slug,
         **stored,
         event_name=event_name_of(event),
         keys=tuple(filter(None, values)),
         error_line=_error_line(error),
     )
-    return Row(Place(int(float(ms)), line.id), line, event, error, output)
 
 
 class _Named(msgspec.Struct):
@@ -298,6 +323,15 @@ def event_name_of(event: bytes) -> str:
     found = _NAME.match(event)
     try:
         return codec.decode_as(found[1], str) if found else codec.decode_as(event, _Named).name
+    except msgspec.MsgspecError:
+        return ""
+
+
+def error_name_of(error: bytes) -> str:
+    """Return the name of a stored error, of which the beginning is enough; empty when that has none."""
+    found = _ERROR.match(error)
+    try:
+        return codec.decode_as(found[1], str) if found else codec.decode_as(error, _Named).name
     except msgspec.MsgspecError:
         return ""
 

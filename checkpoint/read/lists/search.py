@@ -7,7 +7,9 @@ Runs are in an index by function, status and time. What else is asked is looked 
 at ten thousand of them at most, says at how many, and goes on from there.
 """
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +23,7 @@ from stepstream.bus.values.durations import is_ago, past_moment
 from stepstream.bus.values.expression import Expression, compiled
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.facts.marks import frame_of, mark_of
+from stepstream.checkpoint.facts.marks import frame_of, is_like_a_mark, mark_of
 from stepstream.checkpoint.read.lists.runs import (
     ALL_BYTES,
     LINE_BYTES,
@@ -29,9 +31,13 @@ from stepstream.checkpoint.read.lists.runs import (
     STATUSES,
     Look,
     Named,
+    Place,
     Row,
     RunLine,
     counts,
+    error_name_of,
+    event_name_of,
+    lines_of,
     names,
     place_of,
     window,
@@ -47,6 +53,8 @@ MOST_BYTES = 64 * 1024 * 1024
 LONGEST_WHERE = 2_000
 """Characters."""
 _AT_ONCE = 1_000
+SLICE_S = 0.01
+"""For how long runs are looked into before others of this process get their turn."""
 
 FILTERS: Mapping[str, str] = {
     "status": f"{', '.join(STATUSES)}; several with commas, or the parameter again",
@@ -190,13 +198,13 @@ async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | 
         looked_at += found.looked_at
         read += sum(row.bytes for row in found.rows)
         place = found.last
-        for n, row in enumerate(found.rows, 1):
-            if wanted.are_all or wanted.matches(row):
-                runs.append(row.line)
-            if len(runs) == limit:
-                place = found.last if n == len(found.rows) else row.place
-                break
-        if len(runs) == limit or place is None:
+        if wanted.are_all:
+            runs += [row.line for row in found.rows]
+        else:
+            matching, end = await _matching(found.rows, wanted, limit - len(runs))
+            runs += await lines_of(wire, matching)
+            place = place if end is None else end
+        if len(runs) >= limit or place is None:
             break
     if query.is_indexed:
         of_each = await counts(wire, among, query.statuses or STATUSES, since=query.since, until=query.until)
@@ -236,6 +244,21 @@ async def search_names(
     return FoundNames(runs, found.cursor, found.looked_at)
 
 
+async def _matching(rows: Sequence[Row], wanted: "_Wanted", most: int) -> tuple[list[Row], Place | None]:
+    """Return rows that match, and where it ended when enough were found before the last; others get their turn."""
+    found: list[Row] = []
+    began = time.perf_counter()
+    for n, row in enumerate(rows, 1):
+        if wanted.matches(row):
+            found.append(row)
+            if len(found) == most:
+                return found, None if n == len(rows) else row.place
+        if time.perf_counter() - began > SLICE_S:
+            await asyncio.sleep(0)
+            began = time.perf_counter()
+    return found, None
+
+
 async def functions_asked(wire: Wire, query: RunQuery) -> list[str]:
     """Return the slugs whose runs may match: for an event those that it starts, unless functions are given.
 
@@ -250,11 +273,6 @@ async def functions_asked(wire: Wire, query: RunQuery) -> list[str]:
         for one in await functions(wire)
         if any(covers(name, query.event) or covers(query.event, name) for name in one.events)
     ]
-
-
-def _is_of(failure: Failure, error: str) -> bool:
-    """Whether a failure has this name, or this mark, by which errors are grouped."""
-    return error in (failure.name, mark_of(failure.name, frame_of(failure.stack)))
 
 
 def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool:
@@ -290,6 +308,8 @@ class _Wanted:
         self._query = query
         self._condition = _condition(query)
         keys = (*keys_like(query.key), "")[:2] if query.key else ("", "")
+        are_all = not (query.event or query.error or query.where)
+        is_mark = is_like_a_mark(query.error)
         self.look = Look(
             statuses=query.statuses or STATUSES,
             since=query.since,
@@ -298,25 +318,35 @@ class _Wanted:
             code=query.code,
             source=query.source,
             keys=(keys[0], keys[1]),
-            event_bytes=ALL_BYTES if query.where else LINE_BYTES,
-            error_bytes=ALL_BYTES if query.error else LINE_BYTES,
-            output_bytes=ALL_BYTES if query.where else NO_BYTES,
+            event_bytes=ALL_BYTES if query.where else LINE_BYTES if query.event or are_all else NO_BYTES,
+            error_bytes=ALL_BYTES if is_mark else LINE_BYTES if query.error or are_all else NO_BYTES,
+            output_bytes=ALL_BYTES if "output" in query.where else NO_BYTES,
+            with_lines=are_all,
         )
-        self.are_all = not (query.event or query.error or query.where)
+        self.are_all = are_all
         """Whether all that the script finds match."""
+        self._is_mark = is_mark
 
     def matches(self, row: Row) -> bool:
         """Whether a run matches what the script does not look at; one that cannot be read does not."""
         query = self._query
-        if query.event and not covers(query.event, row.line.event_name):
+        if query.event and not covers(query.event, event_name_of(row.event)):
             return False
         try:
-            if query.error and not (row.error and _is_of(codec.decode_as(row.error, Failure), query.error)):
+            if query.error and error_name_of(row.error) != query.error and not (self._is_mark and self._has_mark(row)):
                 return False
             if self._condition is None:
                 return True
-            event = codec.decode_as(row.event, RawEvent) if row.event else None
             output = codec.decode(row.output) if row.output else None
+            found = self._condition.matches_stored(row.event, output)
+            if found is not None:
+                return found
+            event = codec.decode_as(row.event, RawEvent) if row.event else None
             return _is_true(self._condition, event, output)
         except msgspec.MsgspecError:
             return False
+
+    def _has_mark(self, row: Row) -> bool:
+        """Whether an error has the mark by which errors are grouped: that is made of where it was raised, too."""
+        failure = codec.decode_as(row.error, Failure) if row.error else None
+        return failure is not None and mark_of(failure.name, frame_of(failure.stack)) == self._query.error

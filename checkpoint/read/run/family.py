@@ -122,7 +122,8 @@ async def _named(wire: Wire, run: Run, look: Look, named: Callable[[RunLine], st
     while looked_at < MOST_LOOKED_AT:
         page = await window(wire, [run.function], look, place, _AT_ONCE, _AT_ONCE)
         looked_at += page.looked_at
-        found += [Kin(row.line.id, run.function, row.line.status) for row in page.rows if named(row.line) == run.id]
+        lines = [row.line for row in page.rows]
+        found += [Kin(line.id, run.function, line.status) for line in lines if named(line) == run.id]
         place = page.last
         if place is None:
             return found, False

@@ -21,16 +21,20 @@ args.other  … or of this one
 args.event  how many bytes of a run's event are wanted
 args.error  how many bytes of its error
 args.output  how many bytes of its output
+args.lines  1: with what is small of each run, 0: it is asked for later, of few of them (runs_line)
 args.brief  the name of the one field that is wanted; `-` for none; empty: all that a list shows
 then the statuses
 
 Returns {how many it looked at, the moment and the run that were looked at last, or two empty texts when no more come, the
-runs: which prefix it is of, its moment, run, event, error, output, then the fields of h; in brief only the first three
-and that field} ]]
+runs: which prefix it is of, its moment, run, event, error, output, then the fields of h or nothing; in brief only the
+first three and that field} ]]
 -- flags: no-writes
--- hash h: status queued started ended turn attempt crashes worker code source parent why by rerun_of holds
+-- uses: run_line
+-- hash w: worker code source holds
 local earliest = tonumber(args.earliest)
 local most, looks, enough = tonumber(args.most), tonumber(args.looks), tonumber(args.bytes)
+
+local is_asked = args.worker ~= '' or args.code ~= '' or args.source ~= '' or args.key ~= ''
 
 -- Whether a stands before b as Redis orders members of one score: byte by byte, whatever the server's locale.
 local function is_less(a, b)
@@ -128,13 +132,6 @@ local function has_key(holds, key)
   return string.find(holds .. '\n', ':' .. key .. '\n', 1, true)
 end
 
-local function start_of(key, field, bytes)
-  local text = bytes ~= '0' and redis.call('HGET', key, field) or ''
-  return string.sub(text, 1, tonumber(bytes))
-end
-
-local is_any = args.worker == '' and args.code == '' and args.source == '' and args.key == ''
-
 -- For who wants to know which runs these are, and perhaps a field of each; some may be gone.
 local function brief(index, key)
   local found = { index.n, index.text, index.run }
@@ -144,33 +141,30 @@ local function brief(index, key)
   return found, 0
 end
 
--- What is shown of a run; nothing when it is gone, or is not wanted.
+-- What is wanted of a run; nothing when it is gone, or is not wanted.
 local function row(index)
   local key = index.fn .. 'run:' .. index.run
-  if args.brief ~= '' and is_any then
-    return brief(index, key)
-  end
-  local h = redis.call('HMGET', key, fields.h)
-  if not (h.status or h.queued) then
-    return nil
-  end
-  if (args.worker ~= '' and not is_of_worker(h.worker or '')) or (args.code ~= '' and h.code ~= args.code)
-    or (args.source ~= '' and h.source ~= args.source) then
-    return nil
-  end
-  if args.key ~= '' and not (has_key(h.holds or '', args.key) or (args.other ~= '' and has_key(h.holds or '', args.other))) then
-    return nil
+  if is_asked then
+    local w = redis.call('HMGET', key, fields.w)
+    if (args.worker ~= '' and not is_of_worker(w.worker or '')) or (args.code ~= '' and w.code ~= args.code)
+      or (args.source ~= '' and w.source ~= args.source) then
+      return nil
+    end
+    local holds = w.holds or ''
+    if args.key ~= '' and not (has_key(holds, args.key) or (args.other ~= '' and has_key(holds, args.other))) then
+      return nil
+    end
   end
   if args.brief ~= '' then
     return brief(index, key)
   end
   local event, failure = start_of(key, 'event', args.event), start_of(key, 'error', args.error)
   local output = start_of(key, 'output', args.output)
-  local found = { index.n, index.text, index.run, event, failure, output }
-  for _, value in ipairs(h) do
-    found[#found + 1] = value
+  local size, found = #event + #failure + #output, { index.n, index.text, index.run, event, failure, output }
+  if args.lines == '1' then
+    return add_line(found, key) and found, size
   end
-  return found, #event + #failure + #output
+  return (size > 0 or redis.call('EXISTS', key) == 1) and found, size
 end
 
 local found, looked, bytes, ms, run = {}, 0, 0, '', ''
