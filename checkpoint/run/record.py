@@ -75,7 +75,8 @@ async def read(wire: Wire, kind: type[R], runs: Iterable[tuple[str, str]]) -> li
     It is not repeated: StoreUnavailable when Redis is away.
     """
     wanted, names = list(runs), tuple(_converters(kind))
-    rows = await wire.loads(*(("HMGET", keys.run(slug, run), *names) for slug, run in wanted))
+    asked = (("HMGET", keys.run(slug, run), *names) for slug, run in wanted)
+    rows = await (wire.loads(*asked) if _has_payloads(kind) else wire.looks(*asked))
     return [_made(kind, slug, run, zip(names, row, strict=True)) for (slug, run), row in zip(wanted, rows, strict=True)]
 
 
@@ -113,6 +114,11 @@ _OF_TYPE: Mapping[Any, Callable[[bytes], Any]] = {
     Raw: stored_json,
     Failure: lambda raw: codec.decode_as(raw, Failure),
 }
+
+
+def _has_payloads(kind: type[Record]) -> bool:
+    """Whether what is read of a kind may be large."""
+    return not set(_converters(kind).values()) <= {codec.text, int}
 
 
 @cache

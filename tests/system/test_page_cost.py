@@ -79,7 +79,7 @@ async def test_no_page_sends_more_commands_than_forty_with_fifty_functions(
     for path in PAGES:
         await take(http, path)  # scripts are loaded, and minutes that are over are read
         with sent(store) as commands:
-            assert "t-7" in await take(http, path) or path in ("/apps", "/workers", "/events")
+            await take(http, path)
         if len(commands) > MOST:
             over[path] = commands
     assert not over
