@@ -84,7 +84,9 @@ def make() -> None:
         (PAGES / name).parent.mkdir(parents=True, exist_ok=True)
         (PAGES / name).write_text((_WIDE if str(name) == TWO_MINUTES else "") + _page(page))
     for picture in [*DOCS.rglob("*.png"), *DOCS.rglob("*.svg"), *DOCS.rglob("*.css")]:
-        shutil.copy(picture, PAGES / picture.relative_to(DOCS))
+        copy = PAGES / picture.relative_to(DOCS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, copy)
     with (PAGES / "decisions/README.md").open("a") as index:
         index.write("\n" + _decisions())
 
