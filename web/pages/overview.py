@@ -108,15 +108,14 @@ class Overview(View, frozen=True):
 
 async def _read(request: Request) -> Overview:
     wire = wire_of(request)
-    facts = await function_facts(wire)
+    facts, dead = await asyncio.gather(function_facts(wire), _dead(wire))
     minutes = [minute for one in facts for minute in one.minutes]
-    now, errors, unfit, later, everybody, dead = await asyncio.gather(
+    now, errors, unfit, later, everybody = await asyncio.gather(
         wire.moment(),
         errors_among(wire, marks_in(minutes)),
         evicts(wire),
         list_delayed(wire, limit=DELAYED),
         workers(wire),
-        _dead(wire),
     )
     hours = {one.function.slug: hour(one.minutes, now) for one in facts}
     failed = {slug: (one.failed, one.completed + one.failed) for slug, one in hours.items()}
