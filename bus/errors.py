@@ -12,6 +12,7 @@ StepstreamError
 ├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, a syntax error)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   ├── KeyMissing        a key is gone that a command needs
+│   ├── WrongType         another type of value has a key's name (WRONGTYPE)
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
 ├── Unavailable           the operator: Redis did not answer or cannot serve now; loops wait and try again
 │   └── RightMissing      this user may not, or this server has no such command: waited out until it is given
@@ -178,6 +179,10 @@ class GroupMissing(StoreError):
 
 class KeyMissing(StoreError):
     """A command is about a key that is not there."""
+
+
+class WrongType(StoreError):
+    """A command met a key that holds another type of value (WRONGTYPE): something else has its name."""
 
 
 class ScriptMissing(StoreError):

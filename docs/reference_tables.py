@@ -43,6 +43,7 @@ WAYS_OUT = {
     "InUse": "Stop the function's workers; for runs that have not ended: `bus functions forget SLUG --with-runs`.",
     "StoreError": "Redis refuses a command for good: `bus doctor` says what is unfit, `bus check` what was changed by hand.",
     "GroupMissing": "None: the group is made again, and the log says so.",
+    "WrongType": "Something else has the key's name: `bus check` says which; what is shown is without it.",
     "KeyMissing": "None: whoever asks for it goes on without.",
     "ScriptMissing": "None: the script is sent whole.",
     "Unavailable": "`bus doctor`. Workers wait and go on by themselves; a publisher sends again, with an id of its own (`id=`), so that it is stored once.",

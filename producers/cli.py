@@ -122,7 +122,7 @@ def delayed(
         else:
             say(f"{id}  is not published")
         return
-    found = once(lambda wire: list_delayed(wire, limit=limit))
+    found = once(lambda wire: list_delayed(wire, limit=limit), shows=True)
     if as_json:
         say_json(codec.encode(found))
         return

@@ -46,7 +46,7 @@ def _list(asked: list[str], *, as_json: bool) -> None:
         known = [await function_of(wire, slug) for slug in asked]
         return await schedules(wire, known or await functions(wire))
 
-    told = once(found)
+    told = once(found, shows=True)
     if as_json:
         say_json(codec.encode(told))
     elif told:

@@ -10,14 +10,19 @@ from starlette.routing import Route
 
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.values import codec
+from stepstream.bus.wire.spoilt import spoilt_now, told_of
 from stepstream.web.keys import KeyRefused, challenge
 from stepstream.web.pages import page
 from stepstream.web.paths import own_path, wants_page
+from stepstream.web.routing import SPOILT
 
 
 def value(content: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a value as JSON."""
-    return Response(codec.encode(content), status, headers, media_type="application/json")
+    """Return a value as JSON; with `unreadable`, in words, where keys were passed over that it would be read from."""
+    body, spoilt = codec.encode(content), spoilt_now()
+    if spoilt:
+        body = codec.encode({**codec.decode(body), "unreadable": [told_of(key) for key in sorted(spoilt)]})
+    return Response(body, status, headers, media_type="application/json")
 
 
 def readable(content: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -31,6 +36,8 @@ def error(
     """Return an error: as a page to a browser, else as `{"error": …, "data": null, "status": …}` and `more`."""
     if wants_page(request):
         return page.failure(Request(request.scope), status, message, headers)
+    if spoilt := request.scope.get(SPOILT):
+        more["unreadable"] = [told_of(key) for key in sorted(spoilt)]
     content = codec.encode({"error": message, "data": None, "status": status, **more})
     return Response(content, status, headers, media_type="application/json")
 

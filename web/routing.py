@@ -12,11 +12,15 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from stepstream.bus.wire.spoilt import spoilt_told
 from stepstream.web.hosts import OriginRefused, hosts_of
 from stepstream.web.keys import Permission, keys_of
 from stepstream.web.paths import own_path, root
 from stepstream.web.table.about import About
 from stepstream.web.table.parameters import check
+
+SPOILT = "stepstream.spoilt"
+"""In the scope of a request that only reads: the keys that it has passed over."""
 
 
 class NeedsRoute(Route):
@@ -42,7 +46,10 @@ class NeedsRoute(Route):
             keys_of(request).check(request, needs)
             if takes is not None:
                 check(request, takes, own_path(request))
-            return await endpoint(request)
+            if method != "GET":
+                return await endpoint(request)
+            with spoilt_told() as request.scope[SPOILT]:
+                return await endpoint(request)
 
         super().__init__(path, checked, methods=[method], name=name)
         self.needs: Permission = needs

@@ -8,6 +8,7 @@ from stepstream.bus import settings
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.process.terminal import warn
+from stepstream.bus.wire.spoilt import spoilt_told, told_of
 from stepstream.bus.wire.wire import Wire
 
 R = TypeVar("R")
@@ -16,11 +17,12 @@ _SILENT_S = 1.0
 _ANSWERS_S = 0.5
 
 
-def once(work: Callable[[Wire], Awaitable[R]], name: str = "bus-cli") -> R:
+def once(work: Callable[[Wire], Awaitable[R]], name: str = "bus-cli", *, shows: bool = False) -> R:
     """Run `work` with a connection to Redis, then close it.
 
     Says on standard error within 2 s that it waits for Redis, and why. Raises StoreUnavailable, with the reason, when
-    Redis has been away for BUS_TIMEOUT, whatever `work` is waiting for.
+    Redis has been away for BUS_TIMEOUT, whatever `work` is waiting for. Where it only `shows` something, a key of a
+    wrong type spoils only what that key would tell, and standard error says which.
     """
 
     async def doing() -> R:
@@ -35,7 +37,13 @@ def once(work: Callable[[Wire], Awaitable[R]], name: str = "bus-cli") -> R:
             await cancelled(working, waiting, telling)
             await wire.close()
 
-    return asyncio.run(doing())
+    if not shows:
+        return asyncio.run(doing())
+    with spoilt_told() as spoilt:
+        found = asyncio.run(doing())
+    for key in sorted(spoilt):
+        warn(told_of(key))
+    return found
 
 
 async def _tell_that_it_waits(wire: Wire) -> None:

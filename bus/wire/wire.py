@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from stepstream.bus.errors import ScriptMissing, StoreUnavailable
+from stepstream.bus.errors import ScriptMissing, StoreUnavailable, WrongType
 from stepstream.bus.process.dev_server import running_url, tell
 from stepstream.bus.process.tasks import retrieved
 from stepstream.bus.settings import Settings
@@ -18,6 +18,7 @@ from stepstream.bus.wire.connection.rights import Right, Rights
 from stepstream.bus.wire.connection.trouble import Notice, Trouble, silent
 from stepstream.bus.wire.keys.prefixed import use_prefix
 from stepstream.bus.wire.scripts import Script, registered
+from stepstream.bus.wire.spoilt import PassingOver, answer_of, instead, spoilt_now
 
 R = TypeVar("R")
 
@@ -140,6 +141,14 @@ class Wire:
             return await self._send(script, keys, arguments, pipe)
         except ScriptMissing:
             return await self._send_text(script, keys, arguments, pipe)
+        except WrongType:
+            if not is_big_read or spoilt_now() is None:
+                raise
+            return await self._passing_over(script, keys, arguments)
+
+    async def _passing_over(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
+        """Run a script that only reads, and has met a key of a wrong type, as if that were not there."""
+        return answer_of(await self._send_text(PassingOver(script), keys, arguments, self._loads))
 
     async def lasting_script(
         self, script: Script, keys: Sequence[str], *arguments: Argument, patience: float | None = None
@@ -189,9 +198,12 @@ class Wire:
     async def load(self, *command: Argument, patience: float | None = None) -> Reply:
         """Send a read with a possibly big reply on the second connection, so that it delays no small one."""
         try:
-            return await self._loads.call(*command)
-        except StoreUnavailable:
-            return await patiently(lambda: self._loads.call(*command), patience)
+            try:
+                return await self._loads.call(*command)
+            except StoreUnavailable:
+                return await patiently(lambda: self._loads.call(*command), patience)
+        except WrongType as error:
+            return instead(error, command)
 
     async def look(self, *command: Argument, patience: float | None = None) -> Reply:
         """Read a key for somebody who looks, with a small reply; such reads of one tick are one command.
@@ -199,19 +211,27 @@ class Wire:
         With `patience`, s, it is repeated as long while Redis is away; else StoreUnavailable says so at once.
         """
         try:
-            return await self._looks.command(*command)
-        except StoreUnavailable:
-            if patience is None:
-                raise
-            return await patiently(lambda: self._looks.command(*command), patience)
+            try:
+                return await self._looks.command(*command)
+            except StoreUnavailable:
+                if patience is None:
+                    raise
+                return await patiently(lambda: self._looks.command(*command), patience)
+        except WrongType as error:
+            return instead(error, command)
 
     async def looks(self, *commands: tuple[Argument, ...], patience: float | None = None) -> list[Reply]:
         """Read several keys as `look` does."""
         return await asyncio.gather(*(self.look(*command, patience=patience) for command in commands))
 
-    def look_script(self, script: Script, keys: Sequence[str], *arguments: Argument) -> asyncio.Future[Reply]:
+    async def look_script(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Reply:
         """Run a script that only reads, with a small reply: its calls of one tick are one command."""
-        return self._looks.script(script, keys, arguments)
+        try:
+            return await self._looks.script(script, keys, arguments)
+        except WrongType:
+            if spoilt_now() is None:
+                raise
+            return await self._passing_over(script, keys, arguments)
 
     def loads(self, *commands: tuple[Argument, ...]) -> "asyncio.Future[list[Reply]]":
         """Send several reads in one write on the second connection."""

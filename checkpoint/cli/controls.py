@@ -39,13 +39,13 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", 
     elif event:
         once(lambda wire: pause_event(wire, event, _BY))
     if as_json:
-        print_json({**_what(slug, event), "paused": True} if slug or event else once(controls).paused)
+        print_json({**_what(slug, event), "paused": True} if slug or event else once(controls, shows=True).paused)
     elif slug:
         say(f"{slug} is paused; go on with: bus resume {slug}")
     elif event:
         say(f"events {event} are paused; go on with: bus resume --event {event}")
     else:
-        _list(once(controls))
+        _list(once(controls, shows=True))
 
 
 def resume(

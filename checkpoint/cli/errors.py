@@ -54,7 +54,9 @@ def errors(
         return
     if state != "all" and state not in get_args(State):
         raise ConfigError(f"--state {state[:40]!r} is not known: use one of {', '.join(get_args(State))} and all")
-    found = [one for one in once(lambda wire: _errors(wire, function)) if state in ("all", one.state)][:limit]
+    found = [one for one in once(lambda wire: _errors(wire, function), shows=True) if state in ("all", one.state)][
+        :limit
+    ]
     if as_json:
         print_json(found)
     elif found:

@@ -44,7 +44,7 @@ def events(
         before = times["until"] + 1 if until else None
         return await arrivals(wire, name=name or None, limit=limit, cursor=cursor or None, after=after, before=before)
 
-    found = once(look)
+    found = once(look, shows=True)
     if as_json:
         print_json([_told(one) for one in found.events])
     elif found.events:
@@ -70,7 +70,7 @@ def event(
         found = await get_arrival(wire, event_id)
         return found, await event_story(wire, found)
 
-    found, story = once(look)
+    found, story = once(look, shows=True)
     if as_json:
         print_json({"event": found.event, "story": story})
         return
@@ -112,7 +112,7 @@ def streams(
     Events that no function listens to come last. Which functions are behind:
     bus streams --json | jq '.[].readings[] | select(.unread > 0)'
     """
-    found = once(lambda wire: streams_of(wire, limit=limit, cursor=cursor or None))
+    found = once(lambda wire: streams_of(wire, limit=limit, cursor=cursor or None), shows=True)
     if as_json:
         print_json(found.streams)
     elif found.streams:

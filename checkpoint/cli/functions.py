@@ -50,7 +50,7 @@ def functions(
         known = await registered(wire)
         return known, await counts(wire, [function.slug for function in known]), await disagreements(wire)
 
-    known, how_many, apart = once(look)
+    known, how_many, apart = once(look, shows=True)
     if as_json:
         print_json([{"slug": f.slug, "on": f.on, "runs": how_many[f.slug]} for f in known])
         return
@@ -71,7 +71,7 @@ def _show_function(slug: str, *, as_json: bool) -> None:
     async def look(wire: Wire) -> tuple[Registered, dict[str, int], Backlogs]:
         return await function_of(wire, slug), (await counts(wire, [slug]))[slug], await backlogs_of(wire, slug)
 
-    function, runs, found = once(look)
+    function, runs, found = once(look, shows=True)
     if as_json:
         told = {
             "slug": slug,

@@ -84,7 +84,7 @@ def _list(asked: list[str], *, as_json: bool) -> None:
         known = [await function_of(wire, slug) for slug in asked]
         return await limits_of(wire, known or await functions(wire))
 
-    told = once(found)
+    told = once(found, shows=True)
     if as_json:
         print_json(told)
         return

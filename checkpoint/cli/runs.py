@@ -44,7 +44,7 @@ def runs(
     async def look(wire: Wire) -> Found:
         return await search(wire, await query_of(wire, given), limit=limit, cursor=cursor)
 
-    found = once(look)
+    found = once(look, shows=True)
     if as_json:
         print_json(found.runs)
     elif found.runs:
@@ -98,7 +98,7 @@ def run(
         written = await log_of(wire, found.function, run_id, None if log or as_json else _SHOWN_LINES)
         return found, await verdict(wire, found), await steps(wire, found.function, run_id), written
 
-    found, told, its_steps, written = once(look)
+    found, told, its_steps, written = once(look, shows=True)
     if as_json:
         print_json(
             {"run": found, "verdict": told, "steps": its_steps, "log": written.lines, "dropped": written.dropped}
@@ -126,7 +126,7 @@ def logs(
         found = await of_run(wire, run_id, get(wire, run_id))
         return await log_of(wire, found.function, run_id, lines)
 
-    written = once(look)
+    written = once(look, shows=True)
     if as_json:
         for line in written.lines:
             print_json(line)
@@ -144,7 +144,7 @@ def find(
 
     An id from a log, or a customer's: bus find 01K9ZJ3V6Q5T8W2X4Y7B0C1D2E, bus find customer-4
     """
-    hits = once(lambda wire: find_anything(wire, text))
+    hits = once(lambda wire: find_anything(wire, text), shows=True)
     if as_json:
         print_json(hits)
     for hit in [] if as_json else hits.found:

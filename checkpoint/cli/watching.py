@@ -97,11 +97,11 @@ def top(
     bus top --json | jq '.functions[] | select(.workers == 0)'
     """
     if as_json:
-        print_json(once(look))
+        print_json(once(look, shows=True))
     elif is_once or not sys.stdout.isatty():
-        terminal().print(_shown(once(look)))
+        terminal().print(_shown(once(look, shows=True)))
     else:
-        once(_watch)
+        once(_watch, shows=True)
 
 
 async def _watch(wire: Wire) -> None:
@@ -156,7 +156,7 @@ def workers(
             return
         case _:
             raise ConfigError("write: bus workers, or bus workers drain NAME")
-    found = once(workers_told)
+    found = once(workers_told, shows=True)
     if as_json:
         print_json(found)
         return

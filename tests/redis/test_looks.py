@@ -4,7 +4,7 @@ import asyncio
 
 import redis
 
-from stepstream.bus.errors import KeyMissing, StoreError
+from stepstream.bus.errors import KeyMissing, WrongType
 from stepstream.bus.wire.batching import LOOKS_AT_ONCE
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.facts.minutes import _READ as MINUTES
@@ -29,7 +29,7 @@ async def test_reads_of_one_tick_are_one_command_and_are_answered_as_each_alone_
     with sent(store) as commands:
         together = await asyncio.gather(*(wire.look(*command) for command in READS), return_exceptions=True)
     assert [repr(one) for one in together] == [repr(one) for [one] in alone]
-    assert (type(together[8]), type(together[9])) == (StoreError, KeyMissing)
+    assert (type(together[8]), type(together[9])) == (WrongType, KeyMissing)
     assert commands.count("EVALSHA") + commands.count("EVAL") <= 2, commands
     assert not {"GET", "HGETALL", "XINFO"} & {*commands}
     with sent(store) as commands:

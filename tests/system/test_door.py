@@ -333,11 +333,14 @@ def test_errors_of_pages_are_pages_to_people_and_json_to_programs(
 
 
 def test_an_error_of_ours_is_json_with_a_number_that_the_log_knows(http: TestClient, store: "redis.Redis") -> None:
-    store.delete(keys.runs("t-f", "completed"))
-    store.set(keys.runs("t-f", "completed"), "of the wrong type")
+    form = fields(http.get("/functions/t-f", headers=HTML).text)
+    store.set(keys.controls(), "of the wrong type")
     with structlog.testing.capture_logs() as logs:
-        answers: list[Any] = [http.get("/v1/runs"), http.get("/", headers=HTML)]
-    store.delete(keys.runs("t-f", "completed"))
+        answers: list[Any] = [
+            http.post("/v1/functions/t-f/pause"),
+            http.post("/functions/t-f/pause", data=form, headers=HTML),
+        ]
+    store.delete(keys.controls())
     assert [answer.status_code for answer in answers] == [500, 500]
     content = answers[0].json()
     assert (content["status"], content["code"]) == (500, "broken")

@@ -17,6 +17,7 @@ import msgspec
 
 from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
 from stepstream.bus.wire.connection.retry import Tries
+from stepstream.bus.wire.spoilt import spoilt_told
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.hub import Crowded, Ended
 from stepstream.checkpoint.read.lists.pulse import pulses_of_functions, pulses_of_operations, pulses_of_runs
@@ -172,7 +173,8 @@ class Feed:
         while True:
             began = loop.time()
             try:
-                changed = await self._look()
+                with spoilt_told():  # the pages themselves say which keys cannot be read
+                    changed = await self._look()
             except BusError as error:
                 self._tell_all(error=str(error))
                 await asyncio.sleep(max(EVERY_S, tries.pause(error) if isinstance(error, StoreUnavailable) else 0))

@@ -37,10 +37,11 @@ from starlette.templating import Jinja2Templates
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.values.ids import token, ulid
+from stepstream.bus.wire.spoilt import spoilt_told, told_of
 from stepstream.web.beside import beside
 from stepstream.web.live.feed import ALL, read_once
 from stepstream.web.pages.csrf import give, token_of
-from stepstream.web.routing import NeedsRoute, link
+from stepstream.web.routing import SPOILT, NeedsRoute, link
 from stepstream.web.store import wire_of
 
 NAV = (
@@ -95,7 +96,13 @@ _templates = Jinja2Templates(
     ),
     context_processors=[lambda request: {"link": partial(link, request), "worker": beside(request)}],
 )
-_FILTERS: dict[str, Callable[..., Any]] = {"moment": _moment, "iso": _iso, "words": _words, "with_runs": _with_runs}
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "moment": _moment,
+    "iso": _iso,
+    "words": _words,
+    "with_runs": _with_runs,
+    "told_of": told_of,
+}
 _templates.env.filters |= _FILTERS
 
 
@@ -105,13 +112,15 @@ def page(
     """Return the route of a page; `section` is the name in the top bar it belongs to, if that is not its own."""
 
     async def shown(request: Request) -> Response:
-        async def reading() -> tuple[View, int]:
+        async def reading() -> tuple[View, int, list[str]]:
             at = now_ms()
-            return await wire_of(request).within(_PATIENCE_S, read(request)), at
+            with spoilt_told() as spoilt:
+                view = await wire_of(request).within(_PATIENCE_S, read(request))
+            return view, at, sorted(spoilt)
 
         key = f"{request.scope['path']}?{request.url.query}"
-        view, at = await (read_once(wire_of(request), key, reading) if is_part(request) else reading())
-        return show(request, template or f"{name}.html", page=view, at=at, section=section or name)
+        view, at, spoilt = await (read_once(wire_of(request), key, reading) if is_part(request) else reading())
+        return show(request, template or f"{name}.html", page=view, at=at, spoilt=spoilt, section=section or name)
 
     return NeedsRoute("GET", path, shown, needs="read", name=name)
 
@@ -131,6 +140,7 @@ def show(
     context = {
         "page": page,
         "at": at or now_ms(),
+        "spoilt": sorted(request.scope.get(SPOILT, ())),
         "section": "",
         "is_part": is_part(request),
         "nav": _nav(request),

@@ -21,7 +21,10 @@ _REF = "#/components/schemas/{name}"
 
 
 class Refusal(msgspec.Struct, omit_defaults=True):
-    """Why a request is refused: `code` is stable, `field` names what is wrong, `number` is where the log has more."""
+    """Why a request is refused: `code` is stable, `field` names what is wrong, `number` is where the log has more.
+
+    `unreadable` says of which keys another type of value has the name, so that nobody knows what they held.
+    """
 
     error: str
     status: int
@@ -29,6 +32,7 @@ class Refusal(msgspec.Struct, omit_defaults=True):
     data: None
     field: str = ""
     number: str = ""
+    unreadable: list[str] = []
 
 
 class Told(msgspec.Struct, frozen=True):

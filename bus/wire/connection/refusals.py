@@ -14,12 +14,13 @@ from stepstream.bus.errors import (
     ScriptMissing,
     StoreError,
     StoreUnavailable,
+    WrongType,
 )
 
 ELSEWHERE = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "NOREPLICAS", "NOAUTH"})
 """Said by a server that does not, or no longer, serve us: the address may lead to another one by now."""
 
-_ABOUT_US = frozenset({"WRONGTYPE", "BUSYGROUP", "CROSSSLOT"})
+_ABOUT_US = frozenset({"BUSYGROUP", "CROSSSLOT"})
 # What follows ERR when it is about a command's arguments or one of our scripts.
 _ARGUMENTS = re.compile(
     r"syntax error|wrong number of arg|invalid |unrecognized |unbalanced |number of keys|protocol error|"
@@ -38,6 +39,8 @@ def translated(text: str) -> BusError:
     word, _, rest = text.partition(" ")
     if word == "NOSCRIPT":
         return ScriptMissing(text)
+    if word == "WRONGTYPE":
+        return WrongType(text)
     if word == "NOGROUP":
         return GroupMissing(text)
     if word == "ERR" and rest.startswith("no such key"):
