@@ -94,13 +94,13 @@ def link(request: Request, name: str, **parts: str) -> str:
     return root(request) + str(_named(request.app)[name].url_path_for(name, **quoted))
 
 
-_routes: "WeakKeyDictionary[Starlette, dict[str | None, Route | Mount]]" = WeakKeyDictionary()
+_routes: "WeakKeyDictionary[Starlette, dict[str | None, Route | WebSocketRoute | Mount]]" = WeakKeyDictionary()
 
 
-def _named(app: Starlette) -> dict[str | None, Route | Mount]:
+def _named(app: Starlette) -> dict[str | None, Route | WebSocketRoute | Mount]:
     """Return an application's routes by name. Starlette asks each of its routes: a page has hundreds of links."""
     found = _routes.get(app)
     if found is None:
-        named = [(route.name, route) for route in app.routes if isinstance(route, Route | Mount)]
+        named = [(route.name, route) for route in app.routes if isinstance(route, Route | WebSocketRoute | Mount)]
         found = _routes[app] = dict(reversed(named))
     return found

@@ -294,7 +294,7 @@ ERRORS: list[tuple[str, str, int, str, str]] = [
     ("POST", "/invoke/nobody", 404, "function_not_found", "there are t-"),
     ("GET", "/v1/functions/nobody", 404, "function_not_found", "there are t-"),
     ("GET", "/v1/runs?function=nobody", 404, "function_not_found", "there are t-"),
-    ("GET", "/v1/runs?status=asleep", 400, "bad_request", "there are queued"),
+    ("GET", "/v1/runs?status=asleep", 400, "bad_request", "use one of queued, running"),
     ("GET", "/v1/runs?limit=x", 400, "bad_request", "from 1 to 1000"),
     ("GET", f"/v1/runs/{RUN}?wait=soon", 400, "bad_request", "is not a duration"),
     ("GET", "/v1/nothing", 404, "not_found", "there is nothing at '/v1/nothing'"),

@@ -58,7 +58,7 @@ async def test_backlogs_per_key_are_on_the_page_in_the_api_and_in_the_command(la
             assert "2 at a time per event.data.userId" in page
             assert "&lt;ann&gt;<small" in page
             assert '<td class="wide">2 at a time per event.data.userId</td><td class="n wait">3</td>' in page
-            assert "rate_limit" in page
+            assert "<small>rate limit</small>" in page
             batch = (await http.get("/functions/test-b", headers={"accept": "text/html"})).text
             assert "a batch of 2 runs in" in batch
             assert (await http.get("/v1/functions/test-x")).status_code == 404
