@@ -92,7 +92,7 @@ async def delayed_page(wire: Wire, name: str | None = None, limit: int = 100, cu
     begin = _parsed(cursor) if cursor else None
     rows = await asyncio.gather(*(_behind(wire, one, begin, limit + 1) for one in names))
     found = [
-        [_Place(int(float(row[i + 1])), one, codec.text(row[i])) for i in range(0, len(row), 2)]
+        [_Place(codec.whole(row[i + 1]), one, codec.text(row[i])) for i in range(0, len(row), 2)]
         for one, row in zip(names, rows, strict=True)
     ]
     first = [place for place, _ in zip(heapq.merge(*found), range(limit + 1), strict=False)]
@@ -165,4 +165,4 @@ async def due_names(wire: Wire) -> tuple[list[str], int | None]:
     now = await wire.moment()
     names = await wire.call("ZRANGEBYSCORE", keys.delayed_names(), "-inf", now, "LIMIT", 0, AT_ONCE)
     first = await wire.call("ZRANGEBYSCORE", keys.delayed_names(), f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1)
-    return [codec.text(name) for name in names], int(float(first[1])) - now if first else None
+    return [codec.text(name) for name in names], codec.whole(first[1]) - now if first else None

@@ -1,9 +1,8 @@
 """Registry: which functions there are, since when each of their triggers is, which events have names, who works."""
 
-import contextlib
 from collections.abc import Sequence
 
-from stepstream.bus.errors import ConfigError, FunctionNotFound
+from stepstream.bus.errors import ConfigError, Conflict, FunctionNotFound
 from stepstream.bus.function import Function
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partitions
@@ -13,9 +12,22 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import FORMAT, Registered, declaration, trigger_since
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
+from stepstream.bus.wire.spoilt import pass_over
 from stepstream.bus.wire.wire import Wire
 
 REGISTER = script(__file__, "function_register")
+
+
+class DeclarationUnreadable(Conflict):
+    """What is stored of a function is no declaration: it was written by hand."""
+
+    code = "declaration_unreadable"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"what {keys.functions()} holds of function {slug[:150]!r} is no declaration: it was written by hand; a "
+            "worker that starts with the function, or is started again, declares it anew"
+        )
 
 
 async def check_format(wire: Wire, patience: float | None = None) -> None:
@@ -48,8 +60,8 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
     own = declaration(function)
     declared, seen = codec.encode(own), b""
     while stands := await wire.lasting_script(REGISTER, [keys.functions()], function.slug, declared, seen):
-        owner = codec.decode_as(stands, Registered).owner
-        if owner != own.owner:
+        owner = _owner(stands)
+        if owner not in ("", own.owner):
             raise ConfigError(
                 f"function '{function.slug}' belongs to {owner} already; rename bus '{function.bus_id}' or the function"
             )
@@ -60,6 +72,14 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         since[trigger.name] = await patiently(lambda trigger=trigger: trigger_since(wire, function.slug, trigger, now))
     await _forget_undeclared(wire, function)
     return since
+
+
+def _owner(stands: bytes) -> str:
+    """Return whose a declaration is; empty for what is none, written by hand: it is replaced."""
+    try:
+        return codec.decode_as(stands, Registered).owner
+    except ValueError:
+        return ""
 
 
 async def _forget_undeclared(wire: Wire, function: Function) -> None:
@@ -91,8 +111,10 @@ async def functions(wire: Wire, among: Sequence[str] | None = None) -> list[Regi
         stored = await wire.looks(*(("HGET", keys.functions(), slug) for slug in among))
     found: list[Registered] = []
     for raw in filter(None, stored):
-        with contextlib.suppress(ValueError):  # written by hand: it is not a declaration, and hides no other
+        try:
             found.append(codec.decode_as(raw, Registered))
+        except ValueError:  # written by hand: it is not a declaration, and hides no other
+            pass_over(f"a field of {keys.functions()}")
     return sorted(found, key=lambda function: function.slug)
 
 
@@ -102,7 +124,10 @@ async def function_of(wire: Wire, slug: str, patience: float | None = 2.0) -> Re
     if raw is None:
         known = await wire.load("HKEYS", keys.functions(), patience=patience)
         raise FunctionNotFound(slug, [name.decode() for name in known])
-    return codec.decode_as(raw, Registered)
+    try:
+        return codec.decode_as(raw, Registered)
+    except ValueError:
+        raise DeclarationUnreadable(slug) from None
 
 
 async def workers(wire: Wire) -> list[str]:

@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +13,7 @@ from stepstream.bus.event import moment_of
 from stepstream.bus.process.terminal import say, say_json
 from stepstream.bus.values import codec
 from stepstream.bus.values.arguments import HELP, data_of, flags_of, sent_as_fits
+from stepstream.bus.values.clock import utc
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.wire import Wire
@@ -99,7 +99,7 @@ def _delay(text: str | None) -> float | str | None:
 
 
 def _when(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).astimezone().isoformat(timespec="seconds")
+    return utc(ms).astimezone().isoformat(timespec="seconds")
 
 
 def delayed(

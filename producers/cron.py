@@ -36,8 +36,9 @@ class _Noted(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, raw: bytes) -> "_Noted":
-        """Parse what is stored."""
-        return cls(*(int(part) for part in raw.split()))
+        """Parse what is stored; of what was written by hand, and is none, as if nothing ever ticked."""
+        last, before, *_ = [*map(codec.whole, raw.split()), 0, 0]
+        return cls(last, before)
 
     @property
     def stored(self) -> str:

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from stepstream.bus.cron import Cron
 from stepstream.bus.errors import BadRequest
-from stepstream.bus.event import RawEvent
+from stepstream.bus.event import LATEST_MS, RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST, run_id, ulid_ms
 from stepstream.bus.wire import keys
@@ -87,7 +87,8 @@ def _told(slug: str, cron: Cron, raw: bytes | None, now: int) -> Schedule:
     for _ in range(NEXT):
         at = cron.next_after(at)
         due.append(at)
-    seen = last_tick(raw) if raw else None
+    noted = last_tick(raw) if raw else 0
+    seen = noted if 0 < noted <= LATEST_MS else None  # else it was written by hand
     missed, tick = 0, cron.last_before(now)
     while seen is not None and tick > seen and missed < COUNTED_MISSED:
         missed += 1

@@ -115,7 +115,7 @@ MUTANTS = [
     Mutant("a name outlives its run", "checkpoint/lua/fragments/finish.lua", "give_up_names(fn, run, open)\n      end", "end", GIVEN_UP),
     Mutant("what was wiped is forgotten", "consumers/following.py", "            if member.bus.id not in known:", "            if False:",
            [*FOLLOWING, "-k", "wiped"]),
-    Mutant("a Python application takes over a function behind HTTP", "checkpoint/registry.py", "        if owner != own.owner:", "        if False:",
+    Mutant("a Python application takes over a function behind HTTP", "checkpoint/registry.py", '        if owner not in ("", own.owner):', "        if False:",
            [*FOLLOWING, "-k", "python_application"]),
     Mutant("a function that is gone starts runs", "consumers/remote/functions.py", "_declare(bus, slug, config, has_triggers=False)",
            "_declare(bus, slug, config, has_triggers=True)", [*FOLLOWING, "-k", "gone"]),

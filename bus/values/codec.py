@@ -124,6 +124,18 @@ def decode(raw: bytes | str | Raw) -> Any:
         raise _unreadable(error) from None
 
 
+_MOST = 2**63
+
+
+def whole(raw: bytes) -> int:
+    """Return a stored number without its fraction, that of a score too; 0 for what is none (written by hand)."""
+    try:
+        number = int(raw) if raw.lstrip(b"-").isdigit() else int(float(raw))
+    except (ValueError, OverflowError):  # no number; infinite, or of thousands of digits
+        return 0
+    return number if -_MOST < number < _MOST else 0
+
+
 def decode_as(raw: bytes | str | Raw, wanted: Any) -> Any:
     """Return the value of a JSON text as a type; msgspec.ValidationError (with the path) if it does not fit."""
     decoder = _decoders.get(wanted)

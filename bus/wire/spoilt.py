@@ -41,6 +41,13 @@ def spoilt_told() -> Generator[set[str]]:
             before |= found
 
 
+def pass_over(what: str) -> None:
+    """Tell of something else that is passed over: a field that was written by hand."""
+    found = _told.get()
+    if found is not None:
+        found.add(what)
+
+
 def spoilt_now() -> set[str] | None:
     """Return the keys that were passed over so far; None where they are not passed over."""
     return _told.get()
@@ -48,7 +55,7 @@ def spoilt_now() -> set[str] | None:
 
 def told_of(key: str) -> str:
     """Return what is to say of such a key."""
-    return f"{key} holds another type of value than Stepstream writes there: what it should tell is missing here"
+    return f"{key} holds another kind of value than Stepstream writes there: what it should tell is missing here"
 
 
 def instead(error: WrongType, command: "Sequence[Argument]") -> Any:

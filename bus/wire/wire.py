@@ -233,9 +233,15 @@ class Wire:
                 raise
             return await self._passing_over(script, keys, arguments)
 
-    def loads(self, *commands: tuple[Argument, ...]) -> "asyncio.Future[list[Reply]]":
+    async def loads(self, *commands: tuple[Argument, ...]) -> list[Reply]:
         """Send several reads in one write on the second connection."""
-        return asyncio.gather(*(self._loads.call(*command) for command in commands))
+        sent = [self._loads.call(*command) for command in commands]
+        try:
+            return await asyncio.gather(*sent)
+        except WrongType:
+            if spoilt_now() is None:
+                raise
+        return [await _or_instead(reply, command) for reply, command in zip(sent, commands, strict=True)]
 
     async def close(self) -> None:
         """Close both connections; retries under way are given up."""
@@ -243,3 +249,10 @@ class Wire:
             task.cancel()
         await self._main.close()
         await self._loads.close()
+
+
+async def _or_instead(reply: asyncio.Future[Reply], command: Sequence[Argument]) -> Reply:
+    try:
+        return await reply
+    except WrongType as error:
+        return instead(error, command)

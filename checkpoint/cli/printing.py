@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from stepstream.bus.process.terminal import plain, say_json
 from stepstream.bus.values import codec
-from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.clock import now_ms, utc
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.run.record import RunSummary
 
@@ -78,7 +77,7 @@ def print_json(value: Any) -> None:
 
 def clock(ms: int) -> str:
     """Return a moment as this machine's clock shows it."""
-    return datetime.fromtimestamp(ms / 1_000, UTC).astimezone().strftime("%m-%d %H:%M:%S")
+    return utc(ms).astimezone().strftime("%m-%d %H:%M:%S")
 
 
 def ago(ms: int) -> str:

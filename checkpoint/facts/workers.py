@@ -56,9 +56,9 @@ async def workers_told(wire: Wire) -> list[WorkerView]:
     told = await wire.looks(*(("HGETALL", keys.worker(name)) for name in names))
     latest = now + FAR * wire.settings.lease_ms
     views: list[WorkerView] = []
-    for name, until, flat in zip(names, map(_number, rows[1::2]), told, strict=True):
+    for name, until, flat in zip(names, map(codec.whole, rows[1::2]), told, strict=True):
         fields = fields_of(flat)
-        seen = _number(fields.get(b"seen", b"")) or max(0, until - wire.settings.lease_ms)
+        seen = codec.whole(fields.get(b"seen", b"")) or max(0, until - wire.settings.lease_ms)
         views.append(_view(name, now < until <= latest, seen, fields))
     return sorted(views, key=lambda one: (not one.alive, -one.seen, one.name))
 
@@ -66,24 +66,17 @@ async def workers_told(wire: Wire) -> list[WorkerView]:
 def _view(name: str, alive: bool, seen: int, fields: dict[bytes, bytes]) -> WorkerView:
     return WorkerView(
         name, alive, seen,
-        since=_number(fields.get(b"since", b"")),
+        since=codec.whole(fields.get(b"since", b"")),
         host=codec.text(fields.get(b"host", b"")),
-        pid=_number(fields.get(b"pid", b"")),
+        pid=codec.whole(fields.get(b"pid", b"")),
         version=codec.text(fields.get(b"version", b"")),
-        slots=_number(fields.get(b"slots", b"")),
+        slots=codec.whole(fields.get(b"slots", b"")),
         functions=_read(fields.get(b"functions"), dict[str, str]) or {},
         draining=fields.get(b"draining") == b"1",
-        in_hand=_number(fields.get(b"in_hand", b"")),
+        in_hand=codec.whole(fields.get(b"in_hand", b"")),
         held=_read(fields.get(b"held"), list[Holding]) or [],
         drains=fields.get(b"drains") == b"1",
     )  # fmt: skip
-
-
-def _number(raw: bytes) -> int:
-    try:
-        return int(float(raw))
-    except ValueError:  # not told, or written by hand
-        return 0
 
 
 def _read(raw: bytes | None, wanted: Any) -> Any:

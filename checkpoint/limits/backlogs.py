@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
@@ -42,17 +43,17 @@ async def backlogs_of(wire: Wire, slug: str) -> Backlogs:
         ("ZREVRANGE", keys.full(slug), 0, _LOOKED_AT - 1),
         ("HSCAN", keys.buffered(slug), 0, "COUNT", _LOOKED_AT),
     )
-    limit_keys = list(dict.fromkeys(raw.decode() for raw in (*ready, *full)))[:_LOOKED_AT]
+    limit_keys = list(dict.fromkeys(codec.text(raw) for raw in (*ready, *full)))[:_LOOKED_AT]
     counts = await wire.looks(
         *((("ZCARD", key(slug, limit_key))) for limit_key in limit_keys for key in (keys.backlog, keys.places))
     )  # fmt: skip
     found = [Backlog(key, counts[2 * n], counts[2 * n + 1]) for n, key in enumerate(limit_keys) if counts[2 * n]]
-    names = [name.decode() for name in buffered[1][1::2]][:MOST]
-    runs = [run.decode() for run in buffered[1][::2]][:MOST]
+    names = [codec.text(name) for name in buffered[1][1::2]][:MOST]
+    runs = [codec.text(run) for run in buffered[1][::2]][:MOST]
     sizes = await wire.looks(*(("HGET", keys.buffer(slug, name), "n") for name in names))
     dues = await wire.looks(*(("ZSCORE", keys.timers(slug, FIRST), f"buffer|{name}") for name in names))
     held = [
-        Buffer(name, int(size or 1), int(float(due)), run)
+        Buffer(name, codec.whole(size or b"1"), codec.whole(due), run)
         for name, size, due, run in zip(names, sizes, dues, runs, strict=True)
         if due is not None
     ]

@@ -152,6 +152,6 @@ async def _line(wire: Wire, one: Registered, name: str, override: Override | Non
     return LimitLine(
         rule.words if rule is not None else "", _shown(key), most, running,
         tuple(runs[:HOLDERS]), int(waiting), oldest, ulid_ms(oldest) if oldest else None,
-        int(float(due)) if kind == "t" and due is not None else None,
+        codec.whole(due) if kind == "t" and due is not None else None,
         limit_of(one.limits, name), override,
     )  # fmt: skip

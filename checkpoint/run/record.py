@@ -3,13 +3,15 @@
 What a field is, text, a number or JSON, is told by its type in the struct.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.event import LATEST_MS
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
@@ -98,8 +100,20 @@ def as_text(raw: bytes) -> Raw:
 
 def fields_read(kind: type[Record], stored: Iterable[tuple[str, bytes | None]]) -> dict[str, Any]:
     """Return the values of a record's fields, from names and texts; what is not stored, or is empty, is left out."""
-    converters = _converters(kind)
-    return {name: converters[name](raw) for name, raw in stored if raw}
+    converters, given = _converters(kind), [(name, raw) for name, raw in stored if raw]
+    try:
+        return {name: converters[name](raw) for name, raw in given}
+    except ValueError:
+        return dict(_readable(converters, given))
+
+
+def _readable(
+    converters: Mapping[str, Callable[[bytes], Any]], given: Iterable[tuple[str, bytes]]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the fields that can be read: a number that is none was written by hand, and hides no other field."""
+    for name, raw in given:
+        with contextlib.suppress(ValueError):
+            yield name, converters[name](raw)
 
 
 def _made(kind: type[R], slug: str, run: str, stored: Iterable[tuple[str, bytes | None]]) -> R | None:
@@ -107,18 +121,33 @@ def _made(kind: type[R], slug: str, run: str, stored: Iterable[tuple[str, bytes 
     return kind(id=run, function=slug, **fields_read(kind, there)) if there else None
 
 
+def _number(raw: bytes) -> int:
+    """Return a number; ValueError for what is none, and for one that no number of a run is (a moment of year 10000)."""
+    number = int(raw)
+    if not -LATEST_MS <= number <= LATEST_MS:
+        raise ValueError(f"{raw[:40]!r} is too large")
+    return number
+
+
+def _failure(raw: bytes) -> Failure:
+    try:
+        return codec.decode_as(raw, Failure)
+    except ValueError:  # written by hand: it is shown as it is
+        return Failure("unreadable", codec.text(raw))
+
+
 _OF_TYPE: Mapping[Any, Callable[[bytes], Any]] = {
     str: codec.text,
-    int: int,
+    int: _number,
     bytes: bytes,
     Raw: stored_json,
-    Failure: lambda raw: codec.decode_as(raw, Failure),
+    Failure: _failure,
 }
 
 
 def _has_payloads(kind: type[Record]) -> bool:
     """Whether what is read of a kind may be large."""
-    return not set(_converters(kind).values()) <= {codec.text, int}
+    return not set(_converters(kind).values()) <= {codec.text, _number}
 
 
 @cache

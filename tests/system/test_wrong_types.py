@@ -3,6 +3,7 @@
 import asyncio
 import html
 import re
+from collections.abc import Sequence
 
 import pytest
 import redis
@@ -28,8 +29,8 @@ UNSEEN = r":(log|steps|open|attempts|minute):|^bus:events:.*:(workers|served)$|:
 """Those that no list reads, or only where something is wrong."""
 
 
-async def test_each_key_of_a_wrong_type_spoils_only_what_it_would_tell(lab: Lab, store: "redis.Redis") -> None:
-    """One stream of a wrong type made the page of functions, that of events and the front page answer 500."""
+async def work_of_all_kinds(lab: Lab, store: "redis.Redis") -> None:
+    """Leave runs that failed, wait, are in line and are held back, and a schedule."""
 
     @lab.app.function("f", on=["a", "b/*", Cron("0 0 1 1 *")], retries=0)
     async def f(ctx: Context[dict], step: Step) -> object:
@@ -55,6 +56,12 @@ async def test_each_key_of_a_wrong_type_spoils_only_what_it_would_tell(lab: Lab,
         return bool(store.exists(keys.buffered("test-many")))
 
     await eventually(buffered, "a batch is held back")
+
+
+async def test_each_key_of_a_wrong_type_spoils_only_what_it_would_tell(lab: Lab, store: "redis.Redis") -> None:
+    """One stream of a wrong type made the page of functions, that of events and the front page answer 500."""
+
+    await work_of_all_kinds(lab, store)
     with TestClient(create_app(configured=lab.settings)) as http:
         every = [key for key in sorted(store.scan_iter()) if store.type(key) != "string" and key != keys.meta()]
         roots = [key for key in every if re.search(ROOTS, key) and key != keys.functions()]
@@ -64,22 +71,75 @@ async def test_each_key_of_a_wrong_type_spoils_only_what_it_would_tell(lab: Lab,
             if spoilt != [keys.functions()]:
                 assert {path: status for path, (status, _) in told.items() if status != 200} == {}
             words = "".join(text for _, text in told.values())
-            untold = [key for key in spoilt if f"{key} holds another type of value" not in words]
+            untold = [key for key in spoilt if f"{key} holds another kind of value" not in words]
             assert [key for key in untold if not re.search(UNSEEN, key)] == [], "no page says of it"
 
 
-def asked(http: TestClient, store: "redis.Redis", spoilt: list[str]) -> dict[str, tuple[int, str]]:
+@pytest.mark.parametrize("junk", [b"\xff\xfe{", b"9" * 16], ids=["no text", "no moment"])
+async def test_what_is_written_into_a_key_by_hand_hides_nothing_else(
+    lab: Lab, store: "redis.Redis", junk: bytes
+) -> None:
+    """One number of one run made the list of all runs answer 500, one event that is no JSON that of all events."""
+    await work_of_all_kinds(lab, store)
+    own = [run.id for run in await lab.runs()]
+    pages = [f"/runs/{run}" for run in own]
+    lists = [f"runs/{run}{more}" for run in own for more in ("", "/steps?fields=data", "/log", "/family")]
+    with TestClient(create_app(configured=lab.settings)) as http, redis.Redis.from_url(lab.settings.redis_url) as raw:
+        every = [key for key in raw.scan_iter() if raw.type(key) != b"string" and key != keys.meta().encode()]
+        roots = [key for key in every if re.search(ROOTS, key.decode())]
+        for spoilt in ([key for key in every if key not in roots], roots):
+            for key in spoilt:
+                raw.copy(key, b"kept " + key)
+                spoil(raw, key, junk)
+            told = asked(http, store, [], pages, lists)
+            for key in spoilt:
+                raw.rename(b"kept " + key, key)
+            assert {path: status for path, (status, _) in told.items() if status >= 500} == {}
+
+
+def spoil(raw: "redis.Redis", key: bytes, junk: bytes) -> None:
+    match raw.type(key):
+        case b"hash":
+            raw.hset(key, mapping=dict.fromkeys([*raw.hkeys(key), junk], junk))
+        case b"zset":
+            raw.zadd(key, {junk: "inf", junk + b"|a|b": 5e15})
+        case b"stream":
+            raw.xadd(key, dict.fromkeys((b"id", b"name", b"data", b"ts", b"run", b"turn"), junk))
+        case _:
+            raw.rpush(key, junk)
+
+
+def asked(
+    http: TestClient, store: "redis.Redis", spoilt: list[str], pages: Sequence[str] = (), lists: Sequence[str] = ()
+) -> dict[str, tuple[int, str]]:
     """Return what pages and lists answer meanwhile. The worker's loop is this one: it stands still."""
     for key in spoilt:
         store.rename(key, f"kept {key}")
         store.set(key, "written by hand")
     try:
-        answers = {path: http.get(path, headers={"accept": "text/html"}) for path in PAGES}
-        answers |= {path: http.get(f"/v1/{path}") for path in LISTS}
+        answers = {path: http.get(path, headers={"accept": "text/html"}) for path in (*PAGES, *pages)}
+        answers |= {path: http.get(f"/v1/{path}") for path in (*LISTS, *lists)}
         return {path: (answer.status_code, html.unescape(answer.text)) for path, answer in answers.items()}
     finally:
         for key in spoilt:
             store.rename(f"kept {key}", key)
+
+
+async def test_a_declaration_that_was_written_by_hand_is_told_and_made_anew(lab: Lab, store: "redis.Redis") -> None:
+    """Its page answered 500, and no worker that has the function started any more."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> int:
+        return 1
+
+    store.hset(keys.functions(), "test-f", "written by hand")
+    with TestClient(create_app(configured=lab.settings)) as http:
+        for answer in (http.get("/v1/functions/test-f"), http.post("/v1/functions/test-f/pause")):
+            assert (answer.status_code, answer.json()["code"]) == (409, "declaration_unreadable")
+        assert "a field of bus:functions holds another kind of value" in http.get("/functions").text
+    await lab.work()
+    await lab.send("a")
+    assert await lab.output() == 1
 
 
 async def test_who_acts_is_told_and_passes_over_nothing(wire: Wire, store: "redis.Redis") -> None:
@@ -97,6 +157,6 @@ def test_a_command_that_lists_says_which_key_it_could_not_read(
     store.set(keys.functions(), "written by hand")
     monkeypatch.setenv("BUS_REDIS_URL", settings.redis_url)
     assert once(functions, shows=True) == []
-    assert "bus:functions holds another type of value" in capsys.readouterr().err
+    assert "bus:functions holds another kind of value" in capsys.readouterr().err
     with pytest.raises(WrongType):
         once(functions)

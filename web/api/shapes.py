@@ -1,6 +1,5 @@
 """Shapes: events and runs with the names that users of the official SDKs know from the hosted service's REST API."""
 
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -9,10 +8,10 @@ from msgspec.structs import asdict
 
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
-from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.clock import now_ms, utc
 from stepstream.checkpoint.read.lists.arrivals import Arrival
 from stepstream.checkpoint.read.run.verdict import Verdict
-from stepstream.checkpoint.run.record import Run
+from stepstream.checkpoint.run.record import Run, stored_json
 
 ACCOUNT, ENVIRONMENT = "00000000-0000-4000-a000-000000000000", "00000000-0000-4000-b000-000000000000"
 """The one account and the one environment there are, under the ids that a development server gives them."""
@@ -35,7 +34,7 @@ _STATUSES = {
 
 def moment(ms: int) -> str:
     """Return a time, Unix ms, as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +161,7 @@ def event_shape(arrival: Arrival, name: str | None = None) -> EventTold:
         received_at=moment(arrival.received),
         id=event.id,
         name=name or event.name,
-        data=event.data,
+        data=stored_json(bytes(event.data)) or Raw(b"null"),
         ts=event.ts,
         v=UNSET if event.v is None else event.v,
     )

@@ -22,7 +22,6 @@ page's own query, for a list that shall not move. Everything is escaped by the t
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -34,7 +33,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
-from stepstream.bus.values.clock import now_ms
+from stepstream.bus.values.clock import now_ms, utc
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.values.ids import token, ulid
 from stepstream.bus.wire.spoilt import spoilt_told, told_of
@@ -65,12 +64,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 def _moment(ms: int, how: str = "moment") -> str:
     """Return a moment in UTC: `date`, `time` (of the day), `moment` (to the second), `full` (to the millisecond)."""
-    text = datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    text = utc(ms).strftime("%Y-%m-%d %H:%M:%S.%f")
     return text[11:19] if how == "time" else text[: _SHOWN[how]]
 
 
 def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _words(ms: int) -> str:

@@ -1,12 +1,12 @@
 """Views: what the pages show, as plain values, so that it can be tested without HTTP."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import msgspec
 from msgspec import Raw
 
 from stepstream.bus.values import codec
+from stepstream.bus.values.clock import utc
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.read.lists.runs import RunLine
 from stepstream.checkpoint.registry import Registered
@@ -72,7 +72,7 @@ def when(ms: int | None) -> str:
     """Return a moment as text, UTC, to the millisecond."""
     if ms is None:
         return ""
-    return datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    return utc(ms).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 def rows(functions: Sequence[Registered], counts: dict[str, dict[str, int]]) -> tuple[FunctionRow, ...]:

@@ -94,7 +94,7 @@ async def all_names(wire: Wire, known: Sequence[Registered]) -> Names:
         wire.load("ZCARD", keys.event_names(), patience=2.0),
         wire.load("ZREVRANGE", keys.waited(), 0, MOST_NAMES - 1, patience=2.0),
     )
-    first = {codec.text(name): int(float(ms)) for name, ms in zip(published[::2], published[1::2], strict=True)}
+    first = {codec.text(name): codec.whole(ms) for name, ms in zip(published[::2], published[1::2], strict=True)}
     listeners = Listeners(known)
     heard: list[str] = []
     unheard: list[str] = []

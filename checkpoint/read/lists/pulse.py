@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
@@ -64,6 +65,6 @@ async def oldest_queued(wire: Wire, slugs: Sequence[str]) -> dict[str, tuple[int
     found: dict[str, tuple[int, str]] = {}
     for (slug, _), row in zip(own, rows, strict=True):
         if row:
-            first = int(float(row[1])), row[0].decode()
+            first = codec.whole(row[1]), codec.text(row[0])
             found[slug] = min(found.get(slug, first), first)
     return found

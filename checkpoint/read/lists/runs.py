@@ -189,7 +189,7 @@ async def names(wire: Wire, slugs: Sequence[str], look: Look, after: Place | Non
     """
     parts, replies = await _pages(wire, slugs, look, after, most, most, field or "-")
     rows = [
-        (Place(int(float(ms)), run.decode()), part[int(n) - 1][0], codec.text(more[0] or b"") if more else "")
+        (Place(codec.whole(ms), run.decode()), part[int(n) - 1][0], codec.text(more[0] or b"") if more else "")
         for part, (_, _, _, found) in zip(parts, replies, strict=True)
         for n, ms, run, *more in found
     ]
@@ -249,7 +249,7 @@ def _together(
     rows: list[T], ends: Sequence[tuple[bytes, bytes]], place: Callable[[T], Place], most: int
 ) -> tuple[list[T], Place | None]:
     """Return what several calls have found as one page, newest first, and the place that it has come to."""
-    behind = [Place(int(float(ms)), run.decode()) for ms, run in ends if run]
+    behind = [Place(codec.whole(ms), run.decode()) for ms, run in ends if run]
     horizon = max(behind, default=None)
     # What lies behind the place that one call has come to is looked at again, with what that call has not seen yet.
     seen = sorted((row for row in rows if horizon is None or place(row) >= horizon), key=place, reverse=True)
@@ -284,7 +284,7 @@ _FIELDS = ("status", "queued", "started", "ended", "turn", "attempt", "crashes",
 def _row(part: Sequence[tuple[str, str]], raw: Sequence[Any]) -> Row:
     """Return a run as the script tells of it, which was asked about some functions."""
     n, ms, run, event, error, output, *fields = raw
-    return Row(Place(int(float(ms)), run.decode()), part[int(n) - 1][0], fields, event, error, output)
+    return Row(Place(codec.whole(ms), run.decode()), part[int(n) - 1][0], fields, event, error, output)
 
 
 async def lines_of(wire: Wire, rows: Sequence[Row]) -> list[RunLine]:

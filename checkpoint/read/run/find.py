@@ -82,7 +82,11 @@ async def _buffered(wire: Wire, owners: Sequence[str], run: str, ms: int) -> Run
     fields = fields_of(await wire.load("HGETALL", keys.buffer(slug, name)))
     if fields.get(b"run") != run.encode():
         return None
-    several = [fields[entry] for n in range(1, int(fields.get(b"n", 0)) + 1) if (entry := f"e:{n}".encode()) in fields]
+    several = [
+        fields[entry]
+        for n in range(1, min(codec.whole(fields.get(b"n", b"0")), len(fields)) + 1)
+        if (entry := f"e:{n}".encode()) in fields
+    ]
     if several:
         fields |= {b"event": several[0], b"batch": b"[" + b",".join(several) + b"]"}
     return yet_to_begin(slug, run, ms, fields | {b"source": b"batch" if several else b"debounce"})

@@ -20,7 +20,7 @@ async def log_of(wire: Wire, slug: str, run: str, most: int | None = None) -> Ru
     first = 0 if most is None else -most
     rows, logged = await wire.loads(("LRANGE", keys.log(slug, run), first, -1), ("HGET", keys.run(slug, run), "logged"))
     lines = [_line(row) for row in rows]
-    return RunLog(lines, max(0, int(logged or 0) - len(lines)))
+    return RunLog(lines, max(0, codec.whole(logged or b"0") - len(lines)))
 
 
 def _line(raw: bytes) -> Line:

@@ -96,7 +96,7 @@ async def steps(wire: Wire, slug: str, run: str) -> list[StepView]:
     for i in range(0, len(finished), 2):
         memo = _memo(finished[i + 1])
         view = StepView(
-            finished[i].decode(),
+            codec.text(finished[i]),
             memo.kind,
             _finished(memo),
             memo.begun,
@@ -127,7 +127,7 @@ def _view_of_open(step: bytes, raw: bytes) -> StepView:
     noted = _open(raw)
     state = _unfinished(noted)
     return StepView(
-        step.decode(),
+        codec.text(step),
         noted.kind,
         state,
         noted.since,

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from stepstream.bus.limits.keys import shown_key
 from stepstream.bus.limits.told import limit_of_key
+from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
@@ -177,7 +178,7 @@ class _About:
             ("HGET", keys.buffer(slug, stored), "n"), ("ZSCORE", keys.timers(slug, FIRST), f"buffer|{stored}")
         )
         kind, _, key = stored.partition(":")
-        until, events = (None if due is None else int(float(due))), int(count or 1)
+        until, events = (None if due is None else codec.whole(due)), codec.whole(count or b"1")
         if kind == "b":
             so_far = f"{events} event{'' if events == 1 else 's'}{self._for(key)}"
             words = f"waits for more: a batch of {so_far} runs {self._in(until)}, or when it is full"
@@ -210,7 +211,7 @@ class _About:
         found = Verdict(kind="", words="", limit=said, key=shown_key(key), place=int(rank) + 1, of=int(count))
         where, limit = f"{_nth(int(rank) + 1)} of {count}{self._for(key)}", f" ({said}{set_to})" if said else ""
         if kind == "t":
-            until = None if due is None else int(float(due))
+            until = None if due is None else codec.whole(due)
             when = f": the next may start {self._in(until)}" if until is not None else ""
             return replace(found, kind="throttle", words=f"is throttled, {where}{limit}{when}", until=until)
         names = [one.decode() for one in holders]
@@ -263,7 +264,7 @@ class _About:
         name = rest.rpartition("|")[0]
         own = keys.function_workers(self._run.function, self._run.id)
         ends = await self._wire.load("ZSCORE", keys.events_workers(name) if kind == "event" else own, consumer)
-        return None if ends is None else int(float(ends))
+        return None if ends is None else codec.whole(ends)
 
     def _gone(self, worker: str, ends: int | None, crashed: str) -> Verdict:
         lease = self._wire.settings.lease_ms
@@ -294,7 +295,7 @@ class _About:
     async def _timer(self) -> int | None:
         run = self._run
         due = await self._wire.load("ZSCORE", keys.timers(run.function, run.id), f"{run.id}:{run.turn}")
-        return None if due is None else int(float(due))
+        return None if due is None else codec.whole(due)
 
     def _wait(self, opened: Sequence[StepView], timer: int | None) -> Verdict:
         run, steps = self._run, [step for step in opened if step.state in ("waiting", "retrying")]
