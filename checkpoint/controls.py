@@ -82,13 +82,15 @@ async def controls(wire: Wire, patience: float | None = _PATIENCE_S) -> Controls
     found: dict[str, dict[str, Pause]] = {_FUNCTION: {}, _EVENT: {}}
     limits: dict[str, tuple[Override, ...]] = {}
     for field, raw in zip(map(codec.text, flat[::2]), flat[1::2], strict=True):
-        kind, _, name = field.rpartition(" ")
         with contextlib.suppress(ValueError):  # written by hand, or by another version
             if field.startswith(_LIMIT):
                 owner = field.split(" ")[1]
                 limits[owner] = (*limits.get(owner, ()), codec.decode_as(raw, Override))
             else:
-                found.get(kind, {})[name] = codec.decode_as(raw, Pause)
+                kind = _EVENT if field.startswith(f"{_EVENT} ") else _FUNCTION
+                name = field.removeprefix(f"{kind} ")  # of an event it may have spaces
+                if name != field:
+                    found[kind][name] = codec.decode_as(raw, Pause)
     return Controls(found[_FUNCTION], found[_EVENT], limits)
 
 
@@ -100,7 +102,15 @@ def one_field(slug: str) -> str:
 async def pause_of(wire: Wire, slug: str) -> Pause | None:
     """Return how a function is paused; None when it is not."""
     raw = await wire.load("HGET", keys.controls(), f"{_FUNCTION} {slug}", patience=_PATIENCE_S)
-    return codec.decode_as(raw, Pause) if raw else None
+    return _pause_read(raw)
+
+
+def _pause_read(raw: bytes | None) -> Pause | None:
+    """Return how something is paused; None where it is not, or where something was written by hand that is no pause."""
+    try:
+        return codec.decode_as(raw or b"null", Pause | None)
+    except ValueError:
+        return None
 
 
 async def pause_function(wire: Wire, slug: str, by: str) -> Pause:
@@ -125,8 +135,8 @@ async def pause_event(wire: Wire, name: str, by: str) -> Pause:
     They are published as before, and stay in their stream. Runs that wait for such an event, or are cancelled by one,
     hear of it.
     """
-    if not name or " " in name or "*" in name:
-        raise BadRequest(f"event name {name[:150]!r} must be one name, without spaces and *: order/placed")
+    if not name or "*" in name:
+        raise BadRequest(f"event name {name[:150]!r} must be one name, without *: order/placed")
     return await _pause(wire, f"{_EVENT} {name}", by)
 
 
@@ -138,9 +148,12 @@ async def resume_event(wire: Wire, name: str) -> bool:
 async def _pause(wire: Wire, field: str, by: str) -> Pause:
     made = Pause(await patiently(wire.moment, _PATIENCE_S), by)
     await patiently(lambda: wire.call("HSETNX", keys.controls(), field, codec.encode(made)), _PATIENCE_S)
-    await tell(wire, field)
     raw = await wire.load("HGET", keys.controls(), field, patience=_PATIENCE_S)
-    return codec.decode_as(raw, Pause) if raw else made
+    stands = _pause_read(raw)
+    if raw and stands is None:
+        await patiently(lambda: wire.call("HSET", keys.controls(), field, codec.encode(made)), _PATIENCE_S)
+    await tell(wire, field)
+    return stands or made
 
 
 async def _resume(wire: Wire, field: str) -> bool:

@@ -15,8 +15,9 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.controls import controls, pause_event, resume_event
 from stepstream.checkpoint.registry import functions
-from tests.support import Lab, eventually
+from tests.support import Lab, eventually, fields
 
 pytestmark = pytest.mark.leaves_behind("keys of the wrong type")
 PAGES = ("/", "/runs", "/runs?function=test-f", "/events", "/functions", "/limits", "/schedules", "/workers", "/errors",
@@ -140,6 +141,32 @@ async def test_a_declaration_that_was_written_by_hand_is_told_and_made_anew(lab:
     await lab.work()
     await lab.send("a")
     assert await lab.output() == 1
+
+
+def test_a_page_that_answers_a_form_is_shown_without_what_cannot_be_read(
+    settings: Settings, store: "redis.Redis"
+) -> None:
+    """ "Examine", for who looks for such a key, answered 500 while there was one; so did a form that was refused."""
+    with TestClient(create_app(configured=settings)) as http:
+        http.post("/e/x", json={"name": "a", "data": {}})
+        store.rename(keys.events("a"), "kept")
+        store.set(keys.events("a"), "written by hand")
+        form = fields(http.get("/event-names/a", headers={"accept": "text/html"}).text)
+        for path, more, status in (("/system/examine", {}, 200), ("/events/send", {"name": "a", "json": "{"}, 400)):
+            answer = http.post(path, data={**form, "as": "json", **more}, headers={"accept": "text/html"})
+            assert answer.status_code == status
+            assert "bus:events:{a} holds another kind of value" in answer.text
+
+
+async def test_what_stands_for_a_pause_and_is_none_keeps_nobody_from_pausing(wire: Wire, store: "redis.Redis") -> None:
+    """It answered 500, and paused nothing. The name of an event may have spaces, and could then not be paused."""
+    store.hset(keys.controls(), "paused event order paid", "written by hand")
+    assert (await controls(wire)).paused.events == {}
+    made = await pause_event(wire, "order paid", "Ada")
+    assert (await controls(wire)).paused.events == {"order paid": made}
+    assert await pause_event(wire, "order paid", "Bob") == made
+    assert await resume_event(wire, "order paid")
+    assert (await controls(wire)).paused.events == {}
 
 
 async def test_who_acts_is_told_and_passes_over_nothing(wire: Wire, store: "redis.Redis") -> None:

@@ -24,7 +24,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import msgspec
@@ -42,6 +42,8 @@ from stepstream.web.live.feed import ALL, read_once
 from stepstream.web.pages.csrf import give, token_of
 from stepstream.web.routing import SPOILT, NeedsRoute, link
 from stepstream.web.store import wire_of
+
+V = TypeVar("V", bound="View")
 
 NAV = (
     ("overview", "Overview"), ("runs", "Runs"), ("events", "Events"), ("functions", "Functions"), ("limits", "Limits"),
@@ -122,6 +124,12 @@ def page(
         return show(request, template or f"{name}.html", page=view, at=at, spoilt=spoilt, section=section or name)
 
     return NeedsRoute("GET", path, shown, needs="read", name=name)
+
+
+async def read_again(request: Request, view: Awaitable[V]) -> V:
+    """Read a page that answers a form: what cannot be read is passed over and told, as where it is only looked at."""
+    with spoilt_told() as request.scope[SPOILT]:
+        return await view
 
 
 def show(

@@ -26,7 +26,7 @@ from stepstream.checkpoint.read.lists.search import RunQuery, query_of
 from stepstream.web.live.feed import Topic
 from stepstream.web.pages import views
 from stepstream.web.pages.csrf import BY, received
-from stepstream.web.pages.page import View, page, show
+from stepstream.web.pages.page import View, page, read_again, show
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 
@@ -138,12 +138,13 @@ async def _begin(request: Request) -> Response:
         raise BadRequest(_NOT_OURS)
     query = await query_of(wire, pairs)
     if written.replace(",", "") != str(int(count)) and [written] != [*query.functions]:
-        view = await _count(wire, kind, pairs, (), "what you wrote is neither the number nor the function")
+        told = "what you wrote is neither the number nor the function"
+        view = await read_again(request, _count(wire, kind, pairs, (), told))
         return show(request, "operation_new.html", 400, page=view, section="runs")
     try:
         made = await operate(wire, kind, query, by=BY, expected=int(count), request=once)
     except Conflict as error:
-        view = await _count(wire, kind, pairs, (), str(error))
+        view = await read_again(request, _count(wire, kind, pairs, (), str(error)))
         return show(request, "operation_new.html", 409, page=view, section="runs")
     return RedirectResponse(link(request, "operation", id=made.id), 303)
 

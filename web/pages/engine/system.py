@@ -12,7 +12,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.at_work.streams import Stream, streams
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.csrf import received
-from stepstream.web.pages.page import View, page, show
+from stepstream.web.pages.page import View, page, read_again, show
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 
@@ -63,7 +63,7 @@ async def _examine(request: Request) -> Response:
     """Check everything: that tries each command that workers need, on keys that it removes; so it is no GET."""
     await received(request)
     wire = wire_of(request)
-    view = await _system(wire, await examine(wire), is_whole=True)
+    view = await read_again(request, _system(wire, await examine(wire), is_whole=True))
     return show(request, "system.html", page=view, section="system")
 
 

@@ -15,7 +15,7 @@ from stepstream.producers.ingest import take_events
 from stepstream.producers.strict import parse
 from stepstream.web.pages.csrf import BY, received
 from stepstream.web.pages.events.name import read_name
-from stepstream.web.pages.page import show
+from stepstream.web.pages.page import read_again, show
 from stepstream.web.pages.typed import data_of, refused, typed_form
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
@@ -42,7 +42,8 @@ async def _send(request: Request) -> Response:
     except BusError as error:
         if error.status >= 500:
             raise
-        view = msgspec.structs.replace(await read_name(wire, name), form=refused(form, fields, error), topic="")
+        view = await read_again(request, read_name(wire, name))
+        view = msgspec.structs.replace(view, form=refused(form, fields, error), topic="")
         return show(request, "event_name.html", error.status, page=view, section="events")
     return RedirectResponse(link(request, "event", id=event.id), 303)
 

@@ -18,7 +18,7 @@ from stepstream.checkpoint.types import invoked_name, schemas_of
 from stepstream.producers.strict import parse
 from stepstream.web.pages.csrf import BY, received
 from stepstream.web.pages.functions.one import read_function
-from stepstream.web.pages.page import show
+from stepstream.web.pages.page import read_again, show
 from stepstream.web.pages.typed import data_of, refused, typed_form
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
@@ -58,7 +58,8 @@ async def _invoke(request: Request) -> Response:
     except BusError as error:
         if error.status >= 500:
             raise
-        view = msgspec.structs.replace(await read_function(request), invoke=refused(form, fields, error), topic="")
+        view = await read_again(request, read_function(request))
+        view = msgspec.structs.replace(view, invoke=refused(form, fields, error), topic="")
         return show(request, "function.html", error.status, page=view, section="functions")
     return RedirectResponse(link(request, "run", id=run), 303)
 
@@ -70,7 +71,7 @@ async def _forget(request: Request) -> Response:
         if fields.get("slug", "").strip() != slug:
             await function_of(wire, slug)
             problem = f"write {slug} to forget it: nothing has been done"
-            view = msgspec.structs.replace(await read_function(request), problem=problem)
+            view = msgspec.structs.replace(await read_again(request, read_function(request)), problem=problem)
             return show(request, "function.html", 400, page=view, section="functions")
         await forget(wire, slug, with_runs=fields.get("with_runs") == "yes")
     except FunctionNotFound:  # pressed twice: it is forgotten
@@ -78,7 +79,7 @@ async def _forget(request: Request) -> Response:
     except BusError as error:
         if error.status >= 500:
             raise
-        view = msgspec.structs.replace(await read_function(request), problem=str(error))
+        view = msgspec.structs.replace(await read_again(request, read_function(request)), problem=str(error))
         return show(request, "function.html", error.status, page=view, section="functions")
     return RedirectResponse(link(request, "functions"), 303)
 
