@@ -128,9 +128,9 @@ class Context(Generic[E_co, State_co]):
 
     @property
     def logger(self) -> Any:
-        """A structlog logger bound to function, run and attempt."""
+        """A structlog logger bound to function, run and attempt, counted from 1 there."""
         if self._behind.replaying():
             return _silent
         if self._logger is None:
-            self._logger = _logger().bind(function=self.function, run=self.run_id, attempt=self.attempt)
+            self._logger = _logger().bind(function=self.function, run=self.run_id, attempt=self.attempt + 1)
         return self._logger

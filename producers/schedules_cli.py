@@ -10,7 +10,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_table
+from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_table, words
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.producers.schedules import COUNTED_MISSED, Schedule, run_of_function, schedules
 
@@ -50,7 +50,7 @@ def _list(asked: list[str], *, as_json: bool) -> None:
     if as_json:
         say_json(codec.encode(told))
     elif told:
-        print_table(("function", "schedule", "in words", "last", "next", ""), map(_row, told))
+        print_table(("function", "schedule", words("in words"), "last", "next", ""), map(_row, told))
     else:
         say("no function has a schedule; declare one: on=Cron('0 9 * * 1-5')")
 

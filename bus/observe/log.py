@@ -101,7 +101,7 @@ def listen(signals: Signals, *, debug: bool = False) -> None:
             function=signal.function,
             run=signal.run,
             step=signal.step or None,
-            attempt=signal.attempt,
+            attempt=signal.attempt + 1,
             error=signal.error,
             again_in=again,
             **more,

@@ -9,7 +9,7 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.wire.doctor import Finding, examine
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.cli.printing import print_json, print_table, word
+from stepstream.checkpoint.cli.printing import print_json, print_table, word, words
 from stepstream.checkpoint.registry import functions as registered
 from stepstream.checkpoint.types import disagreements
 from stepstream.checkpoint.upkeep.audit import Fault, audit, mend, still
@@ -38,7 +38,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         print_json(findings)
     else:
         print_table(
-            ("", "check", "found", "what to do"),
+            ("", "check", words("found"), words("what to do")),
             ((word(one.verdict), one.check, one.found, one.do) for one in findings),
         )
     if any(finding.verdict == "unfit" for finding in findings):

@@ -9,8 +9,9 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.cli.filters import named
 from stepstream.checkpoint.cli.many import act
-from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, word
+from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, word, words
 from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_of, set_error_state
 from stepstream.checkpoint.registry import function_of, functions
 
@@ -26,7 +27,9 @@ def errors(
     action: Annotated[
         str | None, typer.Argument(metavar="[resolve|mute|reopen|rerun]", help="What becomes of one.")
     ] = None,
-    group: Annotated[str | None, typer.Argument(metavar="[GROUP]", help="Which: the first column.")] = None,
+    group: Annotated[
+        str | None, typer.Argument(metavar="[GROUP]", help="Which: the first column, or how it begins.")
+    ] = None,
     function: Annotated[str, typer.Option(help="Only of this function (its slug).")] = "",
     state: Annotated[str, typer.Option(help="Only those that are open, resolved or muted; all: any.")] = "open",
     muted_for: Annotated[str, typer.Option("--for", help="Mute it for so long: 30m, 2h, 1d; else for good.")] = "",
@@ -40,17 +43,17 @@ def errors(
     failed of one are run again by: bus errors rerun 3f2a90c1b7de --yes
     """
     if action == "rerun" and group is not None:
-        once(lambda wire: _known(wire, group, function))
-        act("rerun", "", [*runs_of(group), *([("function", function)] if function else [])], yes=yes, as_json=as_json)
+        mark, _ = once(lambda wire: _known(wire, group, function))
+        act("rerun", "", [*runs_of(mark), *([("function", function)] if function else [])], yes=yes, as_json=as_json)
         return
     if action is not None:
         if action not in _WORDS or group is None:
             raise ConfigError(_USAGE)
-        changed = once(lambda wire: _set(wire, group, function, _WORDS[action], muted_for))
+        mark, changed = once(lambda wire: _set(wire, group, function, _WORDS[action], muted_for))
         if as_json:
-            print_json({"group": group, "state": _WORDS[action], "functions": changed})
+            print_json({"group": mark, "state": _WORDS[action], "functions": changed})
         else:
-            say(f"{group}  {_WORDS[action]}  ({', '.join(changed)})")
+            say(f"{mark}  {_WORDS[action]}  ({', '.join(changed)})")
         return
     if state != "all" and state not in get_args(State):
         raise ConfigError(f"--state {state[:40]!r} is not known: use one of {', '.join(get_args(State))} and all")
@@ -60,7 +63,7 @@ def errors(
     if as_json:
         print_json(found)
     elif found:
-        heads = ("group", "function", "state", "count", "first", "last", "error", "raised in", "last run")
+        heads = ("group", "function", "state", "count", "first", "last", words("error"), words("raised in"), "last run")
         print_table(heads, (_row(one) for one in found))
     else:
         say("no errors" if state == "all" else f"no errors that are {state}; all: bus errors --state all")
@@ -77,22 +80,23 @@ def runs_of(group: str) -> list[tuple[str, str]]:
     return [("status", "failed"), ("error", group)]
 
 
-async def _known(wire: Wire, group: str, function: str) -> list[str]:
-    """Return the functions in which there is a group; NotFound when there is none."""
-    found = [one.function for one in await _errors(wire, function) if one.fingerprint == group]
-    if not found:
-        raise NotFound(f"no group {group[:40]!r} of errors; bus errors --state all lists them")
-    return found
+async def _known(wire: Wire, begins: str, function: str) -> tuple[str, list[str]]:
+    """Return the group that begins so, and the functions in which there is one; NotFound when there is none."""
+    found = await _errors(wire, function)
+    group = named(begins, [one.fingerprint for one in found])
+    if group is None:
+        raise NotFound(f"no group {begins[:40]!r} of errors; bus errors --state all lists them")
+    return group, [one.function for one in found if one.fingerprint == group]
 
 
-async def _set(wire: Wire, group: str, function: str, state: State, muted_for: str) -> list[str]:
-    """Change a group's state; return the functions in which there is one."""
+async def _set(wire: Wire, begins: str, function: str, state: State, muted_for: str) -> tuple[str, list[str]]:
+    """Change a group's state; return it, and the functions in which there is one."""
     until = await wire.moment() + milliseconds(muted_for, "--for") if muted_for else 0
-    slugs = await _known(wire, group, function)
+    group, slugs = await _known(wire, begins, function)
     changed = [slug for slug in slugs if await set_error_state(wire, slug, group, state, until)]
     if not changed:
         raise NotFound(f"no group {group[:40]!r} of errors; bus errors --state all lists them")
-    return changed
+    return group, changed
 
 
 def _row(one: ErrorGroup) -> tuple[Cell, ...]:

@@ -12,7 +12,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.replay import replay as replay_event
 from stepstream.checkpoint.at_work.streams import Stream
 from stepstream.checkpoint.at_work.streams import streams as streams_of
-from stepstream.checkpoint.cli.printing import Cell, clock, ids, print_json, print_table
+from stepstream.checkpoint.cli.printing import Cell, clock, print_json, print_table, words
 from stepstream.checkpoint.cli.shown import cut
 from stepstream.checkpoint.read.event.story import EventStory, event_story
 from stepstream.checkpoint.read.lists.arrivals import Arrival, Arrivals, arrivals, get_arrival
@@ -49,7 +49,7 @@ def events(
         print_json([_told(one) for one in found.events])
     elif found.events:
         rows = ((one.event.id, one.name, clock(one.received), _short(one)) for one in found.events)
-        print_table((ids("event"), "name", "stored", "data"), rows)
+        print_table(("event", "name", "stored", words("data")), rows)
     else:
         asked = name or since or until
         say("no such events" if asked else "no events yet; publish one: bus send NAME key=value")
@@ -110,7 +110,7 @@ def streams(
     """List streams, and how far each function has read them: queues of turns that are due, then events by name.
 
     Events that no function listens to come last. Which functions are behind:
-    bus streams --json | jq '.[].readings[] | select(.unread > 0)'
+    bus streams --json | jq '.[].readers[] | select(.unread > 0)'
     """
     found = once(lambda wire: streams_of(wire, limit=limit, cursor=cursor or None), shows=True)
     if as_json:

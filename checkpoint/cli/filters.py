@@ -2,13 +2,15 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from stepstream.bus.errors import BadRequest
 from stepstream.checkpoint.read.lists.runs import STATUSES
 
+_NAMED = 10
 Given: TypeAlias = list[tuple[str, str]]
 """The filters that were written, by name: one that may be repeated as often as it was."""
 
@@ -23,7 +25,7 @@ _ONE = {
     "until": "Queued then or earlier.",
     "error": "Ended with an error of this name.",
     "code": "Begun with this version of the code.",
-    "worker": "In hand of this worker.",
+    "worker": "In hand of this worker; with --status: it had them last.",
     "source": "Made by: event, batch, debounce, cron, invoke, failure, rerun, replay.",
     "where": "A condition in CEL: event.data.total > 100 && output.paid.",
 }
@@ -45,6 +47,15 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     # A call of ours may leave options out, as one may that types; typer reads their defaults from here.
     with_filters.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     return with_filters
+
+
+def named(begins: str, names: Iterable[str]) -> str | None:
+    """Return the one of these names that is this, or else begins so; None for none, BadRequest when several do."""
+    fitting = sorted({name for name in names if name.startswith(begins)}) if begins else []
+    if begins in fitting or len(fitting) < 2:
+        return begins if begins in fitting else next(iter(fitting), None)
+    more = f" and {len(fitting) - _NAMED} more" if len(fitting) > _NAMED else ""
+    raise BadRequest(f"{begins[:60]!r} is the beginning of several: {', '.join(fitting[:_NAMED])}{more}")
 
 
 def _options() -> list[inspect.Parameter]:

@@ -10,7 +10,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget
-from stepstream.checkpoint.cli.printing import clock, print_json, print_table
+from stepstream.checkpoint.cli.printing import clock, print_json, print_table, words
 from stepstream.checkpoint.limits.backlogs import Backlogs, backlogs_of
 from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import Registered, function_of
@@ -62,7 +62,7 @@ def functions(
         runs = how_many[function.slug]
         numbers = (runs["running"] + runs["queued"], runs["waiting"], runs["completed"], runs["failed"])
         rows.append((function.slug, ", ".join(function.on), *numbers))
-    print_table(("function", "on", "running", "waiting", "completed", "failed"), rows)
+    print_table(("function", words("on"), "running", "waiting", "completed", "failed"), rows)
     for one in apart:
         say(f"types: {one.words}")
 

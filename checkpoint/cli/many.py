@@ -24,7 +24,7 @@ from stepstream.checkpoint.actions.operations import (
 )
 from stepstream.checkpoint.actions.told import count_told, operation_told
 from stepstream.checkpoint.cli.filters import Given
-from stepstream.checkpoint.cli.printing import clock, ids, print_json, print_table, word
+from stepstream.checkpoint.cli.printing import clock, print_json, print_table, word
 from stepstream.checkpoint.read.lists.search import query_of
 
 _TOLD_EVERY_S = 1.0
@@ -39,7 +39,9 @@ def act(kind: Kind, run_id: str, given: Given, *, yes: bool, as_json: bool) -> N
     if run_id:
         raise BadRequest(f"either the run {run_id[:60]!r} or --{given[0][0] if given else 'yes'}: an id is one run")
     if not given:
-        raise BadRequest(f"which runs? bus {kind} ID, or filters as of bus runs: bus {kind} --status failed --since 1h")
+        status = "waiting" if kind == "cancel" else "failed"  # what has ended is not cancelled
+        said = f"bus {kind} --status {status} --since 1h"
+        raise BadRequest(f"which runs? bus {kind} ID, or filters as of bus runs: {said}")
     once(lambda wire: _act(wire, kind, given, yes=yes, as_json=as_json))
 
 
@@ -63,7 +65,7 @@ def _tell_count(dry: DryCount, *, as_json: bool) -> None:
         return
     if dry.sample:
         rows = ((one.id, one.function, word(one.status), clock(one.queued)) for one in dry.sample)
-        print_table((ids("run"), "function", "status", "queued"), rows)
+        print_table(("run", "function", "status", "queued"), rows)
     if dry.exact and not dry.count:
         say("no such runs: nothing is done")
         return

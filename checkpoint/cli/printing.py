@@ -4,7 +4,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -32,6 +33,11 @@ COLOURS = {
 """The colours of words that say how something is: statuses, steps' states, findings; the others have none."""
 
 
+_FOLDED = 20
+"""How narrow a column of text may become, cells."""
+_GAP = 2
+
+
 def terminal() -> Console:
     """Return what tables are printed on: as wide as the terminal; a pipe is not cut at 80, and has no colours."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
@@ -47,22 +53,75 @@ def word(state: str) -> Text:
     return Text(plain(state), COLOURS.get(state, ""))
 
 
-def table_of(heads: Iterable[str | Column], rows: Iterable[Iterable[Cell]]) -> Table:
-    """Return a table. No markup in cells counts, and no control character; numbers stand at the right."""
-    table = Table(*heads, box=None, pad_edge=False)
-    for row in rows:
-        cells = list(row)
-        table.add_row(
-            *(one if isinstance(one, Text) else text(f"{one:,}" if isinstance(one, int) else one) for one in cells)
-        )
-        for column, cell in zip(table.columns, cells, strict=True):
-            column.justify = "right" if isinstance(cell, int) else column.justify
+def table_of(heads: Iterable[str | Column], rows: Iterable[Iterable[Cell]], width: int = 0) -> RenderableType:
+    """Return a table that is `width` wide at most (0: as the terminal), in which nothing is cut: people copy ids.
+
+    Columns of words (`words`) are folded, or else stand below their row. Where that does not do either, each row is
+    told in lines of its own. No markup in cells counts, and no control character; numbers stand at the right.
+    """
+    width = width or terminal().width
+    columns = [one if isinstance(one, Column) else Column(one, no_wrap=True) for one in heads]
+    raw = [list(row) for row in rows]
+    lines = [[_text_of(one) for one in row] for row in raw]
+    for n, column in enumerate(columns):
+        longest = max(cell_len(one) for one in [str(column.header), *(line[n].plain for line in lines)])
+        column.min_width = longest if column.no_wrap else min(longest, _FOLDED)
+        column.justify = "right" if any(isinstance(row[n], int) for row in raw) else column.justify
+    whole = [column for column in columns if column.no_wrap]
+    if _width_of(columns) > width and lines:
+        told = _below if _width_of(whole) <= width else _told
+        head = [_padded(whole, [Text(str(one.header), "bold") for one in whole])] if told is _below else []
+        return Group(*head, *(told(columns, line, width) for line in lines))
+    table = Table(*columns, box=None, pad_edge=False)
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
-def ids(head: str) -> Column:
-    """Return a column of ids, which are never cut: people copy them."""
-    return Column(head, no_wrap=True, min_width=26)
+def _width_of(columns: list[Column]) -> int:
+    return sum(column.min_width or 0 for column in columns) + _GAP * (len(columns) - 1)
+
+
+def _text_of(cell: Cell) -> Text:
+    return cell if isinstance(cell, Text) else text(f"{cell:,}" if isinstance(cell, int) else cell)
+
+
+def _padded(columns: list[Column], cells: list[Text]) -> Text:
+    """Return cells as a line of a table."""
+    for column, cell in zip(columns, cells, strict=True):
+        missing = (column.min_width or 0) - cell.cell_len
+        cell.pad_left(missing) if column.justify == "right" else cell.pad_right(missing)
+    return Text(" " * _GAP, no_wrap=True).join(cells)
+
+
+def _below(columns: list[Column], cells: list[Text], width: int) -> Text:
+    """Return a row as a line of a table, and below it what its columns of words say."""
+    both = list(zip(columns, cells, strict=True))
+    line = _padded([one for one, _ in both if one.no_wrap], [cell for one, cell in both if one.no_wrap])
+    folded = [(column, cell) for column, cell in both if not column.no_wrap]
+    below = _told([column for column, _ in folded], [cell for _, cell in folded], width)
+    return Text.assemble(line, "\n", " " * _GAP, below) if below.plain else line
+
+
+def _told(columns: list[Column], cells: list[Text], width: int) -> Text:
+    """Return a row in lines: the head of each column before what it says."""
+    told, at = Text(), 0
+    for column, cell in zip(columns, cells, strict=True):
+        if not cell.plain:
+            continue
+        part = Text.assemble((f"{column.header} ", "dim") if column.header else "", cell)
+        if at and at + _GAP + part.cell_len > width:
+            told.append("\n")
+            at = 0
+        between = " " * _GAP if told.plain else ""
+        told.append(between).append_text(part)
+        at += len(between) + part.cell_len
+    return told
+
+
+def words(head: str) -> Column:
+    """Return a column of text, which is folded where the terminal is narrow, or stands below; other columns are not."""
+    return Column(head, overflow="fold")
 
 
 def print_table(heads: Iterable[str | Column], rows: Iterable[Iterable[Cell]]) -> None:

@@ -11,7 +11,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.filters import Given, filtered
 from stepstream.checkpoint.cli.following import follow_log, follow_steps
-from stepstream.checkpoint.cli.printing import clock, ids, print_json, print_table, took_of, word
+from stepstream.checkpoint.cli.printing import clock, print_json, print_table, took_of, word, words
 from stepstream.checkpoint.cli.shown import show, show_log
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.lists.arrivals import of_run
@@ -48,7 +48,7 @@ def runs(
     if as_json:
         print_json(found.runs)
     elif found.runs:
-        heads = (ids("run"), "function", "status", "queued", "took", "error")
+        heads = ("run", "function", "status", "queued", "took", words("error"))
         print_table(
             heads,
             (
@@ -107,7 +107,7 @@ def run(
         show_log(written, "dropped")
     else:
         show(found, told, its_steps)
-        show_log(written, "before these: bus logs ID")
+        show_log(written, f"before these: bus logs {found.id}")
     _exit(found)
 
 

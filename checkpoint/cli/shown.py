@@ -11,7 +11,7 @@ from stepstream.bus.process.terminal import plain, say
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
-from stepstream.checkpoint.cli.printing import clock, print_table, terminal, text, took_of, word
+from stepstream.checkpoint.cli.printing import clock, print_table, terminal, text, took_of, word, words
 from stepstream.checkpoint.facts.attempts import FailedAttempt
 from stepstream.checkpoint.read.run.log import RunLog
 from stepstream.checkpoint.read.run.steps import StepView, in_words_of
@@ -28,13 +28,20 @@ def show(found: Run, told: Verdict, its_steps: list[StepView]) -> None:
     """Print a run, what there is to say of it, a line for each of its steps, and what it returned or failed of."""
     console = terminal()
     console.print(head_of(found))
+    console.print(text(_origin_of(found)), soft_wrap=True)
     console.print(text(told.words), soft_wrap=True)
     for name, data in _events_of(found):
         console.print(text(f"event  {name}  {data}"), soft_wrap=True)
     if its_steps:
         rows = ((one.id, word(one.state), one.attempts, took_of_step(one), about_step(one)) for one in its_steps)
-        print_table(("step", "state", "attempts", "took", "what"), rows)
+        print_table(("step", "state", "attempts", "took", words("what")), rows)
     _show_end(found)
+
+
+def _origin_of(found: Run) -> str:
+    """Return when a run was queued, and what it runs again."""
+    again = f", a rerun of {found.rerun_of}" if found.rerun_of else ""
+    return f"queued {clock(found.queued)}{', a replay of its event' if found.source == 'replay' else again}"
 
 
 def _show_end(found: Run) -> None:
@@ -60,7 +67,7 @@ def tree_of(
     tree = Tree(Group(head_of(found), text(told.words)), guide_style="dim")
     hidden = len(its_steps) - _SHOWN_STEPS
     if hidden > 0:
-        tree.add(text(f"… {hidden} steps before these: bus run ID"))
+        tree.add(text(f"… {hidden} steps before these: bus run {found.id}"))
     for one in its_steps[max(0, hidden) :]:
         times = f"attempt {one.attempts}" if one.attempts > 1 else ""
         parts = [text(one.id), word(one.state), *(text(part) for part in (took_of_step(one), times) if part)]

@@ -15,7 +15,8 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.actions.drain import drain
+from stepstream.checkpoint.actions.drain import Drained, drain
+from stepstream.checkpoint.cli.filters import named
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, table_of, terminal, text, word
 from stepstream.checkpoint.facts.buckets import percentile, summed
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
@@ -26,6 +27,8 @@ from stepstream.checkpoint.registry import functions, workers_serving
 _MINUTES = 5
 """Over how many minutes, that are over, rates are reckoned."""
 _REFRESH_S = 2.0
+_HAD = 5
+"""How many runs are told that a dead worker had."""
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -148,7 +151,7 @@ def workers(
         case []:
             pass
         case ["drain", name]:
-            told = once(lambda wire: drain(wire, name, "bus workers drain"))
+            told = once(lambda wire: _drain(wire, name))
             if as_json:
                 print_json(told)
             else:
@@ -164,10 +167,24 @@ def workers(
         say("no workers; start one: bus worker APP")
         return
     terminal().print(_workers_table(found))
-    held = [(one.name, each.function, each.run, each.step, ago(each.since)) for one in found for each in one.held]
+    held = [row for one in found for row in _held_rows(one)]
     if held:
         say("")
-        print_table(("worker", "function", "run", "step", "since"), held)
+        print_table(("worker", "", "function", "run", "step", "since"), held)
+
+
+async def _drain(wire: Wire, begins: str) -> Drained:
+    """Tell the worker to drain that is called so, or begins so."""
+    name = named(begins, [one.name for one in await workers_told(wire) if one.alive or one.name == begins])
+    return await drain(wire, name or begins, "bus workers drain")
+
+
+def _held_rows(one: WorkerView) -> list[tuple[str, ...]]:
+    """Return a line for each run that a worker has in hand; of a dead one for some of those it had."""
+    verb, shown = ("has", one.held) if one.alive else ("had", one.held[:_HAD])
+    rows = [(one.name, verb, each.function, each.run, each.step, ago(each.since)) for each in shown]
+    more = max(one.in_hand, len(one.held)) - len(shown)
+    return [*rows, (one.name, verb, f"and {more:,} more", "", "", "")] if more > 0 and rows else rows
 
 
 def _workers_table(found: list[WorkerView]) -> RenderableType:

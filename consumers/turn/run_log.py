@@ -99,9 +99,11 @@ class RunLog:
         self._loop.call_soon_threadsafe(self._send_later, context=contextvars.Context())
 
     def write_failed(self, step: str, attempt: int, error: str, delay_ms: int | None) -> None:
-        """Add that an attempt has failed: of a run that completes in spite of it, nothing else says so."""
+        """Add that an attempt has failed, from 0; people count from 1. Of a run that completes nothing else says so."""
         again = "" if delay_ms is None else f"; again in {in_words(delay_ms)}"
-        self.write("bus", f"attempt {attempt} failed: {error}{again}", step=step, level="warning" if again else "error")
+        self.write(
+            "bus", f"attempt {attempt + 1} failed: {error}{again}", step=step, level="warning" if again else "error"
+        )
 
     def skip(self, count: int) -> None:
         """So many lines came that are not even looked at."""

@@ -103,8 +103,8 @@ async def test_a_run_that_completes_after_all_says_which_attempts_have_failed(la
     await lab.send("a")
     lines = await kept(lab)
     assert [(line.source, line.step, line.level, line.text.partition(";")[0]) for line in lines] == [
-        ("bus", "print", "warning", "attempt 0 failed: ConnectionError: no printer"),
-        ("bus", "", "warning", "attempt 0 failed: ConnectionError: no paper"),
+        ("bus", "print", "warning", "attempt 1 failed: ConnectionError: no printer"),
+        ("bus", "", "warning", "attempt 1 failed: ConnectionError: no paper"),
     ]
 
 

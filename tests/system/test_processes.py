@@ -181,7 +181,7 @@ async def test_a_command_is_tried_again_and_its_last_failure_is_the_runs(lab: La
     said = await lines(lab, run)
     assert [line for line in said if line[0] != "bus"] == [("out", "0"), ("out", "1"), ("out", "2")]
     assert [text.partition(":")[0] for source, text in said if source == "bus"] == [
-        "attempt 0 failed", "attempt 1 failed", "attempt 2 failed",
+        "attempt 1 failed", "attempt 2 failed", "attempt 3 failed",
     ]  # fmt: skip
 
 
@@ -378,7 +378,7 @@ async def test_a_runs_log_is_on_its_page_in_the_api_and_in_the_terminal(
     monkeypatch.setenv("BUS_REDIS_URL", lab.settings.redis_url)
     await asyncio.to_thread(show, run.id)
     told = capsys.readouterr().out
-    assert "… 290 lines before these: bus logs ID" in told
+    assert f"… 290 lines before these: bus logs {run.id}" in told
     assert "s0  <b>last</b>" in told
     await asyncio.to_thread(show, run.id, 0.0, log=True)
     assert len(capsys.readouterr().out.splitlines()) == 300

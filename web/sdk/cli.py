@@ -12,7 +12,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of
 from stepstream.checkpoint.apps import apps as registered
-from stepstream.checkpoint.cli.printing import Cell, ago, print_json, print_table
+from stepstream.checkpoint.cli.printing import Cell, ago, print_json, print_table, words
 from stepstream.checkpoint.connections.workers import Worker
 from stepstream.consumers.remote.functions import is_connected
 from stepstream.web.pages.apps import connected_of, sdk_in_words, worker_in_words
@@ -64,7 +64,7 @@ def _list(*, as_json: bool) -> None:
         say("no applications behind HTTP yet; let one register: bus apps sync URL")
         return
     now = now_ms()
-    print_table(("app", "url", "sdk", "functions", "synced", "state"), map(_row, known))
+    print_table(("app", "url", "sdk", "functions", "synced", words("state")), map(_row, known))
     for app in known:
         told_of = [worker_in_words(worker, now) for worker in connected.get(app.name, ())]
         if app.name in connected and not told_of:

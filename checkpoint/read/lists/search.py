@@ -65,12 +65,14 @@ FILTERS: Mapping[str, str] = {
     "until": "queued then or earlier: Unix ms, 2026-12-01T09:00:00Z, or how long ago, as 15m or 2h",
     "error": "the name of the error it ended with, as TimeoutError, or the mark of a group of errors",
     "code": "the code version it was begun with",
-    "worker": "the name of the worker that has it in hand",
+    "worker": "the name of the worker that has it in hand; with status: that had it last",
     "source": "what made it: event, batch, debounce, cron, invoke, failure, rerun or replay",
     "where": "a condition in CEL: event.data.total > 100 && output.paid",
 }
 """The filters there are, by the names of their parameters, and what each takes."""
 
+_IN_HAND = ("running",)
+"""What a worker has: a run that waits names the worker that had it last."""
 _SEVERAL = frozenset({"status", "function"})
 _PLAIN = ("event", "key", "error", "code", "worker", "source", "where")
 SOURCES = ("event", "batch", "debounce", "cron", "invoke", "failure", "rerun", "replay")
@@ -97,7 +99,7 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str = ""
     """The version of the code they were begun with."""
     worker: str = ""
-    """The worker that has them in hand."""
+    """The worker that has them in hand; with statuses: that had them last."""
     source: str = ""
     """What made them: event, batch, debounce, cron, invoke, failure, rerun or replay."""
     where: str = ""
@@ -311,7 +313,7 @@ class _Wanted:
         are_all = not (query.event or query.error or query.where)
         is_mark = is_like_a_mark(query.error)
         self.look = Look(
-            statuses=query.statuses or STATUSES,
+            statuses=query.statuses or (_IN_HAND if query.worker else STATUSES),
             since=query.since,
             until=query.until,
             worker=query.worker,
