@@ -8,7 +8,7 @@ StepstreamError
 ├── NotFound              who asks: what is named does not exist
 │   ├── RunNotFound, FunctionNotFound, NobodyWaits
 ├── Conflict              who acts: it exists, but its state does not allow that
-│   ├── HasEnded, InUse
+│   ├── NotEnded, HasEnded, InUse
 ├── StoreError            the programmer or operator: Redis refused a command for good (WRONGTYPE, a syntax error)
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   ├── KeyMissing        a key is gone that a command needs
@@ -149,6 +149,19 @@ class Conflict(BusError):
 
     code = "conflict"
     status = 409
+
+
+class NotEnded(Conflict):
+    """A run to be run again has not ended: a second one would do the same beside it."""
+
+    code = "not_ended"
+
+    def __init__(self, run: str, status: str) -> None:
+        self.run = run
+        super().__init__(
+            f"run {run} has not ended, it is {status}: cancel it first (bus cancel {run}), or begin a second one "
+            f"beside it (bus rerun {run} --beside; beside=true)"
+        )
 
 
 class HasEnded(Conflict):

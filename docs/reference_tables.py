@@ -12,6 +12,7 @@ WAYS_OUT = {
     "FieldUnknown": "The message has the fields that rows have.",
     "ParameterUnknown": "The message has the nearest name: nothing is left out silently.",
     "StepNotFound": "`bus run ID` lists the run's steps; rerun from one that is completed.",
+    "NotEnded": "Cancel the run first, or say that the new one may go on beside it: `--beside`, `beside=true`.",
     "NotBegun": "Wait until the run has begun, or send its event again.",
     "NotFound": "Look at the name or the id.",
     "RunNotFound": "`bus runs` lists what is there; ended runs are kept for `BUS_KEEP` (7 d), and `BUS_KEEP_RUNS` of a function.",

@@ -29,7 +29,7 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions import stepping
 from stepstream.checkpoint.actions.cancel import AT_ONCE, HAS_ENDED, IS_GONE, cancel, cancel_several
-from stepstream.checkpoint.actions.rerun import of_request, rerun_several
+from stepstream.checkpoint.actions.rerun import of_request, rerun_several, run_again_among
 from stepstream.checkpoint.actions.stepping import AT_MOST, CLAIM_MS, Stepped, all_of, write
 from stepstream.checkpoint.actions.unstarted import Page, Sought, cancel_page, event_in, rank, sources
 from stepstream.checkpoint.read.lists.runs import RunLine
@@ -91,6 +91,8 @@ class Operation(Stepped, frozen=True, kw_only=True):
     """How many of these for which reason: at most ten, the others are `other reasons`."""
     runs: tuple[str, ...] = ()
     """Exactly which runs, where people have chosen them: then the query says only which statuses are possible."""
+    again: bool = False
+    """Whether those are run again, too, that have been before."""
     source: str = ""
     """Where it stands: `runs`, or `<slug> <kind> <name>` of what holds runs that have not begun."""
     cursor: str = ""
@@ -119,6 +121,8 @@ class DryCount(msgspec.Struct):
     """Whether these are all; else there are at least so many: events that no worker has read are not counted."""
     looked_at: int
     sample: list[RunLine]
+    again: int = 0
+    """How many of these have been run again already, of the newest ten thousand: a rerun leaves them out by itself."""
 
 
 class OperationNotFound(NotFound):
@@ -138,7 +142,8 @@ async def dry_count(wire: Wire, kind: Kind, query: RunQuery) -> DryCount:
     found = await search(wire, meant, limit=limit)
     looked_at = found.count if query.is_indexed else found.looked_at
     exact = found.exact and not (kind == "cancel" and "queued" in meant.statuses)
-    return DryCount(kind, meant, found.count, exact, looked_at, found.runs[:SAMPLE])
+    again = await run_again_among(wire, meant, found.runs) if kind == "rerun" else 0
+    return DryCount(kind, meant, found.count, exact, looked_at, found.runs[:SAMPLE], again)
 
 
 async def operate(
@@ -150,11 +155,12 @@ async def operate(
     expected: int | None = None,
     seconds: float = 1.0,
     request: str = "",
+    again: bool = False,
 ) -> Operation:
     """Begin an operation; return how far it came within `seconds`: workers go on. A `request` makes one, and no more.
 
     BadRequest for a query that it cannot be about, InUse when too many are not over, and Conflict when far more runs
-    match than were `expected`: over a tenth more.
+    match than were `expected`: over a tenth more. A rerun leaves out what has been run again, unless with `again`.
     """
     if request and (there := await _stored(wire, _id(request, 0))):
         return there[1]
@@ -165,12 +171,12 @@ async def operate(
         if found.count > expected * 1.1:
             told = f"{'' if found.exact else 'at least '}{found.count:,}"
             raise Conflict(f"{told} runs match now, {expected:,} were confirmed; count again, and confirm that")
-    made = Operation(id=_id(request, now), kind=kind, query=meant, by=by, created=now, expected=expected)
+    made = Operation(id=_id(request, now), kind=kind, query=meant, by=by, created=now, expected=expected, again=again)
     return await _made(wire, made, seconds)
 
 
 async def operate_on(
-    wire: Wire, kind: Kind, runs: Sequence[str], *, by: str, request: str, seconds: float = 1.0
+    wire: Wire, kind: Kind, runs: Sequence[str], *, by: str, request: str, seconds: float = 1.0, again: bool = False
 ) -> Operation:
     """Begin an operation on runs that are named; the same `request` makes one, however often it is repeated.
 
@@ -182,7 +188,7 @@ async def operate_on(
     now = await patiently(wire.moment, 2.0)
     query = RunQuery(statuses=OF_STATUS[kind], until=now)
     made = Operation(
-        id=_id(request, now), kind=kind, query=query, by=by, created=now, expected=len(chosen), runs=chosen
+        id=_id(request, now), kind=kind, query=query, by=by, created=now, expected=len(chosen), runs=chosen, again=again
     )
     return await _made(wire, made, seconds)
 
@@ -339,7 +345,7 @@ async def _begun(wire: Wire, at: Operation, cursor: str) -> Operation:
         if at.kind == "cancel":
             failures += (await cancel_several(wire, slug, runs, _why(at))).failures
         else:
-            failures += await rerun_several(wire, slug, runs, at.id)
+            failures += await rerun_several(wire, slug, runs, at.id, again=at.again)
     moved = _counted(at, found.looked_at, sum(map(len, of_each.values())), failures)
     moved = msgspec.structs.replace(moved, source=_BEGUN, cursor=found.cursor or "")
     return moved if found.cursor else msgspec.structs.replace(moved, state="done", ended=await wire.moment())
@@ -365,7 +371,7 @@ async def _on_one(wire: Wire, at: Operation, run: str) -> str:
         return HAS_ENDED if at.kind == "cancel" else "it has not ended"
     try:
         if at.kind == "rerun":
-            return next(iter(await rerun_several(wire, found.function, [run], at.id)), "")
+            return next(iter(await rerun_several(wire, found.function, [run], at.id, again=at.again)), "")
         word = await cancel(wire, run, _why(at))
     except StoreUnavailable:
         raise

@@ -3,12 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from msgspec import Raw
 
-from stepstream.bus.errors import NotBegun, RunNotFound, StepNotFound
+from stepstream.bus.errors import NotBegun, NotEnded, RunNotFound, StepNotFound, StoreError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partition_of, run_id, ulid, ulid_ms
@@ -18,32 +18,41 @@ from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import IS_GONE
+from stepstream.checkpoint.read.lists.runs import RunLine
+from stepstream.checkpoint.read.lists.search import MOST_LOOKED_AT, RunQuery, search_names
 from stepstream.checkpoint.read.run.find import get
-from stepstream.checkpoint.run.begin import begin
 from stepstream.checkpoint.run.memo import memo_of
 
+RUN_AGAIN_ALREADY = "it has been run again already"
 NO_EVENT = "it has no event that can be read"
-_WHY_NOT = {"gone": IS_GONE, "unreadable": NO_EVENT}
+_WHY_NOT = {"gone": IS_GONE, "unreadable": NO_EVENT, "again": RUN_AGAIN_ALREADY}
 _AT_ONCE = 50
 """Runs per script call: with small events it takes the server half a millisecond."""
 _IN_FLIGHT = 4
+_NAMES_AT_ONCE = 1_000
+"""Runs by name a call, where they are counted."""
 _ENOUGH_BYTES = 1024 * 1024
 """How many bytes of events one call queues, about: it takes the server a millisecond."""
 
 
 class _Again(NamedTuple):
-    """What is sent of one run: its id, and that of the new one."""
+    """What is sent of one run: its id, that of the new one, and the event of that; empty: the same."""
 
     run: str
     new: str
+    event: bytes = b""
 
 
 _COPY = script(__file__, "run_copy")
 _AGAIN = script(__file__, "runs_again", item=_Again)
 
 
-async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", data: Raw | None = None) -> str:
+async def rerun(
+    wire: Wire, run: str, from_step: str = "", request: str = "", data: Raw | None = None, *, beside: bool = False
+) -> str:
     """Begin a new run; return its id. RunNotFound, StepNotFound, or NotBegun when it has no event yet.
+
+    NotEnded while the old one goes on, unless the new one may go on `beside` it.
 
     `from_step` keeps the memos of the steps that finished before it. The same `request` (an id of the caller's) makes
     the same run, however often it is repeated. With `data`, a JSON object, its event has that in place of its own.
@@ -52,6 +61,8 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", da
     event = _event(found.event)
     if event is None:
         raise NotBegun(run)
+    if not (found.has_ended or beside):
+        raise NotEnded(run, found.status)
     if data is not None:
         event = msgspec.structs.replace(event, data=data)
     if request:
@@ -65,12 +76,21 @@ async def rerun(wire: Wire, run: str, from_step: str = "", request: str = "", da
         before = steps[: steps.index(from_step)]
         if not await wire.lasting_script(_COPY, [keys.function(found.function, new)], run, new, *before, patience=10.0):
             raise RunNotFound(run)  # forgotten meanwhile
-    await begin(wire, found.function, new, "rerun", event, rerun_of=run, patience=10.0)
+    prefix, sent = keys.function(found.function, new), codec.encode(event)
+    word, *why = _words(await wire.lasting_script(_AGAIN, [prefix], 1, _ENOUGH_BYTES, run, new, sent, patience=10.0))[0]
+    if word == "gone":
+        raise RunNotFound(run)
+    if why:
+        raise StoreError(why[0])
     return new
 
 
-async def rerun_several(wire: Wire, slug: str, runs: Sequence[str], request: str) -> Counter[str]:
+async def rerun_several(
+    wire: Wire, slug: str, runs: Sequence[str], request: str, *, again: bool = False
+) -> Counter[str]:
     """Begin a new run for each run of a function, for the same event; the same request makes the same runs.
+
+    Those that another request has run again are left out, unless they are to be run `again`.
 
     Returns for how many that was not possible, by why. It waits until Redis answers.
     """
@@ -82,7 +102,7 @@ async def rerun_several(wire: Wire, slug: str, runs: Sequence[str], request: str
     ]
     while left:
         together, left = left[:_IN_FLIGHT], left[_IN_FLIGHT:]
-        several = await asyncio.gather(*(_again(wire, slug, prefix, some, request) for prefix, some in together))
+        several = await asyncio.gather(*(_again(wire, slug, prefix, some, request, again) for prefix, some in together))
         for (prefix, some), words in zip(together, several, strict=True):
             failures.update(_WHY_NOT.get(word, word) for word in words if word not in ("queued", "later"))
             if later := [run for run, word in zip(some, words, strict=True) if word == "later"]:
@@ -90,10 +110,33 @@ async def rerun_several(wire: Wire, slug: str, runs: Sequence[str], request: str
     return failures
 
 
-async def _again(wire: Wire, slug: str, prefix: str, runs: Sequence[str], request: str) -> list[str]:
+async def _again(wire: Wire, slug: str, prefix: str, runs: Sequence[str], request: str, again: bool) -> list[str]:
     arguments = [word for run in runs for word in _Again(run, of_request(slug, run, request))]
-    answers = await wire.lasting_script(_AGAIN, [prefix], _ENOUGH_BYTES, *arguments)
-    return [codec.text(one[1] if isinstance(one, list) else one) for one in cast("list[bytes | list[bytes]]", answers)]
+    answers = await wire.lasting_script(_AGAIN, [prefix], int(again), _ENOUGH_BYTES, *arguments)
+    return [words[-1] for words in _words(answers)]
+
+
+def _words(answers: Any) -> list[list[str]]:
+    """Return what was answered for each run: a word, or `error` and why."""
+    several = cast("list[bytes | list[bytes]]", answers)
+    return [[*map(codec.text, one)] if isinstance(one, list) else [codec.text(one)] for one in several]
+
+
+async def run_again_among(wire: Wire, query: RunQuery, found: Sequence[RunLine]) -> int:
+    """Return how many runs have been run again, of those that were found: where the index has counted, it asks."""
+    if not query.is_indexed:
+        return sum(bool(run.reran) for run in found)
+    count, looked_at, cursor = 0, 0, None
+    while looked_at < MOST_LOOKED_AT:
+        page = await search_names(wire, query, limit=_NAMES_AT_ONCE, cursor=cursor, field="reran")
+        count, looked_at, cursor = (
+            count + sum(bool(run.field) for run in page.runs),
+            looked_at + page.looked_at,
+            page.cursor,
+        )
+        if cursor is None:
+            break
+    return count
 
 
 def of_request(slug: str, run: str, request: str) -> str:

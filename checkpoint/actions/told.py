@@ -11,13 +11,17 @@ Filters = dict[str, str | int | list[str]]
 
 
 class CountTold(msgspec.Struct, frozen=True, kw_only=True):
-    """How many runs match (at least, unless `exact`), the newest of them, and the query that ends with this moment."""
+    """How many runs match (at least, unless `exact`), the newest of them, and the query that ends with this moment.
+
+    `again` of them have been run again already: a rerun leaves them out, unless it is told `again`.
+    """
 
     kind: Kind
     query: Filters
     count: int
     exact: bool
     looked_at: int
+    again: int
     sample: list[RunLine]
 
 
@@ -27,6 +31,7 @@ class OperationTold(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     kind: Kind
     query: Filters
+    again: bool
     by: str
     created: int
     expected: int | None
@@ -47,6 +52,7 @@ def count_told(found: DryCount) -> CountTold:
         count=found.count,
         exact=found.exact,
         looked_at=found.looked_at,
+        again=found.again,
         sample=found.sample,
     )
 
@@ -57,6 +63,7 @@ def operation_told(one: Operation) -> OperationTold:
         id=one.id,
         kind=one.kind,
         query=_filters(one.query),
+        again=one.again,
         by=one.by,
         created=one.created,
         expected=one.expected,

@@ -16,7 +16,7 @@ from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke as invoke_function
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
 from stepstream.checkpoint.cli.filters import Given, filtered
-from stepstream.checkpoint.cli.many import act
+from stepstream.checkpoint.cli.many import Again, act
 from stepstream.checkpoint.cli.printing import print_json
 from stepstream.checkpoint.read.lists.arrivals import of_run
 from stepstream.checkpoint.read.run.find import wait_for_end
@@ -53,19 +53,24 @@ def rerun(
     from_step: Annotated[str, typer.Option("--from", help="Keep the results of the steps before this one.")] = "",
     given: Given,
     yes: _Yes = False,
+    again: Again = False,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Of one that has not ended: begin a second beside it.")
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Run again, for the same event: bus rerun 01K9… --from charge, or all that match: bus rerun --status failed.
 
-    It is a new run, whose id is printed. Those that match are counted, and run again with --yes; Ctrl-C aborts that.
+    It is a new run, whose id is printed. Those that match are counted, and run again with --yes, but for those that
+    have been run again already; Ctrl-C aborts that.
     Exit code 1 when some were refused, or it was aborted.
     """
     if given or yes or not run_id:
         if from_step:
             raise BadRequest(f"--from {from_step[:60]!r} is for one run: bus rerun ID --from STEP")
-        act("rerun", run_id, given, yes=yes, as_json=as_json)
+        act("rerun", run_id, given, yes=yes, as_json=as_json, again=again)
         return
-    new = once(lambda wire: of_run(wire, run_id, rerun_run(wire, run_id, from_step)))
+    new = once(lambda wire: of_run(wire, run_id, rerun_run(wire, run_id, from_step, beside=beside)))
     if as_json:
         print_json({"id": new, "rerun_of": run_id})
     else:

@@ -10,7 +10,7 @@ from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.filters import named
-from stepstream.checkpoint.cli.many import act
+from stepstream.checkpoint.cli.many import Again, act
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, word, words
 from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_of, set_error_state
 from stepstream.checkpoint.registry import function_of, functions
@@ -35,6 +35,7 @@ def errors(
     muted_for: Annotated[str, typer.Option("--for", help="Mute it for so long: 30m, 2h, 1d; else for good.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many.")] = 20,
     yes: Annotated[bool, typer.Option("--yes", help="With rerun: do it; without, it counts.")] = False,
+    again: Again = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List of what runs failed, the newest first, in groups: one for each error and place in your code.
@@ -44,7 +45,8 @@ def errors(
     """
     if action == "rerun" and group is not None:
         mark, _ = once(lambda wire: _known(wire, group, function))
-        act("rerun", "", [*runs_of(mark), *([("function", function)] if function else [])], yes=yes, as_json=as_json)
+        given = [*runs_of(mark), *([("function", function)] if function else [])]
+        act("rerun", "", given, yes=yes, as_json=as_json, again=again)
         return
     if action is not None:
         if action not in _WORDS or group is None:

@@ -30,6 +30,8 @@ def show(found: Run, told: Verdict, its_steps: list[StepView]) -> None:
     console.print(head_of(found))
     console.print(text(_origin_of(found)), soft_wrap=True)
     console.print(text(told.words), soft_wrap=True)
+    if found.reran:
+        console.print(text(f"run again as {found.reran}"), soft_wrap=True)
     for name, data in _events_of(found):
         console.print(text(f"event  {name}  {data}"), soft_wrap=True)
     if its_steps:

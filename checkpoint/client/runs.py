@@ -101,13 +101,13 @@ class Runs:
         """
         return await cancel_now(self._bus.wire, id, why)
 
-    async def rerun(self, id: str, *, from_step: str = "", request: str = "") -> str:
+    async def rerun(self, id: str, *, from_step: str = "", request: str = "", beside: bool = False) -> str:
         """Run again for the same event; return the new run's id. `from_step` keeps the results of the steps before it.
 
         The same `request` (an id of yours) makes the same run, however often it is repeated. Raises RunNotFound,
         StepNotFound, or NotBegun when there is no event to run again for.
         """
-        return await rerun(self._bus.wire, id, from_step, request)
+        return await rerun(self._bus.wire, id, from_step, request, beside=beside)
 
 
 class RunsSync:
@@ -158,8 +158,10 @@ class RunsSync:
         """Cancel a run, as Runs.cancel does."""
         return self._bus.sync(lambda: self._runs.cancel(id, why), "app.runs_sync.cancel", "app.runs.cancel")
 
-    def rerun(self, id: str, *, from_step: str = "", request: str = "") -> str:
+    def rerun(self, id: str, *, from_step: str = "", request: str = "", beside: bool = False) -> str:
         """Run again, as Runs.rerun does."""
         return self._bus.sync(
-            lambda: self._runs.rerun(id, from_step=from_step, request=request), "app.runs_sync.rerun", "app.runs.rerun"
+            lambda: self._runs.rerun(id, from_step=from_step, request=request, beside=beside),
+            "app.runs_sync.rerun",
+            "app.runs.rerun",
         )

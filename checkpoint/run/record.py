@@ -66,6 +66,8 @@ class Run(RunSummary):
     error: Failure | None = None
     progress: Raw | None = None
     rerun_of: str = ""
+    reran: str = ""
+    """The run that has run it again, the last one."""
 
 
 R = TypeVar("R", bound=Record)

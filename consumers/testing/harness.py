@@ -249,7 +249,7 @@ class Harness(Seen):
     async def rerun(self, run: str, from_step: str = "") -> str:
         """Run again, whole or from a step on; return the new run's id."""
         self._tick()
-        new = await rerun(self._wire, run, from_step)
+        new = await rerun(self._wire, run, from_step, beside=True)
         await self.idle()
         return new
 

@@ -159,7 +159,7 @@ async def _race(storm: Storm, count: int) -> tuple[dict[str, list[str]], int]:
         await asyncio.sleep(storm.random.uniform(0, 0.06))
         work: list[Any] = [cancel(wire, run, "race"), cancel(wire, run, "race")]
         again = storm.random.random() < 0.3
-        found = await asyncio.gather(*work, *([rerun(wire, run)] if again else []))
+        found = await asyncio.gather(*work, *([rerun(wire, run, beside=True)] if again else []))
         words[run] = [str(word) for word in found[:2]]
         return again
 

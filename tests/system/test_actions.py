@@ -75,10 +75,12 @@ def test_delete_cancels_a_run_once(http: TestClient) -> None:
 def test_rerun_from_a_step(http: TestClient) -> None:
     run = waiting(http, "nap")
     answer = http.post(f"/v1/runs/{run}/rerun", json={"from": "first", "request": "r1"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_ended"), "a second one beside it, unasked"
+    answer = http.post(f"/v1/runs/{run}/rerun", json={"from": "first", "request": "r1", "beside": True})
     new = answer.json()["data"]["id"]
     until(lambda: http.get(f"/v1/runs/{new}").json()["data"]["status"] == "waiting", "the new run waits")
     assert http.get(f"/v1/runs/{new}").json()["data"]["rerun_of"] == run
-    refused = http.post(f"/v1/runs/{run}/rerun", json={"from": "nope"})
+    refused = http.post(f"/v1/runs/{run}/rerun", json={"from": "nope", "beside": True})
     assert (refused.status_code, "no finished step 'nope'" in refused.json()["error"]) == (400, True)
     assert http.post(f"/v1/runs/{run}/rerun", content=b"[1]").status_code == 400
     assert http.post(f"/v1/runs/{run}/rerun", json={"form": 1}).status_code == 400
@@ -179,7 +181,8 @@ def test_the_commands(http: TestClient, settings: Settings) -> None:
     def bus(*words: str) -> "subprocess.CompletedProcess[str]":
         return forks.bus(*words, env={**os.environ, "BUS_REDIS_URL": settings.redis_url})
 
-    again = bus("rerun", run, "--from", "first")
+    assert "--beside" in bus("rerun", run, "--from", "first").stderr
+    again = bus("rerun", run, "--from", "first", "--beside")
     assert (again.returncode, len(again.stdout.strip())) == (0, 26)
     assert bus("cancel", run).stdout == f"{run}  cancelled\n"
     assert "has ended already" in bus("cancel", run).stderr

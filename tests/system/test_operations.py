@@ -21,6 +21,7 @@ from stepstream.checkpoint.actions.operations import (
     carry_on,
     dry_count,
     operate,
+    operate_on,
     operation,
 )
 from stepstream.checkpoint.actions.stepping import AT_MOST, CLAIM_MS
@@ -83,9 +84,9 @@ async def send(lab: Lab, many: int, first: int = 0) -> None:
         await lab.send("go", {"n": n})
 
 
-async def left(lab: Lab, kind: module.Kind, query: RunQuery) -> Operation:
+async def left(lab: Lab, kind: module.Kind, query: RunQuery, *, again: bool = False) -> Operation:
     """Make an operation of which no step is taken yet."""
-    return await operate(lab.wire, kind, query, by="a test", seconds=0)
+    return await operate(lab.wire, kind, query, by="a test", seconds=0, again=again)
 
 
 @pytest.mark.leaves_behind("an entry in the hand of a worker that is dead")
@@ -292,10 +293,33 @@ async def test_two_operations_at_once_run_each_again_once_for_each(lab: Lab) -> 
     await lab.work()
     await send(lab, 8)
     await count(lab, "failed", 8)
-    several = [await left(lab, "rerun", RunQuery(statuses=("failed",))) for _ in range(2)]
+    several = [await left(lab, "rerun", RunQuery(statuses=("failed",)), again=True) for _ in range(2)]
     await asyncio.gather(*(carry_on(lab.wire, one.id, 60.0) for one in several))
     await count(lab, "failed", 24)
     assert ran == dict.fromkeys(range(8), 3)
+
+
+async def test_what_has_been_run_again_is_left_out_unless_asked_for(lab: Lab) -> None:
+    ran = failing(lab)
+    await lab.work()
+    await send(lab, 6)
+    await count(lab, "failed", 6)
+    old = RunQuery(statuses=("failed",), until=await lab.wire.moment())
+    first = [run.id for run in await lab.runs()][:2]
+    made = await operate_on(lab.wire, "rerun", first, by="a test", request="of two")
+    await carry_on(lab.wire, made.id, 60.0)
+    await count(lab, "failed", 8)
+    for query in (old, msgspec.structs.replace(old, where="event.data.n >= 0")):
+        dry = await dry_count(lab.wire, "rerun", query)
+        assert (dry.count, dry.again) == (6, 2), query
+    rest = await left(lab, "rerun", old)
+    await carry_on(lab.wire, rest.id, 60.0)
+    over = await operation(lab.wire, rest.id)
+    assert (over.done, over.failures) == (4, {"it has been run again already": 2})
+    await count(lab, "failed", 12)
+    assert ran == dict.fromkeys(range(6), 2)
+    [new] = [run for run in await lab.runs() if run.rerun_of == first[0]]
+    assert [run.reran for run in await lab.runs() if run.id == first[0]] == [new.id]
 
 
 async def test_what_is_run_again_of_a_function_that_is_paused_or_that_no_worker_knows_stays_in_line(lab: Lab) -> None:

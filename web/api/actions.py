@@ -13,6 +13,7 @@ from stepstream.bus.errors import (
     HasEnded,
     NobodyWaits,
     NotBegun,
+    NotEnded,
     RunNotFound,
     StepNotFound,
 )
@@ -35,10 +36,14 @@ _WITH_DATA = MAX_EVENT_BYTES + SMALL
 
 
 class RerunOne(msgspec.Struct, forbid_unknown_fields=True):
-    """From which step on a run is to run again (none: from its beginning); once for each `request`."""
+    """From which step on a run is to run again (none: from its beginning); once for each `request`.
+
+    One that has not ended is run again only `beside` itself.
+    """
 
     from_step: str = msgspec.field(name="from", default="")
     request: str = ""
+    beside: bool = False
 
 
 class Signal(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,7 +117,7 @@ async def _cancel(request: Request) -> Response:
 
 async def _rerun(request: Request) -> Response:
     asked, run = await _RERUN.of(request), request.path_params["id"]
-    new = await rerun(wire_of(request), run, asked.from_step, asked.request)
+    new = await rerun(wire_of(request), run, asked.from_step, asked.request, beside=asked.beside)
     return value(Plain(Again(new, run)))
 
 
@@ -152,10 +157,10 @@ routes = [
         name="api_rerun",
         about=About(
             summary='Run it again: `{"from": "step"}` keeps the results of the steps before; the same `request` twice '
-            "makes one run. Answers the new `id`.",
+            "makes one run. One that has not ended is refused, unless with `beside`: true. Answers the new `id`.",
             body=_RERUN,
             answer=Plain[Again],
-            errors=(RunNotFound, FunctionNotFound, StepNotFound, NotBegun),
+            errors=(RunNotFound, FunctionNotFound, StepNotFound, NotBegun, NotEnded),
         ),
     ),
     NeedsRoute(

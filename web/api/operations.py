@@ -34,10 +34,14 @@ PAGED = Paged[Operation](lambda one: (one.created, one.id), (int, str))
 
 
 class RerunMany(msgspec.Struct, forbid_unknown_fields=True):
-    """Which runs are run again: the filters of `GET /v1/runs` by name, and how many were confirmed, if somebody did."""
+    """Which runs are run again: the filters of `GET /v1/runs` by name, and how many were confirmed, if somebody did.
+
+    What has been run again already is left out, unless with `again`.
+    """
 
     query: Filters
     expected: int | None = None
+    again: bool = False
 
 
 class WantedCount(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,11 +52,12 @@ class WantedCount(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class WantedOperation(msgspec.Struct, forbid_unknown_fields=True):
-    """What is done with which runs, and how many were confirmed, if somebody did."""
+    """What is done with which runs, and how many were confirmed, if somebody did; `again` as of a rerun."""
 
     kind: Kind
     query: Filters
     expected: int | None = None
+    again: bool = False
 
 
 _OPERATION, _RERUN, _COUNT = Body(WantedOperation), Body(RerunMany), Body(WantedCount)
@@ -60,16 +65,17 @@ _OPERATION, _RERUN, _COUNT = Body(WantedOperation), Body(RerunMany), Body(Wanted
 
 async def _post(request: Request) -> Response:
     wanted = await _OPERATION.of(request)
-    return await _begun(wire_of(request), wanted.kind, wanted.query, wanted.expected)
+    return await _begun(wire_of(request), wanted.kind, wanted)
 
 
 async def _post_rerun(request: Request) -> Response:
     wanted = await _RERUN.of(request)
-    return await _begun(wire_of(request), "rerun", wanted.query, wanted.expected)
+    return await _begun(wire_of(request), "rerun", wanted)
 
 
-async def _begun(wire: Wire, kind: Kind, query: Filters, expected: int | None) -> Response:
-    made = await operate(wire, kind, await _query(wire, query), by=BY, expected=expected)
+async def _begun(wire: Wire, kind: Kind, wanted: RerunMany | WantedOperation) -> Response:
+    query = await _query(wire, wanted.query)
+    made = await operate(wire, kind, query, by=BY, expected=wanted.expected, again=wanted.again)
     return value(Plain(operation_told(made)), 201)
 
 
@@ -172,7 +178,8 @@ routes = [
         needs="operate",
         name="api_rerun_many",
         about=About(
-            summary="Run again all runs that match: as `POST /v1/operations` of kind rerun.",
+            summary="Run again all runs that match, but for those that have been run again already, unless with "
+            "`again`: as `POST /v1/operations` of kind rerun.",
             body=_RERUN,
             answer=Plain[OperationTold],
             status=201,

@@ -35,7 +35,10 @@ async def _cancel(request: Request) -> Response:
 async def _rerun(request: Request) -> Response:
     fields = await received(request)
     data = None if "data" not in fields else _json(fields["data"], is_object=True)
-    new = await rerun(wire_of(request), request.path_params["id"], fields.get("from", ""), fields.get("once", ""), data)
+    new = await rerun(
+        wire_of(request), request.path_params["id"], fields.get("from", ""), fields.get("once", ""), data,
+        beside="beside" in fields,
+    )  # fmt: skip
     return RedirectResponse(link(request, "run", id=new), 303)
 
 

@@ -119,6 +119,7 @@ class RunPage(View, frozen=True):
     source: str
     parent: str
     rerun_of: str
+    reran: str
     why: str
     by: str
     log: tuple[LogRow, ...]
@@ -202,6 +203,7 @@ def run_page(
         source=run.source,
         parent=run.parent.split("|")[1] if run.parent.count("|") >= 2 else "",
         rerun_of=run.rerun_of,
+        reran=run.reran,
         why=run.why.replace("_", " "),
         by=run.by,
         log=tuple(LogRow(when(one.at), one.step, one.source, one.level, one.text) for one in written.lines),

@@ -4,12 +4,14 @@ Why a script: the events go neither to the caller nor back; and many runs cost o
 
 KEYS[1]  bus:fn:{<fn>}:  prefix  run:<run> and queue are built from it
 args.now  now, which this script does not need
+args.again  1: also those that have been run again before
 args.bytes  with so many bytes of events it is enough: the others are for another call
-then for each run two: run, its new run
+then for each run three: run, its new run, the event of that or empty: that of the old one
 
-Returns for each queued, gone, unreadable (it has no event that can be read), later, or {'error', why} ]]
--- hash h: event status
--- item: run new
+Returns for each queued, gone, unreadable (it has no event that can be read), again (it has been run
+again before), later, or {'error', why} ]]
+-- hash h: event status reran
+-- item: run new event
 -- uses: each
 local fn, enough, bytes = KEYS[1], tonumber(args.bytes), 0
 
@@ -22,15 +24,21 @@ return each(item.first, item.width, function(a)
   if bytes >= enough then
     return 'later'
   end
-  local h = redis.call('HMGET', fn .. 'run:' .. item.run, fields.h)
+  local key = fn .. 'run:' .. item.run
+  local h = redis.call('HMGET', key, fields.h)
   if not (h.event or h.status) then
     return 'gone'
   end
-  if not h.event or not is_object(h.event) then
+  local event = item.event ~= '' and item.event or h.event
+  if not event or not is_object(event) then
     return 'unreadable'
   end
-  bytes = bytes + #h.event
-  redis.call('XADD', fn .. 'queue', '*', 'run', item.new, 'turn', 1, 'why', 'rerun', 'source', 'rerun', 'event', h.event,
+  if args.again ~= '1' and h.reran and h.reran ~= item.new then
+    return 'again'
+  end
+  bytes = bytes + #event
+  redis.call('XADD', fn .. 'queue', '*', 'run', item.new, 'turn', 1, 'why', 'rerun', 'source', 'rerun', 'event', event,
     'parent', '', 'rerun_of', item.run)
+  redis.call('HSET', key, 'reran', item.new)
   return 'queued'
 end)

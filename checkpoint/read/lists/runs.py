@@ -89,6 +89,8 @@ class RunLine(RunSummary):
     """What a list shows of a run: a summary of it, and of its event, limits and error what fits into a line."""
 
     rerun_of: str = ""
+    reran: str = ""
+    """The run that has run it again, the last one."""
     event_name: str = ""
     keys: tuple[str, ...] = ()
     """The values of the limits' keys under which it counts, as text; of one over 200 bytes `#` and a hash."""
@@ -274,10 +276,11 @@ def _calls(places: Sequence[tuple[str, str]]) -> list[Sequence[tuple[str, str]]]
 class _Stored(RunSummary):
     rerun_of: str = ""
     holds: str = ""
+    reran: str = ""
 
 
 _FIELDS = ("status", "queued", "started", "ended", "turn", "attempt", "crashes", "worker", "code", "source", "parent",
-           "why", "by", "rerun_of", "holds")  # fmt: skip
+           "why", "by", "rerun_of", "holds", "reran")  # fmt: skip
 """The fields that the script reads, in its order."""
 
 

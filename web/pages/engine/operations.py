@@ -40,6 +40,8 @@ class Count(View, frozen=True):
     kind: Kind
     count: int
     exact: bool
+    again: int = 0
+    """How many of these have been run again already."""
     runs: tuple[views.RunRow, ...] = ()
     """Some of them, the newest; none where they are chosen one by one."""
     chosen: tuple[str, ...] = ()
@@ -114,6 +116,7 @@ async def _count(
         kind=kind,
         count=found.count,
         exact=found.exact,
+        again=found.again,
         runs=views.listed(found.sample, now_ms()),
         asked=_asked(found.query),
         back=_back(found.query),
@@ -125,12 +128,12 @@ async def _count(
 async def _begin(request: Request) -> Response:
     """Begin an operation: once for each page that was shown, however often its button is pressed."""
     wire, fields = wire_of(request), await received(request)
-    kind, once = _kind(fields.get("kind", "")), fields.get("once", "")
+    kind, once, again = _kind(fields.get("kind", "")), fields.get("once", ""), "again" in fields
     chosen = fields.get("runs", "").split()
     if not once:
         raise BadRequest(_NOT_OURS)
     if chosen:
-        made = await operate_on(wire, kind, chosen, by=BY, request=once)
+        made = await operate_on(wire, kind, chosen, by=BY, request=once, again=again)
         return RedirectResponse(link(request, "operation", id=made.id), 303)
     pairs = [(name.removeprefix("of."), text) for name, text in fields.items() if name.startswith("of.")]
     count, written = fields.get("count", ""), fields.get("confirm", "").strip()
@@ -142,7 +145,7 @@ async def _begin(request: Request) -> Response:
         view = await read_again(request, _count(wire, kind, pairs, (), told))
         return show(request, "operation_new.html", 400, page=view, section="runs")
     try:
-        made = await operate(wire, kind, query, by=BY, expected=int(count), request=once)
+        made = await operate(wire, kind, query, by=BY, expected=int(count), request=once, again=again)
     except Conflict as error:
         view = await read_again(request, _count(wire, kind, pairs, (), str(error)))
         return show(request, "operation_new.html", 409, page=view, section="runs")

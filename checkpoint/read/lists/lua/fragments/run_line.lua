@@ -1,5 +1,5 @@
 -- run_line: what a list shows of a run, as much of its event, error and output as is wanted, and what is small of it.
--- hash h: status queued started ended turn attempt crashes worker code source parent why by rerun_of holds
+-- hash h: status queued started ended turn attempt crashes worker code source parent why by rerun_of holds reran
 local function start_of(key, field, bytes)
   local text = bytes ~= '0' and redis.call('HGET', key, field) or ''
   return string.sub(text, 1, tonumber(bytes))
