@@ -77,9 +77,7 @@ async def rerun(
         if not await wire.lasting_script(_COPY, [keys.function(found.function, new)], run, new, *before, patience=10.0):
             raise RunNotFound(run)  # forgotten meanwhile
     prefix, sent = keys.function(found.function, new), codec.encode(event)
-    word, *why = _words(await wire.lasting_script(_AGAIN, [prefix], 1, _ENOUGH_BYTES, run, new, sent, patience=10.0))[0]
-    if word == "gone":
-        raise RunNotFound(run)
+    _, *why = _words(await wire.lasting_script(_AGAIN, [prefix], 1, _ENOUGH_BYTES, run, new, sent, patience=10.0))[0]
     if why:
         raise StoreError(why[0])
     return new

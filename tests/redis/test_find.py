@@ -61,7 +61,7 @@ async def test_an_invoked_run_and_a_rerun_are_queued_until_a_worker_comes(restin
     found = await find(resting.wire, first)
     assert found is not None
     assert (found.status, found.function, found.source) == ("queued", "test-f", "invoke")
-    again = await rerun(resting.wire, first)
+    again = await rerun(resting.wire, first, beside=True)
     found = await find(resting.wire, again)
     assert found is not None
     assert (found.status, found.source) == ("queued", "rerun")

@@ -6,16 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from stepstream.checkpoint.at_work.events import Pace
 from stepstream.checkpoint.at_work.functions import FunctionFacts, Unread
 from stepstream.checkpoint.controls import Pause
 from stepstream.checkpoint.facts.buckets import COUNT
 from stepstream.checkpoint.facts.errors import ErrorGroup
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute
-from stepstream.checkpoint.facts.workers import WorkerView
+from stepstream.checkpoint.facts.workers import Holding, WorkerView
 from stepstream.checkpoint.read.lists.runs import STATUSES
 from stepstream.checkpoint.registry import Registered
-from stepstream.web.pages.overview import HOUR, Hour, failures_of, hour
-from stepstream.web.pages.trouble import Dead, Trouble, given_up, troubles
+from stepstream.web.pages.events.names import pace_in_words
+from stepstream.web.pages.overview import HOUR, Hour, failed_of, failures_of, hour
+from stepstream.web.pages.trouble import Dead, Killer, Trouble, given_up, troubles
 
 NOW = 1_700_000_100_000
 NONE = dict.fromkeys(STATUSES, 0)
@@ -65,6 +67,30 @@ def test_a_dead_worker_is_told_with_what_nobody_serves_since_or_with_what_others
     (others,) = found(at_work("t-f", runs=running), dead=[gone])
     assert (others.how, others.words) == ("wait", "worker box-71, seen 14.0 s ago, is gone with 2 runs in hand")
     assert found(at_work("t-f"), dead=[Dead(gone.worker, {})]) == []
+
+
+def test_a_worker_that_was_replaced_is_told_for_some_minutes_and_a_run_that_killed_several() -> None:
+    had = [Holding("t-f", run, "", 0) for run in "rs"]
+    gone = Dead(WorkerView("box-71", False, NOW - 14_000, held=had), {}, (Killer("t-f", "r", 3), Killer("t-f", "s", 1)))
+    died, _, killer = found(at_work("t-f"), dead=[gone, gone])
+    assert (died.how, died.words) == ("wait", "worker box-71 died 14.0 s ago; it had 2 runs in hand")
+    assert (killer.how, killer.run, killer.words) == ("wait", "r", "a run of t-f has killed its worker 3 times")
+    long_ago = msgspec.structs.replace(gone.worker, seen=NOW - 3_600_000)
+    assert found(at_work("t-f"), dead=[Dead(long_ago, {})]) == []
+
+
+@pytest.mark.parametrize(("state", "counts"), [("open", (5, 9)), ("resolved", (2, 6)), ("muted", (2, 6))])
+def test_what_failed_of_an_error_that_is_resolved_or_muted_counts_for_no_line(
+    state: Any, counts: tuple[int, int]
+) -> None:
+    minute = Minute("t-f", NOW, completed=4, failed=5, errors={"e": 3, "f": 2})
+    error = ErrorGroup("t-f", "e", "ValueError", state=state)
+    assert failed_of({"t-f": hour([minute], NOW)}, [error], [minute]) == {"t-f": counts}
+
+
+@pytest.mark.parametrize(("events", "words"), [(19, "19 in the last hour"), (20, "20 or more in the last 2 min")])
+def test_a_pace_says_when_no_more_events_were_looked_at(events: int, words: str) -> None:
+    assert pace_in_words(Pace(events, 3_600_000 if events < 20 else 120_000)) == words
 
 
 def test_a_run_that_was_given_up_is_told_until_its_error_is_resolved() -> None:

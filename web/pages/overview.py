@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 import msgspec
@@ -20,11 +20,11 @@ from stepstream.checkpoint.facts.errors import ErrorGroup, errors_among
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, marks_in
 from stepstream.checkpoint.facts.workers import workers_told
 from stepstream.checkpoint.registry import workers
-from stepstream.checkpoint.run.record import Record, read
+from stepstream.checkpoint.run.record import ENDED, Record, read
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages import views
 from stepstream.web.pages.page import View, page
-from stepstream.web.pages.trouble import Dead, Trouble, given_up, troubles
+from stepstream.web.pages.trouble import Dead, Killer, Trouble, given_up, troubles
 from stepstream.web.store import wire_of
 
 HOUR = 60
@@ -118,7 +118,7 @@ async def _read(request: Request) -> Overview:
         workers(wire),
     )
     hours = {one.function.slug: hour(one.minutes, now) for one in facts}
-    failed = {slug: (one.failed, one.completed + one.failed) for slug, one in hours.items()}
+    failed = failed_of(hours, errors, minutes)
     trouble = [] if unfit is None else [Trouble("bad", f"{unfit.check}: {unfit.found}", unfit.do)]
     trouble += given_up([one for one in errors if one.last > now - HOUR * MINUTE_MS])
     trouble += troubles(facts, failed, dead, now_ms())
@@ -135,6 +135,22 @@ async def _read(request: Request) -> Overview:
     )
 
 
+def failed_of(
+    hours: Mapping[str, Hour], errors: Sequence[ErrorGroup], minutes: Sequence[Minute]
+) -> dict[str, tuple[int, int]]:
+    """Return how many runs of each function failed and ended; those whose error is resolved or muted do not count."""
+    settled = {(one.function, one.fingerprint) for one in errors if one.state != "open"}
+    out = Counter[str]()
+    for minute in minutes:
+        for mark, times in minute.errors.items():
+            if (minute.function, mark) in settled:
+                out[minute.function] += times
+    return {
+        slug: (max(0, one.failed - out[slug]), one.completed + max(0, one.failed - out[slug]))
+        for slug, one in hours.items()
+    }
+
+
 def _row(row: views.FunctionRow, one: FunctionFacts, hour: Hour) -> Row:
     least = "" if one.unread.exact else "≥ "
     in_line, running = f"{least}{one.backlog:,}" if one.backlog else "", one.runs["running"]
@@ -146,6 +162,7 @@ def _row(row: views.FunctionRow, one: FunctionFacts, hour: Hour) -> Row:
 class _InHand(Record):
     status: str = ""
     worker: str = ""
+    crashes: int = 0
 
 
 async def _dead(wire: Wire) -> list[Dead]:
@@ -153,10 +170,13 @@ async def _dead(wire: Wire) -> list[Dead]:
     gone = [one for one in await workers_told(wire) if not one.alive][:_MOST_DEAD]
     held = [(each.function, each.run) for one in gone for each in one.held]
     rows = await read(wire, _InHand, held) if held else []
-    still = {row.id: row for row in rows if row is not None and row.status == "running"}
+    there = {row.id: row for row in rows if row is not None}
+    still = {id: row for id, row in there.items() if row.status == "running"}
+    killed = {id: row for id, row in there.items() if row.crashes and row.status not in ENDED}
     return [
         Dead(one, Counter(each.function for each in one.held if each.run in still
-                          and consumer_worker(still[each.run].worker) == one.name))
+                          and consumer_worker(still[each.run].worker) == one.name),
+             tuple(Killer(row.function, row.id, row.crashes) for each in one.held if (row := killed.get(each.run))))
         for one in gone
     ]  # fmt: skip
 

@@ -15,6 +15,10 @@ _LATE_MS = 60_000
 _FEW, _SHARE = 3, 0.1
 """So many runs of an hour, and this share of those that ended, must have failed for a function to be in trouble."""
 _NAMED = 4
+_RECENT_MS = 600_000
+"""For how long a worker is told of that died, once others have what it had in hand."""
+_AGAIN = 2
+"""So often a run has killed its worker when it is told of, though it goes on."""
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -27,11 +31,21 @@ class Trouble(msgspec.Struct, frozen=True):
     run: str = ""
 
 
+class Killer(msgspec.Struct, frozen=True):
+    """A run that goes on, and how many workers in a row died of it."""
+
+    function: str
+    run: str
+    times: int
+
+
 class Dead(msgspec.Struct, frozen=True):
     """A worker that is not seen any more, and the runs that are still in its hand, by function."""
 
     worker: WorkerView
     held: Mapping[str, int]
+    killers: tuple[Killer, ...] = ()
+    """The runs it had that have killed their worker before, and go on."""
 
 
 def troubles(
@@ -45,6 +59,8 @@ def troubles(
     stuck = [one for one in facts if not one.workers and _waits(one)]
     found = [_unserved(one, dead, now) for one in stuck]
     found += [one for each in dead if (one := _dead(each, at_work, now)) is not None]
+    killers = {one.run: one for each in dead for one in each.killers if one.times >= _AGAIN}
+    found += [_killer(one) for one in killers.values()]
     names = {one.function.slug for one in stuck}
     waiting = [(one.oldest, one) for one in facts if one.oldest is not None and now - one.oldest > _LATE_MS]
     for queued, one in sorted(waiting, key=lambda row: row[0])[:_NAMED]:
@@ -98,11 +114,21 @@ def _stuck_in_words(one: FunctionFacts) -> str:
 def _dead(one: Dead, at_work: Mapping[str, FunctionFacts], now: int) -> Trouble | None:
     """It is gone with runs in its hand that others serve: those that nobody serves are told of already."""
     count = sum(held for slug, held in one.held.items() if slug in at_work)
+    ago = max(0, now - one.worker.seen)
+    seen = in_words(ago)
     if not count:
-        return None
-    seen = in_words(max(0, now - one.worker.seen))
+        had = sum(each.function in at_work for each in one.worker.held)
+        if not had or ago > _RECENT_MS:
+            return None
+        told = f"worker {one.worker.name} died {seen} ago; it had {had} run{'' if had == 1 else 's'} in hand"
+        return Trouble("wait", told, "others go on with what has not ended")
     told = f"worker {one.worker.name}, seen {seen} ago, is gone with {count} run{'' if count == 1 else 's'} in hand"
     return Trouble("wait", told, "others take them over by themselves; if not: bus check")
+
+
+def _killer(one: Killer) -> Trouble:
+    told = f"a run of {one.function} has killed its worker {one.times} times"
+    return Trouble("wait", told, "it goes on; its page cancels it", one.function, one.run)
 
 
 def _fails(failed: int, ended: int) -> bool:

@@ -26,7 +26,7 @@ return each(item.first, item.width, function(a)
   end
   local key = fn .. 'run:' .. item.run
   local h = redis.call('HMGET', key, fields.h)
-  if not (h.event or h.status) then
+  if item.event == '' and not (h.event or h.status) then
     return 'gone'
   end
   local event = item.event ~= '' and item.event or h.event
@@ -39,6 +39,8 @@ return each(item.first, item.width, function(a)
   bytes = bytes + #event
   redis.call('XADD', fn .. 'queue', '*', 'run', item.new, 'turn', 1, 'why', 'rerun', 'source', 'rerun', 'event', event,
     'parent', '', 'rerun_of', item.run)
-  redis.call('HSET', key, 'reran', item.new)
+  if h.status then -- else it is in line, and nothing is stored of it yet
+    redis.call('HSET', key, 'reran', item.new)
+  end
   return 'queued'
 end)

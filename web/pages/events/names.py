@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
-from stepstream.checkpoint.at_work.events import HOUR_MS, Pace, paces
+from stepstream.checkpoint.at_work.events import HOUR_MS, LOOKED_AT, Pace, paces
 from stepstream.checkpoint.controls import Controls, controls
 from stepstream.checkpoint.read.lists.event_names import EventNames, event_names
 from stepstream.web.live.feed import ALL
@@ -70,7 +70,8 @@ def pace_in_words(pace: Pace) -> str:
     if not pace.events:
         return ""
     within = "the last hour" if pace.within == HOUR_MS else f"the last {in_words(pace.within)}"
-    return f"{pace.events} in {within}"
+    more = " or more" if pace.events >= LOOKED_AT else ""  # so many were looked at
+    return f"{pace.events}{more} in {within}"
 
 
 def paused_in_words(ordered: Controls, name: str, now: int) -> str:
