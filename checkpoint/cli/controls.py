@@ -1,5 +1,6 @@
 """`bus pause` and `bus resume`."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -43,7 +44,7 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", 
     elif slug:
         say(f"{slug} is paused; go on with: bus resume {slug}")
     elif event:
-        say(f"events {event} are paused; go on with: bus resume --event {event}")
+        say(f"events {event} are paused; go on with: bus resume --event {shlex.quote(event)}")
     else:
         _list(once(controls, shows=True))
 
@@ -93,7 +94,7 @@ def _list(ordered: Controls) -> None:
     now = now_ms()
     rows = [
         *((slug, f"bus resume {slug}", one) for slug, one in ordered.functions.items()),
-        *((f"events {name}", f"bus resume --event {name}", one) for name, one in ordered.events.items()),
+        *((f"events {name}", f"bus resume --event {shlex.quote(name)}", one) for name, one in ordered.events.items()),
     ]
     for what, way_out, one in rows:
         since = in_words(max(0, now - one.since))

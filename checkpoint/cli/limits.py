@@ -1,5 +1,6 @@
 """`bus limits`: who holds places and who waits; set a limit to another number until a time."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -75,7 +76,7 @@ def _set(slug: str, limit: str, number: str, during: str, key: str | None, *, as
     if as_json:
         print_json({"function": slug, "override": made})
     else:
-        back = f"bus limits restore {slug} {limit}" + ("" if key is None else f" --key {key}")
+        back = f"bus limits restore {slug} {limit}" + ("" if key is None else f" --key {shlex.quote(key)}")
         say(f"{slug} {limit}: {made.to} until {clock(made.until)}; before that with: {back}")
 
 

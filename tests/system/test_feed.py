@@ -10,7 +10,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.hub import Ended
 from stepstream.web.live import feed
-from stepstream.web.live.feed import ALL, Topic, end_watching, feed_of, read_once, topic_of
+from stepstream.web.live.feed import ALL, Topic, end_watching, feed_of, pause_of, read_once, topic_of
 from tests.patience import PATIENT_S
 
 RUN = "01KB0000000000000000000000"
@@ -127,3 +127,10 @@ def test_what_is_no_topic_is_refused(text: str) -> None:
 @pytest.mark.parametrize("topic", [ALL, Topic("t-f"), Topic("t-a:b", RUN)])
 def test_a_topic_is_read_as_it_is_written(topic: Topic) -> None:
     assert topic_of(topic.text) == topic
+
+
+def test_one_look_that_waited_for_redis_does_not_keep_the_next_from_coming_soon() -> None:
+    """Redis stood still for four seconds, and open pages were told of nothing for three minutes after."""
+    assert pause_of(4.0, 0.003) == 1.0
+    assert pause_of(0.2, 0.1) == 5.0, "with very many functions it is looked less often"
+    assert pause_of(9.0, 9.0) == 30.0

@@ -263,9 +263,10 @@ def test_it_is_set_and_taken_back_by_the_api(http: TestClient, store: "redis.Red
 
 def test_it_is_set_and_taken_back_in_the_terminal(url: str, store: "redis.Redis") -> None:
     registered(store, "2 at a time")
-    assert "bus limits restore t-f concurrency" in bus(
-        "limits", "set", "t-f", "concurrency", "5", "--for", "2h", url=url
-    )
+    words = ("limits", "set", "t-f", "concurrency", "5", "--for", "2h")
+    assert "bus limits restore t-f concurrency --key 'a b'" in bus(*words, "--key", "a b", url=url)
+    assert "as it declares" in bus("limits", "restore", "t-f", "concurrency", "--key", "a b", url=url)
+    assert "bus limits restore t-f concurrency" in bus(*words, url=url)
     assert "concurrency is set to 5 (declared: 2) by bus limits" in bus("limits", url=url)
     assert "as it declares" in bus("limits", "restore", "t-f", "concurrency", url=url)
     assert "was as it declares" in bus("limits", "restore", "t-f", "concurrency", url=url)

@@ -226,8 +226,10 @@ def test_pausing_is_asked_for_in_the_terminal(url: str, store: redis.Redis) -> N
     assert "nothing is paused" in bus("pause", url=url)
     assert "bus resume shop-refund" in bus("pause", "shop-refund", url=url)
     assert "bus resume --event order/placed" in bus("pause", "--event", "order/placed", url=url)
+    assert "bus resume --event 'order paid'" in bus("pause", "--event", "order paid", url=url)
     told = bus("pause", url=url)
     assert "shop-refund  paused" in told
+    assert "bus resume --event 'order paid'" in told
     assert "events order/placed  paused" in told
     assert "shop-refund: resumed" in bus("resume", "shop-refund", url=url)
     assert "shop-refund: not paused" in bus("resume", "shop-refund", url=url)

@@ -33,6 +33,8 @@ TICK_S = 5.0
 _MOST_WATCHERS = 2_000
 _SHARE = 0.02
 """How much of the time may go by with looking: with very many functions it is looked less often."""
+_RAREST_S = 30.0
+"""But at least so often."""
 _MOST_READS = 500
 
 
@@ -111,6 +113,15 @@ class Watcher:
         self._come.set()
 
 
+def pause_of(took: float, before: float) -> float:
+    """Return how long is not looked after a look that took so long, and the one before so long, s.
+
+    One alone that took long waited for Redis, and says nothing of the next: who stopped for four seconds would else
+    not be looked at for three minutes.
+    """
+    return min(_RAREST_S, max(EVERY_S, min(took, before) / _SHARE))
+
+
 class Feed:
     """Looks for all watchers of one connection to Redis, while there are any."""
 
@@ -169,7 +180,7 @@ class Feed:
 
     async def _look_on(self) -> None:
         loop, tries = asyncio.get_running_loop(), Tries()
-        ticked = loop.time()
+        ticked, before = loop.time(), 0.0
         while True:
             began = loop.time()
             try:
@@ -185,7 +196,9 @@ class Feed:
                 self._tell_all()
             if changed:
                 self._tell(changed)
-            await asyncio.sleep(max(EVERY_S, (loop.time() - began) / _SHARE))
+            took = loop.time() - began
+            await asyncio.sleep(pause_of(took, before))
+            before = took
 
     async def _look(self) -> set[Topic]:
         """Return the topics of which something changed since the last look."""
