@@ -105,7 +105,8 @@ class Runs:
         """Run again for the same event; return the new run's id. `from_step` keeps the results of the steps before it.
 
         The same `request` (an id of yours) makes the same run, however often it is repeated. Raises RunNotFound,
-        StepNotFound, or NotBegun when there is no event to run again for.
+        StepNotFound, NotBegun when there is no event to run again for, or NotEnded while it goes on, unless the new one
+        may go on `beside` it.
         """
         return await rerun(self._bus.wire, id, from_step, request, beside=beside)
 

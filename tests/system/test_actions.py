@@ -119,12 +119,16 @@ def test_the_page_shows_progress_and_what_is_waited_for_and_its_buttons_act(http
     page = http.get(f"/runs/{run}").text
     assert "40 %" in page
     assert "processed 7" in page
+    assert "begin a second one beside it</button>" in page
     form = fields(page)
+    once = {name: value for name, value in form.items() if name != "beside"}
+    assert http.post(f"/runs/{run}/rerun", data=once, follow_redirects=False).status_code == 409
     assert http.post(f"/runs/{run}/cancel", data=form, follow_redirects=False).headers["location"] == f"/runs/{run}"
     assert "Cancel this run</button>" not in http.get(f"/runs/{run}").text
     again = http.post(f"/runs/{run}/rerun", data=form, follow_redirects=False).headers["location"]
     assert http.post(f"/runs/{run}/rerun", data=form, follow_redirects=False).headers["location"] == again, "once"
     assert f"/runs/{run}" in http.get(again).text
+    assert again in http.get(f"/runs/{run}").text, "run again as"
     listener = waiting_for_signal(http)
     page = http.get(f"/runs/{listener}").text
     assert "waits for signal open &lt;b&gt;" in page

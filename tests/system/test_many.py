@@ -36,6 +36,10 @@ async def test_a_count_ends_with_the_command_that_does_it(lab: Lab, tmp_path: Pa
     assert "4 of 4 run again" in done
     await count(lab, "failed", 12)
     assert ran == {0: 3, 1: 3, 2: 2, 3: 2, 4: 1, 5: 1}
+    twice = await at.bus(*words[1:])
+    assert "0 runs were run again, 4 were not (4: it has been run again already)" in twice
+    assert "4 of these, which have been run again already (--again" in await at.bus(*words[1:-1])
+    assert "4 runs were run again" in await at.bus(*words[1:], "--again")
 
 
 async def test_what_many_did_is_json_for_scripts(lab: Lab, tmp_path: Path) -> None:

@@ -97,6 +97,9 @@ async def test_what_matches_is_counted_confirmed_in_words_and_run_again(lab: Lab
     assert ran == {0: 3, 1: 3, 2: 2, 3: 2, 4: 1, 5: 1}
     [made] = await operations(lab.wire)
     assert (made.by, made.expected, made.done) == ("the status page", 4, 4)
+    asked = await got(site, links[0].replace("&amp;", "&"))
+    assert "4 of these have been run again already, and are left out" in asked
+    assert 'type="checkbox" name="again"' in asked
     told = await got(site, done[0].headers["location"])
     assert "4 of about 4" in told
 
