@@ -1,0 +1,31 @@
+"""The front page, read from a server: workers that were replaced, and what killed them."""
+
+import httpx2
+
+from stepstream.bus.values import codec
+from stepstream.bus.wire import keys
+from stepstream.web.app import create_app
+from tests.support import Lab
+from tests.system.test_operations import count, send, sleeper
+
+
+async def test_a_worker_that_was_replaced_is_told_of_and_a_run_that_kills_its_workers(lab: Lab) -> None:
+    sleeper(lab)
+    await lab.work()
+    await send(lab, 1)
+    await count(lab, "waiting", 1)
+    [run] = await lab.runs()
+    now = await lab.wire.moment()
+    held = codec.encode([{"function": "test-f", "run": run.id, "step": "", "since": now}])
+    await lab.wire.call("ZADD", keys.workers(), now - 5_000, "gone")
+    await lab.wire.call("HSET", keys.worker("gone"), "seen", now - 8_000, "held", held)
+    app = create_app(configured=lab.settings)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost") as site:
+        assert "it had 1 run in hand" in (await site.get("/", headers={"accept": "text/html"})).text
+        await lab.wire.call("HSET", keys.run("test-f", run.id), "crashes", 2)
+        told = (await site.get("/", headers={"accept": "text/html"})).text
+        assert "a run of test-f has killed its worker 2 times" in told
+    await app.close()
+    await lab.wire.call("HDEL", keys.run("test-f", run.id), "crashes")
+    await lab.wire.call("DEL", keys.worker("gone"))
+    await lab.wire.call("ZREM", keys.workers(), "gone")
