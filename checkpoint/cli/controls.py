@@ -10,7 +10,9 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.once import once
-from stepstream.checkpoint.actions.run_one import run_one
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.run_one import LetThrough, run_one
+from stepstream.checkpoint.at_work.streams import streams
 from stepstream.checkpoint.cli.printing import print_json
 from stepstream.checkpoint.controls import (
     Controls,
@@ -20,8 +22,13 @@ from stepstream.checkpoint.controls import (
     resume_event,
     resume_function,
 )
+from stepstream.checkpoint.limits.backlogs import backlogs_of
+from stepstream.checkpoint.read.lists.event_names import all_names
+from stepstream.checkpoint.registry import functions
 
 _BY = "bus pause"
+_STREAMS = 1_000
+"""How many streams are looked into for what is in line."""
 _SLUG = typer.Argument(metavar="[SLUG]", help="The function: <bus id>-<function id>.")
 _EVENT = typer.Option("--event", help="An event's name instead: no function begins a run for it.")
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -35,16 +42,19 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", 
     """
     if slug and event:
         raise BadRequest(_both(slug, event))
+    nobody = False
     if slug:
         once(lambda wire: pause_function(wire, slug, _BY))
     elif event:
-        once(lambda wire: pause_event(wire, event, _BY))
+        nobody = once(lambda wire: _pause_event(wire, event))
     if as_json:
         print_json({**_what(slug, event), "paused": True} if slug or event else once(controls, shows=True).paused)
     elif slug:
         say(f"{slug} is paused; go on with: bus resume {slug}")
     elif event:
         say(f"events {event} are paused; go on with: bus resume --event {shlex.quote(event)}")
+        if nobody:
+            say("no function listens to such events, and none is known to have been published: is the name right?")
     else:
         _list(once(controls, shows=True))
 
@@ -75,11 +85,38 @@ def resume(
 def _one(slug: str, *, as_json: bool) -> None:
     if not slug:
         raise BadRequest("--one lets one run of a function go on: bus resume SLUG --one")
-    asked = once(lambda wire: run_one(wire, slug, _BY))
+
+    async def asked(wire: Wire) -> tuple[LetThrough, int | None]:
+        in_line = await _in_line(wire, slug)
+        return await run_one(wire, slug, _BY), in_line
+
+    made, in_line = once(asked)
     if as_json:
-        print_json(asked)
-    else:
+        print_json(made)
+    elif in_line is None:
         say(f"{slug}: one run is let through, if one is in line; the others stay")
+    elif in_line:
+        say(f"{slug}: one run is let through; {in_line:,} in line before that, of which the others stay")
+    else:
+        say(f"{slug}: nothing was in line that could be let through")
+
+
+async def _in_line(wire: Wire, slug: str) -> int | None:
+    """Return how many turns, events and runs of a function wait for it to go on; None where that is not known."""
+    page = await streams(wire, limit=_STREAMS)
+    readers = [reader for one in page.streams for reader in one.readers if reader.function == slug]
+    unread = [reader.unread for reader in readers if reader.unread is not None]
+    if page.cursor is not None or not readers or len(unread) < len(readers) or any(one.in_hand for one in readers):
+        return None
+    return sum(unread) + sum(line.waiting for line in (await backlogs_of(wire, slug)).backlogs)
+
+
+async def _pause_event(wire: Wire, name: str) -> bool:
+    """Pause events of a name; return whether nobody is known to publish, await or hear such."""
+    await pause_event(wire, name, _BY)
+    names = await all_names(wire, await functions(wire))
+    is_known = name in {*names.heard, *names.unheard} or names.listeners.hears(name)
+    return not is_known and not names.cut
 
 
 def _what(slug: str, event: str) -> dict[str, str]:

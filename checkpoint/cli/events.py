@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stepstream.bus.process.terminal import say
+from stepstream.bus.values import codec
 from stepstream.bus.values.durations import is_ago, past_moment
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
@@ -14,11 +15,14 @@ from stepstream.checkpoint.at_work.streams import Stream
 from stepstream.checkpoint.at_work.streams import streams as streams_of
 from stepstream.checkpoint.cli.printing import Cell, clock, print_json, print_table, words
 from stepstream.checkpoint.cli.shown import cut
-from stepstream.checkpoint.read.event.story import EventStory, event_story
+from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
 from stepstream.checkpoint.read.lists.arrivals import Arrival, Arrivals, arrivals, get_arrival
+from stepstream.checkpoint.read.lists.search import Found, RunQuery, search
 
 _LINE = 80
 """How much of an event's data a line of the list has."""
+_REPLAYS = 20
+"""How many runs that were begun for an event later are told."""
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Cursor = Annotated[str, typer.Option(help="Where to go on: what the page before said.")]
 
@@ -66,18 +70,29 @@ def event(
     By the id it got, or its sender's own: bus event order-4711
     """
 
-    async def look(wire: Wire) -> tuple[Arrival, EventStory]:
+    async def look(wire: Wire) -> tuple[Arrival, EventStory, Found]:
         found = await get_arrival(wire, event_id)
-        return found, await event_story(wire, found)
+        where = f"event.id == {codec.encode(found.event.id).decode()}"
+        replays = RunQuery(source="replay", event=found.name, since=found.received, where=where)
+        return found, await event_story(wire, found), await search(wire, replays, limit=_REPLAYS)
 
-    found, story = once(look, shows=True)
+    found, story, replays = once(look, shows=True)
     if as_json:
-        print_json({"event": found.event, "story": story})
+        print_json({"event": found.event, "story": story, "replays": replays.runs})
         return
     data = cut(bytes(found.event.data).decode(errors="replace"), "bus event ID --json")
     lines = [f"{story.id}  {story.name}  {clock(story.received)}", story.words, f"data  {data}"]
-    for line in [*lines, *(f"{one.function}  {one.words}" for one in story.functions)]:
+    lines += [f"{one.function}  {one.words}{_status_of(one)}" for one in story.functions]
+    lines += [f"{one.function}  was replayed as run {one.id}, {one.status}" for one in replays.runs]
+    for line in lines:
         say(line)
+    if replays.cursor is not None:
+        say(f"there may be more replays: bus runs --source replay --event {found.name}")
+
+
+def _status_of(one: Part) -> str:
+    """Return what has become of the run that a function made of an event."""
+    return f", {one.status}" if one.status and one.kind in ("started", "merged") else ""
 
 
 def replay(

@@ -11,6 +11,7 @@ from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table
+from stepstream.checkpoint.cli.printing import words as wide
 from stepstream.checkpoint.controls import Override
 from stepstream.checkpoint.limits.flush import flush
 from stepstream.checkpoint.limits.told import FunctionLimits, LimitLine, limits_of
@@ -91,7 +92,8 @@ def _list(asked: list[str], *, as_json: bool) -> None:
         return
     rows = [_row(one, line) for one in told for line in one.lines]
     if rows:
-        print_table(("function", "limit", "key", "running", "of", "waiting", "first since"), rows)
+        heads = ("function", "limit", "key", "running", "of", "waiting", "first in line", "since", wide("held by"))
+        print_table(heads, rows)
     for one in told:
         for other in one.overrides:
             value = "" if other.key is None else f" for {other.key}"
@@ -111,4 +113,7 @@ def _list(asked: list[str], *, as_json: bool) -> None:
 def _row(one: FunctionLimits, line: LimitLine) -> tuple[Cell, ...]:
     most = "" if line.most is None else line.most
     since = "" if line.oldest_since is None else ago(line.oldest_since)
-    return one.function, line.rule or "declared no more", line.key, line.running, most, line.waiting, since
+    more = f" and {line.running - len(line.holders):,} more" if line.running > len(line.holders) > 0 else ""
+    held_by = f"{' '.join(line.holders)}{more}"
+    rule = line.rule or "declared no more"
+    return one.function, rule, line.key, line.running, most, line.waiting, line.oldest, since, held_by

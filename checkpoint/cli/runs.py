@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from stepstream.bus.event import RawEvent
 from stepstream.bus.process.terminal import plain, say
 from stepstream.bus.values import codec
+from stepstream.bus.values.expression import compiled
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.filters import Given, filtered
@@ -57,10 +59,23 @@ def runs(
             ),
         )
     elif found.cursor is None:
-        say("no such runs" if given else "no runs yet; publish an event: bus send NAME key=value")
+        looked = f": {found.looked_at:,} were looked at" if dict(given).get("where") else ""
+        say(f"no such runs{looked}" if given else "no runs yet; publish an event: bus send NAME key=value")
+    if not found.runs and (hint := _hint(dict(given).get("where", ""))):
+        sys.stderr.write(f"{plain(hint)}\n")
     if found.cursor is not None:
         of = f"{len(found.runs):,} of {'' if found.exact else 'at least '}{found.count:,} runs"
         sys.stderr.write(f"{of}; {found.looked_at:,} were looked at; go on with --cursor {found.cursor}\n")
+
+
+def _hint(where: str) -> str:
+    """Return what may be wrong with a condition of which nothing is true: a field of an event's data lies in `data`."""
+    paths = compiled(where, "where", other="output").seen_of({}) if where else {}
+    for path in paths:
+        _, field, *more = path.split(".")
+        if field not in RawEvent.__struct_fields__:
+            return f"an event has no field {field}: did you mean {'.'.join(['event.data', field, *more])}?"
+    return ""
 
 
 def run(

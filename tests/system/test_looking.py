@@ -185,7 +185,7 @@ async def test_errors_are_listed_resolved_and_muted_and_steer_no_terminal(lab: L
     assert "no group" in await at.bus("errors", "rerun", "nothing", code=1)
     assert f"{mark}  resolved  (test-fails)" in await at.bus("errors", "resolve", mark)
     assert "no errors that are open" in await at.bus("errors")
-    assert "muted" in await at.bus("errors", "mute", mark, "--for", "2h")
+    assert "muted" in await at.bus("errors", "mute", mark[:8], "--for", "2h")
     assert [one["state"] for one in await at.json("errors", "--state", "muted")] == ["muted"]
     assert "bus errors --state all lists them" in await at.bus("errors", "reopen", "nothing", code=1)
     assert "--state 'bad' is not known" in await at.bus("errors", "--state", "bad", code=1)
