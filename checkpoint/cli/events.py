@@ -1,5 +1,6 @@
 """`bus events`, `bus event`, `bus replay` and `bus streams`: what was published, and what became of it."""
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -87,7 +88,7 @@ def event(
     for line in lines:
         say(line)
     if replays.cursor is not None:
-        say(f"there may be more replays: bus runs --source replay --event {found.name}")
+        say(f"there may be more replays: bus runs --source replay --event {shlex.quote(found.name)}")
 
 
 def _status_of(one: Part) -> str:
