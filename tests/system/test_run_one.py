@@ -109,7 +109,7 @@ async def test_of_a_function_with_limits_one_gets_its_place(lab: Lab) -> None:
 
     await eventually(one_ended, "one is done")
     assert await lab.wire.load("ZCARD", keys.runs("test-f", "queued")) == 3
-    assert done == [0]
+    assert len(done) == 1, "which of those that came in one millisecond is open"
     await resume_function(lab.wire, "test-f")
     await lab.ended(4)
 
