@@ -60,11 +60,11 @@ def test_a_name_shows_its_newest_events_and_how_fast_they_come(http: TestClient)
     page = got(http, "/event-names/order/paid")
     assert page.index(ids[-1]) < page.index(ids[3])
     assert ids[2] not in page
-    assert "20 in the last " in page
+    assert "20 or more in the last " in page
     assert 'href="/functions/shop-ship"' in page
     older = page.partition("/event-names/order%2Fpaid?cursor=")[2].partition('"')[0]
     assert ids[0] in got(http, f"/event-names/order%2Fpaid?cursor={older}")
-    assert "20 in the last " in got(http, "/events")
+    assert "20 or more in the last " in got(http, "/events")
 
 
 def test_a_cursor_that_is_none_of_ours_is_an_error_and_not_an_empty_list(http: TestClient) -> None:
