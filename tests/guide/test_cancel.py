@@ -150,7 +150,7 @@ async def test_cancel_rerun_and_end_fired_together_give_one_end_each(lab: Lab) -
         await lab.send("a")
     runs = [run.id for run in await lab.some(60)]
     words = await asyncio.gather(*(cancel(lab.wire, run, "race") for run in runs for _ in range(2)))
-    await asyncio.gather(*(rerun(lab.wire, run) for run in runs[:20]))
+    await asyncio.gather(*(rerun(lab.wire, run, beside=True) for run in runs[:20]))
     ended = await lab.ended(80)
     assert {run.status for run in ended} <= {"completed", "cancelled"}
     assert set(words) <= {"cancelled", "asked", "ended"}

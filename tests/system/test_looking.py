@@ -125,9 +125,10 @@ async def test_events_and_what_became_of_them(lab: Lab, tmp_path: Path) -> None:
     assert "no events yet" in await at.bus("events")
     await lab.work()
     stored = await lab.send("order/placed", {"n": 4})
-    other = await lab.send("nobody/hears", {"text": STEERS})
     run = await lab.first()
-    await lab.status(run, "waiting")
+    await lab.status(run, "waiting")  # a moment later, so not in the same millisecond
+    await asyncio.sleep(0.002)
+    other = await lab.send("nobody/hears", {"text": STEERS})
     listed = await at.bus("events")
     assert listed.index(other.id) < listed.index(stored.id), "newest first"
     assert "\x1b" not in listed
