@@ -143,6 +143,7 @@ def _judge(storm: RemoteStorm, published: Publishing, watch: Watch) -> None:
 
 def _send(storm: RemoteStorm, name: str) -> None:
     storm.store.xadd(keys.events(name), {"id": f"by-hand-{name}", "name": name, "data": '{"n":2}'})
+    storm.store.zadd(keys.event_names(), {name: time.time() * 1_000})  # as who publishes does: bus check looks for it
 
 
 def _lines(storm: RemoteStorm, **having: object) -> list[dict[str, Any]]:
