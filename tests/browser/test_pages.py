@@ -318,6 +318,7 @@ def test_everything_is_read_and_done_without_script(browser: Any, site: Site) ->
     assert "bus run" in page.inner_text("#ask-copy")
     page.locator("#ask-rerun summary").click()
     page.fill("textarea[name=data]", '{"kind": "plain", "order": 7}')
+    page.get_by_label("beside this one, which has not ended").check()
     page.locator("#ask-rerun").get_by_role("button").click()
     assert "Runs again" in page.inner_text("main")
     assert '"order": 7' in page.inner_text("#event")

@@ -271,7 +271,7 @@ def test_a_worker_says_of_all_that_a_run_writes_which_run_it_is(url: str, tmp_pa
     assert failed["exception"].endswith("ValueError: jam")
     assert "consumers" not in failed["exception"]
     assert failed["again_in"] is None
-    assert (failed["step"], failed["attempt"], failed["error"]) == ("s", 0, "ValueError: jam")
+    assert (failed["step"], failed["attempt"], failed["error"]) == ("s", 1, "ValueError: jam")
     assert [one["event"] for one in told if one["level"] == "error"] == ["attempt failed", "run ended"]
 
 
