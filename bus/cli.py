@@ -34,7 +34,7 @@ SUMMARIES = {
     "schedules": "List schedules: their last tick, the next one, which were missed.",
     "limits": "Show limits: who holds places, who waits.",
     "errors": "List of what runs failed, the newest first, in groups.",
-    "top": "Show what goes on: functions, the busiest first, their rates of the last 5 minutes, and workers.",
+    "top": "Show what is wrong, then functions, the busiest first, their rates of the last 5 minutes, and workers.",
     "workers": "List the workers and what each has in hand.",
     "delayed": "List the events that are to be published later.",
     "apps": "List the applications behind HTTP.",

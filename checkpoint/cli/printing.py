@@ -26,6 +26,8 @@ COLOURS = {
     "timed_out": "yellow",
     "open": "red",
     "dead": "red",
+    "wrong": "red",
+    "look": "yellow",
     "fit": "green",
     "advice": "yellow",
     "unfit": "red",

@@ -16,19 +16,35 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.drain import Drained, drain
+from stepstream.checkpoint.at_work.functions import FunctionFacts
+from stepstream.checkpoint.at_work.overview import Failures, look_over
+from stepstream.checkpoint.at_work.trouble import Trouble
 from stepstream.checkpoint.cli.filters import named
-from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, table_of, terminal, text, word
+from stepstream.checkpoint.cli.printing import (
+    Cell,
+    ago,
+    clock,
+    print_json,
+    print_table,
+    table_of,
+    terminal,
+    text,
+    word,
+    words,
+)
 from stepstream.checkpoint.facts.buckets import percentile, summed
-from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
+from stepstream.checkpoint.facts.minutes import MINUTE_MS
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
-from stepstream.checkpoint.read.lists.runs import counts
-from stepstream.checkpoint.registry import functions, workers_serving
 
 _MINUTES = 5
 """Over how many minutes, that are over, rates are reckoned."""
 _REFRESH_S = 2.0
 _HAD = 5
 """How many runs are told that a dead worker had."""
+_ERRORS = 5
+"""How many of the errors of the last hour are told."""
+_HOW = {"bad": "wrong", "wait": "look"}
+_LINE_END = "\n"
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -52,37 +68,32 @@ class Busy(msgspec.Struct):
 
 
 class Top(msgspec.Struct):
-    """What goes on at a moment (server ms): the functions, the busiest first, and the workers."""
+    """What goes on at a moment (server ms): what is wrong, the functions, the busiest first, and the workers."""
 
     at: int
+    trouble: list[Trouble]
+    failures: list[Failures]
+    """Of what runs failed in the last hour."""
     functions: list[Busy]
     workers: list[WorkerView]
 
 
 async def look(wire: Wire) -> Top:
     """Return what goes on now."""
-    now = await wire.moment()
-    slugs = [one.slug for one in await functions(wire)]
-    how_many, minutes, serving, told = await asyncio.gather(
-        counts(wire, slugs),
-        minutes_of(wire, slugs, now - _MINUTES * MINUTE_MS, now - MINUTE_MS),
-        workers_serving(wire, slugs),
-        workers_told(wire),
-    )
-    found = [
-        _busy(slug, how_many[slug], [one for one in minutes if one.function == slug], serving[slug]) for slug in slugs
-    ]
+    seen, told = await asyncio.gather(look_over(wire), workers_told(wire))
+    found = [_busy(one, seen.at) for one in seen.facts]
     found.sort(key=lambda one: (-(one.running + one.queued), -one.started_per_minute, one.function))
-    return Top(now, found, [one for one in told if one.alive or one.in_hand])
+    return Top(seen.at, seen.trouble, seen.failures, found, [one for one in told if one.alive or one.in_hand])
 
 
-def _busy(slug: str, runs: dict[str, int], minutes: list[Minute], at_work: int) -> Busy:
-    failed = sum(one.failed for one in minutes)
-    ended = failed + sum(one.completed + one.cancelled for one in minutes)
-    took = summed(one.took for one in minutes)
+def _busy(one: FunctionFacts, now: int) -> Busy:
+    over = [each for each in one.minutes if now - (_MINUTES + 1) * MINUTE_MS < each.at <= now - MINUTE_MS]
+    runs, failed = one.runs, sum(each.failed for each in over)
+    ended = failed + sum(each.completed + each.cancelled for each in over)
+    took = summed(each.took for each in over)
     return Busy(
-        slug, at_work, runs["running"], runs["queued"], runs["waiting"], runs["failed"],
-        started_per_minute=sum(one.started for one in minutes) / _MINUTES,
+        one.function.slug, one.workers, runs["running"], runs["queued"], runs["waiting"], runs["failed"],
+        started_per_minute=sum(each.started for each in over) / _MINUTES,
         ended_per_minute=ended / _MINUTES,
         failed_share=failed / ended if ended else 0.0,
         took_p50=percentile(took, 0.5),
@@ -94,10 +105,12 @@ def top(
     is_once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Show what goes on: functions, the busiest first, their rates of the last 5 minutes, and workers. Ctrl-C ends it.
+    """Show what is wrong, then functions, the busiest first, their rates of the last 5 minutes, and workers.
 
-    It is shown anew every 2 s; once in a pipe, with --once and with --json. Which functions have no worker:
-    bus top --json | jq '.functions[] | select(.workers == 0)'
+    Ctrl-C ends it. It is shown anew every 2 s; once in a pipe, with --once and with --json. What is wrong alone:
+    bus top --json | jq .trouble
+
+    Which functions have no worker: bus top --json | jq '.functions[] | select(.workers == 0)'
     """
     if as_json:
         print_json(once(look, shows=True))
@@ -120,7 +133,20 @@ def _shown(found: Top) -> RenderableType:
     heads = ("function", "workers", "running", "queued", "waiting", "started/min", "ended/min", "failed", "p50", "p95")
     rows = map(_busy_row, found.functions)
     head = text(f"as of {clock(found.at)}; rates of the last {_MINUTES} minutes that are over")
-    return Group(head, "", table_of(heads, rows), "", _workers_table(found.workers))
+    return Group(head, "", _wrong(found), "", table_of(heads, rows), "", _workers_table(found.workers))
+
+
+def _wrong(found: Top) -> RenderableType:
+    """Return what is wrong, a line each, and of what most runs failed."""
+    if not found.trouble and not found.failures:
+        return text("nothing is wrong")
+    rows = [(word(_HOW[one.how]), one.words, one.command or one.do) for one in found.trouble]
+    rows += [
+        (word("failed"), f"{one.count:,} in the last hour of {one.name}: {one.message.partition(_LINE_END)[0][:80]}",
+         f"bus runs --error {one.fingerprint} --since 1h")
+        for one in found.failures[:_ERRORS]
+    ]  # fmt: skip
+    return table_of(("", words("what is wrong"), words("look with")), rows)
 
 
 def _busy_row(one: Busy) -> tuple[Cell, ...]:
@@ -137,7 +163,7 @@ def _ms(took: float | None) -> str:
 
 
 def workers(
-    words: Annotated[
+    named_words: Annotated[
         list[str] | None, typer.Argument(metavar="[drain NAME]", help="A worker that shall end: as SIGTERM does.")
     ] = None,
     as_json: _Json = False,
@@ -147,7 +173,7 @@ def workers(
     bus workers drain NAME lets one read no more, finish what it has in hand (or leave it to another), and end its
     process; what supervises it may start another. Those that died: bus workers --json | jq '.[] | select(.alive | not)'
     """
-    match words or []:
+    match named_words or []:
         case []:
             pass
         case ["drain", name]:

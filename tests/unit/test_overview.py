@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from stepstream.checkpoint.at_work.events import Pace
-from stepstream.checkpoint.at_work.functions import FunctionFacts, Unread
+from stepstream.checkpoint.at_work.functions import HOUR, FunctionFacts, Unread
+from stepstream.checkpoint.at_work.overview import failed_of, failures_of
+from stepstream.checkpoint.at_work.trouble import Dead, Killer, Trouble, given_up, troubles
 from stepstream.checkpoint.controls import Pause
 from stepstream.checkpoint.facts.buckets import COUNT
 from stepstream.checkpoint.facts.errors import ErrorGroup
@@ -16,8 +18,7 @@ from stepstream.checkpoint.facts.workers import Holding, WorkerView
 from stepstream.checkpoint.read.lists.runs import STATUSES
 from stepstream.checkpoint.registry import Registered
 from stepstream.web.pages.events.names import pace_in_words
-from stepstream.web.pages.overview import HOUR, Hour, failed_of, failures_of, hour
-from stepstream.web.pages.trouble import Dead, Killer, Trouble, given_up, troubles
+from stepstream.web.pages.overview import Hour, hour, runs_of
 
 NOW = 1_700_000_100_000
 NONE = dict.fromkeys(STATUSES, 0)
@@ -85,7 +86,7 @@ def test_what_failed_of_an_error_that_is_resolved_or_muted_counts_for_no_line(
 ) -> None:
     minute = Minute("t-f", NOW, completed=4, failed=5, errors={"e": 3, "f": 2})
     error = ErrorGroup("t-f", "e", "ValueError", state=state)
-    assert failed_of({"t-f": hour([minute], NOW)}, [error], [minute]) == {"t-f": counts}
+    assert failed_of([error], [minute]) == {"t-f": counts}
 
 
 @pytest.mark.parametrize(("events", "words"), [(19, "19 in the last hour"), (20, "20 or more in the last 2 min")])
@@ -135,7 +136,7 @@ def test_failures_are_grouped_by_error_over_functions_and_muted_ones_are_left_ou
     [one] = failures_of(groups, minutes)
     assert (one.count, one.functions, one.first, one.last, one.run) == (6, ("t-f", "t-g"), 1, 7, "r2")
     assert one.message == "newer"
-    assert one.query == "?status=failed&error=aa&function=t-f&function=t-g&since=1h"
+    assert runs_of(one) == "?status=failed&error=aa&function=t-f&function=t-g&since=1h"
 
 
 @pytest.mark.parametrize(

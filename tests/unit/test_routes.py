@@ -23,6 +23,7 @@ NEEDS = {
     "GET /v1/runs/{id}/log": "read",
     "GET /v1/runs/{id}/family": "read",
     "GET /v1/find": "read",
+    "GET /v1/overview": "read",
     "GET /v1/events/{id}/story": "read",
     "GET /v1/functions": "read",
     "GET /v1/paused": "read",

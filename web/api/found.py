@@ -1,9 +1,10 @@
-"""What belongs together: what became of an event, the runs that belong to a run, what a word names."""
+"""What belongs together: what is wrong, what became of an event, the runs of a run, what a word names."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, RunNotFound
+from stepstream.checkpoint.at_work.overview import Overview, look_over
 from stepstream.checkpoint.read.anything import Hits, find_anything
 from stepstream.checkpoint.read.event.story import EventStory, event_story
 from stepstream.checkpoint.read.lists.arrivals import EventNotFound, get_arrival
@@ -19,6 +20,10 @@ from stepstream.web.table.parameters import Text
 LONGEST_WORD = 512
 
 WORD = Text("q", "the word: an id, a name, the value of a limit's key", longest=LONGEST_WORD)
+
+
+async def _overview(request: Request) -> Response:
+    return value(Plain((await look_over(wire_of(request))).told()))
 
 
 async def _find(request: Request) -> Response:
@@ -39,6 +44,18 @@ async def _story(request: Request) -> Response:
 
 
 routes = [
+    NeedsRoute(
+        "GET",
+        "/v1/overview",
+        _overview,
+        needs="read",
+        name="api_overview",
+        about=About(
+            summary="What is wrong, the worst first, each with the `command` that shows more; of what runs failed in "
+            "the last hour; each function's last hour, what waits for it, who serves it. `bus top` has it, too.",
+            answer=Plain[Overview],
+        ),
+    ),
     NeedsRoute(
         "GET",
         "/v1/find",

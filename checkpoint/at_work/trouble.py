@@ -1,6 +1,10 @@
-"""Trouble: what is wrong with functions and workers, a line each, the worst first. The front page begins with it."""
+"""Trouble: what is wrong with functions and workers, a line each, the worst first.
+
+The front page begins with it, and so do `GET /v1/overview` and `bus top`.
+"""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -22,13 +26,17 @@ _AGAIN = 2
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """A line of what is wrong: how bad (`bad` or `wait`), in words, what to do, and where it leads."""
+    """A line of what is wrong: how bad (`bad`, or `wait`: look), in words, what to do, and of what it is.
 
-    how: str
+    `command` is the line of `bus` that does it, or shows more.
+    """
+
+    how: Literal["bad", "wait"]
     words: str
     do: str = ""
     function: str = ""
     run: str = ""
+    command: str = ""
 
 
 class Killer(msgspec.Struct, frozen=True):
@@ -66,15 +74,32 @@ def troubles(
     for queued, one in sorted(waiting, key=lambda row: row[0])[:_NAMED]:
         slug = one.function.slug
         told = f"the oldest queued run of {slug} has waited for {in_words(now - queued)}"
-        found.append(Trouble("bad" if slug in names else "wait", told, "its page says for what", slug, one.oldest_run))
+        found.append(
+            Trouble(
+                "bad" if slug in names else "wait",
+                told,
+                "its page says for what",
+                slug,
+                one.oldest_run,
+                f"bus run {one.oldest_run}",
+            )
+        )
     failing = [(count, ended, slug) for slug, (count, ended) in failed.items() if _fails(count, ended)]
     for count, ended, slug in sorted(failing, reverse=True):
-        found.append(Trouble("bad", f"{count} of {ended} runs of {slug} failed in the last hour", "", slug))
+        told = f"{count} of {ended} runs of {slug} failed in the last hour"
+        found.append(Trouble("bad", told, "", slug, command=f"bus errors --function {slug}"))
     found += [_paused(one, now) for one in facts if one.paused is not None]
     unused = [one.function.slug for one in facts if not one.workers and not _waits(one)]
     if unused:
         told = f"no worker serves {listed(unused, _NAMED)}"
-        found.append(Trouble("wait", told, "start one: bus worker APP; if it is no more: bus functions forget SLUG"))
+        found.append(
+            Trouble(
+                "wait",
+                told,
+                "start one: bus worker APP; if it is no more: bus functions forget SLUG",
+                command="bus functions",
+            )
+        )
     return found
 
 
@@ -84,6 +109,7 @@ def given_up(errors: Sequence[ErrorGroup]) -> list[Trouble]:
         Trouble(
             "bad", f"a run of {one.function} killed its worker again and again, and was given up",
             "its page runs it again, with another input too; then resolve the error", one.function, one.run,
+            f"bus run {one.run}",
         )
         for one in errors if one.name == "worker_crash" and one.state == "open"
     ]  # fmt: skip
@@ -100,7 +126,7 @@ def _unserved(one: FunctionFacts, dead: Sequence[Dead], now: int) -> Trouble:
     since = f"{gone[0].name}, seen {in_words(max(0, now - gone[0].seen))} ago, is gone" if gone else ""
     do = f"start a worker of {one.function.bus}: bus worker MODULE:APP"
     words = f"no worker serves {slug}: {_stuck_in_words(one)} cannot go on{f'; {since}' if since else ''}"
-    return Trouble("bad", words, do, slug)
+    return Trouble("bad", words, do, slug, command=f"bus functions {slug}")
 
 
 def _stuck_in_words(one: FunctionFacts) -> str:
@@ -121,14 +147,14 @@ def _dead(one: Dead, at_work: Mapping[str, FunctionFacts], now: int) -> Trouble 
         if not had or ago > _RECENT_MS:
             return None
         told = f"worker {one.worker.name} died {seen} ago; it had {had} run{'' if had == 1 else 's'} in hand"
-        return Trouble("wait", told, "others go on with what has not ended")
+        return Trouble("wait", told, "others go on with what has not ended", command="bus workers")
     told = f"worker {one.worker.name}, seen {seen} ago, is gone with {count} run{'' if count == 1 else 's'} in hand"
-    return Trouble("wait", told, "others take them over by themselves; if not: bus check")
+    return Trouble("wait", told, "others take them over by themselves; if not: bus check", command="bus workers")
 
 
 def _killer(one: Killer) -> Trouble:
     told = f"a run of {one.function} has killed its worker {one.times} times"
-    return Trouble("wait", told, "it goes on; its page cancels it", one.function, one.run)
+    return Trouble("wait", told, "it goes on; its page cancels it", one.function, one.run, f"bus run {one.run}")
 
 
 def _fails(failed: int, ended: int) -> bool:
@@ -140,4 +166,4 @@ def _paused(one: FunctionFacts, now: int) -> Trouble:
     assert pause is not None
     waits = f": {_stuck_in_words(one)} in line" if _waits(one) else ""
     told = f"{slug} is paused, for {in_words(max(0, now - pause.since))}, by {pause.by}{waits}"
-    return Trouble("wait", told, "its page resumes it", slug)
+    return Trouble("wait", told, "its page resumes it", slug, command=f"bus resume {slug}")
