@@ -1,31 +1,31 @@
-"""What it costs Redis to count runs by the minute: `python -m bench.facts [--runs N] [--pairs N]`.
+"""What it costs Redis to count runs by the minute: `python -m bench.facts [--pairs N]`.
 
-The same runs, once as they are and once by scripts that count nothing (fragment `facts` is left out, here only), in
-turns; told is the CPU that the server's main thread has taken for a run, and the median of what each pair differs by.
-A server's CPU is its own: what else the machine does changes it little. In `bulk` many runs wait when the worker comes,
-so a call of a script is about many; in `one by one` each is about one, which is the dearest.
+One server and one worker; slices of some hundred runs come in turns as they are and by scripts that count nothing
+(fragment `facts` is left out, here only): two slices of a pair are half a second apart, so what else the machine does,
+and how much the store holds, is the same for both. Told is the CPU that the server's main thread has taken for a run,
+with its event, and by how much the slices of a pair differ: the median of all pairs, and where the true one lies with
+95 %. `both counted` are pairs of which each slice is counted: what the measuring itself is worth.
+In `bulk` runs come by the thousand: a call of a script is about many; in `one by one` each is about one: the dearest.
 """
 
 import argparse
 import asyncio
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from bench.app import app
 from bench.store import client_of
-from stepstream.bus import cli
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys, scripts
 from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.worker import Worker
 from stepstream.web.dev.embedded import embedded
 
 _NOTHING = """-- facts: nothing is counted
@@ -35,105 +35,109 @@ local function tell_facts() end
 """
 _MOST_PERCENT = 3.0
 _BETWEEN_S = 0.004
+_LOOKED_EVERY_S = 0.02
+_ONES, _BULK = 100, 1_000
+"""Runs of a slice."""
 PARTS = {"noop": "runs without a step", "five": "runs of five steps"}
 
 
-def without_facts() -> None:
-    """Let the scripts of this process count nothing."""
-    fragment = scripts.Script._fragment  # noqa: SLF001 - nobody else leaves a part of a script out
+class Both:
+    """The scripts that count, as they are and without: one of the two is what is called."""
 
-    def of_nothing(self: scripts.Script, name: str) -> str:
-        return _NOTHING if name == "facts" else fragment(self, name)
+    def __init__(self, client: Any) -> None:
+        """Load both into the server: some are called by their SHA-1 only."""
+        self._texts: dict[scripts.Script, dict[bool, str]] = {}
+        for script in scripts.registered():
+            facts = [part for part in script.parts if part.startswith("-- facts:")]
+            if facts:
+                self._texts[script] = {True: script.text, False: script.text.replace(facts[0], _NOTHING)}
+        for texts in self._texts.values():
+            for text in texts.values():
+                client.script_load(text)
 
-    scripts.Script._fragment = of_nothing  # type: ignore[method-assign]  # noqa: SLF001
-
-
-def _cpu(client: Any) -> float:
-    info = client.info("cpu")
-    return 1e6 * (info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
-
-
-async def _worker(url: str, how: str) -> asyncio.subprocess.Process:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.facts", "worker", how,
-        env={**os.environ, "BUS_REDIS_URL": url}, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
-    while b" works on " not in (line := await process.stderr.readline()):
-        if not line:
-            raise RuntimeError(f"the worker has ended with {await process.wait()}")
-    return process
+    def count(self, how: bool) -> None:
+        """Let runs be counted from now on, or not."""
+        for script, texts in self._texts.items():
+            vars(script).pop("sha", None)
+            vars(script)["text"] = texts[how]
 
 
-async def _publish(name: str, runs: int, *, is_bulk: bool) -> None:
-    if is_bulk:
-        for start in range(0, runs, 1_000):
-            await app.publish([NewEvent(name, {"n": n}) for n in range(start, min(runs, start + 1_000))])
-    for n in range(0 if is_bulk else runs):
-        await app.send(name, {"n": n})
-        await asyncio.sleep(_BETWEEN_S)
+class Slices:
+    """Runs by the slice, on one server with one worker in this process."""
+
+    def __init__(self, client: Any, both: Both) -> None:
+        self._client = client
+        self._both = both
+        self._done = dict.fromkeys(PARTS, 0)
+
+    def _cpu(self) -> float:
+        info = self._client.info("cpu")
+        return 1e6 * (info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
+
+    async def cost(self, function: str, *, counted: bool, is_bulk: bool) -> float:
+        """Let a slice of runs begin and end; return the CPU of the server for each, with its event, µs."""
+        self._both.count(counted)
+        runs, before = _BULK if is_bulk else _ONES, self._cpu()
+        for start in range(0, runs if is_bulk else 0, 1_000):
+            await app.publish([NewEvent(f"bench/{function}", {"n": start + n}) for n in range(1_000)])
+        for n in range(0 if is_bulk else runs):
+            await app.send(f"bench/{function}", {"n": n})
+            await asyncio.sleep(_BETWEEN_S)
+        self._done[function] += runs
+        index = keys.runs(f"bench-{function}", "completed")
+        while self._client.zcard(index) < self._done[function]:
+            await asyncio.sleep(_LOOKED_EVERY_S)
+        return (self._cpu() - before) / runs
+
+    async def pairs(self, function: str, count: int, *, is_bulk: bool, against: bool) -> list[tuple[float, float]]:
+        """Return what runs cost that are counted, each beside what such cost that are counted only if `against`."""
+        found: list[tuple[float, float]] = []
+        for n in range(count):
+            first = await self.cost(function, counted=bool(n % 2) or against, is_bulk=is_bulk)
+            second = await self.cost(function, counted=not n % 2 or against, is_bulk=is_bulk)
+            found.append((first, second) if n % 2 else (second, first))
+        return found
 
 
-async def cost(url: str, function: str, runs: int, how: str, *, is_bulk: bool) -> float:
-    """Return the CPU of the server for a run, µs."""
-    client = client_of(url)
-    client.flushall()
-    registered = await _worker(url, how)  # groups begin where triggers were registered: before what is published
-    if is_bulk:
-        registered.terminate()
-        await registered.wait()
-        await _publish(f"bench/{function}", runs, is_bulk=True)
-    before = _cpu(client)
-    process = await _worker(url, how) if is_bulk else registered
-    if not is_bulk:
-        await _publish(f"bench/{function}", runs, is_bulk=False)
-    while client.zcard(keys.runs(f"bench-{function}", "completed")) < runs:
-        await asyncio.sleep(0.1)
-    spent = _cpu(client) - before
-    process.terminate()
-    await process.wait()
-    assert bool(client.keys("*:minute:*")) == (how == "on")
-    return spent / runs
+def told(pairs: list[tuple[float, float]]) -> str:
+    """Return by how much pairs differ: the median, and where the true one lies with 95 %, by their order alone."""
+    differ, away = sorted(100 * (one / other - 1) for one, other in pairs), 0.98 * len(pairs) ** 0.5
+    low, high = differ[max(0, int(len(differ) / 2 - away))], differ[min(len(differ) - 1, int(len(differ) / 2 + away))]
+    return f"{statistics.median(differ):+.1f} % ({low:+.1f} … {high:+.1f})"
 
 
-async def measure(url: str, runs: int, pairs: int, console: Console) -> None:
+async def measure(url: str, count: int, console: Console) -> None:
     """Print what each part costs with and without."""
-    wire = Wire(Settings(redis_url=url), "bench")
+    client, settings = client_of(url), Settings(redis_url=url)
+    wire = Wire(settings, "bench")
     app.connect(wire)
-    table = Table("runs", "CPU of Redis a run", "without counting", "pairs differ by", "of", "at most")
-    for is_bulk in (True, False):
+    worker = Worker(app, settings=settings)
+    working = asyncio.create_task(worker.run())
+    await worker.ready.wait()
+    slices = Slices(client, Both(client))
+    table = Table("runs", "CPU of Redis a run", "not counted", "pairs differ by", "both counted", "at most")
+    for is_bulk in (False, True):
         for function, words in PARTS.items():
-            count = runs if is_bulk else runs // 5
-            costs: dict[str, list[float]] = {"on": [], "off": []}
-            for n in range(pairs):
-                for how in ("on", "off") if n % 2 else ("off", "on"):
-                    costs[how].append(await cost(url, function, count, how, is_bulk=is_bulk))
-            differ = [100 * (on / off - 1) for on, off in zip(costs["on"], costs["off"], strict=True)]
-            on, off = (statistics.median(costs[how]) for how in ("on", "off"))
-            console.print(f"{words}: {', '.join(f'{one:+.1f} %' for one in differ)}", style="dim")
-            table.add_row(
-                f"{words}, {'bulk' if is_bulk else 'one by one'}", f"{on:.1f} µs", f"{off:.1f} µs",
-                f"{statistics.median(differ):+.1f} %", f"{min(differ):+.1f} … {max(differ):+.1f} %",
-                f"{_MOST_PERCENT:.0f} %",
-            )  # fmt: skip
+            await slices.cost(function, counted=True, is_bulk=is_bulk)
+            pairs = await slices.pairs(function, count, is_bulk=is_bulk, against=False)
+            same = await slices.pairs(function, count // 3, is_bulk=is_bulk, against=True)
+            on, off = (statistics.median(costs) for costs in zip(*pairs, strict=True))
+            name = f"{words}, {'bulk' if is_bulk else 'one by one'}"
+            console.print(f"{name}: {told(pairs)}", style="dim")
+            table.add_row(name, f"{on:.1f} µs", f"{off:.1f} µs", told(pairs), told(same), f"{_MOST_PERCENT:.0f} %")
     console.print(table)
+    worker.stop()
+    await working
     await wire.close()
 
 
 def main() -> None:
-    """Measure; or, as `worker on|off`, be the worker."""
-    if sys.argv[1:2] == ["worker"]:
-        if sys.argv[2] == "off":
-            without_facts()
-        sys.argv[1:] = ["worker", "bench.app:app"]
-        cli.main()
-        return
+    """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5_000)
-    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--pairs", type=int, default=60)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder)) as server:
-        asyncio.run(measure(server.url, asked.runs, asked.pairs, Console(width=140)))
+        uvloop.run(measure(server.url, asked.pairs, Console(width=160)))
 
 
 if __name__ == "__main__":
