@@ -9,6 +9,7 @@ itself (MONITOR), so what else the machine does changes no count.
 import argparse
 import asyncio
 import contextlib
+import re
 import resource
 import socket
 import statistics
@@ -27,6 +28,7 @@ from rich.table import Table
 from bench.store import FUNCTIONS, RUNS, client_of, keep_alive, make_store, slug
 from stepstream import create_app
 from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.web.app import Site
 from stepstream.web.dev.embedded import embedded
@@ -52,8 +54,13 @@ PAGES = {
     "Apps": "/apps",
     "System": "/system",
     "find": "/search?q=function-07",
+    "find a key": "/search?q=customer-7",
 }
 """Pages by what they are; one run is added, which is looked up."""
+
+LIVE = ("Overview", "Events", "Functions", "a function", "Limits", "Schedules", "Workers", "Errors")
+RUNS_LIVE = {"Runs": "/runs", "Runs: failed": "/runs?status=failed", "Runs: a key": "/runs?key=customer-7"}
+"""Pages that people leave open."""
 
 ASKED: dict[str, list[tuple[str, str]]] = {
     "status failed": [("status", "failed")],
@@ -123,26 +130,31 @@ class Cost:
         row = name, f"{median:.0f} ms", f"{max(took):.0f} ms", f"{here:.0f} ms", f"{sent}", f"{done:,}", f"{cpu:.1f} ms"
         return row, median <= MOST_MS and sent <= MOST_COMMANDS
 
-    async def live(self, browsers: int) -> tuple[int, int]:
-        """Return what a change costs while so many browsers show the front page: commands sent, and pages made."""
-        wire, made = self._site.state.store.wire, 0
+    async def live(self, path: str, browsers: int) -> tuple[int, float]:
+        """Return what a change costs while so many browsers show a page: commands, and this process's CPU, ms.
+
+        Of a list each browser has another run as its first, as pages do that were opened one after the other.
+        """
+        wire, begun = self._site.state.store.wire, 0.0
+        shown = re.findall(r'id="run-(\w+)"', await self.ask(path)) if path.partition("?")[0] == "/runs" else []
+        paths = [f"{path}{'&' if '?' in path else '?'}top={ulid_ms(run)}-{run}" for run in shown[:browsers]] or [path]
         async with AsyncExitStack() as stack:
             watchers = [await stack.enter_async_context(feed_of(wire).watch(ALL)) for _ in range(browsers)]
 
-            async def look(watcher: Watcher) -> None:
-                nonlocal made
+            async def look(n: int, watcher: Watcher) -> None:
+                nonlocal begun
                 while not (await watcher.next()).changed:
                     pass
-                await self.ask("/")
-                made += 1
+                begun = begun or time.process_time()
+                await self.ask(paths[n % len(paths)])
 
-            looking = [asyncio.create_task(look(watcher)) for watcher in watchers]
+            looking = [asyncio.create_task(look(*one)) for one in enumerate(watchers)]
             await asyncio.sleep(3 * feed.EVERY_S)  # the first look is over, and changes from now on are seen
             with self.counted() as counts:
                 self._client.zadd(keys.runs(slug(1), "waiting"), {"x": 1})
                 await asyncio.gather(*looking)
             self._client.zrem(keys.runs(slug(1), "waiting"), "x")
-        return counts[0] - 1, made
+        return counts[0] - 1, 1_000 * (time.process_time() - begun)
 
 
 @contextlib.asynccontextmanager
@@ -181,9 +193,12 @@ async def measure(url: str, console: Console) -> None:
                 sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         console.print(f"memory of this process: {sizes[0]:.0f} MiB after {_ROUNDS // 3} rounds of all pages, "
                       f"{sizes[1]:.0f} MiB after {_ROUNDS}")  # fmt: skip
-        for browsers in (1, _BROWSERS):
-            sent, made = await cost.live(browsers)
-            console.print(f"Overview open in {browsers}: a change costs {sent} commands, {made} pages are made")
+        several = ("commands, 1 open", f"{_BROWSERS} open", "CPU here, 1 open", f"{_BROWSERS} open")
+        live = Table("page", *several, title="a change is seen by all that show a page")
+        for name, path in {**{one: PAGES[one] for one in LIVE}, **RUNS_LIVE, "a run": f"/runs/{run}"}.items():
+            found = [await cost.live(path, browsers) for browsers in (1, _BROWSERS)]
+            live.add_row(name, *(f"{sent}" for sent, _ in found), *(f"{cpu:.0f} ms" for _, cpu in found))
+        console.print(live)
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ from stepstream.checkpoint.registry import slugs
 
 _MOST_FUNCTIONS = 10
 _MOST_RUNS = 5
+_LOOKS = 2_000
+"""How many runs are asked for their keys, of those that are under way and of all: the page of runs goes further."""
+_GOING = ("queued", "running", "waiting")
 
 
 class Hit(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,30 +34,38 @@ class Hits(msgspec.Struct):
 
 
 async def find_anything(wire: Wire, text: str) -> Hits:
-    """Return what a word names: a run's id, an event's id (ours or the caller's), names, the value of a limit's key."""
+    """Return what a word names: a run's id, an event's id (ours or the caller's), names, the value of a limit's key.
+
+    That of a key is looked for where nothing else has the word.
+    """
     text = text.strip()
     if not text:
         return Hits([], [])
-    run, event, known, is_name, with_key = await asyncio.gather(
+    run, event, known, is_name = await asyncio.gather(
         find(wire, text),
         find_arrival(wire, text),
         slugs(wire),
         wire.load("ZSCORE", keys.event_names(), text, patience=2.0),
-        search(wire, RunQuery(key=text), limit=_MOST_RUNS),
     )
     found = [Hit("run", run.id, f"run of {run.function}, {run.status}")] if run is not None else []
     found += [Hit("event", event.event.id, f"event {event.name}")] if event is not None else []
     near = sorted((slug for slug in known if text.lower() in slug.lower()), key=lambda slug: (slug != text, slug))
     found += [Hit("function", slug, "function") for slug in near[:_MOST_FUNCTIONS]]
     found += [Hit("event_name", text, "events of this name")] if is_name is not None else []
-    if with_key.runs:
-        more = "" if with_key.exact else " or more"
-        found.append(Hit("key", text, f"the value of a limit's key: {with_key.count}{more} runs"))
     looked = [
         "the ids of runs",
         "the ids of events, those of their senders too",
         f"the slugs of {len(known)} functions",
         "the names of events",
-        f"the limits' keys of the {with_key.looked_at:,} newest runs",
     ]
+    if found:  # of nothing else there is an index, and what a key may be is asked of thousands of runs
+        return Hits(found, looked)
+    going, newest = await asyncio.gather(
+        *(search(wire, RunQuery(key=text, statuses=some), limit=_MOST_RUNS, looks=_LOOKS) for some in (_GOING, ()))
+    )
+    told = going if going.runs else newest
+    if told.runs:
+        more = "" if told.exact else " or more"
+        found.append(Hit("key", text, f"the value of a limit's key: {told.count}{more} runs"))
+    looked.append(f"the limits' keys of the {newest.looked_at:,} newest runs, and of {going.looked_at:,} under way")
     return Hits(found, looked)

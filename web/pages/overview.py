@@ -47,6 +47,16 @@ class Hour(msgspec.Struct, frozen=True):
     most: str = ""
     """How long half of them took at most, and 95 of a hundred."""
 
+    @property
+    def started_drawn(self) -> str:
+        """The bars of what started, as a path: one element and not sixty, of each function, at each refresh."""
+        return "".join(f"M{4 * bar.x} 23v-{bar.started}h3v{bar.started}z" for bar in self.bars if bar.started)
+
+    @property
+    def failed_drawn(self) -> str:
+        """The bars of what failed."""
+        return "".join(f"M{4 * bar.x} 23v-{bar.failed}h3v{bar.failed}z" for bar in self.bars if bar.failed)
+
 
 class Row(msgspec.Struct, frozen=True):
     """A function of the list."""

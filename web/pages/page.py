@@ -16,11 +16,13 @@ has `data-row` and a link is for j, k and Enter; with a checkbox for x. Rows and
 they are the same when the page is taken again.
 
 A page that is open is taken again when something of its topic changed (web/live/feed.py): then only its main part is
-rendered, and all browsers that show the same share one reading. `query` is what is asked for then in place of the
-page's own query, for a list that shall not move. Everything is escaped by the templates; nothing here writes markup.
+rendered, once for all browsers that show the same: each gets it with its own form token and ids. `query` is what is
+asked for then in place of the page's own query, for a list that shall not move. Everything is escaped by the templates;
+nothing here writes markup.
 """
 
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib.resources import files
@@ -29,7 +31,7 @@ from typing import Any, TypeVar
 import jinja2
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
@@ -40,6 +42,7 @@ from stepstream.bus.wire.spoilt import spoilt_told, told_of
 from stepstream.web.beside import beside
 from stepstream.web.live.feed import ALL, read_once
 from stepstream.web.pages.csrf import give, token_of
+from stepstream.web.paths import root
 from stepstream.web.routing import SPOILT, NeedsRoute, link
 from stepstream.web.store import wire_of
 
@@ -53,6 +56,9 @@ NAV = (
 _PATIENCE_S = 10.0
 """How long a page waits for Redis: then it says what is wrong, though a right is missing for which others wait."""
 _SHOWN = {"date": 10, "moment": 19, "full": 23}
+_MARK = secrets.token_hex(16)
+_OWN = {f"{_MARK}-token": "", f"{_MARK}-once": token, f"{_MARK}-ulid": ulid}
+"""What stands in a page that is made for several browsers where each has its own; nobody can write it into data."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +93,10 @@ def _with_runs(text: str) -> list[tuple[str, str]]:
     return [("", piece) if n % 2 else (piece, "") for n, piece in enumerate(pieces) if piece]
 
 
+def _of_request(request: Request) -> dict[str, Any]:
+    return {"link": partial(link, request), "worker": beside(request)}
+
+
 _templates = Jinja2Templates(
     env=jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(files("stepstream.web.pages") / "templates")),
@@ -95,7 +105,7 @@ _templates = Jinja2Templates(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     ),
-    context_processors=[lambda request: {"link": partial(link, request), "worker": beside(request)}],
+    context_processors=[_of_request],
 )
 _FILTERS: dict[str, Callable[..., Any]] = {
     "moment": _moment,
@@ -119,11 +129,43 @@ def page(
                 view = await wire_of(request).within(_PATIENCE_S, read(request))
             return view, at, sorted(spoilt)
 
-        key = f"{request.scope['path']}?{request.url.query}"
-        view, at, spoilt = await (read_once(wire_of(request), key, reading) if is_part(request) else reading())
-        return show(request, template or f"{name}.html", page=view, at=at, spoilt=spoilt, section=section or name)
+        async def values() -> dict[str, Any]:
+            view, at, spoilt = await reading()
+            return {"page": view, "at": at, "spoilt": spoilt, "section": section or name}
+
+        async def made() -> str:
+            marks = dict(zip(("form_token", "once", "ulid"), _OWN, strict=True))
+            own = {"form_token": marks["form_token"], "once": lambda: marks["once"], "ulid": lambda: marks["ulid"]}
+            context = {**_context(request), **await values(), **own}
+            return _templates.get_template(file).render(request=request, **_of_request(request), **context)
+
+        file = template or f"{name}.html"
+        if not is_part(request):
+            return show(request, file, **await values())
+        return _with_own(request, await read_once(wire_of(request), _same(request), made))
 
     return NeedsRoute("GET", path, shown, needs="read", name=name)
+
+
+def _same(request: Request) -> str:
+    """Return what is the same of those who may share a page: all of a request that a page depends on.
+
+    Whoever may read sees the same, whatever key was shown. Once that differs, what one may do belongs in here.
+    """
+    url = request.url
+    return f"{url.scheme}://{url.netloc} {root(request)} {request.scope['path']}?{url.query}"
+
+
+def _with_own(request: Request, text: str) -> Response:
+    """Return a page that was made for several browsers with what this one has of its own."""
+    form_token, is_new = token_of(request)
+    for mark, make in _OWN.items():
+        first, *rest = text.split(mark)
+        text = first + "".join((make() if callable(make) else form_token) + part for part in rest)
+    response = HTMLResponse(text, headers={"Cache-Control": "no-store"})
+    if is_new:
+        give(request, response, form_token)
+    return response
 
 
 async def read_again(request: Request, view: Awaitable[V]) -> V:
@@ -144,24 +186,23 @@ def show(
 ) -> Response:
     """Return a page as HTML, for an open page that takes it again only its main part."""
     form_token, is_new = token_of(request)
-    context = {
-        "page": page,
-        "at": at or now_ms(),
-        "spoilt": sorted(request.scope.get(SPOILT, ())),
-        "section": "",
-        "is_part": is_part(request),
-        "nav": _nav(request),
-        "form_token": form_token,
-        "once": token,
-        "here": f"{request.url.scheme}://{request.url.netloc}",
-        "ulid": ulid,
-        **values,
-    }
+    own = {"form_token": form_token, "once": token, "ulid": ulid}
+    context = {**_context(request), "page": page, "at": at or now_ms(), **own, **values}
     headers = {"Cache-Control": "no-store", **(headers or {})}
     response = _templates.TemplateResponse(request, template, context, status, headers)
     if is_new:
         give(request, response, form_token)
     return response
+
+
+def _context(request: Request) -> dict[str, Any]:
+    return {
+        "spoilt": sorted(request.scope.get(SPOILT, ())),
+        "section": "",
+        "is_part": is_part(request),
+        "nav": _nav(request),
+        "here": f"{request.url.scheme}://{request.url.netloc}",
+    }
 
 
 def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

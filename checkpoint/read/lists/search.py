@@ -185,18 +185,23 @@ def _condition(query: RunQuery) -> Expression | None:
         raise BadRequest(str(error)) from None
 
 
-async def search(wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | None = None) -> Found:
-    """Return a page of the runs that match, newest first; BadRequest for a cursor that no page gave."""
+async def search(
+    wire: Wire, query: RunQuery, *, limit: int = 50, cursor: str | None = None, looks: int = MOST_LOOKED_AT
+) -> Found:
+    """Return a page of the runs that match, newest first; at most `looks` are looked at.
+
+    BadRequest for a cursor that no page gave.
+    """
     place = place_of(cursor)
     among = await functions_asked(wire, query)
     wanted = _Wanted(query)
     runs: list[RunLine] = []
     looked_at = read = 0
     at_once = 2 * limit  # most pages are full soon; the rarer a match, the more are read at once
-    while looked_at < MOST_LOOKED_AT and read < MOST_BYTES:
-        most = limit - len(runs) if wanted.are_all else min(at_once, _AT_ONCE, MOST_LOOKED_AT - looked_at)
+    while looked_at < looks and read < MOST_BYTES:
+        most = limit - len(runs) if wanted.are_all else min(at_once, _AT_ONCE, looks - looked_at)
         at_once *= 4
-        found = await window(wire, among, wanted.look, place, most, min(_AT_ONCE, MOST_LOOKED_AT - looked_at))
+        found = await window(wire, among, wanted.look, place, most, min(_AT_ONCE, looks - looked_at))
         looked_at += found.looked_at
         read += sum(row.bytes for row in found.rows)
         place = found.last
