@@ -45,7 +45,7 @@ class Hour(msgspec.Struct, frozen=True):
     """Which part of those that completed or failed failed."""
     half: str = ""
     most: str = ""
-    """How long half of them took at most, and 95 of a hundred."""
+    """About how long half of them took at most, and 95 of a hundred."""
 
     @property
     def started_drawn(self) -> str:
@@ -151,9 +151,14 @@ def hour(minutes: Sequence[Minute], now: int) -> Hour:
         completed,
         failed,
         f"{failed / (completed + failed):.1%}" if failed else "",
-        in_words(half) if half is not None else "",
-        in_words(most) if most is not None else "",
+        _about(half),
+        _about(most),
     )
+
+
+def _about(took: float | None) -> str:
+    """Return a percentile in words: it is told by a histogram's buckets, and is not exact."""
+    return "" if took is None else f"~{in_words(took)}"
 
 
 def _height(count: int, highest: int) -> float:
