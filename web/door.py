@@ -59,7 +59,7 @@ class Door:
                 "a request failed",
                 request=number,
                 method=scope.get("method", "WebSocket"),
-                path=scope["path"][:200],
+                path=_shown(scope),
                 exc_info=error,
             )
             if not started:
@@ -78,3 +78,9 @@ class Door:
             told = OriginRefused(headers)
             return answers.error(request, told.status, str(told), code=told.code)
         return None
+
+
+def _shown(scope: Scope) -> str:
+    """Return the path of a request for the log, without the event key that may be in it."""
+    path, key = scope["path"], scope.get("path_params", {}).get("key")
+    return (path.replace(f"/e/{key}", "/e/…") if key else path)[:200]

@@ -354,6 +354,18 @@ def test_an_error_of_ours_is_json_with_a_number_that_the_log_knows(http: TestCli
     assert http.get("/health").status_code == 200
 
 
+def test_the_log_of_an_error_does_not_tell_the_event_key(http: TestClient, store: "redis.Redis") -> None:
+    """It is in the path, which the line of a request that failed tells."""
+    store.set(keys.events("a"), "of the wrong type")
+    with structlog.testing.capture_logs() as logs:
+        answer = http.post("/e/key-that-nobody-may-read", json={"name": "a", "data": {}})
+    store.delete(keys.events("a"))
+    assert answer.status_code == 500, answer.text
+    told = [log for log in logs if log["event"] == "a request failed"]
+    assert [log["path"] for log in told] == ["/e/…"]
+    assert "key-that-nobody-may-read" not in str([{**log, "exc_info": str(log.get("exc_info"))} for log in logs])
+
+
 def test_a_socket_is_for_no_foreign_page_unless_its_route_says_so(settings: Settings) -> None:
     """A browser opens one for any page, with what it has for the site."""
     site = create_app(configured=settings)
