@@ -54,7 +54,7 @@ PAGES = {
     "Apps": "/apps",
     "System": "/system",
     "find": "/search?q=function-07",
-    "find a key": "/search?q=customer-7",
+    "find a key": "/search?q=customer-907",
 }
 """Pages by what they are; one run is added, which is looked up."""
 

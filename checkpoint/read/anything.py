@@ -14,7 +14,7 @@ from stepstream.checkpoint.registry import slugs
 _MOST_FUNCTIONS = 10
 _MOST_RUNS = 5
 _LOOKS = 2_000
-"""How many runs are asked for their keys, of those that are under way and of all: the page of runs goes further."""
+"""How many runs under way are asked for their keys, which the newest of all may not be among."""
 _GOING = ("queued", "running", "waiting")
 
 
@@ -61,7 +61,8 @@ async def find_anything(wire: Wire, text: str) -> Hits:
     if found:  # of nothing else there is an index, and what a key may be is asked of thousands of runs
         return Hits(found, looked)
     going, newest = await asyncio.gather(
-        *(search(wire, RunQuery(key=text, statuses=some), limit=_MOST_RUNS, looks=_LOOKS) for some in (_GOING, ()))
+        search(wire, RunQuery(key=text, statuses=_GOING), limit=_MOST_RUNS, looks=_LOOKS),
+        search(wire, RunQuery(key=text), limit=_MOST_RUNS),
     )
     told = going if going.runs else newest
     if told.runs:
