@@ -108,7 +108,7 @@ class Cost:
     async def ask(self, path: str) -> str:
         """Ask for a page as an open one does."""
         answer = await self._http.get(path, headers={"hx-request": "true"})
-        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:400]}"
+        assert answer.status_code in {200, 303}, f"{path}: {answer.status_code} {answer.text[:400]}"
         return answer.text
 
     async def row(self, name: str, path: str) -> tuple[tuple[str, ...], bool]:
