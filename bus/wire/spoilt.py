@@ -42,7 +42,11 @@ def spoilt_told() -> Generator[set[str]]:
 
 
 def pass_over(what: str) -> None:
-    """Tell of something else that is passed over: a field that was written by hand."""
+    """Tell of something else that a read leaves out, in words: a field of a key that holds no such value.
+
+    Whoever shows what was read says so to the person (`told_of`), who else takes what is missing for what is not there.
+    Outside of `spoilt_told` nobody is told, and nothing happens: who decides raises an error of its own.
+    """
     found = _told.get()
     if found is not None:
         found.add(what)
@@ -54,7 +58,7 @@ def spoilt_now() -> set[str] | None:
 
 
 def told_of(key: str) -> str:
-    """Return what is to say of such a key."""
+    """Return the sentence by which a page or a command tells a person of what was passed over."""
     return f"{key} holds another kind of value than Stepstream writes there: what it should tell is missing here"
 
 

@@ -20,13 +20,19 @@ class NotPaused(Conflict):
 
 
 class LetThrough(msgspec.Struct, frozen=True):
-    """That one run of a function is let through: by whom, since when (server ms), and which `worker` has taken it."""
+    """An order that one run of a paused function go on: of which `function` (slug), by whom, since when (server ms).
+
+    It stands, also when it is taken, until another is given or the function is resumed: so the same one repeated lets
+    no second run through.
+    """
 
     function: str
     by: str
     at: int
     request: str = ""
+    """The id of whoever asked, by which the order is known again; empty: each asks for another run."""
     worker: str = ""
+    """The worker that has taken it, by its name, and lets one through; empty: none has yet."""
 
 
 async def run_one(wire: Wire, slug: str, by: str, request: str = "") -> LetThrough:

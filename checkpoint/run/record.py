@@ -66,8 +66,12 @@ class Run(RunSummary):
     error: Failure | None = None
     progress: Raw | None = None
     rerun_of: str = ""
+    """The run that it runs again; empty: none."""
     reran: str = ""
-    """The run that has run it again, the last one."""
+    """The id of the last run that has run it again; empty: none.
+
+    It is written as that one is queued, so that who runs many again leaves out what another has run again already.
+    """
 
 
 R = TypeVar("R", bound=Record)

@@ -75,26 +75,32 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Again(msgspec.Struct, frozen=True):
-    """A new run, and the one it runs again."""
+    """The answer to a rerun: the `id` of the new run, and that of the one it runs again.
+
+    Of one `request` it is the same each time: who lost the answer and asks again gets the run that was made.
+    """
 
     id: str
     rerun_of: str
 
 
 class Came(msgspec.Struct, frozen=True):
-    """The run that a signal came to."""
+    """The answer to a signal: the `run_id` of the run that waited for it, under the name that SDKs read.
+
+    When nobody waits there is none: NobodyWaits is answered, for a signal is not kept.
+    """
 
     run_id: str
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A new run; its event has the same id."""
+    """The `data` of an invocation's answer, where SDKs read the `id` of the new run; its event has the same id."""
 
     id: str
 
 
 class Invoked(msgspec.Struct, frozen=True):
-    """A new run, as SDKs read it and as people do."""
+    """The answer to an invocation: the `id` of the new run where people look for it, and in `data` where SDKs do."""
 
     data: Made
     id: str

@@ -51,13 +51,10 @@ class WantedCount(msgspec.Struct, forbid_unknown_fields=True):
     query: Filters
 
 
-class WantedOperation(msgspec.Struct, forbid_unknown_fields=True):
+class WantedOperation(RerunMany, kw_only=True, forbid_unknown_fields=True):
     """What is done with which runs, and how many were confirmed, if somebody did; `again` as of a rerun."""
 
     kind: Kind
-    query: Filters
-    expected: int | None = None
-    again: bool = False
 
 
 _OPERATION, _RERUN, _COUNT = Body(WantedOperation), Body(RerunMany), Body(WantedCount)
@@ -73,7 +70,7 @@ async def _post_rerun(request: Request) -> Response:
     return await _begun(wire_of(request), "rerun", wanted)
 
 
-async def _begun(wire: Wire, kind: Kind, wanted: RerunMany | WantedOperation) -> Response:
+async def _begun(wire: Wire, kind: Kind, wanted: RerunMany) -> Response:
     query = await _query(wire, wanted.query)
     made = await operate(wire, kind, query, by=BY, expected=wanted.expected, again=wanted.again)
     return value(Plain(operation_told(made)), 201)

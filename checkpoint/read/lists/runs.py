@@ -89,8 +89,9 @@ class RunLine(RunSummary):
     """What a list shows of a run: a summary of it, and of its event, limits and error what fits into a line."""
 
     rerun_of: str = ""
+    """The run that it runs again; empty: none."""
     reran: str = ""
-    """The run that has run it again, the last one."""
+    """The id of the last run that has run it again; empty: none."""
     event_name: str = ""
     keys: tuple[str, ...] = ()
     """The values of the limits' keys under which it counts, as text; of one over 200 bytes `#` and a hash."""
