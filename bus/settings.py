@@ -11,6 +11,7 @@ import msgspec
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.process.failpoints import NAMES
+from stepstream.bus.trust import roles
 from stepstream.bus.trust.app_hosts import AppHosts
 from stepstream.bus.trust.signing import check_key
 from stepstream.bus.values.address import address
@@ -28,8 +29,6 @@ _DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 LEAST_KEEP_MS = 600_000
 """No run is forgotten within this long after its end."""
-
-_LEAST_TOKEN = 16
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,9 +74,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key_fallback: str = ""
     """The signing key before this one, while it is changed: it counts too."""
     api_tokens: tuple[str, ...] = ()
-    """Tokens, separated by commas, at least 16 characters each, that open the page and the API.
+    """Tokens, separated by commas, that open the page and the API: `SECRET`, `ROLE:SECRET` or `ROLE@NAME:SECRET`.
 
-    `Authorization: Bearer TOKEN`, or in a browser as the password, with any user name.
+    A role is read, operate or admin, which a token without one has; a name tells who has acted. A secret has at least
+    16 characters; it is shown as `Authorization: Bearer SECRET`, or in a browser as the password, with any user name.
     """
     app_hosts: tuple[str, ...] = ()
     """Where applications behind HTTP may be called in keys mode: host names, `*.shop.example`, addresses, `10.0.0.0/8`.
@@ -132,12 +132,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 check_key(key, variable)
         if self.signing_key_fallback and not self.signing_key:
             raise ConfigError("BUS_SIGNING_KEY_FALLBACK is set without BUS_SIGNING_KEY: set that, or take it away")
-        for n, token in enumerate(self.api_tokens, 1):
-            if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-                raise ConfigError(
-                    f"BUS_API_TOKENS: the {n}. token must have at least {_LEAST_TOKEN} ASCII letters, digits or signs, "
-                    "without spaces; make one with: openssl rand -hex 32"
-                )
+        found = self.tokens
+        if len({one.secret for one in found}) < len(found):
+            raise ConfigError("BUS_API_TOKENS has a token twice: whose it is, and what it may do, must be plain")
         AppHosts(self.app_hosts)
 
     def __repr__(self) -> str:
@@ -169,6 +166,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def is_keyed(self) -> bool:
         """Whether this is keys mode: nothing is answered without a key, and applications are called with signatures."""
         return bool(self.signing_key or self.api_tokens)
+
+    @property
+    def tokens(self) -> tuple[roles.Token, ...]:
+        """The API tokens with the role and the name of each."""
+        return tuple(roles.token(text, n) for n, text in enumerate(self.api_tokens, 1))
 
     @property
     def signing_keys(self) -> tuple[str, ...]:

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs import make_guide, make_keys, make_reference
+from docs import make_guide, make_keys, make_reference, make_roles
 
 FOLDER = Path(__file__).parent
 
 PAGES: dict[str, Callable[[], str]] = {
     "keys.md": make_keys.page,
     "guide.md": make_guide.page,
+    "reference/roles.md": make_roles.page,
     **{f"reference/{name}": make for name, make in make_reference.PAGES.items()},
 }
 

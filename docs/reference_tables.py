@@ -8,6 +8,7 @@ WAYS_OUT = {
     "NoSuchApp": "Name the module and the attribute as Python finds them from this folder: `bus dev shop.functions:app`.",
     "BrokenApp": "Mend the line of yours that the message ends with; the module was found.",
     "EventInvalid": "Mend the field that `field` names. Nothing was stored; sending the same again fails again.",
+    "RoleRefused": "Show a token with the role that the message names, or ask who has one.",
     "BadRequest": "Change the parameter that the message names.",
     "FieldUnknown": "The message has the fields that rows have.",
     "ParameterUnknown": "The message has the nearest name: nothing is left out silently.",

@@ -11,10 +11,10 @@ from starlette.routing import Route
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.values import codec
 from stepstream.bus.wire.spoilt import spoilt_now, told_of
-from stepstream.web.keys import KeyRefused, challenge
 from stepstream.web.pages import page
 from stepstream.web.paths import own_path, wants_page
 from stepstream.web.routing import SPOILT
+from stepstream.web.trust.keys import KeyRefused, challenge
 
 
 def value(content: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:

@@ -14,8 +14,8 @@ from stepstream.bus.errors import BusError
 from stepstream.web import answers
 from stepstream.web.door import Door
 from stepstream.web.hosts import Hosts
-from stepstream.web.keys import Keys
 from stepstream.web.store import Store
+from stepstream.web.trust.keys import Keys
 
 
 class Part(Starlette):

@@ -14,10 +14,11 @@ from starlette.websockets import WebSocket
 
 from stepstream.bus.wire.spoilt import spoilt_told
 from stepstream.web.hosts import OriginRefused, hosts_of
-from stepstream.web.keys import Permission, keys_of
 from stepstream.web.paths import own_path, root
 from stepstream.web.table.about import About
 from stepstream.web.table.parameters import check
+from stepstream.web.trust.keys import Permission, keys_of
+from stepstream.web.trust.principal import PRINCIPAL
 
 SPOILT = "stepstream.spoilt"
 """In the scope of a request that only reads: the keys that it has passed over."""
@@ -43,7 +44,7 @@ class NeedsRoute(Route):
 
         @wraps(endpoint)
         async def checked(request: Request) -> Response:
-            keys_of(request).check(request, needs)
+            request.scope[PRINCIPAL] = keys_of(request).check(request, needs)
             if takes is not None:
                 check(request, takes, own_path(request))
             if method != "GET":
@@ -77,7 +78,7 @@ class NeedsSocket(WebSocketRoute):
         async def checked(socket: WebSocket) -> None:
             if not any_origin and not hosts_of(socket).may_act(socket.headers):
                 raise OriginRefused(socket.headers)
-            keys_of(socket).check(socket, needs)
+            socket.scope[PRINCIPAL] = keys_of(socket).check(socket, needs)
             await endpoint(socket)
 
         super().__init__(path, checked, name=name)

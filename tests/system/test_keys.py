@@ -81,13 +81,15 @@ def parts(configured: Settings) -> list[Site | Endpoint]:
 
 
 @asynccontextmanager
-async def asking(part: Site | Endpoint) -> AsyncGenerator[Callable[..., Awaitable[tuple[int, dict[bytes, bytes]]]]]:
+async def asking(
+    part: Site | Endpoint,
+) -> AsyncGenerator[Callable[..., Awaitable[tuple[int, dict[bytes, bytes], bytes]]]]:
     """Ask thousands of times as a server does: a client and its threads take most of a request's time."""
     async with part.router.lifespan_context(part):
 
         async def asked(
             method: str, path: str, headers: Mapping[str, str | bytes] | None = None
-        ) -> tuple[int, dict[bytes, bytes]]:
+        ) -> tuple[int, dict[bytes, bytes], bytes]:
             address, _, query = path.partition("?")
             given = {"host": "localhost", "accept": "*/*", "content-length": "0"} | dict(headers or {})
             encoded = [
@@ -99,6 +101,7 @@ async def asking(part: Site | Endpoint) -> AsyncGenerator[Callable[..., Awaitabl
                 "headers": encoded, "client": ("127.0.0.1", 123), "server": ("localhost", 80),
             }  # fmt: skip
             begun: list[dict[str, Any]] = []
+            said: list[bytes] = []
             bodies = iter([{"type": "http.request", "body": b"", "more_body": False}])
             over = asyncio.Event()
 
@@ -111,12 +114,14 @@ async def asking(part: Site | Endpoint) -> AsyncGenerator[Callable[..., Awaitabl
             async def send(message: MutableMapping[str, Any]) -> None:
                 if message["type"] == "http.response.start":
                     begun.append(dict(message))
-                elif not message.get("more_body"):
+                    return
+                said.append(message.get("body", b""))
+                if not message.get("more_body"):
                     over.set()
 
             await part(scope, receive, send)
             assert over.is_set()
-            return begun[0]["status"], dict(begun[0]["headers"])
+            return begun[0]["status"], dict(begun[0]["headers"]), b"".join(said)
 
         yield asked
 
@@ -180,7 +185,7 @@ async def test_without_keys_nothing_asks_for_one(settings: Settings) -> None:
                 for route, method, path in asked_of(part):
                     if route.needs != "publish":
                         assert (await asked(method, path))[0] != 401
-                _, headers = await asked("GET", "/health" if isinstance(part, Site) else "/")
+                _, headers, _ = await asked("GET", "/health" if isinstance(part, Site) else "/")
                 assert headers[b"x-inngest-server-kind"] == b"dev"
 
 

@@ -85,7 +85,7 @@ NEEDS = {
     "POST /functions/{slug:path}/run-one": "operate",
     "POST /v1/functions/{id:path}/run-one": "operate",
     "POST /functions/{slug:path}/invoke": "operate",
-    "POST /functions/{slug:path}/forget": "operate",
+    "POST /functions/{slug:path}/forget": "admin",
     "GET /events": "read",
     "GET /events/{id:path}": "read",
     "GET /event-names/{event:path}": "read",

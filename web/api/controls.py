@@ -17,11 +17,12 @@ from stepstream.checkpoint.controls import (
 )
 from stepstream.checkpoint.registry import function_of
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import BY, Plain
+from stepstream.web.api.shapes import Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
+from stepstream.web.trust.principal import API, by
 
 
 class IsPaused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,7 +56,7 @@ async def _paused(request: Request) -> Response:
 
 async def _pause_function(request: Request) -> Response:
     slug = request.path_params["id"]
-    return value(Plain(IsPaused(function=slug, paused=await pause_function(wire_of(request), slug, BY))))
+    return value(Plain(IsPaused(function=slug, paused=await pause_function(wire_of(request), slug, by(request, API)))))
 
 
 async def _resume_function(request: Request) -> Response:
@@ -66,12 +67,12 @@ async def _resume_function(request: Request) -> Response:
 
 async def _run_one(request: Request) -> Response:
     wanted = await _ONE.of(request)
-    return value(Plain(await run_one(wire_of(request), request.path_params["id"], BY, wanted.request)))
+    return value(Plain(await run_one(wire_of(request), request.path_params["id"], by(request, API), wanted.request)))
 
 
 async def _pause_event(request: Request) -> Response:
     name = request.path_params["name"]
-    return value(Plain(IsPaused(event=name, paused=await pause_event(wire_of(request), name, BY))))
+    return value(Plain(IsPaused(event=name, paused=await pause_event(wire_of(request), name, by(request, API)))))
 
 
 async def _resume_event(request: Request) -> Response:

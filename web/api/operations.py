@@ -21,13 +21,14 @@ from stepstream.checkpoint.actions.operations import (
 from stepstream.checkpoint.actions.told import CountTold, Filters, OperationTold, count_told, operation_told
 from stepstream.checkpoint.read.lists.search import RunQuery, query_of
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import BY, Listed, Plain
+from stepstream.web.api.shapes import Listed, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
 from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields
+from stepstream.web.trust.principal import API, by
 
 FIELDS = Fields(OperationTold)
 PAGED = Paged[Operation](lambda one: (one.created, one.id), (int, str))
@@ -62,17 +63,18 @@ _OPERATION, _RERUN, _COUNT = Body(WantedOperation), Body(RerunMany), Body(Wanted
 
 async def _post(request: Request) -> Response:
     wanted = await _OPERATION.of(request)
-    return await _begun(wire_of(request), wanted.kind, wanted)
+    return await _begun(request, wanted.kind, wanted)
 
 
 async def _post_rerun(request: Request) -> Response:
     wanted = await _RERUN.of(request)
-    return await _begun(wire_of(request), "rerun", wanted)
+    return await _begun(request, "rerun", wanted)
 
 
-async def _begun(wire: Wire, kind: Kind, wanted: RerunMany) -> Response:
+async def _begun(request: Request, kind: Kind, wanted: RerunMany) -> Response:
+    wire = wire_of(request)
     query = await _query(wire, wanted.query)
-    made = await operate(wire, kind, query, by=BY, expected=wanted.expected, again=wanted.again)
+    made = await operate(wire, kind, query, by=by(request, API), expected=wanted.expected, again=wanted.again)
     return value(Plain(operation_told(made)), 201)
 
 

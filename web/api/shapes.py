@@ -16,9 +16,6 @@ from stepstream.checkpoint.run.record import Run, stored_json
 ACCOUNT, ENVIRONMENT = "00000000-0000-4000-a000-000000000000", "00000000-0000-4000-b000-000000000000"
 """The one account and the one environment there are, under the ids that a development server gives them."""
 
-BY = "the API"
-"""Who has acted, as it is told where something was done by a request."""
-
 T = TypeVar("T")
 
 _STATUSES = {

@@ -16,8 +16,6 @@ from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.event import MAX_EVENT_BYTES
 from stepstream.producers.body import read_body
 
-BY = "the status page"
-"""Who has acted, as it is told where something was done by a form."""
 COOKIE = "stepstream_form"
 FIELD = "token"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")

@@ -19,10 +19,10 @@ from stepstream.checkpoint.live.messages import Message
 from stepstream.web.api.live import stream
 from stepstream.web.api.shapes import moment
 from stepstream.web.hosts import OriginRefused, hosts_of
-from stepstream.web.keys import keys_of
 from stepstream.web.live.stream import TAKEN_WITHIN_S, event
 from stepstream.web.routing import NeedsRoute, NeedsSocket
 from stepstream.web.store import wire_of
+from stepstream.web.trust.keys import keys_of
 
 _LONG_S = 3_600.0
 _GOING_AWAY, _BROKEN, _AGAIN_LATER = 1001, 1011, 1013

@@ -21,9 +21,9 @@ from stepstream.checkpoint.live.messages import MAX_MESSAGE_BYTES, check_channel
 from stepstream.producers.body import MAX_BODY_BYTES, RequestRefused, pieces, read_body
 from stepstream.producers.strict import Malformed, parse, parse_as
 from stepstream.web.answers import value
-from stepstream.web.keys import keys_of
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
+from stepstream.web.trust.keys import keys_of
 
 PIECE_WITHIN_S = 300.0
 """How long a stream that is published may say nothing."""

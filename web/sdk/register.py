@@ -12,9 +12,9 @@ from stepstream.consumers.remote.registration.take_in import note_refused, take_
 from stepstream.producers.body import read_body
 from stepstream.producers.strict import parse
 from stepstream.web.answers import value
-from stepstream.web.keys import keys_of
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
+from stepstream.web.trust.keys import keys_of
 
 _WAYS = {
     "dev": "set INNGEST_DEV to its address, or give the server BUS_SIGNING_KEY",

@@ -9,7 +9,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.trust.signing import HEADER, verify
 from stepstream.bus.values.clock import now_ms
 from stepstream.producers.body import read_body
-from stepstream.web.keys import keys_of
+from stepstream.web.trust.keys import keys_of
 
 MAX_CALL_BYTES = 8 * 1024 * 1024
 

@@ -139,6 +139,7 @@ def _refusals(one: Told) -> dict[int, str]:
         may(FieldUnknown.status, FieldUnknown.code)
     if one.needs != "nothing":
         may(401, "unauthorized")
+        may(403, "forbidden")
         may(503, "store_unavailable")
     elif one.about.sick is not None:
         may(503, "not ready")

@@ -16,13 +16,14 @@ from stepstream.checkpoint.limits.told import FunctionLimits, limits_of
 from stepstream.checkpoint.overrides import LimitChanged, override_limit, restore_limit
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.web.answers import value
-from stepstream.web.api.shapes import BY, Listed, Plain
+from stepstream.web.api.shapes import Listed, Plain
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
 from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields, Text, Texts
+from stepstream.web.trust.principal import API, by
 
 FUNCTION = Texts("function", "of this function (its slug); may be given again")
 FIELDS = Fields(FunctionLimits)
@@ -85,7 +86,15 @@ async def _set(request: Request) -> Response:
     wire, slug, wanted = wire_of(request), request.path_params["id"], await _WANTED.of(request)
     until = await end_of(wire, wanted.until, wanted.for_)
     made = await override_limit(
-        wire, slug, wanted.limit, wanted.to, until, BY, key=wanted.key, seen=wanted.seen, request=wanted.request
+        wire,
+        slug,
+        wanted.limit,
+        wanted.to,
+        until,
+        by(request, API),
+        key=wanted.key,
+        seen=wanted.seen,
+        request=wanted.request,
     )
     return value(Plain(LimitSet(slug, made)))
 

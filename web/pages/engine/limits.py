@@ -16,10 +16,11 @@ from stepstream.checkpoint.limits.told import ADMITTED_IN, FunctionLimits, Limit
 from stepstream.checkpoint.overrides import override_limit, restore_limit
 from stepstream.checkpoint.registry import functions
 from stepstream.web.live.feed import ALL, Topic
-from stepstream.web.pages.csrf import BY, received
+from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.principal import PAGE, by
 
 SHOWN = 50
 """How many functions that have limits a page shows."""
@@ -94,7 +95,7 @@ async def _set(request: Request) -> Response:
         fields.get("limit", ""),
         int(number),
         await wire.moment() + milliseconds(during),
-        BY,
+        by(request, PAGE),
         key=fields.get("key") or None,
         seen=int(seen),
         request=fields.get("once", ""),

@@ -25,10 +25,11 @@ from stepstream.checkpoint.actions.operations import (
 from stepstream.checkpoint.read.lists.search import RunQuery, query_of
 from stepstream.web.live.feed import Topic
 from stepstream.web.pages import views
-from stepstream.web.pages.csrf import BY, received
+from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page, read_again, show
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.principal import PAGE, by
 
 SHOWN = 100
 _NOT_OURS = "this form is not of our page of operations: go back, load it again, press the button there"
@@ -133,7 +134,7 @@ async def _begin(request: Request) -> Response:
     if not once:
         raise BadRequest(_NOT_OURS)
     if chosen:
-        made = await operate_on(wire, kind, chosen, by=BY, request=once, again=again)
+        made = await operate_on(wire, kind, chosen, by=by(request, PAGE), request=once, again=again)
         return RedirectResponse(link(request, "operation", id=made.id), 303)
     pairs = [(name.removeprefix("of."), text) for name, text in fields.items() if name.startswith("of.")]
     count, written = fields.get("count", ""), fields.get("confirm", "").strip()
@@ -145,7 +146,7 @@ async def _begin(request: Request) -> Response:
         view = await read_again(request, _count(wire, kind, pairs, (), told))
         return show(request, "operation_new.html", 400, page=view, section="runs")
     try:
-        made = await operate(wire, kind, query, by=BY, expected=int(count), request=once, again=again)
+        made = await operate(wire, kind, query, by=by(request, PAGE), expected=int(count), request=once, again=again)
     except Conflict as error:
         view = await read_again(request, _count(wire, kind, pairs, (), str(error)))
         return show(request, "operation_new.html", 409, page=view, section="runs")

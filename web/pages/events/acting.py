@@ -13,12 +13,13 @@ from stepstream.checkpoint.controls import pause_event, resume_event
 from stepstream.checkpoint.types import schemas_of
 from stepstream.producers.ingest import take_events
 from stepstream.producers.strict import parse
-from stepstream.web.pages.csrf import BY, received
+from stepstream.web.pages.csrf import received
 from stepstream.web.pages.events.name import read_name
 from stepstream.web.pages.page import read_again, show
 from stepstream.web.pages.typed import data_of, refused, typed_form
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.principal import PAGE, by
 
 _PATIENCE_S = 5.0
 
@@ -60,7 +61,7 @@ async def _replay(request: Request) -> Response:
 
 async def _pause(request: Request) -> Response:
     name = (await received(request)).get("name", "")
-    await pause_event(wire_of(request), name, BY)
+    await pause_event(wire_of(request), name, by(request, PAGE))
     return RedirectResponse(link(request, "event_name", event=name), 303)
 
 

@@ -16,17 +16,18 @@ from stepstream.checkpoint.controls import pause_function, resume_function
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.types import invoked_name, schemas_of
 from stepstream.producers.strict import parse
-from stepstream.web.pages.csrf import BY, received
+from stepstream.web.pages.csrf import received
 from stepstream.web.pages.functions.one import read_function
 from stepstream.web.pages.page import read_again, show
 from stepstream.web.pages.typed import data_of, refused, typed_form
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.principal import PAGE, by
 
 
 async def _pause(request: Request) -> Response:
     fields = await received(request)
-    await pause_function(wire_of(request), slug := request.path_params["slug"], BY)
+    await pause_function(wire_of(request), slug := request.path_params["slug"], by(request, PAGE))
     return _back(request, slug, fields)
 
 
@@ -41,7 +42,7 @@ async def _resume(request: Request) -> Response:
 async def _run_one(request: Request) -> Response:
     fields, slug = await received(request), request.path_params["slug"]
     with contextlib.suppress(NotPaused):  # pressed twice, or resumed meanwhile
-        await run_one(wire_of(request), slug, BY, fields.get("once", ""))
+        await run_one(wire_of(request), slug, by(request, PAGE), fields.get("once", ""))
     return _back(request, slug, fields)
 
 
@@ -95,5 +96,5 @@ routes = [
     NeedsRoute("POST", "/functions/{slug:path}/resume", _resume, needs="operate", name="resume_function"),
     NeedsRoute("POST", "/functions/{slug:path}/run-one", _run_one, needs="operate", name="run_one"),
     NeedsRoute("POST", "/functions/{slug:path}/invoke", _invoke, needs="operate", name="invoke_function"),
-    NeedsRoute("POST", "/functions/{slug:path}/forget", _forget, needs="operate", name="forget_function"),
+    NeedsRoute("POST", "/functions/{slug:path}/forget", _forget, needs="admin", name="forget_function"),
 ]

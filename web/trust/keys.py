@@ -12,10 +12,12 @@ from starlette.requests import HTTPConnection
 
 from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.settings import Settings
+from stepstream.bus.trust.roles import is_enough
 from stepstream.bus.trust.signing import is_any, is_one_of
 from stepstream.bus.trust.tickets import Topic, opened, ticket
 from stepstream.bus.values.clock import now_ms
 from stepstream.web.paths import wants_page
+from stepstream.web.trust.principal import ANYBODY, Principal
 
 Permission = Literal["nothing", "publish", "listen", "app", "read", "operate", "admin"]
 """What a caller may do: send events; hear the topics that its ticket names; register an application and save for its
@@ -32,32 +34,51 @@ class KeyRefused(BusError):
     status = 401
 
 
+class RoleRefused(BusError):
+    """A request of somebody whose role does not allow it."""
+
+    code = "forbidden"
+    status = 403
+
+    def __init__(self, who: Principal, needs: Permission) -> None:
+        super().__init__(f"this needs the role {needs}, and {who.name} has the role {who.role}")
+
+
 class Keys:
     """The keys of a site."""
 
     def __init__(self, configured: Settings) -> None:
         self._event_keys = configured.event_keys
-        self._tokens = configured.api_tokens
+        self._tokens = configured.tokens
         self._signing = configured.signing_keys
         self._is_keyed = configured.is_keyed
-        self._sealing = (*configured.signing_keys, *configured.api_tokens)
+        self._sealing = (*configured.signing_keys, *(one.secret for one in self._tokens))
 
     @property
     def kind(self) -> Literal["dev", "cloud"]:
         """What SDKs are told of this server: `dev` signs nothing and asks for no key, `cloud` does."""
         return "cloud" if self._is_keyed else "dev"
 
-    def check(self, request: HTTPConnection, needs: Permission) -> None:
-        """Raise KeyRefused for a request that has not what its route needs."""
+    def check(self, request: HTTPConnection, needs: Permission) -> Principal:
+        """Return who asks; KeyRefused without what the route needs, RoleRefused for one who may not."""
         if needs == "publish":
             self._check_event_key(request.path_params["key"])
         elif needs == "listen":
             self.heard(request)
         elif self._is_keyed and needs != "nothing":
-            given = _given(request)
-            is_signing = is_one_of(given, self._signing)
-            if not is_signing and (needs == "app" or not is_any(given, self._tokens)):
-                raise KeyRefused(_told(given, needs))
+            return self._known(_given(request), needs)
+        return ANYBODY
+
+    def _known(self, given: str, needs: Permission) -> Principal:
+        if is_one_of(given, self._signing):
+            return Principal("the signing key", "admin")
+        owner = next((one for one in self._tokens if is_any(given, [one.secret])), None)
+        if owner is None or needs == "app":
+            raise KeyRefused(_told(given, needs))
+        who = Principal(owner.name, owner.role)
+        if not is_enough(owner.role, needs):
+            raise RoleRefused(who, needs)
+        return who
 
     def ticket(self, topics: Sequence[Topic]) -> str:
         """Return what lets a caller hear these topics, for a minute; BadRequest for too many."""
