@@ -38,7 +38,7 @@ ROOMS = {
     "consumers.limits": [{"limit_keys", "backlog", "shared_places"}, {"intake"}, {"dispatcher", "limited_queue"}],
     "consumers.relay": [{"event_cancellation"}, {"courier"}],
     "consumers.upkeep": [
-        {"cancelling", "chores", "delayed", "discovery", "controls", "limit_changes", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
+        {"cancelling", "chores", "delayed", "discovery", "controls", "letting", "limit_changes", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
     ],
 }  # fmt: skip
 """What stands in a folder, low to high. Those of one set may know each other."""

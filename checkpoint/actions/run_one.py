@@ -71,6 +71,14 @@ async def claim_one(wire: Wire, slug: str, worker: str) -> LetThrough | None:
     return taken
 
 
+async def leave_one(wire: Wire, taken: LetThrough) -> None:
+    """Leave to others what a worker has taken, and cannot read."""
+    left = msgspec.structs.replace(taken, worker="")
+    field = one_field(taken.function)
+    await wire.lasting_script(REGISTER, [keys.controls()], field, codec.encode(left), codec.encode(taken))
+    await tell(wire, field)
+
+
 def _read(raw: bytes) -> LetThrough | None:
     try:
         return codec.decode_as(raw or b"null", LetThrough | None)

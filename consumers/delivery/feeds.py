@@ -7,6 +7,7 @@ from typing import NamedTuple
 from anyio.abc import TaskGroup
 
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.wire.leases import Lease
 from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Controls
@@ -114,14 +115,16 @@ class Feeds:
             {one.feed.function.slug for one in self._opened if one.feed.kind == "queue" and one.reader.is_paused}
         )
 
+    def leases_missing(self, slug: str) -> list[Lease]:
+        """Return the leases without which nothing of a paused function may be read: of a worker that has just begun."""
+        return [one.feed.lease for one in self._read_by_order(slug) if not one.feed.lease.is_fresh()]
+
     async def let_one_through(self, slug: str) -> bool:
         """Take one run of a paused function in hand: a turn that is due, else the next event; return whether there is.
 
         Of a function with limits its dispatcher lets the next one through that gets its places.
         """
-        paused = [one for one in self._opened if one.reader.is_paused and one.feed.kind in ("queue", "events")]
-        mine = [one for one in paused if one.feed.function.slug == slug and one.feed.name not in self.controls.events]
-        for one in sorted(mine, key=lambda one: one.feed.kind != "queue"):
+        for one in self._read_by_order(slug):
             while deliveries := await one.reader.read_one():
                 if any(_is_run(delivery) for delivery in deliveries):
                     return True
@@ -130,6 +133,12 @@ class Feeds:
                 one.feed.backlog.ring()
                 return True
         return False
+
+    def _read_by_order(self, slug: str) -> list[_Opened]:
+        """Return what is read of a paused function when one is let through, the queue first."""
+        paused = [one for one in self._opened if one.reader.is_paused and one.feed.kind in ("queue", "events")]
+        mine = [one for one in paused if one.feed.function.slug == slug and one.feed.name not in self.controls.events]
+        return sorted(mine, key=lambda one: one.feed.kind != "queue")
 
     def serves_waits(self, name: str) -> bool:
         """Whether this worker reads the events of a name for the runs that wait for them."""

@@ -178,10 +178,8 @@ class Reader:
                     await self._idle.wait()
 
     async def read_one(self) -> list[Delivery]:
-        """Take one entry in hand while it is paused; none, when there is none, or no room for it."""
-        while not self._stopping and not self.feed.lease.is_fresh():  # of a worker that has just begun
-            await self.feed.lease.renewed()
-        if self._stopping or self._slots.room <= 0:
+        """Take one entry in hand while it is paused; none, when there is none, or no room or no lease for it."""
+        if self._stopping or not self.feed.lease.is_fresh() or self._slots.room <= 0:
             return []
         await self.open()
         pipe, consumer = self._pipe, self.feed.lease.consumer

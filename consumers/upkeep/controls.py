@@ -8,10 +8,10 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import news
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.drain import drained_by
-from stepstream.checkpoint.actions.run_one import claim_one
 from stepstream.checkpoint.controls import controls
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.feeds import Feeds
+from stepstream.consumers.delivery.wakeup import Wakeup
 
 _AGAIN_S = 5.0
 
@@ -25,8 +25,11 @@ async def look_once(wire: Wire, signals: Signals, feeds: Feeds) -> None:
         signals.notice("resumed", streams=resumed)
 
 
-async def follow(wire: Wire, signals: Signals, feeds: Feeds, drains: asyncio.Event) -> None:
-    """Apply each change to the feeds, until cancelled; `drains` is set when this worker is told to drain."""
+async def follow(wire: Wire, signals: Signals, feeds: Feeds, ordered: Wakeup, drains: asyncio.Event) -> None:
+    """Apply each change to the feeds, until cancelled.
+
+    `ordered` is rung after each, for who lets one run through; `drains` is set when this worker is told to drain.
+    """
     failing = Failing(signals, "following what is paused failed")
     unread = "changes of what is paused cannot be read"
     async with contextlib.aclosing(news(wire, keys.control_changes(), unread=unread)) as changes:
@@ -35,19 +38,10 @@ async def follow(wire: Wire, signals: Signals, feeds: Feeds, drains: asyncio.Eve
             while not is_done:
                 with failing:
                     await look_once(wire, signals, feeds)
-                    await _let_through(wire, signals, feeds)
+                    ordered.ring()
                     if not drains.is_set() and (by := await drained_by(wire, wire.name)):
                         signals.notice("told to drain: it reads no more, and ends", by=by)
                         drains.set()
                     is_done = True
                 if not is_done:
                     await asyncio.sleep(_AGAIN_S)
-
-
-async def _let_through(wire: Wire, signals: Signals, feeds: Feeds) -> None:
-    """Let one run of each paused function go on of which people want that, unless another worker has done so."""
-    for slug in feeds.paused_functions():
-        asked = await claim_one(wire, slug, wire.name)
-        if asked is not None:
-            found = await feeds.let_one_through(slug)
-            signals.notice("one run is let through" if found else "none is in line to be let through", function=slug)

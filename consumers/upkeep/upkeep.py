@@ -12,12 +12,13 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.feeds import Feeds
-from stepstream.consumers.delivery.wakeup import Alarms
+from stepstream.consumers.delivery.wakeup import Alarms, Wakeup
 from stepstream.consumers.upkeep import cancelling, repair
 from stepstream.consumers.upkeep.cancelling import Cancelling
 from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.upkeep.controls import follow
 from stepstream.consumers.upkeep.delayed import Delayed
+from stepstream.consumers.upkeep.letting import Letting
 from stepstream.consumers.upkeep.limit_changes import LimitChanges
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.repair import Repair
@@ -55,7 +56,9 @@ class Upkeep:
         self._schedules = [
             Chore(ticker.once, Failing(signals, "a schedule failed", function=ticker.slug)) for ticker in self._tickers
         ]
-        self._following = partial(follow, wire, signals, feeds, drains)
+        ordered = Wakeup()
+        self._following = partial(follow, wire, signals, feeds, ordered, drains)
+        self._letting = Letting(wire, signals, feeds, ordered)
         self._delayed = Chore(Delayed(wire, signals).once, Failing(signals, "publishing delayed events failed"))
         self._limits = Chore(
             LimitChanges(wire, feeds).once, Failing(signals, "looking at limits failed"), alarm=feeds.limits_changed
@@ -96,6 +99,7 @@ class Upkeep:
         for chore in (*self._timers, *self._schedules, self._delayed, self._limits, self._registration, *self._others):
             tasks.start_soon(chore.run)
         tasks.start_soon(self._following)
+        tasks.start_soon(self._letting.run)
 
     def wind_down(self) -> None:
         """Begin nothing more, and declare nothing: another worker may have newer functions.

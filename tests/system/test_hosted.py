@@ -18,6 +18,8 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.doctor import Finding, examine
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.run_one import run_one
+from stepstream.checkpoint.controls import pause_function, resume_function
 from stepstream.consumers.upkeep import repair
 from stepstream.consumers.worker import Worker, running
 from stepstream.web.app import create_app
@@ -249,6 +251,34 @@ async def test_a_lease_that_is_refused_is_told_and_not_waited_for_in_silence(nar
             store.execute_command("ACL", "SETUSER", "app", "+eval")
             await hosted.app.send("a", {})
             await completed(narrow, 1)
+
+
+async def test_a_worker_that_is_refused_its_lease_pauses_and_resumes_and_claims_no_order_until_it_has_it(
+    narrow: ValkeyProcess,
+) -> None:
+    hosted = Hosted(user(narrow, "-eval"))
+    with redis.Redis.from_url(narrow.url, protocol=2) as store:
+        ours = Wire(Settings(redis_url=narrow.url), "ours")
+
+        async def said(count: int, event: str) -> None:
+            await eventually(lambda: asyncio.sleep(0, len(hosted.about(event)) >= count), f"{count} times {event}")
+
+        async with hosted.works():
+            await pause_function(ours, "hosted-f", "Ada")
+            await said(1, "paused")
+            await run_one(ours, "hosted-f", "Ada")
+            await resume_function(ours, "hosted-f")
+            await said(1, "resumed")
+            await pause_function(ours, "hosted-f", "Ada")
+            await said(2, "paused")
+            for _ in range(2):
+                await hosted.app.send("a", {})
+            asked = await run_one(ours, "hosted-f", "Ada")
+            assert await run_one(ours, "hosted-f", "Bob") == asked, "nobody has taken it"
+            store.execute_command("ACL", "SETUSER", "app", "+eval")
+            await said(1, "one run is let through")
+            assert store.xinfo_groups(keys.events("a"))[0]["lag"] == 1
+        await ours.close()
 
 
 async def test_a_host_that_refuses_in_words_of_its_own_is_understood(narrow: ValkeyProcess) -> None:
