@@ -5,6 +5,7 @@ scripts that admit and dispatch, which compare its end with the server's clock. 
 millisecond, and while there is none nothing is read for it.
 """
 
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Controls, LimitName, Override, limit_field, tell
+from stepstream.checkpoint.controls import Controls, LimitName, Override, controls, limit_field, tell
 from stepstream.checkpoint.registry import REGISTER, function_of
 
 _PATIENCE_S = 2.0
@@ -96,13 +97,31 @@ async def override_limit(
     return made
 
 
-async def restore_limit(wire: Wire, slug: str, limit: str, key: str | None = None) -> bool:
-    """Let a limit be what its function declares, before its time; return whether it was set otherwise."""
-    field = _field(slug, _declared(await function_of(wire, slug), limit), key)
+class Restored(NamedTuple):
+    """Whether a limit was set otherwise, and what is still: for other values of its key, or for all."""
+
+    was_set: bool
+    stand: tuple[Override, ...]
+
+
+async def restore_limit(wire: Wire, slug: str, limit: str, key: str | None = None) -> Restored:
+    """Let a limit be what its function declares, before its time, for each value of its key or for one.
+
+    What was set for one value stands when that for each is taken back, and the other way round.
+    """
+    function = await function_of(wire, slug)
+    field = _field(slug, _declared(function, limit), key)
     raw = await wire.load("HGET", keys.controls(), field, patience=_PATIENCE_S)
     gone = await patiently(lambda: wire.call("HDEL", keys.controls(), field), _PATIENCE_S)
     await tell(wire, field)  # also when there was none: the one who took it back may have died before this
-    return bool(gone) and _in_force(raw or b"", await patiently(wire.moment, _PATIENCE_S)) is not None
+    ordered, now = await controls(wire), await patiently(wire.moment, _PATIENCE_S)
+    stand = tuple(one for one in overrides_of(ordered, slug, function.limits, now) if one.limit == limit)
+    return Restored(bool(gone) and _in_force(raw or b"", now) is not None, stand)
+
+
+def restoring(slug: str, one: Override) -> str:
+    """Return the line of `bus` that takes an override back."""
+    return f"bus limits restore {slug} {one.limit}" + ("" if one.key is None else f" --key {shlex.quote(one.key)}")
 
 
 async def forget_over(wire: Wire, ordered: Controls, now: int) -> None:

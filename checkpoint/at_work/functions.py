@@ -13,9 +13,10 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.streams import groups_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Pause, controls
+from stepstream.checkpoint.controls import Override, Pause, controls
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
+from stepstream.checkpoint.overrides import overrides_of
 from stepstream.checkpoint.read.lists.pulse import oldest_queued
 from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import functions, workers_serving
@@ -49,6 +50,8 @@ class FunctionFacts(msgspec.Struct, frozen=True):
     codes: dict[str, int]
     """The versions of its code that are alive, and how many workers have each, as these tell of themselves."""
     paused: Pause | None
+    overrides: tuple[Override, ...] = ()
+    """Its limits that people have set to another number, those that it shares too."""
 
     @property
     def backlog(self) -> int:
@@ -76,6 +79,7 @@ async def function_facts(wire: Wire, known: Sequence[Registered] | None = None) 
         FunctionFacts(
             one, runs[one.slug], hours[one.slug], waiting[one.slug], *oldest.get(one.slug, (None, "")),
             at_work[one.slug], _codes(alive, one.slug), ordered.functions.get(one.slug),
+            tuple(overrides_of(ordered, one.slug, one.limits, now)),
         )
         for one in told
     ]  # fmt: skip

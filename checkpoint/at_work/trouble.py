@@ -11,8 +11,10 @@ import msgspec
 from stepstream.bus.errors import listed
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.functions import FunctionFacts
+from stepstream.checkpoint.controls import Override
 from stepstream.checkpoint.facts.errors import ErrorGroup
 from stepstream.checkpoint.facts.workers import WorkerView
+from stepstream.checkpoint.overrides import restoring
 
 _LATE_MS = 60_000
 """How long a run may be queued before the page says so."""
@@ -59,7 +61,7 @@ class Dead(msgspec.Struct, frozen=True):
 def troubles(
     facts: Sequence[FunctionFacts], failed: Mapping[str, tuple[int, int]], dead: Sequence[Dead], now: int
 ) -> list[Trouble]:
-    """Return what is wrong: what nobody serves, dead workers, what waits longest, what fails, what is paused.
+    """Return what is wrong: what nobody serves, dead workers, what waits longest, what fails, what people hold back.
 
     `failed` has, of each function, how many runs failed and how many ended in the last hour.
     """
@@ -89,6 +91,7 @@ def troubles(
         told = f"{count} of {ended} runs of {slug} failed in the last hour"
         found.append(Trouble("bad", told, "", slug, command=f"bus errors --function {slug}"))
     found += [_paused(one, now) for one in facts if one.paused is not None]
+    found += [_shut(one, other, now) for one in facts for other in one.overrides if not other.to]
     unused = [one.function.slug for one in facts if not one.workers and not _waits(one)]
     if unused:
         told = f"no worker serves {listed(unused, _NAMED)}"
@@ -167,3 +170,14 @@ def _paused(one: FunctionFacts, now: int) -> Trouble:
     waits = f": {_stuck_in_words(one)} in line" if _waits(one) else ""
     told = f"{slug} is paused, for {in_words(max(0, now - pause.since))}, by {pause.by}{waits}"
     return Trouble("wait", told, "its page resumes it", slug, command=f"bus resume {slug}")
+
+
+def _shut(one: FunctionFacts, other: Override, now: int) -> Trouble:
+    """A limit is set to 0: that holds back all runs, or those of one value of its key, as a pause does."""
+    slug = one.function.slug
+    whose = "no run of it begins" if other.key is None else f"no run for {other.key} begins"
+    queued = one.runs["queued"] if other.key is None else 0
+    waits = f"; {queued} run{'' if queued == 1 else 's'} in line" if queued else ""
+    left = in_words(max(0, other.until - now))
+    told = f"{other.limit} of {slug} is set to 0 by {other.by}, for another {left}: {whose}{waits}"
+    return Trouble("wait", told, "the page of limits takes it back", slug, command=restoring(slug, other))

@@ -1,6 +1,5 @@
 """`bus limits`: who holds places and who waits; set a limit to another number until a time."""
 
-import shlex
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ from stepstream.checkpoint.cli.printing import words as wide
 from stepstream.checkpoint.controls import Override
 from stepstream.checkpoint.limits.flush import flush
 from stepstream.checkpoint.limits.told import FunctionLimits, LimitLine, limits_of
-from stepstream.checkpoint.overrides import override_limit, restore_limit
+from stepstream.checkpoint.overrides import override_limit, restore_limit, restoring
 from stepstream.checkpoint.registry import function_of, functions
 
 _BY = "bus limits"
@@ -44,11 +43,7 @@ def limits(
         case ["set", slug, limit, number]:
             _set(slug, limit, number, during, key, as_json=as_json)
         case ["restore", slug, limit]:
-            was = once(lambda wire: restore_limit(wire, slug, limit, key))
-            if as_json:
-                print_json({"function": slug, "limit": limit, "was_set": was})
-            else:
-                say(f"{slug} {limit}: {'as it declares' if was else 'was as it declares'}")
+            _restore(slug, limit, key, as_json=as_json)
         case ["flush", slug]:
             done = once(lambda wire: flush(wire, slug, key))
             if as_json:
@@ -77,8 +72,23 @@ def _set(slug: str, limit: str, number: str, during: str, key: str | None, *, as
     if as_json:
         print_json({"function": slug, "override": made})
     else:
-        back = f"bus limits restore {slug} {limit}" + ("" if key is None else f" --key {shlex.quote(key)}")
-        say(f"{slug} {limit}: {made.to} until {clock(made.until)}; before that with: {back}")
+        say(f"{slug} {limit}: {made.to} until {clock(made.until)}; before that with: {restoring(slug, made)}")
+
+
+def _restore(slug: str, limit: str, key: str | None, *, as_json: bool) -> None:
+    done = once(lambda wire: restore_limit(wire, slug, limit, key))
+    if as_json:
+        print_json({"function": slug, "limit": limit, "was_set": done.was_set, "overrides": done.stand})
+        return
+    of = f"{slug} {limit}{'' if key is None else f' for {key}'}"
+    whole = next((one for one in done.stand if one.key is None), None)
+    if key is not None and whole is not None:  # there it is what is set for every value, which stands
+        say(f"{of}: as for every value")
+    else:
+        say(f"{of}: {'as it declares' if done.was_set else 'was as it declares'}")
+    for one in done.stand:
+        whose = "every value" if one.key is None else one.key
+        say(f"  still {one.to} for {whose}, until {clock(one.until)}; as it declares with: {restoring(slug, one)}")
 
 
 def _list(asked: list[str], *, as_json: bool) -> None:

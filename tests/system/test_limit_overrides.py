@@ -17,6 +17,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.at_work.overview import look_over
 from stepstream.checkpoint.controls import Controls, Override, controls
 from stepstream.checkpoint.limits.admit import Applicant, admit
 from stepstream.checkpoint.limits.dispatch import dispatch
@@ -73,8 +74,15 @@ async def test_a_limit_that_is_raised_lets_those_in_line_begin_at_once_and_is_ta
     waiting = next(run for run in await lab.runs() if run.status == "queued")
     told = (await verdict(lab.wire, waiting)).words
     assert "set to 3 by Ada for another" in told
-    assert await restore_limit(lab.wire, "test-f", "concurrency")
-    assert not await restore_limit(lab.wire, "test-f", "concurrency")
+    await override_limit(lab.wire, "test-f", "concurrency", 0, await later(lab), "Ada")
+    told = (await verdict(lab.wire, waiting)).words
+    assert "while it is 0 nobody gets one: bus limits restore test-f concurrency" in told
+    (shut,) = [one for one in (await look_over(lab.wire)).trouble if "is set to 0" in one.words]
+    assert "concurrency of test-f is set to 0 by Ada, for another" in shut.words
+    assert "no run of it begins; 3 runs in line" in shut.words
+    assert shut.command == "bus limits restore test-f concurrency"
+    assert (await restore_limit(lab.wire, "test-f", "concurrency")).was_set
+    assert not (await restore_limit(lab.wire, "test-f", "concurrency")).was_set
     assert (await limits_of(lab.wire, await functions(lab.wire)))[0].overrides == ()
     busy.let_go.set()
     await lab.ended(6)
@@ -271,6 +279,25 @@ def test_it_is_set_and_taken_back_in_the_terminal(url: str, store: "redis.Redis"
     assert "as it declares" in bus("limits", "restore", "t-f", "concurrency", url=url)
     assert "was as it declares" in bus("limits", "restore", "t-f", "concurrency", url=url)
     assert "no run holds a place" in bus("limits", "t-f", url=url)
+
+
+def test_what_is_still_set_for_another_value_is_told_when_a_limit_is_taken_back(
+    url: str, http: TestClient, store: "redis.Redis"
+) -> None:
+    registered(store, "2 at a time")
+    words = ("limits", "set", "t-f", "concurrency", "--for", "2h")
+    bus(*words, "5", url=url)
+    bus(*words, "0", "--key", "a b", url=url)
+    assert "no run for a b begins" in bus("top", "--once", url=url)
+    told = bus("limits", "restore", "t-f", "concurrency", url=url)
+    assert "t-f concurrency: as it declares\n  still 0 for a b, until" in told
+    assert "bus limits restore t-f concurrency --key 'a b'" in told
+    bus(*words, "5", url=url)
+    told = bus("limits", "restore", "t-f", "concurrency", "--key", "a b", url=url)
+    assert "t-f concurrency for a b: as for every value\n  still 5 for every value, until" in told
+    asked = {"params": {"limit": "concurrency", "key": "a b"}}
+    told = http.delete("/v1/functions/t-f/limits", **asked).json()["data"]
+    assert (told["was_set"], [one["to"] for one in told["overrides"]]) == (False, [5])
 
 
 def test_who_may_only_read_sets_no_limit(settings: Settings, store: "redis.Redis") -> None:

@@ -19,8 +19,8 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.leases import consumer_worker
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Pause, controls
-from stepstream.checkpoint.overrides import override_of, overrides_of
+from stepstream.checkpoint.controls import Override, Pause, controls
+from stepstream.checkpoint.overrides import override_of, overrides_of, restoring
 from stepstream.checkpoint.read.lists.runs import event_name_of
 from stepstream.checkpoint.read.run.steps import StepView, in_words_of, open_steps
 from stepstream.checkpoint.registry import functions, workers_of
@@ -207,7 +207,8 @@ class _About:
         limits = self._function.limits if self._function is not None else ()
         rule = limit_of_key(limits, limit_key)
         said = rule.words if rule is not None else ""
-        set_to = await self._set_to(limit_key)
+        other = await self._override(limit_key)
+        set_to = self._set_to(other) if other is not None else ""
         found = Verdict(kind="", words="", limit=said, key=shown_key(key), place=int(rank) + 1, of=int(count))
         where, limit = f"{_nth(int(rank) + 1)} of {count}{self._for(key)}", f" ({said}{set_to})" if said else ""
         if kind == "t":
@@ -219,17 +220,20 @@ class _About:
             names = await self._shared_holders(f"{rule.shared}={key}")
         count = max(int(held), len(names))
         by = f", held by {_listed(names, count)}" if names else ""
-        words = f"waits for its place: {where}{limit}{by}"
+        lifts = "" if other is None or other.to else f"; while it is 0 nobody gets one: {restoring(slug, other)}"
+        words = f"waits for its place: {where}{limit}{by}{lifts}"
         return replace(found, kind="limit", words=words, holders=tuple(names[:_MOST_TOLD]), held=count)
 
-    async def _set_to(self, limit_key: str) -> str:
-        """Return to what people have set a limit until a time, in words; empty when they have not."""
+    async def _override(self, limit_key: str) -> Override | None:
+        """Return to what people have set a limit until a time; None when they have not."""
         if self._function is None:
-            return ""
+            return None
         limits = self._function.limits
         found = overrides_of(await controls(self._wire), self._function.slug, limits, self._now)
-        one = override_of(limits, limit_key, found)
-        return "" if one is None else f", set to {one.to} by {one.by} for another {in_words(one.until - self._now)}"
+        return override_of(limits, limit_key, found)
+
+    def _set_to(self, one: Override) -> str:
+        return f", set to {one.to} by {one.by} for another {in_words(one.until - self._now)}"
 
     async def _shared_holders(self, name: str) -> list[str]:
         """Return the runs that hold places of a limit that several functions share."""

@@ -56,11 +56,15 @@ class LimitSet(msgspec.Struct, frozen=True):
 
 
 class LimitRestored(msgspec.Struct, frozen=True):
-    """A limit of a function that is what it declares; whether it was set otherwise."""
+    """A limit of a function, whether it was set otherwise, and where it still is (`overrides`).
+
+    What is set for one value of its key stands when that for each is taken back, and the other way round.
+    """
 
     function: str
     limit: str
     was_set: bool
+    overrides: tuple[Override, ...]
 
 
 class FlushWanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,7 +118,8 @@ async def end_of(wire: Wire, until: int | str | None, during: str) -> int:
 async def _restore(request: Request) -> Response:
     wire, slug, limit = wire_of(request), request.path_params["id"], LIMIT.of(request)
     key = request.query_params.get("key")
-    return value(Plain(LimitRestored(slug, limit, await restore_limit(wire, slug, limit, key))))
+    done = await restore_limit(wire, slug, limit, key)
+    return value(Plain(LimitRestored(slug, limit, done.was_set, done.stand)))
 
 
 async def _flush(request: Request) -> Response:
