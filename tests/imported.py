@@ -5,7 +5,7 @@ import importlib
 from pathlib import Path
 
 from stepstream.bus.wire.scripts import registered
-from stepstream.web.pages.page import _templates
+from stepstream.web.pages.page import _environment
 
 ROOT = Path(__file__).parent.parent
 ON_DEMAND = [
@@ -23,6 +23,6 @@ for name in ON_DEMAND:
     importlib.import_module(name)
 for script in registered():
     assert script.text
-for name in _templates.env.list_templates():
-    _templates.env.get_template(name)
+for name in _environment.list_templates():
+    _environment.get_template(name)
 gc.freeze()  # what stands here is shared with every fork for as long as nobody touches it

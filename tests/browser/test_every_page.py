@@ -63,9 +63,9 @@ def test_no_page_is_forgotten() -> None:
 
 
 def _templates() -> set[str]:
-    from stepstream.web.pages.page import _templates
+    from stepstream.web.pages.page import _environment
 
-    return set(_templates.env.list_templates())
+    return set(_environment.list_templates())
 
 
 @pytest.fixture(scope="module")

@@ -108,8 +108,9 @@ async def test_a_change_costs_twenty_browsers_what_it_costs_one(
         assert len(tops) > 1
     paths = [path.replace("{run}", run) + top for top in tops]
     costs = {browsers: await _change(site, http, store, browsers, paths) for browsers in (1, BROWSERS)}
-    assert costs[1][0] == costs[BROWSERS][0], costs
-    # The feed looks meanwhile, on a slow machine more often. Each browser by itself would send its scripts again.
+    # The feed looks meanwhile, on a slow machine more often, and a read that falls into one tick with its own is part of
+    # its script. Each browser by itself would send each command again.
+    assert (costs[BROWSERS][0] - costs[1][0]).total() < BROWSERS // 2, costs
     assert costs[BROWSERS][1] - costs[1][1] < BROWSERS // 2, costs
 
 
@@ -127,9 +128,13 @@ async def test_the_browsers_that_share_a_page_have_tokens_of_their_own(
         http.cookies.clear()
         new = await http.get("/functions/t-1", headers={"hx-request": "true"})
         assert new.cookies[COOKIE] in new.text
+        whole = await http.get("/functions/t-1")
+        assert COOKIE not in whole.cookies, "it has its token"
+        assert f'name="token" value="{http.cookies[COOKIE]}"' in whole.text
         elsewhere = await http.get("/apps", headers={"hx-request": "true", "host": "127.0.0.1:8288"})
         assert "http://127.0.0.1:8288" in elsewhere.text, "what is told of the host is that of who asks"
     once = [re.findall(r'name="(?:once|request)" value="([^"]+)"', page) for page in pages]
+    assert not any("form_token" in page or "-once" in page for page in [*pages, whole.text]), "no mark is sent"
     assert len({*once[0], *once[1]}) == len(once[0]) + len(once[1]) > 2, "each button acts once, for each browser"
 
 

@@ -9,7 +9,7 @@ but nothing else: it blocks on streams that keep what was said, and this looks f
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -130,7 +130,7 @@ class Feed:
         self._wire = wire
         self._watchers: set[Watcher] = set()
         self._words: dict[Topic, bytes] = {}
-        self._reads: dict[str, asyncio.Task[Any]] = {}
+        self._reads: dict[Hashable, asyncio.Task[Any]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._error = ""
         self._ended: Ended | None = None
@@ -155,7 +155,7 @@ class Feed:
             if not self._watchers:
                 self._close()
 
-    async def read_once(self, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def read_once(self, key: Hashable, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return what `read` reads; who asks for the same before the next change gets the same, and nothing is read."""
         found = self._reads.get(key)
         if found is None:
@@ -255,7 +255,7 @@ def feed_of(wire: Wire) -> Feed:
     return _feeds.get(wire) or _feeds.setdefault(wire, Feed(wire))
 
 
-async def read_once(wire: Wire, key: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def read_once(wire: Wire, key: Hashable, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Return what `read` reads, shared with others that ask for the same of this connection while pages are open."""
     feed = _feeds.get(wire)
     return await (read() if feed is None else feed.read_once(key, read))

@@ -16,13 +16,12 @@ has `data-row` and a link is for j, k and Enter; with a checkbox for x. Rows and
 they are the same when the page is taken again.
 
 A page that is open is taken again when something of its topic changed (web/live/feed.py): then only its main part is
-rendered, once for all browsers that show the same: each gets it with its own form token and ids. `query` is what is
-asked for then in place of the page's own query, for a list that shall not move. Everything is escaped by the templates;
-nothing here writes markup.
+rendered, once for all browsers that show the same (web/pages/sharing.py). `query` is what is asked for then in place of
+the page's own query, for a list that shall not move. Everything is escaped by the templates; nothing here writes
+markup.
 """
 
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib.resources import files
@@ -31,18 +30,15 @@ from typing import Any, TypeVar
 import jinja2
 import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.templating import Jinja2Templates
 
 from stepstream.bus.values.clock import now_ms, utc
 from stepstream.bus.values.durations import in_words
-from stepstream.bus.values.ids import token, ulid
 from stepstream.bus.wire.spoilt import spoilt_told, told_of
 from stepstream.web.beside import beside
 from stepstream.web.live.feed import ALL, read_once
-from stepstream.web.pages.csrf import give, token_of
-from stepstream.web.paths import root
+from stepstream.web.pages.sharing import MARKS, answer, same
 from stepstream.web.routing import SPOILT, NeedsRoute, link
 from stepstream.web.store import wire_of
 
@@ -56,9 +52,6 @@ NAV = (
 _PATIENCE_S = 10.0
 """How long a page waits for Redis: then it says what is wrong, though a right is missing for which others wait."""
 _SHOWN = {"date": 10, "moment": 19, "full": 23}
-_MARK = secrets.token_hex(16)
-_OWN = {f"{_MARK}-token": "", f"{_MARK}-once": token, f"{_MARK}-ulid": ulid}
-"""What stands in a page that is made for several browsers where each has its own; nobody can write it into data."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,19 +86,12 @@ def _with_runs(text: str) -> list[tuple[str, str]]:
     return [("", piece) if n % 2 else (piece, "") for n, piece in enumerate(pieces) if piece]
 
 
-def _of_request(request: Request) -> dict[str, Any]:
-    return {"link": partial(link, request), "worker": beside(request)}
-
-
-_templates = Jinja2Templates(
-    env=jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(files("stepstream.web.pages") / "templates")),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    ),
-    context_processors=[_of_request],
+_environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(str(files("stepstream.web.pages") / "templates")),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
 )
 _FILTERS: dict[str, Callable[..., Any]] = {
     "moment": _moment,
@@ -114,58 +100,26 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "with_runs": _with_runs,
     "told_of": told_of,
 }
-_templates.env.filters |= _FILTERS
+_environment.filters |= _FILTERS
 
 
 def page(
     path: str, name: str, read: Callable[[Request], Awaitable[View]], *, section: str = "", template: str = ""
 ) -> NeedsRoute:
     """Return the route of a page; `section` is the name in the top bar it belongs to, if that is not its own."""
+    file = template or f"{name}.html"
 
     async def shown(request: Request) -> Response:
-        async def reading() -> tuple[View, int, list[str]]:
+        async def made() -> str:
             at = now_ms()
             with spoilt_told() as spoilt:
                 view = await wire_of(request).within(_PATIENCE_S, read(request))
-            return view, at, sorted(spoilt)
+            return _rendered(request, file, page=view, at=at, spoilt=sorted(spoilt), section=section or name)
 
-        async def values() -> dict[str, Any]:
-            view, at, spoilt = await reading()
-            return {"page": view, "at": at, "spoilt": spoilt, "section": section or name}
-
-        async def made() -> str:
-            marks = dict(zip(("form_token", "once", "ulid"), _OWN, strict=True))
-            own = {"form_token": marks["form_token"], "once": lambda: marks["once"], "ulid": lambda: marks["ulid"]}
-            context = {**_context(request), **await values(), **own}
-            return _templates.get_template(file).render(request=request, **_of_request(request), **context)
-
-        file = template or f"{name}.html"
-        if not is_part(request):
-            return show(request, file, **await values())
-        return _with_own(request, await read_once(wire_of(request), _same(request), made))
+        shared = read_once(wire_of(request), same(request), made) if is_part(request) else made()
+        return answer(request, await shared)
 
     return NeedsRoute("GET", path, shown, needs="read", name=name)
-
-
-def _same(request: Request) -> str:
-    """Return what is the same of those who may share a page: all of a request that a page depends on.
-
-    Whoever may read sees the same, whatever key was shown. Once that differs, what one may do belongs in here.
-    """
-    url = request.url
-    return f"{url.scheme}://{url.netloc} {root(request)} {request.scope['path']}?{url.query}"
-
-
-def _with_own(request: Request, text: str) -> Response:
-    """Return a page that was made for several browsers with what this one has of its own."""
-    form_token, is_new = token_of(request)
-    for mark, make in _OWN.items():
-        first, *rest = text.split(mark)
-        text = first + "".join((make() if callable(make) else form_token) + part for part in rest)
-    response = HTMLResponse(text, headers={"Cache-Control": "no-store"})
-    if is_new:
-        give(request, response, form_token)
-    return response
 
 
 async def read_again(request: Request, view: Awaitable[V]) -> V:
@@ -185,18 +139,20 @@ def show(
     **values: Any,
 ) -> Response:
     """Return a page as HTML, for an open page that takes it again only its main part."""
-    form_token, is_new = token_of(request)
-    own = {"form_token": form_token, "once": token, "ulid": ulid}
-    context = {**_context(request), "page": page, "at": at or now_ms(), **own, **values}
-    headers = {"Cache-Control": "no-store", **(headers or {})}
-    response = _templates.TemplateResponse(request, template, context, status, headers)
-    if is_new:
-        give(request, response, form_token)
-    return response
+    text = _rendered(request, template, page=page, at=at or now_ms(), **values)
+    return answer(request, text, status, headers)
 
 
-def _context(request: Request) -> dict[str, Any]:
+def _rendered(request: Request, template: str, **values: Any) -> str:
+    """Return a page as text, with marks where each browser has its own."""
+    context = {**_of_request(request), **MARKS._asdict(), **values}
+    return _environment.get_template(template).render(context)
+
+
+def _of_request(request: Request) -> dict[str, Any]:
     return {
+        "link": partial(link, request),
+        "worker": beside(request),
         "spoilt": sorted(request.scope.get(SPOILT, ())),
         "section": "",
         "is_part": is_part(request),
