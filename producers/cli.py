@@ -129,7 +129,9 @@ def delayed(
     for event in found:
         say(f"{_when(event.due)}  {event.name}  {event.id}")
     if not found:
-        say("no event waits for its time; bus send NAME --delay 10m makes one")
+        from stepstream.checkpoint.cli.printing import print_none  # with what draws tables, which `bus send` needs not
+
+        print_none("no event waits for its time; bus send NAME --delay 10m makes one")
 
 
 async def _send(

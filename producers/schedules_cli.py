@@ -10,7 +10,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_table, words
+from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_none, print_table, words
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.producers.schedules import COUNTED_MISSED, Schedule, run_of_function, schedules
 
@@ -52,7 +52,7 @@ def _list(asked: list[str], *, as_json: bool) -> None:
     elif told:
         print_table(("function", "schedule", words("in words"), "last", "next", ""), map(_row, told))
     else:
-        say("no function has a schedule; declare one: on=Cron('0 9 * * 1-5')")
+        print_none("no function has a schedule; declare one: on=Cron('0 9 * * 1-5')")
 
 
 def _row(one: Schedule) -> tuple[Cell, ...]:

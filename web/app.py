@@ -24,8 +24,11 @@ from stepstream.web.api import (
     v1,
     worker_list,
 )
+from stepstream.web.api.engine import apps as api_apps
+from stepstream.web.api.engine import functions as api_functions
 from stepstream.web.api.engine import limits as api_limits
 from stepstream.web.api.engine import schedules as api_schedules
+from stepstream.web.api.engine import system as api_system
 from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
@@ -64,8 +67,11 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *cancellations.routes,
         *operations.routes,
         *controls.routes,
+        *api_functions.routes,
         *api_limits.routes,
         *api_schedules.routes,
+        *api_apps.routes,
+        *api_system.routes,
         *delayed.routes,
         *changes.routes,
         *live.routes,

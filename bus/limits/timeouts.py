@@ -4,7 +4,7 @@ import msgspec
 
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.limits.rules import Duration
-from stepstream.bus.values.durations import milliseconds
+from stepstream.bus.values.durations import in_words, milliseconds
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -25,6 +25,12 @@ class Timeouts(msgspec.Struct, frozen=True):
     def finish_ms(self) -> int:
         """`finish` in ms; 0 for no bound."""
         return 0 if self.finish is None else milliseconds(self.finish, "timeouts finish")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Both bounds in words, for people; those that are set."""
+        bounds = (("start", self.start_ms, "its event comes"), ("end", self.finish_ms, "it starts"))
+        return tuple(f"a run must {what} within {in_words(ms)} after {since}" for what, ms, since in bounds if ms)
 
     def check(self, where: str) -> None:
         """Raise ConfigError for a bound of no length."""

@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import TypeVar
 
 from stepstream.bus import settings
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.process.terminal import warn
-from stepstream.bus.wire.spoilt import spoilt_told, told_of
+from stepstream.bus.wire.spoilt import spoilt_now, spoilt_told, told_of
 from stepstream.bus.wire.wire import Wire
 
 R = TypeVar("R")
 _SILENT_S = 1.0
 """How long a command says nothing while Redis does not answer, and how often it looks again."""
 _ANSWERS_S = 0.5
+_left_out: ContextVar[frozenset[str]] = ContextVar("left out", default=frozenset[str]())
 
 
 def once(work: Callable[[Wire], Awaitable[R]], name: str = "bus-cli", *, shows: bool = False) -> R:
@@ -41,9 +43,15 @@ def once(work: Callable[[Wire], Awaitable[R]], name: str = "bus-cli", *, shows: 
         return asyncio.run(doing())
     with spoilt_told() as spoilt:
         found = asyncio.run(doing())
+    _left_out.set(frozenset(spoilt))
     for key in sorted(spoilt):
         warn(told_of(key))
     return found
+
+
+def left_out() -> frozenset[str]:
+    """Return the keys without which something is shown: where they leave nothing, it may not be that nothing is."""
+    return _left_out.get() | (spoilt_now() or frozenset[str]())
 
 
 async def _tell_that_it_waits(wire: Wire) -> None:

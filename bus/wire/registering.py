@@ -84,6 +84,10 @@ class Registered(msgspec.Struct, frozen=True):
     """What `on` says in words: the event names of triggers that have a condition, and that (CEL, or of an SDK)."""
     waits: str = ""
     """How long a step that has failed waits for each of its `retries`, in words, with what chance adds."""
+    timeouts: tuple[str, ...] = ()
+    """How long a run may take, in words."""
+    on_failure: str = ""
+    """The slug of the function that runs when a run of this one has failed."""
 
     def __post_init__(self) -> None:
         """Read from the words what an older version has registered without the fields."""
@@ -99,6 +103,15 @@ class Registered(msgspec.Struct, frozen=True):
             if text is not None:
                 found[name] = of_sdk(text) if self.remote else text
         return found
+
+    @property
+    def in_words(self) -> tuple[str, ...]:
+        """Its options in words: limits, how often a step is tried, how long a run may take, what ends or follows it."""
+        times, waits = self.retries + 1, f": {self.waits}" if self.waits else ""
+        tries = "a step that fails is not tried again" if times == 1 else f"a step that fails is tried {times} times"
+        failed = (f"when a run has failed, {self.on_failure} runs",) if self.on_failure else ()
+        cancels = (f"{name} cancels its runs" for name in self.cancels)
+        return (*self.flow, f"{tries}{waits if times > 1 else ''}", *self.timeouts, *cancels, *failed)
 
     @property
     def owner(self) -> str:
@@ -123,6 +136,8 @@ def declaration(function: Function[Any, Any]) -> Registered:
         limits=function.flow.told,
         conditions={one.name: one.condition.marked for one in function.triggers if one.condition is not None},
         waits=function.retry.words,
+        timeouts=function.timeouts.texts,
+        on_failure=function.failure.slug if function.failure is not None else "",
     )
 
 

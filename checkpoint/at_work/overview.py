@@ -11,7 +11,7 @@ from stepstream.bus.wire.leases import consumer_worker
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.at_work.functions import HOUR, FunctionFacts, function_facts
 from stepstream.checkpoint.at_work.trouble import Dead, Killer, Trouble, given_up, troubles
-from stepstream.checkpoint.controls import Pause
+from stepstream.checkpoint.controls import Override, Pause
 from stepstream.checkpoint.facts.buckets import percentile, summed
 from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_among
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, marks_in
@@ -60,6 +60,8 @@ class AtWork(msgspec.Struct, frozen=True):
     codes: dict[str, int]
     """The versions of its code that are alive, and how many workers have each."""
     paused: Pause | None
+    overrides: tuple[Override, ...]
+    """Its limits that people have set to another number, those that it shares too."""
     hour: HourTold
 
 
@@ -115,7 +117,7 @@ def at_work_of(one: FunctionFacts) -> AtWork:
     """Return a function at work as it is told."""
     return AtWork(
         one.function.slug, one.runs, one.unread.events, one.unread.exact, one.oldest, one.oldest_run, one.workers,
-        one.codes, one.paused, hour_of(one.minutes),
+        one.codes, one.paused, one.overrides, hour_of(one.minutes),
     )  # fmt: skip
 
 

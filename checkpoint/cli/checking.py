@@ -3,10 +3,12 @@
 import asyncio
 from typing import Annotated
 
+import msgspec
 import typer
 
 from stepstream.bus.process.terminal import say
-from stepstream.bus.wire.doctor import Finding, examine
+from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.doctor import Finding, Server, examine, server
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.printing import print_json, print_table, word, words
@@ -19,8 +21,15 @@ from stepstream.checkpoint.upkeep.served import unserved
 _AGREE = "let both declare one type, or give one's event another name: until then what fits either is sent"
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    with_settings: Annotated[
+        bool, typer.Option("--settings", help="Tell the server's memory and this process's settings instead.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not.
+
+    Redis' memory and the settings in force, without secrets: bus doctor --settings.
 
     In a deploy, before workers start: bus doctor && bus worker shop:app. Of what is not fit alone:
     bus doctor --json | jq '.[] | select(.verdict == "unfit")'
@@ -33,6 +42,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             *(Finding("types", one.words, "advice", _AGREE) for one in await disagreements(wire)),
         ]
 
+    if with_settings:
+        _settings(as_json=as_json)
+        return
     findings = once(look)
     if as_json:
         print_json(findings)
@@ -43,6 +55,34 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         )
     if any(finding.verdict == "unfit" for finding in findings):
         raise typer.Exit(1)
+
+
+class SettingsShown(msgspec.Struct, frozen=True):
+    """What the server tells of itself (null where this user may not ask), and the settings, without secrets."""
+
+    server: Server | None
+    settings: dict[str, str]
+
+
+def _settings(*, as_json: bool) -> None:
+    async def look(wire: Wire) -> SettingsShown:
+        return SettingsShown(await server(wire), dict(wire.settings.shown()))
+
+    found = once(look)
+    if as_json:
+        print_json(found)
+        return
+    one = found.server
+    if one is None:
+        say("the server does not tell this user of itself")
+    else:
+        most = f" of {one.most / 2**20:,.0f} MiB" if one.most else ", no maxmemory"
+        say(
+            f"{one.product} {one.version}, up {in_words(1_000 * one.up_s)}: memory {one.used / 2**20:,.1f} MiB{most} "
+            f"(peak {one.peak / 2**20:,.1f} MiB), {one.clients:,} connections, {one.commands:,} commands a second, "
+            f"{one.evicted:,} keys evicted"
+        )
+    print_table(("setting", words("value")), found.settings.items())
 
 
 def check(

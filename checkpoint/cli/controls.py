@@ -13,7 +13,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.run_one import LetThrough, run_one
 from stepstream.checkpoint.at_work.streams import streams
-from stepstream.checkpoint.cli.printing import print_json
+from stepstream.checkpoint.cli.printing import print_json, print_none
 from stepstream.checkpoint.controls import (
     Controls,
     controls,
@@ -137,4 +137,4 @@ def _list(ordered: Controls) -> None:
         since = in_words(max(0, now - one.since))
         say(f"{what}  paused {since} ago by {one.by}; go on with: {way_out}")
     if not rows:
-        say("nothing is paused; bus pause SLUG pauses a function")
+        print_none("nothing is paused; bus pause SLUG pauses a function")

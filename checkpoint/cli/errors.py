@@ -11,7 +11,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.filters import named
 from stepstream.checkpoint.cli.many import Again, act
-from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table, word, words
+from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_none, print_table, word, words
 from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_of, set_error_state
 from stepstream.checkpoint.registry import function_of, functions
 
@@ -68,7 +68,8 @@ def errors(
         heads = ("group", "function", "state", "count", "first", "last", words("error"), words("raised in"), "last run")
         print_table(heads, (_row(one) for one in found))
     else:
-        say("no errors" if state == "all" else f"no errors that are {state}; all: bus errors --state all")
+        all_of_them = "what ran: bus runs" if state == "all" else "all: bus errors --state all"
+        print_none(f"no errors{'' if state == 'all' else f' that are {state}'}; {all_of_them}")
 
 
 async def _errors(wire: Wire, function: str) -> list[ErrorGroup]:

@@ -14,7 +14,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.replay import replay as replay_event
 from stepstream.checkpoint.at_work.streams import Stream
 from stepstream.checkpoint.at_work.streams import streams as streams_of
-from stepstream.checkpoint.cli.printing import Cell, clock, print_json, print_table, words
+from stepstream.checkpoint.cli.printing import Cell, clock, print_json, print_none, print_table, words
 from stepstream.checkpoint.cli.shown import cut
 from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
 from stepstream.checkpoint.read.lists.arrivals import Arrival, Arrivals, arrivals, get_arrival
@@ -57,7 +57,7 @@ def events(
         print_table(("event", "name", "stored", words("data")), rows)
     else:
         asked = name or since or until
-        say("no such events" if asked else "no events yet; publish one: bus send NAME key=value")
+        print_none("no such events" if asked else "no events yet; publish one: bus send NAME key=value")
     if found.cursor is not None:
         sys.stderr.write(f"there are more; go on with --cursor '{found.cursor}'\n")
 
@@ -135,7 +135,7 @@ def streams(
         heads = ("stream", "entries", "newest", "function", "unread", "in hand", "waits for it")
         print_table(heads, (row for one in found.streams for row in _rows(one)))
     else:
-        say("no streams yet; publish an event: bus send NAME key=value")
+        print_none("no streams yet; publish an event: bus send NAME key=value")
     if found.cursor is not None:
         sys.stderr.write(f"there are more; go on with --cursor '{found.cursor}'\n")
 

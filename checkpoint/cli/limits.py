@@ -9,7 +9,7 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_table
+from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_none, print_table
 from stepstream.checkpoint.cli.printing import words as wide
 from stepstream.checkpoint.controls import Override
 from stepstream.checkpoint.limits.flush import flush
@@ -115,9 +115,9 @@ def _list(asked: list[str], *, as_json: bool) -> None:
             what = held.key or "every event"
             say(f"{one.function}: a {held.kind} of {held.events} for {what} runs {clock(held.due)}")
     if not told:
-        say("no function has a limit")
+        print_none("no function has a limit; declare one: concurrency=2")
     elif not rows:
-        say("no run holds a place, and none waits for one")
+        print_none("no run holds a place, and none waits for one")
 
 
 def _row(one: FunctionLimits, line: LimitLine) -> tuple[Cell, ...]:

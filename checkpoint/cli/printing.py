@@ -9,10 +9,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from stepstream.bus.process.terminal import plain, say_json
+from stepstream.bus.process.terminal import plain, say, say_json
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms, utc
 from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.once import left_out
 from stepstream.checkpoint.run.record import RunSummary
 
 Cell: TypeAlias = str | int | Text
@@ -129,6 +130,17 @@ def words(head: str) -> Column:
 def print_table(heads: Iterable[str | Column], rows: Iterable[Iterable[Cell]]) -> None:
     """Print a table."""
     terminal().print(table_of(heads, rows))
+
+
+def print_none(words: str) -> None:
+    """Say that there is nothing, and the one next command (`words`); not where a key could not be read that has it."""
+    say(none_seen() or words)
+
+
+def none_seen() -> str:
+    """Return what is said in place of that there is nothing, where something could not be read; empty elsewhere."""
+    keys = ", ".join(sorted(left_out()))
+    return f"nothing is seen, for {keys} cannot be read; which keys are wrong: bus check" if keys else ""
 
 
 def print_json(value: Any) -> None:

@@ -13,7 +13,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.filters import Given, filtered
 from stepstream.checkpoint.cli.following import follow_log, follow_steps
-from stepstream.checkpoint.cli.printing import clock, print_json, print_table, took_of, word, words
+from stepstream.checkpoint.cli.printing import clock, print_json, print_none, print_table, took_of, word, words
 from stepstream.checkpoint.cli.shown import show, show_log
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.lists.arrivals import of_run
@@ -60,7 +60,7 @@ def runs(
         )
     elif found.cursor is None:
         looked = f": {found.looked_at:,} were looked at" if dict(given).get("where") else ""
-        say(f"no such runs{looked}" if given else "no runs yet; publish an event: bus send NAME key=value")
+        print_none(f"no such runs{looked}" if given else "no runs yet; publish an event: bus send NAME key=value")
     if not found.runs and (hint := _hint(dict(given).get("where", ""))):
         sys.stderr.write(f"{plain(hint)}\n")
     if found.cursor is not None:

@@ -24,7 +24,9 @@ from stepstream.checkpoint.cli.printing import (
     Cell,
     ago,
     clock,
+    none_seen,
     print_json,
+    print_none,
     print_table,
     table_of,
     terminal,
@@ -128,12 +130,11 @@ async def _watch(wire: Wire) -> None:
 
 
 def _shown(found: Top) -> RenderableType:
-    if not found.functions:
-        return text("no functions yet; a worker registers them: bus worker APP")
     heads = ("function", "workers", "running", "queued", "waiting", "started/min", "ended/min", "failed", "p50", "p95")
-    rows = map(_busy_row, found.functions)
+    none = text(none_seen() or "no functions yet; a worker registers them: bus worker APP")
+    functions = table_of(heads, map(_busy_row, found.functions)) if found.functions else none
     head = text(f"as of {clock(found.at)}; rates of the last {_MINUTES} minutes that are over")
-    return Group(head, "", _wrong(found), "", table_of(heads, rows), "", _workers_table(found.workers))
+    return Group(head, "", _wrong(found), "", functions, "", _workers_table(found.workers))
 
 
 def _wrong(found: Top) -> RenderableType:
@@ -190,7 +191,7 @@ def workers(
         print_json(found)
         return
     if not found:
-        say("no workers; start one: bus worker APP")
+        print_none("no workers; start one: bus worker APP")
         return
     terminal().print(_workers_table(found))
     held = [row for one in found for row in _held_rows(one)]

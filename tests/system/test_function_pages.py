@@ -1,5 +1,6 @@
 """The pages of functions: what they show, and their forms, of which each acts once."""
 
+import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from stepstream import Bus, Concurrency, Context, Step, create_app
+from stepstream import Bus, Concurrency, Context, Step, Timeouts, create_app
 from stepstream.bus.settings import Settings
 from tests.support import fields
+from tests.system.test_commands import bus
 
 shop = Bus("shop")
 HTML = {"accept": "text/html"}
@@ -24,7 +26,18 @@ class Order:
     note: str | None = None
 
 
-@shop.function("ship", on="order/paid", concurrency=Concurrency(1, key="event.data.user"), retries=2)
+async def failed(ctx: Context[dict], step: Step) -> None:
+    """Tell somebody."""
+
+
+@shop.function(
+    "ship",
+    on="order/paid",
+    concurrency=Concurrency(1, key="event.data.user"),
+    retries=2,
+    timeouts=Timeouts(finish="2h"),
+    on_failure=failed,
+)
 async def ship(ctx: Context[dict], step: Step) -> None:
     """Ship what is paid for."""
 
@@ -58,6 +71,25 @@ def test_events_that_nobody_has_read_are_in_the_backlog_of_a_function(http: Test
     assert "3, of that 3 events not yet read" in one
     assert "a step that fails is tried 3 times" in one
     assert "none: its runs wait until one starts" in one
+
+
+def test_what_the_page_of_a_function_tells_the_api_and_the_command_tell_too(http: TestClient, url: str) -> None:
+    """They had no last hour, backlog, workers, versions alive nor pause, and no page told timeouts and on_failure."""
+    assert http.post("/v1/functions/shop-ship/pause").status_code == 200
+    told = http.get("/v1/functions/shop-ship").json()["data"]
+    at_work = told["at_work"]
+    assert (at_work["unread"], at_work["workers"], at_work["paused"]["by"]) == (3, 0, "the API")
+    assert (at_work["hour"]["started"], at_work["hour"]["took_p95"], at_work["oldest"]) == (0, None, None)
+    options = {"a run must end within 2 h after it starts", "when a run has failed, shop-ship-failure runs"}
+    assert options <= set(told["options"])
+    page, shown = got(http, "/functions/shop-ship"), bus("functions", "shop-ship", url=url)
+    for option in told["options"]:
+        assert option in page
+        assert option in shown
+    for words in ("it goes on with: bus resume shop-ship", "workers: none", "unread: 3 event(s)", "last hour: nothing"):
+        assert words in shown
+    as_json = json.loads(bus("functions", "shop-ship", "--json", url=url))
+    assert as_json["at_work"] == at_work
 
 
 def test_a_site_without_functions_says_how_to_get_one(settings: Settings) -> None:

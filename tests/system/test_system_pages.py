@@ -1,5 +1,6 @@
 """The pages of limits, workers and the system: what they show of a store that the test writes; no worker runs."""
 
+import json
 import re
 from collections.abc import Generator
 
@@ -16,6 +17,7 @@ from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from tests.support import fields
+from tests.system.test_commands import bus
 
 _LEASE = 3_600_000
 ODD = 'c<b>"4"</b>\nnext\u202e'
@@ -63,6 +65,29 @@ def test_a_limit_says_for_each_key_who_holds_its_places_and_who_waits(http: Test
     assert "t-free" not in told
     assert "t-f" in words(http.get("/limits?function=t-f").text)
     assert "No function has a limit" in words(http.get("/limits?function=t-free").text)
+
+
+def test_what_the_page_of_the_system_tells_the_api_tells_too_without_secrets(settings: Settings) -> None:
+    token = "t" * 32
+    keyed = msgspec.structs.replace(settings, api_tokens=(token, "r" * 32))
+    with TestClient(create_app(configured=keyed), headers={"authorization": f"Bearer {token}"}) as http:
+        told = http.get("/v1/system")
+        data, whole = told.json()["data"], http.post("/v1/system/examine").json()["data"]
+    assert token not in told.text
+    assert (data["settings"]["BUS_API_TOKENS"], data["is_whole"], whole["is_whole"]) == ("2 tokens", False, True)
+    assert data["server"]["used"] > 0
+    checked = [{one["check"] for one in each["findings"]} for each in (data, whole)]
+    assert checked[0] < checked[1]
+    assert "memory" in checked[1]
+
+
+def test_settings_and_memory_are_told_in_the_terminal_without_secrets(url: str) -> None:
+    told = bus("doctor", "--settings", url=url, BUS_SIGNING_KEY="signkey-test-" + "5" * 64)
+    assert re.search(r"BUS_SIGNING_KEY +set", told)
+    assert "5" * 64 not in told
+    as_json = json.loads(bus("doctor", "--settings", "--json", url=url))
+    assert as_json["settings"]["BUS_PREFIX"] == "bus"
+    assert as_json["server"]["used"] > 0
 
 
 def test_what_a_dead_worker_held_is_there_for_a_day(http: TestClient, store: "redis.Redis") -> None:

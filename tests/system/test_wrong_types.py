@@ -18,12 +18,13 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import controls, pause_event, resume_event
 from stepstream.checkpoint.registry import functions
 from tests.support import Lab, eventually, fields
+from tests.system.test_commands import bus
 
 pytestmark = pytest.mark.leaves_behind("keys of the wrong type")
 PAGES = ("/", "/runs", "/runs?function=test-f", "/events", "/functions", "/limits", "/schedules", "/workers", "/errors",
          "/system", "/operations", "/apps", "/search?q=test", "/functions/test-held", "/event-names/a")  # fmt: skip
 LISTS = ("runs", "functions", "functions/test-held", "event-names", "streams", "limits", "schedules", "delayed",
-         "events", "errors", "workers", "paused", "operations", "cancellations", "find?q=test")  # fmt: skip
+         "events", "errors", "workers", "paused", "operations", "cancellations", "apps", "system", "find?q=test")  # fmt: skip
 ROOTS = r":runs:|:(buffered|ready|full)$|^bus:[a-z-]+$"
 """Those that tell which others are looked for."""
 UNSEEN = r":(log|steps|open|attempts|minute):|^bus:events:.*:(workers|served)$|:(erred|cancels|ends)$|(f|held)}:timers$|triggers$"
@@ -74,6 +75,24 @@ async def test_each_key_of_a_wrong_type_spoils_only_what_it_would_tell(lab: Lab,
             words = "".join(text for _, text in told.values())
             untold = [key for key in spoilt if f"{key} holds another kind of value" not in words]
             assert [key for key in untold if not re.search(UNSEEN, key)] == [], "no page says of it"
+
+
+def test_a_list_that_cannot_be_read_is_not_told_as_empty(url: str, store: "redis.Redis") -> None:
+    """`bus functions` said that there are none yet, beside a `bus:functions` that is no hash."""
+    for key in (
+        keys.functions(),
+        keys.workers(),
+        keys.apps(),
+        keys.controls(),
+        keys.delayed_names(),
+        keys.event_names(),
+    ):
+        store.set(key, "no such thing")
+    for words in ("functions", "top --once", "workers", "limits", "schedules", "errors", "runs", "events", "streams",
+                  "apps", "pause", "delayed"):  # fmt: skip
+        told = bus(*words.split(), url=url)
+        assert "nothing is seen, for" in told, words
+        assert " yet" not in told, words
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xfe{", b"9" * 16], ids=["no text", "no moment"])

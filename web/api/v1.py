@@ -1,31 +1,24 @@
 """/v1: what there is, as JSON."""
 
 import msgspec
-from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import FunctionNotFound, RunNotFound
-from stepstream.bus.wire.registering import Registered
-from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.checkpoint.at_work.streams import Stream, streams
-from stepstream.checkpoint.limits.backlogs import Backlog, Buffer, backlogs_of
 from stepstream.checkpoint.read.lists.event_names import EventName, event_names
-from stepstream.checkpoint.read.lists.runs import RunLine, counts
+from stepstream.checkpoint.read.lists.runs import RunLine
 from stepstream.checkpoint.read.lists.search import FILTERS, query_of, search
 from stepstream.checkpoint.read.run.find import get, wait_for_end
 from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.read.run.verdict import verdict
-from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.log import MOST_LINES, Line
-from stepstream.checkpoint.types import disagreements, disagreements_of
 from stepstream.web.answers import value
 from stepstream.web.api.shapes import Answer, Listed, Plain, RunWhole, answer, run_whole
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
-from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields, Number, Text, Texts, Wait
 
 MOST = 1_000
@@ -58,33 +51,6 @@ class LogTold(msgspec.Struct, frozen=True):
 
     data: list[Line]
     dropped: int
-
-
-class FunctionRow(Registered, frozen=True, kw_only=True):
-    """A function, and how many runs it has of each status."""
-
-    runs: dict[str, int]
-
-
-FUNCTION_FIELDS = Fields(FunctionRow)
-PAGED_FUNCTIONS = Paged[Registered](lambda one: (one.slug,), (str,), default=MOST)
-
-
-class FunctionWhole(FunctionRow, frozen=True, kw_only=True):
-    """The same with who waits for its limits, and buses that disagree about what starts it."""
-
-    disagreements: list[Disagreement]
-    lines: list[Backlog]
-    keys_in_line: int
-    buffers: list[Buffer]
-
-
-class FunctionsTold(msgspec.Struct, frozen=True):
-    """A page of the functions, by slug, and buses that disagree about a type."""
-
-    data: list[FunctionRow]
-    cursor: str | None
-    disagreements: list[Disagreement]
 
 
 class EventNamesTold(msgspec.Struct, frozen=True):
@@ -124,30 +90,6 @@ async def _log(request: Request) -> Response:
     found = await get(wire, run_id)
     written = await log_of(wire, found.function, run_id, LAST.of(request))
     return value(LogTold(written.lines, written.dropped))
-
-
-async def _functions(request: Request) -> Response:
-    wire = wire_of(request)
-    page, cursor = PAGED_FUNCTIONS.of(request, await functions(wire))
-    how_many = await counts(wire, [function.slug for function in page])
-    apart = await disagreements(wire)
-    rows = [FunctionRow(**asdict(function), runs=how_many[function.slug]) for function in page]
-    return value(FunctionsTold(FUNCTION_FIELDS.rows(request, rows), cursor, apart))
-
-
-async def _function(request: Request) -> Response:
-    wire, slug = wire_of(request), request.path_params["id"]
-    known = await function_of(wire, slug)
-    runs, found = await counts(wire, [slug]), await backlogs_of(wire, slug)
-    whole = FunctionWhole(
-        **asdict(known),
-        runs=runs[slug],
-        disagreements=await disagreements_of(wire, known),
-        lines=found.backlogs,
-        keys_in_line=found.keys,
-        buffers=found.buffers,
-    )
-    return value(Plain(whole))
 
 
 async def _event_names(request: Request) -> Response:
@@ -208,30 +150,6 @@ routes = [
         needs="read",
         name="api_log",
         about=About(summary="What it has written; `?last=n`.", query=(LAST,), answer=LogTold, errors=(RunNotFound,)),
-    ),
-    NeedsRoute(
-        "GET",
-        "/v1/functions",
-        _functions,
-        needs="read",
-        name="api_functions",
-        about=About(
-            summary="The functions with their runs by status, and buses that disagree about a type.",
-            query=(*PAGED_FUNCTIONS.query, FUNCTION_FIELDS),
-            answer=FunctionsTold,
-        ),
-    ),
-    NeedsRoute(
-        "GET",
-        "/v1/functions/{id:path}",
-        _function,
-        needs="read",
-        name="api_function",
-        about=About(
-            summary="One function, with who waits for its limits.",
-            answer=Plain[FunctionWhole],
-            errors=(FunctionNotFound,),
-        ),
     ),
     NeedsRoute(
         "GET",

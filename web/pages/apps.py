@@ -1,6 +1,5 @@
 """The page of applications behind HTTP, as plain values: where each is, how its last sync went, and what to do."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -8,16 +7,13 @@ from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
-from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import App, apps
-from stepstream.checkpoint.connections.workers import Worker, workers
-from stepstream.consumers.remote.functions import is_connected
+from stepstream.checkpoint.connections.workers import Worker
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.page import View, page
 from stepstream.web.pages.views import when
+from stepstream.web.sdk.told import connected_of, sdk_in_words, worker_in_words
 from stepstream.web.store import wire_of
-
-_LANGUAGES = {"js": "TypeScript", "py": "Python", "go": "Go"}
 
 
 class AppRow(msgspec.Struct, frozen=True):
@@ -53,33 +49,10 @@ class AppsPage(View, frozen=True):
     here: str
 
 
-async def connected_of(wire: Wire, known: Sequence[App]) -> dict[str, list[Worker]]:
-    """Return the connected workers of those applications that are not called over HTTP, by name."""
-    names = [app.name for app in known if is_connected(app.url)]
-    found = await asyncio.gather(*(workers(wire, name) for name in names))
-    return dict(zip(names, found, strict=True))
-
-
-def worker_in_words(worker: Worker, now: int) -> str:
-    """Return what is told of a connected worker."""
-    ago = in_words(max(0, now - worker.since))
-    version = f", version {worker.version}" if worker.version else ""
-    return (
-        f"{worker.instance or worker.connection} ({sdk_in_words(worker.sdk)}{version}): connected {ago} ago to gateway "
-        f"{worker.gateway}, has {len(worker.calls)} of {worker.capacity} calls in hand"
-    )
-
-
 def apps_page(known: Sequence[App], connected: Mapping[str, Sequence[Worker]], here: str, now: int) -> AppsPage:
     """Return the page of applications behind HTTP: those in trouble come first."""
     rows = [_row(app, connected.get(app.name), now) for app in known]
     return AppsPage(tuple(sorted(rows, key=lambda row: (row.is_well, row.name))), here, topic=ALL.text)
-
-
-def sdk_in_words(sdk: str) -> str:
-    """Return an SDK as people call it: TypeScript 4.24.0."""
-    language, _, version = sdk.partition(":")
-    return f"{_LANGUAGES.get(language, language)} {version.removeprefix('v')}".strip()
 
 
 def _row(app: App, connected: Sequence[Worker] | None, now: int) -> AppRow:

@@ -12,11 +12,11 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of
 from stepstream.checkpoint.apps import apps as registered
-from stepstream.checkpoint.cli.printing import Cell, ago, print_json, print_table, words
+from stepstream.checkpoint.cli.printing import Cell, ago, print_json, print_none, print_table, words
 from stepstream.checkpoint.connections.workers import Worker
 from stepstream.consumers.remote.functions import is_connected
-from stepstream.web.pages.apps import connected_of, sdk_in_words, worker_in_words
 from stepstream.web.sdk.sync import Trouble, sync
+from stepstream.web.sdk.told import app_told, connected_of, sdk_in_words, worker_in_words
 
 _USAGE = "write: bus apps, bus apps sync URL, or bus apps forget NAME"
 
@@ -56,12 +56,12 @@ def apps(
 
 
 def _list(*, as_json: bool) -> None:
-    known, connected = once(_known)
+    known, connected = once(_known, shows=True)
     if as_json:
-        print_json([_told(app, connected.get(app.name)) for app in known])
+        print_json([app_told(app, connected.get(app.name)) for app in known])
         return
     if not known:
-        say("no applications behind HTTP yet; let one register: bus apps sync URL")
+        print_none("no applications behind HTTP yet; let one register: bus apps sync URL")
         return
     now = now_ms()
     print_table(("app", "url", "sdk", "functions", "synced", words("state")), map(_row, known))
@@ -84,23 +84,6 @@ async def _known(wire: Wire) -> tuple[list[App], dict[str, list[Worker]]]:
     return known, await connected_of(wire, known)
 
 
-def _told(app: App, connected: list[Worker] | None) -> dict[str, object]:
-    return {
-        "name": app.name,
-        "url": app.url,
-        "sdk": app.sdk,
-        "framework": app.framework,
-        "version": app.version,
-        "synced": app.synced,
-        "functions": sorted(app.functions),
-        "removed": sorted(app.archived),
-        "error": app.error,
-        "error_code": app.error_code,
-        "note": app.note,
-        **({} if connected is None else {"workers": connected}),
-    }
-
-
 def _sync(which: str, *, as_json: bool) -> None:
     async def work(wire: Wire) -> App | Trouble:
         found = None if "/" in which or ":" in which else await app_of(wire, which)
@@ -112,7 +95,7 @@ def _sync(which: str, *, as_json: bool) -> None:
     if isinstance(found, Trouble):
         raise SyncFailed(f"{which} could not be synced: {found.words} ({found.code})")
     if as_json:
-        print_json(_told(found, None))
+        print_json(app_told(found, None))
         return
     names = ", ".join(sorted(found.functions)) or "no function"
     say(f"{found.name} is registered, version {found.version}: {names}")

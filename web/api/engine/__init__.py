@@ -1,4 +1,6 @@
-"""The API of what makes runs go: limits, schedules; each route with its words in the table (web/table).
+"""The API of what makes runs go: functions, limits, schedules, applications, the system.
+
+Each route has its words in the table (web/table).
 
 May touch: what web/api may.
 """

@@ -9,7 +9,6 @@ from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
-from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.checkpoint.at_work.functions import FunctionFacts, function_facts
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer, backlogs_of
@@ -86,7 +85,7 @@ def function_page(
         name=function.name,
         owner=function.owner,
         on=function.on,
-        options=options_in_words(function),
+        options=function.in_words,
         code=function.code,
         codes=codes_in_words(facts),
         hour=hour(facts.minutes, now),
@@ -106,14 +105,6 @@ def function_page(
         invoke=invoke or TypedForm(),
         topic=Topic(function.slug).text,
     )
-
-
-def options_in_words(function: Registered) -> tuple[str, ...]:
-    """Return the options of a function, each a text: its limits, its retries, what cancels its runs."""
-    times = function.retries + 1
-    waits = f": {function.waits}" if function.waits else ""
-    tries = "a step that fails is not tried again" if times == 1 else f"a step that fails is tried {times} times{waits}"
-    return (*function.flow, tries, *(f"{name} cancels its runs" for name in function.cancels))
 
 
 def codes_in_words(facts: FunctionFacts) -> tuple[str, ...]:
