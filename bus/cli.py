@@ -38,6 +38,7 @@ SUMMARIES = {
     "workers": "List the workers and what each has in hand.",
     "delayed": "List the events that are to be published later.",
     "apps": "List the applications behind HTTP.",
+    "audit": "List who has done what, to what, by what and from where, newest first: the last 10,000 acts.",
     "doctor": "Say whether this Redis is fit.",
     "check": "Look whether every run has a holder, and every key an owner.",
 }

@@ -17,6 +17,7 @@ from stepstream.bus.values.clock import utc
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.publishing import Stored
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.delayed import list_delayed, take_back
 from stepstream.checkpoint.read.event.outcomes import Outcome, outcomes
 from stepstream.checkpoint.registry import functions
@@ -116,7 +117,7 @@ def delayed(
     if action is not None:
         if action != "cancel" or name is None or id is None:
             raise ConfigError("write: bus delayed, or bus delayed cancel NAME ID")
-        once(lambda wire: take_back(wire, name, id))
+        once(lambda wire: acted(wire, "cancel_delayed", f"{name} {id}", take_back(wire, name, id)))
         if as_json:
             say_json(codec.encode({"name": name, "id": id, "status": "cancelled"}))
         else:

@@ -10,6 +10,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_none, print_table, words
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.producers.schedules import COUNTED_MISSED, Schedule, run_of_function, schedules
@@ -30,7 +31,7 @@ def list_schedules(
     """
     match words or []:
         case ["run", slug]:
-            run = once(lambda wire: run_of_function(wire, slug, schedule, ulid()))
+            run = once(lambda wire: acted(wire, "run_schedule", slug, run_of_function(wire, slug, schedule, ulid())))
             if as_json:
                 say_json(codec.encode({"function": slug, "id": run}))
             else:

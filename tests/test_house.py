@@ -24,7 +24,7 @@ ROOMS = {
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.limits": [{"keys", "rules", "told"}, {"flow", "timeouts", "cancel_on"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"spoilt"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed", "live", "connections"}, {"types", "apps", "controls", "overrides"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint": [{"registry", "delayed", "live", "connections", "audit_log"}, {"types", "apps", "controls", "overrides"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "checkpoint.read": [{"lists"}, {"run", "event"}, {"anything"}],
     "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "checking", "controls", "errors", "events", "functions", "limits", "runs", "watching"}],
     "consumers": [
@@ -71,6 +71,7 @@ FENCES = {
         "consumers/cli.py",
         "web/cli.py",
         "web/sdk/cli.py",
+        "web/trust/cli.py",
     ),
 }
 TOP_LEVEL = {
@@ -369,6 +370,7 @@ BOUNDED = {
     "bus.wire.publishing: arguments": "of one event: five",
     "bus.wire.publishing: fields": "of one event: twelve at most",
     "bus.wire.publishing: own": "four keys",
+    "checkpoint.audit_log: pairs": "six fields",
     "checkpoint.limits.admit: flat": "the intake decides on 50 at a time",
     "checkpoint.upkeep.audit: command": "each is written out there",
     "checkpoint.read.lists.arrivals: about": "four",

@@ -25,6 +25,7 @@ from stepstream.web.api import (
     worker_list,
 )
 from stepstream.web.api.engine import apps as api_apps
+from stepstream.web.api.engine import audit as api_audit
 from stepstream.web.api.engine import functions as api_functions
 from stepstream.web.api.engine import limits as api_limits
 from stepstream.web.api.engine import schedules as api_schedules
@@ -35,6 +36,7 @@ from stepstream.web.connect.gateway import Gateway
 from stepstream.web.live import changes, route
 from stepstream.web.pages import apps, forms, overview, run, search
 from stepstream.web.pages import runs as run_list
+from stepstream.web.pages.engine import audit as audit_pages
 from stepstream.web.pages.engine import errors, limits, schedules, system, workers
 from stepstream.web.pages.engine import operations as operation_pages
 from stepstream.web.pages.events import acting as event_acts
@@ -79,6 +81,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *found.routes,
         *error_groups.routes,
         *worker_list.routes,
+        *api_audit.routes,
         *health.routes,
         *described.routes,
         *register.routes,
@@ -102,6 +105,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *errors.routes,
         *system.routes,
         *operation_pages.routes,
+        *audit_pages.routes,
         *function_list.routes,
         *acting.routes,
         *one.routes,

@@ -33,5 +33,9 @@ def wants_page(request: HTTPConnection) -> bool:
     """Whether an error is told to a person: a browser asked for something that is not the API."""
     if request.scope["type"] == "websocket":
         return False
-    first = own_path(request).split("/")[1]
-    return first not in _OF_THE_API and "text/html" in request.headers.get("accept", "")
+    return not of_the_api(request) and "text/html" in request.headers.get("accept", "")
+
+
+def of_the_api(request: HTTPConnection) -> bool:
+    """Whether a path is one of the API, and not of a page."""
+    return own_path(request).split("/")[1] in _OF_THE_API

@@ -17,7 +17,8 @@ from stepstream.web.hosts import OriginRefused, hosts_of
 from stepstream.web.paths import own_path, root
 from stepstream.web.table.about import About
 from stepstream.web.table.parameters import check
-from stepstream.web.trust.keys import Permission, keys_of
+from stepstream.web.trust.audit import write_down, written_down
+from stepstream.web.trust.keys import Permission, RoleRefused, keys_of
 from stepstream.web.trust.principal import PRINCIPAL
 
 SPOILT = "stepstream.spoilt"
@@ -39,21 +40,35 @@ class NeedsRoute(Route):
         needs: Permission,
         name: str | None = None,
         about: About | None = None,
+        acts: bool | None = None,
     ) -> None:
+        changes = method != "GET" and needs in ("operate", "admin") if acts is None else acts
         takes = None if about is None else about.query
+
+        async def taken(request: Request) -> Response:
+            if takes is not None:
+                check(request, takes, own_path(request))
+            return await endpoint(request)
 
         @wraps(endpoint)
         async def checked(request: Request) -> Response:
-            request.scope[PRINCIPAL] = keys_of(request).check(request, needs)
-            if takes is not None:
-                check(request, takes, own_path(request))
+            try:
+                request.scope[PRINCIPAL] = keys_of(request).check(request, needs)
+            except RoleRefused as refused:
+                if changes:
+                    await write_down(request, name or path, refused.who, str(refused))
+                raise
+            if changes:
+                return await written_down(request, name or path, taken)
             if method != "GET":
-                return await endpoint(request)
+                return await taken(request)
             with spoilt_told() as request.scope[SPOILT]:
-                return await endpoint(request)
+                return await taken(request)
 
         super().__init__(path, checked, methods=[method], name=name)
         self.needs: Permission = needs
+        self.acts = changes
+        """Whether somebody does something by it: then it is in the audit log."""
         self.about = about
         """What it takes and answers with; None of pages, and of what SDKs call."""
 

@@ -15,6 +15,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke as invoke_function
 from stepstream.checkpoint.actions.rerun import rerun as rerun_run
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.filters import Given, filtered
 from stepstream.checkpoint.cli.many import Again, act
 from stepstream.checkpoint.cli.printing import print_json
@@ -38,7 +39,11 @@ def cancel(run_id: _OneId = "", *, given: Given, yes: _Yes = False, as_json: _Js
     if given or yes or not run_id:
         act("cancel", run_id, given, yes=yes, as_json=as_json)
         return
-    word = once(lambda wire: of_run(wire, run_id, cancel_now(wire, run_id, "cancelled with bus cancel")))
+    word = once(
+        lambda wire: acted(
+            wire, "cancel", run_id, of_run(wire, run_id, cancel_now(wire, run_id, "cancelled with bus cancel"))
+        )
+    )
     if as_json:
         print_json({"id": run_id, "status": "cancelled" if word == "cancelled" else "cancelling"})
         return
@@ -70,7 +75,11 @@ def rerun(
             raise BadRequest(f"--from {from_step[:60]!r} is for one run: bus rerun ID --from STEP")
         act("rerun", run_id, given, yes=yes, as_json=as_json, again=again)
         return
-    new = once(lambda wire: of_run(wire, run_id, rerun_run(wire, run_id, from_step, beside=beside)))
+    new = once(
+        lambda wire: acted(
+            wire, "rerun", run_id, of_run(wire, run_id, rerun_run(wire, run_id, from_step, beside=beside))
+        )
+    )
     if as_json:
         print_json({"id": new, "rerun_of": run_id})
     else:
@@ -93,7 +102,7 @@ def signal(
             raise NobodyWaits(name)
         return run
 
-    run = once(sent)
+    run = once(lambda wire: acted(wire, "signal", name, sent(wire)))
     if as_json:
         print_json({"run": run, "signal": name})
     else:
@@ -121,7 +130,8 @@ def invoke(
     data = data_of(words or [])
 
     async def begun(wire: Wire) -> tuple[str, Run | None]:
-        run = await sent_as_fits(words or [], data, lambda fitting: invoke_function(wire, slug, fitting))
+        asked = sent_as_fits(words or [], data, lambda fitting: invoke_function(wire, slug, fitting))
+        run = await acted(wire, "invoke", slug, asked)
         return run, await wait_for_end(wire, run, wait) if wait else None
 
     run, found = once(begun)

@@ -13,6 +13,7 @@ from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.run_one import LetThrough, run_one
 from stepstream.checkpoint.at_work.streams import streams
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import print_json, print_none
 from stepstream.checkpoint.controls import (
     Controls,
@@ -44,9 +45,9 @@ def pause(slug: Annotated[str, _SLUG] = "", event: Annotated[str, _EVENT] = "", 
         raise BadRequest(_both(slug, event))
     nobody = False
     if slug:
-        once(lambda wire: pause_function(wire, slug, _BY))
+        once(lambda wire: acted(wire, "pause_function", slug, pause_function(wire, slug, _BY)))
     elif event:
-        nobody = once(lambda wire: _pause_event(wire, event))
+        nobody = once(lambda wire: acted(wire, "pause_event", event, _pause_event(wire, event)))
     if as_json:
         print_json({**_what(slug, event), "paused": True} if slug or event else once(controls, shows=True).paused)
     elif slug:
@@ -74,7 +75,13 @@ def resume(
     if one:
         _one(slug, as_json=as_json)
         return
-    was = once(lambda wire: resume_function(wire, slug) if slug else resume_event(wire, event))
+    was = once(
+        lambda wire: (
+            acted(wire, "resume_function", slug, resume_function(wire, slug))
+            if slug
+            else acted(wire, "resume_event", event, resume_event(wire, event))
+        )
+    )
     what = slug or f"events {event}"
     if as_json:
         print_json({**_what(slug, event), "paused": False, "was_paused": bool(was)})
@@ -88,7 +95,7 @@ def _one(slug: str, *, as_json: bool) -> None:
 
     async def asked(wire: Wire) -> tuple[LetThrough, int | None]:
         in_line = await _in_line(wire, slug)
-        return await run_one(wire, slug, _BY), in_line
+        return await acted(wire, "run_one", slug, run_one(wire, slug, _BY)), in_line
 
     made, in_line = once(asked)
     if as_json:

@@ -9,6 +9,7 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.filters import named
 from stepstream.checkpoint.cli.many import Again, act
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_none, print_table, word, words
@@ -51,7 +52,11 @@ def errors(
     if action is not None:
         if action not in _WORDS or group is None:
             raise ConfigError(_USAGE)
-        mark, changed = once(lambda wire: _set(wire, group, function, _WORDS[action], muted_for))
+        mark, changed = once(
+            lambda wire: acted(
+                wire, "set_error_state", f"{group} {action}", _set(wire, group, function, _WORDS[action], muted_for)
+            )
+        )
         if as_json:
             print_json({"group": mark, "state": _WORDS[action], "functions": changed})
         else:

@@ -14,6 +14,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.replay import replay as replay_event
 from stepstream.checkpoint.at_work.streams import Stream
 from stepstream.checkpoint.at_work.streams import streams as streams_of
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import Cell, clock, print_json, print_none, print_table, words
 from stepstream.checkpoint.cli.shown import cut
 from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
@@ -106,7 +107,11 @@ def replay(
     Neither its id nor a rate limit keeps them out: bus replay order-4711 --function shop-ship. They are listed by
     bus runs --source replay
     """
-    made = once(lambda wire: replay_event(wire, event_id, function))
+    made = once(
+        lambda wire: acted(
+            wire, "replay_event", f"{event_id} {function}".strip(), replay_event(wire, event_id, function)
+        )
+    )
     if as_json:
         print_json(made)
     else:

@@ -16,6 +16,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.at_work.functions import function_facts
 from stepstream.checkpoint.at_work.overview import AtWork, at_work_of
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import ago, clock, print_json, print_none, print_table, words
 from stepstream.checkpoint.limits.backlogs import Backlog, Buffer, backlogs_of
 from stepstream.checkpoint.overrides import restoring
@@ -43,7 +44,7 @@ def functions(
     if (action == "forget") != (slug is not None):
         raise ConfigError("write: bus functions, bus functions SLUG, or bus functions forget SLUG")
     if slug is not None:
-        dropped = once(lambda wire: forget(wire, slug, with_runs=with_runs))
+        dropped = once(lambda wire: acted(wire, "forget_function", slug, forget(wire, slug, with_runs=with_runs)))
         if as_json:
             print_json({"function": slug, "forgotten": True, "groups_dropped": dropped})
         else:

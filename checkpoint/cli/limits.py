@@ -9,6 +9,7 @@ from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import milliseconds
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_none, print_table
 from stepstream.checkpoint.cli.printing import words as wide
 from stepstream.checkpoint.controls import Override
@@ -45,7 +46,7 @@ def limits(
         case ["restore", slug, limit]:
             _restore(slug, limit, key, as_json=as_json)
         case ["flush", slug]:
-            done = once(lambda wire: flush(wire, slug, key))
+            done = once(lambda wire: acted(wire, "flush_buffer", _on(slug, "", key), flush(wire, slug, key)))
             if as_json:
                 print_json(done)
             for one in () if as_json else done:
@@ -58,6 +59,10 @@ def limits(
             raise ConfigError(_USAGE)
 
 
+def _on(slug: str, limit: str, key: str | None) -> str:
+    return " ".join(part for part in (slug, limit, key or "") if part)
+
+
 def _set(slug: str, limit: str, number: str, during: str, key: str | None, *, as_json: bool) -> None:
     if not during:
         raise BadRequest("say for how long: --for 2h")
@@ -68,7 +73,8 @@ def _set(slug: str, limit: str, number: str, during: str, key: str | None, *, as
         until = await wire.moment() + milliseconds(during, "--for")
         return await override_limit(wire, slug, limit, int(number), until, _BY, key=key)
 
-    made = once(done)
+    about = f"{_on(slug, limit, key)} to {number} for {during}"
+    made = once(lambda wire: acted(wire, "set_limit", about, done(wire)))
     if as_json:
         print_json({"function": slug, "override": made})
     else:
@@ -76,7 +82,8 @@ def _set(slug: str, limit: str, number: str, during: str, key: str | None, *, as
 
 
 def _restore(slug: str, limit: str, key: str | None, *, as_json: bool) -> None:
-    done = once(lambda wire: restore_limit(wire, slug, limit, key))
+    about = _on(slug, limit, key)
+    done = once(lambda wire: acted(wire, "restore_limit", about, restore_limit(wire, slug, limit, key)))
     if as_json:
         print_json({"function": slug, "limit": limit, "was_set": done.was_set, "overrides": done.stand})
         return

@@ -25,6 +25,7 @@ from stepstream.checkpoint.actions.operations import (
 )
 from stepstream.checkpoint.actions.rerun import RUN_AGAIN_ALREADY
 from stepstream.checkpoint.actions.told import count_told, operation_told
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.filters import Given
 from stepstream.checkpoint.cli.printing import clock, print_json, print_table, word
 from stepstream.checkpoint.read.lists.search import query_of
@@ -88,7 +89,9 @@ def _many(dry: DryCount) -> str:
 
 async def _operated(wire: Wire, dry: DryCount, *, again: bool = False) -> Operation:
     """Do it, and return what it has come to. Who ends this (Ctrl-C) aborts it, when the step in hand is done."""
-    made = await operate(wire, dry.kind, dry.query, by=f"bus {dry.kind}", expected=dry.count, seconds=0.0, again=again)
+    begun = operate(wire, dry.kind, dry.query, by=f"bus {dry.kind}", expected=dry.count, seconds=0.0, again=again)
+    about = " ".join([dry.kind, f"{dry.count} runs", *(f"{name}={text}" for name, text in dry.query.pairs())])
+    made = await acted(wire, "begin_operation", about, begun)
     sys.stderr.write(f"operation {made.id}: {_many(dry)}; Ctrl-C aborts it\n")
     carrying = asyncio.ensure_future(_carried_on(wire, made.id))
     began = time.monotonic()

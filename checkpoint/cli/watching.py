@@ -19,6 +19,7 @@ from stepstream.checkpoint.actions.drain import Drained, drain
 from stepstream.checkpoint.at_work.functions import FunctionFacts
 from stepstream.checkpoint.at_work.overview import Failures, look_over
 from stepstream.checkpoint.at_work.trouble import Trouble
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.filters import named
 from stepstream.checkpoint.cli.printing import (
     Cell,
@@ -178,7 +179,7 @@ def workers(
         case []:
             pass
         case ["drain", name]:
-            told = once(lambda wire: _drain(wire, name))
+            told = once(lambda wire: acted(wire, "drain_worker", name, _drain(wire, name)))
             if as_json:
                 print_json(told)
             else:

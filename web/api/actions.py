@@ -30,6 +30,7 @@ from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import SMALL, Body
+from stepstream.web.trust.audit import acts_on
 
 _WITH_DATA = MAX_EVENT_BYTES + SMALL
 """The longest body with data as big as an event's, bytes."""
@@ -129,6 +130,7 @@ async def _rerun(request: Request) -> Response:
 
 async def _signal(request: Request) -> Response:
     asked = await _SIGNAL.of(request)
+    acts_on(request, asked.signal)
     run = await send_signal(wire_of(request), asked.signal, asked.data)
     if run is None:
         raise NobodyWaits(asked.signal)

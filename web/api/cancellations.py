@@ -24,6 +24,7 @@ from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
 from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields
+from stepstream.web.trust.audit import acts_on
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,6 +64,7 @@ async def _post(request: Request) -> Response:
     slug = f"{wanted.app_id}-{wanted.function_id}" if wanted.app_id else wanted.function_id
     if wanted.function_id.startswith(f"{wanted.app_id}-") and slug not in await slugs(wire):
         slug = wanted.function_id  # it was given whole
+    acts_on(request, slug)
     await function_of(wire, slug)
     if wanted.started_before is None:
         raise BadRequest("started_before is missing: until when were the runs made? write a time that is over")

@@ -11,6 +11,7 @@ from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.parameters import Fields, Number, Text
+from stepstream.web.trust.audit import acts_on
 
 MOST = 1_000
 
@@ -37,6 +38,7 @@ async def _delayed(request: Request) -> Response:
 
 async def _cancel(request: Request) -> Response:
     name, event_id = OF_NAME.of(request), ID.of(request)
+    acts_on(request, name, event_id)
     await take_back(wire_of(request), name, event_id)
     return value(Plain(TakenBack(name, event_id)))
 

@@ -28,6 +28,7 @@ from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
 from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields
+from stepstream.web.trust.audit import acts_on
 from stepstream.web.trust.principal import API, by
 
 FIELDS = Fields(OperationTold)
@@ -73,6 +74,7 @@ async def _post_rerun(request: Request) -> Response:
 
 async def _begun(request: Request, kind: Kind, wanted: RerunMany) -> Response:
     wire = wire_of(request)
+    acts_on(request, kind, f"{wanted.expected} runs", *(f"{name}={text}" for name, text in wanted.query.items()))
     query = await _query(wire, wanted.query)
     made = await operate(wire, kind, query, by=by(request, API), expected=wanted.expected, again=wanted.again)
     return value(Plain(operation_told(made)), 201)
@@ -127,6 +129,7 @@ routes = [
         _count,
         needs="operate",
         name="api_operation_count",
+        acts=False,
         about=About(
             summary="How many runs an operation would be about, and some of them: nothing is done.",
             body=_COUNT,

@@ -20,6 +20,7 @@ from stepstream.producers.strict import parse
 from stepstream.web.pages.csrf import received
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.audit import acts_on
 
 
 async def _cancel(request: Request) -> Response:
@@ -45,6 +46,7 @@ async def _rerun(request: Request) -> Response:
 async def _signal(request: Request) -> Response:
     fields = await received(request)
     wire, run, name = wire_of(request), request.path_params["id"], fields.get("signal", "")
+    acts_on(request, name)
     if await send_signal(wire, name, _json(fields.get("data") or "null")) is None:
         found = await get(wire, run)
         mine = [step for step in await steps(wire, found.function, run) if step.id == fields.get("step")]
@@ -65,6 +67,7 @@ def _json(text: str, *, is_object: bool = False) -> Raw:
 
 async def _cancel_delayed(request: Request) -> Response:
     fields = await received(request)
+    acts_on(request, fields.get("name", ""), fields.get("id", ""))
     try:
         await take_back(wire_of(request), fields.get("name", ""), fields.get("id", ""))
     except DelayedNotFound:  # pressed twice, or published meanwhile

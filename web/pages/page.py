@@ -41,6 +41,7 @@ from stepstream.web.live.feed import ALL, read_once
 from stepstream.web.pages.sharing import MARKS, answer, same
 from stepstream.web.routing import SPOILT, NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.keys import Permission
 
 V = TypeVar("V", bound="View")
 
@@ -104,7 +105,13 @@ _environment.filters |= _FILTERS
 
 
 def page(
-    path: str, name: str, read: Callable[[Request], Awaitable[View]], *, section: str = "", template: str = ""
+    path: str,
+    name: str,
+    read: Callable[[Request], Awaitable[View]],
+    *,
+    section: str = "",
+    template: str = "",
+    needs: Permission = "read",
 ) -> NeedsRoute:
     """Return the route of a page; `section` is the name in the top bar it belongs to, if that is not its own."""
     file = template or f"{name}.html"
@@ -119,7 +126,7 @@ def page(
         shared = read_once(wire_of(request), same(request), made) if is_part(request) else made()
         return answer(request, await shared)
 
-    return NeedsRoute("GET", path, shown, needs="read", name=name)
+    return NeedsRoute("GET", path, shown, needs=needs, name=name)
 
 
 async def read_again(request: Request, view: Awaitable[V]) -> V:

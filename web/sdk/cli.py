@@ -12,6 +12,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget_app
 from stepstream.checkpoint.apps import App, app_of
 from stepstream.checkpoint.apps import apps as registered
+from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import Cell, ago, print_json, print_none, print_table, words
 from stepstream.checkpoint.connections.workers import Worker
 from stepstream.consumers.remote.functions import is_connected
@@ -46,7 +47,7 @@ def apps(
     elif which is None or action not in {"sync", "forget"}:
         raise ConfigError(_USAGE)
     elif action == "forget":
-        slugs = once(lambda wire: forget_app(wire, which, with_runs=with_runs))
+        slugs = once(lambda wire: acted(wire, "forget_app", which, forget_app(wire, which, with_runs=with_runs)))
         if as_json:
             print_json({"app": which, "forgotten": True, "functions": sorted(slugs)})
         else:
@@ -91,7 +92,7 @@ def _sync(which: str, *, as_json: bool) -> None:
             raise ConfigError(f"the workers of app '{which}' connect by themselves, and register it when they do")
         return await sync(wire, which if found is None else found.url)
 
-    found = once(work)
+    found = once(lambda wire: acted(wire, "sync_app", which, work(wire)))
     if isinstance(found, Trouble):
         raise SyncFailed(f"{which} could not be synced: {found.words} ({found.code})")
     if as_json:

@@ -41,6 +41,7 @@ class RoleRefused(BusError):
     status = 403
 
     def __init__(self, who: Principal, needs: Permission) -> None:
+        self.who = who
         super().__init__(f"this needs the role {needs}, and {who.name} has the role {who.role}")
 
 

@@ -72,6 +72,11 @@ def control_changes() -> str:
     return f"{prefix()}:controls:changes"
 
 
+def audit() -> str:
+    """stream · who has done what, to what, by what, from where, and what came of it. By sites and commands; 10,000."""
+    return f"{prefix()}:audit"
+
+
 def signal(name: str) -> str:
     """string · a signal's name → `<slug>|<run>|<fence>|<step>`: the step that waits for it. Expires at its deadline.
 
@@ -103,6 +108,6 @@ def live(channel: str) -> str:
 KEYS: tuple[Key, ...] = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (waited, ()), (delayed_names, ()),
     (workers, ()), (worker, ("<id>",)), (cancellations, ()), (operations, ()), (controls, ()),
-    (control_changes, ()), (signal, ("<id>",)), (signal_lost, ("<id>", "<run>")), (limit, ("<id>",)),
+    (control_changes, ()), (audit, ()), (signal, ("<id>",)), (signal_lost, ("<id>", "<run>")), (limit, ("<id>",)),
     (limit_waiting, ("<id>",)), (live, ("<id>",)),
 )  # fmt: skip

@@ -23,6 +23,7 @@ from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
 from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields, Text, Texts
+from stepstream.web.trust.audit import acts_on
 from stepstream.web.trust.principal import API, by
 
 FUNCTION = Texts("function", "of this function (its slug); may be given again")
@@ -89,6 +90,7 @@ async def _limits(request: Request) -> Response:
 async def _set(request: Request) -> Response:
     wire, slug, wanted = wire_of(request), request.path_params["id"], await _WANTED.of(request)
     until = await end_of(wire, wanted.until, wanted.for_)
+    acts_on(request, wanted.limit, wanted.key or "", f"to {wanted.to}")
     made = await override_limit(
         wire,
         slug,
@@ -118,6 +120,7 @@ async def end_of(wire: Wire, until: int | str | None, during: str) -> int:
 async def _restore(request: Request) -> Response:
     wire, slug, limit = wire_of(request), request.path_params["id"], LIMIT.of(request)
     key = request.query_params.get("key")
+    acts_on(request, limit, key or "")
     done = await restore_limit(wire, slug, limit, key)
     return value(Plain(LimitRestored(slug, limit, done.was_set, done.stand)))
 

@@ -20,6 +20,7 @@ from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.audit import acts_on
 from stepstream.web.trust.principal import PAGE, by
 
 SHOWN = 50
@@ -89,6 +90,7 @@ async def _set(request: Request) -> Response:
         raise BadRequest("this form is not of our page of limits: load that again, and press the button there")
     if not _is_number(number):
         raise BadRequest(f"{number[:40]!r} is no number to which a limit can be set")
+    acts_on(request, fields.get("limit", ""), fields.get("key", ""), f"to {number} for {during}")
     await override_limit(
         wire,
         slug,
@@ -105,6 +107,7 @@ async def _set(request: Request) -> Response:
 
 async def _restore(request: Request) -> Response:
     fields, wire, slug = await received(request), wire_of(request), request.path_params["slug"]
+    acts_on(request, fields.get("limit", ""), fields.get("key", ""))
     await restore_limit(wire, slug, fields.get("limit", ""), fields.get("key"))
     return RedirectResponse(link(request, "limits"), 303)
 
@@ -114,6 +117,7 @@ async def _flush(request: Request) -> Response:
     run = fields.get("run", "")
     if not run:
         raise BadRequest("this form is not of our page of limits: load that again, and press the button there")
+    acts_on(request, run)
     await flush(wire, slug, runs=[run])  # pressed twice, or due meanwhile: its run is there already
     return RedirectResponse(link(request, "run", id=run), 303)
 

@@ -29,6 +29,7 @@ from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page, read_again, show
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.audit import acts_on
 from stepstream.web.trust.principal import PAGE, by
 
 SHOWN = 100
@@ -134,12 +135,14 @@ async def _begin(request: Request) -> Response:
     if not once:
         raise BadRequest(_NOT_OURS)
     if chosen:
+        acts_on(request, kind, *chosen)
         made = await operate_on(wire, kind, chosen, by=by(request, PAGE), request=once, again=again)
         return RedirectResponse(link(request, "operation", id=made.id), 303)
     pairs = [(name.removeprefix("of."), text) for name, text in fields.items() if name.startswith("of.")]
     count, written = fields.get("count", ""), fields.get("confirm", "").strip()
     if not (count.isascii() and count.isdecimal() and len(count) < 16):
         raise BadRequest(_NOT_OURS)
+    acts_on(request, kind, f"{count} runs", *(f"{name}={text}" for name, text in pairs if text))
     query = await query_of(wire, pairs)
     if written.replace(",", "") != str(int(count)) and [written] != [*query.functions]:
         told = "what you wrote is neither the number nor the function"

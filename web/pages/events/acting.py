@@ -19,6 +19,7 @@ from stepstream.web.pages.page import read_again, show
 from stepstream.web.pages.typed import data_of, refused, typed_form
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.audit import acts_on
 from stepstream.web.trust.principal import PAGE, by
 
 _PATIENCE_S = 5.0
@@ -28,6 +29,7 @@ async def _send(request: Request) -> Response:
     """Publish an event under the id that the page has given it, by which it is stored once."""
     wire, fields = wire_of(request), await received(request)
     name = fields.get("name", "")
+    acts_on(request, name, fields.get("id", ""))
     form = typed_form(await schemas_of(wire, name))
     try:
         data = data_of(form, fields)
@@ -51,6 +53,7 @@ async def _send(request: Request) -> Response:
 
 async def _replay(request: Request) -> Response:
     fields = await received(request)
+    acts_on(request, fields.get("id", ""), fields.get("function", ""))
     made = await replay(wire_of(request), fields.get("id", ""), fields.get("function", ""), fields.get("request", ""))
     if len(made.runs) == 1:
         return RedirectResponse(link(request, "run", id=made.runs[0].run), 303)
@@ -61,12 +64,14 @@ async def _replay(request: Request) -> Response:
 
 async def _pause(request: Request) -> Response:
     name = (await received(request)).get("name", "")
+    acts_on(request, name)
     await pause_event(wire_of(request), name, by(request, PAGE))
     return RedirectResponse(link(request, "event_name", event=name), 303)
 
 
 async def _resume(request: Request) -> Response:
     name = (await received(request)).get("name", "")
+    acts_on(request, name)
     await resume_event(wire_of(request), name)
     return RedirectResponse(link(request, "event_name", event=name), 303)
 
