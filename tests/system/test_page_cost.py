@@ -17,6 +17,7 @@ from stepstream import create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import run_id, ulid_ms
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.read.lists import search
 from stepstream.web.app import Site
 from stepstream.web.live import feed
 from stepstream.web.live.feed import ALL, Watcher, feed_of
@@ -71,7 +72,7 @@ async def asked(settings: Settings) -> AsyncGenerator[tuple[Site, httpx2.AsyncCl
 async def take(http: httpx2.AsyncClient, path: str) -> str:
     """Take a page again, as one that is open does."""
     answer = await http.get(path, headers={"hx-request": "true"})
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code in (200, 204), answer.text
     return answer.text
 
 
@@ -112,6 +113,71 @@ async def test_a_change_costs_twenty_browsers_what_it_costs_one(
     # its script. Each browser by itself would send each command again.
     assert (costs[BROWSERS][0] - costs[1][0]).total() < BROWSERS // 2, costs
     assert costs[BROWSERS][1] - costs[1][1] < BROWSERS // 2, costs
+
+
+def queued(store: "redis.Redis", count: int, *, rare: int = 0) -> list[str]:
+    """Make runs that failed, newest first; each `rare`th failed of another error than most. Return their places."""
+    pipeline: Any = cast("Any", store).pipeline(transaction=False)
+    now = time.time_ns() // 1_000_000 - 1_000
+    places: list[str] = []
+    for n in range(count):
+        at, error = now - n, "Rare" if rare and n % rare == 0 else "Lost"
+        run = run_id("t-1", "test", f"old{n}", at)
+        stored = {"status": "failed", "queued": at, "error": f'{{"name":"{error}","message":"m"}}'}
+        pipeline.hset(keys.run("t-1", run), mapping=stored)
+        pipeline.pexpire(keys.run("t-1", run), 60_000)
+        pipeline.zadd(keys.runs("t-1", "failed"), {run: at})
+        places.append(f"{at}-{run}")
+    pipeline.execute()
+    return places
+
+
+@pytest.mark.parametrize("path", ["/runs?", "/runs?status=failed&", "/runs?error=Lost&"])
+async def test_pages_above_which_more_have_come_than_are_counted_are_read_in_turns(
+    asked: tuple[Site, httpx2.AsyncClient], store: "redis.Redis", monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    site, http = asked
+    make(store, 2)
+    places = queued(store, 400)
+    monkeypatch.setattr(feed, "EVERY_S", 0.02)
+    monkeypatch.setattr(feed, "TICK_S", 3_600)
+    far = [f"{path}top={place}" for place in places[200 : 200 + BROWSERS]]
+    costs = {browsers: await _change(site, http, store, browsers, far) for browsers in (1, BROWSERS)}
+    alone = feed.ALONE * (costs[1][0].total() + costs[1][1])
+    assert costs[BROWSERS][0].total() + costs[BROWSERS][1] < alone < BROWSERS * 5, costs
+
+
+async def test_an_open_page_whose_turn_has_not_come_stays_as_it_is_and_one_that_is_loaded_never_waits(
+    asked: tuple[Site, httpx2.AsyncClient], store: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, http = asked
+    make(store, 2)
+    monkeypatch.setattr(feed, "TICK_S", 3_600)
+    far = [f"/runs?top={place}" for place in queued(store, 400)[200:220]]
+    async with feed_of(await _wire(site, http)).watch(ALL):
+        status = [(await http.get(path, headers={"hx-request": "true"})).status_code for path in far]
+        assert status == [200] * feed.ALONE + [204] * (len(far) - feed.ALONE)
+        loaded = await http.get(far[-1])
+        assert "100+ new" in loaded.text
+        assert far[-1].partition("-")[2] in loaded.text
+
+
+async def test_a_page_whose_look_ended_at_its_bound_is_not_looked_for_once_more(
+    asked: tuple[Site, httpx2.AsyncClient], store: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, http = asked
+    make(store, 2)
+    places = queued(store, 500, rare=120)
+    monkeypatch.setattr(search, "MOST_BYTES", 1)  # it ends with the first window: 100 runs of the page, 302 of all
+    await take(http, "/runs?error=Rare")
+    for top, shown, new in ((places[0], 3, ""), (places[120], 2, "1 new")):
+        with sent(store) as commands:
+            text = await take(http, f"/runs?error=Rare&top={top}")
+        assert re.findall(r'id="run-(\w+)"', text) == [one.partition("-")[2] for one in places[0:360:120]][-shown:]
+        assert new in text
+        assert Counter(commands)["EVALSHA"] == 2, "one looks at runs, one has the lines of those that match"
+        older = re.findall(r'href="([^"]*cursor=[^"]*)"', text)[0].replace("&amp;", "&")
+        assert re.findall(r'id="run-(\w+)"', await take(http, older)) == [places[360].partition("-")[2]]
 
 
 async def test_the_browsers_that_share_a_page_have_tokens_of_their_own(

@@ -1,7 +1,8 @@
 """Feed: what changed, for all pages that are open: one look at Redis a second for all of them, none while nobody looks.
 
 A page holds one connection, `GET /live`, and asks for its fragment when it is told that something of it changed. Those
-who ask for the same fragment between two changes share one reading of it, so a hundred cost Redis what one costs.
+who ask for the same fragment between two changes share one reading of it, so a hundred cost Redis what one costs. What
+a page shares with no other it reads in its turn (web/live/turns.py).
 
 The hub of live messages (checkpoint/live/hub.py) also serves many by one connection, and shares its errors with this,
 but nothing else: it blocks on streams that keep what was said, and this looks for changes that no stream tells.
@@ -23,6 +24,7 @@ from stepstream.checkpoint.live.hub import Crowded, Ended
 from stepstream.checkpoint.read.lists.pulse import pulses_of_functions, pulses_of_operations, pulses_of_runs
 from stepstream.checkpoint.registry import slugs
 from stepstream.web.live.journal import Journal
+from stepstream.web.live.turns import Turns
 
 T = TypeVar("T")
 
@@ -36,6 +38,8 @@ _SHARE = 0.02
 _RAREST_S = 30.0
 """But at least so often."""
 _MOST_READS = 500
+ALONE = 4
+"""How many pages read between two changes what they share with no other."""
 
 
 class Topic(NamedTuple):
@@ -131,6 +135,7 @@ class Feed:
         self._watchers: set[Watcher] = set()
         self._words: dict[Topic, bytes] = {}
         self._reads: dict[Hashable, asyncio.Task[Any]] = {}
+        self._turns = Turns(ALONE)
         self._looking: asyncio.Task[None] | None = None
         self._error = ""
         self._ended: Ended | None = None
@@ -165,6 +170,10 @@ class Feed:
             found.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits any more
         return await asyncio.shield(found)
 
+    def has_turn(self, who: Hashable) -> bool:
+        """Whether a page may read now what it shares with no other: a few may between two changes, each in its turn."""
+        return not self._watchers or self._turns.has(who)
+
     def end(self) -> None:
         """Let all hear that this process stops."""
         self._ended = Ended("the server stops: look again")
@@ -175,8 +184,13 @@ class Feed:
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
-        self._reads.clear()
+        self._anew()
         _feeds.pop(self._wire, None)
+
+    def _anew(self) -> None:
+        """Something changed: what was read until now is read again."""
+        self._reads.clear()
+        self._turns.anew()
 
     async def _look_on(self) -> None:
         loop, tries = asyncio.get_running_loop(), Tries()
@@ -231,7 +245,7 @@ class Feed:
                 watcher.tell()
 
     def _tell(self, changed: set[Topic]) -> None:
-        self._reads.clear()
+        self._anew()
         functions = {topic.slug for topic in changed if not (topic.run or topic.operation)}
         for watcher in self._watchers:
             if watcher.topic in changed or (watcher.topic == ALL and functions):
@@ -241,7 +255,7 @@ class Feed:
         if error and error == self._error:
             return
         self._error = error
-        self._reads.clear()
+        self._anew()
         for watcher in self._watchers:
             watcher.tell(error=error)
 
@@ -259,6 +273,12 @@ async def read_once(wire: Wire, key: Hashable, read: Callable[[], Coroutine[Any,
     """Return what `read` reads, shared with others that ask for the same of this connection while pages are open."""
     feed = _feeds.get(wire)
     return await (read() if feed is None else feed.read_once(key, read))
+
+
+def has_turn(wire: Wire, who: Hashable) -> bool:
+    """Whether a page may read now what it shares with no other; where it may not it stays as it is, and asks again."""
+    feed = _feeds.get(wire)
+    return feed is None or feed.has_turn(who)
 
 
 def end_watching() -> None:

@@ -38,7 +38,7 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.spoilt import spoilt_told, told_of
 from stepstream.web.beside import beside
 from stepstream.web.live.feed import ALL, read_once
-from stepstream.web.pages.sharing import MARKS, answer, same
+from stepstream.web.pages.sharing import MARKS, NOT_KEPT, answer, same
 from stepstream.web.routing import SPOILT, NeedsRoute, link
 from stepstream.web.store import wire_of
 from stepstream.web.trust.keys import Permission
@@ -107,24 +107,29 @@ _environment.filters |= _FILTERS
 def page(
     path: str,
     name: str,
-    read: Callable[[Request], Awaitable[View]],
+    read: Callable[[Request], Awaitable[View | None]],
     *,
     section: str = "",
     template: str = "",
     needs: Permission = "read",
 ) -> NeedsRoute:
-    """Return the route of a page; `section` is the name in the top bar it belongs to, if that is not its own."""
+    """Return the route of a page; `section` is the name in the top bar it belongs to, if that is not its own.
+
+    `read` may return None to one that is open and takes itself again (`is_part`): then that stays as it is.
+    """
     file = template or f"{name}.html"
 
     async def shown(request: Request) -> Response:
-        async def made() -> str:
+        async def made() -> str | None:
             at = now_ms()
             with spoilt_told() as spoilt:
                 view = await wire_of(request).within(_PATIENCE_S, read(request))
+            if view is None:
+                return None
             return _rendered(request, file, page=view, at=at, spoilt=sorted(spoilt), section=section or name)
 
-        shared = read_once(wire_of(request), same(request), made) if is_part(request) else made()
-        return answer(request, await shared)
+        text = await (read_once(wire_of(request), same(request), made) if is_part(request) else made())
+        return Response(status_code=204, headers=NOT_KEPT) if text is None else answer(request, text)
 
     return NeedsRoute("GET", path, shown, needs=needs, name=name)
 

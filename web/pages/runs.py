@@ -12,16 +12,17 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.operations import OF_STATUS, Kind
 from stepstream.checkpoint.read.lists.runs import STATUSES, Place, RunLine, place_of
-from stepstream.checkpoint.read.lists.search import SOURCES, Found, RunQuery, query_of, search
+from stepstream.checkpoint.read.lists.search import SOURCES, Found, query_of, search
 from stepstream.checkpoint.registry import slugs
-from stepstream.web.live.feed import ALL, Topic, read_once
+from stepstream.web.live.feed import ALL, Topic, has_turn, read_once
 from stepstream.web.pages import views
-from stepstream.web.pages.page import View, page
+from stepstream.web.pages.page import View, is_part, page
 from stepstream.web.store import wire_of
 
 SHOWN = 50
 COUNTED_NEW = 100
 """How many runs that are newer than those of the page are counted."""
+_NEWEST = COUNTED_NEW + 1 + SHOWN
 _FIRST_ID = "0" * 26
 _MORE = ("event", "key", "error", "code", "worker", "source", "where")
 
@@ -53,18 +54,14 @@ class Runs(View, frozen=True):
     error: str = ""
 
 
-async def _read(request: Request) -> Runs:
+async def _read(request: Request) -> Runs | None:
     wire = wire_of(request)
     asked = [(name, text) for name, text in request.query_params.multi_items() if text.strip()]
     kept = [(name, text) for name, text in asked if name not in ("cursor", "top")]
     cursor, top = (request.query_params.get(name, "") for name in ("cursor", "top"))
     given = {name: ",".join(text for other, text in kept if other == name) for name, _ in kept}
     one = given.get("function", "")
-    asked_again = bool(top and not cursor)
-    of_all = partial(_of_all, wire, kept, with_newest=asked_again)
-    # Each browser has its own first row: what they have in common is read once for all of them.
-    found = await (read_once(wire, f"runs {_query(kept)}", of_all) if asked_again else of_all())
-    known = found.functions
+    known = tuple(sorted(await read_once(wire, "functions", partial(slugs, wire))))
     chosen = tuple(word.strip() for word in given.get("status", "").split(","))
     view = Runs(
         given=given,
@@ -78,56 +75,44 @@ async def _read(request: Request) -> Runs:
         topic=(Topic(one) if one in known else ALL).text,
     )
     try:
-        if isinstance(found.query, BusError):
-            raise found.query
-        first = place_of(top) if asked_again else None
-        return await _found(wire, view, found.query, kept, first, cursor, found.newest)
+        first = place_of(top)
+        if first is not None and not cursor:
+            return await _again(wire, view, kept, first, may_stay=is_part(request))
+        found = await search(wire, await query_of(wire, kept), limit=SHOWN, cursor=cursor)
+        return _shown(view, kept, found, _place(found.runs[0]) if found.runs and not cursor else None)
     except StoreUnavailable:
         raise
     except BusError as error:
         return msgspec.structs.replace(view, error=str(error), topic="")
 
 
-class _OfAll(msgspec.Struct, frozen=True):
-    """What all pages with the same filters have in common: why they cannot be looked up, or the newest that match."""
+async def _again(wire: Wire, view: Runs, kept: Sequence[tuple[str, str]], top: Place, *, may_stay: bool) -> Runs | None:
+    """Return the page that was opened when the run `top` stood first: it still does.
 
-    functions: tuple[str, ...]
-    query: RunQuery | BusError
-    newest: Found | None = None
-
-
-async def _of_all(wire: Wire, kept: Sequence[tuple[str, str]], with_newest: bool) -> _OfAll:
-    known = tuple(sorted(await slugs(wire)))
-    try:
-        query = await query_of(wire, kept)
-        newest = await search(wire, query, limit=COUNTED_NEW + 1 + SHOWN) if with_newest else None
-    except StoreUnavailable:
-        raise
-    except BusError as error:
-        return _OfAll(known, error)
-    return _OfAll(known, query, newest)
+    Each browser has its own first row: the newest runs are read once for all with the same filters, and cut for each.
+    What is further down is read for one alone, in turns. None: it is not this one's turn, and it `may_stay` as it is.
+    """
+    newest = await read_once(wire, f"newest runs {_query(kept)}", partial(_newest, wire, kept))
+    new = _above(top, newest)
+    found = _from(top, newest)
+    if found is None:
+        if may_stay and not has_turn(wire, f"{top.cursor} {_query(kept)}"):
+            return None
+        begin = f"{top.queued + 1}-{_FIRST_ID}"
+        found = await search(wire, await query_of(wire, kept), limit=SHOWN, cursor=begin)
+        found.runs = [run for run in found.runs if _place(run) <= top]
+    return msgspec.structs.replace(_shown(view, kept, found, top), new=min(COUNTED_NEW + 1, new))
 
 
-async def _found(
-    wire: Wire,
-    view: Runs,
-    query: RunQuery,
-    kept: Sequence[tuple[str, str]],
-    top: Place | None,
-    cursor: str,
-    newest: Found | None,
-) -> Runs:
-    """Return the page with its runs. `top` is the run that stood first when it was opened: it still does."""
-    found = None if top is None or newest is None else _from(top, newest)
-    if found is None:  # the first page, one with a cursor, or one above which there are more than are counted
-        begin = cursor or (None if top is None else f"{top.queued + 1}-{_FIRST_ID}")
-        found = await search(wire, query, limit=SHOWN, cursor=begin)
-    runs = [run for run in found.runs if top is None or _place(run) <= top]
-    first = top or (_place(runs[0]) if runs and not cursor else None)
+async def _newest(wire: Wire, kept: Sequence[tuple[str, str]]) -> Found:
+    return await search(wire, await query_of(wire, kept), limit=_NEWEST)
+
+
+def _shown(view: Runs, kept: Sequence[tuple[str, str]], found: Found, first: Place | None) -> Runs:
+    """Return the page with its runs; `first` is the run that stands first from now on."""
     return msgspec.structs.replace(
         view,
-        runs=views.listed(runs, now_ms()),
-        new=0 if top is None or newest is None else min(COUNTED_NEW + 1, _above(top, newest)),
+        runs=views.listed(found.runs, now_ms()),
         more=_query([*kept, ("cursor", found.cursor)]) if found.cursor else "",
         query=None if first is None else _query([*kept, ("top", first.cursor)]),
         count=found.count,
@@ -137,10 +122,15 @@ async def _found(
 
 
 def _from(top: Place, newest: Found) -> Found | None:
-    """Return the page that begins with the run `top` out of the newest runs; None where these do not reach so far."""
+    """Return the page that begins with the run `top` out of the newest runs; None where these do not reach so far.
+
+    They end where no more come, when there are enough, or where as many were looked at as may be: then a page may be
+    short, as each is that has looked at so many, and its cursor goes on.
+    """
     above = _above(top, newest)
     runs = newest.runs[above : above + SHOWN]
-    if len(runs) < SHOWN and newest.cursor is not None:
+    last = place_of(newest.cursor)
+    if len(runs) < SHOWN and last is not None and (len(newest.runs) >= _NEWEST or last > top):
         return None
     cursor = newest.cursor if above + SHOWN >= len(newest.runs) else _place(runs[-1]).cursor
     return msgspec.structs.replace(newest, runs=runs, cursor=cursor)

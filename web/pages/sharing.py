@@ -43,6 +43,10 @@ MARKS = Own(*(partial(str, f"{_MARK}-{name}") for name in Own._fields))
 """What stands for each until a page is sent: of this process, never sent, so that nobody can write it into data."""
 
 
+NOT_KEPT = {"Cache-Control": "no-store"}
+"""The header of an answer that nobody keeps: it holds what is a browser's own."""
+
+
 class Same(msgspec.Struct, frozen=True):
     """All of a request that the main part of a page depends on: who agrees in it gets the same text.
 
@@ -69,7 +73,7 @@ def answer(request: Request, text: str, status: int = 200, headers: Mapping[str,
     """Return a page that was rendered with MARKS, with what this browser has of its own; it gets its token with it."""
     form_token, is_new = token_of(request)
     own = Own(form_token=lambda: form_token, once=token, ulid=ulid)
-    response = HTMLResponse(own.put_into(text), status, {"Cache-Control": "no-store", **(headers or {})})
+    response = HTMLResponse(own.put_into(text), status, {**NOT_KEPT, **(headers or {})})
     if is_new:
         give(request, response, form_token)
     return response
