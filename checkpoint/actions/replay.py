@@ -7,26 +7,20 @@ singleton swallows it; concurrency and throttle count. The runs are marked: thei
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import Raw
 
 from stepstream.bus.errors import BadRequest, listed
 from stepstream.bus.event import RawEvent
 from stepstream.bus.system_events import INVOKED
 from stepstream.bus.trigger import covers
-from stepstream.bus.values import codec
 from stepstream.bus.values.ids import run_id, ulid, ulid_ms
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.event.kept import find_kept
 from stepstream.checkpoint.read.event.story import refused_by_condition
-from stepstream.checkpoint.read.lists.arrivals import EventNotFound, find_arrival
-from stepstream.checkpoint.read.lists.runs import whole
-from stepstream.checkpoint.read.lists.search import RunQuery, search
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.begin import begin
 
-_ABOUT_MS = 120_000
-"""How far from the time in an event's id its runs may have been queued."""
 _NAMED = 10
 
 
@@ -53,11 +47,12 @@ class Replay(msgspec.Struct, frozen=True):
     left_out: list[LeftOut]
 
 
-async def replay(wire: Wire, event_id: str, function: str = "", request: str = "") -> Replay:
+async def replay(wire: Wire, event_id: str, function: str = "", request: str = "", run: str = "") -> Replay:
     """Begin runs for an event: of a function (its slug), or of all that listen to its name today.
 
     Functions whose condition is not true of it begin none. The event may be past what its stream keeps, as long as a
-    run keeps it. The same `request`, a ULID of the caller's, makes the same runs, however often it is repeated.
+    run keeps it: `run`, or one that is found. The same `request`, a ULID of the caller's, makes the same runs, however
+    often it is repeated.
     EventNotFound when nothing keeps it, FunctionNotFound, BadRequest for a function that does not listen to its name.
     """
     asked = ulid_ms(request)
@@ -65,7 +60,7 @@ async def replay(wire: Wire, event_id: str, function: str = "", request: str = "
         raise BadRequest(f"request {request[:60]!r} is no ULID (26 letters); leave it out, or take a new one")
     if function:
         await function_of(wire, function)
-    event = await kept_event(wire, event_id)
+    event = (await find_kept(wire, event_id, run)).arrival.event
     listening = [one for one in await functions(wire) if any(covers(name, event.name) for name in one.events)]
     meant = [one for one in listening if function in ("", one.slug)]
     if not meant:
@@ -79,25 +74,10 @@ async def replay(wire: Wire, event_id: str, function: str = "", request: str = "
         if refusal is not None:
             left_out.append(LeftOut(one.slug, refusal.words))
             continue
-        run = run_id(one.slug, "replay", cause, now if asked is None else min(asked, now))
-        await begin(wire, one.slug, run, "replay", event, patience=10.0)
-        begun.append(Begun(one.slug, run))
+        new = run_id(one.slug, "replay", cause, now if asked is None else min(asked, now))
+        await begin(wire, one.slug, new, "replay", event, patience=10.0)
+        begun.append(Begun(one.slug, new))
     return Replay(event.id, event.name, begun, left_out)
-
-
-async def kept_event(wire: Wire, event_id: str) -> RawEvent:
-    """Return an event: from its stream, or from a run that was made of it; EventNotFound when neither keeps it."""
-    found = await find_arrival(wire, event_id)
-    if found is not None:
-        return found.event
-    ms = ulid_ms(event_id)
-    where = f"event.id == {codec.encode(event_id).decode()}"
-    query = RunQuery(where=where, since=None if ms is None else max(0, ms - _ABOUT_MS))
-    query = query if ms is None else msgspec.structs.replace(query, until=ms + _ABOUT_MS)
-    page = await search(wire, query, limit=1)
-    for run in await whole(wire, page.runs):
-        return codec.decode_as(run.event or Raw(b"null"), RawEvent)
-    raise EventNotFound(event_id)
 
 
 def _nobody(event: RawEvent, function: str, listening: Sequence[Registered]) -> str:

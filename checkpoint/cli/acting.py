@@ -19,7 +19,7 @@ from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.filters import Given, filtered
 from stepstream.checkpoint.cli.many import Again, act
 from stepstream.checkpoint.cli.printing import print_json
-from stepstream.checkpoint.read.lists.arrivals import of_run
+from stepstream.checkpoint.read.event.kept import of_run
 from stepstream.checkpoint.read.run.find import wait_for_end
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal

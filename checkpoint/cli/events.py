@@ -17,8 +17,9 @@ from stepstream.checkpoint.at_work.streams import streams as streams_of
 from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import Cell, clock, print_json, print_none, print_table, words
 from stepstream.checkpoint.cli.shown import cut
+from stepstream.checkpoint.read.event.kept import Kept, find_kept
 from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
-from stepstream.checkpoint.read.lists.arrivals import Arrival, Arrivals, arrivals, get_arrival
+from stepstream.checkpoint.read.lists.arrivals import Arrival, Arrivals, arrivals
 from stepstream.checkpoint.read.lists.search import Found, RunQuery, search
 
 _LINE = 80
@@ -26,6 +27,7 @@ _LINE = 80
 _REPLAYS = 20
 """How many runs that were begun for an event later are told."""
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Run = Annotated[str, typer.Option(help="A run that was made of it: finds it though its stream has let go of it.")]
 _Cursor = Annotated[str, typer.Option(help="Where to go on: what the page before said.")]
 
 
@@ -65,6 +67,7 @@ def events(
 
 def event(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id: its sender's own, or the one it got.")],
+    run: _Run = "",
     as_json: _Json = False,
 ) -> None:
     """Show what became of an event: which functions it started, and why each other one did not begin.
@@ -72,18 +75,20 @@ def event(
     By the id it got, or its sender's own: bus event order-4711
     """
 
-    async def look(wire: Wire) -> tuple[Arrival, EventStory, Found]:
-        found = await get_arrival(wire, event_id)
-        where = f"event.id == {codec.encode(found.event.id).decode()}"
-        replays = RunQuery(source="replay", event=found.name, since=found.received, where=where)
-        return found, await event_story(wire, found), await search(wire, replays, limit=_REPLAYS)
+    async def look(wire: Wire) -> tuple[Kept, EventStory, Found]:
+        kept = await find_kept(wire, event_id, run)
+        where = f"event.id == {codec.encode(kept.arrival.event.id).decode()}"
+        replays = RunQuery(source="replay", event=kept.arrival.name, since=kept.arrival.received, where=where)
+        return kept, await event_story(wire, kept), await search(wire, replays, limit=_REPLAYS)
 
-    found, story, replays = once(look, shows=True)
+    kept, story, replays = once(look, shows=True)
+    found = kept.arrival
     if as_json:
         print_json({"event": found.event, "story": story, "replays": replays.runs})
         return
     data = cut(bytes(found.event.data).decode(errors="replace"), "bus event ID --json")
-    lines = [f"{story.id}  {story.name}  {clock(story.received)}", story.words, f"data  {data}"]
+    lines = [f"{story.id}  {story.name}  {'' if kept.arrival.entry else 'about '}{clock(story.received)}", story.words]
+    lines += [*filter(None, [story.note]), f"data  {data}"]
     lines += [f"{one.function}  {one.words}{_status_of(one)}" for one in story.functions]
     lines += [f"{one.function}  was replayed as run {one.id}, {one.status}" for one in replays.runs]
     for line in lines:
@@ -100,6 +105,7 @@ def _status_of(one: Part) -> str:
 def replay(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id.")],
     function: Annotated[str, typer.Option(help="Only to this function (its slug).")] = "",
+    run: _Run = "",
     as_json: _Json = False,
 ) -> None:
     """Begin runs for an event that came before, of all functions that listen to it today or of one.
@@ -109,7 +115,7 @@ def replay(
     """
     made = once(
         lambda wire: acted(
-            wire, "replay_event", f"{event_id} {function}".strip(), replay_event(wire, event_id, function)
+            wire, "replay_event", f"{event_id} {function}".strip(), replay_event(wire, event_id, function, run=run)
         )
     )
     if as_json:

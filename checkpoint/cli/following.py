@@ -17,7 +17,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.cli.printing import clock, print_json, terminal
 from stepstream.checkpoint.cli.shown import line_of, show_lines, tree_of
 from stepstream.checkpoint.facts.attempts import FailedAttempt, attempts_of
-from stepstream.checkpoint.read.lists.arrivals import of_run
+from stepstream.checkpoint.read.event.kept import of_run
 from stepstream.checkpoint.read.lists.pulse import pulses_of_runs
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.read.run.log import log_of

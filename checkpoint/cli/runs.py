@@ -16,7 +16,7 @@ from stepstream.checkpoint.cli.following import follow_log, follow_steps
 from stepstream.checkpoint.cli.printing import clock, print_json, print_none, print_table, took_of, word, words
 from stepstream.checkpoint.cli.shown import show, show_log
 from stepstream.checkpoint.read.anything import find_anything
-from stepstream.checkpoint.read.lists.arrivals import of_run
+from stepstream.checkpoint.read.event.kept import of_run
 from stepstream.checkpoint.read.lists.search import Found, query_of, search
 from stepstream.checkpoint.read.run.find import get, wait_for_end
 from stepstream.checkpoint.read.run.log import RunLog, log_of

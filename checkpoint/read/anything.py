@@ -4,8 +4,10 @@ import asyncio
 
 import msgspec
 
+from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.event.kept import EventNotFound, Kept, find_kept
 from stepstream.checkpoint.read.lists.arrivals import find_arrival
 from stepstream.checkpoint.read.lists.search import RunQuery, search
 from stepstream.checkpoint.read.run.find import find
@@ -60,13 +62,25 @@ async def find_anything(wire: Wire, text: str) -> Hits:
     ]
     if found:  # of nothing else there is an index, and what a key may be is asked of thousands of runs
         return Hits(found, looked)
-    going, newest = await asyncio.gather(
+    kept, going, newest = await asyncio.gather(
+        _kept(wire, text),
         search(wire, RunQuery(key=text, statuses=_GOING), limit=_MOST_RUNS, looks=_LOOKS),
         search(wire, RunQuery(key=text), limit=_MOST_RUNS),
     )
+    if kept is not None:
+        found.append(Hit("event", text, f"event {kept.arrival.name}, which a run keeps"))
     told = going if going.runs else newest
     if told.runs:
         more = "" if told.exact else " or more"
         found.append(Hit("key", text, f"the value of a limit's key: {told.count}{more} runs"))
     looked.append(f"the limits' keys of the {newest.looked_at:,} newest runs, and of {going.looked_at:,} under way")
+    looked.append("the events of runs about the time in it" if ulid_ms(text) else "the events of the newest runs")
     return Hits(found, looked)
+
+
+async def _kept(wire: Wire, text: str) -> Kept | None:
+    """Return the event of an id that only runs keep."""
+    try:
+        return await find_kept(wire, text)
+    except EventNotFound:
+        return None

@@ -132,10 +132,10 @@ def test_a_list_has_only_the_fields_that_are_asked_for(http: TestClient) -> None
 NOT_PAGED = {
     "/v1/runs/{id}/steps": "of one run, at most 1,000",
     "/v1/runs/{id}/log": "of one run, with `last`",
-    "/v1/events/{id}/runs": "of one event, one of each function",
+    "/v1/events/{id:path}/runs": "of one event, one of each function",
 }
 PAYLOADS = {"data", "output", "event", "what"}
-NOT_LEFT_OUT = {("/v1/audit", "what"), ("/v1/runs/{id}/steps", "what"), ("/v1/events/{id}/runs", "output")}
+NOT_LEFT_OUT = {("/v1/audit", "what"), ("/v1/runs/{id}/steps", "what"), ("/v1/events/{id:path}/runs", "output")}
 """What a step waits for is short; and users of the hosted service read an output from where they wait for it."""
 
 

@@ -12,7 +12,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.replay import replay
-from stepstream.checkpoint.read.lists.arrivals import EventNotFound
+from stepstream.checkpoint.read.event.kept import EventNotFound
 from stepstream.checkpoint.read.lists.search import RunQuery, search
 from tests.support import Lab
 from tests.system.test_commands import bus

@@ -15,6 +15,7 @@ from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.controls import pause_function, resume_function
 from stepstream.checkpoint.read.anything import find_anything
+from stepstream.checkpoint.read.event.kept import Kept
 from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
 from stepstream.checkpoint.read.lists.arrivals import find_arrival
 from stepstream.checkpoint.read.run.family import Family, family
@@ -28,7 +29,7 @@ async def story(lab: Lab, event: str, **kinds: str) -> dict[str, Part]:
 
     async def look() -> EventStory | None:
         arrival = await find_arrival(lab.wire, event)
-        seen.append(None if arrival is None else await event_story(lab.wire, arrival))
+        seen.append(None if arrival is None else await event_story(lab.wire, Kept(arrival)))
         found = seen[-1]
         told = {} if found is None else {part.function.removeprefix("test-"): part.kind for part in found.functions}
         return found if told == kinds else None

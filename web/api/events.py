@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from stepstream.bus.errors import FunctionNotFound
 from stepstream.checkpoint.actions.replay import Replay, replay
-from stepstream.checkpoint.read.lists.arrivals import MOST, Arrival, EventNotFound, arrivals, find_arrival, runs_of
-from stepstream.checkpoint.read.run.find import find
+from stepstream.checkpoint.read.event.kept import EventNotFound, find_kept, runs_of_kept
+from stepstream.checkpoint.read.lists.arrivals import MOST, Arrival, arrivals
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.system import stored_event_name
 from stepstream.web.answers import value
@@ -18,7 +18,6 @@ from stepstream.web.api.shapes import (
     Plain,
     RunTold,
     answer,
-    event_of,
     event_shape,
     page_answer,
     run_shape,
@@ -34,16 +33,21 @@ CURSOR = Text("cursor", "`metadata.cursor` of the page before, or the id of its 
 NAME = Text("name", "events of this name")
 AFTER = Moment("received_after", "events that came later")
 BEFORE = Moment("received_before", "events that came earlier")
+OF_RUN = Text(
+    "run",
+    "a run that was made of it: by it an event is found that its stream has let go of, and of several with one id",
+)
 FIELDS = Fields(EventTold, payloads=("data",))
 FIELDS_OF_RUNS = Fields(RunTold)
 """`output` as well: whoever waits for a run in the hosted service's way takes it from here."""
 
 
 class ReplayWanted(msgspec.Struct, forbid_unknown_fields=True):
-    """To which function (its slug; none: to all that listen); once for each `request`, a ULID."""
+    """To which function (its slug; none: to all that listen); once for each `request`, a ULID; as `run` keeps it."""
 
     function: str = ""
     request: str = ""
+    run: str = ""
 
 
 _REPLAY = Body(ReplayWanted, may_be_empty=True)
@@ -63,8 +67,8 @@ async def _events(request: Request) -> Response:
 
 
 async def _event(request: Request) -> Response:
-    found, _ = await event_and_runs(request, request.path_params["id"], with_runs=False)
-    return value(answer(event_shape(found)))
+    kept = await find_kept(wire_of(request), request.path_params["id"], OF_RUN.of(request))
+    return value(answer(event_shape(kept.arrival, kept_by=kept.by)))
 
 
 async def _runs(request: Request) -> Response:
@@ -74,24 +78,18 @@ async def _runs(request: Request) -> Response:
 
 async def _replay(request: Request) -> Response:
     wanted = await _REPLAY.of(request)
-    made = await replay(wire_of(request), request.path_params["id"], wanted.function, wanted.request)
+    made = await replay(wire_of(request), request.path_params["id"], wanted.function, wanted.request, wanted.run)
     return value(Plain(made), 201)
 
 
-async def event_and_runs(request: Request, event_id: str, *, with_runs: bool = True) -> tuple[Arrival, list[Run]]:
+async def event_and_runs(request: Request, event_id: str) -> tuple[Arrival, list[Run]]:
     """Return an event, and the runs made of it: of one that was published, or of one by which a run was invoked.
 
-    EventNotFound when it is neither.
+    EventNotFound when nothing keeps it.
     """
     wire = wire_of(request)
-    found = await find_arrival(wire, event_id)
-    if found is not None:
-        return found, await runs_of(wire, found) if with_runs else []
-    run = await find(wire, event_id)  # the event of a run that was invoked has the run's id
-    event = None if run is None else event_of(run)
-    if run is None or event is None or event.id != event_id:
-        raise EventNotFound(event_id)
-    return Arrival(event.name, "", event, event_id, run.queued), [run]
+    kept = await find_kept(wire, event_id, OF_RUN.of(request))
+    return kept.arrival, await runs_of_kept(wire, kept)
 
 
 routes = [
@@ -109,30 +107,20 @@ routes = [
     ),
     NeedsRoute(
         "GET",
-        "/v1/events/{id}",
-        _event,
-        needs="read",
-        name="api_event",
-        about=About(
-            summary="One event, by its id or the one an SDK gave it.", answer=Answer[EventTold], errors=(EventNotFound,)
-        ),
-    ),
-    NeedsRoute(
-        "GET",
-        "/v1/events/{id}/runs",
+        "/v1/events/{id:path}/runs",
         _runs,
         needs="read",
         name="api_event_runs",
         about=About(
             summary="The runs that functions made of it, in the hosted service's words.",
-            query=(FIELDS_OF_RUNS,),
+            query=(FIELDS_OF_RUNS, OF_RUN),
             answer=Answer[list[RunTold]],
             errors=(EventNotFound,),
         ),
     ),
     NeedsRoute(
         "POST",
-        "/v1/events/{id}/replay",
+        "/v1/events/{id:path}/replay",
         _replay,
         needs="operate",
         name="api_replay",
@@ -144,6 +132,20 @@ routes = [
             answer=Plain[Replay],
             status=201,
             errors=(EventNotFound, FunctionNotFound),
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/events/{id:path}",
+        _event,
+        needs="read",
+        name="api_event",
+        about=About(
+            summary="One event, by its id or the one an SDK gave it; where its stream has let go of it, from the run "
+            "that `kept_by` names.",
+            query=(OF_RUN,),
+            answer=Answer[EventTold],
+            errors=(EventNotFound,),
         ),
     ),
 ]

@@ -6,11 +6,12 @@ from starlette.responses import Response
 from stepstream.bus.errors import BadRequest, RunNotFound
 from stepstream.checkpoint.at_work.overview import Overview, look_over
 from stepstream.checkpoint.read.anything import Hits, find_anything
+from stepstream.checkpoint.read.event.kept import EventNotFound, find_kept
 from stepstream.checkpoint.read.event.story import EventStory, event_story
-from stepstream.checkpoint.read.lists.arrivals import EventNotFound, get_arrival
 from stepstream.checkpoint.read.run.family import Family, family
 from stepstream.checkpoint.read.run.find import get
 from stepstream.web.answers import value
+from stepstream.web.api.events import OF_RUN
 from stepstream.web.api.shapes import Answer, Plain, answer
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
@@ -40,7 +41,8 @@ async def _family(request: Request) -> Response:
 
 async def _story(request: Request) -> Response:
     wire = wire_of(request)
-    return value(answer(await event_story(wire, await get_arrival(wire, request.path_params["id"]))))
+    kept = await find_kept(wire, request.path_params["id"], OF_RUN.of(request))
+    return value(answer(await event_story(wire, kept)))
 
 
 routes = [
@@ -82,12 +84,13 @@ routes = [
     ),
     NeedsRoute(
         "GET",
-        "/v1/events/{id}/story",
+        "/v1/events/{id:path}/story",
         _story,
         needs="read",
         name="api_event_story",
         about=About(
             summary="Which functions an event started, and why each other one that listens did not begin.",
+            query=(OF_RUN,),
             answer=Answer[EventStory],
             errors=(EventNotFound,),
         ),

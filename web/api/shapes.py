@@ -88,6 +88,8 @@ class EventTold(msgspec.Struct, frozen=True, kw_only=True):
     data: Raw
     ts: int
     v: str | UnsetType = UNSET
+    kept_by: str | UnsetType = UNSET
+    """The run that keeps it, where its stream has let go of it."""
 
 
 class RunTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,8 +152,8 @@ def event_of(run: Run) -> RawEvent | None:
         return None
 
 
-def event_shape(arrival: Arrival, name: str | None = None) -> EventTold:
-    """Return an event as it came; `name` is another name that it is asked for by."""
+def event_shape(arrival: Arrival, name: str | None = None, kept_by: str = "") -> EventTold:
+    """Return an event as it came; `name` is another name that it is asked for by, `kept_by` the run that keeps it."""
     event = arrival.event
     return EventTold(
         internal_id=arrival.internal,
@@ -161,6 +163,7 @@ def event_shape(arrival: Arrival, name: str | None = None) -> EventTold:
         data=stored_json(bytes(event.data)) or Raw(b"null"),
         ts=event.ts,
         v=UNSET if event.v is None else event.v,
+        kept_by=kept_by or UNSET,
     )
 
 

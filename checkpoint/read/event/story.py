@@ -21,6 +21,7 @@ from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.streams import stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Controls, controls
+from stepstream.checkpoint.read.event.kept import LATER, Kept
 from stepstream.checkpoint.read.lists.arrivals import Arrival
 from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.run.record import Run, read
@@ -35,7 +36,8 @@ class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
     kind: str
     """`started`; or why not: `condition`, `merged`, `rate_limited`, `singleton`, `paused`, `no_worker`, `unread`.
 
-    Or `later`: it was registered behind the event; `gone`: nothing of it is kept any more.
+    Or `later`: it was registered behind the event; `gone`: nothing of it is kept any more; `lost`: the event was
+    removed before it was read.
     """
     words: str
     run: str = ""
@@ -57,28 +59,48 @@ class EventStory(msgspec.Struct):
     functions: list[Part]
     words: str
     """In a sentence: how many began, and how many did not."""
+    kept_by: str = ""
+    """The run that keeps the event, where its stream has let go of it; the entry is empty where it is not known."""
+    note: str = ""
+    """What is not known then, in a sentence."""
 
 
-async def event_story(wire: Wire, arrival: Arrival) -> EventStory:
-    """Return what became of an event: every function that listens to its name today tells of it."""
+async def event_story(wire: Wire, kept: Kept) -> EventStory:
+    """Return what became of an event: every function that listens to its name today tells of it.
+
+    Where its stream has let go of it, its runs tell: also those of functions that listen no more.
+    """
+    arrival = kept.arrival
     known, ordered = await asyncio.gather(functions(wire), controls(wire))
     listening = [one for one in known if any(covers(name, arrival.name) for name in one.events)]
-    parts = await asyncio.gather(*(_part(wire, one, arrival, ordered) for one in listening))
-    parts = sorted(parts, key=lambda part: (part.kind != "started", part.function))
-    began = sum(part.kind == "started" for part in parts)
-    words = f"started {began} of {len(parts)} functions that listen to {arrival.name}"
-    if not parts:
-        words = f"no function listens to {arrival.name}"
-    return EventStory(arrival.name, arrival.event.id, arrival.entry, arrival.received, parts, words)
+    parts = await asyncio.gather(*(_part(wire, one, kept, ordered) for one in listening))
+    there = {one.slug for one in listening}
+    others = [one for one in kept.runs if one.source not in LATER and one.function not in there]
+    parts += await asyncio.gather(*(_decided(wire, one) for one in others))
+    parts.sort(key=lambda part: (part.kind != "started", part.function))
+    began = sum(part.kind == "started" and part.function in there for part in parts)
+    words = f"started {began} of {len(there)} functions that listen to {arrival.name}"
+    if not there:
+        words = "it was published to nobody" if kept.is_called else f"no function listens to {arrival.name}"
+    return EventStory(arrival.name, arrival.event.id, arrival.entry, arrival.received, parts, words, kept.by, kept.note)
 
 
-async def _part(wire: Wire, function: Registered, arrival: Arrival, ordered: Controls) -> Part:
+async def _part(wire: Wire, function: Registered, kept: Kept, ordered: Controls) -> Part:
+    arrival = kept.arrival
     slug, name, entry = function.slug, arrival.name, arrival.entry
+    if not entry:
+        own = [one for one in kept.runs if one.function == slug and one.source not in LATER]
+        words = "not known: none of its runs that was found has the event"
+        gone = Part(function=slug, kind="gone", words=words)
+        return await _decided(wire, own[0]) if own else refused_by_condition(function, arrival.event) or gone
     run = run_id(slug, "event", f"{name}|{entry}", entry_ms(entry))
     [found] = await read(wire, Run, [(slug, run)])
     is_later = found is None and await _is_later(wire, function, arrival)
     if found is None and await stands(wire, keys.events(name), slug, entry, without_group=not is_later):
-        return await _unread(wire, function, arrival, ordered)
+        if kept.stands:
+            return await _unread(wire, function, arrival, ordered)
+        lost = "did not begin: its stream let go of the event before it was read"
+        return Part(function=slug, kind="lost", words=lost)
     if found is None:  # begun, and perhaps done with, since we looked
         [found] = await read(wire, Run, [(slug, run)])
     if found is not None and found.status:

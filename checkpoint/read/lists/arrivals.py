@@ -5,12 +5,12 @@ every name is asked whether it remembers it; later those are looked through that
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest, NotFound, RunNotFound
+from stepstream.bus.errors import BadRequest
 from stepstream.bus.event import RawEvent
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
@@ -31,18 +31,6 @@ _FIND = script(__file__, "event_find")
 _BEFORE_MS, _BEHIND_MS = 5_000, 60_000
 """How far from the time in an id its event may have been stored: its sender's clock is not Redis's."""
 _LOOKED_AT = 5_000
-_NAMED = 5
-R = TypeVar("R")
-
-
-class EventNotFound(NotFound):
-    """No event of this id is kept."""
-
-    code = "event_not_found"
-
-    def __init__(self, event_id: str) -> None:
-        self.id = event_id
-        super().__init__(f"there is no event {event_id[:150]!r}: it never was, or is no longer kept")
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -114,7 +102,13 @@ async def newest_entries(wire: Wire, name: str, since: int, most: int) -> list[s
 
 
 async def find_arrival(wire: Wire, event_id: str) -> Arrival | None:
-    """Return an event by the id it has, or by its internal one; None when there is none (any more)."""
+    """Return an event by the id it has, or by its internal one; None when its stream has none (any more)."""
+    place = await event_place(wire, event_id)
+    return None if place is None else await arrival_at(wire, *place, event_id)
+
+
+async def event_place(wire: Wire, event_id: str) -> tuple[str, str] | None:
+    """Return the name and the entry of an event: its stream need not have it any more while its id is remembered."""
     names = await _names(wire)
     known = await wire.looks(*(("GET", keys.seen(name, event_id)) for name in names))
     place = next(
@@ -128,21 +122,16 @@ async def find_arrival(wire: Wire, event_id: str) -> Arrival | None:
             *(wire.script(_FIND, [keys.events(name)], *about, is_big_read=True) for name in names)
         )
         place = next(((name, codec.text(entry)) for name, entry in zip(names, looks, strict=True) if entry), None)
-    if place is None:
-        return None
-    found = await _loaded(wire, [_Place(*entry_place(place[1]), False, place[0], place[1])])
+    return place
+
+
+async def arrival_at(wire: Wire, name: str, entry: str, event_id: str) -> Arrival | None:
+    """Return the event of an entry, asked for by an id of it; None when its stream has let go of it."""
+    found = await _loaded(wire, [_Place(*entry_place(entry), False, name, entry)])
     if not found:
         return None
     is_internal = event_id not in (found[0].event.id, found[0].internal)  # of a time it came again
     return msgspec.structs.replace(found[0], internal=event_id) if is_internal else found[0]
-
-
-async def get_arrival(wire: Wire, event_id: str) -> Arrival:
-    """Return an event by its id as find_arrival does; EventNotFound when there is none."""
-    found = await find_arrival(wire, event_id)
-    if found is None:
-        raise EventNotFound(event_id)
-    return found
 
 
 async def runs_of(wire: Wire, arrival: Arrival) -> list[Run]:
@@ -153,20 +142,6 @@ async def runs_of(wire: Wire, arrival: Arrival) -> list[Run]:
     slugs = [one.slug for one in await functions(wire) if any(covers(name, arrival.name) for name in one.events)]
     found = await asyncio.gather(*(_run(wire, slug, arrival) for slug in slugs))
     return list({run.id: run for run in found if run is not None}.values())
-
-
-async def of_run(wire: Wire, run: str, asked: Awaitable[R]) -> R:
-    """Return what is asked of a run; RunNotFound names the event whose id was given in place of it, and its runs."""
-    try:
-        return await asked
-    except RunNotFound:
-        event = await find_arrival(wire, run)
-        if event is None:
-            raise
-        made = [f"{one.id} ({one.function}, {one.status})" for one in await runs_of(wire, event)]
-        more = f" and {len(made) - _NAMED} more" if len(made) > _NAMED else ""
-        told = f"its runs are {', '.join(made[:_NAMED])}{more}" if made else "no function has made a run of it"
-        raise RunNotFound(run, f"that is the id of an event, {event.name}; {told}") from None
 
 
 async def _run(wire: Wire, slug: str, arrival: Arrival) -> Run | None:
@@ -225,7 +200,7 @@ async def _parsed(wire: Wire, cursor: str) -> _Place:
     ms, _, number = moment.partition("-")
     if word in {"0", "1"} and all(one.isascii() and one.isdecimal() and len(one) <= 20 for one in (ms, number)):
         return _Place(int(ms), int(number), word == "1", name)
-    found = await find_arrival(wire, cursor)
-    if found is None:
+    place = await event_place(wire, cursor)
+    if place is None:
         raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours, nor the id of an event; leave it out")
-    return _Place(*entry_place(found.entry), False, found.name)
+    return _Place(*entry_place(place[1]), False, place[0])

@@ -54,7 +54,8 @@ async def _send(request: Request) -> Response:
 async def _replay(request: Request) -> Response:
     fields = await received(request)
     acts_on(request, fields.get("id", ""), fields.get("function", ""))
-    made = await replay(wire_of(request), fields.get("id", ""), fields.get("function", ""), fields.get("request", ""))
+    wire, run = wire_of(request), fields.get("run", "")
+    made = await replay(wire, fields.get("id", ""), fields.get("function", ""), fields.get("request", ""), run)
     if len(made.runs) == 1:
         return RedirectResponse(link(request, "run", id=made.runs[0].run), 303)
     if not made.runs:

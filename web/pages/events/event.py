@@ -2,14 +2,13 @@
 
 import asyncio
 
-import msgspec
 from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.events import remembered_until
+from stepstream.checkpoint.read.event.kept import find_kept
 from stepstream.checkpoint.read.event.story import Part, event_story
-from stepstream.web.api.events import event_and_runs
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.page import View, page
 from stepstream.web.pages.views import RunRow, Text, listed, shown
@@ -17,7 +16,7 @@ from stepstream.web.store import wire_of
 
 
 class EventPage(View, frozen=True):
-    """The page `/events/{id}`. `name` is empty of the event by which a run was invoked: no name listens to it."""
+    """The page `/events/{id}`. `is_called`: it was in no stream, a run was invoked by it, or has a schedule."""
 
     id: str
     name: str
@@ -32,13 +31,20 @@ class EventPage(View, frozen=True):
     parts: tuple[Part, ...]
     words: str
     runs: tuple[RunRow, ...]
+    """Those that have it, where its stream has let go of it."""
+    is_called: bool
+    kept_by: str
+    """The run that keeps it; empty: its stream does."""
+    note: str
+    """What is not known of it, in words."""
 
 
 async def _read(request: Request) -> EventPage:
     wire = wire_of(request)
-    found, runs = await event_and_runs(request, request.path_params["id"], with_runs=False)
-    event, now = found.event, now_ms()
-    view = EventPage(
+    kept = await find_kept(wire, request.path_params["id"], request.query_params.get("run", ""))
+    found, event, now = kept.arrival, kept.arrival.event, now_ms()
+    story, until = await asyncio.gather(event_story(wire, kept), remembered_until(wire, found))
+    return EventPage(
         id=event.id,
         name=event.name,
         internal=found.internal if found.internal != event.id else "",
@@ -47,17 +53,15 @@ async def _read(request: Request) -> EventPage:
         ts=event.ts,
         entry=found.entry,
         data=shown(event.data),
-        remembered="",
-        parts=(),
-        words="",
-        runs=listed(runs, now),
+        remembered=in_words(max(0, until - now)) if until is not None else "",
+        parts=tuple(story.functions),
+        words="" if kept.is_called else story.words,
+        runs=() if kept.stands else listed(kept.runs, now),
+        is_called=kept.is_called,
+        kept_by=kept.by,
+        note=kept.note,
         topic=ALL.text,
     )
-    if not found.entry:  # a run was invoked by it
-        return view
-    story, until = await asyncio.gather(event_story(wire, found), remembered_until(wire, found))
-    remembered = in_words(max(0, until - now)) if until is not None else ""
-    return msgspec.structs.replace(view, parts=tuple(story.functions), words=story.words, remembered=remembered)
 
 
 routes = [page("/events/{id:path}", "event", _read, section="events")]
