@@ -26,7 +26,7 @@ ROOMS = {
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"spoilt"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
     "checkpoint": [{"registry", "delayed", "live", "connections", "audit_log"}, {"types", "apps", "controls", "overrides"}, {"facts", "run"}, {"read", "ends"}, {"waits", "limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "checkpoint.read": [{"lists"}, {"run", "event"}, {"anything"}],
-    "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "checking", "controls", "errors", "events", "functions", "limits", "runs", "watching"}],
+    "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "controls", "errors", "events", "functions", "limits", "runs", "server", "watching"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
         {"executor"}, {"assembly", "holdings"}, {"worker"}, {"following"}, {"cli", "testing"},

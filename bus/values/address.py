@@ -18,6 +18,15 @@ from stepstream.bus.errors import ConfigError
 _LATER = {"redis+sentinel": "Sentinel", "redis+cluster": "a cluster"}
 _ESCAPE = "in a password write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25"
 
+_TLS_FLAGS = {
+    "ssl_ca_certs": "--cacert",
+    "ssl_ca_path": "--cacertdir",
+    "ssl_certfile": "--cert",
+    "ssl_keyfile": "--key",
+    "ssl_ciphers": "--tls-ciphers",
+}
+"""What redis-cli calls the options of TLS."""
+
 
 class Address(msgspec.Struct, frozen=True):
     """Where Redis is: `shown` may be printed; `options` open a connection, under redis-py's names."""
@@ -30,6 +39,20 @@ class Address(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Show it without its secrets."""
         return f"Address({self.shown!r})"
+
+    @property
+    def cli(self) -> tuple[str, ...]:
+        """The arguments of redis-cli by which it opens the same; it asks for a password, which none of them is."""
+        one = self.options
+        where = ("-s", one["path"]) if self.kind == "unix" else ("-h", one["host"], "-p", str(one["port"]))
+        found = [*where, *(("-n", str(one["db"])) if one.get("db") else ())]
+        found += ["--user", one["username"]] if "username" in one else []
+        found += ["--askpass"] if "password" in one else []
+        if self.kind == "rediss":
+            found.append("--tls")
+            found += [part for name, flag in _TLS_FLAGS.items() if name in one for part in (flag, one[name])]
+            found += ["--insecure"] if one.get("ssl_cert_reqs") == "none" else []
+        return tuple(found)
 
     def hide(self, text: str) -> str:
         """Return text from elsewhere (a server's error) with our secrets replaced by ***."""

@@ -33,6 +33,7 @@ class LimitLine(msgspec.Struct, frozen=True):
 
     `oldest` waits first in line, since `oldest_since`; `next` is when a throttle lets the next one start, server ms.
     `limit` is what it is called by who sets it otherwise (empty: it is declared no more), `override` to what it is set.
+    `stored` is how it stands in Redis keys: `c0:=7`.
     """
 
     rule: str
@@ -46,6 +47,7 @@ class LimitLine(msgspec.Struct, frozen=True):
     next: int | None = None
     limit: LimitName | None = None
     override: Override | None = None
+    stored: str = ""
 
 
 class HeldBack(msgspec.Struct, frozen=True):
@@ -153,5 +155,5 @@ async def _line(wire: Wire, one: Registered, name: str, override: Override | Non
         rule.words if rule is not None else "", _shown(key), most, running,
         tuple(runs[:HOLDERS]), int(waiting), oldest, ulid_ms(oldest) if oldest else None,
         codec.whole(due) if kind == "t" and due is not None else None,
-        limit_of(one.limits, name), override,
+        limit_of(one.limits, name), override, name,
     )  # fmt: skip

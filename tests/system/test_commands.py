@@ -23,9 +23,9 @@ from stepstream.bus.cli import SUMMARIES, announced
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.cli.acting import cancel, invoke
-from stepstream.checkpoint.cli.checking import check, doctor
 from stepstream.checkpoint.cli.functions import functions
 from stepstream.checkpoint.cli.runs import run, runs
+from stepstream.checkpoint.cli.server.checking import check, doctor
 from stepstream.producers.cli import send
 from tests import forks
 from tests.forks import Forked

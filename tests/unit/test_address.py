@@ -110,3 +110,18 @@ def test_settings_and_addresses_are_shown_without_their_secrets() -> None:
 def test_what_others_say_is_told_without_our_password() -> None:
     """A server whose AUTH was renamed repeats its arguments: ERR unknown command 'AUTH', with args: 'zanzibar'."""
     assert address("redis://:zanzi%2Fbar@h").hide("args 'zanzi/bar' and zanzi%2Fbar") == "args '***' and ***"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://localhost", "-h localhost -p 6379"),
+        ("redis://:pw@cache:6380/2", "-h cache -p 6380 -n 2 --askpass"),
+        ("rediss://ann:pw@cache", "-h cache -p 6379 --user ann --askpass --tls"),
+        ("rediss://cache?ssl_cert_reqs=none&ssl_ca_path=/etc", "-h cache -p 6379 --tls --cacertdir /etc --insecure"),
+        ("redis://[::1]:7000", "-h ::1 -p 7000"),
+        ("unix:///run/redis.sock?db=3", "-s /run/redis.sock -n 3"),
+    ],
+)
+def test_redis_cli_is_told_to_go_where_a_url_goes_without_its_password(url: str, told: str) -> None:
+    assert " ".join(address(url).cli) == told

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from stepstream.bus.values.address import address
+from stepstream.checkpoint.at_work.redis_cli import line
 from stepstream.checkpoint.facts.attempts import FailedAttempt
 from stepstream.checkpoint.read.lists.runs import STATUSES
 from stepstream.checkpoint.read.run.steps import StepView
@@ -164,7 +166,8 @@ def test_a_batch_names_its_members() -> None:
 
 def test_its_keys_are_shown_as_a_shell_takes_them() -> None:
     page = run_view.run_page(run(id="it's"), [], NOW)
-    assert page.keys[0].command == r"redis-cli HGETALL 'bus:fn:{t-f}:run:it'\''s'"
+    shown = line(address("redis://:secret@cache.internal:6380/2"), page.looks[0])
+    assert shown == """redis-cli -h cache.internal -p 6380 -n 2 --askpass HGETALL 'bus:fn:{t-f}:run:it'"'"'s'"""
 
 
 def test_of_a_stack_the_authors_frames_come_first_and_those_of_libraries_are_kept() -> None:

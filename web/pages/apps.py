@@ -8,6 +8,7 @@ from starlette.requests import Request
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.apps import App, apps
+from stepstream.checkpoint.at_work.redis_cli import of_apps
 from stepstream.checkpoint.connections.workers import Worker
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.page import View, page
@@ -52,7 +53,8 @@ class AppsPage(View, frozen=True):
 def apps_page(known: Sequence[App], connected: Mapping[str, Sequence[Worker]], here: str, now: int) -> AppsPage:
     """Return the page of applications behind HTTP: those in trouble come first."""
     rows = [_row(app, connected.get(app.name), now) for app in known]
-    return AppsPage(tuple(sorted(rows, key=lambda row: (row.is_well, row.name))), here, topic=ALL.text)
+    ordered = tuple(sorted(rows, key=lambda row: (row.is_well, row.name)))
+    return AppsPage(ordered, here, looks=tuple(of_apps(list(connected))), topic=ALL.text)
 
 
 def _row(app: App, connected: Sequence[Worker] | None, now: int) -> AppRow:

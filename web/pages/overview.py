@@ -10,6 +10,7 @@ from starlette.requests import Request
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.functions import HOUR, FunctionFacts
 from stepstream.checkpoint.at_work.overview import Failures, look_over
+from stepstream.checkpoint.at_work.redis_cli import of_overview
 from stepstream.checkpoint.at_work.trouble import Trouble
 from stepstream.checkpoint.delayed import list_delayed
 from stepstream.checkpoint.facts.buckets import percentile, summed
@@ -108,6 +109,7 @@ async def _read(request: Request) -> Overview:
         failures=tuple(FailureRow(one, runs_of(one)) for one in look.failures[:SHOWN_ERRORS]),
         more_failures=max(0, len(look.failures) - SHOWN_ERRORS),
         delayed=tuple(Delayed(one.name, one.id, one.due) for one in later),
+        looks=tuple(of_overview([one.function.slug for one in look.facts])),
         topic=ALL.text,
     )
 

@@ -36,6 +36,7 @@ from starlette.routing import Route
 from stepstream.bus.values.clock import now_ms, utc
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.spoilt import spoilt_told, told_of
+from stepstream.checkpoint.at_work.redis_cli import KeyLook, line
 from stepstream.web.beside import beside
 from stepstream.web.live.feed import ALL, read_once
 from stepstream.web.pages.sharing import MARKS, NOT_KEPT, answer, same
@@ -62,6 +63,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """What it is about, so that it is taken again when that changes (web/live/feed.py); empty: it does not change."""
     query: str | None = None
     """The query with which it is taken again; None: its own."""
+    looks: tuple[KeyLook, ...] = ()
+    """The keys that it is read from, which it shows with the commands of redis-cli that show them."""
 
 
 def _moment(ms: int, how: str = "moment") -> str:
@@ -167,6 +170,7 @@ def _of_request(request: Request) -> dict[str, Any]:
         "worker": beside(request),
         "spoilt": sorted(request.scope.get(SPOILT, ())),
         "section": "",
+        "redis_line": partial(line, wire_of(request).where),
         "is_part": is_part(request),
         "nav": _nav(request),
         "here": f"{request.url.scheme}://{request.url.netloc}",

@@ -8,7 +8,7 @@ from msgspec import Raw
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import in_words
-from stepstream.bus.wire import keys
+from stepstream.checkpoint.at_work.redis_cli import of_run
 from stepstream.checkpoint.facts.attempts import FailedAttempt
 from stepstream.checkpoint.read.run.log import RunLog
 from stepstream.checkpoint.read.run.steps import StepView, in_words_of
@@ -86,13 +86,6 @@ class Moment(msgspec.Struct, frozen=True):
     step: str = ""
 
 
-class Key(msgspec.Struct, frozen=True):
-    """A key of a run in Redis, and the command that shows it."""
-
-    name: str
-    command: str
-
-
 class RunPage(View, frozen=True):
     """The page `/runs/{id}`."""
 
@@ -138,7 +131,6 @@ class RunPage(View, frozen=True):
     history: tuple[Moment, ...]
     code: str
     code_now: str
-    keys: tuple[Key, ...]
     restarts: tuple[str, ...]
     """The steps from which it can be run again."""
     input: str
@@ -222,7 +214,7 @@ def run_page(
         history=_history(run, steps, attempts),
         code=run.code,
         code_now=code_now,
-        keys=_keys(run),
+        looks=tuple(of_run(run.function, run.id)),
         restarts=tuple(step.id for step in steps if step.ended is not None and step.kind != "unreadable"),
         input=data.text if data is not None and not data.cut else "",
         kin=tuple(kin),
@@ -359,17 +351,3 @@ def _history(run: Run, steps: Sequence[StepView], attempts: Sequence[FailedAttem
     if run.ended is not None:
         found.append(Moment(run.ended, run.status, run.status))
     return tuple(found)
-
-
-def _keys(run: Run) -> tuple[Key, ...]:
-    """Return the keys of a run, with the command of redis-cli that shows each."""
-    named = (
-        (keys.run(run.function, run.id), "HGETALL {}"), (keys.steps(run.function, run.id), "HGETALL {}"),
-        (keys.open_steps(run.function, run.id), "HGETALL {}"), (keys.attempts(run.function, run.id), "LRANGE {} 0 -1"),
-        (keys.log(run.function, run.id), "LRANGE {} 0 -1"),
-    )  # fmt: skip
-    return tuple(Key(name, f"redis-cli {command.format(_quoted(name))}") for name, command in named)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

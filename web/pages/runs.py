@@ -11,6 +11,7 @@ from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.operations import OF_STATUS, Kind
+from stepstream.checkpoint.at_work.redis_cli import of_runs
 from stepstream.checkpoint.read.lists.runs import STATUSES, Place, RunLine, place_of
 from stepstream.checkpoint.read.lists.search import SOURCES, Found, query_of, search
 from stepstream.checkpoint.registry import slugs
@@ -36,6 +37,8 @@ class Runs(View, frozen=True):
     """The statuses that are asked for."""
     statuses: tuple[str, ...]
     functions: tuple[str, ...]
+    chosen_functions: tuple[str, ...]
+    """Those that are asked for, also such as are not registered."""
     sources: tuple[str, ...] = SOURCES
     has_more_filters: bool = False
     kinds: tuple[Kind, ...] = ()
@@ -60,19 +63,22 @@ async def _read(request: Request) -> Runs | None:
     kept = [(name, text) for name, text in asked if name not in ("cursor", "top")]
     cursor, top = (request.query_params.get(name, "") for name in ("cursor", "top"))
     given = {name: ",".join(text for other, text in kept if other == name) for name, _ in kept}
-    one = given.get("function", "")
     known = tuple(sorted(await read_once(wire, "functions", partial(slugs, wire))))
+    of = tuple(slug for text in given.get("function", "").split(",") if (slug := text.strip()))
     chosen = tuple(word.strip() for word in given.get("status", "").split(","))
+    statuses = [word for word in chosen if word in STATUSES]
     view = Runs(
         given=given,
         chosen=chosen,
         kinds=tuple(kind for kind, possible in OF_STATUS.items() if {*chosen} - {""} <= {*possible}),
         statuses=STATUSES,
         functions=known,
+        chosen_functions=of,
         has_more_filters=any(given.get(name) for name in _MORE),
         is_first=not cursor,
         own=_query(kept),
-        topic=(Topic(one) if one in known else ALL).text,
+        looks=tuple(of_runs(of or known, statuses or STATUSES)),
+        topic=(Topic(of[0]) if len(of) == 1 and of[0] in known else ALL).text,
     )
     try:
         first = place_of(top)

@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.durations import milliseconds
+from stepstream.checkpoint.at_work.redis_cli import of_errors
 from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_of, set_error_state
 from stepstream.checkpoint.registry import slugs
 from stepstream.web.live.feed import ALL
@@ -64,7 +65,9 @@ async def _read(request: Request) -> Errors:
     counts = tuple(
         (word, sum(one.state == word for one in found), _query(("state", word), ("function", slug))) for word in _STATES
     )
-    return Errors(state, tuple(known), slug, counts, tuple(among[:SHOWN]), max(0, len(among) - SHOWN), topic=ALL.text)
+    looks = tuple(of_errors(list(dict.fromkeys(slug for one in among for slug in one.functions))))
+    shown, more = tuple(among[:SHOWN]), max(0, len(among) - SHOWN)
+    return Errors(state, tuple(known), slug, counts, shown, more, looks=looks, topic=ALL.text)
 
 
 def _query(*pairs: tuple[str, str]) -> str:

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.durations import milliseconds
+from stepstream.checkpoint.at_work.redis_cli import of_limits
 from stepstream.checkpoint.limits.flush import flush
 from stepstream.checkpoint.limits.told import ADMITTED_IN, FunctionLimits, LimitLine, limits_of
 from stepstream.checkpoint.overrides import override_limit, restore_limit
@@ -62,8 +63,10 @@ async def _read(request: Request) -> Limits:
     known = [one for one in await functions(wire) if one.flow and one.slug > after and slug in ("", one.slug)]
     shown = known[:SHOWN]
     more = len(known) - len(shown)
+    told = await limits_of(wire, shown)
     return Limits(
-        rows=tuple(map(row, await limits_of(wire, shown))),
+        rows=tuple(map(row, told)),
+        looks=tuple(of_limits([(one.function, [line.stored for line in one.lines]) for one in told])),
         more=more,
         after=f"?after={quote(shown[-1].slug, safe='')}" if more else "",
         topic=(Topic(slug) if slug else ALL).text,

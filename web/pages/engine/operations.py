@@ -22,6 +22,7 @@ from stepstream.checkpoint.actions.operations import (
     operation,
     operations,
 )
+from stepstream.checkpoint.at_work.redis_cli import of_operation, of_operations
 from stepstream.checkpoint.read.lists.search import RunQuery, query_of
 from stepstream.web.live.feed import Topic
 from stepstream.web.pages import views
@@ -175,6 +176,7 @@ async def _list(request: Request) -> Operations:
     return Operations(
         tuple(_progress(one, now) for one in found[:SHOWN]),
         max(0, len(found) - SHOWN),
+        looks=tuple(of_operations()),
         topic=Topic(operation=newest).text if newest else "",
     )
 
@@ -204,6 +206,7 @@ def _progress(one: Operation, now: int) -> Progress:
         asked=() if one.runs else _asked(one.query),
         chosen=one.runs,
         back="" if one.runs else _back(one.query),
+        looks=tuple(of_operation(one.id)),
         topic="" if one.over else Topic(operation=one.id).text,
     )
 

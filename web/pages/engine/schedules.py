@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.clock import now_ms
+from stepstream.checkpoint.at_work.redis_cli import of_schedules
 from stepstream.checkpoint.registry import functions
 from stepstream.producers.schedules import COUNTED_MISSED, Schedule, run_now, schedules
 from stepstream.web.live.feed import ALL
@@ -47,6 +48,7 @@ async def _read(request: Request) -> Schedules:
     return Schedules(
         rows=tuple(map(row, await schedules(wire, shown))),
         more=more,
+        looks=tuple(of_schedules([one.slug for one in shown])),
         after=f"?after={quote(shown[-1].slug, safe='')}" if more else "",
         topic=ALL.text,
     )

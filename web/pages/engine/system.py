@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from stepstream.bus.wire.doctor import Finding, Server, at_boot, examine, server
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.at_work.redis_cli import of_streams
 from stepstream.checkpoint.at_work.streams import Stream, streams
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.csrf import received
@@ -55,6 +56,7 @@ async def _system(wire: Wire, findings: Sequence[Finding], *, is_whole: bool) ->
         streams=tuple(behind[:SHOWN]),
         more=max(0, len(behind) - SHOWN) + max(0, found.count - LOOKED_AT),
         settings=tuple(wire.settings.shown()),
+        looks=tuple(of_streams(*([one.name for one in behind if one.kind == kind] for kind in ("queue", "events")))),
         topic="" if is_whole else ALL.text,
     )
 

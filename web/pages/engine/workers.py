@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from stepstream.checkpoint.actions.drain import NotDrained, drain
+from stepstream.checkpoint.at_work.redis_cli import of_workers
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.csrf import received
@@ -44,6 +45,7 @@ async def _read(request: Request) -> Workers:
         alive=tuple(one for one in shown if one.worker.alive),
         dead=tuple(sorted((one for one in shown if not one.worker.alive), key=lambda one: not one.worker.in_hand)),
         more=max(0, len(told) - SHOWN),
+        looks=tuple(of_workers([one.name for one in told])),
         topic=ALL.text,
     )
 

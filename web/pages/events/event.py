@@ -7,6 +7,7 @@ from starlette.requests import Request
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.events import remembered_until
+from stepstream.checkpoint.at_work.redis_cli import of_event
 from stepstream.checkpoint.read.event.kept import find_kept
 from stepstream.checkpoint.read.event.story import Part, event_story
 from stepstream.web.live.feed import ALL
@@ -60,6 +61,7 @@ async def _read(request: Request) -> EventPage:
         is_called=kept.is_called,
         kept_by=kept.by,
         note=kept.note,
+        looks=tuple(of_event(kept)),
         topic=ALL.text,
     )
 

@@ -11,6 +11,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.at_work.events import paces
+from stepstream.checkpoint.at_work.redis_cli import of_event_name
 from stepstream.checkpoint.controls import controls
 from stepstream.checkpoint.read.lists.arrivals import arrivals
 from stepstream.checkpoint.read.lists.event_names import EventName, event_name
@@ -57,7 +58,7 @@ async def read_name(wire: Wire, name: str, cursor: str = "") -> NamePage:
     now = now_ms()
     view = NamePage(
         name, heard, pace_in_words(pace[name]), paused_in_words(ordered, name, now), typed_form(schemas),
-        is_first=not cursor, topic=ALL.text,
+        is_first=not cursor, looks=tuple(of_event_name(name)), topic=ALL.text,
     )  # fmt: skip
     try:
         found = await arrivals(wire, name=name, limit=SHOWN, cursor=cursor or None)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.events import HOUR_MS, LOOKED_AT, Pace, paces
+from stepstream.checkpoint.at_work.redis_cli import of_event_names
 from stepstream.checkpoint.controls import Controls, controls
 from stepstream.checkpoint.read.lists.event_names import EventNames, event_names
 from stepstream.web.live.feed import ALL
@@ -62,7 +63,8 @@ def events_page(found: EventNames, pace: Mapping[str, Pace], ordered: Controls, 
         for one in found.names
     )
     more = f"?cursor={quote(found.cursor, safe='')}" if found.cursor else ""
-    return EventsPage(rows, found.unheard, found.cut, more, topic=ALL.text)
+    looks = tuple(of_event_names([one.name for one in found.names]))
+    return EventsPage(rows, found.unheard, found.cut, more, looks=looks, topic=ALL.text)
 
 
 def pace_in_words(pace: Pace) -> str:

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.functions import FunctionFacts, function_facts
+from stepstream.checkpoint.at_work.redis_cli import of_functions
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.overview import Hour, hour
 from stepstream.web.pages.page import View, page
@@ -39,7 +40,9 @@ def functions_page(facts: list[FunctionFacts], now: int) -> Functions:
     """Return the page of functions: those that are paused come first, for somebody has to think of them."""
     rows = [_row(one, now) for one in facts]
     paused = sum(bool(row.paused) for row in rows)
-    return Functions(tuple(sorted(rows, key=lambda row: (not row.paused, row.slug))), paused, topic=ALL.text)
+    looks = tuple(of_functions([one.function.slug for one in facts]))
+    ordered = sorted(rows, key=lambda row: (not row.paused, row.slug))
+    return Functions(tuple(ordered), paused, looks=looks, topic=ALL.text)
 
 
 def backlog_in_words(facts: FunctionFacts) -> str:

@@ -11,6 +11,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.types.declared import Disagreement
 from stepstream.checkpoint.at_work.functions import FunctionFacts, function_facts
+from stepstream.checkpoint.at_work.redis_cli import of_function, of_limits
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer, backlogs_of
 from stepstream.checkpoint.read.lists.runs import list_runs
 from stepstream.checkpoint.registry import function_of
@@ -79,7 +80,7 @@ def function_page(
     invoke: TypedForm | None = None,
 ) -> FunctionPage:
     """Return the page of a function."""
-    function = facts.function
+    function, waiting = facts.function, [line.key for line in found.backlogs if line.key != "-"]
     return FunctionPage(
         slug=function.slug,
         name=function.name,
@@ -103,6 +104,7 @@ def function_page(
         disagreements=tuple(one.words for one in apart),
         runs=views.listed(runs, now),
         invoke=invoke or TypedForm(),
+        looks=(*of_function(function.slug, function.events), *of_limits([(function.slug, waiting)])),
         topic=Topic(function.slug).text,
     )
 
