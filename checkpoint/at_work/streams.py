@@ -57,7 +57,7 @@ class Streams(msgspec.Struct, frozen=True):
 
 
 async def streams(wire: Wire, *, limit: int = 100, cursor: str | None = None) -> Streams:
-    """Return a page of streams: queues, then events that a function listens to, then the others; each by name.
+    """Return a page of streams: queues, then events that somebody listens to, then the others; each by name.
 
     BadRequest for a cursor that none of its pages gave.
     """

@@ -88,7 +88,8 @@ def event(
         return
     data = cut(bytes(found.event.data).decode(errors="replace"), "bus event ID --json")
     lines = [f"{story.id}  {story.name}  {'' if kept.arrival.entry else 'about '}{clock(story.received)}", story.words]
-    lines += [*filter(None, [story.note]), f"data  {data}"]
+    also = story.also if story.functions else ""  # else the words say it
+    lines += [*filter(None, [story.note, also]), f"data  {data}"]
     lines += [f"{one.function}  {one.words}{_status_of(one)}" for one in story.functions]
     lines += [f"{one.function}  was replayed as run {one.id}, {one.status}" for one in replays.runs]
     for line in lines:
@@ -136,7 +137,7 @@ def streams(
 ) -> None:
     """List streams, and how far each function has read them: queues of turns that are due, then events by name.
 
-    Events that no function listens to come last. Which functions are behind:
+    Events that nobody listens to come last. Which functions are behind:
     bus streams --json | jq '.[].readers[] | select(.unread > 0)'
     """
     found = once(lambda wire: streams_of(wire, limit=limit, cursor=cursor or None), shows=True)

@@ -175,6 +175,16 @@ async def by_expression(wire: Wire, name: str) -> list[Wait]:
     return [wait for wait in waits if wait is not None and wait.if_]
 
 
+async def some_waits(wire: Wire, name: str, most: int) -> list[Wait]:
+    """Return some of the waits for a name, at most so many, without what they wait by: who waits, for people."""
+    words, scanned = await wire.loads(
+        ("ZRANGE", keys.waits(name), 0, most - 1), ("HSCAN", keys.waits_if(name), 0, "COUNT", most)
+    )
+    found = [_of_value(name, word) for word in words]
+    found += [_of_expression(name, word, stored) for word, stored in fields_of(scanned[1]).items()]
+    return [wait for wait in found if wait is not None][:most]
+
+
 async def look_back(wire: Wire, name: str, since: int, until: str) -> AsyncGenerator[tuple[str, RawEvent]]:
     """Yield events of a name from `since` (ms) up to the entry `until`, oldest first, at most 10,000."""
     start, looked_at, count = str(since), 0, _FIRST_PAGE

@@ -1,5 +1,6 @@
 """The names of events, with who listens to each: what nobody listens to is found first."""
 
+import asyncio
 from collections.abc import Generator
 from typing import Any
 
@@ -48,8 +49,8 @@ def test_a_name_that_nobody_listens_to_is_found_under_events_first(http: TestCli
     assert (void["cancels"], void["functions"], void["last"], void["entries"]) == (["shop-ship"], [], None, 0)
     assert (found["unheard"], found["cursor"], found["not_looked_at"]) == (1, None, 0)
     page = http.get("/events", headers={"accept": "text/html"}).text
-    assert page.index("order/payed") < page.index("nobody listens") < page.index("order/paid")
-    assert "1 that no function listens to" in page
+    assert page.index("order/payed") < page.index("nobody listens</span>") < page.index("order/paid")
+    assert "1 that nobody listens to" in page
     assert 'href="/functions/shop-ship"' in page
 
 
@@ -82,6 +83,42 @@ async def test_waits_are_told_also_of_a_name_that_was_never_published(wire: Wire
     await arm(wire, Wait("order/checked", "shop-ship", "r", "s2", 10**13, if_="event.data.n > 1"))
     (one,) = (await event_names(wire)).names
     assert (one.name, one.functions, one.waits, one.last, one.entries) == ("order/checked", [], 2, None, 0)
+
+
+async def test_a_name_that_runs_wait_for_is_heard_and_says_whose_runs_do(lab: Lab, http: TestClient) -> None:
+    """It was counted among those that nobody listens to, in red, as was one whose wait had just ended."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Any, step: Any) -> None:
+        await step.wait_for_event("back", "order/returned", match="data.n", timeout=60)
+
+    await lab.work()
+    await lab.send("a", {"n": 1})
+    await lab.status(run := await lab.first(), "waiting")
+
+    def look() -> tuple[dict[str, Any], str, str]:
+        found = http.get("/v1/event-names").json()
+        one = next(one for one in found["data"] if one["name"] == "order/returned")
+        return (
+            one | {"unheard": found["unheard"]},
+            http.get("/events").text,
+            http.get("/event-names/order/returned").text,
+        )
+
+    one, names, name = await asyncio.to_thread(look)
+    assert (one["unheard"], one["waits"], one["waiting"], one["waited"]) == (0, 1, ["test-f"], True)
+    assert "nobody listens" not in names
+    assert 'runs of <a href="/functions/test-f">test-f</a> wait for it' in names
+    assert f'back of <a class="mono" href="/runs/{run}">{run}</a> (test-f)' in name
+    await lab.send("order/returned", {"n": 1}, id="came")
+    await lab.status(run, "completed")
+    one, names, _ = await asyncio.to_thread(look)
+    assert (one["unheard"], one["waits"], one["waited"], "nobody listens" in names) == (0, 0, True, False)
+    page, story = await asyncio.to_thread(
+        lambda: (http.get("/events/came").text, http.get("/v1/events/came/story").json()["data"])
+    )
+    assert story["words"] == "no function starts on order/returned; runs have waited for such"
+    assert "misspelt" not in page
 
 
 def test_a_name_keeps_when_it_was_seen_last_after_its_events_were_removed(http: TestClient, url: str) -> None:

@@ -23,6 +23,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Controls, controls
 from stepstream.checkpoint.read.event.kept import LATER, Kept
 from stepstream.checkpoint.read.lists.arrivals import Arrival
+from stepstream.checkpoint.read.lists.event_names import event_name
 from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.run.record import Run, read
 
@@ -63,6 +64,8 @@ class EventStory(msgspec.Struct):
     """The run that keeps the event, where its stream has let go of it; the entry is empty where it is not known."""
     note: str = ""
     """What is not known then, in a sentence."""
+    also: str = ""
+    """Who else listens to its name today, in words: whose runs it cancels, whose wait for such."""
 
 
 async def event_story(wire: Wire, kept: Kept) -> EventStory:
@@ -71,7 +74,7 @@ async def event_story(wire: Wire, kept: Kept) -> EventStory:
     Where its stream has let go of it, its runs tell: also those of functions that listen no more.
     """
     arrival = kept.arrival
-    known, ordered = await asyncio.gather(functions(wire), controls(wire))
+    known, ordered, name = await asyncio.gather(functions(wire), controls(wire), event_name(wire, arrival.name))
     listening = [one for one in known if any(covers(name, arrival.name) for name in one.events)]
     parts = await asyncio.gather(*(_part(wire, one, kept, ordered) for one in listening))
     there = {one.slug for one in listening}
@@ -82,7 +85,9 @@ async def event_story(wire: Wire, kept: Kept) -> EventStory:
     words = f"started {began} of {len(there)} functions that listen to {arrival.name}"
     if not there:
         words = "it was published to nobody" if kept.is_called else f"no function listens to {arrival.name}"
-    return EventStory(arrival.name, arrival.event.id, arrival.entry, arrival.received, parts, words, kept.by, kept.note)
+        words = f"no function starts on {arrival.name}; {name.also}" if name.also else words
+    head = (arrival.name, arrival.event.id, arrival.entry, arrival.received)
+    return EventStory(*head, parts, words, kept.by, kept.note, name.also)
 
 
 async def _part(wire: Wire, function: Registered, kept: Kept, ordered: Controls) -> Part:

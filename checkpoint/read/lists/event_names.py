@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from stepstream.bus.errors import BadRequest
+from stepstream.bus.errors import BadRequest, listed
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms
@@ -16,11 +16,15 @@ from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import functions
+from stepstream.checkpoint.waits.event_waits import some_waits
 
 MOST_NAMES = 10_000
 """How many published names are looked at, those that were published first most lately."""
 
 _SEEN = script(__file__, "stream_seen")
+_LOOKED_AT = 50
+"""How many of the waits for a name are looked at for whose they are."""
+_NAMED = 5
 _UNHEARD, _HEARD = "unheard", "heard"
 
 
@@ -40,14 +44,31 @@ class EventName(msgspec.Struct):
     """How many events are kept."""
     waits: int = 0
     """How many steps wait for one."""
+    waiting: list[str] = []
+    """The slugs of the functions whose runs wait for one, of the first fifty waits."""
+    waited: bool = False
+    """Whether runs wait for one, or did, and their time is not over: functions that wait will do so again."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens: a function starts or is cancelled, or runs wait."""
+        return bool(self.functions or self.cancels or self.waits or self.waited)
+
+    @property
+    def also(self) -> str:
+        """Who listens without starting, in words; empty when nobody does."""
+        told = [f"it cancels runs of {listed(self.cancels, _NAMED)}"] if self.cancels else []
+        told += [f"runs of {listed(self.waiting, _NAMED)} wait for such"] if self.waiting else []
+        told += ["runs have waited for such"] if self.waited and not self.waiting else []
+        return "; ".join(told)
 
 
 class EventNames(msgspec.Struct):
-    """A page of names: those that no function listens to, then the others, each by name; and the next one's cursor."""
+    """A page of names: those that nobody listens to, then the others, each by name; and the next one's cursor."""
 
     names: list[EventName]
     unheard: int
-    """How many published names there are that no function listens to, on all pages."""
+    """How many published names there are that nobody listens to, on all pages."""
     cursor: str | None = None
     cut: int = 0
     """How many published names were not looked at, because there are too many."""
@@ -57,10 +78,12 @@ class Names(NamedTuple):
     """All names, and who listens to each."""
 
     heard: list[str]
-    """Those on which a function starts, or which cancel its runs; by name, as the others are."""
+    """Those on which a function starts, which cancel its runs, or for which runs wait; by name, as the others are."""
     unheard: list[str]
     first: dict[str, int]
     """When each that has been published was published first, Unix ms."""
+    waited: frozenset[str]
+    """Those for which runs wait, or did until a moment that is still to come."""
     listeners: "Listeners"
     cut: int
     """How many published names were not looked at, because there are too many."""
@@ -83,6 +106,8 @@ async def event_names(wire: Wire, *, limit: int = 100, cursor: str | None = None
     known = await all_names(wire, await functions(wire))
     page, after = page_of({_UNHEARD: known.unheard, _HEARD: known.heard}, limit, cursor)
     names = [known.listeners.of(name, known.first.get(name)) for _, name in page]
+    for one in names:
+        one.waited = one.name in known.waited
     await asyncio.gather(*(_look(wire, one) for one in names))
     return EventNames(names, len(known.unheard), after, known.cut)
 
@@ -94,13 +119,14 @@ async def all_names(wire: Wire, known: Sequence[Registered]) -> Names:
         wire.load("ZCARD", keys.event_names(), patience=2.0),
         wire.load("ZREVRANGE", keys.waited(), 0, MOST_NAMES - 1, patience=2.0),
     )
+    awaited = frozenset(map(codec.text, waited))
     first = {codec.text(name): codec.whole(ms) for name, ms in zip(published[::2], published[1::2], strict=True)}
     listeners = Listeners(known)
     heard: list[str] = []
     unheard: list[str] = []
-    for name in sorted({*first, *map(codec.text, waited), *listeners.names}):
-        (heard if listeners.hears(name) else unheard).append(name)
-    return Names(heard, unheard, first, listeners, max(0, int(count) - MOST_NAMES))
+    for name in sorted({*first, *awaited, *listeners.names}):
+        (heard if name in awaited or listeners.hears(name) else unheard).append(name)
+    return Names(heard, unheard, first, awaited, listeners, max(0, int(count) - MOST_NAMES))
 
 
 def page_of(
@@ -121,7 +147,9 @@ def page_of(
 
 async def event_name(wire: Wire, name: str) -> EventName:
     """Return one name with who listens to it; it need not have been published."""
-    one = Listeners(await functions(wire)).of(name, None)
+    known, at = await asyncio.gather(functions(wire), wire.load("ZSCORE", keys.waited(), name, patience=2.0))
+    one = Listeners(known).of(name, None)
+    one.waited = at is not None
     await _look(wire, one)
     return one
 
@@ -156,6 +184,8 @@ def _by_name(pairs: list[tuple[str, str]]) -> dict[str, set[str]]:
 async def _look(wire: Wire, one: EventName) -> None:
     seen = await stream_seen(wire, keys.events(one.name), keys.waits(one.name), keys.waits_if(one.name))
     one.entries, one.last, one.waits = seen.entries, seen.newest, seen.waits
+    if one.waits:
+        one.waiting = sorted({wait.slug for wait in await some_waits(wire, one.name, _LOOKED_AT)})
 
 
 async def stream_seen(wire: Wire, stream: str, *waits: str) -> Seen:

@@ -38,6 +38,8 @@ class EventPage(View, frozen=True):
     """The run that keeps it; empty: its stream does."""
     note: str
     """What is not known of it, in words."""
+    also: str
+    """Who else listens to its name, in words."""
 
 
 async def _read(request: Request) -> EventPage:
@@ -62,6 +64,7 @@ async def _read(request: Request) -> EventPage:
         kept_by=kept.by,
         note=kept.note,
         looks=tuple(of_event(kept)),
+        also=story.also,
         topic=ALL.text,
     )
 

@@ -16,6 +16,7 @@ from stepstream.checkpoint.controls import controls
 from stepstream.checkpoint.read.lists.arrivals import arrivals
 from stepstream.checkpoint.read.lists.event_names import EventName, event_name
 from stepstream.checkpoint.types import schemas_of
+from stepstream.checkpoint.waits.event_waits import Wait, some_waits
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.events.names import pace_in_words, paused_in_words
 from stepstream.web.pages.page import View, page
@@ -23,6 +24,7 @@ from stepstream.web.pages.typed import TypedForm, typed_form
 from stepstream.web.store import wire_of
 
 SHOWN = 20
+SHOWN_WAITS = 20
 _SHOWN_CHARS = 160
 
 
@@ -44,6 +46,8 @@ class NamePage(View, frozen=True):
     pace: str
     paused: str
     form: TypedForm
+    waits: tuple[Wait, ...] = ()
+    """Some of the steps that wait for one."""
     rows: tuple[ArrivalRow, ...] = ()
     is_first: bool = True
     more: str = ""
@@ -52,13 +56,14 @@ class NamePage(View, frozen=True):
 
 async def read_name(wire: Wire, name: str, cursor: str = "") -> NamePage:
     """Return the page of a name, which need not have been published."""
-    heard, ordered, pace, schemas = await asyncio.gather(
-        event_name(wire, name), controls(wire), paces(wire, [name]), schemas_of(wire, name)
-    )
+    heard, ordered, pace, schemas, waits = await asyncio.gather(
+        event_name(wire, name), controls(wire), paces(wire, [name]), schemas_of(wire, name),
+        some_waits(wire, name, SHOWN_WAITS),
+    )  # fmt: skip
     now = now_ms()
     view = NamePage(
         name, heard, pace_in_words(pace[name]), paused_in_words(ordered, name, now), typed_form(schemas),
-        is_first=not cursor, looks=tuple(of_event_name(name)), topic=ALL.text,
+        tuple(waits), is_first=not cursor, looks=tuple(of_event_name(name)), topic=ALL.text,
     )  # fmt: skip
     try:
         found = await arrivals(wire, name=name, limit=SHOWN, cursor=cursor or None)

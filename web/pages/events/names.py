@@ -22,7 +22,7 @@ SHOWN_FUNCTIONS = 8
 
 
 class EventRow(msgspec.Struct, frozen=True):
-    """A name of events, who starts on it, of whom it cancels runs; `more` functions are not shown."""
+    """A name of events, who starts on it, of whom it cancels runs, whose runs wait; `more` functions are not shown."""
 
     name: str
     last: int
@@ -30,6 +30,8 @@ class EventRow(msgspec.Struct, frozen=True):
     pace: str
     entries: int
     waits: int
+    waited: bool
+    waiting: tuple[str, ...]
     functions: tuple[str, ...]
     cancels: tuple[str, ...]
     more: int
@@ -46,7 +48,7 @@ class EventsPage(View, frozen=True):
 
 
 def events_page(found: EventNames, pace: Mapping[str, Pace], ordered: Controls, now: int) -> EventsPage:
-    """Return the page of the names of events: those that no function listens to come first."""
+    """Return the page of the names of events: those that nobody listens to come first."""
     rows = tuple(
         EventRow(
             name=one.name,
@@ -55,9 +57,11 @@ def events_page(found: EventNames, pace: Mapping[str, Pace], ordered: Controls, 
             pace=pace_in_words(pace[one.name]),
             entries=one.entries,
             waits=one.waits,
+            waited=one.waited,
+            waiting=tuple(one.waiting[:SHOWN_FUNCTIONS]),
             functions=tuple(one.functions[:SHOWN_FUNCTIONS]),
             cancels=tuple(one.cancels[:SHOWN_FUNCTIONS]),
-            more=len(one.functions[SHOWN_FUNCTIONS:]) + len(one.cancels[SHOWN_FUNCTIONS:]),
+            more=sum(len(slugs[SHOWN_FUNCTIONS:]) for slugs in (one.functions, one.cancels, one.waiting)),
             paused=paused_in_words(ordered, one.name, now),
         )
         for one in found.names
