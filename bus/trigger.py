@@ -19,6 +19,7 @@ E_co = TypeVar("E_co", covariant=True, default=Any)
 class On(msgspec.Struct, Generic[E_co], frozen=True):
     """Start on an event, by type or by name, where `if_` (CEL over `event`) is true.
 
+    `if_` sees the event as it was sent: a field that was left out is not there, though its type has a default.
     A name may end in `/*` or `.*`: any event that begins so. `from_="start"`: also on the events that are in the stream
     already when the trigger is declared first.
     """

@@ -136,8 +136,15 @@ class Expression:
 
     def seen_of(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Return what it looks at in an event, by each path it names: `event.data.n` → 5; None where nothing is."""
-        paths = [path for path, number in _words(self.text) if number is None and path[0] == "event" and len(path) > 1]
-        return {".".join(path): found_at(path[1:], event) for path in paths}
+        return {".".join(path): found_at(path[1:], event) for path in self._paths()}
+
+    def missing_in(self, event: Mapping[str, Any]) -> list[str]:
+        """Return those paths it names of which an event has nothing, not even null; none where that counts as null."""
+        paths = [] if self._is_of_sdk else self._paths()
+        return [".".join(path) for path in paths if not _is_there(path[1:], event)]
+
+    def _paths(self) -> list[list[str]]:
+        return [path for path, number in _words(self.text) if number is None and path[0] == "event" and len(path) > 1]
 
     def _seen(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return only the fields it uses: an event may be large."""
@@ -228,6 +235,12 @@ def found_at(path: list[str], event: object) -> Any:
             return None
         event = cast("dict[str, Any]", event).get(name)
     return event
+
+
+def _is_there(path: list[str], event: object) -> bool:
+    *before, last = path
+    inside = found_at(before, event)
+    return isinstance(inside, dict) and last in inside
 
 
 def _look_at(tree: _Tree, path: list[str]) -> None:

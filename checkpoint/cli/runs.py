@@ -1,5 +1,6 @@
 """`bus runs`, `bus run`, `bus logs` and `bus find`: what there is of runs, and of one."""
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -166,6 +167,7 @@ def find(
         say(f"{hit.kind}  {hit.id}  {hit.words}")
     if not hits.found:
         sys.stderr.write(f"nothing is named {plain(text)[:150]!r}; looked at: {'; '.join(hits.looked)}\n")
+        sys.stderr.write(f"older runs with it as a limit's key: bus runs --key {shlex.quote(plain(text)[:150])}\n")
         raise typer.Exit(1)
 
 

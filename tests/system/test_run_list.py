@@ -125,9 +125,11 @@ def test_search_leads_to_what_has_that_name_and_says_where_it_looked(http: TestC
         assert (found.status_code, found.headers["location"]) == (303, place)
     part = http.get("/search?q=T-").text
     assert part.count('href="/functions/t-') == 2
+    assert "?key=" not in part, "nobody asked for a key"
     nothing = http.get(f"/search?q={quote(NASTY)}")
     assert nothing.status_code == 404
     assert "Looked at" in nothing.text
+    assert "/runs?key=" in nothing.text
     assert "<img" not in nothing.text
     for away in ("//evil.example", "https://evil.example", "/\\evil.example"):
         assert http.get(f"/search?q={quote(away)}", follow_redirects=False).status_code == 404

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from starlette.testclient import TestClient
 
-from stepstream import Context, On, Step
+from stepstream import Context, EventData, On, Step
 from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
@@ -17,7 +17,7 @@ from stepstream.checkpoint.controls import pause_function, resume_function
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.event.kept import Kept
 from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
-from stepstream.checkpoint.read.lists.arrivals import find_arrival
+from stepstream.checkpoint.read.lists.arrivals import arrivals, find_arrival
 from stepstream.checkpoint.read.run.family import Family, family
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.registry import register
@@ -64,8 +64,10 @@ async def test_it_is_told_why_each_function_did_not_begin(lab: Lab) -> None:
     one = await story(lab, "o1", **first, rare="started", single="started")
     assert one["large"].words == (
         "did not begin: event.data.total > 100 && event.data.vip is not true: "
-        "event.data.total is 5, event.data.vip is null"
+        "event.data.total is 5, event.data.vip is not there "
+        "(a condition sees what was sent, without the defaults of a type)"
     )
+    assert one["large"].missing == ["event.data.vip"]
     assert one["large"].values == {"event.data.total": 5, "event.data.vip": None}
     assert one["quiet"].words == f"was debounced into run {one['quiet'].run}"
     assert (await get(lab.wire, one["many"].run)).source == "batch"
@@ -89,6 +91,38 @@ async def test_it_is_told_why_each_function_did_not_begin(lab: Lab) -> None:
     await lab.work()
     await story(lab, "o3", **third, late="started")
     go.set()
+
+
+class Order(EventData, name="order/new"):
+    n: int
+    vip: bool = False
+
+
+async def test_a_condition_on_a_field_that_was_left_out_is_told_as_the_engine_decides_it(lab: Lab) -> None:
+    """It was told that `vip` is null, of a condition that asks for null, and that a type's default is false."""
+    conditions = {
+        "default": "event.data.vip == false",
+        "null": "event.data.vip == null",
+        "asks": "!has(event.data.vip)",
+        "either": "!has(event.data.vip) || !event.data.vip",
+    }
+    for name, condition in conditions.items():
+
+        @lab.app.function(name, on=On(Order, if_=condition))
+        async def body(ctx: Context[Order], step: Step) -> None:
+            assert ctx.event.data.vip is False, "the function has the default"
+
+    await lab.work()
+    await lab.send("order/new", {"n": 1}, id="left-out")
+    await lab.app.send(Order(n=2))
+    [typed] = [one.event.id for one in (await arrivals(lab.wire)).events if one.event.id != "left-out"]
+    started = {"default": "condition", "null": "condition", "asks": "started", "either": "started"}
+    told = await story(lab, "left-out", **started)
+    for name in ("default", "null"):
+        assert "event.data.vip is not there" in told[name].words
+        assert "without the defaults of a type" in told[name].words
+    sent = await story(lab, typed, default="started", null="condition", asks="condition", either="started")
+    assert sent["null"].words.endswith("event.data.vip is false")
 
 
 async def test_the_runs_that_belong_to_a_run_are_told(lab: Lab) -> None:

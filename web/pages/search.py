@@ -1,5 +1,6 @@
 """Search: where the box of the top bar leads: to the one thing that a word names, or to all of them, or it says so."""
 
+import shlex
 from urllib.parse import urlencode
 
 import msgspec
@@ -27,6 +28,8 @@ class Found(View, frozen=True):
     text: str
     places: tuple[Place, ...]
     looked: tuple[str, ...]
+    quoted: str
+    """The text as a shell takes it."""
 
 
 async def _search(request: Request) -> Response:
@@ -40,7 +43,7 @@ async def _search(request: Request) -> Response:
         return RedirectResponse(exact[0].href, 303)
     if len(places) == 1 and places[0].hit.kind != "function":
         return RedirectResponse(places[0].href, 303)
-    view = Found(text, places, tuple(found.looked))
+    view = Found(text, places, tuple(found.looked), shlex.quote(text))
     return show(request, "search.html", 200 if places else 404, page=view)
 
 

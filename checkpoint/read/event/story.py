@@ -28,6 +28,7 @@ from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.run.record import Run, read
 
 _SHOWN = 200
+_NO_DEFAULTS = "a condition sees what was sent, without the defaults of a type"
 
 
 class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -47,7 +48,9 @@ class Part(msgspec.Struct, kw_only=True, omit_defaults=True):
     """That run's status."""
     condition: str = ""
     values: dict[str, Any] = {}
-    """What the condition saw: path → value."""
+    """What the condition saw: path → value; None where there was null, or nothing."""
+    missing: list[str] = []
+    """The paths of which there was nothing: what was not sent, though its type may have a default."""
 
 
 class EventStory(msgspec.Struct):
@@ -164,12 +167,16 @@ def refused_by_condition(function: Registered, event: RawEvent) -> Part | None:
         if condition is None or _is_true(condition, event):
             return None
         with contextlib.suppress(msgspec.MsgspecError):
-            values = condition.seen_of(event.plain())
-            seen = ", ".join(f"{path} is {_shown(value)}" for path, value in values.items())
+            plain = event.plain()
+            values, missing = condition.seen_of(plain), condition.missing_in(plain)
+            told = {path: "not there" if path in missing else _shown(value) for path, value in values.items()}
+            seen = ", ".join(f"{path} is {text}" for path, text in told.items())
             words = f"did not begin: {condition.text} is not true{f': {seen}' if seen else ''}"
+            words += f" ({_NO_DEFAULTS})" if missing else ""
             refusal = refusal or Part(
-                function=function.slug, kind="condition", words=words, condition=condition.text, values=values
-            )
+                function=function.slug, kind="condition", words=words, condition=condition.text, values=values,
+                missing=missing,
+            )  # fmt: skip
     return refusal
 
 
