@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.exceptions import Abort, TyperException
 
-from stepstream.bus.process.terminal import warn
+from stepstream.bus.process.terminal import plain, warn
 
 SUMMARIES = {
     "dev": "Run everything on your machine: page, API, worker, and a Redis server.",
@@ -46,6 +47,8 @@ SUMMARIES = {
 """What `bus --help` says of each command, in its order; one that is not here comes last. Each is the beginning of its
 docstring, which is not read for that: to import all commands takes two seconds.
 """
+_GO_ON = ("worker", "serve", "dev")
+"""The commands whose process goes on: what they say belongs to their log."""
 _TAKES_FLAGS = {"ignore_unknown_options": True}
 """For `trigger`: its flags are those of the event."""
 
@@ -95,6 +98,7 @@ def _version(asked: bool) -> None:
 
 
 def _group(
+    ctx: typer.Context,
     _asked: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
     ] = False,
@@ -105,27 +109,63 @@ def _group(
 
     configured, warnings = settings.read()
     for warning in warnings:
-        warn(warning)
+        _complain(warning, str(ctx.invoked_subcommand), "warning")
     failpoints.arm(configured.failpoint)
     open_files.raise_limit()
 
 
 def main() -> None:
-    """Run a command. A BusError becomes one line on standard error and exit code 1, without a traceback."""
+    """Run a command. Its error becomes one line on standard error, with the way out, and no traceback.
+
+    Exit code 1 for a BusError, 2 for a command line that is not understood.
+    """
     from stepstream.bus.errors import BusError
 
     # A shell that completes a command line has it in a variable: zsh and fish in one, bash in the other.
     typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS")
     words = typed.split()[1:] if typed and "_BUS_COMPLETE" in os.environ else sys.argv[1:]
+    command = asked_for(words)
     try:
         try:
-            application(asked_for(words))()
+            code = application(command)(standalone_mode=False)
         finally:
             sys.stdout.flush()
+    except TyperException as error:
+        _not_understood(error, words)
+        raise SystemExit(2) from None
+    except Abort:
+        raise SystemExit(1) from None
     except BusError as error:
-        warn(str(error))
+        _complain(str(error), command, "error")
         raise SystemExit(1) from None
     except BrokenPipeError:
         # Whoever read has enough (bus runs | head -1). Python would complain when it flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    raise SystemExit(code or 0)
+
+
+def _complain(words: str, command: str, level: str) -> None:
+    """Say what is wrong; of a process that goes on in its log, as a line of that."""
+    if command not in _GO_ON:
+        warn(words)
+        return
+    from stepstream.bus.observe import log
+
+    log.tell(os.environ.get("BUS_LOG_FORMAT", "auto"), words, shown=f"bus: {plain(words)}", level=level)
+
+
+def _not_understood(error: TyperException, words: Sequence[str]) -> None:
+    """Say in one line what is wrong with a command line, and where more is said; without a command, say all."""
+    said = error.format_message().strip()
+    if not words:  # then that is the help
+        sys.stderr.write(f"{said}\n")
+        return
+    told = " ".join(said.split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    asked = f"{context.command_path} --help" if context is not None else "bus --help"
+    number = next((word for word in words if word[:1] == "-" and word[1:2].isdecimal()), "")
+    behind = ""
+    if number and told.endswith(f"option: {number}"):
+        behind = f": a word that begins so goes behind --, as in bus {asked_for(words)} … -- {number}"
+    warn(f"{told}{behind} ({asked} says more)")

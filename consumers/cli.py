@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 import anyio
@@ -105,7 +105,7 @@ async def _work(
             os._exit(130)
         stops.append(True)
         ends.within(configured.drain_ms / 1_000 + LAST_S)
-        sys.stderr.write("draining; a second signal ends at once\n")
+        log.tell(configured.log_format, "draining; a second signal ends at once")
         stop()
 
     def stop() -> None:
@@ -113,7 +113,7 @@ async def _work(
             one.stop()
 
     stops: list[bool] = []
-    ends = _Deadline()
+    ends = _Deadline(configured.log_format)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop)
@@ -127,7 +127,8 @@ async def _work(
         # What is loaded stays: the collector need not look at it again at every few hundred allocations.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
-        sys.stderr.write(_told(here, followers, buses))
+        for line in _told(here, followers, buses):
+            log.tell(configured.log_format, line)
         _tell(tells, {"ready": True, "example": _example(buses)})
     ready.cancel()
     try:
@@ -143,7 +144,7 @@ async def _work(
     ends.code = LEFT_WORK if left else 0
     if left:
         some = f"{left} turns were" if left > 1 else "1 turn was"
-        sys.stderr.write(f"{some} not finished within BUS_DRAIN; another worker goes on from there\n")
+        log.tell(configured.log_format, f"{some} not finished within BUS_DRAIN; another worker goes on from there")
         if any(one.stuck for one in working):  # before a lease of theirs runs out
             ends.now()
         raise SystemExit(LEFT_WORK)
@@ -174,23 +175,22 @@ async def _all_ready(working: Sequence[Worker | RemoteWorkers]) -> None:
         await one.ready.wait()
 
 
-def _told(here: Worker | None, followers: RemoteWorkers | None, buses: list[Bus]) -> str:
-    """Return what a person is told when all are ready."""
-    lines = ""
+def _told(here: Worker | None, followers: RemoteWorkers | None, buses: list[Bus]) -> Iterator[str]:
+    """Say what a person is told when all are ready, a line each."""
     if here is not None:
         names = ", ".join(log.some_of(sorted(function.slug for bus in buses for function in bus.functions.values())))
-        lines = f"worker {here.name} works on {names}\n"
+        yield f"worker {here.name} works on {names}"
     if followers is not None:
         names = ", ".join(log.some_of(followers.names)) or "none yet"
-        lines += f"worker works on applications behind HTTP, and follows them: {names}\n"
-    return lines
+        yield f"worker works on applications behind HTTP, and follows them: {names}"
 
 
 class _Deadline:
     """Ends this process with `code`, whatever its threads do: the interpreter would wait for each to return."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_format: str) -> None:
         self.code = LEFT_WORK
+        self._log_format = log_format
 
     def within(self, seconds: float) -> None:
         """So long has it at most from now on."""
@@ -202,7 +202,7 @@ class _Deadline:
 
     def now(self) -> None:
         """End at once."""
-        sys.stderr.write("a thread does not end: the process ends without it\n")
+        log.tell(self._log_format, "a thread does not end: the process ends without it", level="warning")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
@@ -221,7 +221,7 @@ def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool)
 
     What makes no sense is an error of the first, here: it would end each of them, again and again.
     """
-    settings.read(strict=strict)
+    configured, _ = settings.read(strict=strict)
     command = [sys.executable, "-m", "stepstream", "worker", *apps, "--concurrency", str(concurrency)]
     command += ["--strict"] if strict else []
     children = [subprocess.Popen(command) for _ in range(processes)]
@@ -240,6 +240,7 @@ def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool)
         time.sleep(1.0)
         for place, child in enumerate(children):
             if child.poll() is not None and not asked:
-                sys.stderr.write(f"a worker process ended with {child.returncode}; it is started again\n")
+                words = f"a worker process ended with {child.returncode}; it is started again"
+                log.tell(configured.log_format, words, level="warning")
                 children[place] = subprocess.Popen(command)
     return max(abs(child.returncode or 0) for child in children)

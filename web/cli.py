@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +63,8 @@ def serve(
     buses = [load(app) for app in apps or []]
     bound = check_address(host, port, exposed=configured.is_keyed)
     site = create_app(*buses, configured=configured, hosts=allow_host or ())
-    sys.stderr.write(f"status page and API: {_url(host, port)}{root_path}  (Redis: {configured.store})\n")
+    where = f"{_url(host, port)}{root_path}"
+    log.tell(configured.log_format, f"status page and API: {where}  (Redis: {configured.store})", page=where)
     _tell_access(configured, host, allow_host)
     made = server(site, configured, root_path)
     made.beside = Syncing(site.state.store, [*configured.apps, *(sdk_url or ())], follows=False).run
@@ -140,23 +140,24 @@ def _dev(
         if example is not None:
             event = json.dumps(example).replace("'", "'\\''")
             key = "KEY" if configured.event_keys or configured.is_keyed else "dev"
-            sys.stderr.write(f"  publish  curl {_url(host, port)}/e/{key} -d '{event}'\n")
-            sys.stderr.flush()
+            publish = f"curl {_url(host, port)}/e/{key} -d '{event}'"
+            log.tell(configured.log_format, "an event to try it with", shown=f"  publish  {publish}", publish=publish)
 
     site.state.beside = WorkerBeside()
     child = WorkerChild([*apps, "--remote"], concurrency, environ, site.state.beside, registered)
     made = server(site, configured)
     urls, looks = [*configured.apps, *sdk_urls], discovers and not configured.apps and not configured.is_keyed
     made.beside = Syncing(site.state.store, urls, follows=True, discovers=looks).run
-    sys.stderr.write(
+    banner = (
         f"Stepstream dev\n  page     {_url(host, port)}\n  Redis    {configured.store}\n"
-        f"  code     the worker starts again when a Python file in {Path.cwd()} changes\n  stop     Ctrl-C\n"
+        f"  code     the worker starts again when a Python file in {Path.cwd()} changes\n  stop     Ctrl-C"
     )
+    fields = {"page": _url(host, port), "redis": configured.store, "code": str(Path.cwd())}
+    log.tell(configured.log_format, "Stepstream dev", shown=banner, **fields)
     _tell_access(configured, host, allow_host)
-    sys.stderr.flush()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(made, [bound], child, redis and redis.keep()))
-    sys.stderr.write("stopped\n")
+    log.tell(configured.log_format, "stopped")
 
 
 def _settings(environ: dict[str, str] | None = None) -> Settings:
@@ -174,7 +175,7 @@ def _tell_access(configured: Settings, host: str, allow_host: list[str] | None) 
     if configured.is_keyed:
         opens = ["BUS_SIGNING_KEY"] * bool(configured.signing_key) + ["BUS_API_TOKENS"] * bool(configured.api_tokens)
         events = "BUS_EVENT_KEYS open /e" if configured.event_keys else "/e takes no events: BUS_EVENT_KEYS is not set"
-        sys.stderr.write(f"keys mode: {' and '.join(opens)} open the page and the API; {events}\n")
+        log.tell(configured.log_format, f"keys mode: {' and '.join(opens)} open the page and the API; {events}")
     if not is_loopback(host):
         named = ", ".join(("localhost", "its own address", *configured.allow_hosts, *(allow_host or ())))
-        sys.stderr.write(f"answers to {named}; add other names with --allow-host NAME\n")
+        log.tell(configured.log_format, f"answers to {named}; add other names with --allow-host NAME")

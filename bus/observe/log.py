@@ -35,9 +35,35 @@ def configure(settings: Settings) -> None:
     )
 
 
+def tell(log_format: str, words: str, *, shown: str = "", level: str = "info", **fields: object) -> None:
+    """Say on standard error what becomes of a process that goes on: what listens where, that it works, that it ends.
+
+    Where its log is JSON (`log_format` is that of the settings) that is a line of it, with `fields`, so that whoever
+    collects the log finds nothing else there; else it is the words alone, or what is to be `shown` in their place.
+    """
+    text = shown or words
+    if _is_json(log_format):
+        made: Any = {**fields, "event": words, "level": level}
+        for processor in _AS_JSON:
+            made = processor(None, level, made)
+        text = str(made)
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _is_json(log_format: str) -> bool:
+    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+
+
+_AS_JSON = (
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.JSONRenderer(ensure_ascii=False),
+)
+
+
 def _rendering(settings: Settings) -> list[Any]:
     """Return the processors that make text of a line: JSON, or what people read on a terminal."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    as_json = _is_json(settings.log_format)
     render: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if as_json

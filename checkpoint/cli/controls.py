@@ -25,7 +25,7 @@ from stepstream.checkpoint.controls import (
 )
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.lists.event_names import all_names
-from stepstream.checkpoint.registry import functions
+from stepstream.checkpoint.registry import function_of, functions
 
 _BY = "bus pause"
 _STREAMS = 1_000
@@ -75,13 +75,16 @@ def resume(
     if one:
         _one(slug, as_json=as_json)
         return
-    was = once(
-        lambda wire: (
-            acted(wire, "resume_function", slug, resume_function(wire, slug))
-            if slug
-            else acted(wire, "resume_event", event, resume_event(wire, event))
-        )
-    )
+
+    async def done(wire: Wire) -> bool:
+        if event:
+            return await acted(wire, "resume_event", event, resume_event(wire, event))
+        was = await acted(wire, "resume_function", slug, resume_function(wire, slug))
+        if not was:
+            await function_of(wire, slug)  # one that is no more may be paused still; a slug that never was is mistyped
+        return was
+
+    was = once(done)
     what = slug or f"events {event}"
     if as_json:
         print_json({**_what(slug, event), "paused": False, "was_paused": bool(was)})

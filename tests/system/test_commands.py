@@ -104,6 +104,15 @@ def test_a_shell_completes_names_and_options() -> None:
 
 def test_a_mistyped_command_is_told_what_is_near() -> None:
     assert "Did you mean 'functions'?" in bus("function", code=2)
+    for words, told in (
+        ("runs --nope 1", "bus: No such option: --nope"),
+        ("runs --limit -1", "bus: Invalid value for '--limit'"),
+        ("signal x -1", "goes behind --, as in bus signal … -- -1"),
+        ("send", "bus: Missing argument 'name' (bus send --help says more)"),
+    ):
+        said = bus(*words.split(), code=2)
+        assert told in said
+        assert said.count("\n") == 1, said
 
 
 def test_a_command_says_what_it_waits_for(tmp_path: Path) -> None:

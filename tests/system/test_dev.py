@@ -52,6 +52,7 @@ def ask(url: str, body: bytes | None = None) -> tuple[int, str]:
 
 def start(folder: Path, app: str, port: int) -> "subprocess.Popen[str]":
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BUS_")}
+    environ["BUS_LOG_FORMAT"] = "text"  # as on a terminal, which a file is not
     with (folder / "log").open("w") as log:
         command = [sys.executable, "-m", "stepstream", "dev", app, "--port", str(port)]
         return subprocess.Popen(command, cwd=folder, env=environ, stderr=log, text=True)

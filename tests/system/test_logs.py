@@ -253,6 +253,7 @@ LOGGED = ["begins", "in a thread", "to standard error", "by a logger", "by the c
 @pytest.mark.process
 def test_a_worker_says_of_all_that_a_run_writes_which_run_it_is(url: str, tmp_path: Path) -> None:
     out, err, lines, run = run_app(url, tmp_path)
+    assert [one["event"] for one in map(json.loads, err) if "works on" in one["event"] or "drain" in one["event"]], err
     assert lines == LOGGED
     printed = [json.loads(line) for line in out]
     assert [(one["event"], one.get("step")) for one in printed] == [

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from stepstream.bus.observe import log
 from stepstream.bus.process.terminal import plain, say_json
 
 
@@ -20,3 +21,15 @@ def test_a_terminal_does_not_obey_what_is_printed(letter: str, capsys: pytest.Ca
 def test_json_on_several_lines_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     say_json(b'{\n  "a": 1\n}')
     assert capsys.readouterr().out == '{\n  "a": 1\n}\n'
+
+
+def test_what_a_process_says_of_itself_is_a_line_of_its_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """A worker with BUS_LOG_FORMAT=json said "works on", and that it drains, in plain words between lines of JSON."""
+    log.tell("json", "stopped", level="warning", page="http://x")
+    log.tell("auto", "and so where it is no terminal")
+    log.tell("text", "Stepstream dev", shown="Stepstream dev\n  page     http://x", page="http://x")
+    first, second, *shown = capsys.readouterr().err.splitlines()
+    told = json.loads(first)
+    assert (told["event"], told["level"], told["page"]) == ("stopped", "warning", "http://x")
+    assert {"event", "level", "timestamp"} == {*json.loads(second)}
+    assert shown == ["Stepstream dev", "  page     http://x"]
