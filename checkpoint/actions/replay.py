@@ -16,7 +16,7 @@ from stepstream.bus.values.ids import run_id, ulid, ulid_ms
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.read.event.kept import find_kept
+from stepstream.checkpoint.read.event.kept import Clue, find_kept
 from stepstream.checkpoint.read.event.story import refused_by_condition
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.checkpoint.run.begin import begin
@@ -47,12 +47,12 @@ class Replay(msgspec.Struct, frozen=True):
     left_out: list[LeftOut]
 
 
-async def replay(wire: Wire, event_id: str, function: str = "", request: str = "", run: str = "") -> Replay:
+async def replay(wire: Wire, event_id: str, function: str = "", request: str = "", clue: Clue | None = None) -> Replay:
     """Begin runs for an event: of a function (its slug), or of all that listen to its name today.
 
     Functions whose condition is not true of it begin none. The event may be past what its stream keeps, as long as a
-    run keeps it: `run`, or one that is found. The same `request`, a ULID of the caller's, makes the same runs, however
-    often it is repeated.
+    run keeps it: that of the `clue`, or one that is found. The same `request`, a ULID of the caller's, makes the same
+    runs, however often it is repeated.
     EventNotFound when nothing keeps it, FunctionNotFound, BadRequest for a function that does not listen to its name.
     """
     asked = ulid_ms(request)
@@ -60,7 +60,7 @@ async def replay(wire: Wire, event_id: str, function: str = "", request: str = "
         raise BadRequest(f"request {request[:60]!r} is no ULID (26 letters); leave it out, or take a new one")
     if function:
         await function_of(wire, function)
-    event = (await find_kept(wire, event_id, run)).arrival.event
+    event = (await find_kept(wire, event_id, clue or Clue())).arrival.event
     listening = [one for one in await functions(wire) if any(covers(name, event.name) for name in one.events)]
     meant = [one for one in listening if function in ("", one.slug)]
     if not meant:

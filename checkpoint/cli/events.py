@@ -17,7 +17,7 @@ from stepstream.checkpoint.at_work.streams import streams as streams_of
 from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import Cell, clock, print_json, print_none, print_table, words
 from stepstream.checkpoint.cli.shown import cut
-from stepstream.checkpoint.read.event.kept import Kept, find_kept
+from stepstream.checkpoint.read.event.kept import Clue, Kept, find_kept
 from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
 from stepstream.checkpoint.read.lists.arrivals import Arrival, Arrivals, arrivals
 from stepstream.checkpoint.read.lists.search import Found, RunQuery, search
@@ -28,6 +28,10 @@ _REPLAYS = 20
 """How many runs that were begun for an event later are told."""
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Run = Annotated[str, typer.Option(help="A run that was made of it: finds it though its stream has let go of it.")]
+_Name = Annotated[
+    str, typer.Option(help="Its name: with --entry it is found though its id is not remembered any more.")
+]
+_Entry = Annotated[str, typer.Option(help="Its entry in the stream of its name: bus events --json tells it.")]
 _Cursor = Annotated[str, typer.Option(help="Where to go on: what the page before said.")]
 
 
@@ -68,6 +72,8 @@ def events(
 def event(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id: its sender's own, or the one it got.")],
     run: _Run = "",
+    name: _Name = "",
+    entry: _Entry = "",
     as_json: _Json = False,
 ) -> None:
     """Show what became of an event: which functions it started, and why each other one did not begin.
@@ -76,7 +82,7 @@ def event(
     """
 
     async def look(wire: Wire) -> tuple[Kept, EventStory, Found]:
-        kept = await find_kept(wire, event_id, run)
+        kept = await find_kept(wire, event_id, Clue(run, name, entry))
         where = f"event.id == {codec.encode(kept.arrival.event.id).decode()}"
         replays = RunQuery(source="replay", event=kept.arrival.name, since=kept.arrival.received, where=where)
         return kept, await event_story(wire, kept), await search(wire, replays, limit=_REPLAYS)
@@ -107,6 +113,8 @@ def replay(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id.")],
     function: Annotated[str, typer.Option(help="Only to this function (its slug).")] = "",
     run: _Run = "",
+    name: _Name = "",
+    entry: _Entry = "",
     as_json: _Json = False,
 ) -> None:
     """Begin runs for an event that came before, of all functions that listen to it today or of one.
@@ -116,7 +124,10 @@ def replay(
     """
     made = once(
         lambda wire: acted(
-            wire, "replay_event", f"{event_id} {function}".strip(), replay_event(wire, event_id, function, run=run)
+            wire,
+            "replay_event",
+            f"{event_id} {function}".strip(),
+            replay_event(wire, event_id, function, clue=Clue(run, name, entry)),
         )
     )
     if as_json:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Generator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from starlette.testclient import TestClient
@@ -166,4 +166,7 @@ def test_an_odd_name_is_shown_as_it_is_and_its_links_lead_to_it(http: TestClient
     assert f'href="{path}"' in got(http, "/events")
     for page in (got(http, path), got(http, f"/events/{quote(name, safe='')}")):
         assert "<img" not in page
-        assert f'href="/events/{quote(name, safe="")}"' in page or "What each function made of it" in page
+        assert (
+            f'href="/events/{quote(name, safe="")}?name={quote_plus(name)}&amp;entry=' in page
+            or "What each function made of it" in page
+        )

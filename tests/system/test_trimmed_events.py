@@ -1,7 +1,10 @@
 """An event that its stream has let go of: page, API and command tell what its runs know, and what nobody does."""
 
 import asyncio
+import html
+import re
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +15,7 @@ from stepstream import Batch, Bus, Context, On, Step, create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.read.anything import find_anything
-from stepstream.checkpoint.read.event.kept import Kept, find_kept
+from stepstream.checkpoint.read.event.kept import Clue, Kept, find_kept
 from stepstream.checkpoint.read.event.story import Part, event_story
 from tests.support import Lab, fields
 from tests.system.test_commands import bus
@@ -82,7 +85,7 @@ async def test_a_run_tells_of_its_event_which_nothing_else_finds(lab: Lab) -> No
     for run in await lab.runs():
         if run.id != batch.id:
             await lab.wire.call("DEL", keys.run(run.function, run.id))
-    second = await find_kept(lab.wire, ids["ours"], batch.id)
+    second = await find_kept(lab.wire, ids["ours"], Clue(batch.id))
     assert (bytes(second.arrival.event.data), second.arrival.event.batch) == (b'{"n":8}', None), "not the batch's first"
     parts = await told(lab, second)
     assert {name: part.kind for name, part in parts.items()} == {
@@ -123,7 +126,7 @@ async def test_of_two_events_with_one_id_a_run_tells_which_is_meant(lab: Lab) ->
     runs = [run for run in await lab.runs() if run.function == "shop-ship"]
     assert len(runs) == 2
     for run in runs:
-        kept = await find_kept(lab.wire, "same", run.id)
+        kept = await find_kept(lab.wire, "same", Clue(run.id))
         assert (kept.stands, b'"n":%s' % bytes(run.output or b"") in bytes(kept.arrival.event.data)) == (True, True)
 
 
@@ -182,3 +185,35 @@ async def test_the_search_finds_an_event_that_only_its_runs_keep(lab: Lab) -> No
     for own in ids.values():
         found = await find_anything(lab.wire, own)
         assert [(hit.kind, hit.id) for hit in found.found] == [("event", own)]
+
+
+async def test_the_list_of_a_name_leads_to_an_event_whose_id_is_not_remembered(
+    lab: Lab, http: TestClient, url: str
+) -> None:
+    """An id of one's own is remembered for a day, and its event kept for three: meanwhile its link led nowhere."""
+    lab.app = shop
+    await lab.work()
+    await lab.send("order/paid", {"n": 7}, id="order/7")
+    await lab.ended(2)
+    await forget_ids(lab, "order/7")
+    for run in await lab.runs():
+        await lab.wire.call("DEL", keys.run(run.function, run.id))
+    await lab.store("order/paid", {"by": "hand"})
+    events = await asyncio.to_thread(lambda: http.get("/v1/events?fields=id,name,entry").json()["data"])
+    assert [one["name"] for one in events] == ["order/paid", "order/paid"]
+
+    def follow() -> list[int]:
+        page = http.get("/event-names/order/paid").text
+        links = [html.unescape(one) for one in re.findall(r'href="(/events/[^"]*)"', page)]
+        return [http.get(one).status_code for one in links]
+
+    assert await asyncio.to_thread(follow) == [200, 200]
+    for one in events:
+        path, asked = f"/v1/events/{quote(one['id'], safe='')}", {"name": one["name"], "entry": one["entry"]}
+        told = await asyncio.to_thread(partial(http.get, path, params=asked))
+        assert (told.status_code, told.json()["data"]["entry"]) == (200, one["entry"])
+        given = ("--name", one["name"], "--entry", one["entry"])
+        assert one["id"] in await asyncio.to_thread(partial(bus, "event", one["id"], *given, url=url))
+    wrong = {"entry": "x"}, {"name": "order/paid", "entry": "x"}, {"name": "order/paid", "entry": "1-1"}
+    answers = await asyncio.to_thread(lambda: [http.get("/v1/events/none", params=one) for one in wrong])
+    assert [one.status_code for one in answers] == [400, 400, 404]

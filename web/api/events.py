@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from stepstream.bus.errors import FunctionNotFound
 from stepstream.checkpoint.actions.replay import Replay, replay
-from stepstream.checkpoint.read.event.kept import EventNotFound, find_kept, runs_of_kept
+from stepstream.checkpoint.read.event.kept import Clue, EventNotFound, find_kept, runs_of_kept
 from stepstream.checkpoint.read.lists.arrivals import MOST, Arrival, arrivals
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.system import stored_event_name
@@ -37,17 +37,22 @@ OF_RUN = Text(
     "run",
     "a run that was made of it: by it an event is found that its stream has let go of, and of several with one id",
 )
+STREAM = Text("name", "its name: with `entry` it is found though its id is not remembered any more")
+ENTRY = Text("entry", "its entry in the stream of that name, as lists of events have it")
+CLUES = (OF_RUN, STREAM, ENTRY)
 FIELDS = Fields(EventTold, payloads=("data",))
 FIELDS_OF_RUNS = Fields(RunTold)
 """`output` as well: whoever waits for a run in the hosted service's way takes it from here."""
 
 
 class ReplayWanted(msgspec.Struct, forbid_unknown_fields=True):
-    """To which function (its slug; none: to all that listen); once for each `request`, a ULID; as `run` keeps it."""
+    """To which function (its slug; none: to all that listen); once for each `request`, a ULID; `run` … as for reads."""
 
     function: str = ""
     request: str = ""
     run: str = ""
+    name: str = ""
+    entry: str = ""
 
 
 _REPLAY = Body(ReplayWanted, may_be_empty=True)
@@ -67,7 +72,7 @@ async def _events(request: Request) -> Response:
 
 
 async def _event(request: Request) -> Response:
-    kept = await find_kept(wire_of(request), request.path_params["id"], OF_RUN.of(request))
+    kept = await find_kept(wire_of(request), request.path_params["id"], clue_of(request))
     return value(answer(event_shape(kept.arrival, kept_by=kept.by)))
 
 
@@ -78,8 +83,14 @@ async def _runs(request: Request) -> Response:
 
 async def _replay(request: Request) -> Response:
     wanted = await _REPLAY.of(request)
-    made = await replay(wire_of(request), request.path_params["id"], wanted.function, wanted.request, wanted.run)
+    clue = Clue(wanted.run, wanted.name, wanted.entry)
+    made = await replay(wire_of(request), request.path_params["id"], wanted.function, wanted.request, clue)
     return value(Plain(made), 201)
+
+
+def clue_of(request: Request) -> Clue:
+    """Return what a request says of an event beside its id."""
+    return Clue(*(one.of(request) for one in CLUES))
 
 
 async def event_and_runs(request: Request, event_id: str) -> tuple[Arrival, list[Run]]:
@@ -88,7 +99,7 @@ async def event_and_runs(request: Request, event_id: str) -> tuple[Arrival, list
     EventNotFound when nothing keeps it.
     """
     wire = wire_of(request)
-    kept = await find_kept(wire, event_id, OF_RUN.of(request))
+    kept = await find_kept(wire, event_id, clue_of(request))
     return kept.arrival, await runs_of_kept(wire, kept)
 
 
@@ -113,7 +124,7 @@ routes = [
         name="api_event_runs",
         about=About(
             summary="The runs that functions made of it, in the hosted service's words.",
-            query=(FIELDS_OF_RUNS, OF_RUN),
+            query=(FIELDS_OF_RUNS, *CLUES),
             answer=Answer[list[RunTold]],
             errors=(EventNotFound,),
         ),
@@ -143,7 +154,7 @@ routes = [
         about=About(
             summary="One event, by its id or the one an SDK gave it; where its stream has let go of it, from the run "
             "that `kept_by` names.",
-            query=(OF_RUN,),
+            query=CLUES,
             answer=Answer[EventTold],
             errors=(EventNotFound,),
         ),

@@ -11,7 +11,7 @@ from stepstream.checkpoint.read.event.story import EventStory, event_story
 from stepstream.checkpoint.read.run.family import Family, family
 from stepstream.checkpoint.read.run.find import get
 from stepstream.web.answers import value
-from stepstream.web.api.events import OF_RUN
+from stepstream.web.api.events import CLUES, clue_of
 from stepstream.web.api.shapes import Answer, Plain, answer
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
@@ -41,7 +41,7 @@ async def _family(request: Request) -> Response:
 
 async def _story(request: Request) -> Response:
     wire = wire_of(request)
-    kept = await find_kept(wire, request.path_params["id"], OF_RUN.of(request))
+    kept = await find_kept(wire, request.path_params["id"], clue_of(request))
     return value(answer(await event_story(wire, kept)))
 
 
@@ -90,7 +90,7 @@ routes = [
         name="api_event_story",
         about=About(
             summary="Which functions an event started, and why each other one that listens did not begin.",
-            query=(OF_RUN,),
+            query=CLUES,
             answer=Answer[EventStory],
             errors=(EventNotFound,),
         ),

@@ -88,6 +88,8 @@ class EventTold(msgspec.Struct, frozen=True, kw_only=True):
     data: Raw
     ts: int
     v: str | UnsetType = UNSET
+    entry: str = ""
+    """Its entry in the stream of its name; empty where it is not known."""
     kept_by: str | UnsetType = UNSET
     """The run that keeps it, where its stream has let go of it."""
 
@@ -163,6 +165,7 @@ def event_shape(arrival: Arrival, name: str | None = None, kept_by: str = "") ->
         data=stored_json(bytes(event.data)) or Raw(b"null"),
         ts=event.ts,
         v=UNSET if event.v is None else event.v,
+        entry=arrival.entry,
         kept_by=kept_by or UNSET,
     )
 

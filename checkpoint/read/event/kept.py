@@ -4,12 +4,13 @@ A stream lets go of its events long before runs are cut. Which entry an event ha
 by the id of a run that it started, which is made of it; with the entry every other run that it started is found.
 """
 
+import re
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from stepstream.bus.errors import NotFound, RunNotFound
+from stepstream.bus.errors import BadRequest, NotFound, RunNotFound
 from stepstream.bus.event import RESERVED, RawEvent
 from stepstream.bus.system_events import SYSTEM
 from stepstream.bus.trigger import covers
@@ -28,6 +29,7 @@ LATER = ("rerun", "replay")
 """The sources of runs that have an event without being what a function made of it when it came."""
 _ABOUT_MS = 120_000
 """How far from the time in an event's id its runs may have been queued."""
+_ENTRY = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 _OF_A_MS = 5_000
 """How many entries of one millisecond are tried for the one that a run was made of."""
 _RUNS = 20
@@ -43,6 +45,26 @@ class EventNotFound(NotFound):
     def __init__(self, event_id: str, why: str = "it never was, or is no longer kept") -> None:
         self.id = event_id
         super().__init__(f"there is no event {event_id[:150]!r}: {why}")
+
+
+class Clue(msgspec.Struct, frozen=True):
+    """What is known of an event beside its id: a `run` that was made of it, or the `name` and `entry` of its stream."""
+
+    run: str = ""
+    name: str = ""
+    entry: str = ""
+
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """Its name and its entry; BadRequest for half of that, and for what is no entry."""
+        if bool(self.name) is not bool(self.entry):
+            raise BadRequest("name and entry say together where an event stands; give both, or neither")
+        if self.entry and not _ENTRY.fullmatch(self.entry):
+            raise BadRequest(f"entry {self.entry[:60]!r} is none of a stream: 1795783503372-0")
+        return (self.name, self.entry) if self.entry else None
+
+
+_NO_CLUE = Clue()
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -76,19 +98,24 @@ class Kept(msgspec.Struct, frozen=True):
         return f"{told}; not known are its entry, when it came, and what was made of it by functions without such a run"
 
 
-async def find_kept(wire: Wire, event_id: str, run: str = "") -> Kept:
-    """Return an event by its id, or by that of its sender's SDK; of several with one id, that of a run.
+async def find_kept(wire: Wire, event_id: str, clue: Clue = _NO_CLUE) -> Kept:
+    """Return an event by its id, or by that of its sender's SDK; of several with one id, that of which a clue is.
 
-    Without a run it is looked for among those about the time in the id, or, of an id without a time, among the ten
+    Without a clue it is looked for among those about the time in the id, or, of an id without a time, among the ten
     thousand newest. EventNotFound says what is known of one that nothing keeps, or that the run is not of.
     """
+    run = clue.run
     if run and (own := await find(wire, run)) is not None:
         event = event_in(own, event_id)
         if event is None:
             raise EventNotFound(event_id, f"run {run} is not of it; leave the run out")
         return await _of_run(wire, event, [own])
-    place = await event_place(wire, event_id)
-    found = await arrival_at(wire, *place, event_id) if place is not None else None
+    told = clue.place
+    there = await arrival_at(wire, *told) if told is not None else None
+    if there is not None and event_id in (there.event.id, there.internal):
+        return Kept(there)
+    place = await event_place(wire, event_id) or told
+    found = await arrival_at(wire, *place, event_id) if place is not None and place != told else None
     if found is not None:
         return Kept(found)
     runs = await _at(wire, *place) if place is not None else []
@@ -96,8 +123,8 @@ async def find_kept(wire: Wire, event_id: str, run: str = "") -> Kept:
     has_it = [(one, event) for one in runs if (event := event_in(one, event_id)) is not None]
     if has_it:
         has_it.sort(key=lambda pair: _rank(pair[0]))
-        return await _of_run(wire, has_it[0][1], [one for one, _ in has_it], "" if place is None else place[1])
-    if place is None:
+        return await _of_run(wire, has_it[0][1], [one for one, _ in has_it], place)
+    if place is None or place == told:
         raise EventNotFound(event_id)
     came = f"{utc(entry_ms(place[1])):%Y-%m-%d %H:%M:%S} UTC"
     raise EventNotFound(event_id, f"it came as {place[0]} at {came}; its stream has let go of it, and no run keeps it")
@@ -140,10 +167,10 @@ def _rank(run: Run) -> tuple[bool, bool, bool, int]:
     return run.source in LATER, run.status == "skipped", run.source != "event", run.queued
 
 
-async def _of_run(wire: Wire, event: RawEvent, runs: Sequence[Run], entry: str = "") -> Kept:
+async def _of_run(wire: Wire, event: RawEvent, runs: Sequence[Run], place: tuple[str, str] | None = None) -> Kept:
     """Return an event that runs have: as its stream has it, if it does."""
     by = runs[0]
-    entry = entry or _entry_of(by, event.name)
+    entry = _entry_of(by, event.name) or (place[1] if place is not None and place[0] == event.name else "")
     if entry:
         found = await arrival_at(wire, event.name, entry, event.id)
         there = {one.id for one in runs}

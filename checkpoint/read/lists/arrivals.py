@@ -125,12 +125,12 @@ async def event_place(wire: Wire, event_id: str) -> tuple[str, str] | None:
     return place
 
 
-async def arrival_at(wire: Wire, name: str, entry: str, event_id: str) -> Arrival | None:
-    """Return the event of an entry, asked for by an id of it; None when its stream has let go of it."""
+async def arrival_at(wire: Wire, name: str, entry: str, event_id: str = "") -> Arrival | None:
+    """Return the event of an entry, asked for by an id of it, if any; None when its stream has let go of it."""
     found = await _loaded(wire, [_Place(*entry_place(entry), False, name, entry)])
     if not found:
         return None
-    is_internal = event_id not in (found[0].event.id, found[0].internal)  # of a time it came again
+    is_internal = event_id not in ("", found[0].event.id, found[0].internal)  # of a time it came again
     return msgspec.structs.replace(found[0], internal=event_id) if is_internal else found[0]
 
 

@@ -10,6 +10,7 @@ from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
 from stepstream.bus.values import codec
 from stepstream.checkpoint.actions.replay import replay
 from stepstream.checkpoint.controls import pause_event, resume_event
+from stepstream.checkpoint.read.event.kept import Clue
 from stepstream.checkpoint.types import schemas_of
 from stepstream.producers.ingest import take_events
 from stepstream.producers.strict import parse
@@ -54,8 +55,9 @@ async def _send(request: Request) -> Response:
 async def _replay(request: Request) -> Response:
     fields = await received(request)
     acts_on(request, fields.get("id", ""), fields.get("function", ""))
-    wire, run = wire_of(request), fields.get("run", "")
-    made = await replay(wire, fields.get("id", ""), fields.get("function", ""), fields.get("request", ""), run)
+    clue = Clue(*(fields.get(name, "") for name in ("run", "name", "entry")))
+    asked = (fields.get("id", ""), fields.get("function", ""), fields.get("request", ""))
+    made = await replay(wire_of(request), *asked, clue)
     if len(made.runs) == 1:
         return RedirectResponse(link(request, "run", id=made.runs[0].run), 303)
     if not made.runs:

@@ -1,15 +1,18 @@
 """The page of an event: what came, and what each function that listens made of it, or why it did not begin."""
 
 import asyncio
+from urllib.parse import urlencode
 
+from msgspec.structs import asdict
 from starlette.requests import Request
 
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.events import remembered_until
 from stepstream.checkpoint.at_work.redis_cli import of_event
-from stepstream.checkpoint.read.event.kept import find_kept
+from stepstream.checkpoint.read.event.kept import Clue, find_kept
 from stepstream.checkpoint.read.event.story import Part, event_story
+from stepstream.web.api.events import clue_of
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.page import View, page
 from stepstream.web.pages.views import RunRow, Text, listed, shown
@@ -34,6 +37,10 @@ class EventPage(View, frozen=True):
     runs: tuple[RunRow, ...]
     """Those that have it, where its stream has let go of it."""
     is_called: bool
+    clue: Clue
+    """By what it is found again."""
+    asked: str
+    """The same, as a query."""
     kept_by: str
     """The run that keeps it; empty: its stream does."""
     note: str
@@ -44,8 +51,9 @@ class EventPage(View, frozen=True):
 
 async def _read(request: Request) -> EventPage:
     wire = wire_of(request)
-    kept = await find_kept(wire, request.path_params["id"], request.query_params.get("run", ""))
+    kept = await find_kept(wire, request.path_params["id"], clue_of(request))
     found, event, now = kept.arrival, kept.arrival.event, now_ms()
+    clue = Clue(run=kept.by) if kept.by else Clue(name=found.name, entry=found.entry)
     story, until = await asyncio.gather(event_story(wire, kept), remembered_until(wire, found))
     return EventPage(
         id=event.id,
@@ -61,6 +69,8 @@ async def _read(request: Request) -> EventPage:
         words="" if kept.is_called else story.words,
         runs=() if kept.stands else listed(kept.runs, now),
         is_called=kept.is_called,
+        clue=clue,
+        asked=urlencode({name: text for name, text in asdict(clue).items() if text}),
         kept_by=kept.by,
         note=kept.note,
         looks=tuple(of_event(kept)),

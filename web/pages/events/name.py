@@ -1,7 +1,7 @@
 """The page of a name of events: its newest events, who listens to it, and a form to send one."""
 
 import asyncio
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 from starlette.requests import Request
@@ -32,6 +32,8 @@ class ArrivalRow(msgspec.Struct, frozen=True):
     """An event of the list: `data` is as much of its payload as fits into a line."""
 
     id: str
+    asked: str
+    """The query by which its page is found, also when its id is not remembered any more."""
     received: int
     ago: str
     data: str
@@ -73,7 +75,8 @@ async def read_name(wire: Wire, name: str, cursor: str = "") -> NamePage:
         return msgspec.structs.replace(view, error=str(error), topic="")
     rows = tuple(
         ArrivalRow(
-            one.event.id, one.received, f"{in_words(max(0, now - one.received))} ago",
+            one.event.id, urlencode({"name": one.name, "entry": one.entry}), one.received,
+            f"{in_words(max(0, now - one.received))} ago",
             bytes(one.event.data)[: 4 * _SHOWN_CHARS].decode(errors="ignore")[:_SHOWN_CHARS],
             is_again=not one.entry.startswith(f"{one.received}-"),
         )
