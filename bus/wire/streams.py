@@ -1,7 +1,7 @@
 """Streams: follow one; make groups, acknowledge, release and claim entries, and read undelivered ones again."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -85,12 +85,15 @@ async def groups_of(wire: Wire, stream: str, patience: float | None = None) -> d
     return found
 
 
-async def stands(wire: Wire, stream: str, group: str, entry: str, *, without_group: bool) -> bool:
+async def stands(
+    wire: Wire, stream: str, group: str, entry: str, *, without_group: bool, groups: Mapping[str, Group] | None = None
+) -> bool:
     """Return whether a group has not finished with an entry: it is still to be delivered, or it is pending.
 
-    `without_group` is returned when there is no such stream or group.
+    `without_group` is returned when there is no such stream or group. Who asks for many groups of a stream reads them
+    once (`groups`, by `groups_of`).
     """
-    found = (await groups_of(wire, stream)).get(group)
+    found = (await groups_of(wire, stream) if groups is None else groups).get(group)
     if found is None:
         return without_group
     # In this order: an entry that is delivered between the two looks is pending at the second.

@@ -62,18 +62,19 @@ async def find_anything(wire: Wire, text: str) -> Hits:
     ]
     if found:  # of nothing else there is an index, and what a key may be is asked of thousands of runs
         return Hits(found, looked)
-    kept, going, newest = await asyncio.gather(
-        _kept(wire, text),
+    going, newest = await asyncio.gather(
         search(wire, RunQuery(key=text, statuses=_GOING), limit=_MOST_RUNS, looks=_LOOKS),
         search(wire, RunQuery(key=text), limit=_MOST_RUNS),
     )
-    if kept is not None:
-        found.append(Hit("event", text, f"event {kept.arrival.name}, which a run keeps"))
     told = going if going.runs else newest
     if told.runs:
         more = "" if told.exact else " or more"
         found.append(Hit("key", text, f"the value of a limit's key: {told.count}{more} runs"))
     looked.append(f"the limits' keys of the {newest.looked_at:,} newest runs, and of {going.looked_at:,} under way")
+    if found:
+        return Hits(found, looked)
+    kept = await _kept(wire, text)
+    found += [Hit("event", text, f"event {kept.arrival.name}, which a run keeps")] if kept is not None else []
     looked.append("the events of runs about the time in it" if ulid_ms(text) else "the events of the newest runs")
     return Hits(found, looked)
 

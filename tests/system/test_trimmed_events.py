@@ -9,15 +9,18 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import redis
 from starlette.testclient import TestClient
 
 from stepstream import Batch, Bus, Context, On, Step, create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.controls import pause_event
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.event.kept import Clue, Kept, find_kept
 from stepstream.checkpoint.read.event.story import Part, event_story
 from tests.support import Lab, fields
+from tests.support import sent as watched
 from tests.system.test_commands import bus
 from tests.system.test_engine_pages import form
 
@@ -114,6 +117,36 @@ async def test_what_was_removed_unread_did_not_begin_and_no_worker_is_about_to_r
         part.function: part.kind for part in (await event_story(lab.wire, await find_kept(lab.wire, "one"))).functions
     }
     assert parts == {"test-f": "started", "test-g": "lost"}
+
+
+def test_how_far_all_functions_have_read_is_asked_once(http: TestClient, store: "redis.Redis") -> None:
+    """Each function that listens asked for the groups of all: three hundred took the page most of a second."""
+    http.post("/e/x", json={"name": "order/paid", "id": "o1", "data": {"n": 1}})
+    for path in ("/v1/events/o1/story", "/v1/events/o1/runs", "/events/o1"):
+        with watched(store) as commands:
+            assert http.get(path).status_code == 200
+        assert commands.count("XINFO") == 1, path
+
+
+async def test_of_an_event_that_is_not_read_yet_it_is_told_how_many_are_to_be_read(lab: Lab) -> None:
+    go = asyncio.Event()
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[Any], step: Step) -> None:
+        await go.wait()
+
+    await lab.work(concurrency=1)
+    await lab.send("a", id="first")
+    await lab.first()
+    for n in range(300):
+        await lab.send("a", id=f"n{n}")
+    [part] = (await event_story(lab.wire, await find_kept(lab.wire, "n299"))).functions
+    assert part.kind == "unread"
+    assert re.search(r"; it has \d+ events of this name to read$", part.words)
+    await pause_event(lab.wire, "a", "ann")
+    [part] = (await event_story(lab.wire, await find_kept(lab.wire, "n299"))).functions
+    assert (part.kind, part.words) == ("paused", "has not begun: events a are paused, by ann")
+    go.set()
 
 
 async def test_of_two_events_with_one_id_a_run_tells_which_is_meant(lab: Lab) -> None:

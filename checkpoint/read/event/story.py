@@ -6,6 +6,7 @@ is still to be read, or the condition of the trigger was not true, or the functi
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,10 +16,10 @@ from stepstream.bus.event import RawEvent
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.expression import Expression, compiled
-from stepstream.bus.values.ids import entry_ms, run_id
+from stepstream.bus.values.ids import entry_ms, entry_place, run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
-from stepstream.bus.wire.streams import stands
+from stepstream.bus.wire.streams import Group, groups_of, stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.controls import Controls, controls
 from stepstream.checkpoint.read.event.kept import LATER, Kept
@@ -79,7 +80,8 @@ async def event_story(wire: Wire, kept: Kept) -> EventStory:
     arrival = kept.arrival
     known, ordered, name = await asyncio.gather(functions(wire), controls(wire), event_name(wire, arrival.name))
     listening = [one for one in known if any(covers(name, arrival.name) for name in one.events)]
-    parts = await asyncio.gather(*(_part(wire, one, kept, ordered) for one in listening))
+    groups = await groups_of(wire, keys.events(arrival.name)) if arrival.entry and listening else {}
+    parts = await asyncio.gather(*(_part(wire, one, kept, ordered, groups) for one in listening))
     there = {one.slug for one in listening}
     others = [one for one in kept.runs if one.source not in LATER and one.function not in there]
     parts += await asyncio.gather(*(_decided(wire, one) for one in others))
@@ -93,7 +95,7 @@ async def event_story(wire: Wire, kept: Kept) -> EventStory:
     return EventStory(*head, parts, words, kept.by, kept.note, name.also)
 
 
-async def _part(wire: Wire, function: Registered, kept: Kept, ordered: Controls) -> Part:
+async def _part(wire: Wire, function: Registered, kept: Kept, ordered: Controls, groups: Mapping[str, Group]) -> Part:
     arrival = kept.arrival
     slug, name, entry = function.slug, arrival.name, arrival.entry
     if not entry:
@@ -104,9 +106,9 @@ async def _part(wire: Wire, function: Registered, kept: Kept, ordered: Controls)
     run = run_id(slug, "event", f"{name}|{entry}", entry_ms(entry))
     [found] = await read(wire, Run, [(slug, run)])
     is_later = found is None and await _is_later(wire, function, arrival)
-    if found is None and await stands(wire, keys.events(name), slug, entry, without_group=not is_later):
+    if found is None and await stands(wire, keys.events(name), slug, entry, without_group=not is_later, groups=groups):
         if kept.stands:
-            return await _unread(wire, function, arrival, ordered)
+            return await _unread(wire, function, arrival, ordered, groups.get(slug))
         lost = "did not begin: its stream let go of the event before it was read"
         return Part(function=slug, kind="lost", words=lost)
     if found is None:  # begun, and perhaps done with, since we looked
@@ -141,7 +143,7 @@ async def _decided(wire: Wire, run: Run) -> Part:
     return Part(function=run.function, kind="merged", words=words, run=run.by, status=status)
 
 
-async def _unread(wire: Wire, function: Registered, arrival: Arrival, ordered: Controls) -> Part:
+async def _unread(wire: Wire, function: Registered, arrival: Arrival, ordered: Controls, group: Group | None) -> Part:
     """No worker is done with its entry."""
     slug = function.slug
     paused = ordered.events.get(arrival.name) or ordered.functions.get(slug)
@@ -150,7 +152,11 @@ async def _unread(wire: Wire, function: Registered, arrival: Arrival, ordered: C
         return Part(function=slug, kind="paused", words=f"has not begun: {what} paused, by {paused.by}")
     if not await workers_of(wire, slug):
         return Part(function=slug, kind="no_worker", words=f"has not begun: no worker serves {slug}")
-    return Part(function=slug, kind="unread", words="has not begun: a worker is about to read it")
+    if group is not None and entry_place(group.delivered) >= entry_place(arrival.entry):
+        return Part(function=slug, kind="unread", words="has not begun: a worker has taken it in hand")
+    lag = group.lag if group is not None else None
+    behind = f"; it has {lag:,} events of this name to read" if lag is not None and lag > 1 else ""
+    return Part(function=slug, kind="unread", words=f"has not begun: a worker is about to read it{behind}")
 
 
 def _passed(function: Registered, arrival: Arrival) -> Part:

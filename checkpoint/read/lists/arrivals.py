@@ -5,7 +5,7 @@ every name is asked whether it remembers it; later those are looked through that
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,7 +17,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, entry_place, run_id, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.scripts import script
-from stepstream.bus.wire.streams import event_of, fields_of, stands
+from stepstream.bus.wire.streams import Group, event_of, fields_of, groups_of, stands
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.lists.event_names import MOST_NAMES
 from stepstream.checkpoint.registry import functions
@@ -140,15 +140,16 @@ async def runs_of(wire: Wire, arrival: Arrival) -> list[Run]:
     One whom a rate limit dropped does not count.
     """
     slugs = [one.slug for one in await functions(wire) if any(covers(name, arrival.name) for name in one.events)]
-    found = await asyncio.gather(*(_run(wire, slug, arrival) for slug in slugs))
+    groups = await groups_of(wire, keys.events(arrival.name)) if slugs else {}
+    found = await asyncio.gather(*(_run(wire, slug, arrival, groups) for slug in slugs))
     return list({run.id: run for run in found if run is not None}.values())
 
 
-async def _run(wire: Wire, slug: str, arrival: Arrival) -> Run | None:
+async def _run(wire: Wire, slug: str, arrival: Arrival, groups: Mapping[str, Group]) -> Run | None:
     name, entry = arrival.name, arrival.entry
     run = run_id(slug, "event", f"{name}|{entry}", entry_ms(entry))
     [found] = await read(wire, Run, [(slug, run)])
-    if found is None and await stands(wire, keys.events(name), slug, entry, without_group=True):
+    if found is None and await stands(wire, keys.events(name), slug, entry, without_group=True, groups=groups):
         event = msgspec.Raw(codec.encode(arrival.event))
         return Run(id=run, function=slug, status="queued", queued=entry_ms(entry), event=event)
     if found is None:  # begun, and perhaps done with, since we looked
