@@ -28,6 +28,7 @@ from stepstream.web.api.engine import apps as api_apps
 from stepstream.web.api.engine import audit as api_audit
 from stepstream.web.api.engine import functions as api_functions
 from stepstream.web.api.engine import limits as api_limits
+from stepstream.web.api.engine import metrics
 from stepstream.web.api.engine import schedules as api_schedules
 from stepstream.web.api.engine import system as api_system
 from stepstream.web.beside import after_registration
@@ -69,11 +70,12 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *cancellations.routes,
         *operations.routes,
         *controls.routes,
-        *api_functions.routes,
         *api_limits.routes,
         *api_schedules.routes,
+        *api_functions.routes,  # behind those of its limits: an id may hold slashes
         *api_apps.routes,
         *api_system.routes,
+        *metrics.routes,
         *delayed.routes,
         *changes.routes,
         *live.routes,

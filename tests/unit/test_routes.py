@@ -44,6 +44,8 @@ NEEDS = {
     "GET /v1/cancellations/{id}": "read",
     "DELETE /v1/cancellations/{id}": "operate",
     "GET /v1/apps": "read",
+    "GET /metrics": "read",
+    "DELETE /v1/functions/{id:path}": "admin",
     "GET /v1/system": "read",
     "POST /v1/system/examine": "operate",
     "POST /v1/operations": "operate",

@@ -11,6 +11,9 @@ from stepstream.web.table.parameters import Parameter
 EVENTS = "text/event-stream"
 """In place of a type: the answer is a stream of server-sent events."""
 
+TEXT = "text/plain"
+"""In place of a type: the answer is text."""
+
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller is told of a route, and what its requests are checked by."""

@@ -10,7 +10,7 @@ import msgspec
 
 from stepstream.bus.errors import BusError
 from stepstream.bus.values import codec
-from stepstream.web.table.about import EVENTS, About
+from stepstream.web.table.about import EVENTS, TEXT, About
 from stepstream.web.table.parameters import Fields, FieldUnknown
 
 _PART = re.compile(r"\{(\w+)(:path)?\}")
@@ -71,7 +71,7 @@ def document(routes: Sequence[Told]) -> dict[str, Any]:
 
 def _kinds(about: About) -> list[Any]:
     told = (about.answer, about.sick, about.body.shape if about.body is not None else None)
-    return [kind for kind in told if kind is not None and kind != EVENTS]
+    return [kind for kind in told if kind is not None and kind not in (EVENTS, TEXT)]
 
 
 def _operation(one: Told, of_kind: dict[str, Any]) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def _of_query(about: About) -> list[dict[str, Any]]:
 def _answers(one: Told, of_kind: dict[str, Any]) -> dict[str, Any]:
     about = one.about
     done: dict[str, Any] = {"description": HTTPStatus(about.status).phrase}
-    if about.answer == EVENTS:
-        done["content"] = {EVENTS: {"schema": {"type": "string"}}}
+    if about.answer in (EVENTS, TEXT):
+        done["content"] = {about.answer: {"schema": {"type": "string"}}}
     elif about.answer is not None:
         done["content"] = {_JSON: {"schema": of_kind[repr(about.answer)]}}
     found = {str(about.status): done}

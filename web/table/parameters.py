@@ -113,6 +113,19 @@ class Number(Parameter[int]):
         return int(text)
 
 
+class Flag(Parameter[bool]):
+    """true or false; false where it is not given."""
+
+    def __init__(self, name: str, words: str) -> None:
+        super().__init__(name, words, {"type": "boolean", "default": False}, False)
+
+    def read(self, text: str) -> bool:
+        """Return it."""
+        if text not in ("true", "false"):
+            raise BadRequest(f"{self.name} must be true or false, got {text[:40]!r}")
+        return text == "true"
+
+
 class Moment(Parameter[int | None]):
     """A moment, as Unix ms."""
 

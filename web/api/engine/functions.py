@@ -7,9 +7,10 @@ from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stepstream.bus.errors import FunctionNotFound
+from stepstream.bus.errors import FunctionNotFound, InUse
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.types.declared import Disagreement
+from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.at_work.functions import function_facts
 from stepstream.checkpoint.at_work.overview import AtWork, at_work_of
 from stepstream.checkpoint.limits.backlogs import Backlog, Buffer, backlogs_of
@@ -22,7 +23,7 @@ from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.paging import Paged
-from stepstream.web.table.parameters import Fields
+from stepstream.web.table.parameters import Fields, Flag
 
 
 class FunctionRow(Registered, frozen=True, kw_only=True):
@@ -31,6 +32,7 @@ class FunctionRow(Registered, frozen=True, kw_only=True):
     runs: dict[str, int]
 
 
+WITH_RUNS = Flag("with_runs", "also where runs have not ended: they are cancelled")
 FUNCTION_FIELDS = Fields(FunctionRow)
 PAGED_FUNCTIONS = Paged[Registered](lambda one: (one.slug,), (str,), default=1_000)
 
@@ -45,6 +47,13 @@ class FunctionWhole(FunctionRow, frozen=True, kw_only=True):
     lines: list[Backlog]
     keys_in_line: int
     buffers: list[Buffer]
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """A function that is no more, and the event names whose events no longer wait for it."""
+
+    function: str
+    groups_dropped: list[str]
 
 
 class FunctionsTold(msgspec.Struct, frozen=True):
@@ -83,6 +92,11 @@ async def _function(request: Request) -> Response:
     return value(Plain(whole))
 
 
+async def _forget(request: Request) -> Response:
+    slug, with_runs = request.path_params["id"], WITH_RUNS.of(request)
+    return value(Plain(Forgotten(slug, await forget(wire_of(request), slug, with_runs=with_runs))))
+
+
 routes = [
     NeedsRoute(
         "GET",
@@ -107,6 +121,20 @@ routes = [
             "since when, workers, code versions alive, pause; who waits for its limits.",
             answer=Plain[FunctionWhole],
             errors=(FunctionNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "DELETE",
+        "/v1/functions/{id:path}",
+        _forget,
+        needs="admin",
+        name="api_forget",
+        about=About(
+            summary="Forget a function that no worker serves, with its runs, as `bus functions forget` does; while "
+            "some have not ended only with `?with_runs=true`: they are cancelled.",
+            query=(WITH_RUNS,),
+            answer=Plain[Forgotten],
+            errors=(FunctionNotFound, InUse),
         ),
     ),
 ]
