@@ -247,6 +247,7 @@ async def test_the_list_of_a_name_leads_to_an_event_whose_id_is_not_remembered(
         assert (told.status_code, told.json()["data"]["entry"]) == (200, one["entry"])
         given = ("--name", one["name"], "--entry", one["entry"])
         assert one["id"] in await asyncio.to_thread(partial(bus, "event", one["id"], *given, url=url))
-    wrong = {"entry": "x"}, {"name": "order/paid", "entry": "x"}, {"name": "order/paid", "entry": "1-1"}
+    far = {"name": "order/paid", "entry": "18446744073709551616-0"}
+    wrong = {"entry": "x"}, {"name": "order/paid", "entry": "x"}, far, {"name": "order/paid", "entry": "1-1"}
     answers = await asyncio.to_thread(lambda: [http.get("/v1/events/none", params=one) for one in wrong])
-    assert [one.status_code for one in answers] == [400, 400, 404]
+    assert [one.status_code for one in answers] == [400, 400, 400, 404]

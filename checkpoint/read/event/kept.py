@@ -16,7 +16,7 @@ from stepstream.bus.system_events import SYSTEM
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import utc
-from stepstream.bus.values.ids import entry_ms, run_id, ulid_ms
+from stepstream.bus.values.ids import entry_ms, entry_place, run_id, ulid_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.lists.arrivals import Arrival, arrival_at, event_place, runs_of
 from stepstream.checkpoint.read.lists.runs import whole
@@ -59,7 +59,8 @@ class Clue(msgspec.Struct, frozen=True):
         """Its name and its entry; BadRequest for half of that, and for what is no entry."""
         if bool(self.name) is not bool(self.entry):
             raise BadRequest("name and entry say together where an event stands; give both, or neither")
-        if self.entry and not _ENTRY.fullmatch(self.entry):
+        is_entry = _ENTRY.fullmatch(self.entry) and max(entry_place(self.entry)) < 2**64
+        if self.entry and not is_entry:
             raise BadRequest(f"entry {self.entry[:60]!r} is none of a stream: 1795783503372-0")
         return (self.name, self.entry) if self.entry else None
 
