@@ -143,6 +143,10 @@ class Expression:
         paths = [] if self._is_of_sdk else self._paths()
         return [".".join(path) for path in paths if not _is_there(path[1:], event)]
 
+    def compares(self, event: Mapping[str, Any]) -> bool:
+        """Return whether CEL holds and compares exactly what it looks at in an event: else it counts as false."""
+        return self._is_exact(self._seen({"event": event}))
+
     def _paths(self) -> list[list[str]]:
         return [path for path, number in _words(self.text) if number is None and path[0] == "event" and len(path) > 1]
 

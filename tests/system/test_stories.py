@@ -12,12 +12,13 @@ from stepstream import Context, EventData, On, Step
 from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton
 from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.actions.replay import replay
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.controls import pause_function, resume_function
 from stepstream.checkpoint.read.anything import find_anything
-from stepstream.checkpoint.read.event.kept import Kept
+from stepstream.checkpoint.read.event.kept import Clue, Kept
 from stepstream.checkpoint.read.event.story import EventStory, Part, event_story
-from stepstream.checkpoint.read.lists.arrivals import arrivals, find_arrival
+from stepstream.checkpoint.read.lists.arrivals import arrival_at, arrivals, find_arrival
 from stepstream.checkpoint.read.run.family import Family, family
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.registry import register
@@ -91,6 +92,32 @@ async def test_it_is_told_why_each_function_did_not_begin(lab: Lab) -> None:
     await lab.work()
     await story(lab, "o3", **third, late="started")
     go.set()
+
+
+async def test_a_condition_that_could_not_be_asked_says_why(lab: Lab) -> None:
+    """Of data that is no JSON it was told that nothing is kept of its run; of a large number, that 2^53 is not > 1."""
+
+    @lab.app.function("f", on=On("a", if_="event.data.n > 1.5"))
+    async def f(ctx: Context[Any], step: Step) -> None: ...
+
+    await lab.work()
+    await lab.send("a", {"n": 2**64}, id="large")
+    spoilt = await lab.wire.call("XADD", keys.events("a"), "*", "id", "spoilt", "data", "{n")
+    arrival = await arrival_at(lab.wire, "a", spoilt.decode())
+    assert arrival is not None
+    await story(lab, "large", f="condition")
+
+    async def told() -> Part | None:
+        [part] = (await event_story(lab.wire, Kept(arrival))).functions
+        return part if part.kind == "condition" else None
+
+    part = await eventually(told, "it has been read")
+    assert part is not None
+    assert part.words == "did not begin: event.data.n > 1.5 is not true: the event's data is no JSON"
+    large = (await story(lab, "large", f="condition"))["f"]
+    assert large.words.endswith("(it has a number that no condition compares exactly; send such as text)")
+    made = await replay(lab.wire, "spoilt", clue=Clue(name="a", entry=spoilt.decode()))
+    assert (made.runs, [one.function for one in made.left_out]) == ([], ["test-f"])
 
 
 class Order(EventData, name="order/new"):

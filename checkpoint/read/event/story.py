@@ -29,6 +29,7 @@ from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.run.record import Run, read
 
 _SHOWN = 200
+_NOT_EXACT = "it has a number that no condition compares exactly; send such as text"
 _NO_DEFAULTS = "a condition sees what was sent, without the defaults of a type"
 
 
@@ -172,18 +173,24 @@ def refused_by_condition(function: Registered, event: RawEvent) -> Part | None:
         condition = _condition(function, name)
         if condition is None or _is_true(condition, event):
             return None
-        with contextlib.suppress(msgspec.MsgspecError):
-            plain = event.plain()
-            values, missing = condition.seen_of(plain), condition.missing_in(plain)
-            told = {path: "not there" if path in missing else _shown(value) for path, value in values.items()}
-            seen = ", ".join(f"{path} is {text}" for path, text in told.items())
-            words = f"did not begin: {condition.text} is not true{f': {seen}' if seen else ''}"
-            words += f" ({_NO_DEFAULTS})" if missing else ""
-            refusal = refusal or Part(
-                function=function.slug, kind="condition", words=words, condition=condition.text, values=values,
-                missing=missing,
-            )  # fmt: skip
+        refusal = refusal or _refused(function.slug, condition, event)
     return refusal
+
+
+def _refused(slug: str, condition: Expression, event: RawEvent) -> Part:
+    """Return what a condition that is not true of an event saw of it, and what of that it cannot compare."""
+    words = f"did not begin: {condition.text} is not true"
+    try:
+        plain = event.plain()
+    except msgspec.MsgspecError:
+        words = f"{words}: the event's data is no JSON"
+        return Part(function=slug, kind="condition", words=words, condition=condition.text)
+    values, missing = condition.seen_of(plain), condition.missing_in(plain)
+    told = {path: "not there" if path in missing else _shown(value) for path, value in values.items()}
+    words += ": " if told else ""
+    words += ", ".join(f"{path} is {text}" for path, text in told.items())
+    words += f" ({_NO_DEFAULTS})" if missing else "" if condition.compares(plain) else f" ({_NOT_EXACT})"
+    return Part(function=slug, kind="condition", words=words, condition=condition.text, values=values, missing=missing)
 
 
 def _condition(function: Registered, name: str) -> Expression | None:
