@@ -4,7 +4,6 @@ Each is one field of a hash, its name; what calls its functions makes an ordinar
 follows changes blocks on a stream that gets an entry with each.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.registry import REGISTER
+from stepstream.checkpoint.fields import put_if
 
 _KEPT_CHANGES = 16
 
@@ -67,8 +66,9 @@ async def apps(wire: Wire) -> list[App]:
     """Return the registered applications, by name."""
     found: list[App] = []
     for raw in await wire.load("HVALS", keys.apps(), patience=2.0):
-        with contextlib.suppress(ValueError):  # written by hand: it is not an application, and hides no other
-            found.append(codec.decode_as(raw, App))
+        app = codec.stored_as(raw, App)
+        if app is not None:
+            found.append(app)
     return sorted(found, key=lambda app: app.name)
 
 
@@ -98,8 +98,8 @@ async def put(wire: Wire, name: str, change: Callable[[App | None], App | None])
         new = b"" if app is None else codec.encode(app)
         if new == raw:
             return app
-        stands = await wire.lasting_script(REGISTER, [keys.apps()], name, new, raw)
-        if not stands:
+        stands = await put_if(wire, keys.apps(), name, new, raw)
+        if stands is None:
             break
         raw = stands
     await patiently(lambda: wire.call("XADD", keys.app_changes(), "MAXLEN", _KEPT_CHANGES, "*", "app", name), 2.0)

@@ -10,12 +10,10 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import FORMAT, Registered, declaration, trigger_since
-from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.serverclock import FAR
 from stepstream.bus.wire.spoilt import pass_over
 from stepstream.bus.wire.wire import Wire
-
-REGISTER = script(__file__, "function_register")
+from stepstream.checkpoint.fields import put_if
 
 
 class DeclarationUnreadable(Conflict):
@@ -59,7 +57,7 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
         )
     own = declaration(function)
     declared, seen = codec.encode(own), b""
-    while stands := await wire.lasting_script(REGISTER, [keys.functions()], function.slug, declared, seen):
+    while (stands := await put_if(wire, keys.functions(), function.slug, declared, seen)) is not None:
         owner = _owner(stands)
         if owner not in ("", own.owner):
             raise ConfigError(
@@ -76,10 +74,8 @@ async def register(wire: Wire, function: Function) -> dict[str, int]:
 
 def _owner(stands: bytes) -> str:
     """Return whose a declaration is; empty for what is none, written by hand: it is replaced."""
-    try:
-        return codec.decode_as(stands, Registered).owner
-    except ValueError:
-        return ""
+    declared = codec.stored_as(stands, Registered)
+    return "" if declared is None else declared.owner
 
 
 async def _forget_undeclared(wire: Wire, function: Function) -> None:

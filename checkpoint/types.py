@@ -29,7 +29,8 @@ from stepstream.bus.wire.types.declared import (
 )
 from stepstream.bus.wire.types.own import NONE, types_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.registry import REGISTER, functions
+from stepstream.checkpoint.fields import put_if
+from stepstream.checkpoint.registry import functions
 
 SAY_AGAIN_MS = 30_000
 """Within this time a declaration is not written again: all workers of a bus say the same every minute."""
@@ -164,8 +165,8 @@ async def _put(
         changed = change(raw)
         if changed is None:
             return raw
-        stands = await wire.lasting_script(REGISTER, [keys.types()], name, changed, raw or b"", patience=patience)
-        if not stands:
+        stands = await put_if(wire, keys.types(), name, changed, raw or b"", patience)
+        if stands is None:
             return changed
         raw = stands
 

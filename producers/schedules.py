@@ -16,7 +16,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Pause, controls
+from stepstream.checkpoint.controls.ordered import Pause, controls
 from stepstream.checkpoint.registry import function_of, workers_serving
 from stepstream.checkpoint.run.begin import begin
 from stepstream.producers.cron import TICK, last_tick, run_of_tick

@@ -24,7 +24,8 @@ ROOMS = {
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.limits": [{"keys", "rules", "told"}, {"flow", "timeouts", "cancel_on"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"spoilt"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"registry", "delayed", "live", "connections", "audit_log"}, {"types", "apps", "controls", "overrides"}, {"facts", "run"}, {"waits"}, {"read", "ends"}, {"limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint": [{"fields", "registry", "delayed", "live", "connections", "audit_log"}, {"types", "apps", "controls"}, {"facts", "run"}, {"waits"}, {"read", "ends"}, {"limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint.controls": [{"ordered", "put"}, {"limits", "run_one"}, {"overrides", "pauses"}],
     "checkpoint.read": [{"lists"}, {"run", "event"}, {"anything"}],
     "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "controls", "errors", "events", "functions", "limits", "runs", "server", "watching"}],
     "consumers": [

@@ -7,7 +7,7 @@ return annotation. So a replay never changes a type.
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache
 from math import isfinite
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -15,6 +15,8 @@ import msgspec.inspect
 from msgspec import Raw, json
 
 from stepstream.bus.values.payload import Misfit, dumped, is_model, validated
+
+T = TypeVar("T")
 
 
 class NotJson(TypeError):
@@ -147,6 +149,17 @@ def decode_as(raw: bytes | str | Raw, wanted: Any) -> Any:
         raise _with_whole_path(error) from None
     except (RecursionError, UnicodeDecodeError) as error:
         raise _unreadable(error) from None
+
+
+def stored_as(raw: bytes | None, wanted: type[T]) -> T | None:
+    """Return what is stored as a type; None where nothing is, or somebody has written by hand what is none.
+
+    For readers to whom both are the same: it hides nothing else, and the next who writes replaces it.
+    """
+    try:
+        return decode_as(raw, wanted) if raw else None
+    except msgspec.DecodeError:
+        return None
 
 
 def reader_of(wanted: Any) -> Callable[[bytes], Any]:

@@ -372,10 +372,7 @@ class Listeners:
 
 
 def _declared(raw: bytes) -> _Declared:
-    try:
-        return codec.decode_as(raw, _Declared)
-    except ValueError:  # written by hand: it is not a declaration, and hides no other
-        return _Declared("")
+    return codec.stored_as(raw, _Declared) or _Declared("")
 
 
 async def _asked(call: Callable[[], Awaitable[R]], patience: float) -> R:

@@ -7,7 +7,7 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import tell
+from stepstream.checkpoint.controls.put import tell
 from stepstream.checkpoint.facts.workers import workers_told
 
 _FIELD = "drain"

@@ -12,7 +12,7 @@ from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.apps import put, the_app
-from stepstream.checkpoint.controls import resume_function
+from stepstream.checkpoint.controls.pauses import resume_function
 from stepstream.checkpoint.ends.ends import load_end
 from stepstream.checkpoint.registry import function_of, functions, workers_of
 from stepstream.checkpoint.run.memo import Failure

@@ -15,7 +15,7 @@ import msgspec
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import token
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.registry import REGISTER
+from stepstream.checkpoint.fields import put_if
 
 CLAIM_MS = 30_000
 """How long a step may take until another process takes it over."""
@@ -56,10 +56,9 @@ async def all_of(wire: Wire, key: str, kind: type[S]) -> list[S]:
     """Return those there are, newest first; those that were over long ago are removed."""
     found: list[S] = []
     for raw in await wire.load("HVALS", key, patience=2.0):
-        try:
-            found.append(codec.decode_as(raw, kind))
-        except msgspec.MsgspecError:  # written by hand
-            continue
+        one = codec.stored_as(raw, kind)
+        if one is not None:
+            found.append(one)
     old = await wire.moment() - KEPT_MS if found else 0
     for one in found:
         if one.over and one.over < old:
@@ -115,4 +114,5 @@ async def carry_on(
 
 async def write(wire: Wire, key: str, stands_now: bytes, new: Stepped) -> bytes | None:
     """Put a new state in place of one that must still stand; return what stands instead, None when it is written."""
-    return await wire.lasting_script(REGISTER, [key], new.id, codec.encode(new), stands_now) or None
+    stands = await put_if(wire, key, new.id, codec.encode(new), stands_now)
+    return stands or None  # it may have been forgotten meanwhile: then there is nothing to go by

@@ -13,10 +13,10 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.streams import groups_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Override, Pause, controls
+from stepstream.checkpoint.controls.limits import overrides_of
+from stepstream.checkpoint.controls.ordered import Override, Pause, controls
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
-from stepstream.checkpoint.overrides import overrides_of
 from stepstream.checkpoint.read.lists.pulse import oldest_queued
 from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import functions, workers_serving

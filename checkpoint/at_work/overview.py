@@ -11,7 +11,7 @@ from stepstream.bus.wire.leases import consumer_worker
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.at_work.functions import HOUR, FunctionFacts, function_facts
 from stepstream.checkpoint.at_work.trouble import Dead, Killer, Trouble, given_up, troubles
-from stepstream.checkpoint.controls import Override, Pause
+from stepstream.checkpoint.controls.ordered import Override, Pause
 from stepstream.checkpoint.facts.buckets import percentile, summed
 from stepstream.checkpoint.facts.errors import ErrorGroup, State, errors_among
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, marks_in

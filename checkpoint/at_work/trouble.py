@@ -11,10 +11,10 @@ import msgspec
 from stepstream.bus.errors import listed
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.functions import FunctionFacts
-from stepstream.checkpoint.controls import Override
+from stepstream.checkpoint.controls.ordered import Override
+from stepstream.checkpoint.controls.overrides import restoring
 from stepstream.checkpoint.facts.errors import ErrorGroup
 from stepstream.checkpoint.facts.workers import WorkerView
-from stepstream.checkpoint.overrides import restoring
 
 _LATE_MS = 60_000
 """How long a run may be queued before the page says so."""

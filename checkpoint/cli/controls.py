@@ -11,18 +11,12 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.actions.run_one import LetThrough, run_one
 from stepstream.checkpoint.at_work.streams import streams
 from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import print_json, print_none
-from stepstream.checkpoint.controls import (
-    Controls,
-    controls,
-    pause_event,
-    pause_function,
-    resume_event,
-    resume_function,
-)
+from stepstream.checkpoint.controls.ordered import Controls, controls
+from stepstream.checkpoint.controls.pauses import pause_event, pause_function, resume_event, resume_function
+from stepstream.checkpoint.controls.run_one import LetThrough, run_one
 from stepstream.checkpoint.limits.backlogs import backlogs_of
 from stepstream.checkpoint.read.lists.event_names import all_names
 from stepstream.checkpoint.registry import function_of, functions

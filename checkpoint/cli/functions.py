@@ -18,8 +18,8 @@ from stepstream.checkpoint.at_work.functions import function_facts
 from stepstream.checkpoint.at_work.overview import AtWork, at_work_of
 from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import ago, clock, print_json, print_none, print_table, words
+from stepstream.checkpoint.controls.overrides import restoring
 from stepstream.checkpoint.limits.backlogs import Backlog, Buffer, backlogs_of
-from stepstream.checkpoint.overrides import restoring
 from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import Registered, function_of
 from stepstream.checkpoint.registry import functions as registered

@@ -12,10 +12,10 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.audit_log import acted
 from stepstream.checkpoint.cli.printing import Cell, ago, clock, print_json, print_none, print_table
 from stepstream.checkpoint.cli.printing import words as wide
-from stepstream.checkpoint.controls import Override
+from stepstream.checkpoint.controls.ordered import Override
+from stepstream.checkpoint.controls.overrides import override_limit, restore_limit, restoring
 from stepstream.checkpoint.limits.flush import flush
 from stepstream.checkpoint.limits.told import FunctionLimits, LimitLine, limits_of
-from stepstream.checkpoint.overrides import override_limit, restore_limit, restoring
 from stepstream.checkpoint.registry import function_of, functions
 
 _BY = "bus limits"

@@ -95,9 +95,8 @@ def _groups(slug: str, flat: Sequence[Any], now: int) -> list[ErrorGroup]:
     for mark, raw in fields.items():
         if " " in mark:
             continue
-        try:
-            about = codec.decode_as(raw, About)
-        except ValueError:
+        about = codec.stored_as(raw, About)
+        if about is None:
             continue
 
         def number(word: str, mark: str = mark) -> int:

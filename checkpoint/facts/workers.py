@@ -1,7 +1,5 @@
 """Workers: who works, and what each has in hand; of the dead what they had when they were last seen, for a day."""
 
-from typing import Any
-
 import msgspec
 
 from stepstream.bus.values import codec
@@ -71,16 +69,9 @@ def _view(name: str, alive: bool, seen: int, fields: dict[bytes, bytes]) -> Work
         pid=codec.whole(fields.get(b"pid", b"")),
         version=codec.text(fields.get(b"version", b"")),
         slots=codec.whole(fields.get(b"slots", b"")),
-        functions=_read(fields.get(b"functions"), dict[str, str]) or {},
+        functions=codec.stored_as(fields.get(b"functions"), dict[str, str]) or {},
         draining=fields.get(b"draining") == b"1",
         in_hand=codec.whole(fields.get(b"in_hand", b"")),
-        held=_read(fields.get(b"held"), list[Holding]) or [],
+        held=codec.stored_as(fields.get(b"held"), list[Holding]) or [],
         drains=fields.get(b"drains") == b"1",
     )  # fmt: skip
-
-
-def _read(raw: bytes | None, wanted: Any) -> Any:
-    try:
-        return codec.decode_as(raw or b"null", wanted | None)
-    except ValueError:  # written by hand
-        return None

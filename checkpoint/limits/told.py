@@ -12,10 +12,10 @@ from stepstream.bus.values.ids import FIRST, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import LimitName, Override, controls
+from stepstream.checkpoint.controls.limits import declared_limits, limit_of, override_of, overrides_of
+from stepstream.checkpoint.controls.ordered import LimitName, Override, controls
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, minutes_of
 from stepstream.checkpoint.limits.backlogs import MOST, Backlogs, backlogs_of
-from stepstream.checkpoint.overrides import declared_limits, limit_of, override_of, overrides_of
 
 HOLDERS = 3
 """How many runs that hold a place are named."""

@@ -104,7 +104,5 @@ async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
 
 
 def _name_of(error: bytes | None) -> str:
-    try:
-        return codec.decode_as(error, Failure).name if error else ""
-    except ValueError:  # written by hand
-        return ""
+    failure = codec.stored_as(error, Failure)
+    return "" if failure is None else failure.name

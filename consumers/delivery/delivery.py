@@ -79,7 +79,7 @@ class Feed:
 
     `function` is None where events are read for whoever waits. `backlog` is rung when a place of the function may have
     come free; None where it has no limits. `overrides` are those of its limits that people have set otherwise, as
-    scripts take them (checkpoint/overrides.py).
+    scripts take them (checkpoint/controls/limits.py).
     """
 
     def __init__(

@@ -10,8 +10,8 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.leases import Lease
 from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Controls
-from stepstream.checkpoint.overrides import lines_of
+from stepstream.checkpoint.controls.limits import lines_of
+from stepstream.checkpoint.controls.ordered import Controls
 from stepstream.consumers.delivery.delivery import Delivery, Feed
 from stepstream.consumers.delivery.eager_starts import EagerStarts
 from stepstream.consumers.delivery.exits import Exits

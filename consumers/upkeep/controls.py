@@ -8,7 +8,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import news
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.drain import drained_by
-from stepstream.checkpoint.controls import controls
+from stepstream.checkpoint.controls.ordered import controls
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.wakeup import Wakeup

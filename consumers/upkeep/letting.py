@@ -11,7 +11,7 @@ from stepstream.bus.observe.signals import Signals
 from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.wire.leases import Lease
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.actions.run_one import claim_one, leave_one
+from stepstream.checkpoint.controls.run_one import claim_one, leave_one
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.wakeup import Wakeup

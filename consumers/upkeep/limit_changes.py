@@ -2,7 +2,8 @@
 
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.overrides import forget_over, line_ends
+from stepstream.checkpoint.controls.limits import line_ends
+from stepstream.checkpoint.controls.overrides import forget_over
 from stepstream.checkpoint.upkeep.retention import LINES_AT_ONCE, retry_backlogs
 from stepstream.consumers.delivery.delivery import Feed
 from stepstream.consumers.delivery.feeds import Feeds

@@ -31,7 +31,7 @@ from stepstream.checkpoint.apps import App, put
 from stepstream.checkpoint.connections.calls import Asked, Reply, answer, ask
 from stepstream.checkpoint.connections.workers import Worker as Connected
 from stepstream.checkpoint.connections.workers import join, promise
-from stepstream.checkpoint.controls import pause_event
+from stepstream.checkpoint.controls.pauses import pause_event
 from stepstream.checkpoint.live.messages import publish
 from stepstream.checkpoint.read.lists.search import RunQuery
 from stepstream.checkpoint.upkeep.audit import mend, standing

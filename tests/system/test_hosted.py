@@ -18,8 +18,8 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.doctor import Finding, examine
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.actions.run_one import run_one
-from stepstream.checkpoint.controls import pause_function, resume_function
+from stepstream.checkpoint.controls.pauses import pause_function, resume_function
+from stepstream.checkpoint.controls.run_one import run_one
 from stepstream.consumers.upkeep import repair
 from stepstream.consumers.worker import Worker, running
 from stepstream.web.app import create_app

@@ -18,11 +18,12 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.at_work.overview import look_over
-from stepstream.checkpoint.controls import Controls, Override, controls
+from stepstream.checkpoint.controls.limits import lines_of
+from stepstream.checkpoint.controls.ordered import Controls, Override, controls
+from stepstream.checkpoint.controls.overrides import LimitChanged, override_limit, restore_limit
 from stepstream.checkpoint.limits.admit import Applicant, admit
 from stepstream.checkpoint.limits.dispatch import dispatch
 from stepstream.checkpoint.limits.told import limits_of
-from stepstream.checkpoint.overrides import LimitChanged, lines_of, override_limit, restore_limit
 from stepstream.checkpoint.read.run.verdict import verdict
 from stepstream.checkpoint.registry import functions, register
 from tests.support import Lab, eventually

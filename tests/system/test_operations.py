@@ -25,7 +25,7 @@ from stepstream.checkpoint.actions.operations import (
     operation,
 )
 from stepstream.checkpoint.actions.stepping import AT_MOST, CLAIM_MS
-from stepstream.checkpoint.controls import pause_function, resume_function
+from stepstream.checkpoint.controls.pauses import pause_function, resume_function
 from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.read.lists.search import RunQuery
 from stepstream.consumers.worker import Worker, running

@@ -14,14 +14,8 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke
-from stepstream.checkpoint.controls import (
-    controls,
-    pause_event,
-    pause_function,
-    pause_of,
-    resume_event,
-    resume_function,
-)
+from stepstream.checkpoint.controls.ordered import controls, pause_of
+from stepstream.checkpoint.controls.pauses import pause_event, pause_function, resume_event, resume_function
 from tests.support import Lab, eventually
 from tests.system.test_commands import bus
 

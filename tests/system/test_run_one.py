@@ -13,8 +13,9 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
-from stepstream.checkpoint.actions.run_one import NotPaused, claim_one, run_one
-from stepstream.checkpoint.controls import one_field, pause_function, resume_function
+from stepstream.checkpoint.controls.ordered import one_field
+from stepstream.checkpoint.controls.pauses import pause_function, resume_function
+from stepstream.checkpoint.controls.run_one import NotPaused, claim_one, run_one
 from stepstream.checkpoint.registry import register
 from tests.support import Lab, eventually
 from tests.system.test_commands import bus

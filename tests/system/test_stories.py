@@ -14,7 +14,7 @@ from stepstream.bus.values.ids import run_id
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.replay import replay
 from stepstream.checkpoint.actions.rerun import rerun
-from stepstream.checkpoint.controls import pause_function, resume_function
+from stepstream.checkpoint.controls.pauses import pause_function, resume_function
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.event.kept import Clue, Kept
 from stepstream.checkpoint.read.event.story import EventStory, Part, event_story

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from stepstream import Batch, Bus, Context, On, Step, create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
-from stepstream.checkpoint.controls import pause_event
+from stepstream.checkpoint.controls.pauses import pause_event
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.event.kept import Clue, Kept, find_kept
 from stepstream.checkpoint.read.event.story import Part, event_story

@@ -15,7 +15,7 @@ from stepstream.bus.values.ids import entry_ms, run_id
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_now
-from stepstream.checkpoint.controls import pause_event, pause_function, resume_event, resume_function
+from stepstream.checkpoint.controls.pauses import pause_event, pause_function, resume_event, resume_function
 from stepstream.checkpoint.read.run.find import find, get
 from stepstream.checkpoint.read.run.verdict import Verdict, verdict
 from stepstream.checkpoint.registry import register

@@ -15,7 +15,8 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import controls, pause_event, resume_event
+from stepstream.checkpoint.controls.ordered import controls
+from stepstream.checkpoint.controls.pauses import pause_event, resume_event
 from stepstream.checkpoint.registry import functions
 from tests.support import Lab, eventually, fields
 from tests.system.test_commands import bus

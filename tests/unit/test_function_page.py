@@ -1,7 +1,7 @@
 """What the page of a function shows, from what is known of it: no server, no HTTP."""
 
 from stepstream.checkpoint.at_work.functions import FunctionFacts, Unread
-from stepstream.checkpoint.controls import Pause
+from stepstream.checkpoint.controls.ordered import Pause
 from stepstream.checkpoint.limits.backlogs import Backlog, Backlogs, Buffer
 from stepstream.checkpoint.read.lists.runs import STATUSES
 from stepstream.checkpoint.registry import Registered

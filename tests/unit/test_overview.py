@@ -10,7 +10,7 @@ from stepstream.checkpoint.at_work.events import Pace
 from stepstream.checkpoint.at_work.functions import HOUR, FunctionFacts, Unread
 from stepstream.checkpoint.at_work.overview import failed_of, failures_of
 from stepstream.checkpoint.at_work.trouble import Dead, Killer, Trouble, given_up, troubles
-from stepstream.checkpoint.controls import Pause
+from stepstream.checkpoint.controls.ordered import Pause
 from stepstream.checkpoint.facts.buckets import COUNT
 from stepstream.checkpoint.facts.errors import ErrorGroup
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute

@@ -5,16 +5,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import BadRequest, FunctionNotFound
-from stepstream.checkpoint.actions.run_one import LetThrough, NotPaused, run_one
-from stepstream.checkpoint.controls import (
-    Pause,
-    Paused,
-    controls,
-    pause_event,
-    pause_function,
-    resume_event,
-    resume_function,
-)
+from stepstream.checkpoint.controls.ordered import Pause, Paused, controls
+from stepstream.checkpoint.controls.pauses import pause_event, pause_function, resume_event, resume_function
+from stepstream.checkpoint.controls.run_one import LetThrough, NotPaused, run_one
 from stepstream.checkpoint.registry import function_of
 from stepstream.web.answers import value
 from stepstream.web.api.shapes import Plain

@@ -21,7 +21,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.streams import Group, groups_of, stands
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Controls, controls
+from stepstream.checkpoint.controls.ordered import Controls, controls
 from stepstream.checkpoint.read.event.kept import LATER, Kept
 from stepstream.checkpoint.read.lists.arrivals import Arrival
 from stepstream.checkpoint.read.lists.event_names import event_name

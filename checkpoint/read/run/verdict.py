@@ -19,8 +19,9 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.leases import consumer_worker
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Override, Pause, controls
-from stepstream.checkpoint.overrides import override_of, overrides_of, restoring
+from stepstream.checkpoint.controls.limits import override_of, overrides_of
+from stepstream.checkpoint.controls.ordered import Override, Pause, controls
+from stepstream.checkpoint.controls.overrides import restoring
 from stepstream.checkpoint.read.lists.runs import event_name_of
 from stepstream.checkpoint.read.run.steps import StepView, in_words_of, open_steps
 from stepstream.checkpoint.registry import functions, workers_of

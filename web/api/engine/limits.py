@@ -10,10 +10,10 @@ from stepstream.bus.errors import BadRequest, ConfigError, FunctionNotFound
 from stepstream.bus.values.durations import milliseconds, past_moment
 from stepstream.bus.wire.registering import Registered
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import Override
+from stepstream.checkpoint.controls.ordered import Override
+from stepstream.checkpoint.controls.overrides import LimitChanged, override_limit, restore_limit
 from stepstream.checkpoint.limits.flush import Flushed, flush
 from stepstream.checkpoint.limits.told import FunctionLimits, limits_of
-from stepstream.checkpoint.overrides import LimitChanged, override_limit, restore_limit
 from stepstream.checkpoint.registry import function_of, functions
 from stepstream.web.answers import value
 from stepstream.web.api.shapes import Listed, Plain

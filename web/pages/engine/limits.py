@@ -12,9 +12,9 @@ from starlette.responses import RedirectResponse, Response
 from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.durations import milliseconds
 from stepstream.checkpoint.at_work.redis_cli import of_limits
+from stepstream.checkpoint.controls.overrides import override_limit, restore_limit
 from stepstream.checkpoint.limits.flush import flush
 from stepstream.checkpoint.limits.told import ADMITTED_IN, FunctionLimits, LimitLine, limits_of
-from stepstream.checkpoint.overrides import override_limit, restore_limit
 from stepstream.checkpoint.registry import functions
 from stepstream.web.live.feed import ALL, Topic
 from stepstream.web.pages.csrf import received

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
 from stepstream.bus.values import codec
 from stepstream.checkpoint.actions.replay import replay
-from stepstream.checkpoint.controls import pause_event, resume_event
+from stepstream.checkpoint.controls.pauses import pause_event, resume_event
 from stepstream.checkpoint.read.event.kept import Clue
 from stepstream.checkpoint.types import schemas_of
 from stepstream.producers.ingest import take_events

@@ -12,7 +12,7 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.at_work.events import paces
 from stepstream.checkpoint.at_work.redis_cli import of_event_name
-from stepstream.checkpoint.controls import controls
+from stepstream.checkpoint.controls.ordered import controls
 from stepstream.checkpoint.read.lists.arrivals import arrivals
 from stepstream.checkpoint.read.lists.event_names import EventName, event_name
 from stepstream.checkpoint.types import schemas_of

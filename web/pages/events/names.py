@@ -11,7 +11,7 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.at_work.events import HOUR_MS, LOOKED_AT, Pace, paces
 from stepstream.checkpoint.at_work.redis_cli import of_event_names
-from stepstream.checkpoint.controls import Controls, controls
+from stepstream.checkpoint.controls.ordered import Controls, controls
 from stepstream.checkpoint.read.lists.event_names import EventNames, event_names
 from stepstream.web.live.feed import ALL
 from stepstream.web.pages.page import View, page

@@ -11,8 +11,8 @@ from starlette.responses import RedirectResponse, Response
 from stepstream.bus.errors import BusError, FunctionNotFound, StoreUnavailable
 from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.actions.invoke import invoke
-from stepstream.checkpoint.actions.run_one import NotPaused, run_one
-from stepstream.checkpoint.controls import pause_function, resume_function
+from stepstream.checkpoint.controls.pauses import pause_function, resume_function
+from stepstream.checkpoint.controls.run_one import NotPaused, run_one
 from stepstream.checkpoint.registry import function_of
 from stepstream.checkpoint.types import invoked_name, schemas_of
 from stepstream.producers.strict import parse

@@ -3,12 +3,13 @@
 import msgspec
 
 from stepstream.bus.errors import Conflict
-from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.controls import one_field, pause_of, tell
-from stepstream.checkpoint.registry import REGISTER, function_of
+from stepstream.checkpoint.controls.ordered import one_field, pause_of
+from stepstream.checkpoint.controls.put import put_control
+from stepstream.checkpoint.fields import put_field
+from stepstream.checkpoint.registry import function_of
 
 _PATIENCE_S = 2.0
 
@@ -44,43 +45,34 @@ async def run_one(wire: Wire, slug: str, by: str, request: str = "") -> LetThrou
     await function_of(wire, slug)
     if await pause_of(wire, slug) is None:
         raise NotPaused(f"function '{slug}' is not paused: all its runs go on")
-    field = one_field(slug)
-    raw: bytes = await wire.load("HGET", keys.controls(), field, patience=_PATIENCE_S) or b""
     made = LetThrough(slug, by, await patiently(wire.moment, _PATIENCE_S), request)
-    while True:
-        stands = _read(raw)
+
+    def ordered(stands: LetThrough | None) -> LetThrough:
         if stands is not None and (not stands.worker or (request and stands.request == request)):
-            made = stands
-            break
-        raw = await wire.lasting_script(REGISTER, [keys.controls()], field, codec.encode(made), raw)
-        if not raw:
-            break
-    await tell(wire, field)  # again, when it stands: the one who wrote it may have died before this
-    return made
+            return stands
+        return made
+
+    return await put_control(wire, one_field(slug), LetThrough, ordered) or made
 
 
 async def claim_one(wire: Wire, slug: str, worker: str) -> LetThrough | None:
     """Take for a worker what is to be let through; None when there is nothing, or another worker has it."""
-    raw: bytes = await patiently(lambda: wire.call("HGET", keys.controls(), one_field(slug))) or b""
-    asked = _read(raw)
-    if asked is None or asked.worker:
-        return None
-    taken = msgspec.structs.replace(asked, worker=worker)
-    if await wire.lasting_script(REGISTER, [keys.controls()], one_field(slug), codec.encode(taken), raw):
-        return None
+    taken: LetThrough | None = None
+
+    def claimed(stands: LetThrough | None) -> LetThrough | None:
+        nonlocal taken
+        if stands is None or stands.worker:
+            taken = None
+            return stands
+        taken = msgspec.structs.replace(stands, worker=worker)
+        return taken
+
+    await put_field(wire, keys.controls(), one_field(slug), LetThrough, claimed, patience=None)
     return taken
 
 
 async def leave_one(wire: Wire, taken: LetThrough) -> None:
-    """Leave to others what a worker has taken, and cannot read."""
+    """Leave to others what a worker has taken, and cannot read; what was ordered meanwhile stays as it is."""
     left = msgspec.structs.replace(taken, worker="")
     field = one_field(taken.function)
-    await wire.lasting_script(REGISTER, [keys.controls()], field, codec.encode(left), codec.encode(taken))
-    await tell(wire, field)
-
-
-def _read(raw: bytes) -> LetThrough | None:
-    try:
-        return codec.decode_as(raw or b"null", LetThrough | None)
-    except ValueError:  # written by hand
-        return None
+    await put_control(wire, field, LetThrough, lambda stands: left if stands == taken else stands)
