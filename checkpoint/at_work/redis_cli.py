@@ -198,4 +198,4 @@ def _made(key: str, what: str, command: Sequence[str]) -> KeyLook:
 def _said(make: _Maker) -> tuple[str, str]:
     """Return the type of a key, and what it holds, as its docstring says (none of it where Python drops those)."""
     kind, _, what = inspect.cleandoc(make.__doc__ or "").partition(" · ")
-    return kind, what.partition(". ")[0].partition("\n")[0].rstrip(".")
+    return kind, what.partition(". ")[0].partition("\n")[0].rstrip(".").replace("`", "")

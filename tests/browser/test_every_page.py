@@ -41,6 +41,7 @@ PAGES: dict[str, tuple[str, Callable[[Demo], str]]] = {
     ),
     "apps": ("apps", lambda demo: "/apps"),
     "system": ("system", lambda demo: "/system"),
+    "audit": ("audit", lambda demo: "/audit"),
     "found": ("search", lambda demo: "/search?q=order"),
     "not-found": ("search", lambda demo: "/search?q=nothing-of-that-name"),
     "nowhere": ("", lambda demo: "/runs/nope"),
@@ -88,6 +89,17 @@ def test_a_page_is_readable_on_every_screen(window: Any, demo: Demo, name: str) 
     answer = page.goto(demo.url + PAGES[name][1](demo))
     page.wait_for_function("document.documentElement.classList.contains('js')")
     assert answer.status == (404 if name in ("nowhere", "not-found") else 200)
-    assert "None" not in page.inner_text("main").split()
+    text = page.inner_text("main")
+    assert "None" not in text.split(), text
     seen(page, name)
     assert [one for one in wrong if "404" not in one] == []
+
+
+def test_the_lines_of_redis_cli_are_readable_on_every_screen(window: Any, demo: Demo) -> None:
+    page, _ = window
+    page.set_viewport_size(WIDE)
+    page.goto(demo.url + "/functions/shop-charge-customer")
+    page.locator("#redis-keys summary").click()
+    assert "redis-cli -h " in page.inner_text("#redis-keys")
+    page.locator("#redis-keys").scroll_into_view_if_needed()
+    seen(page, "redis-keys")

@@ -83,6 +83,14 @@ def test_an_act_says_who_what_to_what_by_what_from_where_and_what_came_of_it(
     ]
 
 
+def test_an_operation_is_told_with_its_filters_as_people_write_them(http: TestClient, store: "redis.Redis") -> None:
+    """It said `cancel None runs status=['queued']`."""
+    query = {"status": ["queued", "waiting"], "since": "1h"}
+    asked = http.post("/v1/operations", json={"kind": "cancel", "query": query}, headers=shown_by("operate"))
+    assert asked.status_code == 201, asked.text
+    assert written(store)[0]["on"] == "cancel all runs status=queued,waiting since=1h"
+
+
 def test_it_is_for_admins_in_the_api_and_on_its_page_newest_first(http: TestClient) -> None:
     for name in ("a", "b", "c"):
         http.post(f"/v1/event-names/{name}/pause", headers=shown_by("operate"))

@@ -347,10 +347,10 @@ def test_an_error_of_ours_is_json_with_a_number_that_the_log_knows(http: TestCli
     assert "WRONGTYPE" not in answers[0].text
     assert answers[1].headers["content-type"].startswith("text/html")
     assert answers[0].headers["x-content-type-options"] == "nosniff"
-    assert [log["event"] for log in logs] == ["a request failed"] * 2
-    assert logs[0]["request"] == content["number"]
-    assert logs[1]["request"] in answers[1].text
-    assert "WRONGTYPE" in str(logs[0]["exc_info"])
+    first, second = (log for log in logs if log["event"] == "a request failed")
+    assert first["request"] == content["number"]
+    assert second["request"] in answers[1].text
+    assert "WRONGTYPE" in str(first["exc_info"])
     assert http.get("/health").status_code == 200
 
 

@@ -78,7 +78,7 @@ async def test_each_key_of_a_wrong_type_spoils_only_what_it_would_tell(lab: Lab,
             assert [key for key in untold if not re.search(UNSEEN, key)] == [], "no page says of it"
 
 
-def test_a_list_that_cannot_be_read_is_not_told_as_empty(url: str, store: "redis.Redis") -> None:
+def test_a_list_that_cannot_be_read_is_not_told_as_empty(url: str, settings: Settings, store: "redis.Redis") -> None:
     """`bus functions` said that there are none yet, beside a `bus:functions` that is no hash."""
     for key in (
         keys.functions(),
@@ -94,6 +94,9 @@ def test_a_list_that_cannot_be_read_is_not_told_as_empty(url: str, store: "redis
         told = bus(*words.split(), url=url)
         assert "nothing is seen, for" in told, words
         assert " yet" not in told, words
+    with TestClient(create_app(configured=settings)) as http:
+        pages = [http.get(path, headers={"accept": "text/html"}).text for path in ("/", "/functions", "/workers")]
+        assert all('<main id="main" tabindex="-1" class="partly"' in page for page in pages), "and pages hide that, too"
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xfe{", b"9" * 16], ids=["no text", "no moment"])

@@ -74,7 +74,8 @@ async def _post_rerun(request: Request) -> Response:
 
 async def _begun(request: Request, kind: Kind, wanted: RerunMany) -> Response:
     wire = wire_of(request)
-    acts_on(request, kind, f"{wanted.expected} runs", *(f"{name}={text}" for name, text in wanted.query.items()))
+    filters = (f"{name}={','.join(one) if isinstance(one, list) else one}" for name, one in wanted.query.items())
+    acts_on(request, kind, "all runs" if wanted.expected is None else f"{wanted.expected} runs", *filters)
     query = await _query(wire, wanted.query)
     made = await operate(wire, kind, query, by=by(request, API), expected=wanted.expected, again=wanted.again)
     return value(Plain(operation_told(made)), 201)
