@@ -10,6 +10,7 @@ gives the keys of its first rows: each function, event and run has a page of its
 import inspect
 import shlex
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import msgspec
 
@@ -195,6 +196,7 @@ def _made(key: str, what: str, command: Sequence[str]) -> KeyLook:
     return KeyLook(key, what, tuple(key if part == "{}" else part for part in command))
 
 
+@cache
 def _said(make: _Maker) -> tuple[str, str]:
     """Return the type of a key, and what it holds, as its docstring says (none of it where Python drops those)."""
     kind, _, what = inspect.cleandoc(make.__doc__ or "").partition(" · ")
