@@ -39,6 +39,7 @@ SUMMARIES = {
     "workers": "List the workers and what each has in hand.",
     "delayed": "List the events that are to be published later.",
     "apps": "List the applications behind HTTP.",
+    "users": "List who may log in to the page, or change that.",
     "audit": "List who has done what, to what, by what and from where, newest first: the last 10,000 acts.",
     "redis": "Print the lines of redis-cli that show what a page or a command shows, raw.",
     "doctor": "Say whether this Redis is fit.",

@@ -31,6 +31,9 @@ LEAST_KEEP_MS = 600_000
 """No run is forgotten within this long after its end."""
 
 
+_LEAST_SESSION_KEY = 32
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a process finds Redis and behaves. Defaults stand here and nowhere else."""
 
@@ -78,6 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     A role is read, operate or admin, which a token without one has; a name tells who has acted. A secret has at least
     16 characters; it is shown as `Authorization: Bearer SECRET`, or in a browser as the password, with any user name.
+    """
+    session_key: str = ""
+    """The key that signs sessions, at least 32 characters: with it people log in to the page (`bus users add`).
+
+    All sites have the same one; another one ends all sessions. With it the site is in keys mode.
     """
     app_hosts: tuple[str, ...] = ()
     """Where applications behind HTTP may be called in keys mode: host names, `*.shop.example`, addresses, `10.0.0.0/8`.
@@ -132,6 +140,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 check_key(key, variable)
         if self.signing_key_fallback and not self.signing_key:
             raise ConfigError("BUS_SIGNING_KEY_FALLBACK is set without BUS_SIGNING_KEY: set that, or take it away")
+        if self.session_key and (len(self.session_key) < _LEAST_SESSION_KEY or not self.session_key.isascii()):
+            raise ConfigError(
+                f"BUS_SESSION_KEY must have at least {_LEAST_SESSION_KEY} ASCII characters; "
+                "make one with: openssl rand -hex 32"
+            )
         found = self.tokens
         if len({one.secret for one in found}) < len(found):
             raise ConfigError("BUS_API_TOKENS has a token twice: whose it is, and what it may do, must be plain")
@@ -150,6 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "event_keys": f"{len(self.event_keys)} keys",
             "signing_key": "set" if self.signing_key else "",
             "signing_key_fallback": "set" if self.signing_key_fallback else "",
+            "session_key": "set" if self.session_key else "",
             "api_tokens": f"{len(self.api_tokens)} tokens",
         }
 
@@ -165,7 +179,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_keyed(self) -> bool:
         """Whether this is keys mode: nothing is answered without a key, and applications are called with signatures."""
-        return bool(self.signing_key or self.api_tokens)
+        return bool(self.signing_key or self.api_tokens or self.session_key)
 
     @property
     def tokens(self) -> tuple[roles.Token, ...]:
@@ -208,6 +222,7 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_SIGNING_KEY": ("signing_key", str),
     "BUS_SIGNING_KEY_FALLBACK": ("signing_key_fallback", str),
     "BUS_API_TOKENS": ("api_tokens", tuple),
+    "BUS_SESSION_KEY": ("session_key", str),
     "BUS_APP_HOSTS": ("app_hosts", tuple),
     "BUS_ALLOW_HOSTS": ("allow_hosts", tuple),
     "BUS_APPS": ("apps", tuple),

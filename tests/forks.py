@@ -36,11 +36,17 @@ class Forked:
     """`bus WORDS` as a process, with what tests use of subprocess.Popen. What it writes is appended to files, or dropped."""
 
     def __init__(
-        self, *words: str, env: Mapping[str, str], cwd: Path = ROOT, out: Path | None = None, err: Path | None = None
+        self,
+        *words: str,
+        env: Mapping[str, str],
+        cwd: Path = ROOT,
+        given: Path | None = None,
+        out: Path | None = None,
+        err: Path | None = None,
     ) -> None:
         self._process = _FORKS.Process(
             target=_command,
-            args=(words, dict(env), cwd, out or os.devnull, err or os.devnull),
+            args=(words, dict(env), cwd, given or os.devnull, out or os.devnull, err or os.devnull),
             daemon=True,  # what a test leaves behind ends with pytest
         )
         self._process.start()
@@ -74,12 +80,13 @@ class Forked:
 
 
 def bus(
-    *words: str, env: Mapping[str, str], cwd: Path = ROOT, timeout: float = 60
+    *words: str, env: Mapping[str, str], cwd: Path = ROOT, given: str = "", timeout: float = 60
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `bus WORDS` to its end."""
+    """Run `bus WORDS` to its end; `given` is its standard input."""
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
-        process = Forked(*words, env=env, cwd=cwd, out=out, err=err)
+        said, out, err = (Path(folder) / name for name in ("in", "out", "err"))
+        said.write_text(given)
+        process = Forked(*words, env=env, cwd=cwd, given=said, out=out, err=err)
         try:
             code = process.wait(timeout)
         finally:
@@ -87,14 +94,15 @@ def bus(
         return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
 
 
-def _command(words: tuple[str, ...], env: dict[str, str], cwd: Path, out: str, err: str) -> None:
+def _command(words: tuple[str, ...], env: dict[str, str], cwd: Path, given: str, out: str, err: str) -> None:
     """In the fork: become that command."""
     from stepstream.bus.cli import main
 
-    for number, path, mode in (0, os.devnull, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY):
+    for number, path, mode in (0, given, os.O_RDONLY), (1, out, os.O_WRONLY), (2, err, os.O_WRONLY):
         handle = os.open(path, mode | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(handle, number)
         os.close(handle)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing has put another one there
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
     os.environ.clear()
     os.environ.update(env)

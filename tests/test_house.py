@@ -61,6 +61,8 @@ FENCES = {
     "croniter": ("bus/cron.py",),
     "cron_descriptor": ("bus/cron.py",),
     "rfc8785": ("bus/trust/signing.py",),
+    "argon2": ("web/trust/passwords.py",),
+    "itsdangerous": ("web/trust/sessions.py",),
     "watchfiles": ("web/dev/worker_child.py",),
     "pytest": ("consumers/testing/pytest_plugin.py",),
     "jinja2": ("web/pages/page.py",),

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from stepstream.bus.errors import BusError, EventInvalid
@@ -13,8 +14,9 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire.spoilt import spoilt_now, told_of
 from stepstream.web.pages import page
 from stepstream.web.paths import own_path, wants_page
-from stepstream.web.routing import SPOILT
-from stepstream.web.trust.keys import KeyRefused, challenge
+from stepstream.web.routing import SPOILT, link
+from stepstream.web.trust.attempts import TooManyAttempts
+from stepstream.web.trust.keys import KeyRefused, challenge, keys_of
 
 
 def value(content: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -58,7 +60,11 @@ async def refused(request: HTTPConnection, problem: Exception) -> Response:
         more["field"] = problem.field
     headers = {"Retry-After": "1"} if problem.status == 503 else None
     if isinstance(problem, KeyRefused):
+        if wants_page(request) and keys_of(request).sessions is not None:
+            return _to_the_log_in(request)
         headers = challenge(request)
+    if isinstance(problem, TooManyAttempts):
+        headers = {"Retry-After": str(problem.after_s)}
     return error(request, problem.status, str(problem), headers=headers, **more)
 
 
@@ -73,6 +79,17 @@ async def not_routed(request: Request, problem: Exception) -> Response:
     if problem.status_code == 404:
         return error(request, 404, f"there is nothing at {path[:200]!r}", code="not_found")
     return error(request, problem.status_code, problem.detail, headers=problem.headers, code="http")
+
+
+def _to_the_log_in(request: HTTPConnection) -> Response:
+    """Send a browser to the log-in, and from there back to what it asked for."""
+    asked = own_path(request) + (f"?{request.url.query}" if request.url.query else "")
+    is_page = request.scope["method"] in {"GET", "HEAD"}
+    after = f"?{urlencode({'next': asked})}" if is_page and asked != "/" else ""
+    where = link(Request(request.scope), "login") + after
+    if request.headers.get("hx-request") == "true":  # of a page that is open: the whole page goes there
+        return Response(status_code=401, headers={"HX-Redirect": where})
+    return RedirectResponse(where, 303)
 
 
 def _methods(request: Request, path: str) -> list[str]:

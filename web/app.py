@@ -35,7 +35,7 @@ from stepstream.web.beside import after_registration
 from stepstream.web.connect import listing, start
 from stepstream.web.connect.gateway import Gateway
 from stepstream.web.live import changes, route
-from stepstream.web.pages import apps, forms, overview, run, search
+from stepstream.web.pages import apps, forms, login, overview, run, search
 from stepstream.web.pages import runs as run_list
 from stepstream.web.pages.engine import audit as audit_pages
 from stepstream.web.pages.engine import errors, limits, schedules, system, workers
@@ -115,6 +115,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *search.routes,
         *route.routes,
         *forms.routes,
+        *login.routes,
         Mount("/static", StaticFiles(directory=str(files("stepstream.web.pages") / "static")), name="static"),
     ]
 

@@ -174,6 +174,7 @@ def _tell_access(configured: Settings, host: str, allow_host: list[str] | None) 
     """Print what opens the site in keys mode, and where other machines may connect, the host names it answers to."""
     if configured.is_keyed:
         opens = ["BUS_SIGNING_KEY"] * bool(configured.signing_key) + ["BUS_API_TOKENS"] * bool(configured.api_tokens)
+        opens += ["a log-in (bus users)"] * bool(configured.session_key)
         events = "BUS_EVENT_KEYS open /e" if configured.event_keys else "/e takes no events: BUS_EVENT_KEYS is not set"
         log.tell(configured.log_format, f"keys mode: {' and '.join(opens)} open the page and the API; {events}")
     if not is_loopback(host):

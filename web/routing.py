@@ -53,7 +53,7 @@ class NeedsRoute(Route):
         @wraps(endpoint)
         async def checked(request: Request) -> Response:
             try:
-                request.scope[PRINCIPAL] = keys_of(request).check(request, needs)
+                request.scope[PRINCIPAL] = await keys_of(request).check(request, needs)
             except RoleRefused as refused:
                 if changes:
                     await write_down(request, name or path, refused.who, str(refused))
@@ -93,7 +93,7 @@ class NeedsSocket(WebSocketRoute):
         async def checked(socket: WebSocket) -> None:
             if not any_origin and not hosts_of(socket).may_act(socket.headers):
                 raise OriginRefused(socket.headers)
-            socket.scope[PRINCIPAL] = keys_of(socket).check(socket, needs)
+            socket.scope[PRINCIPAL] = await keys_of(socket).check(socket, needs)
             await endpoint(socket)
 
         super().__init__(path, checked, name=name)
@@ -108,6 +108,12 @@ def link(request: Request, name: str, **parts: str) -> str:
     """
     quoted = {part: quote(text, safe="") for part, text in parts.items()}
     return root(request) + str(_named(request.app)[name].url_path_for(name, **quoted))
+
+
+def needs_of(request: Request, name: str) -> Permission:
+    """Return what a caller of a route needs, by its name."""
+    route = _named(request.app)[name]
+    return route.needs if isinstance(route, NeedsRoute | NeedsSocket) else "nothing"
 
 
 _routes: "WeakKeyDictionary[Starlette, dict[str | None, Route | WebSocketRoute | Mount]]" = WeakKeyDictionary()

@@ -69,8 +69,9 @@ def check_address(host: str, port: int, *, exposed: bool) -> socket.socket:
     if not is_loopback(host) and not exposed:
         raise ConfigError(
             f"--host {host} is reachable by others, and without keys they would see and do everything: set "
-            "BUS_API_TOKENS, or BUS_SIGNING_KEY where applications behind HTTP call here (openssl rand -hex 32 makes "
-            "either); for development there is `bus dev --expose`"
+            "BUS_SESSION_KEY, so that people log in (bus users add NAME --role admin), BUS_API_TOKENS for programs, or "
+            "BUS_SIGNING_KEY where applications behind HTTP call here (openssl rand -hex 32 makes each); for "
+            "development there is `bus dev --expose`"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)

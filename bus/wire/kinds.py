@@ -7,7 +7,9 @@ from urllib.parse import unquote
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
 
-_TAGGED = re.compile(r"(events|fn|worker|limit|signal|live|connect(?:-answers|-token)?):\{([^{}]*)\}:?(.*)", re.DOTALL)
+_TAGGED = re.compile(
+    r"(events|fn|worker|limit|signal|live|login|connect(?:-answers|-token)?):\{([^{}]*)\}:?(.*)", re.DOTALL
+)
 _ALL = list[tuple[Callable[..., str], tuple[str, ...]]](keys.ALL)
 _PLAIN = {make().partition(":")[2]: make.__name__ for make, stand_ins in _ALL if not stand_ins}
 _OF_EVENTS = {"": "events", "workers": "events_workers", "served": "events_served", "waits": "waits",

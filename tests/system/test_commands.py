@@ -35,9 +35,9 @@ from tests.support import Lab, ValkeyProcess, WorkerProcess, free_port
 ROOT = Path(__file__).parent.parent.parent
 
 
-def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, **environ: str) -> str:
+def bus(*words: str, url: str = "", code: int = 0, cwd: Path = ROOT, said: str = "", **environ: str) -> str:
     given = {**os.environ, **environ} | ({"BUS_REDIS_URL": url} if url else {})
-    done = forks.bus(*words, env=given, cwd=cwd, timeout=30)
+    done = forks.bus(*words, env=given, cwd=cwd, given=said, timeout=30)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr

@@ -164,7 +164,15 @@ async def test_every_route_wants_a_key_and_one_that_opens_it(keyed: Settings) ->
                     assert await status(method, path, headers) != 401, where
                 if route.needs == "app":
                     assert await status(method, path, bearer(TOKEN)) == 401, where
-    assert open_routes == ["GET /health", "HEAD /health", "GET /ready", "HEAD /ready"]
+    assert open_routes == [
+        "GET /health",
+        "HEAD /health",
+        "GET /ready",
+        "HEAD /ready",
+        "GET /login",
+        "HEAD /login",
+        "POST /login",
+    ]
 
 
 def test_every_socket_wants_a_key(keyed: Settings) -> None:
@@ -268,7 +276,7 @@ def test_where_others_reach_it_there_must_be_keys(host: str, may: bool) -> None:
     if may:
         check_address(host, 0, exposed=False).close()
         return
-    with pytest.raises(ConfigError, match=r"BUS_API_TOKENS, or BUS_SIGNING_KEY .*openssl rand"):
+    with pytest.raises(ConfigError, match=r"BUS_SESSION_KEY, .*BUS_API_TOKENS .*BUS_SIGNING_KEY .*openssl rand"):
         check_address(host, 0, exposed=False)
 
 

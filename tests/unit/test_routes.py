@@ -27,6 +27,9 @@ NEEDS = {
     "GET /v1/audit": "admin",
     "GET /audit": "admin",
     "GET /v1/events/{id:path}/story": "read",
+    "GET /login": "nothing",
+    "POST /login": "nothing",
+    "POST /logout": "read",
     "GET /v1/functions": "read",
     "GET /v1/paused": "read",
     "POST /v1/functions/{id:path}/pause": "operate",
@@ -154,7 +157,7 @@ def test_a_get_never_needs_more_than_to_read_but_for_who_has_done_what(routes: l
         tells_of_people = route.path in {"/audit", "/v1/audit"}
         assert not gets or tells_of_people or route.needs in {"nothing", "listen", "read", "app"}, route.path
         # GraphQL: a question is posted; a token for what one may read anyway; a socket is no method.
-        asks = route.path in {"/v0/gql", "/v1/realtime/token"} or isinstance(route, NeedsSocket)
+        asks = route.path in {"/v0/gql", "/v1/realtime/token", "/login", "/logout"} or isinstance(route, NeedsSocket)
         assert gets or asks or route.needs in {"publish", "app", "operate", "admin"}, route.path
 
 

@@ -15,6 +15,8 @@ from starlette.responses import Response
 from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.event import MAX_EVENT_BYTES
 from stepstream.producers.body import read_body
+from stepstream.web.trust.keys import keys_of
+from stepstream.web.trust.principal import principal_of
 
 COOKIE = "stepstream_form"
 FIELD = "token"
@@ -35,7 +37,13 @@ class FormRefused(BusError):
 
 
 def token_of(request: Request) -> tuple[str, bool]:
-    """Return the token of a browser, and whether it is a new one, which it has yet to get."""
+    """Return the token of a browser, and whether it is a new one, which it has yet to get.
+
+    Who has logged in has that of their session, which is in no cookie: another session's does not do.
+    """
+    of_session = _of_session(request)
+    if of_session:
+        return of_session, False
     given = request.cookies.get(COOKIE, "")
     return (given, False) if _TOKEN.fullmatch(given) else (secrets.token_urlsafe(24), True)
 
@@ -46,6 +54,11 @@ def give(request: Request, response: Response, token: str) -> None:
     response.set_cookie(COOKIE, token, secure=is_secure, httponly=True, samesite="lax")
 
 
+def _of_session(request: Request) -> str:
+    session, sessions = principal_of(request).session, keys_of(request).sessions
+    return sessions.form_token(session) if session and sessions is not None else ""
+
+
 async def received(request: Request) -> dict[str, str]:
     """Return the fields of a form that a page of ours had; FormRefused for another, BadRequest for what is no form."""
     try:
@@ -53,7 +66,7 @@ async def received(request: Request) -> dict[str, str]:
         fields = dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS))
     except ValueError as error:  # UnicodeDecodeError is one
         raise BadRequest(f"the body is no form: {error}") from None
-    given, kept = fields.pop(FIELD, ""), request.cookies.get(COOKIE, "")
+    given, kept = fields.pop(FIELD, ""), _of_session(request) or request.cookies.get(COOKIE, "")
     if not (_TOKEN.fullmatch(kept) and hmac.compare_digest(given.encode(), kept.encode())):
         raise FormRefused
     return fields

@@ -40,9 +40,10 @@ from stepstream.checkpoint.at_work.redis_cli import KeyLook, line
 from stepstream.web.beside import beside
 from stepstream.web.live.feed import ALL, read_once
 from stepstream.web.pages.sharing import MARKS, NOT_KEPT, answer, same
-from stepstream.web.routing import SPOILT, NeedsRoute, link
+from stepstream.web.routing import SPOILT, NeedsRoute, link, needs_of
 from stepstream.web.store import wire_of
 from stepstream.web.trust.keys import Permission
+from stepstream.web.trust.principal import principal_of
 
 V = TypeVar("V", bound="View")
 
@@ -173,8 +174,15 @@ def _of_request(request: Request) -> dict[str, Any]:
         "redis_line": partial(line, wire_of(request).where),
         "is_part": is_part(request),
         "nav": _nav(request),
+        "who": principal_of(request),
+        "may": partial(_may, request),
         "here": f"{request.url.scheme}://{request.url.netloc}",
     }
+
+
+def _may(request: Request, name: str) -> bool:
+    """Whether who asks may call a route, by its name: what they may not they are not offered."""
+    return principal_of(request).may(needs_of(request, name))
 
 
 def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

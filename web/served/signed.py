@@ -34,7 +34,7 @@ class Signed:
             if self._keys and (given or request.method == "POST"):
                 verify(body, given, self._keys, now_ms())
             elif request.method != "POST":
-                keys_of(request).check(request, "admin")
+                await keys_of(request).check(request, "admin")
             return await endpoint(request, body)
 
         return checked

@@ -12,12 +12,14 @@ from starlette.requests import HTTPConnection
 
 from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.settings import Settings
-from stepstream.bus.trust.roles import is_enough
 from stepstream.bus.trust.signing import is_any, is_one_of
 from stepstream.bus.trust.tickets import Topic, opened, ticket
 from stepstream.bus.values.clock import now_ms
 from stepstream.web.paths import wants_page
+from stepstream.web.store import wire_of
 from stepstream.web.trust.principal import ANYBODY, Principal
+from stepstream.web.trust.sessions import Sessions
+from stepstream.web.trust.users import user
 
 Permission = Literal["nothing", "publish", "listen", "app", "read", "operate", "admin"]
 """What a caller may do: send events; hear the topics that its ticket names; register an application and save for its
@@ -25,6 +27,9 @@ runs; see runs and their data; act on runs; change the installation.
 
 `nothing` is for what tells of no run: a load balancer asks for health without a token.
 """
+
+
+_APPLICATION = Principal("the signing key", "admin")
 
 
 class KeyRefused(BusError):
@@ -53,33 +58,47 @@ class Keys:
         self._tokens = configured.tokens
         self._signing = configured.signing_keys
         self._is_keyed = configured.is_keyed
-        self._sealing = (*configured.signing_keys, *(one.secret for one in self._tokens))
+        self.sessions = Sessions(configured.session_key) if configured.session_key else None
+        """The sessions of people who log in; None where nobody can."""
+        others = (*(one.secret for one in self._tokens), configured.session_key)
+        self._sealing = (*configured.signing_keys, *(key for key in others if key))
 
     @property
     def kind(self) -> Literal["dev", "cloud"]:
         """What SDKs are told of this server: `dev` signs nothing and asks for no key, `cloud` does."""
         return "cloud" if self._is_keyed else "dev"
 
-    def check(self, request: HTTPConnection, needs: Permission) -> Principal:
+    async def check(self, request: HTTPConnection, needs: Permission) -> Principal:
         """Return who asks; KeyRefused without what the route needs, RoleRefused for one who may not."""
         if needs == "publish":
             self._check_event_key(request.path_params["key"])
         elif needs == "listen":
             self.heard(request)
         elif self._is_keyed and needs != "nothing":
-            return self._known(_given(request), needs)
+            given = _given(request)
+            who = self._known(given) if given else await self._logged_in(request)
+            if who is None or (needs == "app" and who is not _APPLICATION):
+                raise KeyRefused(_told(given, needs))
+            if needs != "app" and not who.may(needs):
+                raise RoleRefused(who, needs)
+            return who
         return ANYBODY
 
-    def _known(self, given: str, needs: Permission) -> Principal:
+    def _known(self, given: str) -> Principal | None:
         if is_one_of(given, self._signing):
-            return Principal("the signing key", "admin")
+            return _APPLICATION
         owner = next((one for one in self._tokens if is_any(given, [one.secret])), None)
-        if owner is None or needs == "app":
-            raise KeyRefused(_told(given, needs))
-        who = Principal(owner.name, owner.role)
-        if not is_enough(owner.role, needs):
-            raise RoleRefused(who, needs)
-        return who
+        return None if owner is None else Principal(owner.name, owner.role)
+
+    async def _logged_in(self, request: HTTPConnection) -> Principal | None:
+        """Return the user whose session a browser shows, with the role they have by now."""
+        session = None if self.sessions is None else self.sessions.of(request)
+        if session is None:
+            return None
+        found = await user(wire_of(request), session.name)
+        if found is None or not is_any(session.sessions, [found.sessions]):
+            return None
+        return Principal(session.name, found.role, session.id)
 
     def ticket(self, topics: Sequence[Topic]) -> str:
         """Return what lets a caller hear these topics, for a minute; BadRequest for too many."""
@@ -106,8 +125,8 @@ def keys_of(request: HTTPConnection) -> Keys:
 
 def challenge(request: HTTPConnection) -> dict[str, str]:
     """Return the headers of an answer to a request without its key: a browser asks its user for a password then."""
-    kind = 'Basic realm="Stepstream", charset="UTF-8"' if wants_page(request) else "Bearer"
-    return {"WWW-Authenticate": kind}
+    asks = wants_page(request) and keys_of(request).sessions is None
+    return {"WWW-Authenticate": 'Basic realm="Stepstream", charset="UTF-8"' if asks else "Bearer"}
 
 
 def _given(request: HTTPConnection) -> str:

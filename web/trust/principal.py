@@ -10,10 +10,14 @@ PRINCIPAL = "stepstream.principal"
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks. `name` is that of a token; empty where the site has no keys, so that it is anybody who reaches it."""
+    """Who asks. `name` is that of a token or a user; empty where the site has no keys: it is anybody who reaches it.
+
+    `session` is what the session of a user who has logged in is called; empty for others.
+    """
 
     name: str
     role: Role
+    session: str = ""
 
     def may(self, needs: str) -> bool:
         """Whether their role allows what a route needs."""

@@ -77,6 +77,16 @@ def audit() -> str:
     return f"{prefix()}:audit"
 
 
+def users() -> str:
+    """hash · name → who may log in: role, hash of the password, since when, JSON. By `bus users`."""
+    return f"{prefix()}:users"
+
+
+def login(of: str) -> str:
+    """string · how many log-ins failed, of a name and an address, or of one of both. Expires 15 min after the first."""
+    return f"{prefix()}:login:{{{coded(of)}}}"
+
+
 def signal(name: str) -> str:
     """string · a signal's name → `<slug>|<run>|<fence>|<step>`: the step that waits for it. Expires at its deadline.
 
@@ -108,6 +118,7 @@ def live(channel: str) -> str:
 KEYS: tuple[Key, ...] = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (waited, ()), (delayed_names, ()),
     (workers, ()), (worker, ("<id>",)), (cancellations, ()), (operations, ()), (controls, ()),
-    (control_changes, ()), (audit, ()), (signal, ("<id>",)), (signal_lost, ("<id>", "<run>")), (limit, ("<id>",)),
+    (control_changes, ()), (audit, ()), (users, ()), (login, ("<id>",)),
+    (signal, ("<id>",)), (signal_lost, ("<id>", "<run>")), (limit, ("<id>",)),
     (limit_waiting, ("<id>",)), (live, ("<id>",)),
 )  # fmt: skip

@@ -27,6 +27,7 @@ function tellTimes(within) {
 
 function setUpZone() {
   const button = document.getElementById("zone");
+  if (!button) return; // where one logs in
   const show = () => {
     button.textContent = isLocal() ? "Local time" : "UTC";
     button.setAttribute("aria-pressed", String(isLocal()));
@@ -89,7 +90,10 @@ function listen() {
     if (error) sayStale(`not live: ${error}`);
     else refresh();
   };
-  source.onerror = () => sayStale("not live: the site does not answer");
+  source.onerror = () => {
+    sayStale("not live: the site does not answer");
+    if (source.readyState === EventSource.CLOSED) refresh(); // it has refused: the session may be over
+  };
 }
 
 function setUpLive() {
@@ -184,7 +188,7 @@ const KEYS = {
   j: () => step(1),
   k: () => step(-1),
   x: mark,
-  "/": () => document.getElementById("search").focus(),
+  "/": () => document.getElementById("search")?.focus(),
   "?": () => document.getElementById("keys").showModal(),
 };
 

@@ -1,0 +1,37 @@
+"""Logging in: a name and a password become a session."""
+
+from starlette.requests import Request
+
+from stepstream.bus.errors import BusError
+from stepstream.checkpoint.audit_log import DONE
+from stepstream.web.store import wire_of
+from stepstream.web.trust import attempts
+from stepstream.web.trust.audit import write_down
+from stepstream.web.trust.passwords import is_right
+from stepstream.web.trust.principal import Principal
+from stepstream.web.trust.users import User, user
+
+
+class LoginRefused(BusError):
+    """A name and a password that are not of a user; which of both is wrong is not told."""
+
+    code = "login"
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("this is not a name with its password")
+
+
+async def log_in(request: Request, name: str, password: str) -> User:
+    """Return the user whose name and password these are; LoginRefused, TooManyAttempts."""
+    wire, address = wire_of(request), request.client.host if request.client is not None else ""
+    await attempts.check(wire, name, address)
+    found = await user(wire, name)
+    if not await is_right(password, None if found is None else found.password) or found is None:
+        await attempts.failed(wire, name, address)
+        # Only a name that there is: people write their password there.
+        await write_down(request, "log_in", Principal(name if found else "", "read"), "refused: not the password")
+        raise LoginRefused
+    await attempts.succeeded(wire, name, address)
+    await write_down(request, "log_in", Principal(name, found.role), DONE)
+    return found
