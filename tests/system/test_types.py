@@ -21,8 +21,8 @@ from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.types.declared import GONE_MS, OVERLAP_MS, versions_of
 from stepstream.checkpoint.actions.invoke import invoke
-from stepstream.checkpoint.cli.checking import doctor
 from stepstream.checkpoint.cli.functions import functions
+from stepstream.checkpoint.cli.server.checking import doctor
 from stepstream.checkpoint.types import declare_types, disagreements, tidy_types
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.producers.cli import send as cli_send
