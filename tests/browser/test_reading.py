@@ -1,5 +1,7 @@
 """A list that is being read: by keys, while new runs come; nothing moves under the reader's eyes, and nothing is undone."""
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -51,3 +53,43 @@ def test_a_closer_look_at_a_step_is_a_link_on_a_phone_and_without_script(browser
     page.get_by_role("link", name="The whole run").click()
     page.get_by_role("link", name="Look for those that came later").click()
     assert "kin=all" in page.url
+
+
+def window(url: str) -> tuple[int, int]:
+    begin, end = re.findall(r"[?&](?:from|to)=(\d+)", url)
+    return int(begin), int(end)
+
+
+def test_the_time_of_a_run_is_looked_at_more_closely_by_links_without_script(browser: Any, demo: Demo) -> None:
+    page = browser.new_context(viewport=PHONE, java_script_enabled=False).new_page()
+    page.goto(f"{demo.url}/runs/{demo.runs['flaky']}")
+    page.get_by_role("link", name="Nearer").click()
+    begin, end = window(page.url)
+    page.get_by_role("link", name="Later", exact=True).click()
+    later = window(page.url)
+    assert later[0] > begin
+    assert later[1] > end
+    page.get_by_role("link", name="The whole run").click()
+    assert "from=" not in page.url
+
+
+def test_what_is_dragged_over_is_looked_at_more_closely_and_keys_lead_on(browser: Any, demo: Demo) -> None:
+    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    page.goto(f"{demo.url}/runs/{demo.runs['flaky']}")
+    whole = json.loads(page.locator("[data-moments]").get_attribute("data-moments"))
+    bar = page.locator("#steps svg.bar").first
+    box = bar.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.25, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, middle)
+    assert page.locator(".drag").count() == 1
+    page.mouse.up()
+    page.wait_for_url("**from=**")
+    begin, end = window(page.url)
+    assert whole[0][1] < begin < end < whole[-1][1]
+    page.locator("#main").focus()
+    page.keyboard.press("-")
+    page.wait_for_url(lambda url: "from=" not in url or window(url) != (begin, end))
+    page.keyboard.press("0")
+    page.wait_for_url(lambda url: "from=" not in url)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from starlette.datastructures import QueryParams
 
+from stepstream.bus.errors import BadRequest
 from stepstream.bus.values.address import address
 from stepstream.checkpoint.at_work.redis_cli import line
 from stepstream.checkpoint.facts.attempts import FailedAttempt
@@ -16,6 +18,7 @@ from stepstream.checkpoint.run.memo import Failure
 from stepstream.checkpoint.run.record import Run
 from stepstream.web.pages import run_view, views
 from stepstream.web.pages.one_run.stack import told
+from stepstream.web.pages.one_run.zoom import window_of
 from stepstream.web.pages.waterfall import WIDTH
 
 NOW = 1_700_000_100_000
@@ -192,3 +195,42 @@ def test_a_closer_look_draws_a_step_over_the_whole_width_and_nothing_outside_it(
     assert (inside.left, inside.width) == (pytest.approx(20, abs=1), pytest.approx(980, abs=1))
     assert (page.closer, page.ticks[0]) == ("late", "9.0 s")
     assert run_view.run_page(run(), [early], NOW, closer="gone").closer == ""
+
+
+def test_each_link_of_the_zoom_leads_to_another_part_of_the_time_and_back_to_the_whole() -> None:
+    taken = [step(id="a", since=NOW - 10_000, started=NOW - 10_000, ended=NOW)]
+
+    def look(query: str) -> run_view.RunPage:
+        return run_view.run_page(done, taken, NOW, window=window_of(QueryParams(query.removeprefix("?"))))
+
+    done = run(status="completed", queued=NOW - 10_000, started=NOW - 10_000, ended=NOW)
+    whole = look("")
+    assert (whole.zoom.is_whole, whole.zoom.wider, whole.zoom.earlier, whole.zoom.later) == (True, "", "", "")
+    assert whole.zoom.moments == ((0.0, NOW - 10_000), (1000.0, NOW))
+    near = look(whole.zoom.nearer)
+    assert whole.zoom.nearer == f"?from={NOW - 7_500}&to={NOW - 2_500}"
+    assert (near.ticks[0], near.zoom.is_whole) == ("2.5 s", False)
+    assert look(near.zoom.earlier).zoom.moments[0] == (0.0, NOW - 10_000)
+    assert look(near.zoom.later).zoom.moments[-1] == (1000.0, NOW)
+    assert look(near.zoom.wider).zoom.is_whole
+
+
+def test_what_is_dragged_over_is_a_time_also_where_a_long_wait_is_drawn_short() -> None:
+    day = 86_400_000
+    begin = NOW - day - 4_000
+    taken = [
+        step(id="a", since=begin, started=begin, ended=begin + 2_000),
+        step(id="b", since=NOW - 2_000, started=NOW - 2_000, ended=NOW),
+    ]
+    done = run(status="completed", queued=begin, started=begin, ended=NOW)
+    moments = run_view.run_page(done, taken, NOW).zoom.moments
+    assert [moment for _, moment in moments] == [begin, begin + 2_000, NOW - 2_000, NOW]
+    assert [round(place) for place, _ in moments] == [0, 333, 667, 1000]
+
+
+@pytest.mark.parametrize(
+    "query", ["from=1", "to=1", "from=x&to=2", "from=2&to=1", "from=1&to=1", "from=-1&to=5", "from=1&to=" + "9" * 30]
+)
+def test_a_part_of_the_time_that_is_none_is_refused_by_its_name(query: str) -> None:
+    with pytest.raises(BadRequest, match=r"(from|to)="):
+        window_of(QueryParams(query))

@@ -13,6 +13,7 @@ from stepstream.checkpoint.read.run.steps import steps
 from stepstream.checkpoint.read.run.verdict import verdict
 from stepstream.checkpoint.registry import functions
 from stepstream.web.pages.one_run.kin import relatives
+from stepstream.web.pages.one_run.zoom import window_of
 from stepstream.web.pages.page import page
 from stepstream.web.pages.run_view import SHOWN_LINES, RunPage, run_page
 from stepstream.web.store import wire_of
@@ -40,6 +41,7 @@ async def _read(request: Request) -> RunPage:
         kin=relatives(kin),
         later_kin=kin.cut if later else None,
         closer=asked.get("closer", ""),
+        window=window_of(asked),
     )  # fmt: skip
 
 

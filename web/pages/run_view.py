@@ -16,6 +16,7 @@ from stepstream.checkpoint.run.record import Run
 from stepstream.web.live.feed import Topic
 from stepstream.web.pages.one_run.kin import Relatives
 from stepstream.web.pages.one_run.stack import Stack, told
+from stepstream.web.pages.one_run.zoom import Zoom, zoom_of
 from stepstream.web.pages.page import View
 from stepstream.web.pages.views import Text, shown, when
 from stepstream.web.pages.waterfall import WAITS, Part, Scale, Window, scale_of, ticks_of
@@ -143,6 +144,7 @@ class RunPage(View, frozen=True):
     """What time it is along the bars, since it was queued."""
     closer: str
     """The step that is looked at more closely."""
+    zoom: Zoom
 
 
 def run_page(
@@ -157,14 +159,16 @@ def run_page(
     kin: Sequence[Relatives] = (),
     later_kin: bool | None = None,
     closer: str = "",
+    window: Window | None = None,
 ) -> RunPage:
     """Return the page of a run: what is to say of it, its steps as a waterfall, its event, its log, how it ended.
 
-    `closer` is a step that is looked at more closely. `later_kin`: whether there may be more who came later; None when
-    nobody has looked.
+    `closer` is a step that is looked at more closely, `window` a part of its time. `later_kin`: whether there may be
+    more who came later; None when nobody has looked.
     """
     near = next((step for step in steps if step.id == closer), None) if closer else None
-    scale = scale_of(run.queued, run.ended, now, steps, attempts, _window(near, now) if near is not None else None)
+    window = _window(near, now) if near is not None else window
+    scale = scale_of(run.queued, run.ended, now, steps, attempts, window)
     event, several = _events(run.event)
     error = run.error
     progress = _progress(run.progress)
@@ -222,6 +226,7 @@ def run_page(
         may_have_more_kin=bool(later_kin),
         ticks=ticks_of(scale, run.queued),
         closer=closer if near is not None else "",
+        zoom=zoom_of(scale),
     )
 
 

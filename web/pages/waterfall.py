@@ -47,6 +47,7 @@ class Scale:
         moments: Iterable[int],
         window: Window | None = None,
     ) -> None:
+        self.begin, self.finish = begin, finish
         work = _merged([(max(begin, a), min(finish, b)) for a, b in busy])
         total = sum(b - a for a, b in work)
         self._moments = sorted({begin, finish, *(one for one in moments if begin < one < finish)})

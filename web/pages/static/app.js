@@ -184,7 +184,14 @@ function mark() {
   row?.querySelector("input[type=checkbox]")?.click();
 }
 
+const follow = (key) => () => main().querySelector(`a[data-key="${key}"]`)?.click();
+
 const KEYS = {
+  "+": follow("+"),
+  "-": follow("-"),
+  0: follow("0"),
+  h: follow("h"),
+  l: follow("l"),
   j: () => step(1),
   k: () => step(-1),
   x: mark,
@@ -202,7 +209,55 @@ function setUpKeys() {
   });
 }
 
+// -- a closer look at the time of a run, by dragging over its bars -----------------------------------------------------
+
+const SHORTEST_DRAG = 8; // pixels; less is a click
+
+function momentAt(moments, place) {
+  const next = Math.max(1, moments.findIndex(([at]) => at >= place));
+  const [[low, begin], [high, end]] = [moments[next - 1], moments[next]];
+  return Math.round(begin + ((end - begin) * (place - low)) / (high - low || 1));
+}
+
+function setUpDragging() {
+  let drag = null;
+  const placeOf = (event, { left, width }) => Math.min(1000, Math.max(0, ((event.clientX - left) * 1000) / width));
+  document.addEventListener("pointerdown", (event) => {
+    const bar = event.target.closest?.("[data-moments] svg.bar");
+    if (!bar || event.button !== 0 || event.pointerType === "touch") return;
+    const box = bar.getBoundingClientRect();
+    const shade = document.createElement("div");
+    shade.className = "drag";
+    drag = { box, shade, from: event.clientX, moments: JSON.parse(bar.closest("[data-moments]").dataset.moments) };
+    document.body.append(shade);
+    event.preventDefault(); // nothing is selected meanwhile
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!drag) return;
+    const [low, high] = [drag.from, event.clientX].sort((a, b) => a - b);
+    Object.assign(drag.shade.style, {
+      left: `${Math.max(low, drag.box.left) + scrollX}px`,
+      width: `${Math.max(0, Math.min(high, drag.box.right) - Math.max(low, drag.box.left))}px`,
+      top: `${drag.box.top + scrollY}px`,
+      height: `${drag.box.height}px`,
+    });
+  });
+  const end = (event) => {
+    if (!drag) return;
+    const { shade, box, from, moments } = drag;
+    drag = null;
+    shade.remove();
+    if (event.type !== "pointerup" || Math.abs(event.clientX - from) < SHORTEST_DRAG) return;
+    const places = [placeOf({ clientX: from }, box), placeOf(event, box)].sort((a, b) => a - b);
+    const [begin, finish] = places.map((place) => momentAt(moments, place));
+    location.assign(`${location.pathname}?from=${begin}&to=${Math.max(finish, begin + 1)}#steps`);
+  };
+  document.addEventListener("pointerup", end);
+  document.addEventListener("pointercancel", end);
+}
+
 setUpZone();
+setUpDragging();
 setUpForms();
 setUpKeys();
 setUpChoosing();
