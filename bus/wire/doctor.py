@@ -317,7 +317,7 @@ def _needed() -> list[tuple[str | int, ...]]:
         ("ZRANGE", index, 0, -1), ("ZREVRANGE", index, 0, -1), ("ZRANGEBYSCORE", index, 0, 1),
         ("ZRANGEBYLEX", index, "-", "+"), ("ZREMRANGEBYSCORE", index, 0, 0), ("ZREMRANGEBYLEX", index, "[a", "[a"),
         ("ZREM", index, "doctor"), ("TYPE", run),
-        ("SET", text, "1", "PX", 60_000), ("GET", text), ("SADD", names, "doctor"), ("SMEMBERS", names),
+        ("SET", text, "1", "PX", 60_000), ("INCR", text), ("GET", text), ("SADD", names, "doctor"), ("SMEMBERS", names),
         ("RPUSH", lines, "x"), ("LLEN", lines), ("LRANGE", lines, 0, -1), ("LPOP", lines), ("GETDEL", text),
         ("EVAL", TAKE.text, 1, stream, "", slug, "doctor"),
         ("EVALSHA", TAKE.sha, 1, stream, "", slug, "doctor"),

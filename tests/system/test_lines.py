@@ -67,7 +67,7 @@ async def test_backlogs_per_key_are_on_the_page_in_the_api_and_in_the_command(la
             shown = (await http.get(f"/runs/{skipped['id']}", headers={"accept": "text/html"})).text
             assert "rate limit" in shown
     text = await anyio.to_thread.run_sync(command, lab.settings, "test-f")
-    assert "limit: 2 at a time per event.data.userId" in text
+    assert "\n  2 at a time per event.data.userId\n" in text
     assert [line.split() for line in text.splitlines() if "ann" in line] == [["c0:%3Cann%3E", "3", "2"]]
     told = json.loads(await anyio.to_thread.run_sync(command, lab.settings, "test-b", "--json"))
     assert told["buffers"][0]["events"] == 2
