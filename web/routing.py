@@ -15,8 +15,9 @@ from starlette.websockets import WebSocket
 from stepstream.bus.wire.spoilt import spoilt_told
 from stepstream.web.hosts import OriginRefused, hosts_of
 from stepstream.web.paths import own_path, root
+from stepstream.web.store import PATIENCE_S, wire_of
 from stepstream.web.table.about import About
-from stepstream.web.table.parameters import check
+from stepstream.web.table.parameters import Wait, check
 from stepstream.web.trust.audit import write_down, written_down
 from stepstream.web.trust.keys import Permission, RoleRefused, keys_of
 from stepstream.web.trust.principal import PRINCIPAL
@@ -45,9 +46,15 @@ class NeedsRoute(Route):
         changes = method != "GET" and needs in ("operate", "admin") if acts is None else acts
         takes = None if about is None else about.query
 
+        # Who asks to be answered at the end of a run waits on purpose; a stream begins at once.
+        waits = about is not None and any(isinstance(one, Wait) for one in about.query or ())
+        only_looks = method == "GET" and needs == "read" and not waits
+
         async def taken(request: Request) -> Response:
             if takes is not None:
                 check(request, takes, own_path(request))
+            if only_looks:
+                return await wire_of(request).within(PATIENCE_S, endpoint(request))
             return await endpoint(request)
 
         @wraps(endpoint)

@@ -14,6 +14,9 @@ from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
 from stepstream.bus.wire.wires import Opened, PerLoop
 
+PATIENCE_S = 4.0
+"""How long who looks at something waits for Redis: then they are told what is wrong, though others wait on."""
+
 
 class Store:
     """One connection, opened in the loop that serves: an application that mounts the site does not run its lifespan.

@@ -41,7 +41,7 @@ from stepstream.web.beside import beside
 from stepstream.web.live.feed import ALL, read_once
 from stepstream.web.pages.sharing import MARKS, NOT_KEPT, answer, same
 from stepstream.web.routing import SPOILT, NeedsRoute, link, needs_of
-from stepstream.web.store import wire_of
+from stepstream.web.store import PATIENCE_S, wire_of
 from stepstream.web.trust.keys import Permission
 from stepstream.web.trust.principal import principal_of
 
@@ -52,8 +52,6 @@ NAV = (
     ("schedules", "Schedules"), ("workers", "Workers"), ("errors", "Errors"), ("apps", "Apps"), ("system", "System"),
 )  # fmt: skip
 """The pages of the top bar: those of which there is a route are linked."""
-_PATIENCE_S = 10.0
-"""How long a page waits for Redis: then it says what is wrong, though a right is missing for which others wait."""
 _SHOWN = {"date": 10, "moment": 19, "full": 23}
 
 
@@ -127,7 +125,7 @@ def page(
         async def made() -> str | None:
             at = now_ms()
             with spoilt_told() as spoilt:
-                view = await wire_of(request).within(_PATIENCE_S, read(request))
+                view = await wire_of(request).within(PATIENCE_S, read(request))
             if view is None:
                 return None
             return _rendered(request, file, page=view, at=at, spoilt=sorted(spoilt), section=section or name)
