@@ -27,7 +27,7 @@ from stepstream.bus.values.ids import owner_letters, run_id
 from stepstream.bus.wire import keys
 from tests.scripts import all_scripts
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "15"))
 EVENT = "event|a|1-0"
 STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")
 ENDED = {"completed", "failed", "cancelled", "skipped"}

@@ -196,7 +196,7 @@ BODY = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(BODY.map(str.encode) | st.binary(max_size=12))
 @example(b"[" * 64 + b"]" * 64)
 @example(b"[" * 65 + b"]" * 65)
