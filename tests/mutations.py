@@ -61,6 +61,7 @@ MUTANTS = [
     Mutant("start without memos", "checkpoint/run/lua/run_start.lua", "return redis.call('HGETALL', steps)", "return {}", SCRIPTS),
     Mutant("what is counted is not written", "checkpoint/run/lua/run_end.lua", "tell_facts(fn, now)\n", "", FACTS),
     Mutant("a resolved error that comes again stays resolved", "checkpoint/lua/fragments/facts.lua", "if known.state == 'resolved' then", "if false then", FACTS),
+    Mutant("a bucket of time has another edge for scripts", "checkpoint/lua/fragments/facts.lua", "ms < 464159", "ms < 464158", FACTS),
     Mutant("errors never make room", "checkpoint/lua/fragments/facts.lua", "more > 0 and", "false and", FACTS),
     Mutant("the repeat of a note is an attempt", "checkpoint/lua/fragments/attempts.lua",
            "if last and string.sub(last, -#attempt) == attempt then", "if false then", ["tests/redis/test_attempts.py"]),

@@ -1,6 +1,7 @@
 """What is counted by the minute, and of which errors runs failed: each way to start and to end a run writes it, once."""
 
 import asyncio
+import math
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import ensure_group
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import cancel_of
-from stepstream.checkpoint.facts.buckets import COUNT, bucket_of
+from stepstream.checkpoint.facts.buckets import COUNT, bucket_of, from_ms
 from stepstream.checkpoint.facts.errors import errors_among, errors_of, set_error_state
 from stepstream.checkpoint.facts.marks import LETTERS, mark_of
 from stepstream.checkpoint.facts.minutes import OTHER, marks_in, minutes_of
@@ -73,6 +74,16 @@ async def test_a_run_that_starts_at_once_is_counted_with_how_long_it_waited(wire
     [minute] = await minutes_of(wire, [SLUG], 0, NOW)
     assert (minute.at, minute.started) == (100 * 60_000, 1)
     assert minute.waited == [int(bucket == bucket_of(150)) for bucket in range(COUNT)]
+
+
+async def test_scripts_and_readers_mean_the_same_buckets(wire: Wire) -> None:
+    edges = [math.ceil(from_ms(bucket)) for bucket in range(1, COUNT)]
+    took = [0, *(edge - 1 for edge in edges), *edges, 90_000_000]
+    wire.now = str(NOW + max(took))
+    await started(wire, [asked(run=run_of(n), queued=int(wire.now) - ms) for n, ms in enumerate(took)])
+    [minute] = await minutes_of(wire, [SLUG], int(wire.now), int(wire.now))
+    among = Counter(bucket_of(ms) for ms in took)
+    assert minute.waited == [among[bucket] for bucket in range(COUNT)]
 
 
 async def test_a_run_of_a_time_to_come_is_counted_when_it_starts_and_has_waited_for_nobody(wire: Wire) -> None:
