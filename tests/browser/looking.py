@@ -50,7 +50,7 @@ OF_COLOUR = ("color-contrast", "link-in-text-block")
 
 def seen(page: Any, name: str) -> None:
     """Look at an open page, light and dark, wide and on a phone: nothing is unreadable, nothing wider than the screen."""
-    findings: list[str] = []
+    findings = [f"no id of its own, a refresh may hand its focus to another: {one}" for one in nameless(page)]
     for scheme, rules in ("light", ()), ("dark", OF_COLOUR):
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size(WIDE)
@@ -61,6 +61,13 @@ def seen(page: Any, name: str) -> None:
         findings += [f"{scheme}: {wide} px wider than a phone"] if wide > 0 else []
         keep(page, f"{name}-phone-{scheme}")
     assert not findings, f"{name}: {findings}"
+
+
+def nameless(page: Any) -> list[str]:
+    """Return the rows, and what can be opened, that have no id or share one: a refresh knows each again by its id."""
+    return page.evaluate("""() => [...document.querySelectorAll("[data-row], details")].filter(
+        one => !one.id || document.querySelectorAll(`[id="${CSS.escape(one.id)}"]`).length > 1
+    ).map(one => one.outerHTML.slice(0, 120))""")
 
 
 def keep(page: Any, name: str) -> None:

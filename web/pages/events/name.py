@@ -29,8 +29,9 @@ _SHOWN_CHARS = 160
 
 
 class ArrivalRow(msgspec.Struct, frozen=True):
-    """An event of the list: `data` is as much of its payload as fits into a line."""
+    """An event of the list: `data` is as much of its payload as fits into a line; `entry` is its own."""
 
+    entry: str
     id: str
     asked: str
     """The query by which its page is found, also when its id is not remembered any more."""
@@ -75,7 +76,7 @@ async def read_name(wire: Wire, name: str, cursor: str = "") -> NamePage:
         return msgspec.structs.replace(view, error=str(error), topic="")
     rows = tuple(
         ArrivalRow(
-            one.event.id, urlencode({"name": one.name, "entry": one.entry}), one.received,
+            one.entry, one.event.id, urlencode({"name": one.name, "entry": one.entry}), one.received,
             f"{in_words(max(0, now - one.received))} ago",
             bytes(one.event.data)[: 4 * _SHOWN_CHARS].decode(errors="ignore")[:_SHOWN_CHARS],
             is_again=not one.entry.startswith(f"{one.received}-"),
