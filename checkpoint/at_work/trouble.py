@@ -39,6 +39,12 @@ class Trouble(msgspec.Struct, frozen=True):
     function: str = ""
     run: str = ""
     command: str = ""
+    worker: str = ""
+
+    @property
+    def id(self) -> str:
+        """What it is about, in a word that no other line has, and that stays while the numbers of it change."""
+        return f"{self.how} {self.command} {self.worker}".strip()
 
 
 class Killer(msgspec.Struct, frozen=True):
@@ -150,9 +156,10 @@ def _dead(one: Dead, at_work: Mapping[str, FunctionFacts], now: int) -> Trouble 
         if not had or ago > _RECENT_MS:
             return None
         told = f"worker {one.worker.name} died {seen} ago; it had {had} run{'' if had == 1 else 's'} in hand"
-        return Trouble("wait", told, "others go on with what has not ended", command="bus workers")
+        return Trouble("wait", told, "others go on with what has not ended", "", "", "bus workers", one.worker.name)
     told = f"worker {one.worker.name}, seen {seen} ago, is gone with {count} run{'' if count == 1 else 's'} in hand"
-    return Trouble("wait", told, "others take them over by themselves; if not: bus check", command="bus workers")
+    do = "others take them over by themselves; if not: bus check"
+    return Trouble("wait", told, do, "", "", "bus workers", one.worker.name)
 
 
 def _killer(one: Killer) -> Trouble:

@@ -64,8 +64,8 @@ def seen(page: Any, name: str) -> None:
 
 
 def nameless(page: Any) -> list[str]:
-    """Return the rows, and what can be opened, that have no id or share one: a refresh knows each again by its id."""
-    return page.evaluate("""() => [...document.querySelectorAll("[data-row], details")].filter(
+    """Return rows, and what can be opened, that have no id or share one: a refresh knows each again by its id."""
+    return page.evaluate("""() => [...document.querySelectorAll("[data-row], tr:has(button), details")].filter(
         one => !one.id || document.querySelectorAll(`[id="${CSS.escape(one.id)}"]`).length > 1
     ).map(one => one.outerHTML.slice(0, 120))""")
 

@@ -70,6 +70,13 @@ def test_a_dead_worker_is_told_with_what_nobody_serves_since_or_with_what_others
     assert found(at_work("t-f"), dead=[Dead(gone.worker, {})]) == []
 
 
+def test_two_dead_workers_are_two_lines_that_a_refresh_can_tell_apart() -> None:
+    gone = [Dead(WorkerView(f"box-{n}", False, NOW - 14_000), {"t-f": 1}) for n in (71, 72)]
+    told = found(at_work("t-f", runs=NONE | {"running": 2}), dead=gone)
+    assert [one.worker for one in told] == ["box-71", "box-72"]
+    assert len({one.id for one in told}) == 2
+
+
 def test_a_worker_that_was_replaced_is_told_for_some_minutes_and_a_run_that_killed_several() -> None:
     had = [Holding("t-f", run, "", 0) for run in "rs"]
     gone = Dead(WorkerView("box-71", False, NOW - 14_000, held=had), {}, (Killer("t-f", "r", 3), Killer("t-f", "s", 1)))

@@ -168,8 +168,8 @@ function setUpChoosing() {
 
 // -- keys ------------------------------------------------------------------------------------------------------------
 
-const rows = () => [...document.querySelectorAll("[data-row]")];
 const linkOf = (row) => row.querySelector("a[href]");
+const rows = () => [...document.querySelectorAll("[data-row]")].filter(linkOf); // one without would hold j back
 
 function step(by) {
   const all = rows();
