@@ -77,6 +77,10 @@ class Demo:
         with urllib.request.urlopen(urllib.request.Request(f"{self.url}/e/x", body), timeout=10) as answer:
             return json.load(answer)["ids"]
 
+    def send_later(self, name: str, data: dict[str, Any], delay: str) -> None:
+        """Have an event published after a delay."""
+        _post(f"{self.url}/e/x", [{"name": name, "data": data, "delay": delay}])
+
     def invoke(self, slug: str, data: dict[str, Any]) -> str:
         """Invoke a function; return its run."""
         return _post(f"{self.url}/invoke/{slug}", {"data": data})["data"]["id"]
@@ -174,7 +178,7 @@ class Demo:
         self.send("order/payed", {"order": "o-1043"})
         asked = {"kind": "cancel", "query": {"status": ["queued"], "function": "scan-read-scan"}}
         self.operation = _post(f"{self.url}/v1/operations", asked)["data"]["id"]
-        _post(f"{self.url}/e/x", [{"name": "order/paid", "data": {"order": "o-9"}, "delay": "3h"}])
+        self.send_later("order/paid", {"order": "o-9"}, "3h")
 
     def settled(self) -> None:
         """Wait until each state is reached, and keep its run."""
