@@ -19,7 +19,7 @@ COLOURS = 128
 """A page has few colours: so a picture of it is a few dozen KB."""
 PICTURES: dict[str, tuple[str, str, int, int]] = {
     "run": ("flaky", "light", 1_240, 900),
-    "pictures/no-worker": ("no-worker", "light", 1_240, 240),
+    "pictures/no-worker": ("no-worker", "light", 1_240, 270),
     "pictures/dead-worker": ("dead", "light", 1_240, 260),
     "pictures/workers": ("/workers", "light", 1_240, 620),
     "pictures/limit-full": ("limit", "light", 1_240, 300),
