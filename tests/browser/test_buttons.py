@@ -131,6 +131,31 @@ def test_operations_are_begun_and_aborted(hand: Hand) -> None:
     assert demo.get(f"/v1/operations/{held.id}")["state"] == "aborted"
 
 
+def test_the_second_half_of_a_double_click_on_pause_presses_no_resume(hand: Hand) -> None:
+    """It lands on the page that came after the first half; time stands nearly still there, for the test to be sure."""
+    demo, page, path = hand.demo, hand.page, "/functions/shop-check-fraud"
+    clock = hand.context.new_cdp_session(page)
+    clock.send("Animation.enable")
+    page.goto(demo.url + path)
+    pause = page.get_by_role("button", name="Pause", exact=True)
+    pause.click(trial=True)
+    box = pause.bounding_box()
+    place = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    clock.send("Animation.setPlaybackRate", {"playbackRate": 0.001})
+    with page.expect_event("load"):
+        page.mouse.click(*place)
+    page.get_by_role("button", name="Resume", exact=True).wait_for()
+    pressed = page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('button')?.innerText ?? ''", place)
+    page.mouse.click(*place)
+    assert pressed == ""
+    assert "shop-check-fraud" in functions_paused(demo)
+    clock.send("Animation.setPlaybackRate", {"playbackRate": 1})
+    page.reload()
+    with page.expect_event("load"):
+        page.get_by_role("button", name="Resume", exact=True).click()
+    assert "shop-check-fraud" not in functions_paused(demo)
+
+
 def test_workers_are_drained_and_functions_forgotten_and_no_button_is_left_out(hand: Hand) -> None:
     demo = hand.demo
     [worker] = [one["name"] for one in demo.get("/v1/workers")]
