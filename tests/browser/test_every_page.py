@@ -95,6 +95,37 @@ def test_a_page_is_readable_on_every_screen(window: Any, demo: Demo, name: str) 
     assert [one for one in wrong if "404" not in one] == []
 
 
+_REFRESHED = """async () => {
+    const main = () => document.getElementById("main");
+    if (!main().dataset.topic) return [];
+    for (const one of main().querySelectorAll("details")) one.open = true;
+    const opened = () => [...main().querySelectorAll("details[open]")].map(one => one.id).join();
+    const within = [...main().querySelectorAll("a[href], button, input, summary")].filter(one => one.checkVisibility());
+    const wrong = [];
+    for (const one of [within.at(within.length / 2), within.at(-1)]) {
+        one.focus();
+        const [top, before] = [scrollY, opened()];
+        const swapped = new Promise(done => document.addEventListener("htmx:after:swap", done, {once: true}));
+        refresh();
+        await swapped;
+        if (document.activeElement !== one) wrong.push(`the focus left ${one.outerHTML.slice(0, 150)}`);
+        if (scrollY !== top) wrong.push(`the page moved from ${top} to ${scrollY}`);
+        if (opened() !== before) wrong.push(`opened were ${before}, are ${opened()}`);
+    }
+    return wrong;
+}"""
+"""What a refresh has moved under the hands of who has opened all there is to open, and has the focus in the midst."""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_focus_scroll_and_what_is_opened_survive_a_refresh(window: Any, demo: Demo, name: str) -> None:
+    page, _ = window
+    page.set_viewport_size(WIDE)
+    page.goto(demo.url + PAGES[name][1](demo))
+    page.wait_for_function("document.documentElement.classList.contains('js')")
+    assert page.evaluate(_REFRESHED) == []
+
+
 def test_the_lines_of_redis_cli_are_readable_on_every_screen(window: Any, demo: Demo) -> None:
     page, _ = window
     page.set_viewport_size(WIDE)
