@@ -4,15 +4,17 @@ import re
 from collections.abc import Generator
 from pathlib import Path
 
+import httpx2
 import msgspec
 import pytest
 from starlette.testclient import TestClient
 
 from docs.make_roles import CALLERS
-from stepstream import create_app
+from stepstream import Context, Cron, Step, create_app
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings
 from stepstream.web.routing import NeedsRoute
+from tests.support import Lab
 from tests.system.test_keys import asking
 
 SIGNING, EVENT_KEY = "signkey-test-" + "a" * 64, "event-key-1"
@@ -115,3 +117,37 @@ def test_no_secret_is_in_what_is_shown_of_tokens(keyed: Settings) -> None:
         ("admin", "adminer"),
     ]
     assert Settings(api_tokens=("0123456789abcdef",)).tokens[0].role == "admin"
+
+
+ACTS = re.compile(r'<form[^>]*method="post"[^>]*action="([^"]*)"')
+
+
+async def test_a_page_offers_nobody_what_their_role_does_not_allow(keyed: Settings, lab: Lab) -> None:
+    @lab.app.function("f", on=["a", Cron("0 3 * * *")], concurrency=2, retries=0)
+    async def f(ctx: Context, step: Step) -> None:
+        if ctx.event.data.get("fails"):
+            raise ValueError("no")
+        await step.wait_for_signal("ok", "approve", timeout="1d")
+
+    await lab.work()
+    await lab.send("a")
+    run = await lab.status(await lab.first(), "waiting")
+    await lab.send("a", {"fails": True})
+    [failed] = [one.id for one in await lab.some(2) if one.id != run.id]
+    await lab.status(failed, "failed")
+    site = create_app(configured=keyed)
+    pages = ["/", "/runs?status=failed", f"/runs/{run.id}", f"/runs/{failed}", "/events", "/event-names/a", f"/functions/{f.slug}",
+             "/limits", "/schedules", "/workers", "/errors", "/system", "/operations/new?kind=rerun&status=failed"]  # fmt: skip
+    offered: dict[str, set[str]] = {}
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=site), base_url="http://localhost") as http:
+        for role in SECRETS:
+            offered[role] = set()
+            for path in pages:
+                page = await http.get(path, headers={**shown_by(role), "accept": "text/html"})
+                assert page.status_code == 200, (path, page.text[-300:])
+                offered[role] |= set(ACTS.findall(page.text))
+                assert role != "read" or "operations/new?" not in page.text, path
+    await site.close()
+    assert offered["read"] == set()
+    assert len(offered["operate"]) >= 14, offered["operate"]
+    assert offered["admin"] - offered["operate"] == {f"/functions/{f.slug}/forget"}
