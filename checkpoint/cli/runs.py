@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -16,6 +16,7 @@ from stepstream.checkpoint.cli.filters import Given, filtered
 from stepstream.checkpoint.cli.following import follow_log, follow_steps
 from stepstream.checkpoint.cli.printing import clock, print_json, print_none, print_table, took_of, word, words
 from stepstream.checkpoint.cli.shown import show, show_log
+from stepstream.checkpoint.facts.attempts import FailedAttempt, attempts_of
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.event.kept import of_run
 from stepstream.checkpoint.read.lists.search import Found, query_of, search
@@ -29,6 +30,9 @@ from stepstream.checkpoint.run.record import Run
 _SHOWN_LINES = 10
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+_Whole: TypeAlias = tuple[Run, Verdict, list[StepView], RunLog, list[FailedAttempt]]
 
 
 @filtered
@@ -107,22 +111,22 @@ def run(
         _exit(once(lambda wire: follow_steps(wire, run_id, as_json=as_json)))
         return
 
-    async def look(wire: Wire) -> tuple[Run, Verdict, list[StepView], RunLog]:
+    async def look(wire: Wire) -> _Whole:
         if wait:
             await wait_for_end(wire, run_id, wait)
         found = await of_run(wire, run_id, get(wire, run_id))
         written = await log_of(wire, found.function, run_id, None if log or as_json else _SHOWN_LINES)
-        return found, await verdict(wire, found), await steps(wire, found.function, run_id), written
+        failed = await attempts_of(wire, found.function, run_id)
+        return found, await verdict(wire, found), await steps(wire, found.function, run_id), written, failed
 
-    found, told, its_steps, written = once(look, shows=True)
+    found, told, its_steps, written, failed = once(look, shows=True)
     if as_json:
-        print_json(
-            {"run": found, "verdict": told, "steps": its_steps, "log": written.lines, "dropped": written.dropped}
-        )
+        answer = {"run": found, "verdict": told, "steps": its_steps, "attempts": failed}
+        print_json({**answer, "log": written.lines, "dropped": written.dropped})
     elif log:
         show_log(written, "dropped")
     else:
-        show(found, told, its_steps)
+        show(found, told, its_steps, failed)
         show_log(written, f"before these: bus logs {found.id}")
     _exit(found)
 

@@ -11,7 +11,7 @@ from stepstream.bus.process.terminal import plain, say
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import in_words
-from stepstream.checkpoint.cli.printing import clock, print_table, terminal, text, took_of, word, words
+from stepstream.checkpoint.cli.printing import Cell, clock, print_table, terminal, text, took_of, word, words
 from stepstream.checkpoint.facts.attempts import FailedAttempt
 from stepstream.checkpoint.read.run.log import RunLog
 from stepstream.checkpoint.read.run.steps import StepView, in_words_of
@@ -24,8 +24,11 @@ _SHOWN_EVENTS = 3
 _SHOWN_STEPS = 40
 
 
-def show(found: Run, told: Verdict, its_steps: list[StepView]) -> None:
-    """Print a run, what there is to say of it, a line for each of its steps, and what it returned or failed of."""
+def show(found: Run, told: Verdict, its_steps: list[StepView], attempts: Sequence[FailedAttempt] = ()) -> None:
+    """Print a run, what there is to say of it, a line for each of its steps, and what it returned or failed of.
+
+    Attempts that failed and were followed by another stand below the steps, the oldest first.
+    """
     console = terminal()
     console.print(head_of(found))
     console.print(text(_origin_of(found)), soft_wrap=True)
@@ -37,7 +40,14 @@ def show(found: Run, told: Verdict, its_steps: list[StepView]) -> None:
     if its_steps:
         rows = ((one.id, word(one.state), one.attempts, took_of_step(one), about_step(one)) for one in its_steps)
         print_table(("step", "state", "attempts", "took", words("what")), rows)
+    if attempts:
+        print_table(("failed attempt of", "no.", "at", "took", words("error")), map(_failed, attempts))
     _show_end(found)
+
+
+def _failed(one: FailedAttempt) -> tuple[Cell, ...]:
+    took = in_words(one.ended - one.began)
+    return (one.step or "between steps", one.attempt, clock(one.ended), took, one.error.told())
 
 
 def _origin_of(found: Run) -> str:

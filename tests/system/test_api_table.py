@@ -131,6 +131,7 @@ def test_a_list_has_only_the_fields_that_are_asked_for(http: TestClient) -> None
 
 NOT_PAGED = {
     "/v1/runs/{id}/steps": "of one run, at most 1,000",
+    "/v1/runs/{id}/attempts": "of one run, at most 20",
     "/v1/runs/{id}/log": "of one run, with `last`",
     "/v1/events/{id:path}/runs": "of one event, one of each function",
 }

@@ -4,8 +4,10 @@ import asyncio
 import json
 from typing import Any
 
+import httpx2
 import pytest
 
+from stepstream import Context, Retry, Step, create_app
 from stepstream.bus.errors import HasEnded, StepFailed
 from stepstream.bus.limits.rules import Batch, Debounce
 from stepstream.bus.wire import keys
@@ -17,6 +19,7 @@ from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.web.pages import run_view
 from tests.support import Lab, eventually
+from tests.system.test_commands import bus
 
 
 async def step_is(lab: Lab, run: str, step: str, state: str) -> StepView:
@@ -159,3 +162,35 @@ async def test_a_buffer_that_became_a_run_leaves_no_trace(lab: Lab, limit: dict[
     await lab.status(by.pop(), "completed")
     assert await lab.wire.call("EXISTS", keys.buffered("test-f")) == 0
     assert (await backlogs_of(lab.wire, "test-f")).buffers == []
+
+
+async def test_attempts_that_failed_are_told_by_the_api_and_in_the_terminal_as_on_the_page(lab: Lab) -> None:
+    tried: list[int] = []
+
+    async def call() -> str:
+        tried.append(1)
+        if len(tried) < 3:
+            raise ConnectionError(f"the carrier answered 50{len(tried)}")
+        return "label"
+
+    @lab.app.function("f", on="a", retries=Retry(4, backoff=0.01))
+    async def f(ctx: Context[dict], step: Step) -> str:
+        return await step.run("print", call)
+
+    await lab.work()
+    await lab.send("a")
+    run = await lab.one()
+    site = create_app(configured=lab.settings)
+    transport = httpx2.ASGITransport(app=site)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        told = (await http.get(f"/v1/runs/{run.id}/attempts?fields=step,attempt,error")).json()["data"]
+    await site.close()
+    assert [(one["step"], one["attempt"], one["error"]["message"]) for one in told] == [
+        ("print", 1, "the carrier answered 501"),
+        ("print", 2, "the carrier answered 502"),
+    ]
+    shown = await asyncio.to_thread(bus, "run", run.id, url=lab.settings.redis_url)
+    assert "ConnectionError: the carrier answered 501" in shown
+    assert "ConnectionError: the carrier answered 502" in shown
+    whole = json.loads(await asyncio.to_thread(bus, "run", run.id, "--json", url=lab.settings.redis_url))
+    assert [one["attempt"] for one in whole["attempts"]] == [1, 2]

@@ -21,6 +21,7 @@ NEEDS = {
     "GET /v1/runs/{id}": "read",
     "GET /v1/runs/{id}/steps": "read",
     "GET /v1/runs/{id}/log": "read",
+    "GET /v1/runs/{id}/attempts": "read",
     "GET /v1/runs/{id}/family": "read",
     "GET /v1/find": "read",
     "GET /v1/overview": "read",

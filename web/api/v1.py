@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from stepstream.bus.errors import FunctionNotFound, RunNotFound
 from stepstream.checkpoint.at_work.streams import Stream, streams
+from stepstream.checkpoint.facts.attempts import FailedAttempt, attempts_of
 from stepstream.checkpoint.read.lists.event_names import EventName, event_names
 from stepstream.checkpoint.read.lists.runs import RunLine
 from stepstream.checkpoint.read.lists.search import FILTERS, query_of, search
@@ -29,6 +30,7 @@ NAMES = Number("limit", "how many at most", 1, MOST, 100)
 CURSOR = Text("cursor", "`cursor` of the page before")
 FIELDS = Fields(RunLine)
 STEP_FIELDS = Fields(StepView, payloads=("data",))
+ATTEMPT_FIELDS = Fields(FailedAttempt)
 NAME_FIELDS = Fields(EventName)
 STREAM_FIELDS = Fields(Stream)
 FILTERS_OF_RUNS = tuple(Texts(name, words) for name, words in FILTERS.items())
@@ -83,6 +85,12 @@ async def _steps(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     found = await get(wire, run_id)
     return value(Plain(STEP_FIELDS.rows(request, await steps(wire, found.function, run_id))))
+
+
+async def _attempts(request: Request) -> Response:
+    wire, run_id = wire_of(request), request.path_params["id"]
+    found = await get(wire, run_id)
+    return value(Plain(ATTEMPT_FIELDS.rows(request, await attempts_of(wire, found.function, run_id))))
 
 
 async def _log(request: Request) -> Response:
@@ -140,6 +148,20 @@ routes = [
             summary="Its steps: states, attempts, errors; their results (`data`) when `fields` names them.",
             query=(STEP_FIELDS,),
             answer=Plain[list[StepView]],
+            errors=(RunNotFound,),
+        ),
+    ),
+    NeedsRoute(
+        "GET",
+        "/v1/runs/{id}/attempts",
+        _attempts,
+        needs="read",
+        name="api_attempts",
+        about=About(
+            summary="The last 20 attempts that failed and were followed by another, the oldest first, each with its "
+            "error; `step` is empty for the code between steps.",
+            query=(ATTEMPT_FIELDS,),
+            answer=Plain[list[FailedAttempt]],
             errors=(RunNotFound,),
         ),
     ),
