@@ -29,7 +29,7 @@ from stepstream.consumers.worker import Worker
 from stepstream.web.dev.embedded import embedded
 
 _NOTHING = """-- facts: nothing is counted
-local failed = {}
+local failed
 local function count_run() end
 local function tell_facts() end
 """

@@ -1,10 +1,10 @@
 -- facts: what people want to know of a function by the minute: how many of its runs have started and ended, how long that
 -- took, and of which errors they failed. A script notes it while it goes through its runs, and writes it once, by tell_facts:
 -- so runs of one call cost little more than one. What cannot be written (a key that is of another type by hand) stops no run.
--- All scripts that start or end runs pay for what is done here, most of them for one run: so numbers are turned into text as
--- rarely as can be (that takes half as long as HINCRBY), tables are made for a second field only, and for errors when there are any.
-local failed = {} -- what is told of an error, run, …
-local field_of_first, first, more -- the first field and how many; others: field -> how many
+-- All scripts that start or end runs pay for what is done here, most of them for one run. A closure, each local that closures
+-- share, a table, and a number that is turned into text cost a tenth of HINCRBY or more: so there are as few as can be.
+local counted -- the only field; once there are two, or it has come twice, a table: field -> how many
+local failed -- if any: what is told of an error, run, …
 
 -- `since`: when it began to take its time, if that is known. A third of a decade is a bucket: checkpoint/facts/buckets.py.
 local function count_run(word, now, since)
@@ -24,33 +24,33 @@ local function count_run(word, now, since)
     elseif ms < 10000000 then field = word .. ':20' elseif ms < 21544347 then field = word .. ':21'
     elseif ms < 46415889 then field = word .. ':22' else field = word .. ':23' end
   end
-  if field_of_first == field then
-    first = first + 1
-  elseif not field_of_first then
-    field_of_first, first = field, 1
-  else
-    more = more or {}
-    more[field] = (more[field] or 0) + 1
+  if not counted then
+    counted = field
+    return
   end
+  if type(counted) == 'string' then
+    counted = { [counted] = 1 }
+  end
+  counted[field] = (counted[field] or 0) + 1
 end
 
 local function tell_facts(fn, now)
-  if not field_of_first then
+  if not counted then
     return
   end
   local minute = fn .. 'minute:' .. string.format('%d', now / 60000)
-  local field, count = field_of_first, first
-  repeat
-    if redis.pcall('HINCRBY', minute, field, count == 1 and '1' or count) == count then -- it is new: the key may be, too
+  if type(counted) == 'string' then
+    if redis.pcall('HINCRBY', minute, counted, '1') == 1 then -- it is new: the key may be, too
       redis.pcall('PEXPIRE', minute, 90000000) -- 25 h
     end
-    if more then
-      field, count = next(more, field ~= field_of_first and field or nil)
-    else
-      field = nil
+  else
+    for field, count in pairs(counted) do
+      if redis.pcall('HINCRBY', minute, field, count) == count then
+        redis.pcall('PEXPIRE', minute, 90000000)
+      end
     end
-  until not field
-  if #failed > 0 then
+  end
+  if failed then
 -- hash known: *count *last *state
     local function tell_errors()
       local KEPT, MOST, MOST_A_MINUTE = 2592000000, 500, 50 -- 30 days

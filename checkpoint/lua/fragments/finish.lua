@@ -51,6 +51,7 @@ local function finish(fn, run, ending, to, now, keep, field, value, leaves, told
   end
   count_run(to, now, ending.started)
   if told ~= '' then
+    failed = failed or {}
     failed[#failed + 1] = told
     failed[#failed + 1] = run
   end
