@@ -28,6 +28,7 @@ from stepstream.bus.wire.publishing import Publisher
 from stepstream.checkpoint.actions.cancel_many import cancel_many
 from stepstream.checkpoint.actions.operations import operate
 from stepstream.checkpoint.apps import App, put
+from stepstream.checkpoint.audit_log import Act, record
 from stepstream.checkpoint.connections.calls import Asked, Reply, answer, ask
 from stepstream.checkpoint.connections.workers import Worker as Connected
 from stepstream.checkpoint.connections.workers import join, promise
@@ -41,6 +42,7 @@ from stepstream.checkpoint.waits.signals import give_signal, send_signal, take_s
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.worker import Worker
+from stepstream.web.trust import attempts, users
 from tests.support import Lab, eventually
 
 SEEN_NOT_TO_BE_MISSING = {"seen", "rate", "single", "limit_waiting"}
@@ -149,6 +151,9 @@ class Load:
         await operate(wire, "rerun", RunQuery(functions=("test-hourly",)), by="a test")
         await publish(wire, "channel", "topic", b"1")
         await pause_event(wire, "elsewhere/paused", "a test")
+        await record(wire, Act(who="ada", way="a test", what="pause_event", on="x", source="here", outcome="done"))
+        await users.add(wire, "ada", "read", "no hash")
+        await attempts.failed(wire, "ada", "10.1.2.3")
         told = Connected(connection="c", gateway="g", instance="i", sdk="js:v4.24.0", capacity=1, since=1)
         await join(wire, "elsewhere", told, 60_000, takes=True)
         await promise(wire)
