@@ -99,18 +99,22 @@ _REFRESHED = """async () => {
     const main = () => document.getElementById("main");
     if (!main().dataset.topic) return [];
     for (const one of main().querySelectorAll("details")) one.open = true;
-    const opened = () => [...main().querySelectorAll("details[open]")].map(one => one.id).join();
+    const opened = () => [...main().querySelectorAll("details[open]")].map(one => one.id);
+    const ids = () => [...main().querySelectorAll("[id]")].map(one => one.id).join();  // a worker may have gone meanwhile
     const within = [...main().querySelectorAll("a[href], button, input, summary")].filter(one => one.checkVisibility());
     const wrong = [];
     for (const one of [within.at(within.length / 2), within.at(-1)]) {
         one.focus();
-        const [top, before] = [scrollY, opened()];
+        const [top, before, there] = [scrollY, opened(), ids()];
+        const row = one.closest("#main [id]")?.id;
         const swapped = new Promise(done => document.addEventListener("htmx:after:swap", done, {once: true}));
         refresh();
         await swapped;
-        if (document.activeElement !== one) wrong.push(`the focus left ${one.outerHTML.slice(0, 150)}`);
-        if (scrollY !== top) wrong.push(`the page moved from ${top} to ${scrollY}`);
-        if (opened() !== before) wrong.push(`opened were ${before}, are ${opened()}`);
+        const isThere = !row || document.getElementById(row);
+        if (isThere && document.activeElement !== one) wrong.push(`the focus left ${one.outerHTML.slice(0, 150)}`);
+        if (ids() === there && scrollY !== top) wrong.push(`the page moved from ${top} to ${scrollY}`);
+        const closed = before.filter(id => document.getElementById(id)?.open === false);
+        if (closed.length) wrong.push(`closed again were ${closed}`);
     }
     return wrong;
 }"""
