@@ -5,7 +5,6 @@ Whoever lets somebody act tells it: a route of the site, a command. What workers
 
 import getpass
 import os
-import re
 import socket
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -15,13 +14,12 @@ import msgspec
 from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.process.terminal import warn
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import entry_ms
+from stepstream.bus.values.ids import entry_ms, is_entry
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import Fields, fields_of
 from stepstream.bus.wire.wire import Wire
 
 _TOLD = ("who", "way", "what", "on", "source", "outcome")
-_ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 R = TypeVar("R")
 
 MOST_ACTS = 10_000
@@ -91,7 +89,7 @@ async def acted(wire: Wire, what: str, on: str, work: Awaitable[R]) -> R:
 
 async def acts(wire: Wire, *, limit: int, cursor: str = "") -> Acts:
     """Return acts, newest first, those before `cursor`; BadRequest for one that is none of ours."""
-    if cursor and not _ENTRY.fullmatch(cursor):
+    if cursor and not is_entry(cursor):
         raise BadRequest(f"cursor {cursor[:60]!r} is not one of ours; leave it out for the first page")
     end = f"({cursor}" if cursor else "+"
     rows = await wire.load("XREVRANGE", keys.audit(), end, "-", "COUNT", limit + 1)

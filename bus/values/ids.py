@@ -25,6 +25,7 @@ from functools import lru_cache
 
 SLUG_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 """What a bus or a function may be called, whose slug is `<bus>-<function>`; and the name of a shared limit."""
+_ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
 _VALUES = {letter: value for value, letter in enumerate(_CROCKFORD)}
@@ -115,6 +116,11 @@ def run_id(slug: str, source: str, cause: str, ms: int, partition: str = "") -> 
         + pairs[value >> 10 & 1023]
         + pairs[value & 1023]
     )
+
+
+def is_entry(text: str) -> bool:
+    """Whether a text is an id that an entry of a stream can have: two numbers of 64 bits, `1700000000000-3`."""
+    return _ENTRY.fullmatch(text) is not None and max(entry_place(text)) < 2**64
 
 
 def entry_ms(entry_id: str) -> int:

@@ -6,7 +6,6 @@ take it fast enough is ended: it may listen again, and go on behind the last mes
 
 import asyncio
 import contextvars
-import re
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from typing import Any
 from stepstream.bus.errors import BadRequest, BusError, StoreUnavailable
 from stepstream.bus.process.tasks import retrieved
 from stepstream.bus.values import codec
-from stepstream.bus.values.ids import entry_place
+from stepstream.bus.values.ids import entry_place, is_entry
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.pipeline import Pipe
 from stepstream.bus.wire.connection.retry import Tries, patiently
@@ -34,8 +33,6 @@ _BLOCK_MS, _BLOCK_BRIEFLY_MS = 2_000, 200
 _COUNT = 100
 _AGAIN_S = 0.01
 _LONG_S = 3_600.0
-_ID = re.compile(r"\d{1,20}(-\d{1,20})?", re.ASCII)
-_LARGEST = 2**64
 
 
 class TooSlow(BusError):
@@ -63,7 +60,7 @@ class Ended(BusError):
 
 def check_after(after: str) -> str:
     """Return the id of a message as it was given; BadRequest for what is not an id."""
-    if after and not (_ID.fullmatch(after) and max(entry_place(after)) < _LARGEST):
+    if after and not (is_entry(after) or is_entry(f"{after}-0")):
         raise BadRequest(f"after must be the id of a message (1700000000000-0), or 0 for all, got {after[:60]!r}")
     return after
 

@@ -4,7 +4,6 @@ A stream lets go of its events long before runs are cut. Which entry an event ha
 by the id of a run that it started, which is made of it; with the entry every other run that it started is found.
 """
 
-import re
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
@@ -16,7 +15,7 @@ from stepstream.bus.system_events import SYSTEM
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import utc
-from stepstream.bus.values.ids import entry_ms, entry_place, run_id, ulid_ms
+from stepstream.bus.values.ids import entry_ms, is_entry, run_id, ulid_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.lists.arrivals import Arrival, arrival_at, event_place, runs_of
 from stepstream.checkpoint.read.lists.runs import whole
@@ -29,7 +28,6 @@ LATER = ("rerun", "replay")
 """The sources of runs that have an event without being what a function made of it when it came."""
 _ABOUT_MS = 120_000
 """How far from the time in an event's id its runs may have been queued."""
-_ENTRY = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 _OF_A_MS = 5_000
 """How many entries of one millisecond are tried for the one that a run was made of."""
 _RUNS = 20
@@ -59,8 +57,7 @@ class Clue(msgspec.Struct, frozen=True):
         """Its name and its entry; BadRequest for half of that, and for what is no entry."""
         if bool(self.name) is not bool(self.entry):
             raise BadRequest("name and entry say together where an event stands; give both, or neither")
-        is_entry = _ENTRY.fullmatch(self.entry) and max(entry_place(self.entry)) < 2**64
-        if self.entry and not is_entry:
+        if self.entry and not is_entry(self.entry):
             raise BadRequest(f"entry {self.entry[:60]!r} is none of a stream: 1795783503372-0")
         return (self.name, self.entry) if self.entry else None
 
