@@ -153,7 +153,7 @@ class Load:
         await pause_event(wire, "elsewhere/paused", "a test")
         await record(wire, Act(who="ada", way="a test", what="pause_event", on="x", source="here", outcome="done"))
         await users.add(wire, "ada", "read", "no hash")
-        await attempts.failed(wire, "ada", "10.1.2.3")
+        await attempts.begin(wire, "ada", "10.1.2.3")
         told = Connected(connection="c", gateway="g", instance="i", sdk="js:v4.24.0", capacity=1, since=1)
         await join(wire, "elsewhere", told, 60_000, takes=True)
         await promise(wire)

@@ -1,5 +1,6 @@
 """Logging in: who may, for how long, and what is told of it."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Generator
@@ -230,6 +231,27 @@ def test_too_many_vain_log_ins_of_a_name_are_refused_for_a_while_but_not_from_el
         assert 0 < store.pttl(key) <= attempts.WITHIN_MS
         store.delete(key)
     assert log_in(client, "ada").status_code == 303
+
+
+async def test_many_log_ins_at_once_are_no_way_around_their_bound(keyed: Settings, people: None) -> None:
+    site = create_app(configured=keyed)
+    transport = httpx2.ASGITransport(app=site, client=("10.1.2.3", 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="https://localhost", headers=HTML) as http:
+        page = (await http.get("/login")).text
+        sent = {"token": field(page, "token"), "next": "", "name": "ada", "password": "not the password"}
+        answers = await asyncio.gather(*(http.post("/login", data=sent) for _ in range(3 * attempts.MOST_OF_PAIR)))
+    await site.close()
+    told = sorted(answer.status_code for answer in answers)
+    assert told == [401] * attempts.MOST_OF_PAIR + [429] * 2 * attempts.MOST_OF_PAIR
+
+
+def test_a_log_in_that_succeeds_is_not_counted_among_those_that_fail(
+    browser: Callable[..., TestClient], store: "redis.Redis"
+) -> None:
+    assert log_in(browser(), "ada", "not the password").status_code == 401
+    assert log_in(browser(), "ada").status_code == 303
+    left = {key: store.get(key) for key in store.keys("*:login:*")}
+    assert sorted(left.values()) == ["1", "1"], left  # of the address, and of the name
 
 
 def test_the_log_in_says_when_there_is_no_user_yet(keyed: Settings) -> None:

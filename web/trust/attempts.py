@@ -1,4 +1,4 @@
-"""Attempts: how often somebody has tried to log in in vain, and when that was too often."""
+"""Attempts: how many log-ins have failed, of a name and from an address, and when that was too many."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 
 WITHIN_MS = 900_000
-"""For how long a vain attempt counts, ms, from the first."""
+"""For how long a log-in that failed counts, ms, from the first."""
 MOST_OF_PAIR, MOST_OF_ADDRESS, MOST_OF_NAME = 10, 50, 100
 """How many: of a name from one address, from an address, and of a name from wherever.
 
@@ -27,24 +27,26 @@ class TooManyAttempts(BusError):
         self.after_s = after_s
 
 
-async def check(wire: Wire, name: str, address: str) -> None:
-    """Raise TooManyAttempts where there were too many."""
+async def begin(wire: Wire, name: str, address: str) -> None:
+    """Count an attempt, before its password is looked at: many at once are counted, too. TooManyAttempts."""
     for kind, of in _kinds(name, address).items():
-        if int(await wire.call("GET", keys.login(of)) or 0) >= _MOST[kind]:
+        if await _add(wire, of, 1) > _MOST[kind]:
             left_ms = max(1_000, int(await wire.call("PTTL", keys.login(of))))
             raise TooManyAttempts(-(-left_ms // 1_000))
 
 
-async def failed(wire: Wire, name: str, address: str) -> None:
-    """Count a vain attempt."""
-    for of in _kinds(name, address).values():
-        await wire.call("INCR", keys.login(of))
-        await wire.call("PEXPIRE", keys.login(of), WITHIN_MS, "NX")
-
-
 async def succeeded(wire: Wire, name: str, address: str) -> None:
-    """Forget the vain attempts of a name from an address: they were theirs."""
-    await wire.call("DEL", keys.login(_kinds(name, address)["pair"]))
+    """Take an attempt back that has not failed, and forget those of this name from this address: they were theirs."""
+    kinds = _kinds(name, address)
+    await wire.call("DEL", keys.login(kinds.pop("pair")))
+    for of in kinds.values():
+        await _add(wire, of, -1)
+
+
+async def _add(wire: Wire, of: str, count: int) -> int:
+    found = await wire.call("INCRBY", keys.login(of), count)
+    await wire.call("PEXPIRE", keys.login(of), WITHIN_MS, "NX")
+    return int(found)
 
 
 def _kinds(name: str, address: str) -> dict[str, str]:

@@ -25,10 +25,9 @@ class LoginRefused(BusError):
 async def log_in(request: Request, name: str, password: str) -> User:
     """Return the user whose name and password these are; LoginRefused, TooManyAttempts."""
     wire, address = wire_of(request), request.client.host if request.client is not None else ""
-    await attempts.check(wire, name, address)
+    await attempts.begin(wire, name, address)
     found = await user(wire, name)
     if not await is_right(password, None if found is None else found.password) or found is None:
-        await attempts.failed(wire, name, address)
         # Only a name that there is: people write their password there.
         await write_down(request, "log_in", Principal(name if found else "", "read"), "refused: not the password")
         raise LoginRefused
