@@ -46,14 +46,14 @@ class NeedsRoute(Route):
         changes = method != "GET" and needs in ("operate", "admin") if acts is None else acts
         takes = None if about is None else about.query
 
-        # Who asks to be answered at the end of a run waits on purpose; a stream begins at once.
-        waits = about is not None and any(isinstance(one, Wait) for one in about.query or ())
-        only_looks = method == "GET" and needs == "read" and not waits
+        only_looks = method == "GET" and needs in ("read", "admin")
+        waits = [one.name for one in takes or () if isinstance(one, Wait)]
 
         async def taken(request: Request) -> Response:
             if takes is not None:
                 check(request, takes, own_path(request))
-            if only_looks:
+            # Who asks to be answered at the end of a run waits on purpose; a stream begins at once.
+            if only_looks and not any(name in request.query_params for name in waits):
                 return await wire_of(request).within(PATIENCE_S, endpoint(request))
             return await endpoint(request)
 

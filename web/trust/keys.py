@@ -1,7 +1,7 @@
 """Keys: what opens which route. Keys mode is decided by the settings, and every route asks here.
 
-Without a signing key and API tokens the site answers whoever reaches it, as `bus dev` on one's own machine does; an
-event key alone bounds who publishes. With either, each route wants what its `needs` says.
+Without a signing key, API tokens and a session key the site answers whoever reaches it, as `bus dev` on one's own
+machine does; an event key alone bounds who publishes. With any of them each route wants what its `needs` says.
 """
 
 import base64
@@ -16,7 +16,7 @@ from stepstream.bus.trust.signing import is_any, is_one_of
 from stepstream.bus.trust.tickets import Topic, opened, ticket
 from stepstream.bus.values.clock import now_ms
 from stepstream.web.paths import wants_page
-from stepstream.web.store import wire_of
+from stepstream.web.store import PATIENCE_S, wire_of
 from stepstream.web.trust.principal import ANYBODY, Principal
 from stepstream.web.trust.sessions import Sessions
 from stepstream.web.trust.users import user
@@ -95,7 +95,8 @@ class Keys:
         session = None if self.sessions is None else self.sessions.of(request)
         if session is None:
             return None
-        found = await user(wire_of(request), session.name)
+        wire = wire_of(request)
+        found = await wire.within(PATIENCE_S, user(wire, session.name))
         if found is None or not is_any(session.sessions, [found.sessions]):
             return None
         return Principal(session.name, found.role, session.id)
