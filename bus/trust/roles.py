@@ -11,7 +11,6 @@ Role = Literal["read", "operate", "admin"]
 """`read` sees runs and their data; `operate` acts on runs too; `admin` may do all that others cannot undo as well."""
 
 _ROLES: tuple[Role, ...] = get_args(Role)
-_BY_WORD: dict[str, Role] = {one: one for one in _ROLES}
 _TOKEN = re.compile(r"(?:(?P<role>[^:@]*)(?:@(?P<name>[^:]*))?:)?(?P<secret>[^:]*)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LEAST = 16
@@ -29,6 +28,11 @@ class Token(msgspec.Struct, frozen=True):
         return f"Token(role={self.role!r}, name={self.name!r})"
 
 
+def role_of(word: str) -> Role | None:
+    """Return the role of a word; None for another one."""
+    return next((one for one in _ROLES if one == word), None)
+
+
 def is_enough(role: Role, needs: str) -> bool:
     """Whether who has a role may do what needs another: each role may do all that those before it may."""
     return needs in _ROLES and _ROLES.index(role) >= _ROLES.index(needs)
@@ -42,7 +46,7 @@ def token(text: str, n: int) -> Token:
     parts = _TOKEN.fullmatch(text)
     if parts is None:
         raise ConfigError(f"BUS_API_TOKENS: the {n}. token has more than one colon; write ROLE@NAME:SECRET")
-    secret, role = parts["secret"], _BY_WORD.get("admin" if parts["role"] is None else parts["role"])
+    secret, role = parts["secret"], "admin" if parts["role"] is None else role_of(parts["role"])
     if role is None:
         raise ConfigError(
             f"BUS_API_TOKENS: what stands before the colon of the {n}. token is no role; "

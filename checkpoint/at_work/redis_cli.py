@@ -18,6 +18,7 @@ from stepstream.bus.values.address import Address
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.controls.ordered import event_field, function_field
 from stepstream.checkpoint.facts.minutes import MINUTE_MS
 from stepstream.checkpoint.read.event.kept import Kept
 from stepstream.checkpoint.read.lists.runs import STATUSES
@@ -57,7 +58,7 @@ def of_runs(slugs: Sequence[str], statuses: Sequence[str] = STATUSES) -> list[Ke
 
 def of_function(slug: str, events: Sequence[str]) -> list[KeyLook]:
     """Return where a function is declared, what waits for it, who serves it, and its last minute."""
-    found = [_field(keys.functions, slug), _field(keys.controls, f"paused function {slug}")]
+    found = [_field(keys.functions, slug), _field(keys.controls, function_field(slug))]
     for where in partitions(slug):
         found += [_look(make, slug, where) for make in (keys.function_workers, keys.queue, keys.timers)]
         found.append(_look(keys.minute, slug, now_ms() // MINUTE_MS, where))
@@ -88,7 +89,7 @@ def of_event_names(names: Sequence[str]) -> list[KeyLook]:
 def of_event_name(name: str) -> list[KeyLook]:
     """Return the stream of an event's name, who reads it, who waits for such an event."""
     found = [_look(make, name) for make in (keys.events, keys.events_workers, keys.waits, keys.waits_if, keys.delayed)]
-    return [*found, _groups(name), _field(keys.types, name), _field(keys.controls, f"paused event {name}")]
+    return [*found, _groups(name), _field(keys.types, name), _field(keys.controls, event_field(name))]
 
 
 def of_event(kept: Kept) -> list[KeyLook]:

@@ -8,7 +8,7 @@ import typer
 
 from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.process.terminal import say
-from stepstream.bus.trust.roles import Role
+from stepstream.bus.trust.roles import Role, role_of
 from stepstream.bus.wire.once import once
 from stepstream.checkpoint.audit_log import Act, acted, acts
 from stepstream.checkpoint.cli.printing import clock, print_json, print_none, print_table, words
@@ -100,10 +100,10 @@ def _list_users(*, as_json: bool) -> None:
 
 
 def _role(given: str, way: str) -> Role:
-    for role in get_args(Role):
-        if role == given:
-            return role
-    raise BadRequest(f"{given[:40]!r} is no role: {way} {'|'.join(get_args(Role))}")
+    found = role_of(given)
+    if found is None:
+        raise BadRequest(f"{given[:40]!r} is no role: {way} {'|'.join(get_args(Role))}")
+    return found
 
 
 def _password(name: str, *, from_stdin: bool) -> str:

@@ -10,10 +10,10 @@ from stepstream.web.api.shapes import Listed
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
-from stepstream.web.table.parameters import Fields, Number, Text
+from stepstream.web.table.paging import CURSOR
+from stepstream.web.table.parameters import Fields, Number
 
 LIMIT = Number("limit", "how many at most", 1, 1_000, 100)
-CURSOR = Text("cursor", "`cursor` of the page before")
 FIELDS = Fields(Act)
 
 
