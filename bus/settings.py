@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from stepstream.bus.alerts import destination, rules
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.process.failpoints import NAMES
@@ -96,6 +97,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Host names the site answers to, separated by commas, besides localhost and the address a request came in at."""
     apps: tuple[str, ...] = ()
     """URLs of applications behind HTTP that `bus serve` and `bus dev` ask to register, separated by commas."""
+    public_url: str = ""
+    """Where people reach the page, `https://bus.shop.example/path`: alerts link to it."""
+    alert_webhook: str = ""
+    """Where alerts are sent: an address that gets a POST. Set it for workers and sites alike; it is not shown whole."""
+    alert_command: str = ""
+    """In place of a webhook a command, which gets alerts as JSON on its standard input: `/usr/local/bin/page-me`."""
+    alert_format: str = "auto"
+    """What the webhook is sent: `json`, `slack` (`{"text": …}`), or `auto`: slack for hooks.slack.com, else json."""
+    alert_rules: tuple[str, ...] = ()
+    """Thresholds that differ from the defaults: `waiting=10m,line=1000,failures=20%/1h,missed=off`."""
+    alert_remind_ms: int = 4 * 3_600_000
+    """How soon it is said again that an alert still fires; 0: never."""
+    alert_every_ms: int = 15_000
+    """How often the rules are looked at, by one process: at least 0.5 s."""
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
@@ -125,6 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "of which the first and the last are letters or digits"
             )
         self._check_keys()
+        self._check_alerts()
         name, _, passing = self.failpoint.partition(":")
         if self.failpoint and (name not in NAMES or not (passing or "1").isdecimal()):
             near = difflib.get_close_matches(name, NAMES, 1)
@@ -150,6 +166,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("BUS_API_TOKENS has a token twice: whose it is, and what it may do, must be plain")
         AppHosts(self.app_hosts)
 
+    def _check_alerts(self) -> None:
+        """Raise ConfigError for alerts that cannot be sent or understood; it shows no address and no command."""
+        for variable, url in (("BUS_ALERT_WEBHOOK", self.alert_webhook), ("BUS_PUBLIC_URL", self.public_url)):
+            if url:
+                destination.check_url(url, variable)
+        destination.words_of(self.alert_command, "BUS_ALERT_COMMAND")
+        if self.alert_webhook and self.alert_command:
+            raise ConfigError(
+                "BUS_ALERT_WEBHOOK and BUS_ALERT_COMMAND are both set: take one away; a command can call a webhook, too"
+            )
+        if self.alert_format not in destination.FORMATS:
+            raise ConfigError(f"BUS_ALERT_FORMAT must be auto, json or slack, got {self.alert_format!r}")
+        if self.alert_every_ms < 500:
+            raise ConfigError(f"BUS_ALERT_EVERY must be at least 0.5 s, got {self.alert_every_ms} ms")
+        rules.thresholds(self.alert_rules, "BUS_ALERT_RULES")
+
+    @property
+    def has_alerts(self) -> bool:
+        """Whether this process knows where alerts are sent: then it looks whether there are some."""
+        return bool(self.alert_webhook or self.alert_command)
+
+    @property
+    def alerts_shown(self) -> str:
+        """Where alerts are sent, for people; empty: nowhere."""
+        if self.alert_webhook:
+            return destination.shown(self.alert_webhook)
+        words = destination.words_of(self.alert_command, "BUS_ALERT_COMMAND")
+        return f"the command {words[0]}" if words else ""
+
     def __repr__(self) -> str:
         """Show the settings without the secrets: passwords, keys and tokens."""
         masked = self._masked()
@@ -165,6 +210,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "signing_key_fallback": "set" if self.signing_key_fallback else "",
             "session_key": "set" if self.session_key else "",
             "api_tokens": f"{len(self.api_tokens)} tokens",
+            "alert_webhook": destination.shown(self.alert_webhook) if self.alert_webhook else "",
+            "alert_command": self.alerts_shown if self.alert_command else "",
         }
 
     def shown(self) -> list[tuple[str, str]]:
@@ -226,6 +273,13 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_APP_HOSTS": ("app_hosts", tuple),
     "BUS_ALLOW_HOSTS": ("allow_hosts", tuple),
     "BUS_APPS": ("apps", tuple),
+    "BUS_PUBLIC_URL": ("public_url", str),
+    "BUS_ALERT_WEBHOOK": ("alert_webhook", str),
+    "BUS_ALERT_COMMAND": ("alert_command", str),
+    "BUS_ALERT_FORMAT": ("alert_format", str),
+    "BUS_ALERT_RULES": ("alert_rules", tuple),
+    "BUS_ALERT_REMIND": ("alert_remind_ms", float),
+    "BUS_ALERT_EVERY": ("alert_every_ms", float),
     "BUS_LOG_FORMAT": ("log_format", str),
     "BUS_LOG_LEVEL": ("log_level", str),
     "BUS_FAILPOINT": ("failpoint", str),
@@ -236,6 +290,14 @@ VARIABLES: dict[str, tuple[str, type]] = {
 def environment_with(more: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment, with more in it: for a command that it runs."""
     return {**os.environ, **more}
+
+
+_PLAIN = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_(FILE|DIR)")
+
+
+def plain_environment() -> dict[str, str]:
+    """Return what of this process's environment holds no secret: for a command that is none of the application's."""
+    return {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
 
 
 def _hint(near: list[str]) -> str:

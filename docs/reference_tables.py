@@ -199,6 +199,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("log-ins that fail of a name", "web.trust.attempts:MOST_OF_NAME", "count", "429"),
         ("a session", "web.trust.sessions:LASTS_S", "s", "one logs in again"),
         ("a password", "web.trust.passwords:MOST", "characters", "refused; it has at least 12"),
+        ("alerts that one message names", "consumers.alerts.message:MOST_TOLD", "count", "it tells how many there are"),
         ("acts in the audit log", "checkpoint.audit_log:MOST_ACTS", "count", "the oldest go"),
         ("dead workers that are told of", "checkpoint.upkeep.retention:MOST_DEAD", "count", "those that have been dead for longest go"),
         ("a run exported with `bus run ID --export`", "checkpoint.read.run.recording:MOST_BYTES", "bytes", "refused"),

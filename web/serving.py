@@ -91,6 +91,19 @@ Who closes it first must not be us: a request that is on its way just then is lo
 """
 
 
+def beside(*several: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return what does several things that the site does by itself, side by side."""
+
+    async def all_of_them() -> None:
+        tasks = [asyncio.ensure_future(one()) for one in several]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            await cancelled(*tasks)
+
+    return all_of_them
+
+
 class Server(uvicorn.Server):
     """A uvicorn server that leaves signals to the command: it drains the worker first.
 

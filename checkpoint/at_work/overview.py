@@ -96,6 +96,9 @@ class Look(msgspec.Struct, frozen=True):
     facts: list[FunctionFacts]
     trouble: list[Trouble]
     failures: list[Failures]
+    errors: list[ErrorGroup]
+    """Those of the last hour, of each function."""
+    dead: list[Dead]
 
     def told(self) -> Overview:
         """Return what is told of it."""
@@ -110,7 +113,7 @@ async def look_over(wire: Wire) -> Look:
     trouble = [] if unfit is None else [Trouble("bad", f"{unfit.check}: {unfit.found}", unfit.do, command="bus doctor")]
     trouble += given_up([one for one in errors if one.last > now - HOUR * MINUTE_MS])
     trouble += troubles(facts, failed_of(errors, minutes), dead, now)
-    return Look(now, facts, trouble, failures_of(errors, minutes))
+    return Look(now, facts, trouble, failures_of(errors, minutes), errors, dead)
 
 
 def at_work_of(one: FunctionFacts) -> AtWork:

@@ -72,7 +72,7 @@ def troubles(
     `failed` has, of each function, how many runs failed and how many ended in the last hour.
     """
     at_work = {one.function.slug: one for one in facts if one.workers}
-    stuck = [one for one in facts if not one.workers and _waits(one)]
+    stuck = [one for one in facts if not one.workers and waits(one)]
     found = [_unserved(one, dead, now) for one in stuck]
     found += [one for each in dead if (one := _dead(each, at_work, now)) is not None]
     killers = {one.run: one for each in dead for one in each.killers if one.times >= _AGAIN}
@@ -98,7 +98,7 @@ def troubles(
         found.append(Trouble("bad", told, "", slug, command=f"bus errors --function {slug}"))
     found += [_paused(one, now) for one in facts if one.paused is not None]
     found += [_shut(one, other, now) for one in facts for other in one.overrides if not other.to]
-    unused = [one.function.slug for one in facts if not one.workers and not _waits(one)]
+    unused = [one.function.slug for one in facts if not one.workers and not waits(one)]
     if unused:
         told = f"no worker serves {listed(unused, _NAMED)}"
         found.append(
@@ -124,7 +124,8 @@ def given_up(errors: Sequence[ErrorGroup]) -> list[Trouble]:
     ]  # fmt: skip
 
 
-def _waits(one: FunctionFacts) -> bool:
+def waits(one: FunctionFacts) -> bool:
+    """Whether work of a function waits, or is under way."""
     return bool(one.unread.events or any(one.runs[word] for word in ("queued", "running", "waiting")))
 
 
@@ -134,11 +135,12 @@ def _unserved(one: FunctionFacts, dead: Sequence[Dead], now: int) -> Trouble:
     gone = [each.worker for each in dead if slug in each.held or slug in each.worker.functions]
     since = f"{gone[0].name}, seen {in_words(max(0, now - gone[0].seen))} ago, is gone" if gone else ""
     do = f"start a worker of {one.function.bus}: bus worker MODULE:APP"
-    words = f"no worker serves {slug}: {_stuck_in_words(one)} cannot go on{f'; {since}' if since else ''}"
+    words = f"no worker serves {slug}: {stuck_in_words(one)} cannot go on{f'; {since}' if since else ''}"
     return Trouble("bad", words, do, slug, command=f"bus functions {slug}")
 
 
-def _stuck_in_words(one: FunctionFacts) -> str:
+def stuck_in_words(one: FunctionFacts) -> str:
+    """Return what waits for a function, or is under way."""
     runs = sum(one.runs[word] for word in ("queued", "running", "waiting"))
     events, least = one.unread.events, "" if one.unread.exact else "at least "
     told = [f"{runs} run{'' if runs == 1 else 's'}"] if runs else []
@@ -174,8 +176,8 @@ def _fails(failed: int, ended: int) -> bool:
 def _paused(one: FunctionFacts, now: int) -> Trouble:
     slug, pause = one.function.slug, one.paused
     assert pause is not None
-    waits = f": {_stuck_in_words(one)} in line" if _waits(one) else ""
-    told = f"{slug} is paused, for {in_words(max(0, now - pause.since))}, by {pause.by}{waits}"
+    line = f": {stuck_in_words(one)} in line" if waits(one) else ""
+    told = f"{slug} is paused, for {in_words(max(0, now - pause.since))}, by {pause.by}{line}"
     return Trouble("wait", told, "its page resumes it", slug, command=f"bus resume {slug}")
 
 
@@ -184,7 +186,7 @@ def _shut(one: FunctionFacts, other: Override, now: int) -> Trouble:
     slug = one.function.slug
     whose = "no run of it begins" if other.key is None else f"no run for {other.key} begins"
     queued = one.runs["queued"] if other.key is None else 0
-    waits = f"; {queued} run{'' if queued == 1 else 's'} in line" if queued else ""
+    line = f"; {queued} run{'' if queued == 1 else 's'} in line" if queued else ""
     left = in_words(max(0, other.until - now))
-    told = f"{other.limit} of {slug} is set to 0 by {other.by}, for another {left}: {whose}{waits}"
+    told = f"{other.limit} of {slug} is set to 0 by {other.by}, for another {left}: {whose}{line}"
     return Trouble("wait", told, "the page of limits takes it back", slug, command=restoring(slug, other))

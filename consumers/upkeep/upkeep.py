@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.alerts.evaluator import Evaluator
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.wakeup import Alarms, Wakeup
@@ -93,6 +94,10 @@ class Upkeep:
                 first_s=random.uniform(0, _FIRST_S),
             ),
         ]
+        if wire.settings.has_alerts:
+            looking = Evaluator(wire, wire.name, signals.notice).once
+            every_s = wire.settings.alert_every_ms / 1_000
+            self._others.append(Chore(looking, Failing(signals, "looking for alerts failed"), every_s=every_s))
 
     def start(self, tasks: TaskGroup) -> None:
         """Run all chores in tasks of a group."""

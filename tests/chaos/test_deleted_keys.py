@@ -1,5 +1,7 @@
 """Every kind of key, deleted under load: put back, or found by `bus check` and mended or told of; few are lost by design."""
 
+# pyright: basic
+
 import asyncio
 import contextlib
 import time
@@ -21,12 +23,14 @@ from stepstream import (
     Step,
     Throttle,
 )
+from stepstream.bus.alerts.rules import RULES
 from stepstream.bus.event import Outgoing
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys, kinds
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.checkpoint.actions.cancel_many import cancel_many
 from stepstream.checkpoint.actions.operations import operate
+from stepstream.checkpoint.alerts.kept import set_threshold
 from stepstream.checkpoint.apps import App, put
 from stepstream.checkpoint.audit_log import Act, record
 from stepstream.checkpoint.connections.calls import Asked, Reply, answer, ask
@@ -39,6 +43,7 @@ from stepstream.checkpoint.upkeep.audit import mend, standing
 from stepstream.checkpoint.upkeep.repair import active, repair, unheld
 from stepstream.checkpoint.waits.names import Holder
 from stepstream.checkpoint.waits.signals import give_signal, send_signal, take_signal
+from stepstream.consumers.assembly import Assembly
 from stepstream.consumers.upkeep.registration import Registration
 from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.worker import Worker
@@ -129,7 +134,7 @@ class Load:
         await self.app.send("later", {}, delay="6s")
         await self._send_what_no_run_does()
         await self._rob()
-        await Retention(self.lab.wire, worker.signals, worker_slugs(worker), worker._assembly.feeds.names_read).once()
+        await Retention(self.lab.wire, worker.signals, worker_slugs(worker), assembly(worker).feeds.names_read).once()
 
         async def there() -> set[str]:
             kinds = {kind for kind, found in (await self.kinds()).items() if found}
@@ -152,6 +157,7 @@ class Load:
         await publish(wire, "channel", "topic", b"1")
         await pause_event(wire, "elsewhere/paused", "a test")
         await record(wire, Act(who="ada", way="a test", what="pause_event", on="x", source="here", outcome="done"))
+        await set_threshold(wire, RULES["waiting"], "1h")
         await users.add(wire, "ada", "read", "no hash")
         await attempts.begin(wire, "ada", "10.1.2.3")
         told = Connected(connection="c", gateway="g", instance="i", sdk="js:v4.24.0", capacity=1, since=1)
@@ -199,8 +205,13 @@ OFTEN_EMPTY = {"ends", "ready", "limit_waiting"}
 """Kinds whose keys come and go in an instant."""
 
 
+def assembly(worker: Worker) -> Assembly:
+    assert worker._assembly is not None
+    return worker._assembly
+
+
 def worker_slugs(worker: Worker) -> list[str]:
-    return sorted(function.slug for function in worker._assembly.functions)
+    return sorted(function.slug for function in assembly(worker).functions)
 
 
 @pytest.mark.chaos
@@ -213,8 +224,8 @@ async def test_a_key_that_is_deleted_under_load_is_put_back_or_found(lab: Lab, k
     if before:
         await lab.wire.call("DEL", *before)
     slugs = worker_slugs(worker)
-    await Registration(lab.wire, worker._assembly.functions).once()
-    await Retention(lab.wire, worker.signals, slugs, worker._assembly.feeds.names_read).once()
+    await Registration(lab.wire, assembly(worker).functions).once()
+    await Retention(lab.wire, worker.signals, slugs, assembly(worker).feeds.names_read).once()
     told: list[str] = []
     seen = [(slug, one) for slug in slugs async for page in active(lab.wire, slug)
             for one in await unheld(lab.wire, slug, page)]  # fmt: skip

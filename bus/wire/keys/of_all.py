@@ -77,6 +77,14 @@ def audit() -> str:
     return f"{prefix()}:audit"
 
 
+def alerts() -> str:
+    """hash · `set <rule>` → its threshold, `alert <rule> <function>` → since when, JSON; who looks (`by`, `round`).
+
+    By the process that looks whether there are alerts, and by who sets a threshold: that may be done by hand, too.
+    """
+    return f"{prefix()}:alerts"
+
+
 def users() -> str:
     """hash · name → who may log in: role, hash of the password, since when, JSON. By `bus users`."""
     return f"{prefix()}:users"
@@ -118,7 +126,7 @@ def live(channel: str) -> str:
 KEYS: tuple[Key, ...] = (
     (meta, ()), (functions, ()), (triggers, ()), (types, ()), (event_names, ()), (waited, ()), (delayed_names, ()),
     (workers, ()), (worker, ("<id>",)), (cancellations, ()), (operations, ()), (controls, ()),
-    (control_changes, ()), (audit, ()), (users, ()), (login, ("<id>",)),
+    (control_changes, ()), (audit, ()), (alerts, ()), (users, ()), (login, ("<id>",)),
     (signal, ("<id>",)), (signal_lost, ("<id>", "<run>")), (limit, ("<id>",)),
     (limit_waiting, ("<id>",)), (live, ("<id>",)),
 )  # fmt: skip

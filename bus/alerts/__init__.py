@@ -1,0 +1,4 @@
+"""Alerts as a setting has them: the rules with their thresholds, and where what fires is sent.
+
+May touch: `errors`, `values`.
+"""

@@ -1,0 +1,137 @@
+"""Sending: a message goes to the webhook, or to the command. What came of it is told in words without secrets."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import httpx2
+
+from stepstream.bus.alerts import destination
+from stepstream.bus.settings import Settings, plain_environment
+from stepstream.consumers.alerts.message import Message
+
+SENT_WITHIN_S = 10.0
+"""How long a webhook may take to answer, and a command to end."""
+_MOST_READ = 4_096
+_SHOWN = 200
+_SECRET = 6
+"""From how many characters on a part of the webhook's address is taken for a secret."""
+
+
+class Outcome(NamedTuple):
+    """What came of sending: whether it arrived, in words, and whether it may have arrived though nobody said so."""
+
+    ok: bool
+    words: str
+    is_unknown: bool = False
+
+
+async def send(configured: Settings, told: Message, seconds: float = SENT_WITHIN_S) -> Outcome:
+    """Send a message where the settings say; it never raises, and takes no longer than `seconds`."""
+    if configured.alert_webhook:
+        is_slack = destination.is_slack(configured.alert_webhook, configured.alert_format)
+        return await _post(configured.alert_webhook, told.body(slack=is_slack), seconds)
+    words = destination.words_of(configured.alert_command, "BUS_ALERT_COMMAND")
+    if not words:
+        return Outcome(False, "nowhere to send: set BUS_ALERT_WEBHOOK or BUS_ALERT_COMMAND")
+    return await _run([*words], told.body(slack=configured.alert_format == "slack"), seconds)
+
+
+async def _post(url: str, body: bytes, seconds: float) -> Outcome:
+    """Post to the webhook. No redirect is followed and no proxy looked for: the address is a secret, and goes nowhere
+    else."""
+    where = destination.shown(url)
+    headers = {"content-type": "application/json", "user-agent": "stepstream"}
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            httpx2.AsyncClient(
+                trust_env=False, follow_redirects=False, cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                timeout=seconds,
+            ) as client,
+            client.stream("POST", url, content=body, headers=headers) as answer,
+        ):  # fmt: skip
+            said = b""
+            async for part in answer.aiter_raw():
+                said += part
+                if len(said) > _MOST_READ:
+                    break
+            return _answered(url, answer.status_code, said)
+    except (TimeoutError, httpx2.ReadTimeout, httpx2.WriteTimeout):
+        return Outcome(False, f"{where} did not answer within {seconds:g} s", is_unknown=True)
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+        return Outcome(False, f"{where} is not reached: {_without(url, str(error)) or type(error).__name__}")
+    except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, UnicodeError) as error:
+        return Outcome(False, f"{where}: no whole answer ({type(error).__name__})", is_unknown=True)
+
+
+def _answered(url: str, status: int, said: bytes) -> Outcome:
+    where = destination.shown(url)
+    if 200 <= status < 300:
+        return Outcome(True, f"{where} answered {status}")
+    if 300 <= status < 400:
+        return Outcome(False, f"{where} answered {status}, a redirect, which is not followed: set where it leads to")
+    told = " ".join(said.decode(errors="replace").split())
+    printable = "".join(sign for sign in told if sign.isprintable())
+    shown = _without(url, printable)[:_SHOWN]
+    return Outcome(False, f"{where} answered {status}{f': {shown}' if shown else ''}")
+
+
+def _without(url: str, text: str) -> str:
+    """Return a text without what may be secret in an address."""
+    parts = urlsplit(url)
+    words = [*parts.path.split("/"), *parts.query.replace("&", "=").split("=")]
+    words += [parts.username or "", parts.password or ""]
+    for secret in sorted(words, key=len, reverse=True):
+        if len(secret) >= _SECRET:
+            text = text.replace(secret, "…")
+    return text
+
+
+async def _run(words: list[str], body: bytes, seconds: float) -> Outcome:
+    """Run the command with the message on its standard input; all that it starts ends with it."""
+    name = words[0]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            env=plain_environment(), start_new_session=True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else "it has a zero byte"
+        return Outcome(False, f"the command {name} does not start: {told}")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    said = asyncio.ensure_future(_last_of(process.stderr))
+    try:
+        async with asyncio.timeout(seconds):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read
+                process.stdin.write(body)
+                await process.stdin.drain()
+                process.stdin.close()
+            code = await process.wait()
+    except TimeoutError:
+        return Outcome(False, f"the command {name} did not end within {seconds:g} s, and was killed", is_unknown=True)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        told = await said
+    if code == 0:
+        return Outcome(True, f"the command {name} ended with code 0")
+    ended = f"ended with code {code}" if code > 0 else f"was ended by signal {-code}"
+    return Outcome(False, f"the command {name} {ended}{f': {told}' if told else ''}")
+
+
+async def _last_of(stream: asyncio.StreamReader) -> str:
+    """Read to the end of what a command writes to standard error; return the last line, or the last part of it."""
+    kept = b""
+    while part := await stream.read(_MOST_READ):
+        kept = (kept + part)[-_MOST_READ:]
+    lines = kept.decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return "".join(sign for sign in last if sign.isprintable())[-_SHOWN:]

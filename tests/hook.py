@@ -1,0 +1,70 @@
+"""A webhook on this machine, in a thread of its own: what it has received, and what it answers."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.support import until
+
+SECRET = "T0SECRET/B0SECRET/verysecretpart"
+
+
+class Hook:
+    """`url` has a secret path; `status` is what is answered, `hangs` whether nothing is, until `release()`."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.status = 200
+        self.hangs = False
+        self._released = threading.Event()
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                hook.paths.append(self.path)
+                hook.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                if hook.hangs:
+                    hook._released.wait()
+                status = hook.status
+                self.send_response(status)
+                if 300 <= status < 400:
+                    self.send_header("location", f"{hook.origin}/elsewhere")
+                body = f"no: {self.path}".encode() if status >= 400 else b"ok"
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature is of http.server
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.origin = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"{self.origin}/services/{SECRET}"
+
+    @property
+    def told(self) -> list[tuple[str, str, str]]:
+        """What has come: rule, function and state of each alert."""
+        return [
+            (one["rule"], one["function"], "reminder" if one["reminder"] else one["state"])
+            for body in self.bodies
+            for one in body.get("alerts", ())
+        ]
+
+    def heard(self, *expected: tuple[str, str, str]) -> None:
+        """Wait until these have come."""
+        until(lambda: set(expected) <= set(self.told) or None, f"{expected} told; {self.told}")
+
+    def release(self) -> None:
+        self._released.set()
+
+    def __enter__(self) -> "Hook":
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+        self._server.shutdown()
+        self._server.server_close()
