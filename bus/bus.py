@@ -40,6 +40,7 @@ from stepstream.bus.limits.cancel_on import CancelDeclared, checked_cancel_on
 from stepstream.bus.limits.flow import checked_flow
 from stepstream.bus.limits.rules import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
 from stepstream.bus.limits.timeouts import Timeouts
+from stepstream.bus.observe.tracing import current_trace
 from stepstream.bus.process.background import background, refuse_in_loop, wait_for
 from stepstream.bus.retry import Retry
 from stepstream.bus.trigger import Declared, On, Triggers, checked
@@ -342,4 +343,5 @@ def outgoing(new: NewEvent) -> Outgoing:
         fits=kinds[0] if kinds else None,
         delay=delay,
         at=at,
+        trace=current_trace(),
     )

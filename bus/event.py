@@ -122,6 +122,8 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     v: str | None = None
     batch: "list[RawEvent] | None" = None
     """All events of a batch, of which this is the first."""
+    trace: str | None = None
+    """The `traceparent` of the span that has sent it (bus/observe/traceparent.py); no function sees it."""
 
     def several(self) -> list["RawEvent"]:
         """Return the events of a batch; of another, itself."""
@@ -166,7 +168,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     `fits` is the payload type that its data has been checked against: that of the object that was sent.
     It is published after `delay` (ms) or `at` (Unix ms); at once when both are 0.
     `internal` is what the SDK that sent it calls it, which is its id too where its sender gave it none: an SDK makes
-    the same ones when it repeats a request.
+    the same ones when it repeats a request. `trace` is the `traceparent` of the span that sends it.
     """
 
     id: str
@@ -179,6 +181,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     delay: int = 0
     at: int = 0
     internal: str = ""
+    trace: str | None = None
 
     @property
     def is_delayed(self) -> bool:

@@ -300,6 +300,11 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
 
 
+def of_otel() -> dict[str, str]:
+    """Return the variables of OpenTelemetry: its SDK reads most of them itself, and they keep its names."""
+    return {name: text for name, text in os.environ.items() if name.startswith("OTEL_")}
+
+
 def _hint(near: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from stepstream.bus.errors import BusError
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.observe.tracing import Tracing
 from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.values.ids import partitions
 from stepstream.bus.wire import keys
@@ -61,7 +62,14 @@ class Assembly:
     """Builds the parts; `slots` are the turns that the worker runs at once."""
 
     def __init__(
-        self, wire: Wire, signals: Signals, leases: Leases, slots: Slots, name: str, stubs: Stubs | None
+        self,
+        wire: Wire,
+        signals: Signals,
+        leases: Leases,
+        slots: Slots,
+        name: str,
+        stubs: Stubs | None,
+        tracing: Tracing | None,
     ) -> None:
         self._wire = wire
         self._signals = signals
@@ -77,7 +85,7 @@ class Assembly:
         self.exits = Exits(wire, signals, self._places)
         self.feeds = Feeds(wire, signals, self.exits)
         self.courier = Courier(wire, signals, self.subscriptions, self._cancellation, self.exits)
-        self.services = Services(wire, signals, self.feeds.expect_waits, stubs)
+        self.services = Services(wire, signals, self.feeds.expect_waits, stubs, tracing)
         self._limited: list[LimitedQueue | Intake] = []
         self._dispatchers: list[Dispatcher] = []
         self._events: list[_Events] = []

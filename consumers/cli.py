@@ -20,7 +20,7 @@ from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.loading import NoSuchApp, load
-from stepstream.bus.observe import log, unawaited
+from stepstream.bus.observe import log, otel, unawaited
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
@@ -63,6 +63,7 @@ def worker(
     try:
         buses = [worked(app) for app in apps]
         log.follow(configured)
+        otel.set_up(", ".join(bus.id for bus in buses) or "stepstream", settings.of_otel())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_work(buses, configured, concurrency, remote=remote, while_stdin=while_stdin, tells=tells))
     except BusError as error:

@@ -85,6 +85,8 @@ class Settlement:
             return
         reached("end.replied")
         word = recorded.result()
+        if word == b"mine" and turn.state.trace is not None:
+            _trace_end(turn, ended)
         if word == b"mine" and ended.has_raised and ended.error is not None:
             turn.tell_failed("", turn.state.attempt, ended.error, None)
         if word == b"mine" and self._signals.run_ended:
@@ -106,6 +108,10 @@ class Settlement:
             self._exits.leave(turn.delivery, "lost")
             raise
         if suspended.word == "mine":
+            if turn.state.trace is not None:
+                if failed.is_attempt:
+                    _trace_failed(turn, before, failed.failure)
+                turn.state.trace.suspended()
             if failed.is_attempt:
                 turn.log.write_failed("", before, failed.failure.told(), failed.delay_ms)
                 turn.log.flush()
@@ -156,3 +162,19 @@ class Settlement:
     def close(self) -> None:
         """Record nothing more."""
         self._background.cancel()
+
+
+def _trace_failed(turn: Turn, attempt: int, failure: Failure) -> None:
+    """Tell whoever makes spans of an attempt of the code between steps: it began with the turn."""
+    state = turn.state
+    assert state.trace is not None
+    state.trace.failed(attempt, state.server_ns(turn.begun), state.server_ns(), failure)
+
+
+def _trace_end(turn: Turn, ended: Ended) -> None:
+    """Tell whoever makes spans that the run has ended."""
+    state = turn.state
+    assert state.trace is not None
+    if ended.has_raised and ended.error is not None:
+        _trace_failed(turn, state.attempt, ended.error)
+    state.trace.ended(ended.status, state.server_ns(), ended.error)

@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any
 
 import anyio
@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
+from stepstream.bus.observe.otel import tracing_of
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.observe.stdlib import tag_records
 from stepstream.bus.settings import Settings, read
@@ -46,6 +47,16 @@ _THREADS_S = 2.0
 """How much of it bodies in threads get."""
 
 
+def _check(buses: Sequence[Bus]) -> None:
+    """Raise ConfigError where there is nothing to run, or a function twice."""
+    if not buses or not any(bus.functions for bus in buses):
+        raise ConfigError("there is nothing to work on: no function is declared on the given bus")
+    slugs = Counter(function.slug for bus in buses for function in bus.functions.values())
+    twice = sorted(slug for slug, count in slugs.items() if count > 1)
+    if twice:
+        raise ConfigError(f"two of the given buses have a function '{twice[0]}'; give one bus another id")
+
+
 class Worker:
     """Runs the functions of buses: `await Worker(app).run()`, until stop()."""
 
@@ -55,16 +66,16 @@ class Worker:
         settings: Settings | None = None,
         concurrency: int = 100,
         signals: Signals | None = None,
+        tracer_provider: Any | None = None,
         now_ms: int | None = None,
         stubs: Stubs | None = None,
     ) -> None:
-        """Make a worker. For tests (Harness): `now_ms` is a clock that stands still, `stubs` replace steps' bodies."""
-        if not buses or not any(bus.functions for bus in buses):
-            raise ConfigError("there is nothing to work on: no function is declared on the given bus")
-        slugs = Counter(function.slug for bus in buses for function in bus.functions.values())
-        twice = sorted(slug for slug, count in slugs.items() if count > 1)
-        if twice:
-            raise ConfigError(f"two of the given buses have a function '{twice[0]}'; give one bus another id")
+        """Make a worker. For tests (Harness): `now_ms` is a clock that stands still, `stubs` replace steps' bodies.
+
+        It makes spans of what it does by `tracer_provider` (of OpenTelemetry's SDK), or by the one that the process has
+        been given; where there is none, nothing is made.
+        """
+        _check(buses)
         if concurrency < 1:
             raise ConfigError(f"concurrency must be at least 1, got {concurrency}")
         self.settings = settings or read()[0]
@@ -77,6 +88,7 @@ class Worker:
         """Somebody has told it, by way of Redis, to drain; it stops."""
         self.stuck: set[Lease] = set()
         """The leases of what a thread still did when the drain was over: they are left to run out."""
+        self._tracing = tracing_of(tracer_provider)
         self._now = "" if now_ms is None else str(now_ms)
         self._stubs = stubs
         self._buses = buses
@@ -121,7 +133,7 @@ class Worker:
             async with contextlib.AsyncExitStack() as stack:
                 await self._unless_stopped(self._examine())
                 await self._unless_stopped(check_format(wire))
-                assembly = Assembly(wire, self.signals, leases, self._slots, self.name, self._stubs)
+                assembly = Assembly(wire, self.signals, leases, self._slots, self.name, self._stubs, self._tracing)
                 self._assembly = assembly
                 stack.push_async_callback(assembly.services.fetcher.close)
                 await self._unless_stopped(patiently(lambda: assembly.subscriptions.look(wire)))

@@ -2,11 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.event import Outgoing
+from stepstream.bus.observe.traceparent import as_stored
+from stepstream.bus.observe.tracing import current_trace
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire.publishing import Publisher, PublishFailed, Stored
 from stepstream.producers.body import read_body
@@ -28,6 +31,7 @@ def endpoint(publisher: Callable[[], Publisher], settings: Settings) -> Callable
             body = await read_body(request)
             seed = seed_of(request.headers.get(HEADER))
             taken = _taken(body, request, seed)
+            _note_trace(taken, request)
             if taken.error is not None and seed is None:
                 raise taken.error
             stored = await _stored(publisher(), taken, patience, is_sdk=seed is not None)
@@ -83,6 +87,14 @@ def _refused(error: BusError, ids: Sequence[str] = ()) -> JSONResponse:
         content["error"] = f"{error}; repeating the request with ids of your own is safe"
     headers = {"Retry-After": "1"} if error.status == 503 else None
     return JSONResponse(content, error.status, headers)
+
+
+def _note_trace(taken: Taken, request: Request) -> None:
+    """Note with the events in which trace they were sent: a site that is traced itself stands between."""
+    given = request.headers.getlist("traceparent")
+    trace = current_trace() or (as_stored(given[0]) if len(given) == 1 else None)
+    if trace is not None:
+        taken.events = [msgspec.structs.replace(event, trace=trace) for event in taken.events]
 
 
 def _taken(body: bytes, request: Request, seed: Seed | None) -> Taken:

@@ -71,6 +71,7 @@ FENCES = {
     "itsdangerous": ("web/trust/sessions.py",),
     "watchfiles": ("web/dev/worker_child.py",),
     "pytest": ("consumers/testing/pytest_plugin.py",),
+    "opentelemetry": ("bus/observe/otel.py", "bus/observe/spans.py"),
     "jinja2": ("web/pages/page.py",),
     "typer": (
         "bus/cli.py",

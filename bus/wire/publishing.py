@@ -335,4 +335,6 @@ def _fields(event: Outgoing) -> list[Argument]:
         fields += ["v", event.v]
     if event.internal not in ("", event.id):
         fields += ["internal", event.internal]
+    if event.trace is not None:
+        fields += ["trace", event.trace]
     return fields

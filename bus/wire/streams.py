@@ -8,6 +8,7 @@ import msgspec
 
 from stepstream.bus.errors import BusError, GroupMissing, KeyMissing, StoreUnavailable
 from stepstream.bus.event import LATEST_MS, RawEvent
+from stepstream.bus.observe.traceparent import is_stored
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, entry_place
 from stepstream.bus.wire.bounds import parts
@@ -184,13 +185,14 @@ def event_of(name: str, entry: str, fields: Fields) -> RawEvent:
     given = fields.get(b"name")
     event_id = fields.get(b"id")
     ts = fields.get(b"ts", b"")
-    version = fields.get(b"v")
+    version, trace = fields.get(b"v"), codec.text(fields.get(b"trace", b""))
     return RawEvent(
         id=codec.text(event_id) if event_id else entry,
         name=codec.text(given) if given else name,
         data=msgspec.Raw(fields.get(b"data", b"{}")),
         ts=int(ts) if ts.isdigit() and len(ts) <= _LONGEST_TS else entry_ms(entry),
         v=codec.text(version) if version else None,
+        trace=trace if trace and is_stored(trace) else None,
     )
 
 

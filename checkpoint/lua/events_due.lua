@@ -10,7 +10,7 @@ args.remembered  how long their ids are remembered from now on, ms
 args.most  most events to publish
 
 Returns {how many were published, more are due: 1, when the next is due (ms) or -1, ids whose fields are gone} ]]
--- hash kept: id name data ts v
+-- hash kept: id name data ts v trace
 -- uses: clock many
 local now = server_now(args.now)
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, args.most)
@@ -21,7 +21,7 @@ for _, id in ipairs(due) do
   local kept = is_hash and redis.call('HMGET', key, fields.kept) or {}
   if kept.id then
     local entry = { 'id', kept.id, 'name', kept.name, 'data', kept.data }
-    for name, value in pairs({ ts = kept.ts, v = kept.v }) do
+    for name, value in pairs({ ts = kept.ts, v = kept.v, trace = kept.trace }) do
       if value then
         entry[#entry + 1] = name
         entry[#entry + 1] = value

@@ -156,7 +156,8 @@ class Memo(msgspec.Struct, frozen=True):
     """A finished step. `n` is its place in the order in which steps finished; `started` and `ended` are its last
     attempt's, `since` its first one's when there were several; `error` stands in place of `data`; `entry` is the stream
     entry of an event it waited for, `mark` tells who sent a signal its own memo; `timed_out`: what
-    it waited for has not come; `was`: how it was noted while it waited."""
+    it waited for has not come; `was`: how it was noted while it waited; `turn`: which turn has
+    it first, of what came from outside."""
 
     n: int
     kind: str
@@ -168,6 +169,7 @@ class Memo(msgspec.Struct, frozen=True):
     mark: str = ""
     timed_out: bool = False
     was: Open | None = None
+    turn: int = 0
     data: Raw = Raw(b"null")
     error: Failure | None = None
 

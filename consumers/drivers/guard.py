@@ -21,6 +21,8 @@ async def guarded(turn: Turn, code: Coroutine[Any, Any, Outcome]) -> Outcome:
     assert task is not None
     token = idle_detection.current.set(turn.tasks)
     in_run = scope.current.set(turn.log)
+    trace = turn.state.trace
+    in_trace = trace.enter() if trace is not None else None
     try:
         return await code
     except asyncio.CancelledError as error:
@@ -45,6 +47,8 @@ async def guarded(turn: Turn, code: Coroutine[Any, Any, Outcome]) -> Outcome:
         _clear_frames(error)
         return outcome
     finally:
+        if trace is not None:
+            trace.leave(in_trace)
         idle_detection.current.reset(token)
         scope.current.reset(in_run)
 

@@ -78,6 +78,12 @@ class Recorder:
         if saved.word == "mine":
             state.attempt = 0
             state.known = max(state.known, saved.n)
+            if state.trace is not None:
+                noted = state.open.get(step)
+                began = state.server_ns() - took_ms * 1_000_000 if noted is None else noted.since * 1_000_000
+                state.trace.saved(
+                    step, kind, began=began, now=state.server_ns(), attempts=attempts, error=error, timed_out=timed_out
+                )  # fmt: skip
             if saved.cancel is not None:
                 self.cancel(saved.cancel)
                 raise TurnOver
@@ -175,6 +181,8 @@ class Recorder:
         if suspended.word == "cancel":
             self.cancel(suspended.cancel)
         elif suspended.word == "mine":
+            if self._state.trace is not None:
+                self._state.trace.suspended()
             if self.signals.run_suspended:
                 self.signals.run_suspended.send(RunSuspended(self.function.slug, self.owned.run, suspended.due_in_ms))
             self.end(Suspended(suspended.due_in_ms))

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from stepstream.bus.function import Kinds
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.observe.tracing import Tracing
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
 from stepstream.consumers.turn.steps.fetch import Fetcher
@@ -28,13 +29,30 @@ class Services:
     """Made inside the worker's loop. `stubs` are a test's bodies in place of steps' own.
 
     `kinds` are the types of this worker's events: what its runs send is checked against them.
+    `tracing` makes spans of what they do; None: nobody does.
     `expect_event` takes the name of an event that a run of this worker waits for: its stream is read from then on.
     """
 
-    __slots__ = ("expect_event", "fetcher", "kinds", "leftovers", "loop", "publisher", "signals", "stubs", "wire")
+    __slots__ = (
+        "expect_event",
+        "fetcher",
+        "kinds",
+        "leftovers",
+        "loop",
+        "publisher",
+        "signals",
+        "stubs",
+        "tracing",
+        "wire",
+    )
 
     def __init__(
-        self, wire: Wire, signals: Signals, expect_event: Callable[[str], None], stubs: Stubs | None = None
+        self,
+        wire: Wire,
+        signals: Signals,
+        expect_event: Callable[[str], None],
+        stubs: Stubs | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.wire = wire
         self.signals = signals
@@ -45,3 +63,4 @@ class Services:
         self.leftovers = Leftovers(self.loop)
         self.expect_event = expect_event
         self.stubs = stubs
+        self.tracing = tracing

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from stepstream.bus.observe.tracing import TurnTrace
 from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.start import StartReply
 from stepstream.consumers.turn.exit import TurnOver
@@ -17,7 +18,7 @@ class RunState:
 
     __slots__ = (
         "_clock_offset", "_fresh", "_silent", "_to_replay", "arming", "attempt", "came", "has_open", "has_steps", "ids",
-        "is_settled", "known", "memos", "open", "over", "uncalled", "waiting", "waits",
+        "is_settled", "known", "memos", "open", "over", "trace", "uncalled", "waiting", "waits",
     )  # fmt: skip
 
     def __init__(self, started: StartReply, *, is_repeated: bool = False) -> None:
@@ -43,6 +44,8 @@ class RunState:
         """Whether the handler has done all that it does after the last step that ended: the next one may be seen."""
         self.over = False
         """The turn has ended: every step raises TurnOver, nothing is recorded any more."""
+        self.trace: TurnTrace | None = None
+        """Who makes spans of what this turn does; None: nobody does."""
         self.has_steps = self.has_open = started.resumed
         """Whether the run may have a key of finished steps, and one of open steps, beside its own."""
         self._clock_offset = started.now - time.monotonic() * 1_000
@@ -68,6 +71,10 @@ class RunState:
     def server_at(self, moment: float) -> int:
         """Return the server's clock at a moment of time.monotonic(), ms."""
         return round(self._clock_offset + moment * 1_000)
+
+    def server_ns(self, moment: float | None = None) -> int:
+        """Return the same, now by default, as spans have it: ns."""
+        return round((self._clock_offset + (time.monotonic() if moment is None else moment) * 1_000) * 1_000_000)
 
     def set_clock(self, now_ms: int) -> None:
         """Take the server's clock from a reply."""
@@ -119,6 +126,8 @@ class RunState:
 
     def resolve(self, memos: dict[str, Memo]) -> None:
         """Take memos that were recorded elsewhere: the steps that wait for them go on, in the order of `n`."""
+        if self.trace is not None:
+            self.trace.resolved(memos)
         for step, memo in sorted(memos.items(), key=lambda item: item[1].n):
             self.memos[step] = memo
             self.known = max(self.known, memo.n)

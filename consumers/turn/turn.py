@@ -55,6 +55,9 @@ class Turn:
         self.is_suspect = started.crashes >= 2
         self.begun = time.monotonic()
         self.state = RunState(started)
+        if services.tracing is not None:
+            self.state.trace = services.tracing.turn(owned.slug, owned.run, owned.turn, event)
+            self.state.trace.resolved(started.memos)
         self.tasks = RunTasks()
         self.log = RunLog(services.loop, self.wire, owned, self.state)
         """What the run writes, kept with it."""
@@ -81,6 +84,10 @@ class Turn:
         """Return which attempt of a step is next, or under way, from 0."""
         noted = self.state.open.get(step)
         return noted.attempt if noted else 0
+
+    def trace_of(self, step: str) -> str | None:
+        """Return the `traceparent` of what a step begins elsewhere: its own span, or, untraced, the run's event's."""
+        return self.event.trace if self.state.trace is None else str(self.state.trace.step_context(step))
 
     def close(self) -> None:
         """The code has ended, or was cut off: drop what refers back to the run's tasks."""

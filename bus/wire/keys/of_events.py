@@ -4,7 +4,7 @@ from stepstream.bus.wire.keys.prefixed import Key, coded, prefix
 
 
 def events(name: str) -> str:
-    """stream · events of one name: id, name, data, ts, v. One consumer group per function. Written by producers."""
+    """stream · events of one name: id, name, data, ts, v, trace. One group for each function. Written by producers."""
     return f"{prefix()}:events:{{{coded(name)}}}"
 
 

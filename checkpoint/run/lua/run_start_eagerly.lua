@@ -22,6 +22,7 @@ Returns {entry id, run, event JSON, now}, or nothing ]]
 -- uses: clock begin facts
 local fn, stream, now = KEYS[1], KEYS[2], server_now(args.now)
 local slug, consumer = args.slug, args.consumer
+local TRACE = '^00%-' .. string.rep('[0-9a-f]', 32) .. '%-' .. string.rep('[0-9a-f]', 16) .. '%-0[01]$' -- bus/observe/traceparent.py: is_stored
 local LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
 local function base32(number, length)
@@ -59,7 +60,8 @@ local function event_json(row, ms)
     return nil
   end
   return '{"id":"' .. has.id .. '","name":"' .. has.name .. '","data":' .. has.data .. ',"ts":' .. ts
-    .. (has.v and ',"v":"' .. has.v .. '"' or '') .. '}'
+    .. (has.v and ',"v":"' .. has.v .. '"' or '')
+    .. (has.trace and string.find(has.trace, TRACE) and ',"trace":"' .. has.trace .. '"' or '') .. '}'
 end
 
 -- A worker whose lease has run out was stopped meanwhile: what it begins is claimed, and counts as a crash.

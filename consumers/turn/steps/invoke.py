@@ -91,7 +91,7 @@ async def _call(turn: Turn, step: str, slug: str, data: bytes, timeout_ms: int) 
         child = run_id(slug, "invoke", f"{owned.slug}|{owned.run}|{step}", noted.since)
         if not turn.is_armed(step):
             with turn.activity:
-                event = RawEvent(id=child, name=INVOKED, data=Raw(data), ts=noted.since)
+                event = RawEvent(id=child, name=INVOKED, data=Raw(data), ts=noted.since, trace=turn.trace_of(step))
                 await begin(turn.wire, slug, child, "invoke", event, parent=f"{owned.slug}|{owned.run}|{step}")
             turn.recorder.tell_armed(step, "invoke", noted.due, codec.encode(WaitsFor(function=slug, run=child)))
         memo = await turn.wait_until(step, noted.due, noted.now)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from stepstream.bus.errors import NonRetriable, RetryAfter, StepFailed
+from stepstream.bus.observe.tracing import AttemptTrace
 from stepstream.bus.process import scope
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.retry import Retry, asked_delay_ms, of
@@ -102,6 +103,8 @@ async def _attempt(
             await turn.lease_renewed()
         turn.state.leave_replay()
         turn.bodies.begins(step, started, attempt)
+        state = turn.state
+        trace = None if state.trace is None else state.trace.attempt(step, attempt, state.server_ns(started))
         try:
             refuse_what_cannot_be_kept(step, wanted)
             result = await run_body(turn.bodies, step, turn.stubbed(step, target), args, timeout)
@@ -114,7 +117,7 @@ async def _attempt(
             if timeout is not None and isinstance(error, TimeoutError):
                 turn.services.leftovers.look(turn.recorder.notice, step, started)
             try:
-                return await _failed(turn, step, error, retry, attempt, _ms(turn, started))
+                return await _failed(turn, step, error, retry, attempt, _ms(turn, started), trace)
             except asyncio.CancelledError:
                 await _give_up(turn, step)
                 raise
@@ -125,6 +128,8 @@ async def _attempt(
             raise
         finally:
             opened = turn.bodies.ends(step) or step in turn.state.open
+            if trace is not None:
+                trace.leave()
         reached("body.ended")
         try:
             stands = await turn.recorder.save(
@@ -133,7 +138,11 @@ async def _attempt(
         except asyncio.CancelledError:
             await _give_up(turn, step)
             raise
-        return (value,) if stands is None else stands
+        if stands is not None:
+            return stands
+        if trace is not None:
+            trace.ended(state.server_ns())
+        return (value,)
 
 
 async def _give_up(turn: Turn, step: str) -> None:
@@ -229,20 +238,30 @@ def through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
 
 
 async def _failed(
-    turn: Turn, step: str, error: BaseException, retry: Retry, attempt: int, took_ms: int
+    turn: Turn,
+    step: str,
+    error: BaseException,
+    retry: Retry,
+    attempt: int,
+    took_ms: int,
+    trace: AttemptTrace | None,
 ) -> Memo | _Again:
-    failure = Failure.of(error)
+    failure, state = Failure.of(error), turn.state
     has_more = isinstance(error, RemoteError) and error.has_more
     is_last = attempt >= retry.retries and not has_more
     if isinstance(error, NonRetriable | StepFailed) or is_last:
         stands = await turn.recorder.save(
             step, "run", error=failure, attempts=attempt + 1, took_ms=took_ms, opened=True
         )
+        if trace is not None and stands is None:
+            trace.ended(state.server_ns(), failure)
         _tell(turn, step, attempt, failure, None)
         return stands or Memo(0, "run", attempt + 1, error=failure)
     delay = asked_delay_ms(error, turn.state.server_now()) if isinstance(error, RetryAfter) else retry.delay_ms(attempt)
     _tell(turn, step, attempt, failure, delay)
     noted = await turn.recorder.note(step, "run", due=f"+{delay}", attempt=attempt + 1, error=failure, took_ms=took_ms)
+    if trace is not None:
+        trace.ended(state.server_ns(), failure)
     return _Again(noted.due, noted.now)
 
 

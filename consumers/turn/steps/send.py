@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from stepstream.bus.bus import outgoing
 from stepstream.bus.errors import EventInvalid, NonRetriable
 from stepstream.bus.event import NewEvent, Outgoing, Sendable, as_new
@@ -23,7 +25,7 @@ async def send_event(turn: Turn, step: str, events: Sequence[Sendable]) -> list[
     memo = await turn.replayed(step, "send")
     if memo is None:
         with turn.activity:
-            ids = await published(turn.services.publisher, turn.owned, step, events)
+            ids = await published(turn.services.publisher, turn.owned, step, events, turn.trace_of(step))
             data = codec.encode(ids)
             stands = await turn.recorder.save(step, "send", data=data)
         if turn.is_branched:
@@ -34,8 +36,13 @@ async def send_event(turn: Turn, step: str, events: Sequence[Sendable]) -> list[
     return memo.value(step, list[str])
 
 
-async def published(publisher: Publisher, owned: Owned, step: str, events: Sequence[Sendable]) -> list[str]:
-    """Publish events of a run's step, and return their ids; NonRetriable for one that cannot be sent."""
+async def published(
+    publisher: Publisher, owned: Owned, step: str, events: Sequence[Sendable], trace: str | None = None
+) -> list[str]:
+    """Publish events of a run's step, and return their ids; NonRetriable for one that cannot be sent.
+
+    `trace` is the `traceparent` of the step.
+    """
     if not events:
         raise NonRetriable(f"step '{step}': there is no event to send")
     checked: list[Outgoing] = []
@@ -44,7 +51,8 @@ async def published(publisher: Publisher, owned: Owned, step: str, events: Seque
         try:
             new = as_new(event)
             derived = new.id or hashlib.sha256(cause.encode()).hexdigest()[:32]
-            checked.append(outgoing(NewEvent(new.event, new.data, derived, new.ts, new.v)))
+            sent = outgoing(NewEvent(new.event, new.data, derived, new.ts, new.v))
+            checked.append(msgspec.structs.replace(sent, trace=trace))
         except EventInvalid as error:
             raise NonRetriable(f"step '{step}': {error.at(position) if len(events) > 1 else error}") from None
     try:
