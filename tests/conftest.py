@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 import structlog
@@ -33,13 +34,15 @@ from tests.chaos.clocked import LIBRARY
 from tests.patience import CHAOS_MOST_S, MOST_S, PATIENT_S
 from tests.sdk.sdks import missing
 from tests.side_by_side import SideBySide
-from tests.support import Lab, ValkeyProcess, free_port
+from tests.support import Lab, ValkeyProcess, acl_rule, free_port, logged_in
 
 REDIS_SERVER = shutil.which("redis-server")
 SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
 HERE = Path(__file__).parent
 ON_EACH_SERVER = HERE / "redis"
 """Its tests run on each server; of the others, those marked `each_server`, and all of them with TEST_SERVERS=each."""
+AS_USER = {HERE / "system", HERE / "guide"}
+"""Their tests have no more rights on the server than docs/operations.md gives a worker."""
 ALL_MARKED = {"chaos": "chaos", "browser": "browser", "typing": "check", "sdk": "sdk"}
 """Folders of which each test has a mark."""
 GATES = {"chaos", "process", "browser", "check", "sdk"}
@@ -174,11 +177,21 @@ def flushing(server_url: str) -> Generator["redis.Redis"]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def users(flushing: "redis.Redis") -> None:
+    """Make the users of docs/operations.md on that server."""
+    for user in ("stepstream", "stepstream-check"):
+        flushing.execute_command(*acl_rule(user))
+
+
 @pytest.fixture
-def url(server_url: str, flushing: "redis.Redis") -> Generator[str]:
-    """The server, empty; afterwards every key must be one that keys.py knows, and ended runs must expire."""
+def url(request: pytest.FixtureRequest, server_url: str, flushing: "redis.Redis", users: None) -> Generator[str]:
+    """The server, empty, in tests/system and tests/guide for the user of docs/operations.md, who may no more than is needed.
+
+    Afterwards every key must be one that keys.py knows, and ended runs must expire.
+    """
     flushing.flushall()
-    yield server_url
+    yield logged_in(server_url, "stepstream") if AS_USER & {*request.path.parents} else server_url
     left = [raw for raw in flushing.scan_iter(count=1000) if raw.startswith(b"bus:")]
     for raw in left:
         assert _known().fullmatch(raw.decode()), f"keys.py does not know {raw.decode()}"
@@ -232,7 +245,26 @@ async def wire(settings: Settings) -> AsyncGenerator[Wire]:
 
 
 @pytest.fixture
-async def lab(request: pytest.FixtureRequest, settings: Settings, wire: Wire) -> AsyncGenerator[Lab]:
+async def admin(settings: Settings, server_url: str) -> AsyncGenerator[Wire]:
+    """A wire that may do everything on that server; it is connected once it is asked."""
+    opened = Wire(msgspec.structs.replace(settings, redis_url=server_url), "admin")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def checker(settings: Settings) -> AsyncGenerator[Wire]:
+    """A wire that may look at every key; it is connected once it is asked."""
+    url = logged_in(settings.redis_url, "stepstream-check")
+    opened = Wire(msgspec.structs.replace(settings, redis_url=url), "check")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def lab(
+    request: pytest.FixtureRequest, settings: Settings, wire: Wire, admin: Wire, checker: Wire
+) -> AsyncGenerator[Lab]:
     """An application, workers for it, and eyes on its runs.
 
     Afterwards every key must belong to something that lives, and all that lives must have its keys, unless the test has
@@ -241,9 +273,9 @@ async def lab(request: pytest.FixtureRequest, settings: Settings, wire: Wire) ->
     async with AsyncExitStack() as stack:
         app = Bus("test")
         app.connect(wire)
-        yield Lab(app, settings, wire, stack)
+        yield Lab(app, settings, wire, stack, admin, checker)
     if request.node.get_closest_marker("leaves_behind") is None:
-        await nothing_is_left(wire)
+        await nothing_is_left(checker)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -299,9 +331,8 @@ def group_of(nodeid: str) -> str:
     return TOGETHER.get(test) or TOGETHER.get(test.partition("::")[0], nodeid)
 
 
-async def nothing_is_left(wire: Wire) -> None:
-    wire.now = ""
-    left = await standing(wire)
+async def nothing_is_left(checker: Wire) -> None:
+    left = await standing(checker)
     assert not left, "left behind:\n" + "\n".join(f"{fault.key} {fault.words}" for fault in left)
 
 

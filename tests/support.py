@@ -1,6 +1,7 @@
 """What tests share: a server process that can be killed, an application under a worker, waiting for named moments."""
 
 import contextlib
+import functools
 import html
 import json
 import os
@@ -38,6 +39,19 @@ R = TypeVar("R")
 
 
 ROOT = Path(__file__).parent.parent
+
+
+@functools.cache
+def acl_rule(user: str) -> list[str]:
+    """Return the words of the ACL rule that docs/operations.md gives a user, with the password `pw`."""
+    lines = (ROOT / "docs/operations.md").read_text().splitlines()
+    [rule] = [line for line in lines if line.startswith(f"ACL SETUSER {user} ")]
+    return rule.replace("<password>", "pw").split()
+
+
+def logged_in(url: str, user: str) -> str:
+    """Return the URL of a server with a user whose password is `pw`."""
+    return f"redis://{user}:pw@{url.rpartition('@')[2].removeprefix('redis://')}"
 
 
 class ValkeyProcess:
@@ -126,10 +140,16 @@ def until(look: Callable[[], R], what: str, within: float = PATIENT_S) -> R:
 class Lab:
     """One application on one server."""
 
-    def __init__(self, app: Bus, settings: Settings, wire: Wire, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, app: Bus, settings: Settings, wire: Wire, stack: AsyncExitStack, admin: Wire, checker: Wire
+    ) -> None:
         self.app = app
         self.settings = settings
         self.wire = wire
+        self.admin = admin
+        """A wire that may do everything on that server, where `wire` may do what workers and sites need."""
+        self.checker = checker
+        """A wire that may look at every key, as who runs `bus check`."""
         self.notices: list[Noticed] = []
         self._stack = stack
 

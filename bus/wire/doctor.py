@@ -18,7 +18,7 @@ from stepstream.bus.values.durations import in_words
 from stepstream.bus.values.ids import FIRST
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
-from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCRIPT_LOAD
+from stepstream.bus.wire.connection.rights import CLIENT_ID, CLIENT_UNBLOCK, CONFIG_GET, HELLO, INFO, SCAN, SCRIPT_LOAD
 from stepstream.bus.wire.scripts import registered
 from stepstream.bus.wire.streams import TAKE
 from stepstream.bus.wire.wire import Wire
@@ -322,7 +322,7 @@ def _needed() -> list[tuple[str | int, ...]]:
         ("RPUSH", lines, "x"), ("LLEN", lines), ("LRANGE", lines, 0, -1), ("LPOP", lines), ("GETDEL", text),
         ("EVAL", TAKE.text, 1, stream, "", slug, "doctor"),
         ("EVALSHA", TAKE.sha, 1, stream, "", slug, "doctor"),
-        ("SCAN", 0), ("UNLINK", text), ("DEL", stream, run, index, text, names, lines),
+        ("UNLINK", text), ("DEL", stream, run, index, text, names, lines),
     ]  # fmt: skip
 
 
@@ -332,6 +332,7 @@ async def _rights(wire: Wire) -> Finding:
         refused = await _refused(wire, _needed())
         await wire.ask(CLIENT_ID)
         await wire.ask(CLIENT_UNBLOCK, 0)
+        await wire.ask(SCAN, 0)
         for script in registered():
             await wire.ask(SCRIPT_LOAD, script.text)
     except StoreUnavailable as error:

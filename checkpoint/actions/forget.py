@@ -11,6 +11,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.actions.all_keys import delete_fixed, delete_listed
 from stepstream.checkpoint.apps import put, the_app
 from stepstream.checkpoint.controls.pauses import resume_function
 from stepstream.checkpoint.ends.ends import load_end
@@ -51,9 +52,9 @@ async def forget(wire: Wire, slug: str, *, with_runs: bool = False) -> list[str]
         await wire.call("HDEL", keys.triggers(), *part)
     await forget_types(wire, function)
     await resume_function(wire, slug)
+    await delete_listed(wire, slug)
     await wire.call("HDEL", keys.functions(), slug)
-    for where in partitions(slug):
-        await _delete_all(wire, keys.function(slug, where))
+    await delete_fixed(wire, slug)
     return dropped
 
 
@@ -131,15 +132,3 @@ async def _drop_groups(wire: Wire, slug: str) -> list[str]:
             except BusError:  # no such stream
                 continue
     return dropped
-
-
-async def _delete_all(wire: Wire, prefix: str) -> None:
-    """Delete every key with a prefix."""
-    pattern = "".join(f"\\{letter}" if letter in "?*[]\\^" else letter for letter in prefix) + "*"
-    cursor: bytes | int = 0
-    while True:
-        cursor, found = await wire.load("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000)
-        for part in parts(found):
-            await wire.call("UNLINK", *part)
-        if int(cursor) == 0:
-            return

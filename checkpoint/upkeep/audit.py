@@ -6,18 +6,20 @@ one run's holder are told apart (checkpoint/upkeep/repair.py), for workers look 
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
-from stepstream.bus.errors import StoreError
+from stepstream.bus.errors import ConfigError, StoreError
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST, partitions
 from stepstream.bus.values.matching import value_at
 from stepstream.bus.wire import keys, kinds
 from stepstream.bus.wire.connection.pipeline import Argument
 from stepstream.bus.wire.connection.retry import patiently
+from stepstream.bus.wire.connection.rights import SCAN
 from stepstream.bus.wire.streams import fields_of, groups_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import FORMAT, Registered
@@ -51,7 +53,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 async def audit(wire: Wire) -> list[Fault]:
-    """Look at every key once."""
+    """Look at every key once; ConfigError when this user may not ask for their names."""
     looker = _Looker(wire, await registered(wire))
     found = await looker.registry()
     async for page in _pages(wire):
@@ -86,7 +88,14 @@ async def mend(wire: Wire, fault: Fault) -> bool:
 async def _pages(wire: Wire) -> AsyncGenerator[list[str]]:
     cursor: Any = 0
     while True:
-        cursor, found = await wire.load("SCAN", cursor, "MATCH", keys.pattern(), "COUNT", _PAGE)
+        page = await patiently(partial(wire.ask, SCAN, cursor, "MATCH", keys.pattern(), "COUNT", _PAGE))
+        if page is None:
+            raise ConfigError(
+                f"this user may not look at every key ({wire.rights.missing[SCAN]}): SCAN shows the names of all keys "
+                "of the server, so it is for a user of its own. Set BUS_REDIS_URL to one with +scan for this command; "
+                "the rule for it: docs/operations.md"
+            )
+        cursor, found = page
         for start in range(0, len(found), _PAGE):
             yield [codec.text(key) for key in found[start : start + _PAGE]]
         if int(cursor) == 0:

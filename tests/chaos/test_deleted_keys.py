@@ -180,7 +180,7 @@ class Load:
 
     async def kinds(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for raw in await self.lab.wire.call("KEYS", keys.pattern()):
+        for raw in await self.lab.admin.call("KEYS", keys.pattern()):
             kind = kinds.kind_of(raw.decode())
             assert kind is not None, raw
             found.setdefault(kind[0], []).append(raw.decode())
@@ -229,7 +229,7 @@ async def test_a_key_that_is_deleted_under_load_is_put_back_or_found(lab: Lab, k
     told: list[str] = []
     seen = [(slug, one) for slug in slugs async for page in active(lab.wire, slug)
             for one in await unheld(lab.wire, slug, page)]  # fmt: skip
-    faults = await standing(lab.wire)
+    faults = await standing(lab.checker)
     for slug, one in seen:
         if one in await unheld(lab.wire, slug, [one.run]):
             told.append(one.words)

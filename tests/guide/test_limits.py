@@ -57,7 +57,7 @@ async def nothing_is_held(lab: Lab) -> None:
     """After all runs have ended: no place, no line."""
 
     async def look() -> bool:
-        found = await lab.wire.call("KEYS", f"bus:fn:{{{SLUG}}}:*")
+        found = await lab.admin.call("KEYS", f"bus:fn:{{{SLUG}}}:*")
         return not [k for k in found if any(part in k.decode() for part in (":places:", ":backlog:", ":ready"))]
 
     await eventually(look, "no place is held, no run is in line")
@@ -145,7 +145,7 @@ async def test_throttle(lab: Lab, burst: int) -> None:
     async def f(ctx: Context[dict], step: Step) -> int:
         return ctx.event.data["n"]
 
-    async with Harness(lab.app, url=lab.settings.redis_url, flush=True) as bus:
+    async with Harness(lab.app, url=lab.admin.settings.redis_url, flush=True) as bus:
 
         async def ended() -> int:
             return sum(run.has_ended for run in await bus.runs())
@@ -229,7 +229,7 @@ async def test_debounce(lab: Lab) -> None:
     await nothing_is_held(lab)
 
 
-async def test_debounce_has_a_longest_wait_and_keeps_the_newest_by_its_time(url: str) -> None:
+async def test_debounce_has_a_longest_wait_and_keeps_the_newest_by_its_time(url: str, server_url: str) -> None:
     app = Bus("test")
 
     @app.function("f", on="a", debounce=Debounce("1s", timeout="1s"))
@@ -239,7 +239,7 @@ async def test_debounce_has_a_longest_wait_and_keeps_the_newest_by_its_time(url:
     async def outputs(bus: Harness) -> list[Any]:
         return [await bus.output(run) for run in await bus.runs() if run.status == "completed"]
 
-    async with Harness(app, url=url, flush=True) as bus:
+    async with Harness(app, url=server_url, flush=True) as bus:
         began = bus.now
         await bus.send(NewEvent("a", {"n": 1}, ts=began))
         await bus.advance(0.6)

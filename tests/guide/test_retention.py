@@ -9,13 +9,15 @@ import pytest
 from stepstream import Bus, Context, Step, StepFailed
 from stepstream.bus.errors import InUse, NotFound
 from stepstream.bus.settings import Settings
-from stepstream.bus.wire import keys
+from stepstream.bus.wire import keys, kinds
+from stepstream.bus.wire.registering import Listeners
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.forget import forget
 from stepstream.checkpoint.upkeep.retention import tidy_runs, trim_events
 from stepstream.consumers.upkeep.retention import Retention
 from stepstream.consumers.worker import Worker
 from tests import forks
+from tests.patience import PATIENT_S
 from tests.support import Lab, eventually
 
 DAY = 86_400_000
@@ -166,7 +168,49 @@ async def test_a_function_with_runs_that_wait_is_forgotten_only_with_them_and_th
         await forget(lab.wire, "other-f")
     await forget(lab.wire, "other-f", with_runs=True)
     assert json.loads(bytes((await lab.one()).output or b"")) == "cancelled"
-    assert await lab.wire.call("KEYS", "bus:fn:{other-f}:*") == []
+    assert await lab.admin.call("KEYS", "bus:fn:{other-f}:*") == []
+
+
+async def test_a_function_of_many_runs_is_forgotten_with_all_its_keys_by_who_may_not_scan(lab: Lab) -> None:
+    """It looked for them among the names of all keys on the server; only what expires by itself is left."""
+    call, slug, now = lab.wire.call, "test-f", await lab.wire.clock()
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict], step: Step) -> None: ...
+
+    await Listeners(lab.wire, [lab.app.functions]).get_ready({"a"}, PATIENT_S)
+    runs = [f"{n:026}" for n in range(1_100)]  # three pages
+    for run in runs:
+        lab.wire.tell("ZADD", keys.runs(slug, "completed"), 1, run)
+        lab.wire.tell("HSET", keys.run(slug, run), "status", "completed", "holds", "c0:x\ns:one")
+    listed = {"c0:x": keys.places, "s:one": keys.single, "c1:lined": keys.backlog, "c1:full": keys.backlog}
+    for limit_key, of in listed.items():
+        await call("ZADD", of(slug, limit_key), 1, "r")
+    await call("ZADD", keys.backlog(slug, "t:late"), 1, "r")
+    await call("ZADD", keys.ready(slug), 1, "c1:lined")
+    await call("ZADD", keys.full(slug), 1, "c1:full")
+    await call("ZADD", keys.timers(slug), 1, "limit|t:late", 1, "buffer|d:timed", 1, "r:2")
+    await call("HSET", keys.buffered(slug), "r", "b:held")
+    for name in ("d:timed", "b:held"):
+        await call("HSET", keys.buffer(slug, name), "run", "r")
+    for at in (now // 60_000, now // 60_000 - 24 * 60):
+        await call("HSET", keys.minute(slug, at), "started:0", 1)
+    for of in (keys.steps, keys.open_steps, keys.log, keys.attempts):
+        await call("SET", of(slug, runs[7]), 1)
+        await call("SET", of(slug, "again"), 1)
+    await call("XADD", keys.queue(slug), "*", "run", "again", "turn", "1")
+    for of in (keys.cron, keys.errors, keys.function_workers):
+        await call("HSET" if of is not keys.function_workers else "ZADD", of(slug), "1", "1")
+    await call("XADD", keys.ends(slug), "*", "run", "r")
+    await call("ZADD", keys.cancels(slug), 1, "x")
+    await call("ZADD", keys.erred(slug), 1, "x")
+    await call("SET", keys.rate(slug, "t:late"), 1, "PX", 60_000)
+    there = [kinds.kind_of(key.decode()) for key in await lab.admin.call("KEYS", f"{keys.function(slug)}*")]
+    of_functions = {make.__name__ for make, stand_ins in keys.ALL if stand_ins[:1] == ("F",)}
+    assert {kind[0] for kind in there if kind} == of_functions, "keys of every kind are there"
+    await forget(lab.wire, slug, with_runs=True)
+    assert await lab.admin.call("KEYS", f"{keys.function(slug)}*") == [keys.rate(slug, "t:late").encode()]
+    assert await call("HEXISTS", keys.functions(), slug) == 0
 
 
 def test_bus_functions_lists_and_refuses_what_it_does_not_know(url: str) -> None:

@@ -317,14 +317,14 @@ async def test_an_end_whose_caller_redis_refuses_is_told_again_until_it_has_hear
     run = await lab.first("test-order")
     await lab.status(run, "waiting")
     key = keys.run("test-order", run)
-    dump = await lab.wire.call("DUMP", key)
+    dump = await lab.admin.call("DUMP", key)
     await lab.wire.call("SET", key, "no hash", "PX", 60_000)
 
     async def refused() -> bool:
         return any("carrying failed" in notice.event for notice in lab.notices)
 
     await eventually(refused, "the courier was refused")
-    await lab.wire.call("RESTORE", key, 0, dump, "REPLACE")
+    await lab.admin.call("RESTORE", key, 0, dump, "REPLACE")
     runs = await lab.ended(2)
     assert {bytes(run.output or b"") for run in runs} == {b'"child"'}
     await lab.idle()

@@ -33,7 +33,7 @@ async def narrow(url: str) -> AsyncGenerator[Lab]:
             stack.push_async_callback(wire.close)
             app = Bus("test")
             app.connect(wire)
-            yield Lab(app, settings, wire, stack)
+            yield Lab(app, settings, wire, stack, wire, wire)
         assert proxy.end() == 0, "commands had more than 3,999 arguments"
 
 

@@ -1,25 +1,23 @@
 """`bus doctor`: what makes a server unfit, what is advice, and what a worker does about it when it starts."""
 
-import asyncio
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from stepstream import Bus, Concurrency, Context, Debounce, EventData, Step, Worker
-from stepstream.bus.bus import NewEvent
+from stepstream import Bus, Context, EventData, Step, Worker
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import doctor, keys
 from stepstream.bus.wire.doctor import Finding, examine, refuse
 from stepstream.bus.wire.wire import Wire
-from stepstream.consumers.worker import running
 from tests import forks
 from tests.scripts import all_scripts
-from tests.support import ValkeyProcess, eventually
+from tests.support import Lab, ValkeyProcess, acl_rule
 
 
 @pytest.fixture
@@ -98,49 +96,68 @@ async def test_the_doctor_tries_every_command_that_workers_use(wire: Wire) -> No
     assert used - optional - {str(command[0]) for command in doctor._needed()} == set()
 
 
-async def test_the_rights_that_operations_md_gives_are_enough_and_give_no_more(server: ValkeyProcess) -> None:
-    """They gave CONFIG GET, which shows requirepass, and FUNCTION FLUSH (it is a write)."""
-    page = (Path(__file__).parent.parent.parent / "docs/operations.md").read_text()
-    rule = next(line for line in page.splitlines() if line.startswith("ACL SETUSER stepstream"))
-    with redis.Redis.from_url(server.url) as store:
-        store.execute_command(*rule.replace("<password>", "pw").split())
-    url = server.url.replace("redis://", "redis://stepstream:pw@")
-    found = await look(url)
-    assert found["rights"].verdict == "fit", found["rights"].found
-    assert [one.check for one in found.values() if "NOPERM" in one.found] == ["CONFIG GET"]
-    with redis.Redis.from_url(url) as store:
-        for refused in ("CONFIG GET requirepass", "FUNCTION FLUSH", "FUNCTION LIST", "SCRIPT FLUSH", "FLUSHALL", "KEYS *",
-                        "ACL LIST", "GET other", "PUBLISH c m", "SHUTDOWN", "SAVE", "CLIENT KILL TYPE normal",
-                        "CLIENT LIST", "MONITOR", "SWAPDB 0 1"):  # fmt: skip
+ANYBODY_MAY = {
+    "asking", "auth", "client|id", "client|setname", "client|unblock", "echo", "hello", "info", "lolwut", "ping", "quit",
+    "readonly", "readwrite", "reset", "script|exists", "script|load", "select", "time", "wait", "waitaof",
+}  # fmt: skip
+"""Commands about no key which the documented user may run, beside COMMAND, which tells of commands."""
+
+
+def every_command(store: "redis.Redis") -> Iterator[tuple[list[str], bool]]:
+    """Yield the server's commands as words that its ACL can be asked for, and whether they are about keys."""
+
+    def leaves(rows: Any) -> Iterator[Any]:
+        for row in rows:
+            yield from leaves(row[9]) if row[9] else (row,)
+
+    with redis.Redis(connection_pool=store.connection_pool) as raw:
+        raw.response_callbacks.clear()
+        for row in leaves(raw.execute_command("COMMAND")):
+            words = row[0].split("|")
+            yield [*words, *["x"] * (abs(row[1]) - len(words))], bool(row[8]) or "movablekeys" in row[2]
+
+
+@pytest.mark.each_server
+def test_the_documented_user_may_run_nothing_that_tells_of_what_is_not_its_own(url: str, store: "redis.Redis") -> None:
+    """It could SCAN the names of all keys; newer servers have more such commands: CLUSTERSCAN, CLIENT TRACKING."""
+    may = set[str]()
+    for words, is_about_keys in every_command(store):
+        if not is_about_keys and str(store.execute_command("ACL", "DRYRUN", "stepstream", *words)) in {"OK", "True"}:
+            may.add("|".join(word for word in words if word != "x"))
+    assert {name for name in may if not name.startswith("command")} <= ANYBODY_MAY
+    store.set("other:secret", "1")
+    store.set("bus:functions", "1")
+    with redis.Redis.from_url(url) as own:
+        for refused in (
+            "CONFIG GET requirepass", "CONFIG SET requirepass x", "FUNCTION FLUSH", "FUNCTION LIST", "SCRIPT FLUSH",
+            "SCRIPT KILL", "FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "SCAN 0 MATCH bus:*", "RANDOMKEY", "DBSIZE",
+            "SORT bus:functions BY other:*", "SORT_RO bus:functions GET other:*", "CLIENT TRACKING ON BCAST",
+            "CLIENT LIST", "CLIENT KILL TYPE normal", "ACL LIST", "GET other:secret", "COPY bus:functions other:x",
+            "MOVE bus:functions 3", "RENAME bus:functions other:x", "PUBLISH c m", "SHUTDOWN", "SAVE", "MONITOR",
+            "SWAPDB 0 1", "REPLICAOF NO ONE", "SLOWLOG GET",
+        ):  # fmt: skip
             with pytest.raises(redis.ResponseError, match=r"(?i)permissions"):
-                store.execute_command(*refused.split(" "))
-        with pytest.raises(redis.ResponseError, match=r"(?i)permission"):
-            store.eval("return redis.call('FLUSHALL')", 0)
+                own.execute_command(*refused.split(" "))
+        for text in ("redis.call('FLUSHALL')", "redis.call('GET', 'other:secret')", "redis.call('SCAN', '0')"):
+            with pytest.raises(redis.ResponseError, match=r"(?i)permission|can't (run|access)"):
+                own.eval(f"return {text}", 0)
+        assert own.get("bus:functions") == b"1"
 
-    app = Bus("rights")
 
-    @app.function("f", on="a", concurrency=Concurrency(1, shared="all"), retries=0)
-    async def f(ctx, step):
-        await step.sleep("nap", 0.01)
-        told, _ = await asyncio.gather(
-            step.wait_for_event("told", "b", timeout="10s"), step.send_event("tell", [NewEvent("b", {})])
-        )
-        assert told is not None
-        return await step.invoke("ask", "rights-g", {})
-
-    @app.function("g", on="c", debounce=Debounce("1s"))
-    async def g(ctx, step):
-        return 1
-
-    async with running(Worker(app, settings=Settings(redis_url=url))):
-        await app.send("a", {})
-        with redis.Redis.from_url(server.url) as store:
-
-            async def ended() -> bool:
-                assert store.zcard(keys.runs("rights-f", "failed")) == 0
-                return store.zcard(keys.runs("rights-f", "completed")) == 1
-
-            await eventually(ended, "a run of a user with these rights alone")
+async def test_bus_doctor_and_bus_check_tell_the_documented_user_of_scan_and_of_the_user_that_has_it(lab: Lab) -> None:
+    found = {finding.check: finding for finding in await examine(lab.wire)}
+    assert found["rights"].verdict == "fit", found["rights"].found
+    assert [one.check for one in found.values() if "NOPERM" in one.found] == ["CONFIG GET", "SCAN"]
+    assert found["SCAN"].verdict == "advice"
+    assert "a user of its own" in found["SCAN"].do
+    environ = {"PATH": "/usr/bin:/bin", "BUS_LEASE": "1"}
+    refused = forks.bus("check", env={**environ, "BUS_REDIS_URL": lab.wire.settings.redis_url})
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "this user may not look at every key" in refused.stderr
+    assert "docs/operations.md" in refused.stderr
+    checked = forks.bus("check", env={**environ, "BUS_REDIS_URL": lab.checker.settings.redis_url})
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert acl_rule("stepstream-check")[3:] == [*acl_rule("stepstream")[3:], "+scan"]
 
 
 async def test_the_rights_that_operations_md_gives_publishers_are_enough(

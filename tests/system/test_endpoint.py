@@ -63,7 +63,7 @@ def test_get_tells_a_person_what_there_is_and_what_is_registered(http: TestClien
     }  # fmt: skip
     assert [one["slug"] for one in told["functions"]] == ["shop-ship", "shop-score", "shop-ship-failure"]
     assert told["functions"][1]["limits"] == ["2 at a time"]
-    assert (told["workers"], told["redis"].startswith("redis://127.0.0.1")) == (0, True)
+    assert (told["workers"], told["redis"].startswith("redis://stepstream:***@127.0.0.1")) == (0, True)
 
 
 def test_put_registers_what_is_not_there_so_that_no_event_is_lost_and_a_second_one_changes_nothing(

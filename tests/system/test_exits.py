@@ -289,22 +289,22 @@ async def test_a_run_that_gets_one_of_two_shared_places_gives_it_back_before_it_
 
     await lab.wire.call("ZADD", keys.limit("b="), await lab.wire.clock() + 60_000, "other")
     await lab.work()
-    await lab.wire.call("CONFIG", "SET", "slowlog-log-slower-than", "0", "slowlog-max-len", "10000")
+    await lab.admin.call("CONFIG", "SET", "slowlog-log-slower-than", "0", "slowlog-max-len", "10000")
     try:
-        await lab.wire.call("SLOWLOG", "RESET")
+        await lab.admin.call("SLOWLOG", "RESET")
         await lab.send("a")
         run = await lab.first()
 
         async def first_of_each() -> list[int]:
             """Return the numbers that the server has given to the first two of these commands, once it has had both."""
-            rows = await lab.wire.call("SLOWLOG", "GET", "-1")
+            rows = await lab.admin.call("SLOWLOG", "GET", "-1")
             given = [row[0] for row in rows if row[3][-1] == f"test-f|{run}|1".encode()]
             stood = [row[0] for row in rows if row[3][-2:] == [b"c1:", b""]]
             return [min(given), min(stood)] if given and stood else []
 
         given, stood = await eventually(first_of_each, "it gives its place back, and stands in line")
     finally:
-        await lab.wire.call("CONFIG", "SET", "slowlog-log-slower-than", "10000")
+        await lab.admin.call("CONFIG", "SET", "slowlog-log-slower-than", "10000")
     assert given < stood
     await lab.wire.call("ZREM", keys.limit("b="), "other")
     await lab.ended()

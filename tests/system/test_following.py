@@ -478,7 +478,7 @@ async def test_an_app_comes_back_when_redis_was_wiped(lab: Lab, monkeypatch: pyt
     async with serving(named) as app, following(lab) as workers:
         before = await registered(lab, app.url, a="order/paid")
         await at_work(lab, before)
-        await lab.wire.call("FLUSHALL")
+        await lab.admin.call("FLUSHALL")
 
         async def is_back() -> bool:
             found = await app_of(lab.wire, "shop")

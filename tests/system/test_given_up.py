@@ -73,7 +73,7 @@ async def after(seconds: float) -> str:
 
 async def names(lab: Lab) -> list[str]:
     """Return what is held in Redis by waits of any kind."""
-    held = [raw.decode() for raw in await lab.wire.call("KEYS", "bus:signal:*")]
+    held = [raw.decode() for raw in await lab.admin.call("KEYS", "bus:signal:*")]
     for name in await lab.wire.call("ZRANGE", keys.waited(), 0, -1):
         held += [raw.decode() for raw in await lab.wire.call("ZRANGE", keys.waits(name.decode()), 0, -1)]
         held += [raw.decode() for raw in await lab.wire.call("HKEYS", keys.waits_if(name.decode()))]

@@ -133,9 +133,9 @@ async def test_a_channel_that_is_empty_waits_and_what_came_before_is_not_told(wi
         assert (await anext(empty))["data"]["data"] == 2
 
 
-async def test_many_listeners_share_one_connection_that_goes_with_the_last(wire: Wire, site: Site) -> None:
+async def test_many_listeners_share_one_connection_that_goes_with_the_last(wire: Wire, admin: Wire, site: Site) -> None:
     async def readers() -> int:
-        clients = (await wire.call("CLIENT", "LIST")).decode()
+        clients = (await admin.call("CLIENT", "LIST")).decode()
         return clients.count("cmd=xread")
 
     async with asyncio.timeout(PATIENT_S), asyncio.TaskGroup() as tasks:

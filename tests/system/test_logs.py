@@ -20,7 +20,7 @@ from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.run.log import Line
 from stepstream.consumers.worker import Worker, running
 from tests.patience import PATIENT_S
-from tests.support import Lab
+from tests.support import Lab, logged_in
 from tests.system.test_commands import bus
 
 HERE = "tests/system/test_logs.py"
@@ -241,7 +241,7 @@ def run_app(url: str, folder: Path, config: str = "") -> tuple[list[str], list[s
         finally:
             worker.terminate()
             worker.wait(PATIENT_S)
-    with redis.Redis.from_url(url) as store:
+    with redis.Redis.from_url(logged_in(url, "stepstream-check")) as store:
         [key] = [key.decode() for key in store.scan_iter("bus:fn:{shop-f}:log:*")]
         lines = [json.loads(line)["text"] for line in store.lrange(key, 0, -1)]
     return (folder / "out").read_text().splitlines(), (folder / "err").read_text().splitlines(), lines, key[-26:]

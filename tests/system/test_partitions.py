@@ -47,19 +47,19 @@ def spread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ids.SPREAD, SLUG, 4)
 
 
-async def keys_of_runs(wire: Wire) -> dict[str, set[str]]:
+async def keys_of_runs(admin: Wire) -> dict[str, set[str]]:
     """Return the hash tags of the keys of each run."""
     tags: dict[str, set[str]] = defaultdict(set)
-    async for key in scanned(wire):
+    async for key in scanned(admin):
         if found := re.fullmatch(r"bus:fn:(\{[^}]*\}):(?:run|steps|open):(\w{26})", key):
             tags[found[2]].add(found[1])
     return tags
 
 
-async def scanned(wire: Wire) -> AsyncGenerator[str]:
+async def scanned(admin: Wire) -> AsyncGenerator[str]:
     cursor = 0
     while True:
-        cursor, found = await wire.call("SCAN", cursor, "COUNT", 1_000)
+        cursor, found = await admin.call("SCAN", cursor, "COUNT", 1_000)
         for key in found:
             yield key.decode()
         if not int(cursor):
@@ -87,7 +87,7 @@ async def test_spread_runs_go_from_event_to_end_and_are_listed_found_and_run_aga
     assert set(bodies) == set(range(MANY))
     assert set(places(runs)) == set(partitions(SLUG)) == {"00", "01", "02", "03"}
 
-    tags = await keys_of_runs(lab.wire)
+    tags = await keys_of_runs(lab.admin)
     assert set(tags) == {run.id for run in runs}
     assert all(len(of_one) == 1 for of_one in tags.values())
     assert {tag for of_one in tags.values() for tag in of_one} == {
@@ -196,7 +196,7 @@ async def test_spread_runs_are_cancelled_by_id_and_by_event_and_before_they_begi
     assert len({partition_of(run) for run in asked}) > 1
     assert [await cancel(lab.wire, run, "early") for run in asked] == ["cancelled"] * 12
     assert await forget(lab.wire, SLUG, with_runs=True) == ["a", "stop"]
-    assert [key async for key in scanned(lab.wire) if key.startswith("bus:fn:{test-f")] == []
+    assert [key async for key in scanned(lab.admin) if key.startswith("bus:fn:{test-f")] == []
 
 
 NONE = ("queued", "running", "waiting", "completed", "failed", "cancelled", "skipped")

@@ -17,7 +17,7 @@ from stepstream.bus.wire.keys import prefixed
 from stepstream.bus.wire.wire import Wire
 from tests import forks
 from tests.patience import PATIENT_S
-from tests.support import ValkeyProcess, WorkerProcess
+from tests.support import ValkeyProcess, WorkerProcess, acl_rule
 
 ROOT = Path(__file__).parents[2]
 PREFIXES = ("one", "two.eu:shop-2")
@@ -45,10 +45,6 @@ async def f(ctx, step):
 async def h(ctx, step):
     return OWN
 """
-RULE = (
-    "resetchannels -@all +@read +@write +@connection +eval +evalsha +script|load +script|exists +time -@dangerous -@admin -function "
-    "+info +client|unblock"
-)
 
 
 @pytest.mark.process
@@ -58,7 +54,8 @@ def test_two_installations_on_one_redis_see_nothing_of_each_other(tmp_path: Path
     with ValkeyProcess(tmp_path) as server, redis.Redis.from_url(server.url) as store, ExitStack() as stack:
         url = {}
         for n, prefix in enumerate(PREFIXES):
-            store.execute_command("ACL", "SETUSER", f"u{n}", "reset", "on", ">pw", f"~{prefix}:*", *RULE.split())
+            rule = [word.replace("~bus:", f"~{prefix}:") for word in acl_rule("stepstream-check")[3:]]
+            store.execute_command("ACL", "SETUSER", f"u{n}", *rule)
             url[prefix] = server.url.replace("//", f"//u{n}:pw@")
 
         def bus(prefix: str, *words: str) -> str:

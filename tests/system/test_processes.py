@@ -417,7 +417,7 @@ async def test_a_log_whose_run_is_gone_is_found_by_the_audit(lab: Lab) -> None:
     run = await ran(lab, sh("echo one"))
     orphan = keys.log(run.function, run.id[:-1] + ("X" if run.id[-1] != "X" else "Y"))
     await lab.wire.call("RPUSH", orphan, "x")
-    [fault] = [one for one in await audit(lab.wire) if one.key == orphan]
+    [fault] = [one for one in await audit(lab.checker) if one.key == orphan]
     assert fault.words == "belongs to no run"
     await mend(lab.wire, fault)
 

@@ -23,7 +23,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.upkeep.served import unserved
 from stepstream.consumers.upkeep.discovery import Discovery
 from tests.patience import PATIENT_S
-from tests.support import Lab, ValkeyProcess, eventually, free_port, until
+from tests.support import Lab, ValkeyProcess, eventually, free_port, logged_in, until
 
 Publishes = Callable[[Bus], Bus]
 
@@ -138,7 +138,7 @@ async def test_a_function_that_is_declared_after_the_first_event_is_registered_t
 async def test_a_publisher_puts_back_what_was_deleted(lab: Lab, publishes: Publishes) -> None:
     web = publishes(shop())
     await web.send("order/paid", {"n": 1})
-    await lab.wire.call("FLUSHDB")
+    await lab.admin.call("FLUSHDB")
     assert (await web.send("order/paid", {"n": 2})).functions == 1
     lab.app = shop()
     await lab.work()
@@ -174,7 +174,7 @@ async def test_the_registry_is_asked_once_and_not_for_each_event(lab: Lab, publi
         calls = {line.split(":")[0].removeprefix("cmdstat_"): line.split("=")[1].split(",")[0] for line in lines[1:]}
         return {name: int(count) for name, count in calls.items()}
 
-    await lab.wire.call("CONFIG", "RESETSTAT")
+    await lab.admin.call("CONFIG", "RESETSTAT")
     await web.send("order/paid", {"n": 1})
     first = await counted()
     assert first["hgetall"] == 1
@@ -230,8 +230,8 @@ async def test_who_may_only_publish_publishes_and_is_told_once(
 ) -> None:
     rights = ["~bus:events:*", "~bus:event-names", "+xadd", "+zadd", "+evalsha", "+eval", "+time"]
     rights += ["+get", "+set", "+exists"]
-    await lab.wire.call("ACL", "SETUSER", "poster", "on", ">pw", *rights)
-    monkeypatch.setenv("BUS_REDIS_URL", settings.redis_url.replace("redis://", "redis://poster:pw@"))
+    await lab.admin.call("ACL", "SETUSER", "poster", "on", ">pw", *rights)
+    monkeypatch.setenv("BUS_REDIS_URL", logged_in(settings.redis_url, "poster"))
     try:
         web = publishes(shop())
         for n in range(3):
@@ -243,7 +243,7 @@ async def test_who_may_only_publish_publishes_and_is_told_once(
         assert "+hgetall" in told[0]
         assert "does not serve" not in caplog.text
     finally:
-        await lab.wire.call("ACL", "DELUSER", "poster")
+        await lab.admin.call("ACL", "DELUSER", "poster")
 
 
 async def test_who_may_read_the_registry_but_not_write_it_counts(
@@ -251,12 +251,12 @@ async def test_who_may_read_the_registry_but_not_write_it_counts(
 ) -> None:
     await publishes(_with("other", "f")).send("x")
     rights = ["~bus:events:*", "~bus:event-names", "%R~bus:functions", "+xadd", "+zadd", "+hgetall", "+evalsha"]
-    await lab.wire.call("ACL", "SETUSER", "poster", "on", ">pw", *rights)
-    monkeypatch.setenv("BUS_REDIS_URL", settings.redis_url.replace("redis://", "redis://poster:pw@"))
+    await lab.admin.call("ACL", "SETUSER", "poster", "on", ">pw", *rights)
+    monkeypatch.setenv("BUS_REDIS_URL", logged_in(settings.redis_url, "poster"))
     try:
         assert [(await publishes(shop()).send(name)).functions for name in ("x", "y")] == [1, 0]
     finally:
-        await lab.wire.call("ACL", "DELUSER", "poster")
+        await lab.admin.call("ACL", "DELUSER", "poster")
 
 
 async def test_a_store_of_another_format_is_left_alone(

@@ -217,7 +217,7 @@ async def test_an_app_that_is_down_uses_up_no_attempt(lab: Lab, monkeypatch: pyt
             return "unreachable" in (await lab.hash((await lab.runs())[0])).get("error", "")
 
         await eventually(refused, "it was told that nobody listens")
-        assert not await audit(lab.wire), "that it waits to be called is nothing to repair"
+        assert not await audit(lab.checker), "that it waits to be called is nothing to repair"
         await app.start()
         assert await lab.output() == 0
         assert (await lab.status(run, "completed")).crashes == 0
@@ -244,7 +244,7 @@ async def test_a_step_that_sends_what_its_sibling_waits_for_does_not_begin_befor
         if told.has("w"):
             return returned("both")
         if not told.has("p"):
-            await lab.wire.call("CLIENT", "PAUSE", "300", "WRITE")
+            await lab.admin.call("CLIENT", "PAUSE", "300", "WRITE")
         return ops(op("StepPlanned", "p"), waits[kind])
 
     async with serving(script) as app:
@@ -453,16 +453,16 @@ async def test_a_wait_whose_signal_another_run_took_over_is_no_fault(lab: Lab) -
             for run in runs:
                 await lab.status(run, "waiting")
         await lab.no_turns(worker)
-        assert not await audit(lab.wire)
+        assert not await audit(lab.checker)
         assert await send_signal(lab.wire, "s", 5) == runs[0], "the newest has it"
         await lab.status(runs[0], "completed")
         await lab.no_turns(worker)
-        assert not await audit(lab.wire), "the other waits on without it, to its own deadline"
+        assert not await audit(lab.checker), "the other waits on without it, to its own deadline"
         assert await send_signal(lab.wire, "s", 6) is None
         lost = keys.signal_lost("s", f"shop-f|{runs[1]}|w")
         assert 0 < await lab.wire.call("PTTL", lost) <= 3_600_000
         await lab.wire.call("DEL", lost)
-        assert [one.words for one in await audit(lab.wire)] == [
+        assert [one.words for one in await audit(lab.checker)] == [
             f"step w of run {runs[1]} waits, and nobody knows: the signal it waits for is gone"
         ], "one that nobody took is told of"
         await cancel_now(lab.wire, runs[1], "by the test")

@@ -126,7 +126,7 @@ async def test_bus_check_tells_and_repairs(lab: Lab) -> None:
     await lab.status(run, "waiting")
 
     async def check(*words: str) -> Any:
-        return await anyio.to_thread.run_sync(bus_check, lab.settings, *words)
+        return await anyio.to_thread.run_sync(bus_check, lab.checker.settings, *words)
 
     assert await check() == (0, "1 runs have not ended, 0 of them have no holder; 0 keys are not right\n")
     await _lose(lab, "timer", run)
@@ -151,10 +151,10 @@ async def test_what_a_dead_worker_left_waiting_is_told_as_a_leftover_not_as_a_fa
     deadline = await lab.wire.clock() + 3_600_000
     await lab.wire.call("SET", keys.signal("word"), "gone|run|fence|step", "PX", 3_600_000)
     await lab.wire.call("ZADD", keys.waits("shop/a"), 0, f"data.n=1|gone|run|step|{deadline}|1-0")
-    code, told = await asyncio.to_thread(bus_check, lab.settings)
+    code, told = await asyncio.to_thread(bus_check, lab.checker.settings)
     assert code == 0
     assert "0 keys are not right; 2 leftovers go by themselves at their deadline; bus check --repair" in told
-    code, told = await asyncio.to_thread(bus_check, lab.settings, "--repair")
+    code, told = await asyncio.to_thread(bus_check, lab.checker.settings, "--repair")
     assert (code, told.splitlines()[-1].endswith("; 2 repaired")) == (0, True)
     assert await lab.wire.call("EXISTS", keys.signal("word"), keys.waits("shop/a")) == 0
 
@@ -165,9 +165,9 @@ async def test_a_function_that_is_registered_before_any_worker_started_has_no_fa
 
     await Listeners(lab.wire, [lab.app.functions]).get_ready({"a"}, PATIENT_S)
     await lab.send("a")
-    assert await audit(lab.wire) == []
+    assert await audit(lab.checker) == []
     await lab.wire.call("ZADD", keys.function_workers(SLUG), 2**52, "worker")
-    found = {(fault.key, fault.words) for fault in await audit(lab.wire)}
+    found = {(fault.key, fault.words) for fault in await audit(lab.checker)}
     lacks = f"lacks the consumer group of {SLUG}"
     assert found == {(keys.queue(SLUG), lacks), (keys.ends(SLUG), lacks)}, "a worker had made them"
     await lab.wire.call("DEL", keys.function_workers(SLUG))

@@ -699,7 +699,7 @@ async def test_an_entry_whose_delivery_never_arrived_is_taken_up_by_the_living_w
     await lab.wire.call("XGROUP", "SETID", keys.events("a"), "test-f", "0")
     multi = [("MULTI",), ("XADD", keys.events("a"), "*", "data", "{}"),
              ("XREADGROUP", "GROUP", "test-f", consumer, "STREAMS", keys.events("a"), ">"), ("EXEC",)]  # fmt: skip
-    await asyncio.gather(*(lab.wire.call(*command) for command in multi))
+    await asyncio.gather(*(lab.admin.call(*command) for command in multi))
     run = await lab.one()
     assert run.status == "completed"
     assert run.crashes == 0

@@ -37,12 +37,12 @@ def proxy(one_proxy: RespProxy) -> RespProxy:
 
 
 @pytest.fixture
-async def lab(settings: Settings, wire: Wire, proxy: RespProxy) -> AsyncGenerator[Lab]:
+async def lab(settings: Settings, wire: Wire, admin: Wire, checker: Wire, proxy: RespProxy) -> AsyncGenerator[Lab]:
     """Its workers reach the server through the proxy, the test reaches it directly."""
     async with AsyncExitStack() as stack:
         app = Bus("test")
         app.connect(wire)
-        yield Lab(app, msgspec.structs.replace(settings, redis_url=proxy.url), wire, stack)
+        yield Lab(app, msgspec.structs.replace(settings, redis_url=proxy.url), wire, stack, admin, checker)
 
 
 async def test_refusals_outside_any_list_fail_no_run_and_leave_nothing_pending(

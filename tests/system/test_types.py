@@ -70,7 +70,7 @@ async def test_what_does_not_fit_its_type_is_refused_with_the_field_and_nothing_
     with pytest.raises(EventInvalid) as refused:
         await lab.app.send([EmailSend(1), sent])
     assert (str(refused.value), refused.value.position) == (f"event 1: {told}", 1)
-    assert await lab.wire.call("KEYS", keys.pattern()) == []
+    assert await lab.admin.call("KEYS", keys.pattern()) == []
 
 
 async def test_a_name_without_a_type_is_free(lab: Lab) -> None:
@@ -139,7 +139,7 @@ async def test_what_is_no_event_is_refused_with_what_to_write(lab: Lab, sent: An
     with pytest.raises(EventInvalid) as refused:
         await lab.app.send(sent)
     assert str(refused.value).startswith(told)
-    assert await lab.wire.call("KEYS", keys.pattern()) == []
+    assert await lab.admin.call("KEYS", keys.pattern()) == []
 
 
 async def test_an_event_that_is_given_twice_is_refused(lab: Lab) -> None:

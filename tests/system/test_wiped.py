@@ -33,7 +33,7 @@ async def test_a_publisher_tells_of_its_names_again_after_a_wipe(lab: Lab, own_i
 
     served = Publisher(lab.wire)
     await served.publish([Outgoing("1", "shop/paid", b"{}", own_id=own_id)])
-    await lab.wire.call("FLUSHALL")
+    await lab.admin.call("FLUSHALL")
     await lab.work()
     await served.publish([Outgoing("2", "shop/paid", b"{}", own_id=own_id)])
     assert bytes((await lab.one()).output or b"") == b'"shop/paid"'
@@ -60,11 +60,11 @@ async def test_what_strangers_choose_is_not_remembered_for_ever(wire: Wire, monk
 
 
 @pytest.fixture
-async def evicting(wire: Wire) -> AsyncGenerator[None]:
+async def evicting(admin: Wire) -> AsyncGenerator[None]:
     """The server's operator switches eviction on, while all are at work."""
-    await wire.call("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
+    await admin.call("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
     yield
-    await wire.call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+    await admin.call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
 
 
 async def test_eviction_that_is_switched_on_at_run_time_is_told_once(lab: Lab, monkeypatch) -> None:
@@ -84,12 +84,12 @@ async def test_eviction_that_is_switched_on_at_run_time_is_told_once(lab: Lab, m
     on, off = ("1gb", "allkeys-lru"), ("0", "noeviction")
     try:
         for n, (memory, policy) in enumerate((on, off, on), 1):
-            await lab.wire.call("CONFIG", "SET", "maxmemory", memory, "maxmemory-policy", policy)
+            await lab.admin.call("CONFIG", "SET", "maxmemory", memory, "maxmemory-policy", policy)
             await eventually(lambda n=n: is_told((n + 1) // 2), "it is told")
             await anyio.sleep(0.2)
             assert told() == (n + 1) // 2, "once each time it is switched on"
     finally:
-        await lab.wire.call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+        await lab.admin.call("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
 
 
 async def test_a_server_that_evicts_is_not_ready(settings: Settings, evicting: None) -> None:
@@ -154,14 +154,14 @@ async def test_the_check_finds_nothing_wrong_with_runs_that_wait(lab: Lab) -> No
     await lab.work()
     await lab.send("a", {"n": 1})
     await lab.status(await lab.first(), "waiting")
-    assert await standing(lab.wire) == []
+    assert await standing(lab.checker) == []
     await lab.wire.call("DEL", keys.signal("go"))
-    assert ["the signal it waits for is gone" in fault.words for fault in await standing(lab.wire)] == [True]
-    for fault in await standing(lab.wire):
+    assert ["the signal it waits for is gone" in fault.words for fault in await standing(lab.checker)] == [True]
+    for fault in await standing(lab.checker):
         assert await mend(lab.wire, fault)
 
     async def is_right() -> bool:
-        return await standing(lab.wire) == [] and await lab.wire.call("EXISTS", keys.signal("go")) == 1
+        return await standing(lab.checker) == [] and await lab.wire.call("EXISTS", keys.signal("go")) == 1
 
     await eventually(is_right, "it has its name again")
 

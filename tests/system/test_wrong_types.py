@@ -108,7 +108,10 @@ async def test_what_is_written_into_a_key_by_hand_hides_nothing_else(
     own = [run.id for run in await lab.runs()]
     pages = [f"/runs/{run}" for run in own]
     lists = [f"runs/{run}{more}" for run in own for more in ("", "/steps?fields=data", "/log", "/family")]
-    with TestClient(create_app(configured=lab.settings)) as http, redis.Redis.from_url(lab.settings.redis_url) as raw:
+    with (
+        TestClient(create_app(configured=lab.settings)) as http,
+        redis.Redis.from_url(lab.admin.settings.redis_url) as raw,
+    ):
         every = [key for key in raw.scan_iter() if raw.type(key) != b"string" and key != keys.meta().encode()]
         roots = [key for key in every if re.search(ROOTS, key.decode())]
         for spoilt in ([key for key in every if key not in roots], roots):

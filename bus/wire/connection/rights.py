@@ -37,6 +37,11 @@ CLIENT_UNBLOCK = Right(("CLIENT", "UNBLOCK"), "a stop waits up to 2 s for blocke
 CLIENT_SETNAME = Right(("CLIENT", "SETNAME"), "CLIENT LIST does not tell whose a connection is", "+client|setname")
 SCRIPT_LOAD = Right(("SCRIPT", "LOAD"), "after a restart each script is sent whole once", "+script|load")
 CONFIG_GET = Right(("CONFIG", "GET"), "bus doctor cannot look at fsync and listpack settings", "+config|get")
+SCAN = Right(
+    ("SCAN",),
+    "bus check cannot look at every key (it shows the names of all keys of the server: give it to a user of its own)",
+    "+scan",
+)
 
 
 class Rights:
