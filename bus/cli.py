@@ -37,6 +37,7 @@ SUMMARIES = {
     "errors": "List of what runs failed, the newest first, in groups.",
     "top": "Show what is wrong, then functions, the busiest first, their rates of the last 5 minutes, and workers.",
     "workers": "List the workers and what each has in hand.",
+    "alerts": "List the rules of alerts: what fires since when, and where it is sent.",
     "delayed": "List the events that are to be published later.",
     "apps": "List the applications behind HTTP.",
     "users": "List who may log in to the page, or change that.",

@@ -79,6 +79,7 @@ FENCES = {
         "producers/schedules_cli.py",
         "producers/cli.py",
         "consumers/cli.py",
+        "consumers/alerts/cli.py",
         "web/cli.py",
         "web/sdk/cli.py",
         "web/trust/cli.py",

@@ -24,6 +24,7 @@ from stepstream.web.api import (
     v1,
     worker_list,
 )
+from stepstream.web.api.engine import alerts as api_alerts
 from stepstream.web.api.engine import apps as api_apps
 from stepstream.web.api.engine import audit as api_audit
 from stepstream.web.api.engine import functions as api_functions
@@ -37,6 +38,7 @@ from stepstream.web.connect.gateway import Gateway
 from stepstream.web.live import changes, route
 from stepstream.web.pages import apps, forms, login, overview, run, search
 from stepstream.web.pages import runs as run_list
+from stepstream.web.pages.engine import alerts as alert_pages
 from stepstream.web.pages.engine import audit as audit_pages
 from stepstream.web.pages.engine import errors, limits, schedules, system, workers
 from stepstream.web.pages.engine import operations as operation_pages
@@ -84,6 +86,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *error_groups.routes,
         *worker_list.routes,
         *api_audit.routes,
+        *api_alerts.routes,
         *health.routes,
         *described.routes,
         *register.routes,
@@ -108,6 +111,7 @@ def _routes(store: Store, configured: settings.Settings) -> list[BaseRoute]:
         *system.routes,
         *operation_pages.routes,
         *audit_pages.routes,
+        *alert_pages.routes,
         *function_list.routes,
         *acting.routes,
         *one.routes,

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from stepstream.bus.alerts.rules import RULES, Rule, Threshold, threshold
-from stepstream.bus.errors import ConfigError
+from stepstream.bus.alerts.rules import RULES, Rule, Threshold, rule_of, threshold
+from stepstream.bus.errors import BadRequest, ConfigError, NotFound
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
@@ -190,13 +190,33 @@ async def tell_rolled_back(wire: Wire, seen: int, found: int) -> None:
     await wire.call("HSET", keys.alerts(), ROLLED_BACK, codec.encode(told))
 
 
-async def set_threshold(wire: Wire, rule: Rule, text: str) -> Threshold:
-    """Set the threshold of a rule for all processes, in place of their settings; ConfigError for one that is none."""
-    made = threshold(rule, text, "the threshold")
-    await wire.call("HSET", keys.alerts(), f"{_SET} {rule.name}", text)
+class RuleNotFound(NotFound):
+    """No alert has a rule of this name."""
+
+    code = "rule_not_found"
+
+
+async def set_threshold(wire: Wire, rule: str, text: str) -> Threshold:
+    """Set the threshold of a rule for all processes, in place of their settings.
+
+    RuleNotFound, and BadRequest for what is no threshold of it.
+    """
+    found = _rule(rule)
+    try:
+        made = threshold(found, text, "the threshold")
+    except ConfigError as error:
+        raise BadRequest(str(error)) from None
+    await wire.call("HSET", keys.alerts(), f"{_SET} {rule}", made.text)
     return made
 
 
-async def reset_threshold(wire: Wire, rule: Rule) -> bool:
-    """Let the threshold of a rule be that of the settings again; return whether it was set."""
-    return bool(await wire.call("HDEL", keys.alerts(), f"{_SET} {rule.name}"))
+async def reset_threshold(wire: Wire, rule: str) -> bool:
+    """Let the threshold of a rule be that of the settings again; return whether it was set. RuleNotFound."""
+    return bool(await wire.call("HDEL", keys.alerts(), f"{_SET} {_rule(rule).name}"))
+
+
+def _rule(name: str) -> Rule:
+    try:
+        return rule_of(name, "alerts")
+    except ConfigError as error:
+        raise RuleNotFound(str(error)) from None

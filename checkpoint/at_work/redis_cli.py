@@ -156,6 +156,11 @@ def of_delayed(names: Sequence[str]) -> list[KeyLook]:
     return [_look(keys.delayed_names), *(_look(keys.delayed, name) for name in names[:_MOST])]
 
 
+def of_alerts() -> list[KeyLook]:
+    """Return what fires since when, and what people have set of alerts."""
+    return [_look(keys.alerts)]
+
+
 def of_audit() -> list[KeyLook]:
     """Return who has done what."""
     return [_look(keys.audit)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stepstream.bus.alerts.rules import Threshold, thresholds
+from stepstream.bus.alerts.rules import Threshold
 from stepstream.bus.errors import StoreUnavailable
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
@@ -34,18 +34,13 @@ from stepstream.checkpoint.alerts.kept import (
     tell_rolled_back,
 )
 from stepstream.consumers.alerts.conditions import conditions
+from stepstream.consumers.alerts.limits import limits_of
 from stepstream.consumers.alerts.message import message
 from stepstream.consumers.alerts.sending import SENT_WITHIN_S, Outcome, send
 from stepstream.consumers.alerts.turning import News, Turned, What, turned
 
 _AGAIN_MS, _LONGEST_AGAIN_MS = 15_000, 300_000
 """How soon it is tried again to send what could not be sent: it doubles each time, up to five minutes."""
-
-
-def limits_of(configured: Settings, stands: Kept | None = None) -> dict[str, Threshold]:
-    """Return the threshold of each rule: as people have set it, or else as the settings say."""
-    found = thresholds(configured.alert_rules, "BUS_ALERT_RULES")
-    return {**found, **stands.set} if stands is not None else found
 
 
 class Evaluator:

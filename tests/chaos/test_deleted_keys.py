@@ -23,7 +23,6 @@ from stepstream import (
     Step,
     Throttle,
 )
-from stepstream.bus.alerts.rules import RULES
 from stepstream.bus.event import Outgoing
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys, kinds
@@ -157,7 +156,7 @@ class Load:
         await publish(wire, "channel", "topic", b"1")
         await pause_event(wire, "elsewhere/paused", "a test")
         await record(wire, Act(who="ada", way="a test", what="pause_event", on="x", source="here", outcome="done"))
-        await set_threshold(wire, RULES["waiting"], "1h")
+        await set_threshold(wire, "waiting", "1h")
         await users.add(wire, "ada", "read", "no hash")
         await attempts.begin(wire, "ada", "10.1.2.3")
         told = Connected(connection="c", gateway="g", instance="i", sdk="js:v4.24.0", capacity=1, since=1)

@@ -137,7 +137,7 @@ async def test_a_page_offers_nobody_what_their_role_does_not_allow(keyed: Settin
     await lab.status(failed, "failed")
     site = create_app(configured=keyed)
     pages = ["/", "/runs?status=failed", f"/runs/{run.id}", f"/runs/{failed}", "/events", "/event-names/a", f"/functions/{f.slug}",
-             "/limits", "/schedules", "/workers", "/errors", "/system", "/operations/new?kind=rerun&status=failed"]  # fmt: skip
+             "/limits", "/schedules", "/workers", "/errors", "/system", "/alerts", "/operations/new?kind=rerun&status=failed"]  # fmt: skip
     offered: dict[str, set[str]] = {}
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=site), base_url="http://localhost") as http:
         for role in SECRETS:

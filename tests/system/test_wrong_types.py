@@ -1,5 +1,7 @@
 """A key of which another type of value has the name spoils what it would tell, and nothing else: it is said in words."""
 
+# pyright: basic
+
 import asyncio
 import html
 import re
@@ -23,9 +25,9 @@ from tests.system.test_commands import bus
 
 pytestmark = pytest.mark.leaves_behind("keys of the wrong type")
 PAGES = ("/", "/runs", "/runs?function=test-f", "/events", "/functions", "/limits", "/schedules", "/workers", "/errors",
-         "/system", "/operations", "/apps", "/search?q=test", "/functions/test-held", "/event-names/a")  # fmt: skip
+         "/system", "/operations", "/alerts", "/apps", "/search?q=test", "/functions/test-held", "/event-names/a")  # fmt: skip
 LISTS = ("runs", "functions", "functions/test-held", "event-names", "streams", "limits", "schedules", "delayed",
-         "events", "errors", "workers", "paused", "operations", "cancellations", "apps", "system", "find?q=test")  # fmt: skip
+         "events", "errors", "workers", "paused", "operations", "cancellations", "apps", "system", "alerts", "find?q=test")  # fmt: skip
 ROOTS = r":runs:|:(buffered|ready|full)$|^bus:[a-z-]+$"
 """Those that tell which others are looked for."""
 UNSEEN = r":(log|steps|open|attempts|minute):|^bus:events:.*:(workers|served)$|:(erred|cancels|ends)$|(f|held)}:timers$|triggers$"

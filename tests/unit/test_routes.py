@@ -27,6 +27,14 @@ NEEDS = {
     "GET /v1/overview": "read",
     "GET /v1/audit": "admin",
     "GET /audit": "admin",
+    "GET /alerts": "read",
+    "POST /alerts/test": "operate",
+    "POST /alerts/rules/{rule}/set": "operate",
+    "POST /alerts/rules/{rule}/reset": "operate",
+    "GET /v1/alerts": "read",
+    "POST /v1/alerts/test": "operate",
+    "PUT /v1/alerts/rules/{rule}": "operate",
+    "DELETE /v1/alerts/rules/{rule}": "operate",
     "GET /v1/events/{id:path}/story": "read",
     "GET /login": "nothing",
     "POST /login": "nothing",
@@ -145,7 +153,7 @@ def routes() -> list[NeedsRoute | NeedsSocket]:
 
 
 def methods(route: NeedsRoute | NeedsSocket) -> set[str]:
-    return route.methods - {"HEAD"} if isinstance(route, NeedsRoute) else {"WebSocket"}
+    return (route.methods or set[str]()) - {"HEAD"} if isinstance(route, NeedsRoute) else {"WebSocket"}
 
 
 def test_each_route_says_what_its_caller_needs(routes: list[NeedsRoute | NeedsSocket]) -> None:
