@@ -300,6 +300,11 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
 
 
+def traceparent() -> str:
+    """Return the trace that who has begun this command is in, as OpenTelemetry hands it to commands; or nothing."""
+    return os.environ.get("TRACEPARENT", "")
+
+
 def of_otel() -> dict[str, str]:
     """Return the variables of OpenTelemetry: its SDK reads most of them itself, and they keep its names."""
     return {name: text for name, text in os.environ.items() if name.startswith("OTEL_")}

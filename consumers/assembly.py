@@ -84,7 +84,7 @@ class Assembly:
         self._places = SharedPlaces(wire, signals, leases)
         self.exits = Exits(wire, signals, self._places)
         self.feeds = Feeds(wire, signals, self.exits)
-        self.courier = Courier(wire, signals, self.subscriptions, self._cancellation, self.exits)
+        self.courier = Courier(wire, signals, self.subscriptions, self._cancellation, self.exits, tracing)
         self.services = Services(wire, signals, self.feeds.expect_waits, stubs, tracing)
         self._limited: list[LimitedQueue | Intake] = []
         self._dispatchers: list[Dispatcher] = []

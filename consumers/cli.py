@@ -63,8 +63,11 @@ def worker(
     try:
         buses = [worked(app) for app in apps]
         log.follow(configured)
-        otel.set_up(", ".join(bus.id for bus in buses) or "stepstream", settings.of_otel())
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        service = ", ".join(bus.id for bus in buses) or "stepstream"
+        with (
+            otel.exporting(service, settings.of_otel()),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
             runner.run(_work(buses, configured, concurrency, remote=remote, while_stdin=while_stdin, tells=tells))
     except BusError as error:
         _tell(tells, {"error": str(error), "exists": not isinstance(error, NoSuchApp)})

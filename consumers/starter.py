@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import RunEnded
+from stepstream.bus.observe.tracing import Tracing
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.ends.ends import load_end
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.run.end import worker_crash
 from stepstream.checkpoint.run.start import MAX_CRASHES, StartReply, StartRequest, load_memos, start
@@ -97,6 +100,7 @@ class Starter:
     ) -> None:
         self._wire = services.wire
         self._signals = services.signals
+        self._tracing = services.tracing
         self._slots = slots
         self._exits = exits
         self._subscriptions = subscriptions
@@ -227,6 +231,8 @@ class Starter:
             self._signals.run_ended.send(
                 RunEnded(function.slug, request.run, "failed", worker_crash(MAX_CRASHES).told())
             )
+        if word in ("crashed", "cancelled") and self._tracing is not None:
+            self._background.start(_trace_end(self._wire, self._tracing, function.slug, request.run))
         elif word == "gone":
             self._signals.notice("a turn was due of a run that is gone", function=function.slug, run=request.run)
 
@@ -298,3 +304,10 @@ class Starter:
     def close(self) -> None:
         """End what goes on in the background."""
         self._background.cancel()
+
+
+async def _trace_end(wire: Wire, tracing: Tracing, slug: str, run: str) -> None:
+    """Tell whoever makes spans of a run that start has ended: there was no turn to tell it."""
+    ended = await load_end(wire, slug, run)
+    if ended is not None:
+        tracing.turn(slug, run, 0, ended.began()).ended(ended.status, ended.ended * 1_000_000, ended.error)

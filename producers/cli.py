@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from stepstream.bus import settings
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import moment_of
+from stepstream.bus.observe.tracing import begun_in
 from stepstream.bus.process.terminal import say, say_json
 from stepstream.bus.values import codec
 from stepstream.bus.values.arguments import HELP, data_of, flags_of, sent_as_fits
@@ -63,6 +65,7 @@ def trigger(
 
 def _publish(event: NewEvent, data: dict[str, Any], words: Sequence[str], wait: float, *, as_json: bool) -> None:
     """Publish an event, and tell what became of it."""
+    begun_in(settings.traceparent())
     stored, ends, unheard = once(lambda wire: _send(wire, event, data, words, wait), "bus-send")
     if as_json:
         told = {

@@ -8,8 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from stepstream.bus.errors import BusError, EventInvalid
 from stepstream.bus.event import Outgoing
-from stepstream.bus.observe.traceparent import as_stored
-from stepstream.bus.observe.tracing import current_trace
+from stepstream.bus.observe.tracing import asked_in
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire.publishing import Publisher, PublishFailed, Stored
 from stepstream.producers.body import read_body
@@ -90,9 +89,8 @@ def _refused(error: BusError, ids: Sequence[str] = ()) -> JSONResponse:
 
 
 def _note_trace(taken: Taken, request: Request) -> None:
-    """Note with the events in which trace they were sent: a site that is traced itself stands between."""
-    given = request.headers.getlist("traceparent")
-    trace = current_trace() or (as_stored(given[0]) if len(given) == 1 else None)
+    """Note with the events in which trace they were sent."""
+    trace = asked_in(request.headers.getlist("traceparent"))
     if trace is not None:
         taken.events = [msgspec.structs.replace(event, trace=trace) for event in taken.events]
 

@@ -1,8 +1,10 @@
 """OpenTelemetry: who makes spans in this process, if anybody does. Where nothing asks for it nothing is loaded."""
 
+import contextlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -11,6 +13,7 @@ from stepstream.bus.observe.tracing import Tracing
 
 _ASKING = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """What asks for spans, by OpenTelemetry's own words; `none` as the exporter asks for none."""
+_FLUSH_MS = 5_000
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _EXPORTERS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 """Of `otlp`, by protocol: as what a package announces it."""
@@ -31,18 +34,26 @@ def tracing_of(provider: Any | None = None) -> Tracing | None:
     return OtelTracing(provider)
 
 
-def set_up(service: str, environ: Mapping[str, str]) -> None:
-    """Give the process the tracer provider that its environment asks for, unless the application has given it one.
+@contextlib.contextmanager
+def exporting(service: str, environ: Mapping[str, str]) -> Generator[None]:
+    """Make the process export the spans that its environment asks for, and what there is at the end, within 5 s.
 
-    `service` is what it is called where no variable says. ConfigError when the extra is missing, or an exporter.
+    An application that has given the process a tracer provider keeps that. `service` is what it is called where no
+    variable says. ConfigError when the extra is missing, or an exporter.
     """
     asking = next((name for name in _ASKING if environ.get(name)), None)
-    names = [name.strip() for name in environ.get(_ASKING[0], "otlp").split(",")]
-    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    if asking is None or is_off or names == ["none"] or _of_process() is not None:
-        return
-    _require(f"{asking} is set")
-    exporters = [_exporter(name, environ) for name in names]
+    names = [name.strip() for name in (environ.get(_ASKING[0]) or "otlp").split(",")]
+    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or names == ["none"]
+    if asking is not None and not is_off and _of_process() is None:
+        _require(f"{asking} is set")
+        _set_provider(service, environ, [_exporter(name, environ) for name in names])
+    try:
+        yield
+    finally:
+        _flush()
+
+
+def _set_provider(service: str, environ: Mapping[str, str], exporters: Sequence[Callable[[], Any]]) -> None:
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -53,6 +64,15 @@ def set_up(service: str, environ: Mapping[str, str]) -> None:
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter()))
     set_tracer_provider(provider)
+
+
+def _flush() -> None:
+    """Export what is made and not exported: in a thread, for exporters keep to time-outs of their own."""
+    provider = _of_process()
+    if provider is not None:
+        flushing = threading.Thread(target=provider.force_flush, args=(_FLUSH_MS,), name="bus-spans", daemon=True)
+        flushing.start()
+        flushing.join(_FLUSH_MS / 1_000)
 
 
 def _of_process() -> Any | None:

@@ -200,7 +200,9 @@ class OtelTurn:
             links=self._links(),
             start_time=began,
         )
-        span.set_attributes({"stepstream.status": status, "stepstream.turns": self._turn})
+        span.set_attribute("stepstream.status", status)
+        if self._turn:
+            span.set_attribute("stepstream.turns", self._turn)
         _end(span, max(began, now), error, is_error=status == "failed")
 
     def _begin(

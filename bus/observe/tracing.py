@@ -3,12 +3,13 @@
 Nothing here knows OpenTelemetry: bus/observe/spans.py does, and is loaded where spans are made.
 """
 
+import contextvars
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from stepstream.bus.event import RawEvent
-from stepstream.bus.observe.traceparent import TraceContext
+from stepstream.bus.observe.traceparent import TraceContext, as_stored
 
 
 class Waited(Protocol):
@@ -133,7 +134,7 @@ class Tracing(Protocol):
     """Makes spans of what runs do in one worker."""
 
     def turn(self, slug: str, run: str, turn: int, event: RawEvent) -> TurnTrace:
-        """Return what is told of one turn."""
+        """Return what is told of one turn; of the run beside its turns where `turn` is 0."""
         ...
 
 
@@ -143,9 +144,20 @@ def current_trace() -> str | None:
     Where nothing has loaded OpenTelemetry there is no span, and it is not loaded for that.
     """
     api: Any = sys.modules.get("opentelemetry.trace")
-    if api is None:
-        return None
-    context = api.get_current_span().get_span_context()
-    if not context.is_valid:
-        return None
+    context = None if api is None else api.get_current_span().get_span_context()
+    if context is None or not context.is_valid:
+        return _given.get()
     return str(TraceContext(context.trace_id, context.span_id, context.trace_flags.sampled))
+
+
+_given: contextvars.ContextVar[str | None] = contextvars.ContextVar("traceparent", default=None)
+
+
+def begun_in(traceparent: str) -> None:
+    """Take the trace that who has begun this command is in; what is no `traceparent` is ignored."""
+    _given.set(as_stored(traceparent))
+
+
+def asked_in(given: Sequence[str]) -> str | None:
+    """Return the trace of a request with such headers `traceparent`: a site that is traced itself stands between."""
+    return current_trace() or (as_stored(given[0]) if len(given) == 1 else None)

@@ -33,8 +33,8 @@ class EndOfRun(msgspec.Struct):
     parent: str
     ended: int
 
-    def told(self, name: str) -> RawEvent:
-        """Return the event about this end; its id is the run's, so it is stored once."""
+    def told(self, name: str, trace: str | None = None) -> RawEvent:
+        """Return the event about this end, in a trace; its id is the run's, so it is stored once."""
         data: dict[str, object] = {
             "function_id": self.slug,
             "run_id": self.run,
@@ -45,7 +45,14 @@ class EndOfRun(msgspec.Struct):
             data["error"] = self.error
         elif self.output is not None:
             data["result"] = self.output
-        return RawEvent(id=self.run, name=name, data=Raw(codec.encode(data)), ts=self.ended)
+        return RawEvent(id=self.run, name=name, data=Raw(codec.encode(data)), ts=self.ended, trace=trace)
+
+    def began(self) -> RawEvent:
+        """Return the event that began the run; one that was added by hand may have nothing."""
+        try:
+            return codec.decode_as(self.event, RawEvent)
+        except msgspec.MsgspecError:
+            return RawEvent("", "", Raw(b"{}"), 0)
 
     def made_by_an_end(self) -> bool:
         """Whether the run was itself started by another run's end. No event is sent about it: that would never stop."""

@@ -14,6 +14,7 @@ import msgspec
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import Outgoing, RawEvent
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.observe.tracing import Tracing
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_place, run_id
@@ -52,7 +53,9 @@ class Courier:
         subscriptions: Subscriptions,
         cancellation: EventCancellation,
         exits: Exits,
+        tracing: Tracing | None,
     ) -> None:
+        self._tracing = tracing
         self._exits = exits
         self.slots = Slots(AT_ONCE)
         self._wire = wire
@@ -115,14 +118,22 @@ class Courier:
             writes.append(self._tell_caller(ended))
         if ended.status == "failed" and function.failure is not None:
             run = run_id(function.failure.slug, "failure", ended.run, ended.ended)
-            writes.append(begin(self._wire, function.failure.slug, run, "failure", ended.told(FAILED)))
+            failed = ended.told(FAILED, self._trace(ended))
+            writes.append(begin(self._wire, function.failure.slug, run, "failure", failed))
         if not ended.made_by_an_end():
             writes += [
-                self._publish(ended.told(name))
+                self._publish(ended.told(name, self._trace(ended)))
                 for name in self._subscriptions.names
                 if ended.status in LISTENED[name].split()
             ]
         await asyncio.gather(*writes)
+
+    def _trace(self, ended: EndOfRun) -> str | None:
+        """Return the `traceparent` of what a run's end begins: the run's own span, or, untraced, its event's."""
+        event = ended.began()
+        if self._tracing is None:
+            return event.trace
+        return str(self._tracing.turn(ended.slug, ended.run, 0, event).context)
 
     async def _tell_caller(self, ended: EndOfRun) -> None:
         error = ended.error
@@ -136,7 +147,7 @@ class Courier:
         await resolve(self._wire, slug, run, step, "invoke", data, error=error)
 
     async def _publish(self, event: RawEvent) -> None:
-        outgoing = Outgoing(event.id, event.name, bytes(event.data), own_id=True, ts=event.ts)
+        outgoing = Outgoing(event.id, event.name, bytes(event.data), own_id=True, ts=event.ts, trace=event.trace)
         await patiently(lambda: self._publisher.publish([outgoing]))
 
     # -- waits ------------------------------------------------------------------------------------------------------

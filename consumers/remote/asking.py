@@ -57,6 +57,8 @@ class Asking:
             "x-inngest-job-id": job_of(turn.owned),
             VERSION_HEADER: str(at.version),
         }
+        if trace := turn.trace_of():
+            headers["traceparent"] = trace
         way = self._way(turn.wire, url)
         try:
             answer = unwrapped(await way.call(f"{url}&stepId={at.step}", body, headers))

@@ -56,6 +56,7 @@ class Harness(Seen):
     `url` is a real server, which must hold no application (`flush=True` empties it first). `at` is where the clock
     begins, now by default. `within` (seconds) bounds every wait.
     `server="fake"` is one made of Python (fakeredis), where no other can run; docs/testing.md says what it is not.
+    `tracer_provider` is one of OpenTelemetry's SDK: it is told what runs do, as a worker's is (docs/tracing.md).
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Harness(Seen):
         concurrency: int = 20,
         within: float = 10.0,
         server: Literal["valkey", "fake"] = "valkey",
+        tracer_provider: Any | None = None,
     ) -> None:
         if server == "fake" and url is not None:
             raise ConfigError(f"the harness is given url {url} and server='fake'; give one of them")
@@ -82,6 +84,7 @@ class Harness(Seen):
         """The time at which something was sent or called last, ms."""
         self._concurrency = concurrency
         self._within = within
+        self._tracer_provider = tracer_provider
         self._stubs = StepStubs()
         self._stack = contextlib.AsyncExitStack()
         self._wire: Wire
@@ -107,6 +110,7 @@ class Harness(Seen):
                 settings=settings,
                 concurrency=self._concurrency,
                 signals=signals,
+                tracer_provider=self._tracer_provider,
                 now_ms=self._now,
                 stubs=self._stubs,
             )

@@ -1,14 +1,17 @@
 """Services: what the turns of one worker share: the way to Redis, to events and to other servers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Kinds
 from stepstream.bus.observe.signals import Signals
-from stepstream.bus.observe.tracing import Tracing
+from stepstream.bus.observe.tracing import Tracing, TurnTrace
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.memo import Memo
+from stepstream.checkpoint.run.owned import Owned
 from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.steps.leftovers import Leftovers
 
@@ -64,3 +67,11 @@ class Services:
         self.expect_event = expect_event
         self.stubs = stubs
         self.tracing = tracing
+
+    def trace(self, owned: Owned, event: RawEvent, memos: Mapping[str, Memo]) -> TurnTrace | None:
+        """Return who makes spans of a turn that begins with these memos; None: nobody does."""
+        if self.tracing is None:
+            return None
+        made = self.tracing.turn(owned.slug, owned.run, owned.turn, event)
+        made.resolved(memos)
+        return made

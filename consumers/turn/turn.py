@@ -55,9 +55,7 @@ class Turn:
         self.is_suspect = started.crashes >= 2
         self.begun = time.monotonic()
         self.state = RunState(started)
-        if services.tracing is not None:
-            self.state.trace = services.tracing.turn(owned.slug, owned.run, owned.turn, event)
-            self.state.trace.resolved(started.memos)
+        self.state.trace = services.trace(owned, event, started.memos)
         self.tasks = RunTasks()
         self.log = RunLog(services.loop, self.wire, owned, self.state)
         """What the run writes, kept with it."""
@@ -85,9 +83,12 @@ class Turn:
         noted = self.state.open.get(step)
         return noted.attempt if noted else 0
 
-    def trace_of(self, step: str) -> str | None:
-        """Return the `traceparent` of what a step begins elsewhere: its own span, or, untraced, the run's event's."""
-        return self.event.trace if self.state.trace is None else str(self.state.trace.step_context(step))
+    def trace_of(self, step: str = "") -> str | None:
+        """Return the `traceparent` of what a step, or the run, begins elsewhere: its span; untraced, its event's."""
+        trace = self.state.trace
+        if trace is None:
+            return self.event.trace
+        return str(trace.step_context(step) if step else trace.context)
 
     def close(self) -> None:
         """The code has ended, or was cut off: drop what refers back to the run's tasks."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -15,13 +16,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 from starlette.applications import Starlette
 
-from stepstream import Batch, Context, NonRetriable, Retry, Step, StepFailed, create_app
+from stepstream import Batch, Bus, Context, Cron, Harness, NonRetriable, Retry, Step, StepFailed, create_app
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.observe.otel import tracing_of
 from stepstream.bus.observe.traceparent import shown_trace
 from stepstream.bus.values import codec
+from stepstream.checkpoint.actions.cancel import cancel
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.worker import Worker, running
@@ -373,3 +375,97 @@ async def post(app: Starlette, traceparent: str) -> None:
     async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as http:
         answer = await http.post("/e/any", json={"name": "a"}, headers={"traceparent": traceparent})
         assert answer.status_code == 200, answer.text
+
+
+async def test_a_run_that_sleeps_for_a_month_is_one_trace(heard: Heard) -> None:
+    app = Bus("shop")
+
+    @app.function("ship", on="paid")
+    async def ship(ctx: Context[dict[str, Any]], step: Step) -> None:
+        await step.run("label", lambda: 1)
+        await step.sleep("month", "30d")
+        await step.run("thank", lambda: 2)
+
+    async with Harness(app, tracer_provider=heard.provider) as bus:
+        with heard.tracer.start_as_current_span("request") as request:
+            await bus.send("paid")
+        await bus.advance("30d")
+        await bus.output()
+    assert heard.tree() == {
+        "request": "", "shop-ship": "request", "label": "shop-ship", "label attempt 1": "label", "month": "shop-ship",
+        "thank": "shop-ship", "thank attempt 1": "thank",
+    }  # fmt: skip
+    assert heard.traces() == {f"{request.get_span_context().trace_id:032x}"}
+    month_ns = 30 * 86_400 * 10**9
+    for name in ("month", "shop-ship"):
+        assert heard.one(name).end_time - heard.one(name).start_time >= month_ns
+
+
+async def test_each_firing_of_a_schedule_has_a_trace_of_its_own(heard: Heard) -> None:
+    app = Bus("shop")
+
+    @app.function("nightly", on=Cron("0 4 * * *"))
+    async def nightly(ctx: Context[Any], step: Step) -> None: ...
+
+    async with Harness(app, tracer_provider=heard.provider, at=datetime(2026, 11, 1, 12, tzinfo=UTC)) as bus:
+        for _ in range(2):
+            await bus.advance("1d")
+    assert [span.name for span in heard.spans] == ["shop-nightly"] * 2
+    assert len(heard.traces()) == 2
+    assert {span.parent for span in heard.spans} == {None}
+
+
+async def test_what_runs_because_a_run_has_failed_is_below_that(lab: Lab, heard: Heard, work: Work) -> None:
+    async def sorry(ctx: Context[Any], step: Step) -> None: ...
+
+    @lab.app.function("f", on="a", retries=0, on_failure=sorry)
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        raise ValueError("no")
+
+    @lab.app.function("g", on="bus/function.finished", retries=0)
+    async def g(ctx: Context[Any], step: Step) -> None: ...
+
+    await work()
+    await lab.send("a")
+    await told(lab, heard, {"test-f-failure", "test-g"})
+    assert heard.tree() == {
+        "test-f": "", "attempt 1": "test-f", "test-f-failure": "test-f", "test-g": "test-f",
+    }  # fmt: skip
+
+
+async def test_a_call_over_http_begins_its_run_in_the_callers_trace(lab: Lab, heard: Heard, work: Work) -> None:
+    @lab.app.function("f")
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None: ...
+
+    await work()
+    app = create_app(configured=lab.settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app=app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as http:
+            answer = await http.post("/invoke/test-f", json={"data": {}}, headers={"traceparent": GIVEN})
+            assert answer.status_code < 300, answer.text
+        await told(lab, heard, {"test-f"})
+    assert (heard.traces(), heard.tree()) == ({TRACE}, {"test-f": SPAN})
+
+
+async def test_a_run_that_is_cancelled_in_mid_step_ends_its_span_and_not_the_attempts(
+    lab: Lab, heard: Heard, work: Work
+) -> None:
+    begun = asyncio.Event()
+
+    async def forever() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        await step.run("s", forever)
+
+    await work()
+    await lab.send("a")
+    await begun.wait()
+    await cancel(lab.wire, await lab.first(), "by hand")
+    assert (await lab.one()).status == "cancelled"
+    await lab.idle()
+    assert heard.tree() == {"test-f": ""}
+    assert (heard.about("test-f", "status"), heard.one("test-f").status.status_code) == ("cancelled", StatusCode.UNSET)

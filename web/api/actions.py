@@ -18,6 +18,7 @@ from stepstream.bus.errors import (
     StepNotFound,
 )
 from stepstream.bus.event import MAX_EVENT_BYTES
+from stepstream.bus.observe.tracing import asked_in
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.invoke import invoke
 from stepstream.checkpoint.actions.rerun import rerun
@@ -144,7 +145,8 @@ async def _invoke(request: Request) -> Response:
     except EventInvalid:
         await function_of(wire, slug)  # where there is no such function, that is what is wrong
         raise
-    run = await invoke(wire, slug, asked.data)  # which is the id of its event, too
+    trace = asked_in(request.headers.getlist("traceparent"))
+    run = await invoke(wire, slug, asked.data, trace=trace)  # which is the id of its event, too
     return value(Invoked(Made(run), run))
 
 
