@@ -95,6 +95,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
     allow_hosts: tuple[str, ...] = ()
     """Host names the site answers to, separated by commas, besides localhost and the address a request came in at."""
+    max_connections: int = 2_000
+    """How many may be connected to a site at once, at least 16: who has waited longest is closed for who comes."""
     apps: tuple[str, ...] = ()
     """URLs of applications behind HTTP that `bus serve` and `bus dev` ask to register, separated by commas."""
     public_url: str = ""
@@ -129,6 +131,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.timeout_ms < 100:
             raise ConfigError(f"BUS_TIMEOUT must be at least 0.1 s, got {self.timeout_ms} ms")
+        if self.max_connections < 16:
+            raise ConfigError(f"BUS_MAX_CONNECTIONS must be at least 16, got {self.max_connections}")
         if self.log_format not in {"auto", "json", "text"}:
             raise ConfigError(f"BUS_LOG_FORMAT must be auto, json or text, got {self.log_format!r}")
         if self.log_level not in {"debug", "info", "warning", "error"}:
@@ -272,6 +276,7 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_SESSION_KEY": ("session_key", str),
     "BUS_APP_HOSTS": ("app_hosts", tuple),
     "BUS_ALLOW_HOSTS": ("allow_hosts", tuple),
+    "BUS_MAX_CONNECTIONS": ("max_connections", int),
     "BUS_APPS": ("apps", tuple),
     "BUS_PUBLIC_URL": ("public_url", str),
     "BUS_ALERT_WEBHOOK": ("alert_webhook", str),

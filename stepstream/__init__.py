@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from stepstream.consumers.worker import Worker
     from stepstream.web.app import create_app
     from stepstream.web.mounting import mount
-    from stepstream.web.serving import serve
+    from stepstream.web.serving.server import serve
 
 _WHERE = {
     "bus.bus": "NewEvent",
@@ -79,7 +79,7 @@ _WHERE = {
     "consumers.worker": "Worker",
     "web.app": "create_app",
     "web.mounting": "mount",
-    "web.serving": "serve",
+    "web.serving.server": "serve",
 }
 """Which module has each name. It is imported when the name is first used: `bus --help` needs none, who only publishes
 neither the engine nor the site.

@@ -33,7 +33,7 @@ from stepstream.web.connect.messages import (
     frame,
 )
 from stepstream.web.connect.protobuf import Message
-from stepstream.web.serving import server
+from stepstream.web.serving.server import server
 
 Script = Callable[["Call"], Awaitable[None]]
 

@@ -20,7 +20,7 @@ from stepstream.web.alerting import Alerting
 from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
 from stepstream.web.sdk.sync import Syncing
-from stepstream.web.serving import Server, beside, check_address, is_loopback, run, server
+from stepstream.web.serving.server import Server, beside, check_address, is_loopback, run, server
 
 if TYPE_CHECKING:
     from stepstream.web.dev.embedded import Embedded

@@ -22,7 +22,7 @@ from stepstream.bus.trust.signing import hashed
 from stepstream.web.app import Site
 from stepstream.web.endpoint import Endpoint
 from stepstream.web.routing import NeedsRoute, NeedsSocket
-from stepstream.web.serving import check_address
+from stepstream.web.serving.server import check_address
 
 SIGNING, OLD, FOREIGN = (f"signkey-test-{digit * 64}" for digit in "abc")
 TOKEN, EVENT_KEY = "token-of-the-page-1", "event-key-1"

@@ -19,7 +19,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live import hub, messages
 from stepstream.checkpoint.live.hub import Ended, TooSlow, hub_of
 from stepstream.checkpoint.live.messages import publish
-from stepstream.web.serving import Server, server
+from stepstream.web.serving.server import Server, server
 from tests.patience import PATIENT_S
 from tests.support import Lab, eventually
 

@@ -25,7 +25,7 @@ from stepstream.checkpoint.actions.cancel_many import Cancellation, cancellation
 from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import register
 from stepstream.consumers.worker import Worker, running
-from stepstream.web.serving import server
+from stepstream.web.serving.server import server
 from tests.scripted_app import SDK, Told, serving
 from tests.support import Lab, eventually
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any, Protocol, overload
 
+import structlog
 import uvicorn
 
 from stepstream.bus import settings
@@ -20,6 +21,7 @@ from stepstream.checkpoint.live.hub import end_listening
 from stepstream.web.app import Site, create_app
 from stepstream.web.endpoint import Endpoint
 from stepstream.web.live.feed import end_watching
+from stepstream.web.serving.connections import Bounds, Connections, files_for
 
 
 @overload
@@ -140,9 +142,12 @@ class Server(uvicorn.Server):
 
 def server(site: Site, configured: settings.Settings, root_path: str = "") -> Server:
     """Return a server for the site, without an access log: our own log says what matters."""
+    if lacking := files_for(configured.max_connections):
+        structlog.get_logger().warning(lacking)
     made = Server(
         uvicorn.Config(
             site,
+            http=Connections(Bounds(configured.max_connections)).protocol(),
             loop="none",
             lifespan="on",
             ws="websockets-sansio",

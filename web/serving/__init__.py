@@ -1,0 +1,4 @@
+"""Serving: the site in a uvicorn of its own: what it listens on, how many may be connected, when it stops.
+
+May touch: the site as a whole, uvicorn.
+"""
