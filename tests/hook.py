@@ -1,10 +1,15 @@
-"""A webhook on this machine, in a thread of its own: what it has received, and what it answers."""
+"""A webhook on this machine, in a thread of its own, and a process that looks whether there are alerts for it."""
 
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import msgspec
+
+from stepstream.bus.settings import Settings
+from stepstream.bus.wire.wire import Wire
+from stepstream.consumers.alerts.evaluator import Evaluator
 from tests.support import until
 
 SECRET = "T0SECRET/B0SECRET/verysecretpart"
@@ -68,3 +73,29 @@ class Hook:
         self.release()
         self._server.shutdown()
         self._server.server_close()
+
+
+class Looking:
+    """A process that looks for alerts; the test says when."""
+
+    def __init__(
+        self, settings: Settings, hook: Hook, *rules: str, by: str = "one", alone: bool = False, **more: Any
+    ) -> None:
+        given = {"alert_webhook": hook.url, "alert_rules": rules, "alert_every_ms": 500, **more}
+        self.settings = msgspec.structs.replace(settings, **given)
+        self.wire = Wire(self.settings, by)
+        self.notices: list[str] = []
+        self.evaluator = Evaluator(self.wire, by, self._noticed, alone=alone)
+
+    async def __aenter__(self) -> "Looking":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.wire.close()
+
+    def _noticed(self, event: str, **fields: object) -> None:
+        self.notices.append(f"{event} {fields}")
+
+    async def rounds(self, count: int = 1) -> None:
+        for _ in range(count):
+            await self.evaluator.once()

@@ -5,13 +5,14 @@ process looks, `put` writes what was seen in it unless another round has begun. 
 that is lower than one that was seen tells that Redis has lost what was written since.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from stepstream.bus.alerts.rules import RULES, Rule, Threshold, rule_of, threshold
-from stepstream.bus.errors import BadRequest, ConfigError, NotFound
+from stepstream.bus.errors import BadRequest, ConfigError, NotFound, WrongType
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
@@ -92,6 +93,15 @@ class Kept(msgspec.Struct, frozen=True):
     sent: Mapping[str, int]
 
 
+@contextlib.contextmanager
+def _named() -> Generator[None]:
+    """Name the key where another type of value has its name: the server does not."""
+    try:
+        yield
+    except WrongType:
+        raise WrongType(f"{keys.alerts()} holds another kind of value than the hash that alerts are kept in") from None
+
+
 _TAKE = script(__file__, "alerts_take")
 
 
@@ -114,7 +124,8 @@ class Round(NamedTuple):
 
 async def take(wire: Wire, by: str, ms: int) -> Round:
     """Begin a round for so many ms, unless another process looks."""
-    number, is_ours = await wire.script(_TAKE, [keys.alerts()], by, ms)
+    with _named():
+        number, is_ours = await wire.script(_TAKE, [keys.alerts()], by, ms)
     return Round(int(number), bool(is_ours))
 
 
@@ -123,8 +134,9 @@ async def put(wire: Wire, by: str, number: int, ms: int, changes: Sequence[Chang
     nothing: Sequence[Change] = ()
     for part in [*parts(changes, 2)] or [nothing]:
         flat = [word for one in part for word in one]
-        if not await wire.script(_PUT, [keys.alerts()], by, number, ms, *flat):
-            return False
+        with _named():
+            if not await wire.script(_PUT, [keys.alerts()], by, number, ms, *flat):
+                return False
     return True
 
 
@@ -187,7 +199,8 @@ def sent(rule: str, at: int) -> Change:
 async def tell_rolled_back(wire: Wire, seen: int, found: int) -> None:
     """Note that Redis has lost what was written: who looks next tells of it."""
     told = RolledBack(await wire.clock(), seen, found)
-    await wire.call("HSET", keys.alerts(), ROLLED_BACK, codec.encode(told))
+    with _named():
+        await wire.call("HSET", keys.alerts(), ROLLED_BACK, codec.encode(told))
 
 
 class RuleNotFound(NotFound):
@@ -206,13 +219,16 @@ async def set_threshold(wire: Wire, rule: str, text: str) -> Threshold:
         made = threshold(found, text, "the threshold")
     except ConfigError as error:
         raise BadRequest(str(error)) from None
-    await wire.call("HSET", keys.alerts(), f"{_SET} {rule}", made.text)
+    with _named():
+        await wire.call("HSET", keys.alerts(), f"{_SET} {rule}", made.text)
     return made
 
 
 async def reset_threshold(wire: Wire, rule: str) -> bool:
     """Let the threshold of a rule be that of the settings again; return whether it was set. RuleNotFound."""
-    return bool(await wire.call("HDEL", keys.alerts(), f"{_SET} {_rule(rule).name}"))
+    field = f"{_SET} {_rule(rule).name}"
+    with _named():
+        return bool(await wire.call("HDEL", keys.alerts(), field))
 
 
 def _rule(name: str) -> Rule:
