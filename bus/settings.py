@@ -28,6 +28,7 @@ PUBLISH_TIMEOUT_MS = 1_500
 
 _DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
+LAST_PORT = 65_535
 LEAST_KEEP_MS = 600_000
 """No run is forgotten within this long after its end."""
 
@@ -113,6 +114,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How soon it is said again that an alert still fires; 0: never."""
     alert_every_ms: int = 15_000
     """How often the rules are looked at, by one process: at least 0.5 s."""
+    metrics_port: int | None = None
+    """The port at which `bus worker` answers `/metrics`, `/health` and `/ready`; 0: any free one, told in the log.
+
+    Without it, at none. Of several `--processes` each has the next port.
+    """
+    metrics_host: str = "127.0.0.1"
+    """The address of that port. It asks for no key, so another one is for networks where everyone may read metrics."""
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
@@ -137,6 +145,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"BUS_LOG_FORMAT must be auto, json or text, got {self.log_format!r}")
         if self.log_level not in {"debug", "info", "warning", "error"}:
             raise ConfigError(f"BUS_LOG_LEVEL must be debug, info, warning or error, got {self.log_level!r}")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= LAST_PORT:
+            raise ConfigError(f"BUS_METRICS_PORT must be a port, 0 to {LAST_PORT}, got {self.metrics_port}")
         address(self.redis_url)
         if not _PREFIX.fullmatch(self.prefix):
             raise ConfigError(
@@ -224,6 +234,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for variable, (field, kind) in VARIABLES.items():
             raw: Any = getattr(self, field)
             text = in_words(raw) if kind is float else ", ".join(raw) if kind is tuple else str(raw)
+            text = "" if raw is None else text
             found.append((variable, masked.get(field, text)))
         return found
 
@@ -285,6 +296,8 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_ALERT_RULES": ("alert_rules", tuple),
     "BUS_ALERT_REMIND": ("alert_remind_ms", float),
     "BUS_ALERT_EVERY": ("alert_every_ms", float),
+    "BUS_METRICS_PORT": ("metrics_port", int),
+    "BUS_METRICS_HOST": ("metrics_host", str),
     "BUS_LOG_FORMAT": ("log_format", str),
     "BUS_LOG_LEVEL": ("log_level", str),
     "BUS_FAILPOINT": ("failpoint", str),

@@ -192,6 +192,14 @@ class Assembly:
         feed = Feed(read, self._leases.add(read.workers_key), function, handler)
         await self.feeds.open(feed, slots, since_ms)
 
+    def why_not_reading(self) -> str:
+        """Return why nothing is read at the moment; empty when it is. Any thread may ask."""
+        if self._wire.is_in_trouble:
+            return f"Redis does not serve it now ({self._wire.trouble.state})"
+        if not any(feed.lease.is_fresh() for feed in self.feeds):
+            return "its leases are not in force: nothing is read until they are renewed"
+        return ""
+
     # -- what comes later -------------------------------------------------------------------------------------------
 
     def start(self, tasks: TaskGroup) -> None:

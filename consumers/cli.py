@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Annotated
 
 import anyio
+import msgspec
 import typer
 import uvloop
 
@@ -26,6 +28,9 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.values.example import example_of
 from stepstream.consumers.following import RemoteWorkers
+from stepstream.consumers.monitoring.monitoring import Monitoring
+from stepstream.consumers.monitoring.server import check_free
+from stepstream.consumers.standing import Standing, together
 from stepstream.consumers.worker import LAST_S, Worker
 
 LEFT_WORK = 3
@@ -42,6 +47,18 @@ def worker(
     ] = False,
     concurrency: Annotated[int, typer.Option(min=1, help="Turns it runs at once: its slots.")] = 100,
     processes: Annotated[int, typer.Option(min=1, help="Worker processes, each with that many slots.")] = 1,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=0,
+            max=settings.LAST_PORT,
+            help="Answer /metrics, /health and /ready there; 0: any free port. (BUS_METRICS_PORT)",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str | None, typer.Option("--metrics-host", help="At this address; it asks for no key. (BUS_METRICS_HOST)")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown BUS_… variables.")] = False,
     while_stdin: Annotated[bool, typer.Option("--while-stdin", hidden=True)] = False,
     tells: Annotated[int, typer.Option("--tells", hidden=True)] = -1,
@@ -54,10 +71,12 @@ def worker(
     apps = apps or []
     if not apps and not remote:
         raise ConfigError("which functions? write bus worker shop.functions:app, or --remote for those behind HTTP")
-    if processes > 1:
-        more = [*apps, *(["--remote"] if remote else [])]
-        raise typer.Exit(_several(more, concurrency, processes, strict=strict))
     configured, _ = settings.read(strict=strict)
+    given = {"metrics_port": metrics_port, "metrics_host": metrics_host}
+    configured = msgspec.structs.replace(configured, **{name: one for name, one in given.items() if one is not None})
+    if processes > 1:
+        more = [*apps, *(["--remote"] if remote else []), *(["--strict"] if strict else [])]
+        raise typer.Exit(_several(more, concurrency, processes, configured))
     log.configure(configured)
     unawaited.tell()
     try:
@@ -103,6 +122,9 @@ async def _work(
     here = Worker(*buses, settings=configured, concurrency=concurrency, signals=signals) if buses else None
     followers = RemoteWorkers(configured, concurrency, signals) if remote else None
     working = [one for one in (here, followers) if one is not None]
+    if configured.metrics_port is not None:  # as long as the process lives: also while it drains
+        watched = Monitoring(configured, configured.metrics_port, signals, partial(_stand, working))
+        log.tell(configured.log_format, f"metrics are at {watched.url}/metrics", url=watched.url)
 
     def asked_to_stop() -> None:
         if stops:
@@ -152,6 +174,10 @@ async def _work(
         if any(one.stuck for one in working):  # before a lease of theirs runs out
             ends.now()
         raise SystemExit(LEFT_WORK)
+
+
+def _stand(working: Sequence[Worker | RemoteWorkers]) -> Standing:
+    return together([one.stands() for one in working])
 
 
 async def _run_all(working: Sequence[Worker | RemoteWorkers]) -> None:
@@ -220,15 +246,16 @@ def _example(buses: list[Bus]) -> dict[str, object] | None:
     return None
 
 
-def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool) -> int:
+def _several(more: list[str], concurrency: int, processes: int, configured: Settings) -> int:
     """Keep several worker processes: one that dies is started again after a second; a signal goes to all.
 
     What makes no sense is an error of the first, here: it would end each of them, again and again.
     """
-    configured, _ = settings.read(strict=strict)
-    command = [sys.executable, "-m", "stepstream", "worker", *apps, "--concurrency", str(concurrency)]
-    command += ["--strict"] if strict else []
-    children = [subprocess.Popen(command) for _ in range(processes)]
+    command = [sys.executable, "-m", "stepstream", "worker", *more, "--concurrency", str(concurrency)]
+    ports = ports_of(configured, processes)
+    commands = [[*command, *(["--metrics-port", str(port)] if port is not None else [])] for port in ports]
+    commands = [[*one, "--metrics-host", configured.metrics_host] for one in commands]
+    children = [subprocess.Popen(one) for one in commands]
     asked = 0
 
     def passed_on(number: int, _frame: object) -> None:
@@ -246,5 +273,20 @@ def _several(apps: list[str], concurrency: int, processes: int, *, strict: bool)
             if child.poll() is not None and not asked:
                 words = f"a worker process ended with {child.returncode}; it is started again"
                 log.tell(configured.log_format, words, level="warning")
-                children[place] = subprocess.Popen(command)
+                children[place] = subprocess.Popen(commands[place])
     return max(abs(child.returncode or 0) for child in children)
+
+
+def ports_of(configured: Settings, processes: int) -> list[int | None]:
+    """Return the metrics port of each process; ConfigError when one cannot be had."""
+    first = configured.metrics_port
+    if not first:  # none, or any free one
+        return [first] * processes
+    if first + processes - 1 > settings.LAST_PORT:
+        raise ConfigError(
+            f"--metrics-port (BUS_METRICS_PORT) {first}: {processes} processes take the ports up to "
+            f"{first + processes - 1}, and there are {settings.LAST_PORT}"
+        )
+    ports = range(first, first + processes)
+    check_free(configured.metrics_host, ports)
+    return [*ports]

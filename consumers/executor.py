@@ -95,7 +95,8 @@ class Executor:
         turn = Turn(self._services, self._threads, delivery, owned, reply, started.first_event())
         self.turns.add(turn)
         if self._signals.run_started:
-            self._signals.run_started.send(RunStarted(function.slug, request.run, reply.turn))
+            waited = None if reply.began else max(0, reply.now - request.queued)
+            self._signals.run_started.send(RunStarted(function.slug, request.run, reply.turn, waited))
         drive(turn, self._driver).add_done_callback(partial(self._settle, turn), context=self._context)
 
     # -- settle -----------------------------------------------------------------------------------------------------

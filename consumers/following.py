@@ -26,6 +26,7 @@ from stepstream.checkpoint.actions.forget import unfinished
 from stepstream.checkpoint.apps import App, apps, put
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.remote.functions import bus_of, declared
+from stepstream.consumers.standing import Standing, together
 from stepstream.consumers.upkeep.chores import Chore
 from stepstream.consumers.worker import Worker
 
@@ -75,6 +76,14 @@ class RemoteWorkers:
     def names(self) -> list[str]:
         """The applications whose functions are run."""
         return sorted(self._members)
+
+    def stands(self) -> Standing:
+        """Return how they stand at the moment, together; any thread may ask. Those that retire do not speak for all."""
+        why = "it drains: nothing more is read" if self._stop.is_set() else ""
+        why = why or ("" if self.ready.is_set() else "it has not begun: the applications are not looked up yet")
+        working = [one.worker.stands() for one in (*self._members.values(),) if one.worker is not None]
+        retiring = [one.worker.stands() for one in (*self._retired,) if one.worker is not None]
+        return together([*working, *(msgspec.structs.replace(one, not_ready="") for one in retiring)], why)
 
     def stop(self) -> None:
         """Read no more, finish or suspend what is in hand within BUS_DRAIN, and end run()."""

@@ -89,13 +89,20 @@ class Settlement:
             _trace_end(turn, ended)
         if word == b"mine" and ended.has_raised and ended.error is not None:
             turn.tell_failed("", turn.state.attempt, ended.error, None)
-        if word == b"mine" and self._signals.run_ended:
-            why = (ended.error.told(),) if ended.error is not None else ()
-            self._signals.run_ended.send(RunEnded(turn.owned.slug, turn.owned.run, ended.status, *why))
+        if word == b"mine":
+            self._tell_ended(turn, ended)
+        else:
+            turn.recorder.tell_refused(word.decode())
         if word in (b"mine", b"over"):
             self._exits.leave(turn.delivery, "turn over", "end.acked")
         else:
             self._background.start(self._look_again(turn.delivery))
+
+    def _tell_ended(self, turn: Turn, ended: Ended) -> None:
+        if self._signals.run_ended:
+            why = (ended.error.told(), ended.error.name) if ended.error is not None else ("", "")
+            took_ms = max(0, turn.state.server_now() - turn.state.began)
+            self._signals.run_ended.send(RunEnded(turn.owned.slug, turn.owned.run, ended.status, *why, took_ms))
 
     # -- another turn -----------------------------------------------------------------------------------------------
 
@@ -119,6 +126,8 @@ class Settlement:
             if self._signals.run_suspended:
                 self._signals.run_suspended.send(RunSuspended(turn.owned.slug, turn.owned.run, suspended.due_in_ms))
             self._alarms.expect(turn.function, suspended.due_in_ms)
+        elif suspended.word != "cancel":
+            turn.recorder.tell_refused(suspended.word)
         if suspended.word == "cancel":
             self._end(turn, Ended("cancelled", error=suspended.cancel or Failure("cancelled", "")))
         elif suspended.word in ("mine", "over"):

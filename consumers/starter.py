@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
-from stepstream.bus.observe.signals import RunEnded
+from stepstream.bus.observe.signals import NotStarted, RunEnded
 from stepstream.bus.observe.tracing import Tracing
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
@@ -227,10 +227,11 @@ class Starter:
 
     def _not_started(self, function: Function, delivery: Delivery, request: StartRequest, word: str) -> None:
         self._leave(delivery, "elsewhere" if word == "elsewhere" else "turn over")
+        if self._signals.not_started:
+            self._signals.not_started.send(NotStarted(function.slug, request.run, word))
         if word == "crashed" and self._signals.run_ended:
-            self._signals.run_ended.send(
-                RunEnded(function.slug, request.run, "failed", worker_crash(MAX_CRASHES).told())
-            )
+            why = worker_crash(MAX_CRASHES)
+            self._signals.run_ended.send(RunEnded(function.slug, request.run, "failed", why.told(), why.name))
         if word in ("crashed", "cancelled") and self._tracing is not None:
             self._background.start(_trace_end(self._wire, self._tracing, function.slug, request.run))
         elif word == "gone":

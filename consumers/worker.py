@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.observe.otel import tracing_of
-from stepstream.bus.observe.signals import Signals
+from stepstream.bus.observe.signals import RedisFailed, Signals
 from stepstream.bus.observe.stdlib import tag_records
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.values.durations import in_words
@@ -36,6 +36,7 @@ from stepstream.consumers.delivery.delivery import Delivery
 from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.holdings import Holdings
+from stepstream.consumers.standing import Standing, standing
 from stepstream.consumers.turn import idle_detection
 from stepstream.consumers.turn.services import Stubs
 from stepstream.consumers.upkeep.controls import look_once
@@ -113,6 +114,10 @@ class Worker:
         """Read no more, finish what is in hand however long that takes, and end run(): others go on from there."""
         self._stop.set()
 
+    def stands(self) -> Standing:
+        """Return how it stands at the moment; any thread may ask."""
+        return standing(self._slots, stops=self._stop.is_set(), is_ready=self.ready.is_set(), assembly=self._assembly)
+
     def set_clock(self, now_ms: int) -> None:
         """Set the clock of a worker that was given one."""
         self._now = self._wire.now = str(now_ms)
@@ -128,7 +133,8 @@ class Worker:
         tag_records()
         wire = self._wire = Wire(self.settings, self.name, self.signals.notice)
         wire.now = self._now
-        leases = Leases(self.settings, self.name, self._lost, self._clock_set, wire.trouble.met)
+        _tell_of_redis(wire, self.signals)
+        leases = Leases(self.settings, self.name, self._lost, self._clock_set, wire.trouble.met, self.signals)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._unless_stopped(self._examine())
@@ -233,19 +239,7 @@ class Worker:
             entries=len(lost),
         )
         if self._tasks is not None:
-            self._tasks.start_soon(self._uncharge, lost)
-
-    async def _uncharge(self, lost: list[Delivery]) -> None:
-        """This worker was only slow, or told to stop: the runs it had in hand are not charged with its death."""
-        runs: dict[tuple[str, str], list[str]] = {}
-        for delivery in lost:
-            if delivery.run:
-                runs.setdefault((delivery.feed.function.slug, delivery.consumer), []).append(delivery.run)
-        for (slug, consumer), held in runs.items():
-            try:
-                await uncharge(self._wire, slug, consumer, held)
-            except BusError as error:
-                tell(self.signals, "taking back crashes failed", error, function=slug)
+            self._tasks.start_soon(_uncharge, self._wire, self.signals, lost)
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
@@ -269,7 +263,7 @@ class Worker:
         stuck = [delivery for some in found for delivery in some]
         self.stuck = {delivery.feed.lease for delivery in stuck}
         with anyio.move_on_after(max(0.0, self._until + LAST_S - time.monotonic())):
-            await self._uncharge(stuck)
+            await _uncharge(self._wire, self.signals, stuck)
             for executor in executors:
                 await executor.settled()
             for feed in feeds:
@@ -305,6 +299,27 @@ class Worker:
                     await self._wire.call("DEL", keys.worker(self.name))
             except BusError:
                 return
+
+
+async def _uncharge(wire: Wire, signals: Signals, lost: list[Delivery]) -> None:
+    """A worker was only slow, or told to stop: the runs it had in hand are not charged with its death."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for delivery in lost:
+        if delivery.run:
+            runs.setdefault((delivery.feed.function.slug, delivery.consumer), []).append(delivery.run)
+    for (slug, consumer), held in runs.items():
+        try:
+            await uncharge(wire, slug, consumer, held)
+        except BusError as error:
+            tell(signals, "taking back crashes failed", error, function=slug)
+
+
+def _tell_of_redis(wire: Wire, signals: Signals) -> None:
+    """Let who listens know what becomes of the connections."""
+    if signals.redis_failed:
+        wire.trouble.failed = lambda state: signals.redis_failed.send(RedisFailed(state))
+    if signals.connection_opened:
+        wire.trouble.opened = lambda: signals.connection_opened.send(None)
 
 
 @contextlib.asynccontextmanager

@@ -30,7 +30,7 @@ ROOMS = {
     "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "controls", "errors", "events", "functions", "limits", "runs", "server", "watching"}],
     "consumers": [
         {"delivery"}, {"turn"}, {"drivers"}, {"remote"}, {"served"}, {"choice"}, {"limits", "relay"}, {"alerts"}, {"upkeep"}, {"starter", "settlement"},
-        {"executor"}, {"assembly", "holdings"}, {"worker"}, {"following"}, {"cli", "testing"},
+        {"executor"}, {"assembly", "holdings"}, {"standing"}, {"worker"}, {"following"}, {"monitoring"}, {"cli", "testing"},
     ],
     "consumers.delivery": [
         {"background", "failing", "slots", "wakeup"}, {"delivery"}, {"slot_queue", "eager_starts", "start_requests"}, {"exits"},
@@ -51,6 +51,7 @@ FENCES = {
     "starlette": ("web/", "producers/http.py", "producers/body.py"),
     "uvicorn": ("web/",),
     "aiohttp": ("consumers/remote/calls/post.py", "consumers/remote/calls/opening.py"),
+    "prometheus_client": ("consumers/monitoring/", "web/api/engine/metrics.py"),
     "google": ("web/connect/protobuf.py",),
     "httpx2": (
         "consumers/drivers/",

@@ -10,26 +10,32 @@ S = TypeVar("S")
 
 
 class RunStarted(msgspec.Struct, frozen=True):
-    """A turn of a run begins in this worker."""
+    """A turn of a run begins in this worker.
+
+    `waited_ms`: how long the entry that began the run was in the queue; None when its code was called before.
+    """
 
     function: str
     run: str
     turn: int
+    waited_ms: int | None = None
 
 
 class StepSaved(msgspec.Struct, frozen=True):
-    """A step's memo was stored."""
+    """A step's memo was stored: its result, or (`has_failed`) the error that is its last."""
 
     function: str
     run: str
     step: str
     took_ms: int
+    kind: str = "run"
+    has_failed: bool = False
 
 
 class AttemptFailed(msgspec.Struct, frozen=True):
     """A step (or, with an empty `step`, the code between steps) raised; it is tried again in `delay_ms`, or no more.
 
-    `stack` is the traceback of the author's frames, as text.
+    `stack` is the traceback of the author's frames, as text; `name` the error's class.
     """
 
     function: str
@@ -39,6 +45,7 @@ class AttemptFailed(msgspec.Struct, frozen=True):
     error: str
     delay_ms: int | None
     stack: str = ""
+    name: str = ""
 
 
 class RunSuspended(msgspec.Struct, frozen=True):
@@ -50,12 +57,72 @@ class RunSuspended(msgspec.Struct, frozen=True):
 
 
 class RunEnded(msgspec.Struct, frozen=True):
-    """This worker recorded a run's end. It is not sent when the reply that said so was lost."""
+    """This worker recorded a run's end. It is not sent when the reply that said so was lost.
+
+    `took_ms` is since its code was first called, None when that is not known; `name` is the error's class.
+    """
 
     function: str
     run: str
     status: str
     error: str = ""
+    name: str = ""
+    took_ms: int | None = None
+
+
+class NotStarted(msgspec.Struct, frozen=True):
+    """An entry was read whose run's code is not called; `why` is the word of start (docs/state-machine.md)."""
+
+    function: str
+    run: str
+    why: str
+
+
+class WriteRefused(msgspec.Struct, frozen=True):
+    """Redis refused what a turn wrote, for the turn is not the run's any more; `word` says how."""
+
+    function: str
+    run: str
+    word: str
+
+
+class EntryDropped(msgspec.Struct, frozen=True):
+    """An entry makes no sense, and is dropped; `function` is empty where it is read for whoever waits."""
+
+    function: str
+
+
+class Reclaimed(msgspec.Struct, frozen=True):
+    """Entries were taken over: `from_dead` of consumers whose lease had ended, the others of whom gave them back."""
+
+    function: str
+    entries: int
+    from_dead: int
+
+
+class LeasesRenewed(msgspec.Struct, frozen=True):
+    """The leases were renewed, but for those that were lost; `late_ms` after they should have been.
+
+    It is sent by the thread that renews, and not by the loop's.
+    """
+
+    renewed: int
+    lost: int
+    refused: int
+    late_ms: float
+
+
+class RedisFailed(msgspec.Struct, frozen=True):
+    """Redis did not serve a command, or a connection broke or did not open; `state` as in StoreUnavailable."""
+
+    state: str
+
+
+class ChoreDone(msgspec.Struct, frozen=True):
+    """A round of a chore is over, whether it failed or not."""
+
+    chore: str
+    took_ms: float
 
 
 class Noticed(msgspec.Struct, frozen=True):
@@ -99,6 +166,15 @@ class Signals:
         self.attempt_failed = Signal[AttemptFailed]()
         self.run_suspended = Signal[RunSuspended]()
         self.run_ended = Signal[RunEnded]()
+        self.not_started = Signal[NotStarted]()
+        self.write_refused = Signal[WriteRefused]()
+        self.entry_dropped = Signal[EntryDropped]()
+        self.reclaimed = Signal[Reclaimed]()
+        self.leases_renewed = Signal[LeasesRenewed]()
+        self.redis_failed = Signal[RedisFailed]()
+        self.connection_opened = Signal[None]()
+        """A connection to Redis was opened: the first time, or again."""
+        self.chore_done = Signal[ChoreDone]()
         self.noticed = Signal[Noticed]()
 
     def notice(self, event: str, **fields: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from stepstream.bus.errors import StoreUnavailable
+from stepstream.bus.observe.signals import LeasesRenewed, Signals
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.address import address
 from stepstream.bus.wire import keys
@@ -167,15 +168,19 @@ class Leases:
         on_lost: Callable[[dict[Lease, str]], None],
         on_clock_set: Callable[[int], None],
         on_refused: Callable[[StoreUnavailable], None] | None = None,
+        signals: Signals | None = None,
     ) -> None:
         """Make them. The callbacks run in the loop's thread.
 
         `on_lost` gets the lost leases with their consumer names, `on_clock_set` by how much the server's clock was set
-        (ms), `on_refused` why no lease could be renewed.
+        (ms), `on_refused` why no lease could be renewed. `signals` are told of each renewal by the thread.
         """
         self._settings = settings
         self._where = address(settings.redis_url)
         self._on_refused = on_refused
+        self._renewals = (signals or Signals()).leases_renewed
+        self._due = 0.0
+        """When the next renewal is due, monotonic s."""
         self._worker = worker
         self._on_lost = on_lost
         self._on_clock_set = on_clock_set
@@ -257,13 +262,15 @@ class Leases:
         client: Any = opening.threaded(self._where, max(0.2, self._settings.lease_ms / 3_000))
         while not self._stopping:
             self._wake.clear()
+            late_s = max(0.0, time.monotonic() - self._due) if self._due else 0.0
             pause = self._settings.renew_ms / 1_000
-            refused = None if self._stalled() else self._renew(client) or self._renew_places(client)
+            refused = None if self._stalled() else self._renew(client, late_s) or self._renew_places(client)
             if refused is not None:
                 if self._on_refused is not None:
                     self._tell(self._on_refused, refused)
                 client.connection_pool.disconnect()  # the address may lead to another server by now
                 pause = min(pause, _AGAIN_S)
+            self._due = time.monotonic() + pause
             self._wake.wait(pause)
         client.close()
 
@@ -284,7 +291,7 @@ class Leases:
             )
         return still * 1_000 > self._settings.stall_ms
 
-    def _renew(self, client: Any) -> StoreUnavailable | None:
+    def _renew(self, client: Any, late_s: float) -> StoreUnavailable | None:
         """Renew all leases; return the server's refusal, if any."""
         leases, sent = self._leases, boot()
         pipe = client.pipeline(transaction=False)
@@ -301,6 +308,7 @@ class Leases:
         except opening.threaded_errors as error:
             for lease in leases:
                 lease.broken()
+            self._tell_renewed(LeasesRenewed(0, 0, len(leases), late_s * 1_000))
             return opening.unavailable(self._where, error)
         lost: dict[Lease, str] = {}
         received = boot()
@@ -316,12 +324,18 @@ class Leases:
                 lease.lost()
             else:
                 lease.kept(sent, self._settings.lease_ms)
+        refused = sum(isinstance(reply, Exception) for reply in replies[: len(leases)])
+        self._tell_renewed(LeasesRenewed(len(leases) - len(lost) - refused, len(lost), refused, late_s * 1_000))
         if lost:
             self._tell(self._on_lost, lost)
             self._wake.set()
         for lease in leases:
             self._tell(lease.tell)
         return _refusal(replies)
+
+    def _tell_renewed(self, renewed: LeasesRenewed) -> None:
+        if self._renewals:
+            self._renewals.send(renewed)
 
     def _saw(self, server_ms: int, sent: float, received: float) -> None:
         step = self._clock.saw(server_ms, sent, received)

@@ -51,7 +51,8 @@ class StartReply(msgspec.Struct):
 
     `expires`: when the run must have ended, server ms, or 0.
     `to_load`: so many memos are left out, because they are large (`load_memos`).
-    `resumed` when the run has begun before; `error` when Redis refused this run's keys, with what it said in `why`.
+    `began`: when the run's code was first called, server ms; 0: it is now. `resumed` when the run was there before, and
+    not only its entry; `error` when Redis refused this run's keys, with what it said in `why`.
     """
 
     word: str
@@ -64,6 +65,7 @@ class StartReply(msgspec.Struct):
     memos: dict[str, Memo] = {}
     open: dict[str, Open] = {}
     expires: int = 0
+    began: int = 0
     resumed: bool = False
     to_load: int = 0
     why: str = ""
@@ -107,6 +109,7 @@ class _Resumed(NamedTuple):
     memos: list[bytes] | int
     open: list[bytes]
     expires: Any
+    began: Any = 0
 
 
 def _started(reply: Sequence[Any], finish_ms: int) -> StartReply:
@@ -141,6 +144,7 @@ def _read(reply: Sequence[Any], finish_ms: int) -> StartReply:
         event=found.event,
         memos={memos[i].decode(): memo_of(memos[i + 1]) for i in range(0, len(memos), 2)},
         expires=int(found.expires),
+        began=int(found.began),
         open={opened[i].decode(): open_of(opened[i + 1]) for i in range(0, len(opened), 2)},
     )
 

@@ -107,6 +107,11 @@ class Feed:
         return self._function
 
     @property
+    def slug(self) -> str:
+        """The function it is read for; empty where events are read for whoever waits."""
+        return "" if self._function is None else self._function.slug
+
+    @property
     def is_deleted_when_done(self) -> bool:
         """Whether an entry has one reader only, and goes when that has acknowledged it."""
         return self.kind in ("queue", "ends")

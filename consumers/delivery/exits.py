@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Literal, Protocol
 
-from stepstream.bus.observe.signals import Signals
+from stepstream.bus.observe.signals import EntryDropped, Signals
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import acknowledge, acknowledge_turns, release
 from stepstream.bus.wire.wire import Wire
@@ -78,6 +78,8 @@ class Exits:
             entry=delivery.id,
             error=str(error),
         )
+        if self._signals.entry_dropped:
+            self._signals.entry_dropped.send(EntryDropped(delivery.feed.slug))
         self.leave(delivery, "passed")
 
     def lose(self, feeds: Iterable[Feed], is_lost: Callable[[Delivery], bool]) -> list[Delivery]:

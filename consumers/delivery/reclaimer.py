@@ -3,7 +3,7 @@
 import time
 
 from stepstream.bus.errors import GroupMissing
-from stepstream.bus.observe.signals import Signals
+from stepstream.bus.observe.signals import Reclaimed, Signals
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.streams import RELEASED, pending, reclaim, take
 from stepstream.bus.wire.wire import Wire
@@ -68,6 +68,9 @@ class Reclaimer:
         deliveries: list[Delivery] = []
         for entry, owner, fields in claimed:
             deliveries += feed.receive([(entry, fields)], me, "" if owner == RELEASED else owner)
+        if self._signals.reclaimed:
+            from_dead = sum(owner != RELEASED for _, owner, _ in claimed)
+            self._signals.reclaimed.send(Reclaimed(feed.slug, len(claimed), from_dead))
         self._signals.notice(
             "reclaimed pending entries",
             group=feed.group,

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from stepstream.bus.errors import BusError, NonRetriable, StoreError, StoreUnavailable
 from stepstream.bus.function import Function
-from stepstream.bus.observe.signals import RunSuspended, StepSaved
+from stepstream.bus.observe.signals import RunSuspended, StepSaved, WriteRefused
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.end import Leaves, end, timed_out
 from stepstream.checkpoint.run.memo import Failure, Memo, Open
@@ -90,7 +90,8 @@ class Recorder:
             if saved.resolved:
                 state.resolve({name: memo for name, memo in saved.resolved.items() if name != step})
             if self.signals.step_saved:
-                self.signals.step_saved.send(StepSaved(self.function.slug, self.owned.run, step, took_ms))
+                told = StepSaved(self.function.slug, self.owned.run, step, took_ms, kind, error is not None)
+                self.signals.step_saved.send(told)
             return None
         if saved.word == "there":
             assert saved.memo is not None
@@ -250,6 +251,12 @@ class Recorder:
             self.notice(FAILED, error=str(error))
         self.end(Abandoned())
 
+    def tell_refused(self, word: str) -> None:
+        """Tell who listens that a write of this turn was refused: another turn of the run came, or it has ended."""
+        if self.signals.write_refused:
+            self.signals.write_refused.send(WriteRefused(self.function.slug, self.owned.run, word))
+
     def _refused(self, word: Word) -> TurnOver:
+        self.tell_refused(word)
         self.end(Refused(cast("Any", word)))
         return TurnOver()

@@ -17,8 +17,8 @@ class RunState:
     """The steps of a run, finished and open, and how far the handler has come with calling them."""
 
     __slots__ = (
-        "_clock_offset", "_fresh", "_silent", "_to_replay", "arming", "attempt", "came", "has_open", "has_steps", "ids",
-        "is_settled", "known", "memos", "open", "over", "trace", "uncalled", "waiting", "waits",
+        "_clock_offset", "_fresh", "_silent", "_to_replay", "arming", "attempt", "began", "came", "has_open",
+        "has_steps", "ids", "is_settled", "known", "memos", "open", "over", "trace", "uncalled", "waiting", "waits",
     )  # fmt: skip
 
     def __init__(self, started: StartReply, *, is_repeated: bool = False) -> None:
@@ -48,6 +48,8 @@ class RunState:
         """Who makes spans of what this turn does; None: nobody does."""
         self.has_steps = self.has_open = started.resumed
         """Whether the run may have a key of finished steps, and one of open steps, beside its own."""
+        self.began = started.began or started.now
+        """When the run's code was first called, server ms."""
         self._clock_offset = started.now - time.monotonic() * 1_000
         self._to_replay = len(started.memos) + is_repeated
         self._fresh: set[str] = set()

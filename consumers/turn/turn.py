@@ -161,7 +161,7 @@ class Turn:
         if attempt_failed:
             stack = failure.stack if failure.process is None else ""  # what a command wrote is no traceback
             slug, run = self.owned.slug, self.owned.run
-            attempt_failed.send(AttemptFailed(slug, run, step, attempt, failure.told(), delay_ms, stack))
+            attempt_failed.send(AttemptFailed(slug, run, step, attempt, failure.told(), delay_ms, stack, failure.name))
 
     def is_stubbed(self, step: str) -> bool:
         """Whether a test has put something in place of a step's body."""

@@ -2,10 +2,29 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
+from stepstream.bus.observe.signals import ChoreDone, Signals
 from stepstream.consumers.delivery.failing import Failing
 from stepstream.consumers.delivery.wakeup import Alarm
+
+
+def timed(
+    signals: Signals, chore: str, once: Callable[[], Awaitable[float | None]]
+) -> Callable[[], Awaitable[float | None]]:
+    """Return a chore's round that tells who listens how long it took."""
+
+    async def round_timed() -> float | None:
+        if not signals.chore_done:
+            return await once()
+        begun = time.monotonic()
+        try:
+            return await once()
+        finally:
+            signals.chore_done.send(ChoreDone(chore, (time.monotonic() - begun) * 1_000))
+
+    return round_timed
 
 
 class Chore:

@@ -16,7 +16,7 @@ from stepstream.consumers.delivery.feeds import Feeds
 from stepstream.consumers.delivery.wakeup import Alarms, Wakeup
 from stepstream.consumers.upkeep import cancelling, repair
 from stepstream.consumers.upkeep.cancelling import Cancelling
-from stepstream.consumers.upkeep.chores import Chore
+from stepstream.consumers.upkeep.chores import Chore, timed
 from stepstream.consumers.upkeep.controls import follow
 from stepstream.consumers.upkeep.delayed import Delayed
 from stepstream.consumers.upkeep.letting import Letting
@@ -48,47 +48,53 @@ class Upkeep:
         self._tickers = [Ticker(wire, one.slug, cron, signals) for one in functions for cron in one.crons]
         self._timers = [
             Chore(
-                Timers(wire, slug, signals).once,
+                timed(signals, "timers", Timers(wire, slug, signals).once),
                 Failing(signals, "firing timers failed", function=slug),
                 alarm=alarms.of(slug),
             )
             for slug in slugs
         ]
         self._schedules = [
-            Chore(ticker.once, Failing(signals, "a schedule failed", function=ticker.slug)) for ticker in self._tickers
+            Chore(timed(signals, "schedules", ticker.once), Failing(signals, "a schedule failed", function=ticker.slug))
+            for ticker in self._tickers
         ]
         ordered = Wakeup()
         self._following = partial(follow, wire, signals, feeds, ordered, drains)
         self._letting = Letting(wire, signals, feeds, ordered)
-        self._delayed = Chore(Delayed(wire, signals).once, Failing(signals, "publishing delayed events failed"))
+        self._delayed = Chore(
+            timed(signals, "delayed events", Delayed(wire, signals).once),
+            Failing(signals, "publishing delayed events failed"),
+        )
         self._limits = Chore(
-            LimitChanges(wire, feeds).once, Failing(signals, "looking at limits failed"), alarm=feeds.limits_changed
+            timed(signals, "limits", LimitChanges(wire, feeds).once),
+            Failing(signals, "looking at limits failed"),
+            alarm=feeds.limits_changed,
         )
         self._registration = Chore(
-            Registration(wire, functions, signals).once,
+            timed(signals, "registration", Registration(wire, functions, signals).once),
             Failing(signals, "registering again failed"),
             every_s=_MINUTE_S * random.uniform(0.8, 1.2),
             first_s=random.uniform(0, _FIRST_S),
         )
         self._others = [
             Chore(
-                feeds.reclaim,
+                timed(signals, "reclaiming", feeds.reclaim),
                 None,  # each feed has its own
                 every_s=wire.settings.sweep_ms / 1_000,
                 first_s=wire.settings.sweep_ms / 1_000,
             ),
             Chore(
-                Repair(wire, signals, slugs).once,
+                timed(signals, "repair", Repair(wire, signals, slugs).once),
                 Failing(signals, "looking for runs without a holder failed"),
                 every_s=repair.LOOK_EVERY_S,
             ),
             Chore(
-                Cancelling(wire, signals).once,
+                timed(signals, "cancelling", Cancelling(wire, signals).once),
                 Failing(signals, "carrying on bulk cancellations failed"),
                 every_s=cancelling.EVERY_S,
             ),
             Chore(
-                Retention(wire, signals, slugs, feeds.names_read).once,
+                timed(signals, "retention", Retention(wire, signals, slugs, feeds.names_read).once),
                 Failing(signals, "dropping what nobody needs failed"),
                 every_s=_MINUTE_S * random.uniform(0.8, 1.2),
                 first_s=random.uniform(0, _FIRST_S),

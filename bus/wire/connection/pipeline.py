@@ -190,6 +190,8 @@ class Pipe(asyncio.Protocol):
             self._buffer.insert(0, _pack(("SCRIPT", "LOAD", text)))
             self._unsent.appendleft(loading)
         self._opened = self._heard = time.monotonic()
+        if self._trouble.opened is not None:
+            self._trouble.opened()
         self._watch()
         self._flush()
 

@@ -6,6 +6,7 @@ All connections of a process share one Trouble, so the many callers that wait fo
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from stepstream.bus.errors import RightMissing, StoreUnavailable
@@ -44,10 +45,21 @@ class Trouble:
         self._met = 0.0
         self._error = StoreUnavailable("Redis serves")
         self._begins = asyncio.Event()
+        self.failed: Callable[[str], None] | None = None
+        """Called with the state of each refusal and break, for who counts them."""
+        self.opened: Callable[[], None] | None = None
+        """Called for each connection that is open."""
+
+    @property
+    def state(self) -> str:
+        """What was wrong last, in a word (StoreUnavailable)."""
+        return self._error.state
 
     def met(self, error: StoreUnavailable) -> None:
         """Note that a command was refused, or that its connection broke or did not open."""
         self._met, self._error = time.monotonic(), error
+        if self.failed is not None:
+            self.failed(error.state)
         if not self.is_on:
             self.is_on = True
             self.times += 1

@@ -17,7 +17,7 @@ event JSON or empty, source, queued ms, parent (`<slug>|<run>|<step>`) or empty,
 index of what cancels it (a line each), the run it runs again or empty
 
 Returns for each entry {word}, or {'go', turn, now} for a new run, or {'go', turn, now, attempt, crashes, wake, event,
-memos (or how many: then they are to be loaded), open, must end by (ms, or 0)} for one that has begun before, or
+memos (or how many: then they are to be loaded), open, must end by (ms, or 0), when it began (ms, or nothing or 0: it does now)} for one that was there before, or
 {'error', why} ]]
 -- item: run turn entry owner consumer fence event source queued parent not_before cancels rerun_of
 -- hash run: +ending turn entry worker crashes cancel attempt wake event expires charged size
@@ -133,7 +133,7 @@ local function resumed(key, run, a)
   end
   move(fn, item.run, run.status, 'running', run.queued)
   return { 'go', run.turn, now, run.attempt or '0', count, run.wake or '0', run.event, memos_of(item.run, run.size or 0),
-    redis.call('HGETALL', fn .. 'open:' .. item.run), run.expires or 0 }
+    redis.call('HGETALL', fn .. 'open:' .. item.run), run.expires or 0, run.started or 0 }
 end
 
 local answers = each(item.first, item.width, function(a)
