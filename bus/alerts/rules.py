@@ -68,7 +68,9 @@ _ALL = (
     Rule("given_up", "1", "count", "so many runs of a function were given up in an hour: they killed their workers"),
     Rule("unfit", "on", "switch", "Redis evicts keys, cannot write its files, or is no primary"),
     Rule("memory", "85%", "percent", "Redis uses so much of its maxmemory"),
-    Rule("unreachable", "30s", "duration", "a site does not reach Redis for so long"),
+    Rule(
+        "unreachable", "30s", "duration", "Redis does not serve a site for so long: it says so by itself, and not here"
+    ),
     Rule("rolled_back", "on", "switch", "Redis has lost what was written: a failover, a restart, an older copy"),
 )
 RULES: Mapping[str, Rule] = {one.name: one for one in _ALL}

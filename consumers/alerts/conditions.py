@@ -90,7 +90,7 @@ def _given_up(look: Look, limit: Threshold) -> Iterator[Condition]:
         count = sum(times for minute in one.minutes for mark, times in minute.errors.items() if mark in marks)
         if groups and count >= limit.count:
             runs = f"{count} run{'' if count == 1 else 's'}"
-            words = f"{runs} of {slug} killed {'its' if count == 1 else 'their'} worker again and again, and gave up"
+            words = f"{runs} of {slug} killed {'its' if count == 1 else 'their'} worker again and again: given up"
             yield Condition(rule="given_up", function=slug, value=runs, words=words, run=groups[0].run)
 
 

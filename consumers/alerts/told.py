@@ -30,8 +30,8 @@ class AlertTold(msgspec.Struct, frozen=True):
 class RuleTold(msgspec.Struct, frozen=True):
     """A rule: its threshold, who says so (`default`, `settings`, or it is `set` for all), and what fires of it.
 
-    `state` is `firing`, `quiet` or `off`; `since` when, Unix ms (null: it has never fired); `sent` is when something of
-    it was sent last. Of `count` alerts the first are listed.
+    `state` is `firing`, `quiet`, `off`, or, while no process looks, `unwatched`; `since` when, Unix ms (null: it has
+    never fired); `sent` is when something of it was sent last. Of `count` alerts the first are listed.
     """
 
     rule: str
@@ -39,7 +39,7 @@ class RuleTold(msgspec.Struct, frozen=True):
     threshold: str
     by: Literal["default", "settings", "set"]
     expects: str
-    state: Literal["firing", "quiet", "off"]
+    state: Literal["firing", "quiet", "off", "unwatched"]
     since: int | None
     sent: int | None
     count: int
@@ -62,13 +62,14 @@ class AlertsTold(msgspec.Struct, frozen=True):
 async def alerts_told(wire: Wire) -> AlertsTold:
     """Return what there is to say of alerts."""
     stands, now = await kept(wire), await wire.clock()
+    is_watched = stands.free > now
     return AlertsTold(
-        wire.settings.alerts_shown, stands.by if stands.free > now else "", stands.delivery, _rules(wire, stands),
-        stands.unreadable,
+        wire.settings.alerts_shown, stands.by if is_watched else "", stands.delivery,
+        _rules(wire, stands, is_watched=is_watched), stands.unreadable,
     )  # fmt: skip
 
 
-def _rules(wire: Wire, stands: Kept) -> list[RuleTold]:
+def _rules(wire: Wire, stands: Kept, *, is_watched: bool) -> list[RuleTold]:
     limits, before = limits_of(wire.settings, stands), limits_of(wire.settings)
     several: dict[str, list[Alert]] = defaultdict(list)
     for alert in stands.alerts.values():
@@ -77,11 +78,12 @@ def _rules(wire: Wire, stands: Kept) -> list[RuleTold]:
     for name, rule in RULES.items():
         own = sorted(several[name], key=lambda one: (one.state != "firing", one.since, one.function))
         firing = [one.since for one in own if one.state == "firing"]
-        quiet = "quiet" if limits[name].is_on else "off"
+        state = "firing" if firing else "quiet"
+        state = "off" if not limits[name].is_on else state if is_watched else "unwatched"
         by = "set" if name in stands.set else "default" if before[name].text == rule.default else "settings"
         told.append(
             RuleTold(
-                name, rule.about, limits[name].text, by, rule.expects, "firing" if firing else quiet,
+                name, rule.about, limits[name].text, by, rule.expects, state,
                 min(firing) if firing else stands.ended.get(name), stands.sent.get(name), len(own),
                 [_alert(one) for one in own[:MOST_ALERTS]],
             )

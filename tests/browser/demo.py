@@ -35,7 +35,12 @@ class Demo:
         self.server = ValkeyProcess(folder)
         self.server.start()
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        self.environ = {"BUS_LEASE": str(LEASE_S), "BUS_DRAIN": "1"}
+        self.environ = {
+            "BUS_LEASE": str(LEASE_S),
+            "BUS_DRAIN": "1",
+            "BUS_ALERT_COMMAND": "true",
+            "BUS_ALERT_EVERY": "2",
+        }
         self._workers: list[WorkerProcess] = []
         self._is_closing = threading.Event()
         self._scanner = threading.Thread(target=self._scan)
@@ -133,6 +138,11 @@ class Demo:
         self.others()
         self.settled()
         self.hour()
+        until(lambda: self._fires("failures"), "an alert fires, and is sent")
+
+    def _fires(self, rule: str) -> bool:
+        told = self.get("/v1/alerts") or {"rules": []}
+        return any(one["rule"] == rule and one["state"] == "firing" and one["sent"] for one in told["rules"])
 
     def no_worker(self) -> None:
         """The functions of `mail` are known, and nobody serves them."""

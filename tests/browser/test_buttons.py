@@ -95,6 +95,20 @@ def test_errors_are_put_away_and_opened_again(hand: Hand) -> None:
     hand.press("/system", "Check everything")
 
 
+def test_alerts_are_tried_and_their_thresholds_are_set_and_taken_back(hand: Hand) -> None:
+    hand.press("/alerts", "Send a test")
+    assert "the command true ended with code 0" in hand.page.content()
+    hand.press("/alerts", "Set for all", opened="#set-waiting", fill={"threshold": "30m"})
+    assert threshold(hand.demo, "waiting") == ("30m", "set")
+    hand.press("/alerts", "Take back the threshold of waiting")
+    assert threshold(hand.demo, "waiting") == ("10m", "default")
+
+
+def threshold(demo: Demo, rule: str) -> tuple[str, str]:
+    [one] = [one for one in demo.get("/v1/alerts")["rules"] if one["rule"] == rule]
+    return one["threshold"], one["by"]
+
+
 def test_runs_are_run_again_signalled_and_cancelled(hand: Hand) -> None:
     demo = hand.demo
     demo.send("order/paid", *({"order": f"o-{how}", "how": how, "cents": 1} for how in ("approval", "slow", "plain")))

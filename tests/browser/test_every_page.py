@@ -1,7 +1,5 @@
 """Every page of the demo store, in light and dark, on a wide screen and on a phone: readable, nowhere too wide, quiet."""
 
-# pyright: basic
-
 from collections.abc import Callable, Generator
 from typing import Any
 from urllib.parse import quote

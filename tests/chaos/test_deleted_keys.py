@@ -1,7 +1,5 @@
 """Every kind of key, deleted under load: put back, or found by `bus check` and mended or told of; few are lost by design."""
 
-# pyright: basic
-
 import asyncio
 import contextlib
 import time

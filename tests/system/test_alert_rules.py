@@ -281,6 +281,31 @@ async def test_a_site_says_by_itself_once_that_redis_does_not_serve_it_and_that_
             assert hook.told == [("unreachable", "", "firing"), ("unreachable", "", "resolved")]
 
 
+async def test_a_server_that_cannot_write_its_files_is_told_whether_it_takes_writes_or_not(
+    settings: Settings, hook: Hook, tmp_path: Path
+) -> None:
+    """Its folder is gone: it refuses all writes then, that of who looks, too."""
+    (folder := tmp_path / "gone").mkdir()
+    with ValkeyProcess(folder, "--save", "3600", "1") as server:
+        own = Settings(redis_url=server.url, lease_ms=settings.lease_ms)
+        rules = ["unreachable=1ms", *(rule for rule in only("unfit") if not rule.startswith("unreachable"))]
+        async with Looking(own, hook, *rules, alone=True) as one:
+            await one.rounds()
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+            await one.wire.call("BGSAVE")
+            await eventually(lambda: told_of(one, hook), "it is told")
+            assert hook.told == [("unreachable", "", "firing")]
+            assert "MISCONF" in hook.bodies[0]["text"]
+            await one.wire.call("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+            await eventually(lambda: served(one), "it takes writes again")
+            await one.rounds()
+            assert sorted(hook.told[1:]) == [("unfit", "", "firing"), ("unreachable", "", "resolved")]
+            texts = [body["text"] for body in hook.bodies]
+            assert any("persistence: rdb_last_bgsave_status is not ok" in text for text in texts)
+
+
 async def told_of(one: Looking, hook: Hook) -> bool:
     await served(one)
     return bool(hook.told)

@@ -52,6 +52,7 @@ def test_the_page_the_api_and_the_command_try_it_and_say_what_was_answered(
 def test_who_has_nowhere_to_send_is_told_so(http: TestClient, url: str) -> None:
     page = http.get("/alerts", headers=HTML).text
     assert "nowhere: BUS_ALERT_WEBHOOK is not set for this site" in page
+    assert {one["state"] for one in http.get("/v1/alerts").json()["data"]["rules"]} == {"unwatched"}, "and not quiet"
     refused = http.post("/v1/alerts/test")
     assert (refused.status_code, refused.json()["code"]) == (409, "no_alert_destination")
     assert "set BUS_ALERT_WEBHOOK" in http.post("/alerts/test", data=fields(page), headers=HTML).text

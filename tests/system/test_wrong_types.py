@@ -1,7 +1,5 @@
 """A key of which another type of value has the name spoils what it would tell, and nothing else: it is said in words."""
 
-# pyright: basic
-
 import asyncio
 import html
 import re
