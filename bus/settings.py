@@ -14,6 +14,7 @@ from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.process.failpoints import NAMES
 from stepstream.bus.trust import roles
 from stepstream.bus.trust.app_hosts import AppHosts
+from stepstream.bus.trust.redaction import DEFAULT, check_patterns
 from stepstream.bus.trust.signing import check_key
 from stepstream.bus.values.address import address
 from stepstream.bus.values.durations import in_words, milliseconds
@@ -121,6 +122,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
     metrics_host: str = "127.0.0.1"
     """The address of that port. It asks for no key, so another one is for networks where everyone may read metrics."""
+    redact: tuple[str, ...] = DEFAULT
+    """What is hidden of data from all but admins, and in logs: patterns of keys, as `*password,*token,iban`.
+
+    They are compared with a key in small letters and with `_` between words; an empty text hides nothing.
+    """
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
@@ -179,6 +185,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if len({one.secret for one in found}) < len(found):
             raise ConfigError("BUS_API_TOKENS has a token twice: whose it is, and what it may do, must be plain")
         AppHosts(self.app_hosts)
+        check_patterns(self.redact)
 
     def _check_alerts(self) -> None:
         """Raise ConfigError for alerts that cannot be sent or understood; it shows no address and no command."""
@@ -298,6 +305,7 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_ALERT_EVERY": ("alert_every_ms", float),
     "BUS_METRICS_PORT": ("metrics_port", int),
     "BUS_METRICS_HOST": ("metrics_host", str),
+    "BUS_REDACT": ("redact", tuple),
     "BUS_LOG_FORMAT": ("log_format", str),
     "BUS_LOG_LEVEL": ("log_level", str),
     "BUS_FAILPOINT": ("failpoint", str),

@@ -149,7 +149,9 @@ def _default(field: str) -> str:
     value = getattr(settings.Settings(), field)
     if field.endswith("_ms"):
         return in_words(value)
-    return f"`{value}`" if value not in ("", (), None) else "none"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`" if value else "none"
+    return f"`{value}`" if value not in ("", None) else "none"
 
 
 def settings_page() -> str:

@@ -16,12 +16,16 @@ from stepstream.web.pages import page
 from stepstream.web.paths import own_path, wants_page
 from stepstream.web.routing import SPOILT, link
 from stepstream.web.trust.attempts import TooManyAttempts
+from stepstream.web.trust.hiding import hide
 from stepstream.web.trust.keys import KeyRefused, challenge, keys_of
 
 
 def value(content: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a value as JSON; with `unreadable`, in words, where keys were passed over that it would be read from."""
-    body, spoilt = codec.encode(content), spoilt_now()
+    """Return a value as JSON, without what is hidden from the one who asks.
+
+    With `unreadable`, in words, where keys were passed over that it would be read from.
+    """
+    body, spoilt = codec.encode(hide(content)), spoilt_now()
     if spoilt:
         body = codec.encode({**codec.decode(body), "unreadable": [told_of(key) for key in sorted(spoilt)]})
     return Response(body, status, headers, media_type="application/json")

@@ -19,6 +19,7 @@ from stepstream.web.store import PATIENCE_S, wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.parameters import Wait, check
 from stepstream.web.trust.audit import write_down, written_down
+from stepstream.web.trust.hiding import hiding
 from stepstream.web.trust.keys import Permission, RoleRefused, keys_of
 from stepstream.web.trust.principal import PRINCIPAL
 
@@ -65,12 +66,13 @@ class NeedsRoute(Route):
                 if changes:
                     await write_down(request, name or path, refused.who, str(refused))
                 raise
-            if changes:
-                return await written_down(request, name or path, taken)
-            if method != "GET":
-                return await taken(request)
-            with spoilt_told() as request.scope[SPOILT]:
-                return await taken(request)
+            with hiding(request):
+                if changes:
+                    return await written_down(request, name or path, taken)
+                if method != "GET":
+                    return await taken(request)
+                with spoilt_told() as request.scope[SPOILT]:
+                    return await taken(request)
 
         super().__init__(path, checked, methods=[method], name=name)
         self.needs: Permission = needs

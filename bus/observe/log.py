@@ -15,6 +15,7 @@ from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, Run
 from stepstream.bus.observe.stdlib import Printed, show_records, tag_records
 from stepstream.bus.process.scope import OURS, in_run
 from stepstream.bus.settings import Settings
+from stepstream.bus.trust.redaction import Redaction
 from stepstream.bus.values.durations import in_words
 
 _MOST_NAMED = 10
@@ -74,8 +75,19 @@ def _rendering(settings: Settings) -> list[Any]:
     return [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _redacting(settings),
         render,
     ]
+
+
+def _redacting(settings: Settings) -> Any:
+    """Return the processor that takes out of a line what BUS_REDACT hides."""
+    redaction = Redaction(settings.redact)
+
+    def redacted(_logger: object, _method: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return redaction.plain(fields)
+
+    return redacted
 
 
 def follow(settings: Settings) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.errors import BusError
+from stepstream.bus.trust.redaction import Redaction
 from stepstream.bus.values import codec
 from stepstream.checkpoint.live.hub import Ended, Listener, TooSlow, check_after, hub_of
 from stepstream.checkpoint.live.messages import Message as Told
@@ -16,6 +18,7 @@ from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import EVENTS, About
 from stepstream.web.table.parameters import Text, Texts
+from stepstream.web.trust.hiding import hidden_now
 
 HEARTBEAT_S = 15.0
 """How long nothing may come before a comment is sent, so that nobody in between takes the connection for dead."""
@@ -28,11 +31,12 @@ Shown = Callable[[Told], bytes]
 
 
 async def _live(request: Request) -> Response:
-    return await stream(request, request.path_params["channel"], TOPIC.of(request), _shown)
+    return await stream(request, request.path_params["channel"], TOPIC.of(request), partial(_shown, hidden_now()))
 
 
-def _shown(message: Told) -> bytes:
-    told = {"channel": message.channel, "topic": message.topic, "data": message.data, "at": message.at}
+def _shown(hidden: Redaction, message: Told) -> bytes:
+    data = hidden.of(message.data)
+    told = {"channel": message.channel, "topic": message.topic, "data": data, "at": message.at}
     more = {"run": message.run, "kind": "" if message.kind == "data" else message.kind, "stream": message.stream}
     return event(codec.encode(told | {name: text for name, text in more.items() if text}), message.id)
 

@@ -29,6 +29,7 @@ from stepstream.web.table.bodies import Body
 from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields
 from stepstream.web.trust.audit import acts_on
+from stepstream.web.trust.hiding import hidden_now
 from stepstream.web.trust.principal import API, by
 
 FIELDS = Fields(OperationTold)
@@ -102,7 +103,7 @@ async def _delete(request: Request) -> Response:
 
 async def _query(wire: Wire, given: Mapping[str, str | int | list[str]]) -> RunQuery:
     several = {name: text if isinstance(text, list) else [str(text)] for name, text in given.items()}
-    return await query_of(wire, [(name, text) for name, texts in several.items() for text in texts])
+    return await query_of(wire, [(name, text) for name, texts in several.items() for text in texts], hidden_now())
 
 
 _REFUSALS = (BadRequest, FunctionNotFound, InUse, Conflict)

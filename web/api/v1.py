@@ -21,6 +21,7 @@ from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.parameters import Fields, Number, Text, Texts, Wait
+from stepstream.web.trust.hiding import hidden_now
 
 MOST = 1_000
 LONGEST_WAIT_MS = 300_000
@@ -66,7 +67,9 @@ class EventNamesTold(msgspec.Struct, frozen=True):
 
 async def _runs(request: Request) -> Response:
     wire = wire_of(request)
-    query = await query_of(wire, [pair for pair in request.query_params.multi_items() if pair[0] in FILTERS])
+    query = await query_of(
+        wire, [pair for pair in request.query_params.multi_items() if pair[0] in FILTERS], hidden_now()
+    )
     page = await search(wire, query, limit=LIMIT.of(request), cursor=CURSOR.of(request))
     rows = FIELDS.rows(request, page.runs)
     return value(RunsTold(rows, page.cursor, page.looked_at, page.count, page.exact))

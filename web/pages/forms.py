@@ -17,10 +17,12 @@ from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.read.run.steps import steps
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.producers.strict import parse
+from stepstream.web.api.shapes import event_of
 from stepstream.web.pages.csrf import received
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 from stepstream.web.trust.audit import acts_on
+from stepstream.web.trust.hiding import hidden_now, hide
 
 
 async def _cancel(request: Request) -> Response:
@@ -35,12 +37,21 @@ async def _cancel(request: Request) -> Response:
 
 async def _rerun(request: Request) -> Response:
     fields = await received(request)
-    data = None if "data" not in fields else _json(fields["data"], is_object=True)
+    run = request.path_params["id"]
+    data = None if "data" not in fields else await _input(request, run, _json(fields["data"], is_object=True))
     new = await rerun(
-        wire_of(request), request.path_params["id"], fields.get("from", ""), fields.get("once", ""), data,
+        wire_of(request), run, fields.get("from", ""), fields.get("once", ""), data,
         beside="beside" in fields,
     )  # fmt: skip
     return RedirectResponse(link(request, "run", id=new), 303)
+
+
+async def _input(request: Request, run: str, given: Raw) -> Raw:
+    """Return an edited input, with what was hidden from who has edited it: a mask is never data."""
+    event = event_of(await get(wire_of(request), run))
+    if event is None or hide(event.data) == event.data:
+        return given
+    return Raw(codec.encode(hidden_now().put_back(codec.decode(given), codec.decode(event.data))))
 
 
 async def _signal(request: Request) -> Response:

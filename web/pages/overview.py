@@ -20,6 +20,7 @@ from stepstream.web.live.feed import ALL
 from stepstream.web.pages import views
 from stepstream.web.pages.page import View, page
 from stepstream.web.store import wire_of
+from stepstream.web.trust.hiding import hide
 
 SHOWN_ERRORS = 20
 DELAYED = 10
@@ -103,10 +104,10 @@ async def _read(request: Request) -> Overview:
     look, later, everybody = await asyncio.gather(look_over(wire), list_delayed(wire, limit=DELAYED), workers(wire))
     rows = views.rows([one.function for one in look.facts], {one.function.slug: one.runs for one in look.facts})
     return Overview(
-        trouble=tuple(look.trouble),
+        trouble=tuple(hide(look.trouble)),
         rows=tuple(_row(row, one, hour(one.minutes, look.at)) for row, one in zip(rows, look.facts, strict=True)),
         workers=len(everybody),
-        failures=tuple(FailureRow(one, runs_of(one)) for one in look.failures[:SHOWN_ERRORS]),
+        failures=tuple(FailureRow(one, runs_of(one)) for one in hide(look.failures[:SHOWN_ERRORS])),
         more_failures=max(0, len(look.failures) - SHOWN_ERRORS),
         delayed=tuple(Delayed(one.name, one.id, one.due) for one in later),
         looks=tuple(of_overview([one.function.slug for one in look.facts])),

@@ -17,11 +17,12 @@ from stepstream.web.pages.one_run.zoom import window_of
 from stepstream.web.pages.page import page
 from stepstream.web.pages.run_view import SHOWN_LINES, RunPage, run_page
 from stepstream.web.store import wire_of
+from stepstream.web.trust.hiding import hide
 
 
 async def _read(request: Request) -> RunPage:
     wire = wire_of(request)
-    found = await get(wire, request.path_params["id"])
+    found = hide(await get(wire, request.path_params["id"]))
     slug = found.function
     asked = request.query_params
     later = asked.get("kin") == "all"
@@ -34,9 +35,9 @@ async def _read(request: Request) -> RunPage:
         family(wire, found, later=later),
     )
     return run_page(
-        found, taken, now_ms(), written,
-        attempts=failed,
-        verdict=told.words,
+        found, hide(taken), now_ms(), hide(written),
+        attempts=hide(failed),
+        verdict=hide(told.words),
         code_now=known[0].code if known else "",
         kin=relatives(kin),
         later_kin=kin.cut if later else None,

@@ -19,6 +19,7 @@ from stepstream.web.live.feed import ALL, Topic, has_turn, read_once
 from stepstream.web.pages import views
 from stepstream.web.pages.page import View, is_part, page
 from stepstream.web.store import wire_of
+from stepstream.web.trust.hiding import hidden_now
 
 SHOWN = 50
 COUNTED_NEW = 100
@@ -84,7 +85,7 @@ async def _read(request: Request) -> Runs | None:
         first = place_of(top)
         if first is not None and not cursor:
             return await _again(wire, view, kept, first, may_stay=is_part(request))
-        found = await search(wire, await query_of(wire, kept), limit=SHOWN, cursor=cursor)
+        found = await search(wire, await query_of(wire, kept, hidden_now()), limit=SHOWN, cursor=cursor)
         return _shown(view, kept, found, _place(found.runs[0]) if found.runs and not cursor else None)
     except StoreUnavailable:
         raise
@@ -98,20 +99,21 @@ async def _again(wire: Wire, view: Runs, kept: Sequence[tuple[str, str]], top: P
     Each browser has its own first row: the newest runs are read once for all with the same filters, and cut for each.
     What is further down is read for one alone, in turns. None: it is not this one's turn, and it `may_stay` as it is.
     """
-    newest = await read_once(wire, f"newest runs {_query(kept)}", partial(_newest, wire, kept))
+    # Who sees all of the data may find other runs by it.
+    newest = await read_once(wire, ("newest runs", _query(kept), hidden_now().patterns), partial(_newest, wire, kept))
     new = _above(top, newest)
     found = _from(top, newest)
     if found is None:
         if may_stay and not has_turn(wire, f"{top.cursor} {_query(kept)}"):
             return None
         begin = f"{top.queued + 1}-{_FIRST_ID}"
-        found = await search(wire, await query_of(wire, kept), limit=SHOWN, cursor=begin)
+        found = await search(wire, await query_of(wire, kept, hidden_now()), limit=SHOWN, cursor=begin)
         found.runs = [run for run in found.runs if _place(run) <= top]
     return msgspec.structs.replace(_shown(view, kept, found, top), new=min(COUNTED_NEW + 1, new))
 
 
 async def _newest(wire: Wire, kept: Sequence[tuple[str, str]]) -> Found:
-    return await search(wire, await query_of(wire, kept), limit=_NEWEST)
+    return await search(wire, await query_of(wire, kept, hidden_now()), limit=_NEWEST)
 
 
 def _shown(view: Runs, kept: Sequence[tuple[str, str]], found: Found, first: Place | None) -> Runs:

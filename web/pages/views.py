@@ -11,6 +11,7 @@ from stepstream.bus.values.durations import in_words
 from stepstream.checkpoint.read.lists.runs import RunLine
 from stepstream.checkpoint.registry import Registered
 from stepstream.checkpoint.run.record import RunSummary
+from stepstream.web.trust.hiding import hide
 
 SHOWN_CHARS = 16_384
 """How much of a payload a page shows; the rest is in the API."""
@@ -52,9 +53,10 @@ class RunRow(msgspec.Struct, frozen=True):
 
 
 def shown(raw: Raw | str | None) -> Text | None:
-    """Return JSON indented, cut at 16,384 characters."""
+    """Return JSON indented, cut at 16,384 characters, without what is hidden from the one who asks."""
     if raw is None:
         return None
+    raw = hide(raw)
     source = raw if isinstance(raw, str) else bytes(raw)
     text = (
         codec.pretty(source)
@@ -97,7 +99,7 @@ def listed(runs: Sequence[RunSummary], now: int) -> tuple[RunRow, ...]:
 
 
 def _row(run: RunSummary, now: int) -> RunRow:
-    more = (run.event_name, run.keys, run.error_line) if isinstance(run, RunLine) else ("", (), "")
+    more = (run.event_name, run.keys, hide(run.error_line)) if isinstance(run, RunLine) else ("", (), "")
     ago = f"{in_words(max(0, now - run.queued))} ago"
     return RunRow(run.id, run.function, run.status, run.queued, _waited(run), _took(run, now), run.why, ago, *more)
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import msgspec
+from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +28,7 @@ from stepstream.web.api.shapes import event_of, moment, output_of, status_of
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.sdk.query_text import Asked, read_query
 from stepstream.web.store import wire_of
+from stepstream.web.trust.hiding import hide
 
 _MOST_BYTES = 65_536
 _MOST_QUERIES = 20
@@ -190,6 +192,11 @@ async def _output(request: Request, field: Asked) -> dict[str, Any]:
     return {"data": _text(view.data), "input": None, "error": _failure(view.error)}
 
 
+def _payload(event: dict[str, Any]) -> str:
+    """Return an event as JSON within a text, without what is hidden from the one who asks."""
+    return codec.encode(hide(Raw(codec.encode(event)))).decode()
+
+
 def _failure(error: Failure | None) -> dict[str, str] | None:
     return error and {"name": error.name, "message": error.message, "stack": error.stack}
 
@@ -200,7 +207,7 @@ async def _trigger(request: Request, field: Asked) -> dict[str, Any]:
     several = [] if event is None else event.several()
     return {
         "IDs": [one.id for one in several],
-        "payloads": [codec.encode(shown_event(one, run.function)).decode() for one in several],
+        "payloads": [_payload(shown_event(one, run.function)) for one in several],
         "eventName": several[0].name if several else None,
         "timestamp": moment(several[0].ts if several else run.queued),
         "isBatch": len(several) > 1,
@@ -224,7 +231,7 @@ async def _event_of(request: Request, event: str) -> dict[str, Any]:
         "externalID": found.event.id,
         "idempotencyKey": found.event.id,
         "name": found.name,
-        "raw": codec.encode(shown_event(found.event)).decode(),
+        "raw": _payload(shown_event(found.event)),
         "createdAt": moment(found.received),
         "functionRuns": [_run(run) for run in runs],
         "totalRuns": len(runs),

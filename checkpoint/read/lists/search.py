@@ -18,6 +18,7 @@ from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.event import RESERVED, RawEvent
 from stepstream.bus.limits.keys import keys_like
 from stepstream.bus.trigger import covers
+from stepstream.bus.trust.redaction import Redaction
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import is_ago, past_moment
 from stepstream.bus.values.expression import Expression, compiled
@@ -104,6 +105,8 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What made them: event, batch, debounce, cron, invoke, failure, rerun or replay."""
     where: str = ""
     """CEL over `event` and `output`."""
+    hidden: tuple[str, ...] = ()
+    """The patterns of what the one who asks does not see: `where` does not see it either, or its answer would tell."""
 
     @property
     def is_indexed(self) -> bool:
@@ -132,8 +135,10 @@ class Found(msgspec.Struct):
     exact: bool
 
 
-async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]]) -> RunQuery:
+async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]], hidden: Redaction | None = None) -> RunQuery:
     """Read a query from parameters: names and texts, a name as often as it is given; an empty text asks for nothing.
+
+    `hidden` is what the one who asks does not see of data.
 
     BadRequest names the parameter, its value and what is expected; FunctionNotFound a function that there is not.
     """
@@ -149,7 +154,8 @@ async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]]) -> RunQuery:
     now = await patiently(wire.moment, 2.0) if any(map(is_ago, bounds.values())) else 0
     since, until = (past_moment(bounds[name], name, now) if name in bounds else None for name in ("since", "until"))
     plain = {name: single.get(name, "") for name in _PLAIN}
-    query = RunQuery(statuses=statuses, functions=named, since=since, until=until, **plain)
+    unseen = hidden.patterns if hidden is not None and plain["where"] else ()
+    query = RunQuery(statuses=statuses, functions=named, since=since, until=until, **plain, hidden=unseen)
     if query.since is not None and query.until is not None and query.since > query.until:
         raise BadRequest(f"since {bounds['since'][:40]!r} is later than until {bounds['until'][:40]!r}: no run is both")
     if query.source:
@@ -298,6 +304,8 @@ def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool
         return False
     condition = _condition(query)
     try:
+        if query.hidden and event is not None:
+            event = codec.decode_as(Redaction(query.hidden).json(codec.encode(event)), RawEvent)
         return condition is None or _is_true(condition, event, None)
     except msgspec.MsgspecError:  # an event that cannot be read
         return False
@@ -314,6 +322,7 @@ class _Wanted:
     def __init__(self, query: RunQuery) -> None:
         self._query = query
         self._condition = _condition(query)
+        self._hidden = Redaction(query.hidden) if query.hidden else None
         keys = (*keys_like(query.key), "")[:2] if query.key else ("", "")
         are_all = not (query.event or query.error or query.where)
         is_mark = is_like_a_mark(query.error)
@@ -344,11 +353,13 @@ class _Wanted:
                 return False
             if self._condition is None:
                 return True
-            output = codec.decode(row.output) if row.output else None
-            found = self._condition.matches_stored(row.event, output)
+            stored, output = row.event, codec.decode(row.output) if row.output else None
+            if self._hidden is not None:
+                stored, output = self._hidden.json(stored), self._hidden.plain(output)
+            found = self._condition.matches_stored(stored, output)
             if found is not None:
                 return found
-            event = codec.decode_as(row.event, RawEvent) if row.event else None
+            event = codec.decode_as(stored, RawEvent) if stored else None
             return _is_true(self._condition, event, output)
         except msgspec.MsgspecError:
             return False

@@ -17,6 +17,7 @@ from stepstream.web.pages.csrf import received
 from stepstream.web.pages.page import View, page
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
+from stepstream.web.trust.hiding import hide
 
 SHOWN = 100
 _STATES: tuple[State, ...] = ("open", "resolved", "muted")
@@ -66,7 +67,7 @@ async def _read(request: Request) -> Errors:
         (word, sum(one.state == word for one in found), _query(("state", word), ("function", slug))) for word in _STATES
     )
     looks = tuple(of_errors(list(dict.fromkeys(slug for one in among for slug in one.functions))))
-    shown, more = tuple(among[:SHOWN]), max(0, len(among) - SHOWN)
+    shown, more = tuple(hide(among[:SHOWN])), max(0, len(among) - SHOWN)
     return Errors(state, tuple(known), slug, counts, shown, more, looks=looks, topic=ALL.text)
 
 

@@ -31,6 +31,7 @@ from stepstream.web.pages.page import View, page, read_again, show
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 from stepstream.web.trust.audit import acts_on
+from stepstream.web.trust.hiding import hidden_now
 from stepstream.web.trust.principal import PAGE, by
 
 SHOWN = 100
@@ -113,7 +114,7 @@ async def _count(
         return Count(kind=kind, count=len(named), exact=True, chosen=named, problem=problem)
     if not any(text.strip() for _, text in pairs):
         raise BadRequest("no run is chosen: mark some on the page of runs (x), or filter it")
-    found = await dry_count(wire, kind, await query_of(wire, pairs))
+    found = await dry_count(wire, kind, await query_of(wire, pairs, hidden_now()))
     functions = found.query.functions
     return Count(
         kind=kind,
@@ -144,7 +145,7 @@ async def _begin(request: Request) -> Response:
     if not (count.isascii() and count.isdecimal() and len(count) < 16):
         raise BadRequest(_NOT_OURS)
     acts_on(request, kind, f"{count} runs", *(f"{name}={text}" for name, text in pairs if text))
-    query = await query_of(wire, pairs)
+    query = await query_of(wire, pairs, hidden_now())
     if written.replace(",", "") != str(int(count)) and [written] != [*query.functions]:
         told = "what you wrote is neither the number nor the function"
         view = await read_again(request, _count(wire, kind, pairs, (), told))

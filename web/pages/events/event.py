@@ -17,6 +17,7 @@ from stepstream.web.live.feed import ALL
 from stepstream.web.pages.page import View, page
 from stepstream.web.pages.views import RunRow, Text, listed, shown
 from stepstream.web.store import wire_of
+from stepstream.web.trust.hiding import hide
 
 
 class EventPage(View, frozen=True):
@@ -65,7 +66,7 @@ async def _read(request: Request) -> EventPage:
         entry=found.entry,
         data=shown(event.data),
         remembered=in_words(max(0, until - now)) if until is not None else "",
-        parts=tuple(story.functions),
+        parts=tuple(hide(story.functions)),
         words="" if kept.is_called else story.words,
         runs=() if kept.stands else listed(kept.runs, now),
         is_called=kept.is_called,

@@ -22,6 +22,7 @@ from stepstream.web.pages.events.names import pace_in_words, paused_in_words
 from stepstream.web.pages.page import View, page
 from stepstream.web.pages.typed import TypedForm, typed_form
 from stepstream.web.store import wire_of
+from stepstream.web.trust.hiding import hide
 
 SHOWN = 20
 SHOWN_WAITS = 20
@@ -66,7 +67,7 @@ async def read_name(wire: Wire, name: str, cursor: str = "") -> NamePage:
     now = now_ms()
     view = NamePage(
         name, heard, pace_in_words(pace[name]), paused_in_words(ordered, name, now), typed_form(schemas),
-        tuple(waits), is_first=not cursor, looks=tuple(of_event_name(name)), topic=ALL.text,
+        tuple(hide(waits)), is_first=not cursor, looks=tuple(of_event_name(name)), topic=ALL.text,
     )  # fmt: skip
     try:
         found = await arrivals(wire, name=name, limit=SHOWN, cursor=cursor or None)
@@ -78,7 +79,7 @@ async def read_name(wire: Wire, name: str, cursor: str = "") -> NamePage:
         ArrivalRow(
             one.entry, one.event.id, urlencode({"name": one.name, "entry": one.entry}), one.received,
             f"{in_words(max(0, now - one.received))} ago",
-            bytes(one.event.data)[: 4 * _SHOWN_CHARS].decode(errors="ignore")[:_SHOWN_CHARS],
+            bytes(hide(one.event.data))[: 4 * _SHOWN_CHARS].decode(errors="ignore")[:_SHOWN_CHARS],
             is_again=not one.entry.startswith(f"{one.received}-"),
         )
         for one in found.events

@@ -1,0 +1,228 @@
+"""Redaction: what is hidden of values where people see them: what stands under a key that names a secret.
+
+Nothing is hidden in Redis and from functions. A pattern is compared with the name of a key, in small letters and with
+`_` between words: `*token` is that of `accessToken`, `access-token` and `TOKEN`, and not of `tokens_used`.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import translate
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import Raw
+
+from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.values import codec
+
+T = TypeVar("T")
+
+MASK = "[redacted]"
+"""What is shown in place of a value that is hidden."""
+
+DEFAULT = (
+    "*password", "*passwd", "*passphrase", "*token", "*secret", "*secret_key", "*secret_access_key", "*api_key",
+    "*apikey", "*private_key", "*credential", "*credentials", "authorization", "proxy_authorization", "cookie",
+    "set_cookie", "*signing_key", "*session_key",
+)  # fmt: skip
+"""The patterns of BUS_REDACT where it is not set."""
+
+_PATTERN = re.compile(r"[a-z0-9_*?.]*[a-z0-9][a-z0-9_*?.]*")
+_HEADERS = ("authorization", "proxy_authorization", "cookie", "set_cookie")
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[- ]")
+_DEEPEST = 200
+"""How deep a value is looked into; what is deeper is hidden."""
+_NAMES = ("name", "key", "header")
+
+# A key with what stands behind it, as in JSON, in a repr, in a header and in a query. A quote that nothing closes is
+# that of a text that was cut. Each part is bounded, so that no text takes long.
+_KEY = re.compile(
+    r"""(?<![\w.-])(?P<key>[A-Za-z_][\w.-]{0,63})(?P<between>\\{0,4}["']?\s{0,4}!?[:=]{1,2}\s{0,4})(?=\S)"""
+)
+_VALUE = re.compile(
+    r"""\\{1,4}"[^"\\]*\\{1,4}"|\\{0,4}"(?:[^"\\]|\\.)*(?:"|\\?$)|\\{0,4}'(?:[^'\\]|\\.)*(?:'|\\?$)"""
+    r"""|(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s,;&"'{}\[\]()<>]+""",
+    re.IGNORECASE,
+)
+# What the story of an event tells of a condition: event.data.token is "abc".
+_SEEN = re.compile(
+    r"""\b(?P<path>(?:event|async|output)\.[\w.]{1,500}) is (?P<value>(?:[^"\s,]|"(?:[^"\\]|\\.)*(?:"|\\?$))+)"""
+)
+_ROOTS = ("event.", "async.", "output.")
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)([^\s/:@\"'<>]{0,128}):[^\s/@\"'<>]{1,512}@")
+_LINE = re.compile(r"[^\r\n\"']*")
+
+
+class Redaction:
+    """What is hidden: the patterns of keys. It changes nothing that it is given, and returns what may be shown."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self.patterns = tuple(patterns)
+        named = re.compile("|".join(map(translate, self.patterns)) or r"(?!)")
+
+        @lru_cache(maxsize=4_096)
+        def hides(key: str) -> bool:
+            return named.match(_in_words(key)) is not None
+
+        self.hides: Callable[[str], bool] = hides
+        """Whether what stands under a key is hidden."""
+
+    def of(self, value: T) -> T:
+        """Return what is told to somebody, without what is hidden: a struct, a list, a text, JSON (Raw).
+
+        A struct and a dict are ours, and keep all their names; JSON in them is somebody's data.
+        """
+        return self._of(value) if self.patterns else value
+
+    def _of(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Raw):
+            return Raw(self.json(bytes(value)))
+        if isinstance(value, msgspec.Struct):
+            changed: dict[str, Any] = {}
+            for field in value.__struct_fields__:
+                old = getattr(value, field)
+                new = self._of(old)
+                if new is not old:
+                    changed[field] = new
+            return msgspec.structs.replace(value, **changed) if changed else value
+        if isinstance(value, dict):
+            named = cast("dict[Any, Any]", value)
+            return {name: MASK if self._hides_path(name) else self._of(one) for name, one in named.items()}
+        if isinstance(value, tuple):
+            before = cast("tuple[Any, ...]", value)
+            several = [self._of(one) for one in before]
+            return type(before)(*several) if hasattr(before, "_fields") else tuple(several)
+        if isinstance(value, list):
+            return [self._of(one) for one in cast("list[Any]", value)]
+        return value
+
+    def _hides_path(self, name: Any) -> bool:
+        """Whether a name is that of a place in data, as a condition writes it, and what is there is hidden."""
+        return isinstance(name, str) and name.startswith(_ROOTS) and self.hides(name.rpartition(".")[2])
+
+    def json(self, raw: bytes) -> bytes:
+        """Return JSON without what is hidden; where nothing is, the same text. What is no JSON is taken as a text."""
+        if not self.patterns or not raw:
+            return raw
+        try:
+            value = codec.decode(raw)
+        except msgspec.DecodeError:
+            return self.text(codec.text(raw)).encode()
+        found = self.plain(value)
+        return raw if found is value else codec.encode(found)
+
+    def plain(self, value: Any, _depth: int = 0) -> Any:
+        """Return plain values without what is hidden; where nothing is, the same object."""
+        if isinstance(value, str):
+            return self.text(value)
+        if not isinstance(value, dict | list):
+            return value
+        if _depth > _DEEPEST:
+            return MASK
+        if isinstance(value, list):
+            several = cast("list[Any]", value)
+            if self._is_pair(several):
+                return [several[0], MASK]
+            made = [self.plain(one, _depth + 1) for one in several]
+            return several if all(map(_is, made, several)) else made
+        named = cast("dict[str, Any]", value)
+        found = {
+            name: MASK if one is not None and self.hides(name) else self.plain(one, _depth + 1)
+            for name, one in named.items()
+        }
+        if "value" in found and any(isinstance(one := found.get(name), str) and self.hides(one) for name in _NAMES):
+            found["value"] = MASK
+        return named if all(found[name] is one for name, one in named.items()) else found
+
+    def _is_pair(self, several: list[Any]) -> bool:
+        """Whether a list is a header's name and value."""
+        return len(several) == 2 and isinstance(several[0], str) and isinstance(several[1], str) and self.hides(
+            several[0]
+        )  # fmt: skip
+
+    def text(self, text: str) -> str:
+        """Return a text without what stands behind a key in it, as in `password=…` and `"token": "…"`."""
+        if not self.patterns or not (":" in text or "=" in text or " " in text):
+            return text
+        parts: list[str] = []
+        end = 0
+        for found in _KEY.finditer(text):
+            if found.start() < end or not self.hides(found["key"].rpartition(".")[2]):
+                continue
+            is_header = ":" in found["between"] and _in_words(found["key"]) in _HEADERS
+            is_quoted = text[found.end()] in "\"'\\"
+            # What a header says has blanks and marks in it.
+            value = (_LINE if is_header and not is_quoted else _VALUE).match(text, found.end())
+            if value is not None:
+                parts += [text[end : value.start()], _masked(value[0])]
+                end = value.end()
+        told = "".join(parts) + text[end:] if parts else text
+        if "://" in told:
+            told = _USER.sub(rf"\1:{MASK}@", told)
+        if " is " in told:
+            told = _SEEN.sub(self._seen, told)
+        return _BEARER.sub(rf"\1 {MASK}", told) if "earer" in told or "asic" in told else told
+
+    def _seen(self, found: re.Match[str]) -> str:
+        return f"{found['path']} is {MASK}" if self._hides_path(found["path"]) else found[0]
+
+    def put_back(self, given: Any, original: Any) -> Any:
+        """Return what somebody made of plain values that they saw redacted, with what was hidden where it was.
+
+        EventInvalid names the place where a mask is left: it was moved, or what is around it was changed in a list,
+        of which nobody can tell any more which of its items it was.
+        """
+        return _put_back(given, self.plain(original), original, "data")
+
+
+_NOTHING = object()
+
+
+def _put_back(given: Any, shown: Any, original: Any, path: str) -> Any:
+    if shown is not _NOTHING and given == shown:
+        return original
+    if isinstance(given, dict):
+        seen, before = (cast("dict[str, Any]", one) if isinstance(one, dict) else {} for one in (shown, original))
+        return {
+            name: _put_back(one, seen.get(name, _NOTHING), before.get(name), f"{path}.{name}")
+            for name, one in cast("dict[str, Any]", given).items()
+        }
+    if isinstance(given, list):
+        items = cast("list[Any]", given)
+        return [_put_back(one, _NOTHING, None, f"{path}[{n}]") for n, one in enumerate(items)]
+    if isinstance(given, str) and MASK in given:
+        raise EventInvalid(
+            f"is {MASK}, which stands for a value that your role does not see: write its value, "
+            "or leave it and what is around it as it was",
+            field=path,
+        )
+    return given
+
+
+def _is(one: Any, other: Any) -> bool:
+    return one is other
+
+
+def _masked(value: str) -> str:
+    """Return what stands in place of a value, in the quotes that it has."""
+    bare = value.lstrip("\\")
+    quote = value[: len(value) - len(bare) + 1] if bare[:1] in ("'", '"') else ""
+    return f"{quote}{MASK}{quote}"
+
+
+def _in_words(key: str) -> str:
+    return _WORDS.sub("_", key).lower()
+
+
+def check_patterns(patterns: Iterable[str]) -> None:
+    """Raise ConfigError for a pattern that no key can have."""
+    for one in patterns:
+        if not _PATTERN.fullmatch(one):
+            raise ConfigError(
+                f"BUS_REDACT: {one[:60]!r} is no pattern of keys: write small letters, digits, _ and *, "
+                "with commas between them: *password,*token,iban"
+            )

@@ -1,0 +1,220 @@
+"""Redaction: who is no admin sees no secret of a run anywhere on the site; conditions and forms do not tell it either."""
+
+import re
+from collections.abc import AsyncGenerator
+
+import httpx2
+import msgspec
+import pytest
+import structlog
+
+from stepstream import Context, NonRetriable, On, Step, create_app
+from stepstream.bus.event import NewEvent
+from stepstream.bus.observe.log import configure
+from stepstream.bus.settings import Settings
+from stepstream.bus.trust.redaction import MASK
+from stepstream.checkpoint.run.record import Run
+from stepstream.web.routing import NeedsRoute
+from tests.support import Lab, eventually, fields
+from tests.system.test_keys import asking
+from tests.system.test_roles import SECRETS, shown_by
+
+SECRET = "canary-7431"
+HTML = {"accept": "text/html"}
+
+
+@pytest.fixture
+def keyed(settings: Settings) -> Settings:
+    tokens = tuple(f"{role}@{role}er:{secret}" for role, secret in SECRETS.items())
+    return msgspec.structs.replace(settings, api_tokens=tokens)
+
+
+@pytest.fixture
+async def http(keyed: Settings) -> AsyncGenerator[httpx2.AsyncClient]:
+    site = create_app(configured=keyed)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=site), base_url="http://localhost") as client:
+        yield client
+    await site.close()
+
+
+@pytest.fixture
+async def runs(lab: Lab) -> dict[str, Run]:
+    """A run that completed, one that waits, one that failed: each holds the secret wherever a run holds what is a user's."""
+
+    @lab.app.function("pays", on="user.created", retries=0)
+    async def pays(ctx: Context, step: Step) -> dict[str, object]:
+        def login() -> dict[str, object]:
+            return {
+                "user": "ada",
+                "headers": [["Authorization", f"Bearer {SECRET}"]],
+                "session": {"accessToken": SECRET},
+            }
+
+        ctx.progress(50, api_key=SECRET)
+        ctx.logger.info("logs in", password=SECRET)
+        ctx.logger.info("says token=%s", SECRET)
+        print(f"Cookie: a={SECRET}; b={SECRET}")
+        await ctx.publish("said", {"token": SECRET})
+        await step.run("log-in", login)
+        await step.send_event("tell", NewEvent("user.told", {"token": SECRET}))
+        if ctx.event.data.get("waits"):
+            await step.wait_for_event("paid", "card.paid", if_=f'async.data.token == "{SECRET}"', timeout="1d")
+        if ctx.event.data.get("fails"):
+            raise NonRetriable(f'refused {{"password": "{SECRET}"}}')
+        return {"client_secret": SECRET, "n": 1}
+
+    @lab.app.function("other", on=On("user.created", if_='event.data.password == "another"'))
+    async def other(ctx: Context, step: Step) -> None:
+        """It does not begin."""
+
+    await lab.work()
+    found: dict[str, Run] = {}
+    for name, status in (("ends", "completed"), ("waits", "waiting"), ("fails", "failed")):
+        [stored] = await lab.app.publish(
+            [NewEvent("user.created", {"password": SECRET, "n": 1, name: True}, f"of-{name}")]
+        )
+        del stored
+
+        async def there(name: str = name, status: str = status) -> Run | None:
+            for run in await lab.runs():
+                if f'"{name}":true'.encode() in bytes(run.event or b"") and run.status == status:
+                    return run
+            return None
+
+        run = await eventually(there, f"the run that {name} is {status}")
+        assert run is not None
+        found[name] = run
+    await lab.app.publish([NewEvent("user.later", {"password": SECRET}, "of-later", delay="1d")])
+    return found
+
+
+def paths_of(route: NeedsRoute, runs: dict[str, Run]) -> list[str]:
+    """Return paths of a route, with each name that may stand in it, so that it finds something."""
+    ids = [run.id for run in runs.values()]
+    named = {"run": ids, "event": ["of-ends", "of-waits"], "function": ["test-pays"], "name": ["user.created", "user.told"],
+             "channel": ids}  # fmt: skip
+    kind = (
+        "function" if "/functions/" in route.path or route.path.startswith("/invoke")
+        else "name" if "/event-names/" in route.path
+        else "event" if "/events/" in route.path
+        else "channel" if "{channel" in route.path
+        else "run"
+    )  # fmt: skip
+    if "{" not in route.path:
+        return [route.path]
+    return [re.sub(r"[{][^}]+[}]", one, route.path) for one in named[kind]]
+
+
+MORE = {
+    "/v1/runs": ["?status=failed&where=true"],
+    "/v1/runs/{id}/steps": ["?fields=id,data,what,error"],
+    "/v1/events": ["?fields=id,data"],
+    "/v1/delayed": ["?fields=id,data"],
+    "/runs": ["?status=failed"],
+    "/search": ["?q=of-ends"],
+    "/v1/find": ["?q=of-ends"],
+    "/operations/new": ["?kind=rerun&status=failed"],
+    "/v1/live": ["?after=none"],
+    "/live": ["?of=none"],
+}
+"""What some routes are asked with; one of them so that a stream is refused and does not go on for ever."""
+
+
+async def test_who_is_no_admin_finds_no_secret_of_a_run_by_any_route(keyed: Settings, runs: dict[str, Run]) -> None:
+    site = create_app(configured=keyed)
+    seen_by_admin: set[str] = set()
+    async with asking(site) as asked:
+        for route in (one for one in site.routes if isinstance(one, NeedsRoute)):
+            if route.needs != "read" or "GET" not in (route.methods or ()) or "{channel" in route.path:
+                continue
+            for path in paths_of(route, runs):
+                for query in ["", *MORE.get(route.path, [])] if "live" not in route.path else MORE[route.path]:
+                    for headers in ({}, HTML):
+                        for role in ("read", "operate"):
+                            _, _, body = await asked("GET", path + query, {**shown_by(role), **headers})
+                            assert SECRET.encode() not in body, (
+                                role,
+                                path + query,
+                                body[: body.find(SECRET.encode()) + 40][-300:],
+                            )
+                        if SECRET.encode() in (await asked("GET", path + query, {**shown_by("admin"), **headers}))[2]:
+                            seen_by_admin.add(route.path)
+    assert seen_by_admin >= {
+        "/v1/runs", "/v1/runs/{id}", "/v1/runs/{id}/steps", "/v1/runs/{id}/log", "/v1/events", "/v1/events/{id:path}",
+        "/v1/events/{id:path}/story", "/v1/events/{id:path}/runs", "/v1/delayed", "/v1/errors", "/v1/overview", "/runs",
+        "/runs/{id}", "/events/{id:path}", "/event-names/{event:path}", "/errors", "/",
+    }  # fmt: skip
+
+
+async def test_the_log_of_a_process_tells_no_secret(keyed: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    before = structlog.get_config()
+    try:
+        configure(msgspec.structs.replace(keyed, log_format="json"))
+        try:
+            raise ValueError(f"password={SECRET}")
+        except ValueError:
+            structlog.get_logger().exception("token: " + SECRET, cookie=SECRET, data={"api_key": SECRET}, n=1)
+    finally:
+        structlog.configure(**before)
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert '"n": 1' in told
+    assert SECRET not in told
+
+
+async def test_a_condition_does_not_tell_what_is_hidden(http: httpx2.AsyncClient, runs: dict[str, Run]) -> None:
+    query = {"where": f'event.data.password == "{SECRET}"'}
+    counted = {"kind": "rerun", "query": {"status": ["failed"], **query}}
+    for role, found in (("admin", 3), ("operate", 0), ("read", 0)):
+        assert len((await http.get("/v1/runs", params=query, headers=shown_by(role))).json()["data"]) == found, role
+        page = (await http.get("/runs", params=query, headers={**shown_by(role), **HTML})).text
+        assert ("No run matches" in page) == (found == 0), role
+        if role != "read":
+            told = (await http.post("/v1/operations/count", json=counted, headers=shown_by(role))).json()
+            assert told["data"]["count"] == (1 if found else 0), role
+    assert (
+        len(
+            (await http.get("/v1/runs", params={"where": "event.data.n == 1"}, headers=shown_by("read"))).json()["data"]
+        )
+        == 3
+    )
+
+
+async def test_an_operation_acts_on_what_the_one_who_began_it_may_find(
+    http: httpx2.AsyncClient, runs: dict[str, Run]
+) -> None:
+    query = {"status": ["waiting"], "where": f'event.data.password == "{SECRET}"'}
+    for role, done in (("operate", 0), ("admin", 1)):
+        made = (
+            await http.post("/v1/operations", json={"kind": "cancel", "query": query}, headers=shown_by(role))
+        ).json()["data"]
+
+        async def ended(id: str = made["id"]) -> dict[str, object] | None:
+            told = (await http.get(f"/v1/operations/{id}", headers=shown_by("admin"))).json()["data"]
+            return told if told["ended"] else None
+
+        told = await eventually(ended, "the operation ends")
+        assert told is not None
+        assert told["done"] == done, (role, told)
+
+
+async def test_an_input_that_is_edited_keeps_what_its_editor_did_not_see(
+    http: httpx2.AsyncClient, lab: Lab, runs: dict[str, Run]
+) -> None:
+    run = runs["ends"].id
+    page = (await http.get(f"/runs/{run}", headers={**shown_by("operate"), **HTML})).text
+    assert MASK in page
+    given = {**fields(page), "data": f'{{"password": "{MASK}", "n": 2}}'}
+    answer = await http.post(
+        f"/runs/{run}/rerun", data=given, headers={**shown_by("operate"), **HTML, "origin": "http://localhost"}
+    )
+    assert answer.status_code == 303, answer.text
+    made = answer.headers["location"].rpartition("/")[2]
+    event = msgspec.json.decode((await lab.status(made, "completed")).event or b"null")
+    assert event["data"] == {"password": SECRET, "n": 2}
+    moved = {**given, "data": f'{{"note": "{MASK}"}}', "once": "another"}
+    answer = await http.post(
+        f"/runs/{run}/rerun", data=moved, headers={**shown_by("operate"), **HTML, "origin": "http://localhost"}
+    )
+    assert answer.status_code == 400, answer.text
+    assert "data.note: is [redacted], which stands for a value that your role does not see" in answer.text

@@ -1,0 +1,119 @@
+"""Redaction: what is hidden under which key, in JSON, in structs and in texts, and that it takes no long time."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.settings import Settings, read
+from stepstream.bus.trust.redaction import DEFAULT, MASK, Redaction
+from stepstream.bus.values import codec
+
+REDACTION = Redaction(DEFAULT)
+
+
+@pytest.mark.parametrize(
+    "key", ["password", "PASSWORD", "userPassword", "accessToken", "access-token", "X-Api-Key", "Set-Cookie", "clientSecret"]
+)  # fmt: skip
+def test_what_stands_under_the_name_of_a_secret_is_hidden_however_the_name_is_written(key: str) -> None:
+    assert REDACTION.plain({"a": [{key: "abc"}, {key: 12}, {key: {"b": "abc"}}]}) == {"a": [{key: MASK}] * 3}
+    assert REDACTION.text(f"it was {key}=abc") == f"it was {key}={MASK}"
+
+
+@pytest.mark.parametrize("key", ["tokens_used", "tokenizer", "cookies_accepted", "author", "secretary", "a.token.b"])
+def test_what_only_sounds_like_one_is_not(key: str) -> None:
+    value = {key: "abc"}
+    assert REDACTION.plain(value) is value
+
+
+def test_what_is_not_there_is_told_as_such() -> None:
+    assert REDACTION.plain({"token": None, "secret": ""}) == {"token": None, "secret": MASK}
+
+
+def test_headers_are_hidden_as_pairs_and_as_objects_too() -> None:
+    given = [["Cookie", "a=1"], ["Accept", "b"], {"name": "Authorization", "value": "Bearer abc"}]
+    assert REDACTION.plain(given) == [["Cookie", MASK], ["Accept", "b"], {"name": "Authorization", "value": MASK}]
+
+
+class Told(msgspec.Struct, frozen=True):
+    token: str
+    data: Raw
+    rows: tuple[dict[str, int], ...] = ()
+
+
+def test_the_names_of_a_struct_are_ours_and_json_in_it_is_not() -> None:
+    told = REDACTION.of(Told("a name of ours", Raw(b'{"token":"abc","n":1}'), ({"token": 3},)))
+    assert told == Told("a name of ours", Raw(b'{"token":"[redacted]","n":1}'), ({"token": 3},))
+
+
+def test_json_that_hides_nothing_stays_the_text_that_it_was() -> None:
+    raw = b'{ "n": 1.50, "big": 123456789012345678901234567890 }'
+    assert REDACTION.json(raw) is raw
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"password": "a\\"b", "x": 1}', '{"password": "[redacted]", "x": 1}'),
+        ("Login(user='a', password='x')", "Login(user='a', password='[redacted]')"),
+        ("Authorization: Bearer abc.def, next", "Authorization: [redacted]"),
+        ("Cookie: a=b; c=d\nAccept: y", "Cookie: [redacted]\nAccept: y"),
+        ('event.data.token == "abc" && x', 'event.data.token == "[redacted]" && x'),
+        ('did not begin: event.data.token is "a b", event.data.n is 1', "did not begin: event.data.token is [redacted], event.data.n is 1"),
+        ("redis://user:pw@host:6379/0", "redis://user:[redacted]@host:6379/0"),
+        ('{\\"apiKey\\": \\"xyz\\", \\"n\\": 1}', '{\\"apiKey\\": \\"[redacted]\\", \\"n\\": 1}'),
+        ('cut short: "password": "hunt', 'cut short: "password": "[redacted]"'),
+        ("got Bearer abcdefghij", "got Bearer [redacted]"),
+        ("access_token=abc&n=1", "access_token=[redacted]&n=1"),
+        ("the token was refused: too old", "the token was refused: too old"),
+        ("12 tokens: 3 of them new", "12 tokens: 3 of them new"),
+    ],
+)  # fmt: skip
+def test_a_text_is_told_without_what_stands_behind_the_name_of_a_secret(text: str, told: str) -> None:
+    assert REDACTION.text(text) == told
+
+
+def test_what_is_nested_too_deep_to_be_looked_into_is_hidden() -> None:
+    deep: Any = {"token": "abc"}
+    for _ in range(300):
+        deep = [deep]
+    assert b"abc" not in REDACTION.json(codec.encode(deep))
+
+
+def test_a_site_with_no_patterns_hides_nothing() -> None:
+    nothing, value = Redaction(()), {"password": "abc"}
+    assert nothing.of(value) is value
+    assert read({"BUS_REDACT": ""})[0].redact == ()
+    assert read({})[0].redact == DEFAULT
+    assert read({"BUS_REDACT": "*token, iban"})[0].redact == ("*token", "iban")
+
+
+@pytest.mark.parametrize("pattern", ["Password", "a b", "*", "[ab]", "a-b"])
+def test_a_pattern_that_no_key_can_have_is_refused_by_name(pattern: str) -> None:
+    with pytest.raises(ConfigError, match=r"BUS_REDACT: .* is no pattern of keys: write small letters"):
+        Settings(redact=(pattern,))
+
+
+def test_what_was_hidden_is_put_back_where_it_was() -> None:
+    original = {"n": 1, "card": {"token": "abc", "year": 2026}, "cards": [{"token": "a"}, {"token": "b"}]}
+    shown = REDACTION.plain(original)
+    assert REDACTION.put_back(shown, original) == original
+    edited = {**shown, "n": 2, "card": {**shown["card"], "year": 2027}}
+    assert REDACTION.put_back(edited, original) == {**original, "n": 2, "card": {"token": "abc", "year": 2027}}
+
+
+@pytest.mark.parametrize(
+    ("edited", "field"),
+    [
+        ({"note": MASK}, "data.note"),
+        ({"cards": [{"token": MASK}]}, r"data.cards\[0\].token"),
+        ({"cards": [{"token": MASK}, {"token": MASK}, 3]}, r"data.cards\[0\].token"),
+        ({"card": {"other": f"as {MASK}"}}, "data.card.other"),
+    ],
+)
+def test_a_mask_that_was_moved_is_refused_and_never_data(edited: Any, field: str) -> None:
+    original = {"card": {"token": "abc"}, "cards": [{"token": "a"}, {"token": "b"}]}
+    with pytest.raises(EventInvalid, match=f"{field}.*stands for a value that your role does not see"):
+        REDACTION.put_back(edited, original)
