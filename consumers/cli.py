@@ -24,6 +24,7 @@ from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.loading import NoSuchApp, load
 from stepstream.bus.observe import log, otel, unawaited
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.tasks import raised
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.values.example import example_of
@@ -160,12 +161,8 @@ async def _work(
     try:
         await running
         drained.cancel()
-    except* BusError as group:
-        error = group.exceptions[0]
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        if not stops or not isinstance(error, StoreUnavailable):
-            raise error from None
+    except (BusError, BaseExceptionGroup) as ended:
+        _raise(raised(ended), configured.log_format, is_stopped=bool(stops))
     left = sum(one.left for one in working)
     ends.code = LEFT_WORK if left else 0
     if left:
@@ -178,6 +175,19 @@ async def _work(
 
 def _stand(working: Sequence[Worker | RemoteWorkers]) -> Standing:
     return together([one.stands() for one in working])
+
+
+def _raise(errors: Sequence[BaseException], log_format: str, *, is_stopped: bool) -> None:
+    """Raise the error that has ended the workers: one that is not ours first; the others are a line each.
+
+    That the store is away while they stop is none.
+    """
+    counting = [one for one in errors if not (is_stopped and isinstance(one, StoreUnavailable))]
+    counting.sort(key=lambda one: isinstance(one, BusError))
+    for words in list(dict.fromkeys(str(one) for one in counting))[1:]:
+        log.tell(log_format, words, level="error")
+    if counting:
+        raise counting[0] from None
 
 
 async def _run_all(working: Sequence[Worker | RemoteWorkers]) -> None:

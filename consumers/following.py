@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.observe.signals import Signals
-from stepstream.bus.process.tasks import cancelled
+from stepstream.bus.process.tasks import cancelled, raised
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
@@ -212,12 +212,13 @@ class RemoteWorkers:
                     tasks.cancel_scope.cancel()
             except* BusError as group:
                 member.settled.set()
-                error = group.exceptions[0]
-                told, self._unfit[member.bus.id] = self._unfit.get(member.bus.id), str(error)
-                if told != str(error) and not (member.is_retired and isinstance(error, StoreUnavailable)):
-                    self.signals.notice(
-                        "the functions of an application cannot be run", app=member.bus.id, error=str(error)
-                    )
+                errors = raised(group)
+                words = "; ".join(dict.fromkeys(str(one) for one in errors))
+                told, self._unfit[member.bus.id] = self._unfit.get(member.bus.id), words
+                if told != words and not (
+                    member.is_retired and all(isinstance(one, StoreUnavailable) for one in errors)
+                ):
+                    self.signals.notice("the functions of an application cannot be run", app=member.bus.id, error=words)
             self.left += worker.left
             self.stuck |= worker.stuck
             if not member.is_retired:

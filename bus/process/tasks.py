@@ -1,7 +1,7 @@
-"""Tasks: one's own are cancelled, and waited for until they have ended."""
+"""Tasks: one's own are cancelled, and waited for until they have ended; what several have raised is told apart."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 
 async def cancelled(*tasks: "asyncio.Future[Any]") -> None:
@@ -22,3 +22,11 @@ def retrieved(future: "asyncio.Future[Any]") -> None:
     """Retrieve the result of what nobody awaits, so that asyncio does not log its exception."""
     if not future.cancelled():
         future.exception()
+
+
+def raised(error: BaseException) -> list[BaseException]:
+    """Return the errors that a group holds, in whatever groups within it; of any other error, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return [one for inner in group.exceptions for one in raised(inner)]
