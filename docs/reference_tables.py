@@ -261,9 +261,10 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("events on a page of `/v1/events`", "checkpoint.read.lists.arrivals:MOST", "count", "so many"),
         ("how long a request may wait for a run's end", "web.api.v1:LONGEST_WAIT_MS", "ms", "it answers then"),
     ]),
-    ("Metrics of a worker", [
-        ("functions with series of their own", "consumers.monitoring.counted:MOST_FUNCTIONS", "count", "counted as `other`"),
-        ("names of errors, and states of Redis", "consumers.monitoring.counted:MOST_NAMES", "count", "counted as `other`"),
+    ("Metrics", [
+        ("functions of which a site tells", "web.api.engine.measures:MOST_FUNCTIONS", "count", "`stepstream_functions_left_out`"),
+        ("functions with series of their own, of a worker", "consumers.monitoring.counted:MOST_FUNCTIONS", "count", "counted as `other`"),
+        ("names of errors, and states of Redis, of a worker", "consumers.monitoring.counted:MOST_NAMES", "count", "counted as `other`"),
     ]),
     ("Keeping", [
         ("the least of `BUS_KEEP`", "bus.settings:LEAST_KEEP_MS", "ms", "ConfigError"),

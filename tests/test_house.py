@@ -51,7 +51,7 @@ FENCES = {
     "starlette": ("web/", "producers/http.py", "producers/body.py"),
     "uvicorn": ("web/",),
     "aiohttp": ("consumers/remote/calls/post.py", "consumers/remote/calls/opening.py"),
-    "prometheus_client": ("consumers/monitoring/", "web/api/engine/metrics.py"),
+    "prometheus_client": ("consumers/monitoring/", "web/api/engine/metrics.py", "web/api/engine/measures.py"),
     "google": ("web/connect/protobuf.py",),
     "httpx2": (
         "consumers/drivers/",

@@ -30,7 +30,8 @@ SPOILT = "stepstream.spoilt"
 class NeedsRoute(Route):
     """A route of one method, and the permission that a caller of it needs: its endpoint is not called without.
 
-    Nor is it where a parameter is given that it does not take (`about`).
+    Nor is it where a parameter is given that it does not take (`about`). What only looks is given up after 4 s, but for
+    an endpoint that bounds its own waiting (`is_bounded`).
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class NeedsRoute(Route):
         name: str | None = None,
         about: About | None = None,
         acts: bool | None = None,
+        is_bounded: bool = False,
     ) -> None:
         changes = method != "GET" and needs in ("operate", "admin") if acts is None else acts
         takes = None if about is None else about.query
 
-        only_looks = method == "GET" and needs in ("read", "admin")
+        only_looks = method == "GET" and needs in ("read", "admin") and not is_bounded
         waits = [one.name for one in takes or () if isinstance(one, Wait)]
 
         async def taken(request: Request) -> Response:

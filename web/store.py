@@ -61,6 +61,11 @@ class Store:
         await self._per_loop.close()
 
 
+def publisher_of(request: HTTPConnection) -> Publisher:
+    """Return what appends events for the site that serves a request."""
+    return request.app.state.store.publisher
+
+
 def wire_of(request: HTTPConnection) -> Wire:
     """Return the connection to Redis of the site that serves a request."""
     return request.app.state.store.wire

@@ -148,6 +148,35 @@ async def server(wire: Wire) -> Server | None:
     )  # fmt: skip
 
 
+class Durability(msgspec.Struct, frozen=True):
+    """Whether a server keeps what it is told: its append-only file, its writes, and how far its replicas are behind."""
+
+    is_primary: bool
+    has_aof: bool
+    is_written: bool
+    """Whether its last writes to the append-only file, of a new one, and of a snapshot went well."""
+    replicas: int
+    behind: int
+    """How many bytes of its replication stream the last replica has not confirmed yet; 0: there is none."""
+
+
+async def durability(wire: Wire) -> Durability | None:
+    """Return what the server tells of that; None where this user may not ask."""
+    info = await _info(wire)
+    if "aof_enabled" not in info:
+        return None
+    there = [text for name, text in info.items() if re.fullmatch(r"slave\d+", name)]
+    confirmed = [int(found[1]) for one in there if (found := re.search(r"offset=(\d+)", one))]
+    offset = int(info.get("master_repl_offset", "0"))
+    return Durability(
+        info.get("role") == "master",
+        info["aof_enabled"] == "1",
+        not _unwritten(info),
+        len(there),
+        max(0, offset - min(confirmed, default=offset)),
+    )
+
+
 async def _info(wire: Wire) -> dict[str, str]:
     """Return the fields of INFO; without the right to ask it, those that HELLO has too."""
     raw = await wire.ask(INFO)
@@ -232,11 +261,14 @@ def _memory(info: dict[str, str]) -> Finding:
     return Finding("memory", size)
 
 
+def _unwritten(info: dict[str, str]) -> list[str]:
+    """Return the fields that say that something could not be written."""
+    fields = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+    return [field for field in fields if info.get(field, "ok") != "ok"]
+
+
 def _persistence(info: dict[str, str], fsync: str | None) -> Finding:
-    failed = [
-        field for field in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
-        if info.get(field, "ok") != "ok"
-    ]  # fmt: skip
+    failed = _unwritten(info)
     if failed:
         return Finding("persistence", f"{failed[0]} is not ok", "unfit", "look at the server's log and its disk")
     if "aof_enabled" not in info:

@@ -125,6 +125,8 @@ class Publisher:
         self._types = TypeCheck(wire, kinds_of)
         self._listeners = listeners
         self._patience = patience
+        self.stored = self.repeated = 0
+        """How many events it has stored, those too that were there; and how many were there."""
         self._known: dict[str, float] = {}
         """Until when (monotonic, s) each name need not be announced again."""
 
@@ -301,9 +303,11 @@ class Publisher:
     def _stored(self, event: Outgoing, reply: Any) -> Stored:
         functions = self._listeners.count(event.name) if self._listeners is not None else None
         cancels = self._listeners.cancels(event.name) if functions == 0 and self._listeners is not None else 0
+        self.stored += 1
         if isinstance(reply, bytes):
             return Stored(event.id, reply.decode(), functions=functions, cancels=cancels)
         word, entry = reply
+        self.repeated += word == b"there"
         if entry.startswith(b"@"):
             return Stored(event.id, "", word == b"there", functions, int(entry[1:]), cancels)
         return Stored(event.id, entry.decode(), word == b"there", functions, cancels=cancels)

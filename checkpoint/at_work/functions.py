@@ -17,7 +17,7 @@ from stepstream.checkpoint.controls.limits import overrides_of
 from stepstream.checkpoint.controls.ordered import Override, Pause, controls
 from stepstream.checkpoint.facts.minutes import MINUTE_MS, Minute, minutes_of
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
-from stepstream.checkpoint.read.lists.pulse import oldest_queued
+from stepstream.checkpoint.read.lists.pulse import oldest
 from stepstream.checkpoint.read.lists.runs import counts
 from stepstream.checkpoint.registry import functions, workers_serving
 
@@ -65,10 +65,10 @@ async def function_facts(wire: Wire, known: Sequence[Registered] | None = None) 
     slugs = [one.slug for one in told]
     now = await patiently(wire.moment, 2.0)
     waiting, alive = await asyncio.gather(_unread(wire, told), workers_told(wire))
-    runs, minutes, oldest, at_work, ordered = await asyncio.gather(
+    runs, minutes, queued, at_work, ordered = await asyncio.gather(
         counts(wire, slugs),
         minutes_of(wire, slugs, now - (HOUR - 1) * MINUTE_MS, now),
-        oldest_queued(wire, slugs),
+        oldest(wire, slugs, "queued"),
         workers_serving(wire, slugs),
         controls(wire),
     )
@@ -77,7 +77,7 @@ async def function_facts(wire: Wire, known: Sequence[Registered] | None = None) 
         hours[minute.function].append(minute)
     return [
         FunctionFacts(
-            one, runs[one.slug], hours[one.slug], waiting[one.slug], *oldest.get(one.slug, (None, "")),
+            one, runs[one.slug], hours[one.slug], waiting[one.slug], *queued.get(one.slug, (None, "")),
             at_work[one.slug], _codes(alive, one.slug), ordered.functions.get(one.slug),
             tuple(overrides_of(ordered, one.slug, one.limits, now)),
         )

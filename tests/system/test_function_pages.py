@@ -14,7 +14,6 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.ids import ulid
 from stepstream.bus.wire import keys
-from stepstream.web.api.engine.metrics import HELP, Gauge
 from tests.support import fields
 from tests.system.test_commands import bus
 
@@ -181,21 +180,3 @@ def test_a_function_is_forgotten_over_http_too(http: TestClient, store: "redis.R
     told = http.delete("/v1/functions/shop-ship?with_runs=true").json()["data"]
     assert told == {"function": "shop-ship", "groups_dropped": ["order/paid"]}
     assert http.get("/v1/functions/shop-ship").status_code == 404
-
-
-def test_what_the_overview_shows_is_there_as_gauges(http: TestClient) -> None:
-    http.post("/v1/functions/shop-ship/pause")
-    answer = http.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    lines = answer.text.splitlines()
-    for line in ('stepstream_unread_events{function="shop-ship"} 3', 'stepstream_paused{function="shop-ship"} 1',
-                 'stepstream_runs{function="shop-pack",status="queued"} 0', "# TYPE stepstream_workers gauge",
-                 'stepstream_workers{function="shop-ship"} 0', 'stepstream_trouble{how="bad"} 1'):  # fmt: skip
-        assert line in lines, answer.text
-    assert any(line.startswith("stepstream_redis_memory_bytes ") for line in lines)
-    assert {line.partition("{")[0].partition(" ")[0] for line in lines if line[:1] != "#"} <= {*HELP}
-
-
-def test_a_label_holds_what_a_name_may_hold() -> None:
-    shown = Gauge("stepstream_workers", 1234567, {"function": 'a"b\\c\nd'}).line
-    assert shown == 'stepstream_workers{function="a\\"b\\\\c\\nd"} 1234567'

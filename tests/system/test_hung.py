@@ -22,6 +22,7 @@ async def silent(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
     """The URL of a server that answers nothing, of which pages and lists wait 0.3 s."""
     for module in ("routing", "pages.page", "trust.keys"):
         monkeypatch.setattr(f"stepstream.web.{module}.PATIENCE_S", 0.3)
+    monkeypatch.setattr("stepstream.web.api.engine.metrics.PATIENCE_S", 0.1)
     held: list[asyncio.StreamWriter] = []
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,7 +55,8 @@ async def test_every_page_and_every_list_says_soon_that_redis_does_not_answer(si
 
         told = {name: (status, text) for name, status, text in await asyncio.gather(*(answer(*one) for one in looks))}
     needs_none = {name for name, (status, _) in told.items() if status == 200}
-    assert needs_none == {"openapi"}, "what is read without Redis"
+    assert needs_none == {"openapi", "metrics"}, "what is answered without Redis"
+    assert b"stepstream_redis_up 0.0" in told["metrics"][1]
     assert len(told) > 30
     for name, (status, text) in told.items():
         assert name in needs_none or status in {303, 400, 404, 503}, (name, status, text)

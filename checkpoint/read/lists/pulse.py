@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partitions
@@ -58,9 +58,9 @@ async def pulses_of_operations(wire: Wire, ids: Sequence[str]) -> list[bytes]:
     return [word or b"" for word in await wire.loads(*(("HGET", keys.operations(), id) for id in ids))]
 
 
-async def oldest_queued(wire: Wire, slugs: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Return of each function that has one the run that is queued longest: since when, Unix ms, and its id."""
-    own = [(slug, keys.runs(slug, "queued", where)) for slug in slugs for where in partitions(slug)]
+async def oldest(wire: Wire, slugs: Sequence[str], status: Literal["queued", "running"]) -> dict[str, tuple[int, str]]:
+    """Return of each function that has one its oldest run of a status: when that was queued, Unix ms, and its id."""
+    own = [(slug, keys.runs(slug, status, where)) for slug in slugs for where in partitions(slug)]
     rows = await wire.looks(*(("ZRANGE", key, 0, 0, "WITHSCORES") for _, key in own))
     found: dict[str, tuple[int, str]] = {}
     for (slug, _), row in zip(own, rows, strict=True):
