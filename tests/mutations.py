@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 LEFT_OUT = (".venv", ".git", ".bus", "build", "__pycache__", "*.egg-info")
 SCRIPTS = ["tests/redis/test_scripts.py"]
 FACTS = ["tests/redis/test_facts.py"]
+ALERTS = ["tests/system/test_alert_sending.py"]
 ARRIVE = ["tests/redis/test_arrive.py"]
 RUNS = ["tests/system/test_runs.py"]
 EXITS = ["tests/system/test_exits.py"]
@@ -56,6 +57,9 @@ MUTANTS = [
     Mutant("no fence", "checkpoint/run/lua/fragments/fence.lua", "and fence == my_fence and turn == my_turn", "", SCRIPTS),
     Mutant("acknowledged before it is saved", "consumers/executor.py",
            "        self.turns.add(turn)\n", "        self.turns.add(turn)\n        self._exits.leave(delivery, \"turn over\")\n", FAILPOINTS),
+    Mutant("alerts of a round that is over are written", "checkpoint/alerts/lua/alerts_put.lua",
+           "if h.by ~= args.by or h.round ~= args.round then", "if false then", ALERTS),
+    Mutant("two look for alerts at a time", "checkpoint/alerts/lua/alerts_take.lua", "if h.by and h.by ~= args.by and", "if false and", ALERTS),
     Mutant("no dedupe", "bus/wire/lua/event_publish.lua", "if there then", "if false then", SCRIPTS),
     Mutant("an SDK's repeated request is stored twice", "bus/wire/lua/event_receive.lua", "if there then", "if false then", SDK_READS),
     Mutant("start without memos", "checkpoint/run/lua/run_start.lua", "return redis.call('HGETALL', steps)", "return {}", SCRIPTS),

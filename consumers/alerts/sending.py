@@ -6,19 +6,23 @@ import os
 import signal
 import ssl
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpx2
 
 from stepstream.bus.alerts import destination
+from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.settings import Settings, plain_environment
 from stepstream.consumers.alerts.message import Message
+from stepstream.consumers.remote.calls.lanes import certificates
 
 SENT_WITHIN_S = 10.0
 """How long a webhook may take to answer, and a command to end."""
 _MOST_READ = 4_096
 _SHOWN = 200
+_ENDS_S = 1.0
+"""How long it is waited for the end of what a command has written, once it has ended itself."""
 _SECRET = 6
 """From how many characters on a part of the webhook's address is taken for a secret."""
 
@@ -51,11 +55,14 @@ async def _post(url: str, body: bytes, seconds: float) -> Outcome:
         async with (
             asyncio.timeout(seconds),
             httpx2.AsyncClient(
-                trust_env=False, follow_redirects=False, cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                verify=certificates(),
+                trust_env=False,
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 timeout=seconds,
             ) as client,
             client.stream("POST", url, content=body, headers=headers) as answer,
-        ):  # fmt: skip
+        ):
             said = b""
             async for part in answer.aiter_raw():
                 said += part
@@ -94,44 +101,76 @@ def _without(url: str, text: str) -> str:
 
 
 async def _run(words: list[str], body: bytes, seconds: float) -> Outcome:
-    """Run the command with the message on its standard input; all that it starts ends with it."""
+    """Run the command with the message on its standard input; what it has started ends with it."""
     name = words[0]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            env=plain_environment(), start_new_session=True,
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) else "it has a zero byte"
-        return Outcome(False, f"the command {name} does not start: {told}")
-    assert process.stdin is not None
-    assert process.stderr is not None
-    said = asyncio.ensure_future(_last_of(process.stderr))
-    try:
-        async with asyncio.timeout(seconds):
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read
-                process.stdin.write(body)
-                await process.stdin.drain()
-                process.stdin.close()
-            code = await process.wait()
-    except TimeoutError:
-        return Outcome(False, f"the command {name} did not end within {seconds:g} s, and was killed", is_unknown=True)
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        told = await said
-    if code == 0:
-        return Outcome(True, f"the command {name} ended with code 0")
+    async with _Kept() as said:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=said.inlet,
+                env=plain_environment(), start_new_session=True,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            told = error.strerror if isinstance(error, OSError) else "it has a zero byte"
+            return Outcome(False, f"the command {name} does not start: {told}")
+        try:
+            async with asyncio.timeout(seconds):
+                await _give(process, body)
+                code = await process.wait()
+        except TimeoutError:
+            told = f"the command {name} did not end within {seconds:g} s, and was killed"
+            return Outcome(False, told, is_unknown=True)
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        if code == 0:
+            return Outcome(True, f"the command {name} ended with code 0")
+        last = await said.last_line()
     ended = f"ended with code {code}" if code > 0 else f"was ended by signal {-code}"
-    return Outcome(False, f"the command {name} {ended}{f': {told}' if told else ''}")
+    return Outcome(False, f"the command {name} {ended}{f': {last}' if last else ''}")
 
 
-async def _last_of(stream: asyncio.StreamReader) -> str:
-    """Read to the end of what a command writes to standard error; return the last line, or the last part of it."""
-    kept = b""
-    while part := await stream.read(_MOST_READ):
-        kept = (kept + part)[-_MOST_READ:]
-    lines = kept.decode(errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return "".join(sign for sign in last if sign.isprintable())[-_SHOWN:]
+async def _give(process: asyncio.subprocess.Process, body: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read
+        process.stdin.write(body)
+        await process.stdin.drain()
+        process.stdin.close()
+
+
+class _Kept:
+    """The end of what a command writes to standard error. A pipe of our own: what outlives the command may hold it."""
+
+    async def __aenter__(self) -> Self:
+        outlet, self.inlet = os.pipe()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: protocol, os.fdopen(outlet, "rb", buffering=0)
+        )
+        self._kept = b""
+        self._reading = asyncio.ensure_future(self._read(reader))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._close()
+        self._pipe.close()
+        await cancelled(self._reading)
+
+    async def last_line(self) -> str:
+        """Return the last line, or the last part of it, once all of it was read, or nobody closes it."""
+        self._close()
+        await asyncio.wait([self._reading], timeout=_ENDS_S)
+        lines = self._kept.decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return "".join(sign for sign in last if sign.isprintable())[-_SHOWN:]
+
+    def _close(self) -> None:
+        """Close our end of it: then it ends where the command's is closed."""
+        if self.inlet >= 0:
+            os.close(self.inlet)
+            self.inlet = -1
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while part := await reader.read(_MOST_READ):
+            self._kept = (self._kept + part)[-_MOST_READ:]

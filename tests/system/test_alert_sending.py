@@ -170,6 +170,22 @@ async def test_two_that_look_say_it_once_whoever_looks(settings: Settings, hook:
         assert looked == {"one", "two"}
 
 
+async def test_while_one_looks_no_other_does_until_its_time_is_over(settings: Settings, hook: Hook, wire: Wire) -> None:
+    async with Looking(settings, hook, by="one") as one, Looking(settings, hook, by="two") as two:
+        await one.rounds()
+        await two.rounds(3)
+        before = await kept(wire)
+        assert (before.by, before.round) == ("one", 1)
+        now = await wire.clock()
+        assert now < before.free <= now + 3_000
+        await wire.call("HSET", keys.alerts(), "free", now - 1)
+        await two.rounds()
+        assert ((await kept(wire)).by, (await kept(wire)).round) == ("two", 2)
+        await wire.call("HSET", keys.alerts(), "free", now + 86_400_000)
+        await one.rounds()
+        assert (await kept(wire)).by == "one", "a clock that was set back shuts nobody out for a day"
+
+
 async def test_who_was_held_up_while_it_sent_writes_nothing_over_what_the_next_has_seen(
     settings: Settings, hook: Hook, wire: Wire
 ) -> None:
@@ -283,6 +299,23 @@ async def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None
     outcome = await send(Settings(alert_command=command(left)), message([], Settings(), 0), PATIENT_S)
     assert outcome.ok
     await eventually(lambda: asyncio.sleep(0, not _runs(int(pid.read_text()))), "it has ended")
+
+
+async def test_what_flees_the_command_and_holds_its_standard_error_holds_nothing_up(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    flees = 'subprocess.Popen(["sleep", "3600"], start_new_session=True).pid'
+    left = f'import subprocess, sys; print({flees}, file=open("{pids}", "a")); sys.exit("gone")'
+    files: list[int] = []
+    try:
+        for _ in range(3):
+            outcome = await send(Settings(alert_command=command(left)), message([], Settings(), 0), PATIENT_S)
+            assert outcome.words.endswith("ended with code 1: gone")
+            await asyncio.sleep(0)
+            files.append(len(os.listdir("/proc/self/fd")))
+        assert files[1] == files[2], "no file is left open"
+    finally:
+        for pid in pids.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _runs(pid: int) -> bool:
