@@ -2,8 +2,10 @@
 
 import getpass
 import json
+import re
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +17,7 @@ from stepstream import create_app
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.audit_log import acts
-from tests.support import Lab
+from tests.support import ROOT, Lab
 from tests.system.test_commands import bus
 from tests.system.test_keys import asked_of, asking
 from tests.system.test_roles import SECRETS, shown_by
@@ -139,3 +141,21 @@ async def test_a_page_of_acts_ends_where_the_log_does(lab: Lab) -> None:
         await lab.wire.call("XADD", keys.audit(), f"{n + 1}-0", "who", str(n))
     page = await acts(lab.wire, limit=3)
     assert ([one.who for one in page.acts], page.cursor) == (["2", "1", "0"], None)
+
+
+def test_an_act_has_one_name_whatever_it_is_done_by() -> None:
+    """The page paused with `pause_function`, the API with `pause`: who looked for one did not find the other."""
+    acting = [route for route, _, _ in asked_of(create_app(configured=Settings())) if route.acts]
+    by_api = {str(route.name).removeprefix("api_") for route in acting if str(route.name).startswith("api_")}
+    by_page = {str(route.name) for route in acting if not str(route.name).startswith(("api_", "sdk_"))}
+    calls = re.findall(r'acted\(\s*wire,\s*"(\w+)"', "".join(path.read_text() for path in sources()))
+    assert len(calls) > 20
+    assert by_page - by_api == {"send_event"}, "the API sends by /e, which is no act of a person"
+    assert by_api - by_page == {"cancel_many", "cancellation_end", "rerun_many"}, "bulk acts of Inngest's API"
+    of_commands = {"add_user", "change_password", "change_role", "remove_user", "forget_app", "sync_app"}
+    assert set(calls) - by_api == of_commands, "what only commands do"
+
+
+def sources() -> Iterator[Path]:
+    for room in ("checkpoint", "producers", "web", "consumers"):
+        yield from (ROOT / room).rglob("*.py")

@@ -90,7 +90,7 @@ routes = [
         "/v1/functions/{id:path}/pause",
         _pause_function,
         needs="operate",
-        name="api_pause",
+        name="api_pause_function",
         about=About(
             summary="Pause a function: its work [stays in line](../how-to/on-call.md). Pausing twice changes nothing.",
             answer=Plain[IsPaused],
@@ -102,7 +102,7 @@ routes = [
         "/v1/functions/{id:path}/resume",
         _resume_function,
         needs="operate",
-        name="api_resume",
+        name="api_resume_function",
         about=About(
             summary="Let it go on; `was_paused` tells whether it was.",
             answer=Plain[GoesOn],

@@ -61,7 +61,7 @@ routes = [
         "/v1/delayed",
         _cancel,
         needs="operate",
-        name="api_delayed_cancel",
+        name="api_cancel_delayed",
         about=About(
             summary="Take one back: `?name=…&id=…`.",
             query=(OF_NAME, ID),

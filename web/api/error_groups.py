@@ -97,7 +97,7 @@ routes = [
         "/v1/errors/{id}",
         _mark,
         needs="operate",
-        name="api_error_mark",
+        name="api_set_error_state",
         about=About(
             summary='Say of an error that it is resolved, muted or open: `{"function": SLUG, "state": "muted", '
             '"until": Unix ms}`. A resolved one that comes again is open.',

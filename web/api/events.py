@@ -134,7 +134,7 @@ routes = [
         "/v1/events/{id:path}/replay",
         _replay,
         needs="operate",
-        name="api_replay",
+        name="api_replay_event",
         about=About(
             summary="Begin runs for an event that came before: of one function, or of all that listen to its name "
             "today and whose condition is true. Neither its id nor a rate limit, debounce, batch or singleton keeps "

@@ -114,7 +114,7 @@ routes = [
         "/v1/operations",
         _post,
         needs="operate",
-        name="api_operate",
+        name="api_begin_operation",
         about=About(
             summary="Cancel or run again all runs that match: `kind` (cancel or rerun), `query` (the filters of "
             "`/v1/runs`, by name), `expected` (the count that was confirmed). 201 with how far it has come; workers go "
@@ -168,7 +168,7 @@ routes = [
         "/v1/operations/{id}",
         _delete,
         needs="operate",
-        name="api_operation_abort",
+        name="api_abort_operation",
         about=About(
             summary="Abort it: it goes no further; what it has done stays.",
             answer=Plain[OperationTold],

@@ -46,7 +46,7 @@ routes = [
         "/v1/workers/{worker:path}/drain",
         _drain,
         needs="operate",
-        name="api_drain",
+        name="api_drain_worker",
         about=About(
             summary="Let a worker read no more, finish what it has in hand or leave it to another, and end its "
             "process. Telling it twice changes nothing; what supervises it may start another.",

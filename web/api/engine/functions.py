@@ -128,7 +128,7 @@ routes = [
         "/v1/functions/{id:path}",
         _forget,
         needs="admin",
-        name="api_forget",
+        name="api_forget_function",
         about=About(
             summary="Forget a function that no worker serves, with its runs, as `bus functions forget` does; while "
             "some have not ended only with `?with_runs=true`: they are cancelled.",

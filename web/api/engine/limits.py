@@ -177,7 +177,7 @@ routes = [
         "/v1/functions/{id:path}/flush",
         _flush,
         needs="operate",
-        name="api_flush",
+        name="api_flush_buffer",
         about=About(
             summary="Let what its debounce or batch holds back become runs now: all of it (100 at a time), that of a "
             "`key`, or that which will be one of `runs`. Answers with what has; asked again there is nothing to do.",

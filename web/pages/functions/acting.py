@@ -95,6 +95,6 @@ routes = [
     NeedsRoute("POST", "/functions/{slug:path}/pause", _pause, needs="operate", name="pause_function"),
     NeedsRoute("POST", "/functions/{slug:path}/resume", _resume, needs="operate", name="resume_function"),
     NeedsRoute("POST", "/functions/{slug:path}/run-one", _run_one, needs="operate", name="run_one"),
-    NeedsRoute("POST", "/functions/{slug:path}/invoke", _invoke, needs="operate", name="invoke_function"),
+    NeedsRoute("POST", "/functions/{slug:path}/invoke", _invoke, needs="operate", name="invoke"),
     NeedsRoute("POST", "/functions/{slug:path}/forget", _forget, needs="admin", name="forget_function"),
 ]
