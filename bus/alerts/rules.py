@@ -1,5 +1,8 @@
 """Rules: of what an alert tells, and from which threshold on: `waiting=10m`, `failures=20%/1h`, `missed=off`.
 
+A rule about functions may have another threshold for one of them: `waiting:shop-report=2h`. What stands before the sign
+is a *name*: `waiting`, `waiting:shop-report`.
+
 One reading of a threshold, for the setting, the page, the API, the command line and what is written into Redis by hand.
 """
 
@@ -19,6 +22,7 @@ _WIDEST_MS = 3_600_000
 _LEAST_WINDOW_MS = 60_000
 _FAILURES = re.compile(r"(?P<number>\d{1,9})(?P<share>%?)(?:/(?P<window>\S+))?")
 _COUNT = re.compile(r"\d{1,9}")
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,256}")
 _PERCENT = re.compile(r"\d{1,3}%")
 
 Kind = Literal["duration", "count", "percent", "failures", "switch"]
@@ -38,6 +42,8 @@ class Rule(msgspec.Struct, frozen=True):
     default: str
     kind: Kind
     about: str
+    of_functions: bool = True
+    """Whether it is about each function, or about Redis."""
 
     @property
     def expects(self) -> str:
@@ -66,22 +72,28 @@ _ALL = (
     Rule("no_worker", "1m", "duration", "no worker serves a function for so long: work waits for it, or one has died"),
     Rule("missed", "2m", "duration", "a tick of a schedule is over for so long and has not begun"),
     Rule("given_up", "1", "count", "so many runs of a function were given up in an hour: they killed their workers"),
-    Rule("unfit", "on", "switch", "Redis evicts keys, cannot write its files, or is no primary"),
-    Rule("memory", "85%", "percent", "Redis uses so much of its maxmemory"),
+    Rule("unfit", "on", "switch", "Redis evicts keys, cannot write its files, or is no primary", False),
+    Rule("memory", "85%", "percent", "Redis uses so much of its maxmemory", False),
     Rule(
-        "unreachable", "30s", "duration", "Redis does not serve a site for so long: it says so by itself, and not here"
+        "unreachable", "30s", "duration", "Redis does not serve a site for so long: it says so by itself, and not here",
+        False,
     ),
-    Rule("rolled_back", "on", "switch", "Redis has lost what was written: a failover, a restart, an older copy"),
-)
+    Rule("rolled_back", "on", "switch", "Redis has lost what was written: a failover, a restart, an older copy", False),
+)  # fmt: skip
 RULES: Mapping[str, Rule] = {one.name: one for one in _ALL}
 """By name, in the order in which they are shown."""
 
 
 def rule_of(name: str, what: str) -> Rule:
     """Return the rule of a name; ConfigError, which names `what` and the nearest one, for another."""
-    if name in RULES:
-        return RULES[name]
-    near = difflib.get_close_matches(name, RULES, 1)
+    word, colon, function = name.partition(":")
+    if word in RULES:
+        if colon and not RULES[word].of_functions:
+            raise ConfigError(f"{what}: {name[:80]!r}: {word} is not about a function; write {word}")
+        if colon and not _SLUG.fullmatch(function):
+            raise ConfigError(f"{what}: {name[:80]!r} names no function; write {word}, or {word}:shop-report")
+        return RULES[word]
+    near = difflib.get_close_matches(word, RULES, 1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigError(f"{what}: {name[:40]!r} is no rule{hint} The rules are: {', '.join(RULES)}")
 
@@ -127,7 +139,7 @@ def _duration(text: str) -> int:
 
 
 def thresholds(texts: Sequence[str], what: str) -> dict[str, Threshold]:
-    """Return the threshold of each rule from texts like `waiting=10m`, the defaults for the others.
+    """Return the thresholds of texts like `waiting=10m` and `waiting:shop-report=2h`, by name; of others the defaults.
 
     ConfigError, naming `what`, for a rule that is not there or is there twice, and for a threshold that says nothing.
     """
@@ -140,4 +152,9 @@ def thresholds(texts: Sequence[str], what: str) -> dict[str, Threshold]:
         if name in given:
             raise ConfigError(f"{what}: {name} is there twice")
         given[name] = threshold(rule, value, what)
-    return {name: given.get(name) or threshold(rule, rule.default, what) for name, rule in RULES.items()}
+    return {name: threshold(rule, rule.default, what) for name, rule in RULES.items()} | given
+
+
+def limit_of(limits: Mapping[str, Threshold], rule: str, function: str) -> Threshold:
+    """Return the threshold that a rule has for a function: its own, or that of all."""
+    return limits.get(f"{rule}:{function}") or limits[rule]

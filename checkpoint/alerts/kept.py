@@ -87,6 +87,7 @@ class Kept(msgspec.Struct, frozen=True):
     delivery: Delivery | None
     rolled_back: RolledBack | None
     set: Mapping[str, Threshold]
+    """By name, as `waiting` and `waiting:shop-report`."""
     unreadable: tuple[str, ...]
     """The fields that were written by hand and say nothing: they are passed over."""
     ended: Mapping[str, int]
@@ -174,9 +175,8 @@ def _json(fields: Fields, name: str, kind: type[T]) -> T | None:
 
 
 def _threshold(name: str, text: str) -> Threshold | None:
-    rule = RULES.get(name)
     try:
-        return None if rule is None else threshold(rule, text, name)
+        return threshold(rule_of(name, ""), text, name)
     except ConfigError:
         return None
 
@@ -209,26 +209,26 @@ class RuleNotFound(NotFound):
     code = "rule_not_found"
 
 
-async def set_threshold(wire: Wire, rule: str, text: str) -> Threshold:
-    """Set the threshold of a rule for all processes, in place of their settings.
+async def set_threshold(wire: Wire, name: str, text: str) -> Threshold:
+    """Set the threshold of a rule (`waiting`, `waiting:shop-report`) for all processes, in place of their settings.
 
     RuleNotFound, and BadRequest for what is no threshold of it.
     """
-    found = _rule(rule)
+    found = _rule(name)
     try:
         made = threshold(found, text, "the threshold")
     except ConfigError as error:
         raise BadRequest(str(error)) from None
     with _named():
-        await wire.call("HSET", keys.alerts(), f"{_SET} {rule}", made.text)
+        await wire.call("HSET", keys.alerts(), f"{_SET} {name}", made.text)
     return made
 
 
-async def reset_threshold(wire: Wire, rule: str) -> bool:
+async def reset_threshold(wire: Wire, name: str) -> bool:
     """Let the threshold of a rule be that of the settings again; return whether it was set. RuleNotFound."""
-    field = f"{_SET} {_rule(rule).name}"
+    _rule(name)
     with _named():
-        return bool(await wire.call("HDEL", keys.alerts(), field))
+        return bool(await wire.call("HDEL", keys.alerts(), f"{_SET} {name}"))
 
 
 def _rule(name: str) -> Rule:

@@ -27,7 +27,8 @@ def alerts(
     """List the rules of alerts: what fires since when, and where it is sent. Try it, or set a threshold.
 
     bus alerts test sends one from here, so with the BUS_ALERT_… of this shell. bus alerts set waiting 30m counts for
-    all workers and sites, in place of their settings, until bus alerts reset waiting; off turns a rule off.
+    all workers and sites, in place of their settings, until bus alerts reset waiting; off turns a rule off. Of one
+    function only: bus alerts set waiting:shop-report 2h
     """
     match words_ or []:
         case []:
@@ -67,9 +68,15 @@ def _print(found: AlertsTold) -> None:
 
 
 def _row(one: RuleTold) -> tuple[Cell, ...]:
+    own = [f"{each.function}: {each.threshold} ({each.by})" for each in one.functions]
     told = "; ".join(each.words for each in one.alerts if each.state == "firing")
     since = f", {ago(one.since)}" if one.since else ""
-    return one.rule, f"{one.threshold}{'' if one.by == 'default' else f' ({one.by})'}", f"{one.state}{since}", told
+    return (
+        one.rule,
+        f"{one.threshold}{'' if one.by == 'default' else f' ({one.by})'}",
+        f"{one.state}{since}",
+        "; ".join([*own, told] if told else own),
+    )
 
 
 def _tell(content: dict[str, object], told: str, *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from stepstream.bus.alerts.rules import RULES, Threshold
+from stepstream.bus.alerts.rules import Threshold, limit_of
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.doctor import at_boot, server
 from stepstream.bus.wire.spoilt import spoilt_told
@@ -13,6 +13,7 @@ from stepstream.checkpoint.alerts.kept import RolledBack
 from stepstream.checkpoint.at_work.functions import HOUR, FunctionFacts
 from stepstream.checkpoint.at_work.overview import Look, failed_of, look_over
 from stepstream.checkpoint.at_work.trouble import stuck_in_words, waits
+from stepstream.checkpoint.facts.errors import ErrorGroup
 from stepstream.checkpoint.facts.minutes import MINUTE_MS
 from stepstream.producers.schedules import schedules
 
@@ -45,8 +46,7 @@ async def conditions(wire: Wire, limits: Thresholds, rolled_back: RolledBack | N
     with spoilt_told():
         look = await look_over(wire)
         found = [*_of_functions(look, limits)]
-        if limits["missed"].is_on:
-            found += await _missed(wire, look.facts, limits["missed"])
+        found += await _missed(wire, look.facts, limits)
         found += await _of_redis(wire, limits)
     if limits["rolled_back"].is_on and rolled_back is not None and look.at - rolled_back.at < _TOLD_MS:
         found.append(_rolled_back(rolled_back))
@@ -54,49 +54,47 @@ async def conditions(wire: Wire, limits: Thresholds, rolled_back: RolledBack | N
 
 
 def _of_functions(look: Look, limits: Thresholds) -> Iterator[Condition]:
-    yield from _failures(look, limits["failures"])
-    yield from _given_up(look, limits["given_up"])
+    errors: dict[str, list[ErrorGroup]] = {}
+    for group in look.errors:
+        errors.setdefault(group.function, []).append(group)
     died = {slug for each in look.dead for slug in each.worker.functions}
     for one in look.facts:
+        slug = one.function.slug
+        own = errors.get(slug, ())
+        yield from _failures(one, own, limit_of(limits, "failures", slug), look.at)
+        yield from _given_up(one, own, limit_of(limits, "given_up", slug))
         if one.paused is None:
             yield from _late(one, limits, look.at)
-        if limits["no_worker"].is_on and not one.workers and (waits(one) or one.function.slug in died):
-            yield _no_worker(one, limits["no_worker"])
+        no_worker = limit_of(limits, "no_worker", slug)
+        if no_worker.is_on and not one.workers and (waits(one) or slug in died):
+            yield _no_worker(one, no_worker)
 
 
-def _failures(look: Look, limit: Threshold) -> Iterator[Condition]:
-    if not limit.is_on:
-        return
-    first = look.at - limit.ms
-    minutes = [minute for one in look.facts for minute in one.minutes if minute.at > first - MINUTE_MS]
-    for slug, (failed, ended) in sorted(failed_of(look.errors, minutes).items()):
-        most = limit.count or max(_FEW, limit.share * ended)
-        if failed and failed >= most:
-            value = f"{failed} of {ended}"
-            words = f"{value} runs of {slug} failed in the last {in_words(limit.ms)}"
-            yield Condition(rule="failures", function=slug, value=value, words=words)
+def _failures(one: FunctionFacts, errors: Sequence[ErrorGroup], limit: Threshold, now: int) -> Iterator[Condition]:
+    minutes = [minute for minute in one.minutes if minute.at > now - limit.ms - MINUTE_MS]
+    slug = one.function.slug
+    failed, ended = failed_of(errors, minutes).get(slug, (0, 0))
+    if limit.is_on and failed and failed >= (limit.count or max(_FEW, limit.share * ended)):
+        value = f"{failed} of {ended}"
+        words = f"{value} runs of {slug} failed in the last {in_words(limit.ms)}"
+        yield Condition(rule="failures", function=slug, value=value, words=words)
 
 
-def _given_up(look: Look, limit: Threshold) -> Iterator[Condition]:
-    if not limit.is_on:
-        return
-    for one in look.facts:
-        slug = one.function.slug
-        groups = [
-            group for group in look.errors
-            if group.function == slug and group.name == "worker_crash" and group.state == "open"
-        ]  # fmt: skip
-        marks = {group.fingerprint for group in groups}
-        count = sum(times for minute in one.minutes for mark, times in minute.errors.items() if mark in marks)
-        if groups and count >= limit.count:
-            runs = f"{count} run{'' if count == 1 else 's'}"
-            words = f"{runs} of {slug} killed {'its' if count == 1 else 'their'} worker again and again: given up"
-            yield Condition(rule="given_up", function=slug, value=runs, words=words, run=groups[0].run)
+def _given_up(one: FunctionFacts, errors: Sequence[ErrorGroup], limit: Threshold) -> Iterator[Condition]:
+    slug = one.function.slug
+    groups = [group for group in errors if group.name == "worker_crash" and group.state == "open"]
+    marks = {group.fingerprint for group in groups}
+    count = sum(times for minute in one.minutes for mark, times in minute.errors.items() if mark in marks)
+    if limit.is_on and groups and count >= limit.count:
+        runs = f"{count} run{'' if count == 1 else 's'}"
+        words = f"{runs} of {slug} killed {'its' if count == 1 else 'their'} worker again and again: given up"
+        yield Condition(rule="given_up", function=slug, value=runs, words=words, run=groups[0].run)
 
 
 def _late(one: FunctionFacts, limits: Thresholds, now: int) -> Iterator[Condition]:
     """Yield what is late of a function that nobody has paused."""
-    slug, waiting, line = one.function.slug, limits["waiting"], limits["line"]
+    slug = one.function.slug
+    waiting, line = limit_of(limits, "waiting", slug), limit_of(limits, "line", slug)
     if waiting.is_on and one.oldest is not None and now - one.oldest > waiting.ms:
         value = in_words(now - one.oldest)
         words = f"the oldest queued run of {slug} has waited for {value}"
@@ -116,15 +114,22 @@ def _no_worker(one: FunctionFacts, limit: Threshold) -> Condition:
     )
 
 
-async def _missed(wire: Wire, facts: Sequence[FunctionFacts], limit: Threshold) -> list[Condition]:
-    known = [one.function for one in facts if any(on.startswith("cron ") for on in one.function.on)]
+async def _missed(wire: Wire, facts: Sequence[FunctionFacts], limits: Thresholds) -> list[Condition]:
+    known = [
+        one.function for one in facts
+        if limit_of(limits, "missed", one.function.slug).is_on and any(on.startswith("cron ") for on in one.function.on)
+    ]  # fmt: skip
     found: dict[str, Condition] = {}
     for one in await schedules(wire, known):
         if one.missed and one.paused is None:
             value = f"{one.missed} tick{'' if one.missed == 1 else 's'}"
             words = f"{value} of the schedule {one.text!r} of {one.function} did not begin"
             found[one.function] = Condition(
-                rule="missed", function=one.function, value=value, words=words, hold_ms=limit.ms
+                rule="missed",
+                function=one.function,
+                value=value,
+                words=words,
+                hold_ms=limit_of(limits, "missed", one.function).ms,
             )
     return list(found.values())
 
@@ -154,4 +159,4 @@ def _rolled_back(told: RolledBack) -> Condition:
 
 def threshold_of(one: Condition, limits: Thresholds) -> str:
     """Return the threshold that a condition is above of, as it is written."""
-    return limits[one.rule].text if one.rule in limits else RULES[one.rule].default
+    return limit_of(limits, one.rule, one.function).text

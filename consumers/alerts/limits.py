@@ -6,6 +6,6 @@ from stepstream.checkpoint.alerts.kept import Kept
 
 
 def limits_of(configured: Settings, stands: Kept | None = None) -> dict[str, Threshold]:
-    """Return the threshold of each rule that is in force."""
+    """Return the thresholds that are in force, by name: `waiting`, `waiting:shop-report`."""
     found = thresholds(configured.alert_rules, "BUS_ALERT_RULES")
     return {**found, **stands.set} if stands is not None else found

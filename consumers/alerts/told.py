@@ -27,6 +27,14 @@ class AlertTold(msgspec.Struct, frozen=True):
     sent: int | None
 
 
+class Own(msgspec.Struct, frozen=True):
+    """The threshold of a rule for one function, and who says so."""
+
+    function: str
+    threshold: str
+    by: Literal["settings", "set"]
+
+
 class RuleTold(msgspec.Struct, frozen=True):
     """A rule: its threshold, who says so (`default`, `settings`, or it is `set` for all), and what fires of it.
 
@@ -44,6 +52,10 @@ class RuleTold(msgspec.Struct, frozen=True):
     sent: int | None
     count: int
     alerts: Sequence[AlertTold]
+    of_functions: bool
+    """Whether it is about functions."""
+    functions: Sequence[Own]
+    """The functions that have a threshold of their own."""
 
 
 class AlertsTold(msgspec.Struct, frozen=True):
@@ -85,7 +97,11 @@ def _rules(wire: Wire, stands: Kept, *, is_watched: bool) -> list[RuleTold]:
             RuleTold(
                 name, rule.about, limits[name].text, by, rule.expects, state,
                 min(firing) if firing else stands.ended.get(name), stands.sent.get(name), len(own),
-                [_alert(one) for one in own[:MOST_ALERTS]],
+                [_alert(one) for one in own[:MOST_ALERTS]], rule.of_functions,
+                [
+                    Own(key.partition(":")[2], limit.text, "set" if key in stands.set else "settings")
+                    for key, limit in sorted(limits.items()) if key.startswith(f"{name}:")
+                ],
             )
         )  # fmt: skip
     return told

@@ -98,8 +98,10 @@ def test_errors_are_put_away_and_opened_again(hand: Hand) -> None:
 def test_alerts_are_tried_and_their_thresholds_are_set_and_taken_back(hand: Hand) -> None:
     hand.press("/alerts", "Send a test")
     assert "the command true ended with code 0" in hand.page.content()
-    hand.press("/alerts", "Set for all", opened="#set-waiting", fill={"threshold": "30m"})
+    hand.press("/alerts", "Set", opened="#set-waiting", fill={"threshold": "30m"})
     assert threshold(hand.demo, "waiting") == ("30m", "set")
+    hand.press("/alerts", "Set", opened="#set-waiting", fill={"threshold": "2h", "function": "shop-tidy-up"})
+    hand.press("/alerts", "Take back the threshold of waiting for shop-tidy-up")
     hand.press("/alerts", "Take back the threshold of waiting")
     assert threshold(hand.demo, "waiting") == ("10m", "default")
 

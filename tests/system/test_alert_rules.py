@@ -126,6 +126,32 @@ async def test_a_run_that_waits_and_a_line_but_for_a_function_that_is_paused(
         await lab.ended(5)
 
 
+async def test_a_threshold_of_one_function_counts_for_that_one(lab: Lab, hook: Hook) -> None:
+    go = asyncio.Event()
+
+    @lab.app.function("f", on="a", concurrency=1)
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        await step.run("work", go.wait)
+
+    @lab.app.function("g", on="a", concurrency=1)
+    async def g(ctx: Context[dict[str, Any]], step: Step) -> None:
+        await step.run("work", go.wait)
+
+    async with Looking(lab.settings, hook, *only("line", "1"), f"line:{f.slug}=2") as one:
+        await lab.work()
+        for _ in range(3):
+            await lab.send("a")
+        await lab.some(3, f.slug)
+        await lab.some(3, g.slug)
+        await one.rounds(2)
+        assert hook.told == [("line", g.slug, "firing")]
+        await lab.wire.call("HSET", keys.alerts(), f"set line:{f.slug}", "1", f"set line:{g.slug}", "off")
+        await one.rounds(CALM_ROUNDS + 1)
+        assert hook.told[1:] == [("line", f.slug, "firing"), ("line", g.slug, "resolved")]
+        go.set()
+        await lab.ended(6)
+
+
 async def ended(lab: Lab, slug: str, count: int) -> bool:
     return sum(run.has_ended for run in await lab.some(count, slug)) == count
 

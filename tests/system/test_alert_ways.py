@@ -83,6 +83,33 @@ def test_a_threshold_is_set_for_all_by_page_api_command_or_hand_and_taken_back(
     assert [told(rule)[1] for rule in ("waiting", "line", "failures")] == ["default"] * 3
 
 
+def test_a_function_has_a_threshold_of_its_own_by_all_these_ways(
+    settings: Settings, url: str, store: "redis.Redis"
+) -> None:
+    configured = msgspec.structs.replace(settings, alert_rules=("line=5", "line:shop-a/b=9"))
+    with TestClient(create_app(configured=configured)) as http:
+
+        def told() -> dict[str, list[tuple[str, str, str]]]:
+            rules = http.get("/v1/alerts").json()["data"]["rules"]
+            return {
+                one["rule"]: [(own["function"], own["threshold"], own["by"]) for own in one["functions"]]
+                for one in rules
+                if one["functions"]
+            }
+
+        assert told() == {"line": [("shop-a/b", "9", "settings")]}
+        assert http.put("/v1/alerts/rules/line:shop-a/b", json={"threshold": "off"}).status_code == 200
+        assert store.hget(keys.alerts(), "set line:shop-a/b") == "off"
+        page = http.get("/alerts", headers=HTML).text
+        form = {**fields(page), "threshold": "2h", "function": " shop-c "}
+        assert http.post("/alerts/rules/waiting/set", data=form, headers=HTML).status_code == 200
+        assert told() == {"line": [("shop-a/b", "off", "set")], "waiting": [("shop-c", "2h", "set")]}
+        assert "waiting 10m unwatched shop-c: 2h (set)" in " ".join(bus("alerts", url=url).split())
+        bus("alerts", "reset", "waiting:shop-c", url=url)
+        assert http.delete("/v1/alerts/rules/line:shop-a/b").json()["data"]["was_set"]
+        assert told() == {"line": [("shop-a/b", "9", "settings")]}
+
+
 @pytest.mark.parametrize(
     ("rule", "threshold", "status", "words"),
     [
@@ -95,6 +122,10 @@ def test_a_threshold_is_set_for_all_by_page_api_command_or_hand_and_taken_back(
         ("failures", "20%/", 400, "in a window from 1m to 1h"),
         ("failures", "120%", 400, "in a window from 1m to 1h"),
         ("unfit", "yes", 400, "expected on, or off"),
+        ("unfit:shop-f", "off", 404, "unfit is not about a function; write unfit"),
+        ("waiting:", "1h", 404, "'waiting:' names no function"),
+        ("waiting:a b", "1h", 404, "'waiting:a b' names no function"),
+        ("waiting:shop-f", "x", 400, "expected a duration"),
         ("wating", "1h", 404, "'wating' is no rule; did you mean waiting?"),
     ],
 )

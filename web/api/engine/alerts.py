@@ -94,12 +94,13 @@ routes = [
     ),
     NeedsRoute(
         "PUT",
-        "/v1/alerts/rules/{rule}",
+        "/v1/alerts/rules/{rule:path}",
         _set,
         needs="operate",
         name="api_set_alert_rule",
         about=About(
-            summary='Set the threshold of a rule for all processes, in place of settings: `{"threshold": "30m"}`.',
+            summary='Set the threshold of a rule for all processes, in place of settings: `{"threshold": "30m"}`. '
+            "The rule `waiting:shop-report` is `waiting` for that function only.",
             body=_WANTED,
             answer=Plain[ThresholdSet],
             errors=(RuleNotFound, BadRequest),
@@ -107,7 +108,7 @@ routes = [
     ),
     NeedsRoute(
         "DELETE",
-        "/v1/alerts/rules/{rule}",
+        "/v1/alerts/rules/{rule:path}",
         _reset,
         needs="operate",
         name="api_reset_alert_rule",

@@ -53,16 +53,23 @@ async def _test(request: Request) -> Response:
 
 
 async def _set(request: Request) -> Response:
-    fields, rule = await received(request), request.path_params["rule"]
-    text = fields.get("threshold", "").strip()
-    acts_on(request, text)
-    await set_threshold(wire_of(request), rule, text)
+    fields = await received(request)
+    text, name = fields.get("threshold", "").strip(), _name(request, fields)
+    acts_on(request, fields.get("function", ""), text)
+    await set_threshold(wire_of(request), name, text)
     return RedirectResponse(link(request, "alerts"), 303)
 
 
+def _name(request: Request, fields: dict[str, str]) -> str:
+    """Return what a form is about: a rule, or a rule for a function."""
+    rule, function = request.path_params["rule"], fields.get("function", "").strip()
+    return f"{rule}:{function}" if function else rule
+
+
 async def _reset(request: Request) -> Response:
-    await received(request)
-    await reset_threshold(wire_of(request), request.path_params["rule"])
+    fields = await received(request)
+    acts_on(request, fields.get("function", ""))
+    await reset_threshold(wire_of(request), _name(request, fields))
     return RedirectResponse(link(request, "alerts"), 303)
 
 
