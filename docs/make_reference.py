@@ -5,7 +5,7 @@ import importlib
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ from docs.reference_tables import EXITS, ROUTES, SIZES, STORED, WAYS_OUT, Unit
 from stepstream.bus import settings
 from stepstream.bus.cli import announced, application
 from stepstream.bus.errors import StepstreamError
+from stepstream.bus.observe.signals import Signals
 from stepstream.bus.values.durations import in_words
+from stepstream.consumers.monitoring.counted import Counted
+from stepstream.consumers.standing import Standing
+from stepstream.web.api.engine.measures import COUNTERS, GAUGES
 from stepstream.web.app import create_app
 from stepstream.web.table.about import About
 
@@ -230,10 +234,42 @@ For who calls the site. Made by `make docs` from its routes; `GET /openapi.json`
 """
 
 
+def metrics() -> str:
+    """Return the page of all metrics, of a site and of a worker."""
+    site = [
+        [f"`stepstream_{name}`", "gauge", _labels(labels), _cell(words)] for name, (words, labels) in GAUGES.items()
+    ]
+    site += [[f"`stepstream_{name}_total`", "counter", "", _cell(words)] for name, words in COUNTERS.items()]
+    counted = Counted(Signals(), lambda: Standing(0, 0, 0, ""))
+    worker = [[f"`{one.name}`", one.kind, _labels(one.labels), _cell(one.words)] for one in counted.described]
+    head = ["metric", "kind", "labels", "what"]
+    return f"""# Every metric
+
+For who asks Prometheus. Made by `make docs` from the code. What to do with them, a board and alert rules: [monitoring](../monitoring.md). A histogram is asked for as `…_bucket`, `…_sum` and `…_count`.
+
+## Of a site
+
+`GET /metrics` of `bus serve`. The gauges are of the whole store, so each site tells the same; the counters are the process's own.
+
+{_table(head, site)}
+
+## Of a worker
+
+`GET /metrics` at `bus worker --metrics-port`. All are of this process, and begin at zero with it. Beside them are `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` and the like, on Linux.
+
+{_table(head, worker)}
+"""
+
+
+def _labels(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors,
     "sizes.md": sizes,
     "settings.md": settings_page,
     "commands.md": commands,
     "routes.md": routes,
+    "metrics.md": metrics,
 }

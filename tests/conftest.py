@@ -32,6 +32,7 @@ from stepstream.checkpoint.upkeep.audit import standing
 from tests import forks
 from tests.chaos.clocked import LIBRARY
 from tests.patience import CHAOS_MOST_S, MOST_S, PATIENT_S
+from tests.promtool import MISSING, PROMTOOL
 from tests.sdk.sdks import missing
 from tests.side_by_side import SideBySide
 from tests.support import Lab, ValkeyProcess, acl_rule, free_port, logged_in
@@ -93,6 +94,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             yellow=True,
             bold=True,
         )
+    if PROMTOOL is None:
+        terminalreporter.write_line(MISSING, yellow=True, bold=True)
     is_chaos = terminalreporter.config.getoption("markexpr") == "chaos"
     if is_chaos and (without := [why for sdk in ("v4.24.0", "py") if (why := missing(sdk))]):
         told = f"NOT RUN: nothing was killed around functions behind HTTP: {'; '.join(without)}"

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 
 PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
-MISSING = "NOT RUN: no promtool on this machine (apt install prometheus, or PROMTOOL=its path)"
+MISSING = (
+    "NOT RUN: no promtool on this machine, so no alert rule was tried (apt install prometheus, or PROMTOOL=its path)"
+)
 
 
 def promtool(*words: str, given: str = "") -> str:

@@ -6,7 +6,7 @@ functions, errors and states are bounded; what comes beyond is counted as `other
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import Metric
@@ -38,6 +38,15 @@ _LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 9
 _STATUS = {"completed", "failed", "cancelled"}
 
 M = TypeVar("M", Counter, Histogram)
+
+
+class Described(NamedTuple):
+    """A metric, for its page: its name as it is asked for, what it is, its labels, what it says."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    words: str
 
 
 class _Names:
@@ -72,6 +81,8 @@ class Counted:
 
     def __init__(self, signals: Signals, standing: Callable[[], Standing]) -> None:
         self.registry = CollectorRegistry()
+        self.described: list[Described] = []
+        """All of its own metrics; those of the process itself are the library's."""
         self._standing = standing
         self._functions = _Names(MOST_FUNCTIONS)
         self._errors = _Names(MOST_NAMES)
@@ -90,10 +101,19 @@ class Counted:
             yield metric
 
     def _counter(self, name: str, words: str, *labels: str) -> _Series[Counter]:
-        return _Series(Counter(f"stepstream_worker_{name}", words, labels, registry=self.registry))
+        full = f"stepstream_worker_{name}"
+        self.described.append(Described(f"{full}_total", "counter", labels, words))
+        return _Series(Counter(full, words, labels, registry=self.registry))
 
     def _histogram(self, name: str, words: str, bounds: tuple[float, ...], *labels: str) -> _Series[Histogram]:
-        return _Series(Histogram(f"stepstream_worker_{name}", words, labels, registry=self.registry, buckets=bounds))
+        full = f"stepstream_worker_{name}"
+        self.described.append(Described(full, "histogram", labels, words))
+        return _Series(Histogram(full, words, labels, registry=self.registry, buckets=bounds))
+
+    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        full = f"stepstream_worker_{name}"
+        self.described.append(Described(full, "gauge", labels, words))
+        return Gauge(full, words, labels, registry=self.registry)
 
     def _count_runs(self, signals: Signals) -> None:
         function = self._functions.of
@@ -227,14 +247,11 @@ class Counted:
 
     def _tell_standing(self) -> None:
         def gauge(name: str, words: str, value: Callable[[Standing], float]) -> None:
-            Gauge(f"stepstream_worker_{name}", words, registry=self.registry).set_function(
-                lambda: value(self._standing())
-            )
+            self._gauge(name, words).set_function(lambda: value(self._standing()))
 
         gauge("slots", "Turns that it may run at once.", lambda now: now.slots)
         gauge("slots_busy", "Slots that are taken.", lambda now: now.busy)
         gauge("entries_waiting", "Entries in hand that have no slot yet.", lambda now: now.waiting)
         gauge("ready", "1 while it reads and begins what is due; what /ready says.", lambda now: not now.not_ready)
         gauge("loop_still_seconds", "For how long its event loop has not turned.", lambda now: now.still_s)
-        info = Gauge("stepstream_worker_info", "The version it runs.", ["version"], registry=self.registry)
-        info.labels(version("stepstream")).set(1)
+        self._gauge("info", "The version it runs.", "version").labels(version("stepstream")).set(1)
