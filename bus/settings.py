@@ -181,6 +181,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"BUS_SESSION_KEY must have at least {_LEAST_SESSION_KEY} ASCII characters; "
                 "make one with: openssl rand -hex 32"
             )
+        if not all(key and "/" not in key for key in self.event_keys):
+            raise ConfigError("BUS_EVENT_KEYS has a key that is empty or has a /, which the path /e/{key} cannot hold")
         found = self.tokens
         if len({one.secret for one in found}) < len(found):
             raise ConfigError("BUS_API_TOKENS has a token twice: whose it is, and what it may do, must be plain")
@@ -352,7 +354,12 @@ def _value(variable: str, text: str, kind: type) -> Any:
             raise ConfigError(f"{variable} must be a whole number, got {text!r}")
         return int(text)
     if kind is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        parts = tuple(part.strip() for part in text.split(",") if part.strip())
+        if text and not parts:  # of keys, nothing would mean that any key will do
+            raise ConfigError(
+                f"{variable} has nothing but commas and blanks: write what it is to hold, or leave it empty"
+            )
+        return parts
     return text
 
 

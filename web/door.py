@@ -6,6 +6,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
+from stepstream.bus.trust.signing import HEADER
 from stepstream.bus.values.ids import token
 from stepstream.web import answers
 from stepstream.web.hosts import Hosts, OriginRefused
@@ -14,6 +15,13 @@ from stepstream.web.paths import enter
 _log = structlog.get_logger("web")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _STARTS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+_ONCE = frozenset(
+    {
+        b"authorization", b"content-encoding", b"content-length", b"content-type", b"origin",
+        b"transfer-encoding", HEADER.encode(),
+    }
+)  # fmt: skip
+"""Headers that decide who asks, what a body is and where it ends: none may be there twice."""
 _BROKEN = 1011
 _GONE = (ClientDisconnect, WebSocketDisconnect, WebSocketDisconnected)
 """Nobody is left to be answered: the caller has gone, which a message to it or a read from it has found."""
@@ -69,6 +77,9 @@ class Door:
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         headers, request = Headers(scope=scope), HTTPConnection(scope)
+        if unclear := _unclear(scope):
+            # What follows on this connection may be meant for somebody else, by another reading of the same bytes.
+            return answers.error(request, 400, unclear, headers={"Connection": "close"}, code="unclear")
         if not self._hosts.answers(scope, headers):
             host = headers.get("host", "")[:100]
             way_out = "if it is a name of this site, add it with --allow-host, BUS_ALLOW_HOSTS or serve(…, hosts=…)"
@@ -78,6 +89,19 @@ class Door:
             told = OriginRefused(headers)
             return answers.error(request, told.status, str(told), code=told.code)
         return None
+
+
+def _unclear(scope: Scope) -> str:
+    """Return what of a request could be read in two ways, by a proxy in one and here in the other; empty: nothing."""
+    names = [name for name, _ in scope["headers"] if name in _ONCE]
+    if len(names) > len(set(names)):
+        twice = next(name for name in names if names.count(name) > 1).decode()
+        return f"the header {twice} is there {names.count(twice.encode())} times: which of them counts must be plain"
+    if b"content-length" in names and b"transfer-encoding" in names:
+        return "the headers content-length and transfer-encoding are both there: where the body ends must be plain"
+    if not scope["path"].startswith("/"):
+        return f"{scope['path'][:200]!r} is no path: it must begin with /"
+    return ""
 
 
 def _shown(scope: Scope) -> str:

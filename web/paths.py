@@ -38,4 +38,4 @@ def wants_page(request: HTTPConnection) -> bool:
 
 def of_the_api(request: HTTPConnection) -> bool:
     """Whether a path is one of the API, and not of a page."""
-    return own_path(request).split("/")[1] in _OF_THE_API
+    return own_path(request).removeprefix("/").partition("/")[0] in _OF_THE_API

@@ -167,6 +167,13 @@ def test_settings_read_keys_and_show_none() -> None:
         ({"BUS_APP_HOSTS": "http://apps.example"}, "'http://apps.example' is no host"),
         ({"BUS_APP_HOSTS": "apps.example:3000"}, "without a port"),
         ({"BUS_APP_HOSTS": "10.0.0.0/33"}, "is no host"),
+        ({"BUS_EVENT_KEYS": ","}, "BUS_EVENT_KEYS has nothing but commas and blanks"),
+        ({"BUS_EVENT_KEYS": " "}, "BUS_EVENT_KEYS has nothing but"),
+        ({"BUS_EVENT_KEYS": "good,zanzibar/2"}, "BUS_EVENT_KEYS has a key that is empty or has a /"),
+        ({"BUS_API_TOKENS": " , ,"}, "BUS_API_TOKENS has nothing but"),
+        ({"BUS_API_TOKENS": "read:"}, "the 1. token must have at least 16"),
+        ({"BUS_SIGNING_KEY": " "}, "BUS_SIGNING_KEY is no signing key"),
+        ({"BUS_SESSION_KEY": " "}, "BUS_SESSION_KEY must have at least 32"),
     ],
 )
 def test_keys_that_cannot_work_are_told_at_the_start(environ: dict[str, str], told: str) -> None:
