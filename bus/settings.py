@@ -1,4 +1,4 @@
-"""Settings: the `BUS_…` variables of the environment, read once and checked together. Nothing else reads os.environ."""
+"""Settings: the `BUS_…` variables of the environment, read once and checked together."""
 
 import difflib
 import os
@@ -313,29 +313,6 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_FAILPOINT": ("failpoint", str),
 }
 """By name: the field it sets, and what its text is read as (float: a duration)."""
-
-
-def environment_with(more: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment, with more in it: for a command that it runs."""
-    return {**os.environ, **more}
-
-
-_PLAIN = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_(FILE|DIR)")
-
-
-def plain_environment() -> dict[str, str]:
-    """Return what of this process's environment holds no secret: for a command that is none of the application's."""
-    return {name: value for name, value in os.environ.items() if _PLAIN.fullmatch(name)}
-
-
-def traceparent() -> str:
-    """Return the trace that who has begun this command is in, as OpenTelemetry hands it to commands; or nothing."""
-    return os.environ.get("TRACEPARENT", "")
-
-
-def of_otel() -> dict[str, str]:
-    """Return the variables of OpenTelemetry: its SDK reads most of them itself, and they keep its names."""
-    return {name: text for name, text in os.environ.items() if name.startswith("OTEL_")}
 
 
 def _hint(near: list[str]) -> str:

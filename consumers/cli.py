@@ -18,7 +18,7 @@ import msgspec
 import typer
 import uvloop
 
-from stepstream.bus import settings
+from stepstream.bus import environment, settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
 from stepstream.bus.loading import NoSuchApp, load
@@ -85,7 +85,7 @@ def worker(
         log.follow(configured)
         service = ", ".join(bus.id for bus in buses) or "stepstream"
         with (
-            otel.exporting(service, settings.of_otel()),
+            otel.exporting(service, environment.of_otel()),
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             runner.run(_work(buses, configured, concurrency, remote=remote, while_stdin=while_stdin, tells=tells))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from stepstream.bus import settings
+from stepstream.bus import environment
 from stepstream.bus.bus import Bus, NewEvent
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import moment_of
@@ -65,7 +65,7 @@ def trigger(
 
 def _publish(event: NewEvent, data: dict[str, Any], words: Sequence[str], wait: float, *, as_json: bool) -> None:
     """Publish an event, and tell what became of it."""
-    begun_in(settings.traceparent())
+    begun_in(environment.traceparent())
     stored, ends, unheard = once(lambda wire: _send(wire, event, data, words, wait), "bus-send")
     if as_json:
         told = {

@@ -18,7 +18,7 @@ from tests.scripts import FLOORS, all_scripts
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "bus": [
-        {"errors", "process"}, {"values"}, {"trust", "alerts"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
+        {"errors", "process"}, {"values"}, {"trust", "alerts"}, {"environment", "settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
@@ -263,7 +263,12 @@ def test_only_codec_knows_msgspec_json_and_only_settings_the_environment() -> No
     for name, path in modules():
         text = path.read_text()
         assert name == "bus.values.codec" or "msgspec.json" not in text, name
-        if name not in {"bus.settings", "bus.cli", "web.cli"}:  # bus.cli: where a shell puts what it completes
+        if name not in {
+            "bus.settings",
+            "bus.environment",
+            "bus.cli",
+            "web.cli",
+        }:  # bus.cli: where a shell puts what it completes
             assert "os.environ" not in text, f"{name}: settings.py reads the environment"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stepstream.bus import settings
+from stepstream.bus import environment
 from stepstream.bus.errors import BadRequest, NobodyWaits
 from stepstream.bus.observe.tracing import begun_in
 from stepstream.bus.process.terminal import plain, say
@@ -130,7 +130,7 @@ def invoke(
     With --wait the exit code is 1 when the run has failed, and 2 when it has not ended in time.
     """
     data = data_of(words or [])
-    begun_in(settings.traceparent())
+    begun_in(environment.traceparent())
 
     async def begun(wire: Wire) -> tuple[str, Run | None]:
         asked = sent_as_fits(words or [], data, lambda fitting: invoke_function(wire, slug, fitting))

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import httpx2
 
 from stepstream.bus.alerts import destination
+from stepstream.bus.environment import plain_environment
 from stepstream.bus.process.tasks import cancelled
-from stepstream.bus.settings import Settings, plain_environment
+from stepstream.bus.settings import Settings
 from stepstream.consumers.alerts.message import Message
 from stepstream.consumers.remote.calls.lanes import certificates
 

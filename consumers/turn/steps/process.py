@@ -16,9 +16,9 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
+from stepstream.bus.environment import environment_with
 from stepstream.bus.errors import NonRetriable, ProcessError
 from stepstream.bus.process.scope import Source
-from stepstream.bus.settings import environment_with
 from stepstream.bus.step import ProcessResult
 from stepstream.consumers.turn.run_log import MOST_AT_ONCE, RunLog
 from stepstream.consumers.turn.tasks import RunTasks
