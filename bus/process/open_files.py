@@ -29,3 +29,12 @@ def open_now() -> int:
         with contextlib.suppress(OSError):
             return len(os.listdir(folder))
     return 16
+
+
+_OTHERS_OF_A_SITE = 256
+"""What a site has open besides its connections: the log, Redis, certificates, templates, applications that it calls."""
+
+
+def needed_by_site(connections: int) -> int:
+    """Return how many files a site must be able to open that holds so many connections."""
+    return connections + _OTHERS_OF_A_SITE

@@ -6,11 +6,13 @@ import http.client
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import structlog
@@ -22,14 +24,14 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from stepstream.web.serving.connections import Bounds, Connections
+from stepstream.web.serving.connections import BoundedWebSocket, Bounds, Connections, bounds_its_body
 from tests.support import eventually, free_port, until
 
 
 class Listening:
     """A site with few connections, and clients that write what they like."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, kept_s: float = 5) -> None:
         self.port = free_port()
         self.release = asyncio.Event()
         self.connections = Connections(bounds)
@@ -43,14 +45,17 @@ class Listening:
                         Route("/now", self._answer),
                         Route("/body", self._body, methods=["POST"]),
                         Route("/work", self._work),
+                        Route("/large", self._large),
+                        Route("/bounded", self._bounded, methods=["POST"]),
                         WebSocketRoute("/socket", self._socket),
                     ]
                 ),
                 http=self.connections.protocol(),
-                ws="websockets-sansio",
+                ws=BoundedWebSocket,
                 port=self.port,
                 log_level="error",
                 timeout_graceful_shutdown=1,
+                timeout_keep_alive=kept_s,  # type: ignore[arg-type]  # it is handed to call_later
             )
         )
         self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
@@ -79,6 +84,13 @@ class Listening:
     async def _body(self, request: Request) -> Response:
         return JSONResponse(len(await request.body()))
 
+    async def _large(self, request: Request) -> Response:
+        return Response(bytes(int(request.query_params["bytes"])))
+
+    async def _bounded(self, request: Request) -> Response:
+        bounds_its_body(request.scope)
+        return await self._body(request)
+
     async def _work(self, request: Request) -> Response:
         self.arrived += 1
         await self.release.wait()
@@ -89,10 +101,37 @@ class Listening:
         await socket.send_text(await socket.receive_text())
         await self.release.wait()
 
+    @property
+    def held(self) -> int:
+        return len(self._server.server_state.connections)
+
     async def client(self, text: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         self._opened.append(writer)
         writer.write(text)
+        return reader, writer
+
+    async def takes_nothing(self, *lengths: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Ask for answers of so many bytes, and leave them where they are; the kernel keeps few KiB of them."""
+        for listening in self._server.servers:
+            for one in listening.sockets:
+                with socket.socket(fileno=os.dup(one.fileno())) as same:
+                    same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        opened = socket.socket()
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        opened.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(opened, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=opened)
+        self._opened.append(writer)
+        cast("asyncio.Transport", writer.transport).pause_reading()
+        answered = self._server.server_state.total_requests
+        for length in lengths:
+            writer.write(get(f"/large?bytes={length}"))
+
+        async def begun() -> bool:
+            return self._server.server_state.total_requests > answered
+
+        await eventually(begun, "the first is answered")
         return reader, writer
 
     async def at_work(self, number: int) -> list[asyncio.StreamWriter]:
@@ -144,6 +183,18 @@ async def test_a_request_at_work_is_never_closed_for_another(full: Listening) ->
         assert (await answer(reader))[0] == 200
     full.release.set()
     assert [(await answer(reader))[0] for reader, _ in working] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("lengths", [(40_000,), (40_000, 4_000_000)], ids=["its last answer", "its next answer"])
+async def test_an_answer_that_is_on_its_way_is_never_cut_for_another(full: Listening, lengths: tuple[int, ...]) -> None:
+    slow, its = await full.takes_nothing(*lengths)
+    waiting = [await full.client(get("/now")) for _ in range(4)]
+    for reader, _ in waiting:
+        assert (await answer(reader))[0] == 200
+    cast("asyncio.Transport", its.transport).resume_reading()
+    for length in lengths:
+        assert len((await answer(slow))[2]) == length
+    assert await waiting[0][0].read() == b""
 
 
 async def test_while_all_are_at_work_health_answers_and_the_rest_hears_when_to_try_again(full: Listening) -> None:
@@ -199,7 +250,7 @@ async def test_that_it_is_full_is_told_once_and_that_it_is_over_once(full: Liste
 
 @pytest.fixture
 async def hurried() -> AsyncGenerator[Listening]:
-    async with Listening(Bounds(100, header_s=0.3, body_s=0.3)) as listening:
+    async with Listening(Bounds(100, header_s=0.3, body_s=0.3, taken_s=0.3), kept_s=0.3) as listening:
         yield listening
 
 
@@ -250,6 +301,25 @@ async def test_who_waits_for_a_long_answer_is_not_hurried(hurried: Listening) ->
     assert await slow.read() == b"", "the time is over"
     hurried.release.set()
     assert (await answer(reader))[0] == 200
+
+
+@pytest.mark.parametrize("lengths", [(40_000,), (40_000, 4_000_000)], ids=["while it is idle", "while it is at work"])
+async def test_who_does_not_take_an_answer_is_cut_off(hurried: Listening, lengths: tuple[int, ...]) -> None:
+    await hurried.takes_nothing(*lengths)
+
+    async def gone() -> bool:
+        return hurried.held == 0
+
+    await eventually(gone, "it is closed")
+
+
+async def test_a_body_that_has_bounds_of_its_own_is_not_hurried(hurried: Listening) -> None:
+    begun = b"POST /%s HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\na"
+    reader, writer = await hurried.client(begun % b"bounded")
+    hurried_too, _ = await hurried.client(begun % b"body")
+    assert (await answer(hurried_too))[0] == 408, "the time is over"
+    writer.write(b"b")
+    assert (await answer(reader))[2] == b"2"
 
 
 async def test_a_body_in_two_parts_and_a_second_request_behind_it_are_answered(hurried: Listening) -> None:

@@ -226,3 +226,13 @@ def test_bus_doctor_prints_what_a_missing_right_costs_and_how_it_is_given(server
     told = {one["check"]: one for one in json.loads(done.stdout)}
     assert "+info gives it" in told["INFO"]["do"]
     assert "+client|unblock gives it" in told["CLIENT UNBLOCK"]["do"]
+
+
+def test_bus_doctor_tells_that_a_site_may_not_open_as_many_files_as_connections_are_wished_for(
+    server: ValkeyProcess,
+) -> None:
+    for wished, verdict in ("16", "fit"), ("100000000", "advice"):
+        environ = {"BUS_REDIS_URL": server.url, "PATH": "/usr/bin:/bin", "BUS_MAX_CONNECTIONS": wished}
+        told = {one["check"]: one for one in json.loads(forks.bus("doctor", "--json", env=environ).stdout)}
+        assert told["open files"]["verdict"] == verdict
+    assert "ulimit -Hn 100000256" in told["open files"]["do"]

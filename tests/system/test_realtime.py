@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -25,6 +26,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live import hub, messages
 from stepstream.checkpoint.live.messages import publish
 from stepstream.web.live import stream as sent
+from stepstream.web.serving.connections import Bounds
 from tests.patience import PATIENT_S
 from tests.support import Lab
 from tests.system.test_live import Site, connected, serving
@@ -163,6 +165,22 @@ async def test_a_stream_that_is_too_long_is_refused_and_ended(site: Site, monkey
         answer = await post(site, f"{PUBLISH}?channel=c&topic=t", sent, **{"content-type": "text/stream"})
         assert answer.status_code == 413
         assert (await told(socket))["kind"] == "datastream-end"
+
+
+async def test_a_stream_may_take_longer_than_any_other_body(
+    settings: Settings, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepstream.web.serving.server.Bounds", partial(Bounds, body_s=0.1))
+    async with serving(settings) as site:
+
+        async def another_is_given_up() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(site.url.rpartition(":")[2]))
+            writer.write(b"POST /e/dev HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+            writer.close()
+
+        answer = await post(site, f"{PUBLISH}/tee?channel={RUN}", pieces(b"a", another_is_given_up, b"b"))
+        assert answer.status_code == 200
 
 
 async def test_a_tee_passes_bytes_on_to_who_asked_for_them_and_to_nobody_else(wire: Wire, site: Site) -> None:

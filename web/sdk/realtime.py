@@ -22,6 +22,7 @@ from stepstream.producers.body import MAX_BODY_BYTES, RequestRefused, pieces, re
 from stepstream.producers.strict import Malformed, parse, parse_as
 from stepstream.web.answers import value
 from stepstream.web.routing import NeedsRoute
+from stepstream.web.serving.connections import bounds_its_body
 from stepstream.web.store import wire_of
 from stepstream.web.trust.keys import keys_of
 
@@ -119,6 +120,7 @@ async def _texts(request: Request) -> AsyncGenerator[str]:
     """Yield the text of a body as it comes; a letter that is cut in two comes with its second half."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     coming = pieces(request, MAX_BODY_BYTES)
+    bounds_its_body(request.scope)
     is_over = False
     while not is_over:
         try:

@@ -14,12 +14,10 @@ import structlog
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from stepstream.bus.process import open_files
 from stepstream.bus.values import codec
-
-_OTHER_FILES = 256
-"""What a site has open besides: the log, Redis, certificates, templates, applications that it calls."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -31,6 +29,8 @@ class Bounds(msgspec.Struct, frozen=True):
     """How long a request's header may take, from its first byte, or from when the connection was opened."""
     body_s: float = 60.0
     """How long a request may take to arrive whole."""
+    taken_s: float = 60.0
+    """How long a client may leave an answer where it is: it takes 64 KiB of it within that, or is cut off."""
     spare: int = 16
     """So many more are heard when all are at work, so that /health answers."""
 
@@ -111,7 +111,7 @@ class Connections:
         return len(self._opened) + len(self._upgraded)
 
     def _longest(self, *, extra: bool) -> "BoundedProtocol | None":
-        return next((one for one in self._waiting if (one in self._extra) is extra), None)
+        return next((one for one in self._waiting if (one in self._extra) is extra and one.has_all), None)
 
     def _tell_full(self) -> None:
         if not self._is_full:
@@ -129,6 +129,7 @@ class BoundedProtocol(H11Protocol):
     bounded_by: Connections
 
     _must_arrive: asyncio.TimerHandle | None = None
+    _must_be_taken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it, and wait for a request."""
@@ -141,6 +142,7 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no more."""
         self._expect(None)
+        self._is_taken()
         self.bounded_by.closed(self)
         super().connection_lost(exc)
 
@@ -159,13 +161,33 @@ class BoundedProtocol(H11Protocol):
             self._begin("header", self.bounded_by.bounds.header_s)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
+        """Wait for the next request; a connection that is closed waits until its last answer is taken."""
         self.bounded_by.waits(self)
         super().on_response_complete()
+        if self.transport.is_closing() and not self.has_all:
+            self._wait_until_taken()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close what has waited for long; what has not even taken its last answer is cut off, for it would stay."""
+        if self.has_all:
+            super().timeout_keep_alive_handler()
+        else:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Wait until more of an answer is taken, but not for ever."""
+        super().pause_writing()
+        self._wait_until_taken()
+
+    def resume_writing(self) -> None:
+        """Go on: most of it is taken."""
+        super().resume_writing()
+        self._is_taken()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Go on as a WebSocket, unless all connections are taken."""
         self._expect(None)
+        self._is_taken()
         if self.bounded_by.is_extra(self):
             self._refuse(503, "all connections are taken", ((b"retry-after", b"1"),))
         else:
@@ -173,10 +195,15 @@ class BoundedProtocol(H11Protocol):
             super().handle_websocket_upgrade(event)
 
     def leave(self) -> None:
-        """Close, while no request is at work."""
+        """Close, while no request is at work and no answer on its way."""
         self.bounded_by.left(self)
         self._expect(None)
-        self.transport.close()
+        self.transport.abort()
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the client has taken all that it was sent."""
+        return self.transport.get_write_buffer_size() == 0
 
     @property
     def _is_at_work(self) -> bool:
@@ -200,6 +227,9 @@ class BoundedProtocol(H11Protocol):
     def _give_up(self, within_s: float) -> None:
         """Close, for what was expected has not come; say so to who can still be told."""
         self._must_arrive = None
+        if self._is_at_work and self._keeps_it_waiting:
+            self._expect(within_s)
+            return
         has_said = bool(self.conn.trailing_data[0]) or self.conn.their_state is h11.SEND_BODY
         if self._is_at_work:
             self.cycle.disconnected = True
@@ -207,6 +237,22 @@ class BoundedProtocol(H11Protocol):
         if has_said and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._refuse(408, f"the request's {self._arriving} did not arrive within {within_s:g} s")
         self.transport.close()
+
+    @property
+    def _keeps_it_waiting(self) -> bool:
+        """Whether the client waits for the application to read its body, or that has bounds of its own for it."""
+        if self.flow.read_paused or self.conn.they_are_waiting_for_100_continue:
+            return True
+        return _HAS_BOUNDS in self.scope.get("state", ())
+
+    def _wait_until_taken(self) -> None:
+        if self._must_be_taken is None:
+            self._must_be_taken = self.loop.call_later(self.bounded_by.bounds.taken_s, self.transport.abort)
+
+    def _is_taken(self) -> None:
+        if self._must_be_taken is not None:
+            self._must_be_taken.cancel()
+            self._must_be_taken = None
 
     def _refuse(self, status: int, message: str, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Answer in place of the application, and close."""
@@ -224,6 +270,24 @@ class BoundedProtocol(H11Protocol):
         ):
             self.transport.write(self.conn.send(part) or b"")
         self.transport.close()
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's protocol of a WebSocket; who answers no ping and takes nothing is cut off, for it would stay."""
+
+    def keepalive_timeout(self) -> None:
+        """Close what has answered no ping."""
+        super().keepalive_timeout()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+
+_HAS_BOUNDS = "stepstream.body_has_bounds"
+
+
+def bounds_its_body(scope: Scope) -> None:
+    """Say that the application has bounds of its own for how long the body of this request takes."""
+    scope.setdefault("state", {})[_HAS_BOUNDS] = True  # the server's own: copies of a scope share it
 
 
 def _only_health(app: Any) -> ASGIApp:
@@ -246,7 +310,7 @@ def _only_health(app: Any) -> ASGIApp:
 
 def files_for(most: int) -> str:
     """Return what is to be said when this process may open fewer files than so many connections need; else nothing."""
-    needed, limit = most + _OTHER_FILES, open_files.limit()
+    needed, limit = open_files.needed_by_site(most), open_files.limit()
     if limit >= needed:
         return ""
     return (

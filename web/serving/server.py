@@ -21,7 +21,7 @@ from stepstream.checkpoint.live.hub import end_listening
 from stepstream.web.app import Site, create_app
 from stepstream.web.endpoint import Endpoint
 from stepstream.web.live.feed import end_watching
-from stepstream.web.serving.connections import Bounds, Connections, files_for
+from stepstream.web.serving.connections import BoundedWebSocket, Bounds, Connections, files_for
 
 
 @overload
@@ -150,7 +150,7 @@ def server(site: Site, configured: settings.Settings, root_path: str = "") -> Se
             http=Connections(Bounds(configured.max_connections)).protocol(),
             loop="none",
             lifespan="on",
-            ws="websockets-sansio",
+            ws=BoundedWebSocket,
             ws_per_message_deflate=False,  # what workers are sent is not worth the time
             root_path=root_path,
             log_level="warning" if configured.log_level != "debug" else "info",

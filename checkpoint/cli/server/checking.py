@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from stepstream.bus.process import open_files
 from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire.doctor import Finding, Server, examine, server
@@ -39,6 +40,7 @@ def doctor(
         return [
             *await examine(wire),
             *await unserved(wire),
+            _files(wire.settings.max_connections),
             *(Finding("types", one.words, "advice", _AGREE) for one in await disagreements(wire)),
         ]
 
@@ -55,6 +57,15 @@ def doctor(
         )
     if any(finding.verdict == "unfit" for finding in findings):
         raise typer.Exit(1)
+
+
+def _files(connections: int) -> Finding:
+    """Check whether a site that is started as this command was may have its BUS_MAX_CONNECTIONS."""
+    limit, needed = open_files.limit(), open_files.needed_by_site(connections)
+    if limit >= needed:
+        return Finding("open files", f"{limit:,}")
+    do = f"ulimit -Hn {needed} before bus serve (LimitNOFILE={needed} of systemd), or set BUS_MAX_CONNECTIONS lower"
+    return Finding("open files", f"{limit:,}, of this command", "advice", do)
 
 
 class SettingsShown(msgspec.Struct, frozen=True):
