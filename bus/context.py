@@ -8,6 +8,7 @@ from typing_extensions import TypeVar
 
 from stepstream.bus.errors import NonRetriable
 from stepstream.bus.event import Event
+from stepstream.bus.process import scope
 from stepstream.bus.process.scope import in_run
 from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
@@ -128,9 +129,13 @@ class Context(Generic[E_co, State_co]):
 
     @property
     def logger(self) -> Any:
-        """A structlog logger bound to function, run and attempt, counted from 1 there."""
+        """A structlog logger bound to function, run and attempt (in a step's body the step's), counted from 1 there."""
         if self._behind.replaying():
             return _silent
+        here, inside = scope.current.get(), scope.step.get()
+        if here is not None and inside:
+            attempt = here.attempt_of(inside)
+            return _logger().bind(function=self.function, run=self.run_id, attempt=attempt)
         if self._logger is None:
             self._logger = _logger().bind(function=self.function, run=self.run_id, attempt=self.attempt + 1)
         return self._logger

@@ -35,6 +35,8 @@ LEAST_KEEP_MS = 600_000
 
 
 _LEAST_SESSION_KEY = 32
+TRACE_ID = "{trace_id}"
+"""What stands in BUS_TRACE_URL for the id of a trace."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """URLs of applications behind HTTP that `bus serve` and `bus dev` ask to register, separated by commas."""
     public_url: str = ""
     """Where people reach the page, `https://bus.shop.example/path`: alerts link to it."""
+    trace_url: str = ""
+    """Where a run's trace is shown, `https://jaeger.example/trace/{trace_id}`: its page and `bus run` link to it."""
     alert_webhook: str = ""
     """Where alerts are sent: an address that gets a POST. Set it for workers and sites alike; it is not shown whole."""
     alert_command: str = ""
@@ -161,6 +165,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         self._check_keys()
         self._check_alerts()
+        if self.trace_url:
+            destination.check_url(self.trace_url, "BUS_TRACE_URL")
+            if TRACE_ID not in self.trace_url:
+                raise ConfigError(f"BUS_TRACE_URL must say where the trace's id stands, {TRACE_ID}; it does not")
         name, _, passing = self.failpoint.partition(":")
         if self.failpoint and (name not in NAMES or not (passing or "1").isdecimal()):
             near = difflib.get_close_matches(name, NAMES, 1)
@@ -308,6 +316,7 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_METRICS_PORT": ("metrics_port", int),
     "BUS_METRICS_HOST": ("metrics_host", str),
     "BUS_REDACT": ("redact", tuple),
+    "BUS_TRACE_URL": ("trace_url", str),
     "BUS_LOG_FORMAT": ("log_format", str),
     "BUS_LOG_LEVEL": ("log_level", str),
     "BUS_FAILPOINT": ("failpoint", str),

@@ -102,7 +102,8 @@ class Settlement:
         if self._signals.run_ended:
             why = (ended.error.told(), ended.error.name) if ended.error is not None else ("", "")
             took_ms = max(0, turn.state.server_now() - turn.state.began)
-            self._signals.run_ended.send(RunEnded(turn.owned.slug, turn.owned.run, ended.status, *why, took_ms))
+            owned, trace = turn.owned, turn.event.trace
+            self._signals.run_ended.send(RunEnded(owned.slug, owned.run, ended.status, *why, took_ms, trace))
 
     # -- another turn -----------------------------------------------------------------------------------------------
 

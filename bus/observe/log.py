@@ -13,6 +13,7 @@ import structlog
 
 from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, RunSuspended, Signals
 from stepstream.bus.observe.stdlib import Printed, show_records, tag_records
+from stepstream.bus.observe.traceparent import shown_trace
 from stepstream.bus.process.scope import OURS, in_run
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.redaction import Redaction
@@ -142,6 +143,7 @@ def listen(signals: Signals, *, debug: bool = False) -> None:
             attempt=signal.attempt + 1,
             error=signal.error,
             again_in=again,
+            trace=shown_trace(signal.run, signal.trace),
             **more,
         )
 
@@ -155,6 +157,7 @@ def listen(signals: Signals, *, debug: bool = False) -> None:
             run=signal.run,
             status=signal.status,
             error=signal.error or None,
+            trace=shown_trace(signal.run, signal.trace),
         )
 
     def run_suspended(signal: RunSuspended) -> None:

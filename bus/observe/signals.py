@@ -46,6 +46,8 @@ class AttemptFailed(msgspec.Struct, frozen=True):
     delay_ms: int | None
     stack: str = ""
     name: str = ""
+    trace: str | None = None
+    """The `traceparent` of the run's event."""
 
 
 class RunSuspended(msgspec.Struct, frozen=True):
@@ -68,6 +70,8 @@ class RunEnded(msgspec.Struct, frozen=True):
     error: str = ""
     name: str = ""
     took_ms: int | None = None
+    trace: str | None = None
+    """The `traceparent` of the run's event."""
 
 
 class NotStarted(msgspec.Struct, frozen=True):

@@ -17,12 +17,16 @@ _SILENT = -1
 """The level of a record that no handler takes: those without a level take from 0 on."""
 _LOUD = ("httpx2", "httpcore2")
 """Libraries of ours that log every request of a fetch."""
+_TAGS = ("function", "run", "step", "attempt", "trace")
 _LONGEST = 8_192
 _LOOKED_AT = 16
 
 
 def tag_records() -> None:
-    """Let each record of logging say `bus_function`, `bus_run` and `bus_step`, empty outside runs; once per process."""
+    """Let each record of logging say `bus_function`, `bus_run`, `bus_step`, `bus_attempt`, `bus_trace`.
+
+    All are empty outside runs. Once per process.
+    """
     before = logging.getLogRecordFactory()
     if isinstance(before, _Tagging):
         return
@@ -38,9 +42,9 @@ class _Tagging:
     def __call__(self, *args: Any, **more: Any) -> logging.LogRecord:
         record = self._before(*args, **more)
         here = scope.current.get()
-        record.bus_function = here.function if here is not None else ""
-        record.bus_run = here.run if here is not None else ""
-        record.bus_step = scope.step.get()
+        tags = {} if here is None else scope.tags(here)
+        for name in _TAGS:
+            setattr(record, f"bus_{name}", tags.get(name, ""))
         if here is None:
             return record
         if here.is_silent():
@@ -78,7 +82,7 @@ class _Fallback(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         try:
-            tags = {name: getattr(record, f"bus_{name}", "") for name in ("function", "run", "step")}
+            tags = {name: getattr(record, f"bus_{name}", "") for name in _TAGS}
             line: dict[str, Any] = {
                 "event": record.getMessage(),
                 "level": record.levelname.lower(),
@@ -143,8 +147,7 @@ class Printed:
         self._tell(here, [here.unfinished.pop(one) for one in begun])
 
     def _tell(self, here: scope.Scope, lines: Sequence[str]) -> None:
-        inside = scope.step.get()
-        tags = {"function": here.function, "run": here.run} | ({"step": inside} if inside else {})
+        inside, tags = scope.step.get(), scope.tags(here)
         for line in lines:
             if line.strip():
                 here.write("print", line, step=inside)

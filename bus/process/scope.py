@@ -31,6 +31,15 @@ class Scope(Protocol):
         """The run's id."""
         ...
 
+    @property
+    def trace(self) -> str:
+        """The id of the run's trace."""
+        ...
+
+    def attempt_of(self, step: str) -> int:
+        """Return which attempt of a step is under way, of the code between steps where it is empty; from 1."""
+        ...
+
     def is_silent(self) -> bool:
         """Whether the handler is where an earlier turn has been: its lines were written then."""
         ...
@@ -49,7 +58,7 @@ when_turn_ends: list[Callable[[Scope], None]] = []
 
 OURS = "_ours"
 """What the engine binds to its own loggers: its lines say themselves which run they are about."""
-_TAGS = ("function", "run", "step", "attempt", "exc_info", "exception")
+_TAGS = ("function", "run", "step", "attempt", "trace", "exc_info", "exception")
 
 
 def in_run(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -59,16 +68,20 @@ def in_run(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutable
         return event
     if here.is_silent():
         raise structlog.DropEvent
-    inside = step.get()
-    event.setdefault("function", here.function)
-    event.setdefault("run", here.run)
-    if inside:
-        event.setdefault("step", inside)
+    for name, value in tags(here).items():
+        event.setdefault(name, value)
     if not hasattr(logger, "makeRecord"):  # else it becomes a record of logging, which is kept as such
         more = (f"{name}={value}" for name, value in event.items() if name != "event" and name not in _TAGS)
         text = " ".join([str(event.get("event", "")), *more])
         keep(here, text, method, event.get("exc_info"))
     return event
+
+
+def tags(here: Scope) -> dict[str, Any]:
+    """Return what a line says of where it was written: function, run, step (in a body only), attempt and trace."""
+    inside = step.get()
+    where: dict[str, Any] = {"function": here.function, "run": here.run, **({"step": inside} if inside else {})}
+    return {**where, "attempt": here.attempt_of(inside), "trace": here.trace}
 
 
 def keep(here: Scope, text: str, level: str, exc_info: Any = None) -> None:

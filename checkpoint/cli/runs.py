@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from stepstream.bus import settings
 from stepstream.bus.event import RawEvent
 from stepstream.bus.process.terminal import plain, say
 from stepstream.bus.values import codec
@@ -24,6 +25,7 @@ from stepstream.checkpoint.read.run.find import get, wait_for_end
 from stepstream.checkpoint.read.run.log import RunLog, log_of
 from stepstream.checkpoint.read.run.recording import record
 from stepstream.checkpoint.read.run.steps import StepView, steps
+from stepstream.checkpoint.read.run.trace import trace_of_run
 from stepstream.checkpoint.read.run.verdict import Verdict, verdict
 from stepstream.checkpoint.run.record import Run
 
@@ -121,12 +123,12 @@ def run(
 
     found, told, its_steps, written, failed = once(look, shows=True)
     if as_json:
-        answer = {"run": found, "verdict": told, "steps": its_steps, "attempts": failed}
-        print_json({**answer, "log": written.lines, "dropped": written.dropped})
+        answer = {"run": found, "verdict": told, "steps": its_steps, "attempts": failed, "log": written.lines}
+        print_json({**answer, "dropped": written.dropped, "trace": trace_of_run(found).id})
     elif log:
         show_log(written, "dropped")
     else:
-        show(found, told, its_steps, failed)
+        show(found, told, its_steps, failed, settings.read()[0].trace_url)
         show_log(written, f"before these: bus logs {found.id}")
     _exit(found)
 

@@ -15,6 +15,7 @@ from stepstream.checkpoint.cli.printing import Cell, clock, print_table, termina
 from stepstream.checkpoint.facts.attempts import FailedAttempt
 from stepstream.checkpoint.read.run.log import RunLog
 from stepstream.checkpoint.read.run.steps import StepView, in_words_of
+from stepstream.checkpoint.read.run.trace import trace_of_run
 from stepstream.checkpoint.read.run.verdict import Verdict
 from stepstream.checkpoint.run.log import Line
 from stepstream.checkpoint.run.record import Run
@@ -24,8 +25,12 @@ _SHOWN_EVENTS = 3
 _SHOWN_STEPS = 40
 
 
-def show(found: Run, told: Verdict, its_steps: list[StepView], attempts: Sequence[FailedAttempt] = ()) -> None:
+def show(
+    found: Run, told: Verdict, its_steps: list[StepView], attempts: Sequence[FailedAttempt] = (), trace_url: str = ""
+) -> None:
     """Print a run, what there is to say of it, a line for each of its steps, and what it returned or failed of.
+
+    `trace_url` is BUS_TRACE_URL; without it, the trace is told only where the event came with one.
 
     Attempts that failed and were followed by another stand below the steps, the oldest first.
     """
@@ -35,6 +40,9 @@ def show(found: Run, told: Verdict, its_steps: list[StepView], attempts: Sequenc
     console.print(text(told.words), soft_wrap=True)
     if found.reran:
         console.print(text(f"run again as {found.reran}"), soft_wrap=True)
+    trace = trace_of_run(found, trace_url)
+    if trace.is_of_use:
+        console.print(text(f"trace  {trace.url or trace.id}"), soft_wrap=True)
     for name, data in _events_of(found):
         console.print(text(f"event  {name}  {data}"), soft_wrap=True)
     if its_steps:
@@ -148,5 +156,7 @@ def show_log(written: RunLog, where: str) -> None:
 def show_lines(lines: Iterable[Line]) -> None:
     """Print lines of a log."""
     for line in lines:
-        words = (clock(line.at), line.step, line.level, line.text)
+        is_later = line.attempt > 1 and line.source != "bus"  # what the engine writes says it in words
+        attempt = f"attempt {line.attempt}" if is_later else ""
+        words = (clock(line.at), line.step, attempt, line.level, line.text)
         say("  ".join(one for one in words if one))

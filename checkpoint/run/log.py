@@ -25,6 +25,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str
     step: str = ""
     level: str = ""
+    attempt: int = 1
+    """Which attempt of the step, or of the code between steps, has written it."""
 
 
 def tell_log(wire: Wire, owned: Owned, lines: Sequence[bytes], dropped: int) -> None:

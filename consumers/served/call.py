@@ -50,7 +50,7 @@ class ServedCall:
         self.bodies = Bodies(loop, threads)
         # A call for one step comes where the call that found it has been, and has written what the handler says there.
         self.state = RunState(asked.stands, is_repeated=asked.step != NEXT)
-        self.log = RunLog(loop, wire, asked.owned, self.state)
+        self.log = RunLog(loop, wire, asked.owned, self.state, asked.events[0].trace if asked.events else None)
         self.activity = Activity(self.state, self._abandon)
         self.finding = Finding(loop, asked, self.state, self.tasks, self.activity)
         self._progress: Progress | None = None
@@ -68,8 +68,7 @@ class ServedCall:
 
     def attempt_of(self, step: str) -> int:
         """Return which attempt of a step is next, or under way, from 0."""
-        noted = self.state.open.get(step)
-        return noted.attempt if noted else 0
+        return self.state.attempt_of(step)
 
     # -- the handler -----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from typing import Protocol
 
+from stepstream.bus.observe.traceparent import shown_trace
 from stepstream.bus.process import scope
 from stepstream.bus.process.scope import Source
 from stepstream.bus.values import codec
@@ -43,6 +44,10 @@ class Replaying(Protocol):
         """Return the server's clock, ms."""
         ...
 
+    def attempt_of(self, step: str) -> int:
+        """Return which attempt is under way, of a step or of the code between, from 0."""
+        ...
+
 
 class RunLog:
     """The log of one run in one turn. `write` may be called from any thread, also after the turn.
@@ -51,16 +56,22 @@ class RunLog:
     """
 
     __slots__ = (
-        "_bytes", "_dropped", "_is_due", "_lines", "_loop", "_owned", "_pause", "_state", "_wire", "unfinished",
+        "_bytes", "_dropped", "_is_due", "_lines", "_loop", "_owned", "_pause", "_state", "_trace", "_traceparent",
+        "_wire", "unfinished",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, state: Replaying) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, wire: Wire, owned: Owned, state: Replaying, traceparent: str | None
+    ) -> None:
+        """Begin one; `traceparent` is that of the run's event."""
         self.unfinished: dict[tuple[str, int], str] = {}
         """What its threads have printed since the last line ended."""
         self._loop = loop
         self._wire = wire
         self._owned = owned
         self._state = state
+        self._traceparent = traceparent
+        self._trace = ""
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._dropped = 0
@@ -77,6 +88,16 @@ class RunLog:
         """The run's id."""
         return self._owned.run
 
+    @property
+    def trace(self) -> str:
+        """The id of the run's trace: made when the first line says it."""
+        self._trace = self._trace or shown_trace(self._owned.run, self._traceparent)
+        return self._trace
+
+    def attempt_of(self, step: str) -> int:
+        """Return which attempt is under way, from 1."""
+        return self._state.attempt_of(step) + 1
+
     def is_silent(self) -> bool:
         """Whether the handler is where an earlier turn has been: its lines were written then."""
         return self._state.replaying()
@@ -86,7 +107,7 @@ class RunLog:
         if len(text) > LONGEST_LINE:
             text = f"{text[:LONGEST_LINE]} … {len(text) - LONGEST_LINE} more characters"
         sound = text.encode(errors="replace").decode()  # no half of a surrogate pair
-        line = codec.encode(Line(self._state.server_now(), source, sound, step, level))
+        line = codec.encode(Line(self._state.server_now(), source, sound, step, level, self.attempt_of(step)))
         with _lock:
             self._lines.append(line)
             self._bytes += len(line)

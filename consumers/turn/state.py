@@ -64,6 +64,13 @@ class RunState:
             self.uncalled.discard(step)
         return step
 
+    def attempt_of(self, step: str) -> int:
+        """Return which attempt of a step is next, or under way, from 0; where it is empty, of the code between."""
+        if not step:
+            return self.attempt
+        noted = self.open.get(step)
+        return noted.attempt if noted else 0
+
     # -- the clock --------------------------------------------------------------------------------------------------
 
     def server_now(self) -> int:

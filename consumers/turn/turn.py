@@ -57,7 +57,7 @@ class Turn:
         self.state = RunState(started)
         self.state.trace = services.trace(owned, event, started.memos)
         self.tasks = RunTasks()
-        self.log = RunLog(services.loop, self.wire, owned, self.state)
+        self.log = RunLog(services.loop, self.wire, owned, self.state, event.trace)
         """What the run writes, kept with it."""
         self.recorder = Recorder(services, self.function, owned, self.state, self.tasks)
         self.activity = Activity(self.state, self.recorder.abandon)
@@ -80,8 +80,7 @@ class Turn:
 
     def attempt_of(self, step: str) -> int:
         """Return which attempt of a step is next, or under way, from 0."""
-        noted = self.state.open.get(step)
-        return noted.attempt if noted else 0
+        return self.state.attempt_of(step)
 
     def trace_of(self, step: str = "") -> str | None:
         """Return the `traceparent` of what a step, or the run, begins elsewhere: its span; untraced, its event's."""
@@ -160,8 +159,8 @@ class Turn:
         attempt_failed = self.services.signals.attempt_failed
         if attempt_failed:
             stack = failure.stack if failure.process is None else ""  # what a command wrote is no traceback
-            slug, run = self.owned.slug, self.owned.run
-            attempt_failed.send(AttemptFailed(slug, run, step, attempt, failure.told(), delay_ms, stack, failure.name))
+            told, trace = (attempt, failure.told(), delay_ms, stack, failure.name), self.event.trace
+            attempt_failed.send(AttemptFailed(self.owned.slug, self.owned.run, step, *told, trace=trace))
 
     def is_stubbed(self, step: str) -> bool:
         """Whether a test has put something in place of a step's body."""

@@ -1,5 +1,6 @@
 """Traces over processes: workers export over HTTP, one is killed in the middle of a run, and each span is there once."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -51,6 +52,10 @@ def test_a_worker_killed_in_mid_run_leaves_one_trace_with_each_span_once(tmp_pat
     assert given is not None
     assert {span.trace_id.hex() for span in collector.spans} == {f"{given.trace_id:032x}"}
     assert collector.services == {"shop"}
+    said = [json.loads(line) for line in (tmp_path / "log2").read_text().splitlines() if '"thanks"' in line]
+    assert [(one["trace"], one["function"], one["attempt"]) for one in said] == [
+        (f"{given.trace_id:032x}", "shop-thank", 1)
+    ]
 
 
 def test_a_worker_that_ends_exports_what_it_has_made(tmp_path: Path) -> None:

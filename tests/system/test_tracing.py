@@ -1,13 +1,20 @@
 """Traces: what a run does is told as spans of one trace, each once, whichever workers do it and whenever."""
 
 import asyncio
+import json
+import logging
+import os
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio.to_thread
 import httpx2
+import msgspec
 import pytest
+import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -22,11 +29,16 @@ from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.observe.otel import tracing_of
 from stepstream.bus.observe.traceparent import shown_trace
+from stepstream.bus.process.scope import in_run
+from stepstream.bus.settings import read
 from stepstream.bus.values import codec
 from stepstream.checkpoint.actions.cancel import cancel
+from stepstream.checkpoint.cli.shown import show_lines
+from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.worker import Worker, running
+from tests import forks
 from tests.support import Lab, eventually
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -469,3 +481,92 @@ async def test_a_run_that_is_cancelled_in_mid_step_ends_its_span_and_not_the_att
     await lab.idle()
     assert heard.tree() == {"test-f": ""}
     assert (heard.about("test-f", "status"), heard.one("test-f").status.status_code) == ("cancelled", StatusCode.UNSET)
+
+
+async def test_what_a_run_writes_says_the_attempt_and_the_trace(
+    lab: Lab, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    log, structured = logging.getLogger("shop.labels"), structlog.testing.CapturingLogger()
+    shop: Any = structlog.wrap_logger(structured, processors=[in_run, lambda _, __, event: event])
+    tried: list[int] = []
+
+    def label() -> None:
+        tried.append(1)
+        log.info("printing")
+        shop.info("printing")
+        if len(tried) < 2:
+            raise ConnectionError("no printer")
+
+    @lab.app.function("f", on="a", retries=Retry(2, backoff=0.01))
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        await step.run("label", label)
+
+    await lab.work()
+    app = create_app(configured=lab.settings)
+    async with app.router.lifespan_context(app):
+        await post(app, GIVEN)
+        run = await lab.one()
+    of_shop: list[Any] = [record for record in caplog.records if record.name == "shop.labels"]
+    assert [(one.bus_step, one.bus_attempt, one.bus_trace) for one in of_shop] == [
+        ("label", 1, TRACE), ("label", 2, TRACE),
+    ]  # fmt: skip
+    assert [call.kwargs for call in structured.calls] == [
+        {"event": "printing", "function": "test-f", "run": run.id, "step": "label", "attempt": n, "trace": TRACE}
+        for n in (1, 2)
+    ]
+    lines = (await log_of(lab.wire, run.function, run.id)).lines
+    assert [(line.text.split(";")[0], line.attempt) for line in lines if line.source != "log" or line.attempt > 1] == [
+        ("attempt 1 failed: ConnectionError: no printer", 1), ("printing", 2),
+    ]  # fmt: skip
+    show_lines(lines)
+    assert "label  attempt 2  info  printing" in capsys.readouterr().out
+
+
+async def test_a_runs_trace_is_on_its_page_in_the_api_and_in_the_command(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None: ...
+
+    await lab.work()
+    given = "https://jaeger.example/trace/{trace_id}?back=1"
+    plain, linked = (create_app(configured=msgspec.structs.replace(lab.settings, trace_url=url)) for url in ("", given))
+    async with plain.router.lifespan_context(plain), linked.router.lifespan_context(linked):
+        await post(plain, GIVEN)
+        await lab.ended(1)
+        await lab.send("a")
+        await lab.ended(2)
+        for run in await lab.runs():
+            trace = shown_trace(run.id, stored_trace(run))
+            link = f'<a href="https://jaeger.example/trace/{trace}?back=1" rel="noreferrer">{trace}</a>'
+            assert link in await got(linked, f"/runs/{run.id}")
+            # Without a setting one is told that somebody has sent, and none that nobody may have heard of.
+            assert (trace in await got(plain, f"/runs/{run.id}")) == (trace == TRACE)
+            assert json.loads(await got(plain, f"/v1/runs/{run.id}"))["data"]["trace"] == trace
+            env = {**os.environ, "BUS_REDIS_URL": lab.settings.redis_url, "BUS_TRACE_URL": given}
+            done = await anyio.to_thread.run_sync(lambda run=run, env=env: forks.bus("run", run.id, env=env))
+            assert f"trace  https://jaeger.example/trace/{trace}?back=1\n" in done.stdout, done.stderr
+        assert {shown_trace(run.id, stored_trace(run)) for run in await lab.runs()} > {TRACE}
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (
+            "https://jaeger.example/trace/",
+            "BUS_TRACE_URL must say where the trace's id stands, {trace_id}; it does not",
+        ),
+        ("javascript:{trace_id}", "BUS_TRACE_URL must be an address like https://example.com/path"),
+    ],
+)
+def test_an_address_of_traces_that_leads_nowhere_is_refused(url: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        read({"BUS_TRACE_URL": url})
+
+
+async def got(app: Starlette, path: str) -> str:
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as http:
+        accept = "application/json" if path.startswith("/v1") else "text/html"
+        answer = await http.get(path, headers={"accept": accept})
+        assert answer.status_code == 200, answer.text
+        return answer.text

@@ -1,6 +1,7 @@
 """An application whose worker is killed in the middle of a step; for traces that go over processes."""
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -30,4 +31,5 @@ async def ship(ctx: Context[dict[str, Any]], step: Step) -> str:
 
 
 @app.function("thank")
-async def thank(ctx: Context[dict[str, Any]], step: Step) -> None: ...
+async def thank(ctx: Context[dict[str, Any]], step: Step) -> None:
+    logging.getLogger("shop.mail").warning("thanks")

@@ -17,8 +17,11 @@ from stepstream.consumers.turn.run_log import RunLog
 class Silent:
     """A run in a replay."""
 
-    function = run = ""
+    function = run = trace = ""
     unfinished: dict[tuple[str, int], str] = {}  # noqa: RUF012 - what the protocol asks for
+
+    def attempt_of(self, step: str) -> int:
+        return 1
 
     def is_silent(self) -> bool:
         return True
@@ -43,11 +46,14 @@ def test_bytes_are_refused_also_in_a_replay() -> None:
 class Kept:
     """A run whose log is a list."""
 
-    function, run = "shop-ship", "r"
+    function, run, trace = "shop-ship", "r", "t"
 
     def __init__(self) -> None:
         self.unfinished: dict[tuple[str, int], str] = {}
         self.lines: list[tuple[str, str]] = []
+
+    def attempt_of(self, step: str) -> int:
+        return 2
 
     def is_silent(self) -> bool:
         return False
@@ -75,6 +81,7 @@ def test_what_a_run_writes_to_standard_error_says_which_run_and_does_not_mix_wit
     assert [(one["logger"], one["event"], one["run"]) for one in shown] == [
         ("stderr", "labels.py:7: old", "r"), ("print", "half a line", "r"), ("stderr", "cut off", "r"),
     ]  # fmt: skip
+    assert {(one["attempt"], one["trace"]) for one in shown} == {(2, "t")}
     assert [text for _, text in here.lines] == ["labels.py:7: old", "half a line", "cut off"]
     assert real.getvalue() == "outside\n"
 
@@ -82,8 +89,8 @@ def test_what_a_run_writes_to_standard_error_says_which_run_and_does_not_mix_wit
 def test_a_process_forked_while_a_thread_writes_to_a_log_can_print() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
-    log = RunLog(loop, cast("Any", None), cast("Any", None), cast("Any", State()))
-    with run_log._lock:  # as a thread of the parent holds it
+    log = RunLog(loop, cast("Any", None), cast("Any", None), cast("Any", State()), None)
+    with run_log._lock:  # pyright: ignore[reportPrivateUsage] - as a thread of the parent holds it
         child = os.fork()
         if child == 0:
             signal.alarm(5)
@@ -94,4 +101,7 @@ def test_a_process_forked_while_a_thread_writes_to_a_log_can_print() -> None:
 
 class State:
     def server_now(self) -> int:
+        return 0
+
+    def attempt_of(self, step: str) -> int:
         return 0

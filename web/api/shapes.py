@@ -10,6 +10,7 @@ from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms, utc
 from stepstream.checkpoint.read.lists.arrivals import Arrival
+from stepstream.checkpoint.read.run.trace import trace_of_run
 from stepstream.checkpoint.read.run.verdict import Verdict
 from stepstream.checkpoint.run.record import Run, stored_json
 
@@ -120,6 +121,8 @@ class RunWhole(Run, kw_only=True):
     ended_at: str | None
     output: Raw | None  # type: ignore[misc] - without a default it is told whether there is one or not
     verdict: Verdict
+    trace: str
+    """The id of the trace that it is in: that of what has sent its event, or one of its own."""
 
 
 def answer(data: T) -> Answer[T]:
@@ -188,4 +191,4 @@ def run_whole(run: Run, verdict: Verdict) -> RunWhole:
     """Return a run under our names and the hosted service's; where both have one, it is as ours."""
     told: dict[str, Any] = {**asdict(run_shape(run)), **asdict(run)}
     told["output"] = output_of(run) if run.output is None else run.output
-    return RunWhole(**told, verdict=verdict)
+    return RunWhole(**told, verdict=verdict, trace=trace_of_run(run).id)

@@ -10,6 +10,7 @@ from stepstream.checkpoint.read.run.family import family
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.read.run.steps import steps
+from stepstream.checkpoint.read.run.trace import trace_of_run
 from stepstream.checkpoint.read.run.verdict import verdict
 from stepstream.checkpoint.registry import functions
 from stepstream.web.pages.one_run.kin import relatives
@@ -43,6 +44,7 @@ async def _read(request: Request) -> RunPage:
         later_kin=kin.cut if later else None,
         closer=asked.get("closer", ""),
         window=window_of(asked),
+        trace=trace_of_run(found, wire.settings.trace_url),
     )  # fmt: skip
 
 

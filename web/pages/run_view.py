@@ -12,6 +12,7 @@ from stepstream.checkpoint.at_work.redis_cli import of_run
 from stepstream.checkpoint.facts.attempts import FailedAttempt
 from stepstream.checkpoint.read.run.log import RunLog
 from stepstream.checkpoint.read.run.steps import StepView, in_words_of
+from stepstream.checkpoint.read.run.trace import Trace
 from stepstream.checkpoint.run.record import Run
 from stepstream.web.live.feed import Topic
 from stepstream.web.pages.one_run.kin import Relatives
@@ -116,6 +117,8 @@ class RunPage(View, frozen=True):
     reran: str
     why: str
     by: str
+    trace: str
+    trace_url: str
     log: tuple[LogRow, ...]
     log_before: int
     verdict: str
@@ -160,6 +163,7 @@ def run_page(
     later_kin: bool | None = None,
     closer: str = "",
     window: Window | None = None,
+    trace: Trace | None = None,
 ) -> RunPage:
     """Return the page of a run: what is to say of it, its steps as a waterfall, its event, its log, how it ended.
 
@@ -216,6 +220,8 @@ def run_page(
         members=tuple((one.name, one.id) for one in several[:SHOWN_EVENTS]) if len(several) > 1 else (),
         more_members=max(0, len(several) - SHOWN_EVENTS),
         history=_history(run, steps, attempts),
+        trace=trace.id if trace is not None and trace.is_of_use else "",
+        trace_url=trace.url if trace is not None else "",
         code=run.code,
         code_now=code_now,
         looks=tuple(of_run(run.function, run.id)),
