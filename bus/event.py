@@ -39,7 +39,7 @@ _HALF = re.compile(r"[\ud800-\udfff]")
 
 @dataclass_transform(kw_only_default=False, field_specifiers=(msgspec.field,))
 class _EventMeta(msgspec.StructMeta):
-    """Takes `name=`: msgspec refuses unknown class arguments, and its `tag=` would put a field into the payload."""
+    """Takes `name=` and `redact=`: msgspec refuses unknown class arguments, and its `tag=` would be in the payload."""
 
     def __new__(
         mcs,
@@ -48,23 +48,34 @@ class _EventMeta(msgspec.StructMeta):
         namespace: dict[str, Any],
         *,
         name: str = "",
+        redact: Sequence[str] = (),
         rename: Literal["lower", "upper", "camel", "pascal", "kebab"] | None = None,
         **options: Any,
     ) -> Any:
         made: Any = super().__new__(mcs, cls, bases, namespace, rename=rename, **options)
         if name:
             made.event_name = _declared(name, cls)
+        if redact:
+            fields = dict(zip(made.__struct_fields__, made.__struct_encode_fields__, strict=True))
+            made.redacted = _redacted(redact, cls, fields)
         return made
 
 
 class EventData(msgspec.Struct, metaclass=_EventMeta):
-    """The base of typed payloads: `class OrderPaid(EventData, name="order.paid", rename="camel")`."""
+    """The base of typed payloads: `class OrderPaid(EventData, name="order.paid", rename="camel")`.
+
+    With `redact=["email", "card.number"]` these fields are shown to admins only: on pages, in the API.
+    """
 
     event_name: ClassVar[str] = ""
+    redacted: ClassVar[tuple[str, ...]] = ()
 
 
-def event(name: str) -> Callable[[type[T]], type[T]]:
-    """Give a payload type its event's name: `@event("order/paid")` above a dataclass, TypedDict or Pydantic model."""
+def event(name: str, *, redact: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+    """Give a payload type its event's name: `@event("order/paid")` above a dataclass, TypedDict or Pydantic model.
+
+    With `redact=["email", "card.number"]` these fields are shown to admins only: on pages, in the API.
+    """
 
     def named(kind: type[T]) -> type[T]:
         if not is_payload(kind):
@@ -72,6 +83,7 @@ def event(name: str) -> Callable[[type[T]], type[T]]:
                 f"class {kind.__name__}: an event's data is an EventData, a dataclass, a TypedDict or a Pydantic model"
             )
         kind.event_name = _declared(name, kind.__name__)  # type: ignore[attr-defined]
+        kind.redacted = _redacted(redact, kind.__name__)  # type: ignore[attr-defined]
         return kind
 
     return named
@@ -80,6 +92,26 @@ def event(name: str) -> Callable[[type[T]], type[T]]:
 def event_name_of(kind: Any) -> str:
     """Return the name that a payload type has been given; empty when it has none."""
     return getattr(kind, "event_name", "")
+
+
+_REDACTED = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+
+
+def _redacted(paths: Sequence[str], cls: str, fields: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the fields as they are called in JSON, where it is known which there are; ConfigError for what is none."""
+    if isinstance(paths, str):
+        raise ConfigError(f"class {cls}: redact must be a list of fields, got the text {paths!r}: write [{paths!r}]")
+    found: list[str] = []
+    for path in paths:
+        if not isinstance(path, str) or not _REDACTED.fullmatch(path):  # type: ignore[redundant-expr]
+            raise ConfigError(
+                f"class {cls}: redact {path!r} is no field: write 'email', or 'card.number' inside of one"
+            )
+        first, dot, rest = path.partition(".")
+        if fields is not None and first not in fields and first not in fields.values():
+            raise ConfigError(f"class {cls}: redact {path!r}: it has no field {first!r}, but {', '.join(fields)}")
+        found.append((fields or {}).get(first, first) + dot + rest)
+    return tuple(found)
 
 
 def _declared(name: str, cls: str) -> str:

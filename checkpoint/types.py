@@ -25,9 +25,10 @@ from stepstream.bus.wire.types.declared import (
     Versions,
     declared,
     disagreement,
+    redacted,
     versions_of,
 )
-from stepstream.bus.wire.types.own import NONE, types_of
+from stepstream.bus.wire.types.own import NONE, redacted_by, types_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.fields import put_if
 from stepstream.checkpoint.registry import functions
@@ -120,6 +121,23 @@ async def schemas_of(wire: Wire, name: str) -> list[bytes]:
     return [one.schema for one in declared(raw, now_ms())]
 
 
+async def redacted_fields(wire: Wire) -> dict[str, tuple[str, ...]]:
+    """Return by the event's name which fields of its data are shown to admins only, as the types of it say.
+
+    What functions are invoked with is under one name, as the event of such a run does not tell whose it is.
+    """
+    try:
+        flat = await wire.load("HGETALL", keys.types(), patience=2.0)
+    except StoreError:  # no hash: whoever declares a type says so
+        return {}
+    found: dict[str, set[str]] = {}
+    for raw_name, raw in fields_of(flat).items():
+        if b'"redacted"' in raw:
+            name = codec.text(raw_name)
+            found.setdefault(INVOKED if name.startswith(f"{INVOKED} ") else name, set()).update(redacted(raw))
+    return {name: tuple(sorted(paths)) for name, paths in found.items() if paths}
+
+
 def invoked_name(slug: str) -> str:
     """Return the name under which the types stand that a function is invoked with."""
     return f"{INVOKED} {slug}"
@@ -174,14 +192,26 @@ async def _put(
 def _with(raw: bytes | None, bus: str, schemas: set[Schema], now: int) -> bytes | None:
     """Return a field in which a bus declares types; None when it has done so lately, or there is nothing to say."""
     versions = _kept(versions_of(raw), now)
-    wanted = {schema.hash: schema.text for schema in schemas}
+    wanted = {schema.hash: schema for schema in schemas}
     if UNTYPED in wanted and not any(bus in version.buses for version in versions.values()):
         return None
-    if all(name in versions and now - versions[name].buses.get(bus, 0) < SAY_AGAIN_MS for name in wanted):
+    if all(name in versions and _is_said(versions[name], bus, schema, now) for name, schema in wanted.items()):
         return None
-    for name, text in wanted.items():
-        versions.setdefault(name, Version(Raw(text), {})).buses[bus] = now
+    for name, schema in wanted.items():
+        version = versions.setdefault(name, Version(Raw(schema.text), {}))
+        version.buses[bus] = now
+        version.redacted = {**_redacted_by_others(version, bus), **redacted_by(bus, schema)}
     return _text(versions)
+
+
+def _is_said(version: Version, bus: str, schema: Schema, now: int) -> bool:
+    """Whether a bus has said lately what it says of a type."""
+    is_same = version.redacted.get(bus, []) == list(schema.redacted)
+    return is_same and now - version.buses.get(bus, 0) < SAY_AGAIN_MS
+
+
+def _redacted_by_others(version: Version, bus: str) -> dict[str, list[str]]:
+    return {one: paths for one, paths in version.redacted.items() if one != bus}
 
 
 def _without_the_gone(raw: bytes | None, now: int) -> bytes | None:
@@ -197,6 +227,7 @@ def _without(raw: bytes | None, bus: str) -> bytes | None:
         return None
     for version in versions.values():
         version.buses.pop(bus, None)
+        version.redacted = _redacted_by_others(version, bus)
     return _text({name: version for name, version in versions.items() if version.buses})
 
 
@@ -206,7 +237,8 @@ def _kept(versions: Versions, now: int) -> Versions:
     for name, version in versions.items():
         buses = {bus: min(said, now) for bus, said in version.buses.items() if said > now - GONE_MS}
         if buses:
-            kept[name] = Version(version.schema, buses)
+            paths = {bus: of_bus for bus, of_bus in version.redacted.items() if bus in buses}
+            kept[name] = Version(version.schema, buses, paths)
     return kept
 
 

@@ -11,11 +11,11 @@ from starlette.routing import BaseRoute
 from stepstream.bus import settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError
-from stepstream.bus.trust.redaction import Redaction
 from stepstream.web import answers
 from stepstream.web.door import Door
 from stepstream.web.hosts import Hosts
 from stepstream.web.store import Store
+from stepstream.web.trust.hiding import Hidden
 from stepstream.web.trust.keys import Keys
 
 
@@ -48,7 +48,7 @@ class Part(Starlette):
         self.state.store = self._store
         self.state.keys = keys
         self.state.hosts = named
-        self.state.redaction = Redaction(configured.redact)
+        self.state.hidden = Hidden(configured.redact)
 
     async def register(self) -> None:
         """Register the functions of the buses before the first event does; it ends when that is done."""

@@ -68,7 +68,7 @@ class NeedsRoute(Route):
                 if changes:
                     await write_down(request, name or path, refused.who, str(refused))
                 raise
-            with hiding(request):
+            async with hiding(request):
                 if changes:
                     return await written_down(request, name or path, taken)
                 if method != "GET":

@@ -10,6 +10,7 @@ from typing import Any
 
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.observe.tracing import Tracing
+from stepstream.bus.trust.redaction import DEFAULT, Redaction
 
 _ASKING = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """What asks for spans, by OpenTelemetry's own words; `none` as the exporter asks for none."""
@@ -19,8 +20,10 @@ _EXPORTERS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 """Of `otlp`, by protocol: as what a package announces it."""
 
 
-def tracing_of(provider: Any | None = None) -> Tracing | None:
+def tracing_of(provider: Any | None = None, redact: Sequence[str] = DEFAULT) -> Tracing | None:
     """Return who makes spans by a tracer provider; by that of the process where none is given, if that has one.
+
+    Errors are told without what the patterns of `redact` hide.
 
     ConfigError for a given one that is not of OpenTelemetry's SDK.
     """
@@ -31,7 +34,7 @@ def tracing_of(provider: Any | None = None) -> Tracing | None:
     _require("a tracer provider is given")
     from stepstream.bus.observe.spans import OtelTracing
 
-    return OtelTracing(provider)
+    return OtelTracing(provider, Redaction(redact))
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.observe.traceparent import TraceContext, parsed, span_of, trace_of
 from stepstream.bus.observe.tracing import Failed, Waited
+from stepstream.bus.trust.redaction import Redaction
 from stepstream.bus.values.ids import ulid_ms
 
 _NAME = "stepstream"
@@ -60,8 +61,8 @@ _IDS = _Ids()
 class OtelTracing:
     """Makes spans by a tracer provider of OpenTelemetry's SDK."""
 
-    def __init__(self, provider: TracerProvider) -> None:
-        """Take a provider; ConfigError for one that cannot give spans ids of ours."""
+    def __init__(self, provider: TracerProvider, hidden: Redaction) -> None:
+        """Take a provider, and what is hidden of errors; ConfigError for one that cannot give spans ids of ours."""
         tracer: Any = provider.get_tracer(_NAME)
         if not isinstance(tracer, Tracer):
             raise ConfigError(
@@ -69,10 +70,11 @@ class OtelTracing:
             )
         tracer.id_generator = _IDS
         self._tracer = tracer
+        self._hidden = hidden
 
     def turn(self, slug: str, run: str, turn: int, event: RawEvent) -> "OtelTurn":
         """Return what is told of one turn."""
-        return OtelTurn(self._tracer, slug, run, turn, event)
+        return OtelTurn(self._tracer, self._hidden, slug, run, turn, event)
 
 
 class OtelTurn:
@@ -81,6 +83,7 @@ class OtelTurn:
     __slots__ = (
         "_begun",
         "_event",
+        "_hidden",
         "_in_run",
         "_parent",
         "_run",
@@ -92,8 +95,9 @@ class OtelTurn:
         "context",
     )
 
-    def __init__(self, tracer: Tracer, slug: str, run: str, turn: int, event: RawEvent) -> None:
+    def __init__(self, tracer: Tracer, hidden: Redaction, slug: str, run: str, turn: int, event: RawEvent) -> None:
         self._tracer = tracer
+        self._hidden = hidden
         self._slug = slug
         self._run = run
         self._turn = turn
@@ -137,7 +141,7 @@ class OtelTurn:
             now,
             {"stepstream.step": step, "stepstream.attempt": number},
         )
-        return OtelAttempt(span, now)
+        return OtelAttempt(self._hidden, span, now)
 
     # -- what is recorded -------------------------------------------------------------------------------------------
 
@@ -158,7 +162,7 @@ class OtelTurn:
             more["stepstream.timed_out"] = True
         began = min(began, self._begun.pop(step, began))
         span = self._begin(step, span_of(self._run, step), self._in_run, began, more, _KINDS.get(kind))
-        _end(span, max(began, now), error)
+        _end(self._hidden, span, max(began, now), error)
 
     def resolved(self, memos: Mapping[str, Waited]) -> None:
         """Memos are there: keep those that came from outside for this turn."""
@@ -171,7 +175,7 @@ class OtelTurn:
         number = attempt + 1
         name, span_id = f"attempt {number}", span_of(self._run, "", f"{self._turn}|{number}")
         span = self._begin(name, span_id, self._in_run, began, {"stepstream.attempt": number})
-        _end(span, max(began, now), error)
+        _end(self._hidden, span, max(began, now), error)
 
     def suspended(self) -> None:
         """The turn has ended: what came for it is told now, for no other turn ends it again."""
@@ -203,7 +207,7 @@ class OtelTurn:
         span.set_attribute("stepstream.status", status)
         if self._turn:
             span.set_attribute("stepstream.turns", self._turn)
-        _end(span, max(began, now), error, is_error=status == "failed")
+        _end(self._hidden, span, max(began, now), error, is_error=status == "failed")
 
     def _begin(
         self,
@@ -242,9 +246,10 @@ class OtelTurn:
 class OtelAttempt:
     """The span of one attempt, current in the author's code."""
 
-    __slots__ = ("_began", "_span", "_token")
+    __slots__ = ("_began", "_hidden", "_span", "_token")
 
-    def __init__(self, span: Span, began: int) -> None:
+    def __init__(self, hidden: Redaction, span: Span, began: int) -> None:
+        self._hidden = hidden
         self._span = span
         self._began = began
         self._token: Any = contexts.attach(set_span_in_context(span))
@@ -255,7 +260,7 @@ class OtelAttempt:
 
     def ended(self, now: int, error: Failed | None = None) -> None:
         """What became of it is recorded."""
-        _end(self._span, max(now, self._began), error)
+        _end(self._hidden, self._span, max(now, self._began), error)
 
 
 def _span_context(one: TraceContext, *, is_remote: bool) -> SpanContext:
@@ -267,10 +272,11 @@ def _context_of(one: TraceContext, *, is_remote: bool = True) -> Context:
     return set_span_in_context(NonRecordingSpan(_span_context(one, is_remote=is_remote)), Context())
 
 
-def _end(span: Span, moment: int, error: Failed | None, *, is_error: bool = True) -> None:
+def _end(hidden: Redaction, span: Span, moment: int, error: Failed | None, *, is_error: bool = True) -> None:
     if error is not None and is_error:
-        more = {"exception.stacktrace": error.stack} if error.stack else {}
-        told = {"exception.type": error.name, "exception.message": error.message, **more}
+        message = hidden.text(error.message)
+        more = {"exception.stacktrace": hidden.text(error.stack)} if error.stack else {}
+        told = {"exception.type": error.name, "exception.message": message, **more}
         span.add_event("exception", told, moment)
-        span.set_status(Status(StatusCode.ERROR, f"{error.name}: {error.message}"))
+        span.set_status(Status(StatusCode.ERROR, f"{error.name}: {message}"))
     span.end(moment)

@@ -5,7 +5,7 @@ Nothing is hidden in Redis and from functions. A pattern is compared with the na
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -55,26 +55,81 @@ _USER = re.compile(r"(?<=://)([^\s/:@\"'<>]{0,128}):[^\s/@\"'<>]{1,512}@")
 _LINE = re.compile(r"[^\r\n\"']*")
 
 
-class Redaction:
-    """What is hidden: the patterns of keys. It changes nothing that it is given, and returns what may be shown."""
+class _Named(msgspec.Struct):
+    name: str = ""
+    batch: list["_Named"] | None = None
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+
+class Redaction:
+    """What is hidden. It changes nothing that it is given, and returns what may be shown.
+
+    `patterns` are those of keys. `fields` are, by an event's name, the fields of its data; `within` are fields that are
+    hidden at whatever depth: of all that belongs to a run, those of its event.
+    """
+
+    def __init__(
+        self,
+        patterns: Iterable[str],
+        fields: Mapping[str, Sequence[str]] | None = None,
+        within: Iterable[str] = (),
+    ) -> None:
         self.patterns = tuple(patterns)
+        self.fields = fields or {}
+        self._within = tuple(tuple(path.split(".")) for path in within)
+        self._last = frozenset(path[-1] for path in self._within)
+        self._of_paths: dict[tuple[str, ...], Redaction] = {}
+        self.is_on = bool(self.patterns or self.fields or self._within)
+        """Whether anything is hidden."""
         named = re.compile("|".join(map(translate, self.patterns)) or r"(?!)")
 
         @lru_cache(maxsize=4_096)
         def hides(key: str) -> bool:
             return named.match(_in_words(key)) is not None
 
-        self.hides: Callable[[str], bool] = hides
-        """Whether what stands under a key is hidden."""
+        self._hides = hides
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """What is hidden, as texts: `of_rules` reads them."""
+        return (*self.patterns, *(f"{path} of {name}" for name, paths in self.fields.items() for path in paths))
+
+    @classmethod
+    def of_rules(cls, rules: Iterable[str]) -> "Redaction":
+        """Return the redaction that was written as `rules`."""
+        patterns: list[str] = []
+        fields: dict[str, list[str]] = {}
+        for rule in rules:
+            path, is_field, name = rule.partition(" of ")
+            if is_field:
+                fields.setdefault(name, []).append(path)
+            else:
+                patterns.append(rule)
+        return cls(patterns, fields)
+
+    def of_event(self, event: bytes | Raw | None) -> "Redaction":
+        """Return what is hidden of a run: of its results and texts the same fields as of its event."""
+        named = codec.stored_as(bytes(event), _Named) if self.fields and event else None
+        several = [] if named is None else [named, *(named.batch or ())]
+        paths = tuple(sorted({path for one in several for path in self.fields.get(one.name, ())}))
+        return self.also(paths)
+
+    def also(self, paths: tuple[str, ...]) -> "Redaction":
+        """Return what hides these fields as well, at whatever depth."""
+        if not paths:
+            return self
+        found = self._of_paths.get(paths)
+        if found is None:
+            before = (".".join(path) for path in self._within)
+            found = self._of_paths[paths] = Redaction(self.patterns, self.fields, (*before, *paths))
+        return found
 
     def of(self, value: T) -> T:
         """Return what is told to somebody, without what is hidden: a struct, a list, a text, JSON (Raw).
 
-        A struct and a dict are ours, and keep all their names; JSON in them is somebody's data.
+        A struct and a dict are ours, and keep all their names; JSON in them is somebody's data. A struct with `name`
+        and `data` is an event, one with `event` a run.
         """
-        return self._of(value) if self.patterns else value
+        return self._of(value) if self.is_on else value
 
     def _of(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -82,13 +137,7 @@ class Redaction:
         if isinstance(value, Raw):
             return Raw(self.json(bytes(value)))
         if isinstance(value, msgspec.Struct):
-            changed: dict[str, Any] = {}
-            for field in value.__struct_fields__:
-                old = getattr(value, field)
-                new = self._of(old)
-                if new is not old:
-                    changed[field] = new
-            return msgspec.structs.replace(value, **changed) if changed else value
+            return self._of_struct(value)
         if isinstance(value, dict):
             named = cast("dict[Any, Any]", value)
             return {name: MASK if self._hides_path(name) else self._of(one) for name, one in named.items()}
@@ -100,13 +149,29 @@ class Redaction:
             return [self._of(one) for one in cast("list[Any]", value)]
         return value
 
+    def _of_struct(self, value: msgspec.Struct) -> msgspec.Struct:
+        event, name = getattr(value, "event", None), getattr(value, "name", None)
+        inner = self.of_event(event) if isinstance(event, Raw) else self
+        of_data = inner.also(tuple(self.fields.get(name, ()))) if isinstance(name, str) else inner
+        changed: dict[str, Any] = {}
+        for field in value.__struct_fields__:
+            old = getattr(value, field)
+            new = (of_data if field == "data" else inner).of(old)
+            if new is not old:
+                changed[field] = new
+        return msgspec.structs.replace(value, **changed) if changed else value
+
+    def hides(self, key: str) -> bool:
+        """Whether what stands under a key is hidden, wherever that is."""
+        return self._hides(key) or key in self._last
+
     def _hides_path(self, name: Any) -> bool:
         """Whether a name is that of a place in data, as a condition writes it, and what is there is hidden."""
         return isinstance(name, str) and name.startswith(_ROOTS) and self.hides(name.rpartition(".")[2])
 
     def json(self, raw: bytes) -> bytes:
         """Return JSON without what is hidden; where nothing is, the same text. What is no JSON is taken as a text."""
-        if not self.patterns or not raw:
+        if not self.is_on or not raw:
             return raw
         try:
             value = codec.decode(raw)
@@ -115,28 +180,42 @@ class Redaction:
         found = self.plain(value)
         return raw if found is value else codec.encode(found)
 
-    def plain(self, value: Any, _depth: int = 0) -> Any:
+    def plain(self, value: Any) -> Any:
         """Return plain values without what is hidden; where nothing is, the same object."""
+        return self.looked_into(value, (), 0)
+
+    def looked_into(self, value: Any, path: tuple[str, ...], depth: int) -> Any:
+        """Return a part of plain values: what stands at a path, so deep in them."""
         if isinstance(value, str):
             return self.text(value)
         if not isinstance(value, dict | list):
             return value
-        if _depth > _DEEPEST:
+        if depth > _DEEPEST:
             return MASK
         if isinstance(value, list):
             several = cast("list[Any]", value)
             if self._is_pair(several):
                 return [several[0], MASK]
-            made = [self.plain(one, _depth + 1) for one in several]
+            made = [self.looked_into(one, path, depth + 1) for one in several]
             return several if all(map(_is, made, several)) else made
         named = cast("dict[str, Any]", value)
+        of_data = self.also(tuple(self.fields.get(named["name"], ()))) if _is_event(named) and self.fields else self
         found = {
-            name: MASK if one is not None and self.hides(name) else self.plain(one, _depth + 1)
+            name: MASK
+            if one is not None and self._hides_at(name, path)
+            else of_data.looked_into(one, (), depth + 1)
+            if name == "data" and of_data is not self
+            else self.looked_into(one, (*path, name) if self._within else path, depth + 1)
             for name, one in named.items()
         }
         if "value" in found and any(isinstance(one := found.get(name), str) and self.hides(one) for name in _NAMES):
             found["value"] = MASK
         return named if all(found[name] is one for name, one in named.items()) else found
+
+    def _hides_at(self, name: str, path: tuple[str, ...]) -> bool:
+        if self._hides(name):
+            return True
+        return name in self._last and any((*path, name)[-len(one) :] == one for one in self._within)
 
     def _is_pair(self, several: list[Any]) -> bool:
         """Whether a list is a header's name and value."""
@@ -146,7 +225,7 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Return a text without what stands behind a key in it, as in `password=…` and `"token": "…"`."""
-        if not self.patterns or not (":" in text or "=" in text or " " in text):
+        if not self.is_on or not (":" in text or "=" in text or " " in text):
             return text
         parts: list[str] = []
         end = 0
@@ -201,6 +280,11 @@ def _put_back(given: Any, shown: Any, original: Any, path: str) -> Any:
             field=path,
         )
     return given
+
+
+def _is_event(named: dict[str, Any]) -> bool:
+    """Whether an object may be an event within other data: what was waited for, what was sent, what has failed."""
+    return isinstance(named.get("name"), str) and "data" in named
 
 
 def _is(one: Any, other: Any) -> bool:

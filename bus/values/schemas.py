@@ -33,6 +33,8 @@ class Schema(NamedTuple):
     text: bytes
     hash: str
     exact: bool = True
+    redacted: tuple[str, ...] = ()
+    """The fields of the type that are not shown to everybody; the fingerprint does not know them."""
 
 
 @lru_cache(maxsize=1_024)
@@ -43,12 +45,12 @@ def schema_of(kind: type[Any]) -> Schema:
         text = codec.canonical(node)
     except Exception as error:  # noqa: BLE001 - a type may be anything, and any library may have made it
         why = f"{kind.__module__}.{kind.__qualname__}: only its own application can check it: {error}"
-        return _made(codec.canonical({"$comment": why[:300]}), exact=False)
-    return _made(text, exact=True)
+        return _made(kind, codec.canonical({"$comment": why[:300]}), exact=False)
+    return _made(kind, text, exact=True)
 
 
-def _made(text: bytes, *, exact: bool) -> Schema:
-    return Schema(text, hashlib.sha256(text).hexdigest()[:12], exact)
+def _made(kind: type[Any], text: bytes, *, exact: bool) -> Schema:
+    return Schema(text, hashlib.sha256(text).hexdigest()[:12], exact, getattr(kind, "redacted", ()))
 
 
 def _schema(kind: type[Any]) -> Node:

@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import httpx2
 import msgspec
 import pytest
 import structlog
 
-from stepstream import Context, NonRetriable, On, Step, create_app
+from stepstream import Bus, Context, EventData, NonRetriable, On, Step, create_app
 from stepstream.bus.event import NewEvent
 from stepstream.bus.observe.log import configure
 from stepstream.bus.settings import Settings
+from stepstream.bus.system_events import INVOKED
 from stepstream.bus.trust.redaction import MASK
 from stepstream.checkpoint.run.record import Run
+from stepstream.checkpoint.types import declare_types, redacted_fields
 from stepstream.web.routing import NeedsRoute
 from tests.support import Lab, eventually, fields
 from tests.system.test_keys import asking
@@ -218,3 +221,84 @@ async def test_an_input_that_is_edited_keeps_what_its_editor_did_not_see(
     )
     assert answer.status_code == 400, answer.text
     assert "data.note: is [redacted], which stands for a value that your role does not see" in answer.text
+
+
+class Signed(EventData, name="contract.signed", redact=["email", "card.number"]):
+    email: str
+    card: dict[str, str]
+    n: int = 0
+
+
+async def test_a_site_without_the_code_hides_the_fields_that_an_event_type_names(
+    keyed: Settings, http: httpx2.AsyncClient, lab: Lab
+) -> None:
+    @lab.app.function("signs", on=Signed, retries=0)
+    async def signs(ctx: Context[Signed], step: Step) -> dict[str, str]:
+        await step.run("greets", lambda: {"email": SECRET, "subject": "hello"})
+        return {"email": SECRET, "year": "2026"}
+
+    await lab.work()
+    await lab.app.publish([NewEvent(Signed(SECRET, {"number": SECRET, "year": "1"}), id="of-signed")])
+    run = await lab.one()
+    paths = (f"/v1/runs/{run.id}", f"/v1/runs/{run.id}/steps?fields=id,data", f"/runs/{run.id}", "/v1/events/of-signed",
+             "/v1/events?fields=data", "/events/of-signed", "/event-names/contract.signed", "/v1/events/of-signed/runs")  # fmt: skip
+    for path in paths:
+        assert SECRET in (await http.get(path, headers=shown_by("admin"))).text, path
+        told = (await http.get(path, headers=shown_by("operate"))).text
+        assert SECRET not in told, path
+        assert MASK in told, path
+    asked = '{ run(runID: "%s") { output } runTrigger(runID: "%s") { payloads } }' % (run.id, run.id)  # noqa: UP031 - braces
+    for role, is_whole in (("admin", True), ("operate", False)):
+        told = (await http.post("/v0/gql", json={"query": asked}, headers=shown_by(role))).text
+        assert told.count(SECRET) == (3 if is_whole else 0), told
+        assert told.count(MASK) == (0 if is_whole else 3), told
+    called = (
+        await http.post(
+            f"/invoke/{signs.slug}", json={"data": {"email": SECRET, "card": {}}}, headers=shown_by("admin")
+        )
+    ).json()
+    await lab.status(called["id"], "completed")
+    for path in (f"/v1/runs/{called['id']}", f"/runs/{called['id']}", f"/v1/events/{called['id']}"):
+        assert SECRET in (await http.get(path, headers=shown_by("admin"))).text, path
+        assert SECRET not in (await http.get(path, headers=shown_by("read"))).text, path
+    query = {"where": f'event.data.email == "{SECRET}" || output.email == "{SECRET}"'}
+    for role, found in (("admin", 2), ("read", 0)):
+        assert len((await http.get("/v1/runs", params=query, headers=shown_by(role))).json()["data"]) == found
+    edited = {"data": f'{{"email": "{MASK}", "card": {{"number": "{MASK}", "year": "2"}}, "n": 7}}'}
+    page = (await http.get(f"/runs/{run.id}", headers={**shown_by("operate"), **HTML})).text
+    answer = await http.post(
+        f"/runs/{run.id}/rerun",
+        data={**fields(page), **edited},
+        headers={**shown_by("operate"), **HTML, "origin": "http://localhost"},
+    )
+    made = await lab.status(answer.headers["location"].rpartition("/")[2], "completed")
+    data = msgspec.json.decode(made.event or b"null")["data"]
+    assert data == {"email": SECRET, "card": {"number": SECRET, "year": "2"}, "n": 7}
+
+
+async def test_what_a_bus_hides_no_more_is_shown_and_another_bus_still_hides_it(lab: Lab) -> None:
+    def bus(name: str, kind: Any) -> Bus:
+        made = Bus(name)
+
+        @made.function("f", on=kind)
+        async def f(ctx: Context, step: Step) -> None:
+            """It hides what its type says."""
+
+        return made
+
+    def typed(*redact: str) -> Any:
+        class Moved(EventData, name="user.moved", redact=redact):
+            email: str
+            street: str
+
+        return Moved
+
+    for name, kind, hidden in (
+        ("a", typed("email"), ("email",)),
+        ("b", typed("street"), ("email", "street")),
+        ("a", typed(), ("street",)),
+        ("b", typed("email"), ("email",)),
+    ):
+        await declare_types(lab.wire, [*bus(name, kind).functions.values()])
+        found = await redacted_fields(lab.wire)
+        assert found["user.moved"] == found[INVOKED] == hidden

@@ -570,3 +570,19 @@ async def got(app: Starlette, path: str) -> str:
         answer = await http.get(path, headers={"accept": accept})
         assert answer.status_code == 200, answer.text
         return answer.text
+
+
+async def test_what_an_error_says_of_a_secret_is_in_no_span(lab: Lab, heard: Heard, work: Work) -> None:
+    @lab.app.function("f", on="a", retries=0)
+    async def f(ctx: Context, step: Step) -> None:
+        def body() -> None:
+            raise ValueError("refused: password=canary-1, user=ada")
+
+        await step.run("log-in", body)
+
+    await work()
+    await lab.send("a")
+    assert (await lab.one()).status == "failed"
+    told = [f"{span.status.description} {[event.attributes for event in span.events]}" for span in heard.spans]
+    assert any("refused: password=[redacted], user=ada" in one for one in told)
+    assert not any("canary-1" in one for one in told), told

@@ -1,15 +1,18 @@
 """Redaction: what is hidden under which key, in JSON, in structs and in texts, and that it takes no long time."""
 
-from typing import Any
+import re
+from typing import Any, TypedDict
 
 import msgspec
 import pytest
 from msgspec import Raw
 
 from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.event import EventData, event
 from stepstream.bus.settings import Settings, read
 from stepstream.bus.trust.redaction import DEFAULT, MASK, Redaction
 from stepstream.bus.values import codec
+from stepstream.bus.values.schemas import schema_of
 
 REDACTION = Redaction(DEFAULT)
 
@@ -117,3 +120,70 @@ def test_a_mask_that_was_moved_is_refused_and_never_data(edited: Any, field: str
     original = {"card": {"token": "abc"}, "cards": [{"token": "a"}, {"token": "b"}]}
     with pytest.raises(EventInvalid, match=f"{field}.*stands for a value that your role does not see"):
         REDACTION.put_back(edited, original)
+
+
+FIELDS = Redaction(["*token"], {"user.created": ("email", "card.number")})
+EVENT: dict[str, Any] = {
+    "id": "1",
+    "name": "user.created",
+    "data": {"email": "a@b", "card": {"number": 1, "year": 2}, "cards": [{"card": {"number": 3}}], "number": 4},
+    "ts": 1,
+}
+SHOWN = {
+    **EVENT,
+    "data": {"email": MASK, "card": {"number": MASK, "year": 2}, "cards": [{"card": {"number": MASK}}], "number": 4},
+}
+
+
+def test_the_fields_that_an_event_type_names_are_hidden_of_events_of_its_name_wherever_they_are() -> None:
+    assert FIELDS.plain(EVENT) == SHOWN
+    assert FIELDS.plain({"result": [EVENT]}) == {"result": [SHOWN]}
+    other = {**EVENT, "name": "user.gone"}
+    assert FIELDS.plain(other) is other
+
+
+def test_what_belongs_to_a_run_hides_the_same_fields_as_its_event() -> None:
+    within = FIELDS.of_event(codec.encode(EVENT))
+    assert within.plain({"user": {"email": "a@b"}, "token": 1}) == {"user": {"email": MASK}, "token": MASK}
+    assert within.text("no user with email=a@b") == f"no user with email={MASK}"
+    assert FIELDS.plain({"email": "a@b"}) == {"email": "a@b"}
+    batch = codec.encode({**EVENT, "name": "x", "batch": [{"name": "y"}, EVENT]})
+    assert FIELDS.of_event(batch).plain({"email": "a@b"}) == {"email": MASK}
+
+
+def test_rules_are_read_as_they_were_written() -> None:
+    read_again = Redaction.of_rules(FIELDS.rules)
+    assert (read_again.rules, read_again.plain(EVENT)) == (FIELDS.rules, SHOWN)
+
+
+def test_fields_are_given_by_their_names_in_python_or_in_json() -> None:
+    class Paid(EventData, name="order.paid", redact=["card_number", "cardHolder.name"], rename="camel"):
+        card_number: str
+        card_holder: dict[str, str]
+
+    class PaidAgain(Paid, name="order.paid.again", rename="camel"):
+        """It hides what the first one does."""
+
+    @event("order.sent", redact=["address.street"])
+    class Sent(TypedDict):
+        address: dict[str, str]
+
+    assert Paid.redacted == PaidAgain.redacted == ("cardNumber", "cardHolder.name")
+    assert schema_of(Sent).redacted == ("address.street",)
+
+
+@pytest.mark.parametrize(
+    ("redact", "told"),
+    [
+        (["mail"], "class Wrong: redact 'mail': it has no field 'mail', but email"),
+        ("email", "class Wrong: redact must be a list of fields, got the text 'email'"),
+        (["e mail"], "redact 'e mail' is no field"),
+        ([""], "redact '' is no field"),
+        ([3], "redact 3 is no field"),
+    ],
+)
+def test_what_is_no_field_of_the_type_is_refused_by_name(redact: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+
+        class Wrong(EventData, name="wrong", redact=redact):  # type: ignore[reportUnusedClass]
+            email: str

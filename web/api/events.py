@@ -27,6 +27,7 @@ from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.bodies import Body
 from stepstream.web.table.parameters import Fields, Moment, Number, Text
+from stepstream.web.trust.hiding import hide_of
 
 LIMIT = Number("limit", f"how many at most; a page has {MOST}", 1, 999_999, 20)
 CURSOR = Text("cursor", "`metadata.cursor` of the page before, or the id of its last event")
@@ -78,7 +79,7 @@ async def _event(request: Request) -> Response:
 
 async def _runs(request: Request) -> Response:
     _, runs = await event_and_runs(request, request.path_params["id"])
-    return value(answer(FIELDS_OF_RUNS.rows(request, [run_shape(run) for run in runs])))
+    return value(answer(FIELDS_OF_RUNS.rows(request, [hide_of(run, run_shape(run)) for run in runs])))
 
 
 async def _replay(request: Request) -> Response:

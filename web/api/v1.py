@@ -21,7 +21,7 @@ from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.table.about import About
 from stepstream.web.table.parameters import Fields, Number, Text, Texts, Wait
-from stepstream.web.trust.hiding import hidden_now
+from stepstream.web.trust.hiding import hidden_now, hide_of
 
 MOST = 1_000
 LONGEST_WAIT_MS = 300_000
@@ -81,25 +81,25 @@ async def _run(request: Request) -> Response:
     if wait is not None:
         await wait_for_end(wire, run_id, wait)
     found = await get(wire, run_id)
-    return value(answer(run_whole(found, await verdict(wire, found))))
+    return value(answer(hide_of(found, run_whole(found, await verdict(wire, found)))))
 
 
 async def _steps(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     found = await get(wire, run_id)
-    return value(Plain(STEP_FIELDS.rows(request, await steps(wire, found.function, run_id))))
+    return value(Plain(STEP_FIELDS.rows(request, hide_of(found, await steps(wire, found.function, run_id)))))
 
 
 async def _attempts(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     found = await get(wire, run_id)
-    return value(Plain(ATTEMPT_FIELDS.rows(request, await attempts_of(wire, found.function, run_id))))
+    return value(Plain(ATTEMPT_FIELDS.rows(request, hide_of(found, await attempts_of(wire, found.function, run_id)))))
 
 
 async def _log(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     found = await get(wire, run_id)
-    written = await log_of(wire, found.function, run_id, LAST.of(request))
+    written = hide_of(found, await log_of(wire, found.function, run_id, LAST.of(request)))
     return value(LogTold(written.lines, written.dropped))
 
 

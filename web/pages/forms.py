@@ -22,7 +22,7 @@ from stepstream.web.pages.csrf import received
 from stepstream.web.routing import NeedsRoute, link
 from stepstream.web.store import wire_of
 from stepstream.web.trust.audit import acts_on
-from stepstream.web.trust.hiding import hidden_now, hide
+from stepstream.web.trust.hiding import hidden_now
 
 
 async def _cancel(request: Request) -> Response:
@@ -48,10 +48,14 @@ async def _rerun(request: Request) -> Response:
 
 async def _input(request: Request, run: str, given: Raw) -> Raw:
     """Return an edited input, with what was hidden from who has edited it: a mask is never data."""
-    event = event_of(await get(wire_of(request), run))
-    if event is None or hide(event.data) == event.data:
+    found = await get(wire_of(request), run)
+    event, hidden = event_of(found), hidden_now().of_event(found.event)
+    if event is None or not hidden.is_on:
         return given
-    return Raw(codec.encode(hidden_now().put_back(codec.decode(given), codec.decode(event.data))))
+    original = codec.decode(event.data)
+    if hidden.plain(original) is original:
+        return given
+    return Raw(codec.encode(hidden.put_back(codec.decode(given), original)))
 
 
 async def _signal(request: Request) -> Response:

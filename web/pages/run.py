@@ -18,12 +18,14 @@ from stepstream.web.pages.one_run.zoom import window_of
 from stepstream.web.pages.page import page
 from stepstream.web.pages.run_view import SHOWN_LINES, RunPage, run_page
 from stepstream.web.store import wire_of
-from stepstream.web.trust.hiding import hide
+from stepstream.web.trust.hiding import hidden_now
 
 
 async def _read(request: Request) -> RunPage:
     wire = wire_of(request)
-    found = hide(await get(wire, request.path_params["id"]))
+    stored = await get(wire, request.path_params["id"])
+    hidden = hidden_now().of_event(stored.event)
+    found = hidden.of(stored)
     slug = found.function
     asked = request.query_params
     later = asked.get("kin") == "all"
@@ -36,9 +38,9 @@ async def _read(request: Request) -> RunPage:
         family(wire, found, later=later),
     )
     return run_page(
-        found, hide(taken), now_ms(), hide(written),
-        attempts=hide(failed),
-        verdict=hide(told.words),
+        found, hidden.of(taken), now_ms(), hidden.of(written),
+        attempts=hidden.of(failed),
+        verdict=hidden.of(told.words),
         code_now=known[0].code if known else "",
         kin=relatives(kin),
         later_kin=kin.cut if later else None,

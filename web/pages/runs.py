@@ -100,7 +100,7 @@ async def _again(wire: Wire, view: Runs, kept: Sequence[tuple[str, str]], top: P
     What is further down is read for one alone, in turns. None: it is not this one's turn, and it `may_stay` as it is.
     """
     # Who sees all of the data may find other runs by it.
-    newest = await read_once(wire, ("newest runs", _query(kept), hidden_now().patterns), partial(_newest, wire, kept))
+    newest = await read_once(wire, ("newest runs", _query(kept), hidden_now().rules), partial(_newest, wire, kept))
     new = _above(top, newest)
     found = _from(top, newest)
     if found is None:

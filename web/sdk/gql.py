@@ -28,7 +28,7 @@ from stepstream.web.api.shapes import event_of, moment, output_of, status_of
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.sdk.query_text import Asked, read_query
 from stepstream.web.store import wire_of
-from stepstream.web.trust.hiding import hide
+from stepstream.web.trust.hiding import hide, hide_of
 
 _MOST_BYTES = 65_536
 _MOST_QUERIES = 20
@@ -122,7 +122,7 @@ def _run(run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
         "status": _status(run),
-        "output": _text(output_of(run)),
+        "output": _text(hide_of(run, output_of(run))),
         "queuedAt": moment(run.queued),
         "startedAt": None if run.started is None else moment(run.started),
         "endedAt": None if run.ended is None else moment(run.ended),
@@ -182,13 +182,14 @@ def _span(run: Run, view: StepView, name: str) -> dict[str, Any]:
 
 async def _output(request: Request, field: Asked) -> dict[str, Any]:
     wire, wanted = wire_of(request), _OutputId.of(_argument(field, "outputID"))
-    run = await get(wire, wanted.run)
+    run = hide_of(found := await get(wire, wanted.run), found)
     if not wanted.step:
         error = None if run.status == "completed" else run.error
         return {"data": _text(run.output) if error is None else None, "input": None, "error": _failure(error)}
     view = next((one for one in await steps(wire, run.function, run.id) if one.id == wanted.step), None)
     if view is None:
         raise BadRequest(f"outputID: run {run.id} has no step {wanted.step[:150]!r} any more")
+    view = hide_of(found, view)
     return {"data": _text(view.data), "input": None, "error": _failure(view.error)}
 
 

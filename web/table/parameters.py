@@ -15,6 +15,7 @@ from stepstream.bus.errors import BadRequest, ConfigError, listed
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.values.durations import milliseconds, past_moment
+from stepstream.web.trust.hiding import hide
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -183,7 +184,8 @@ class Fields(Parameter[tuple[str, ...]]):
         wanted = set(self.of(request)) or set(self.known) - self._payloads
         if len(wanted) == len(self.known):
             return list(rows)
-        told = [codec.decode_as(codec.encode(row), dict[str, Raw]) for row in rows]
+        # An event's name may be left out, and tells what of its data is hidden.
+        told = [codec.decode_as(codec.encode(hide(row)), dict[str, Raw]) for row in rows]
         chosen = [{name: text for name, text in row.items() if name in wanted} for row in told]
         return cast("list[S]", chosen)  # as JSON they are rows, of which all fields may be left out
 

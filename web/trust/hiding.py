@@ -5,26 +5,52 @@
 A route says who asks (`hiding`), whoever shows somebody's data calls `hide`; the API's answers do so by themselves.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 from starlette.requests import HTTPConnection
 
 from stepstream.bus.trust.redaction import Redaction
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.run.record import Run
+from stepstream.checkpoint.types import redacted_fields
+from stepstream.web.store import wire_of
 from stepstream.web.trust.principal import principal_of
 
 T = TypeVar("T")
 
 NOTHING = Redaction(())
+READ_EVERY_S = 5.0
+"""How old what types hide may be that is looked at, s: a new field is hidden as soon as that after it was declared."""
 _now: ContextVar[Redaction] = ContextVar("hiding", default=NOTHING)
 
 
-@contextmanager
-def hiding(request: HTTPConnection) -> Generator[None]:
+class Hidden:
+    """What a site hides from all but admins: the patterns of its settings, and the fields that types of events name."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = patterns
+        self._read = -READ_EVERY_S
+        self._found = Redaction(patterns)
+
+    async def now(self, wire: Wire) -> Redaction:
+        """Return it; StoreUnavailable when nobody can tell."""
+        if time.monotonic() - self._read >= READ_EVERY_S:
+            fields = await redacted_fields(wire)
+            if fields != self._found.fields:
+                self._found = Redaction(self._patterns, fields)
+            self._read = time.monotonic()
+        return self._found
+
+
+@asynccontextmanager
+async def hiding(request: HTTPConnection) -> AsyncGenerator[None]:
     """Hide what the one who asks shall not see, until the request is answered."""
-    token = _now.set(NOTHING if principal_of(request).may("admin") else request.app.state.redaction)
+    hidden: Hidden = request.app.state.hidden
+    token = _now.set(NOTHING if principal_of(request).may("admin") else await hidden.now(wire_of(request)))
     try:
         yield
     finally:
@@ -39,3 +65,8 @@ def hidden_now() -> Redaction:
 def hide(value: T) -> T:
     """Return what may be shown of a value to the one who asks."""
     return _now.get().of(value)
+
+
+def hide_of(run: Run, value: T) -> T:
+    """Return what may be shown of something that belongs to a run: without the fields that its event hides, too."""
+    return _now.get().of_event(run.event).of(value)

@@ -18,11 +18,13 @@ UNTYPED = "-"
 """In place of a hash: the bus has had a type for this name, and has none now."""
 
 
-class Version(msgspec.Struct):
+class Version(msgspec.Struct, omit_defaults=True):
     """One type of a name: its JSON Schema, and the buses that declare it, with when they last did, server ms."""
 
     schema: Raw
     buses: dict[str, int]
+    redacted: dict[str, list[str]] = {}
+    """By bus: the fields that it shows to admins only."""
 
 
 Versions = dict[str, Version]
@@ -65,6 +67,12 @@ def declared(raw: bytes | None, now: int) -> tuple[Declared, ...]:
     versions = versions_of(raw)
     hashes = {name for names in counting(versions, now).values() for name in names}
     return tuple(Declared(one, bytes(versions[one].schema)) for one in sorted(hashes))
+
+
+def redacted(raw: bytes) -> tuple[str, ...]:
+    """Return the fields of a name's data that some bus shows to admins only, in any version: all of that is kept."""
+    versions = versions_of(raw)
+    return tuple(sorted({path for one in versions.values() for paths in one.redacted.values() for path in paths}))
 
 
 class Disagreement(msgspec.Struct, frozen=True):

@@ -26,12 +26,18 @@ def types_of(declaring: Sequence[Function]) -> dict[str, set[Schema]]:
     return {name: schemas or {NONE} for name, schemas in found.items()}
 
 
+def redacted_by(bus: str, schema: Schema) -> dict[str, list[str]]:
+    """Return the fields of a type that a bus shows to admins only, as they are stored; nothing where there are none."""
+    return {bus: list(schema.redacted)} if schema.redacted else {}
+
+
 def first_fields(declaring: Sequence[Function], now: int) -> dict[str, bytes]:
     """Return the fields of the names that functions of one bus give a type, as the first who declares one writes it."""
     found: dict[str, bytes] = {}
     for name, schemas in types_of(declaring).items():
         typed = sorted((one for one in schemas if one.hash != UNTYPED), key=lambda one: one.hash)
         if typed:
-            versions = {one.hash: Version(Raw(one.text), {declaring[0].bus_id: now}) for one in typed}
+            bus = declaring[0].bus_id
+            versions = {one.hash: Version(Raw(one.text), {bus: now}, redacted_by(bus, one)) for one in typed}
             found[name] = codec.encode(versions)
     return found

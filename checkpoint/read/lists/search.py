@@ -106,7 +106,7 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     where: str = ""
     """CEL over `event` and `output`."""
     hidden: tuple[str, ...] = ()
-    """The patterns of what the one who asks does not see: `where` does not see it either, or its answer would tell."""
+    """The rules of what the one who asks does not see: `where` does not see it either, or its answer would tell."""
 
     @property
     def is_indexed(self) -> bool:
@@ -154,7 +154,7 @@ async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]], hidden: Redacti
     now = await patiently(wire.moment, 2.0) if any(map(is_ago, bounds.values())) else 0
     since, until = (past_moment(bounds[name], name, now) if name in bounds else None for name in ("since", "until"))
     plain = {name: single.get(name, "") for name in _PLAIN}
-    unseen = hidden.patterns if hidden is not None and plain["where"] else ()
+    unseen = hidden.rules if hidden is not None and plain["where"] else ()
     query = RunQuery(statuses=statuses, functions=named, since=since, until=until, **plain, hidden=unseen)
     if query.since is not None and query.until is not None and query.since > query.until:
         raise BadRequest(f"since {bounds['since'][:40]!r} is later than until {bounds['until'][:40]!r}: no run is both")
@@ -305,7 +305,7 @@ def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool
     condition = _condition(query)
     try:
         if query.hidden and event is not None:
-            event = codec.decode_as(Redaction(query.hidden).json(codec.encode(event)), RawEvent)
+            event = codec.decode_as(Redaction.of_rules(query.hidden).json(codec.encode(event)), RawEvent)
         return condition is None or _is_true(condition, event, None)
     except msgspec.MsgspecError:  # an event that cannot be read
         return False
@@ -322,7 +322,7 @@ class _Wanted:
     def __init__(self, query: RunQuery) -> None:
         self._query = query
         self._condition = _condition(query)
-        self._hidden = Redaction(query.hidden) if query.hidden else None
+        self._hidden = Redaction.of_rules(query.hidden) if query.hidden else None
         keys = (*keys_like(query.key), "")[:2] if query.key else ("", "")
         are_all = not (query.event or query.error or query.where)
         is_mark = is_like_a_mark(query.error)
@@ -355,7 +355,8 @@ class _Wanted:
                 return True
             stored, output = row.event, codec.decode(row.output) if row.output else None
             if self._hidden is not None:
-                stored, output = self._hidden.json(stored), self._hidden.plain(output)
+                unseen = self._hidden.of_event(stored)
+                stored, output = unseen.json(stored), unseen.plain(output)
             found = self._condition.matches_stored(stored, output)
             if found is not None:
                 return found

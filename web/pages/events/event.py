@@ -64,7 +64,7 @@ async def _read(request: Request) -> EventPage:
         ago=f"{in_words(max(0, now - found.received))} ago",
         ts=event.ts,
         entry=found.entry,
-        data=shown(event.data),
+        data=shown(hide(event).data),
         remembered=in_words(max(0, until - now)) if until is not None else "",
         parts=tuple(hide(story.functions)),
         words="" if kept.is_called else story.words,

@@ -79,7 +79,7 @@ async def read_name(wire: Wire, name: str, cursor: str = "") -> NamePage:
         ArrivalRow(
             one.entry, one.event.id, urlencode({"name": one.name, "entry": one.entry}), one.received,
             f"{in_words(max(0, now - one.received))} ago",
-            bytes(hide(one.event.data))[: 4 * _SHOWN_CHARS].decode(errors="ignore")[:_SHOWN_CHARS],
+            bytes(hide(one.event).data)[: 4 * _SHOWN_CHARS].decode(errors="ignore")[:_SHOWN_CHARS],
             is_again=not one.entry.startswith(f"{one.received}-"),
         )
         for one in found.events
