@@ -35,7 +35,7 @@ from tests.patience import CHAOS_MOST_S, MOST_S, PATIENT_S
 from tests.promtool import MISSING, PROMTOOL
 from tests.sdk.sdks import missing
 from tests.side_by_side import SideBySide
-from tests.support import Lab, ValkeyProcess, acl_rule, free_port, logged_in
+from tests.support import NGINX, Lab, ValkeyProcess, acl_rule, free_port, logged_in
 
 REDIS_SERVER = shutil.which("redis-server")
 SERVERS = ["valkey", "redis7"] if REDIS_SERVER else ["valkey"]
@@ -91,6 +91,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if REDIS_SERVER is None:
         terminalreporter.write_line(
             "NOT RUN: no redis-server on this machine, so nothing ran on Debian's Redis 7 (apt install redis-server)",
+            yellow=True,
+            bold=True,
+        )
+    if NGINX is None:
+        terminalreporter.write_line(
+            "NOT RUN: no nginx on this machine, so nothing ran behind it (apt install nginx-light)",
             yellow=True,
             bold=True,
         )

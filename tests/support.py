@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -39,6 +40,8 @@ R = TypeVar("R")
 
 
 ROOT = Path(__file__).parent.parent
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+"""Of Debian's package nginx-light, where it is installed; on Debian it is in no path of a user."""
 
 
 @functools.cache
