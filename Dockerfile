@@ -11,11 +11,12 @@ COPY web web
 RUN python -m venv /opt/stepstream && /opt/stepstream/bin/pip install --no-cache-dir .
 
 FROM python:3.12-slim
-RUN useradd --create-home stepstream
+RUN useradd --uid 10001 --create-home stepstream
 COPY --from=build /opt/stepstream /opt/stepstream
 COPY --chown=stepstream examples /app/examples
 ENV PATH=/opt/stepstream/bin:$PATH PYTHONUNBUFFERED=1 BUS_LOG_FORMAT=json
 WORKDIR /app
-USER stepstream
+# By its number, so that Kubernetes sees that it is not root (runAsNonRoot).
+USER 10001
 ENTRYPOINT ["bus"]
 CMD ["--help"]

@@ -47,7 +47,7 @@ def parse(bus: TyperGroup, line: str) -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    known = {"python", "javascript", "sh", "json", "text", "toml", "yaml", "mermaid", "ini", ""}
+    known = {"python", "javascript", "sh", "json", "text", "toml", "yaml", "mermaid", "ini", "nginx", ""}
     assert {block.language for block in ALL} <= known
 
 
