@@ -12,10 +12,10 @@ from stepstream.bus.alerts import destination, rules
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.process.failpoints import NAMES
-from stepstream.bus.trust import roles
+from stepstream.bus.trust import key_texts, roles
 from stepstream.bus.trust.app_hosts import AppHosts
+from stepstream.bus.trust.rates import rates
 from stepstream.bus.trust.redaction import DEFAULT, check_patterns
-from stepstream.bus.trust.signing import check_key
 from stepstream.bus.values.address import address
 from stepstream.bus.values.durations import in_words, milliseconds
 
@@ -32,9 +32,6 @@ _DEFAULT_URL = "redis://127.0.0.1:6379/0"
 LAST_PORT = 65_535
 LEAST_KEEP_MS = 600_000
 """No run is forgotten within this long after its end."""
-
-
-_LEAST_SESSION_KEY = 32
 TRACE_ID = "{trace_id}"
 """What stands in BUS_TRACE_URL for the id of a trace."""
 
@@ -101,6 +98,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Host names the site answers to, separated by commas, besides localhost and the address a request came in at."""
     max_connections: int = 2_000
     """How many may be connected to a site at once, at least 16: who has waited longest is closed for who comes."""
+    rate_limit: tuple[str, ...] = ()
+    """How often one address, and one event key, may ask `POST /e/{key}` of a site: `address=100/1s,key=5000/1m`.
+
+    Either or both; empty: as often as they like. Each site counts for itself; what is too much is answered with 429.
+    """
     apps: tuple[str, ...] = ()
     """URLs of applications behind HTTP that `bus serve` and `bus dev` ask to register, separated by commas."""
     public_url: str = ""
@@ -176,25 +178,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def _check_keys(self) -> None:
         """Raise ConfigError for keys that cannot work; it shows none."""
-        for variable, key in (
-            ("BUS_SIGNING_KEY", self.signing_key),
-            ("BUS_SIGNING_KEY_FALLBACK", self.signing_key_fallback),
-        ):
-            if key:
-                check_key(key, variable)
-        if self.signing_key_fallback and not self.signing_key:
-            raise ConfigError("BUS_SIGNING_KEY_FALLBACK is set without BUS_SIGNING_KEY: set that, or take it away")
-        if self.session_key and (len(self.session_key) < _LEAST_SESSION_KEY or not self.session_key.isascii()):
-            raise ConfigError(
-                f"BUS_SESSION_KEY must have at least {_LEAST_SESSION_KEY} ASCII characters; "
-                "make one with: openssl rand -hex 32"
-            )
-        if not all(key and "/" not in key for key in self.event_keys):
-            raise ConfigError("BUS_EVENT_KEYS has a key that is empty or has a /, which the path /e/{key} cannot hold")
-        found = self.tokens
-        if len({one.secret for one in found}) < len(found):
-            raise ConfigError("BUS_API_TOKENS has a token twice: whose it is, and what it may do, must be plain")
+        key_texts.check_signing_keys(self.signing_key, self.signing_key_fallback)
+        key_texts.check_session_key(self.session_key)
+        key_texts.check_event_keys(self.event_keys)
+        key_texts.check_tokens(self.tokens)
         AppHosts(self.app_hosts)
+        rates(self.rate_limit, "BUS_RATE_LIMIT")
         check_patterns(self.redact)
 
     def _check_alerts(self) -> None:
@@ -305,6 +294,7 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_APP_HOSTS": ("app_hosts", tuple),
     "BUS_ALLOW_HOSTS": ("allow_hosts", tuple),
     "BUS_MAX_CONNECTIONS": ("max_connections", int),
+    "BUS_RATE_LIMIT": ("rate_limit", tuple),
     "BUS_APPS": ("apps", tuple),
     "BUS_PUBLIC_URL": ("public_url", str),
     "BUS_ALERT_WEBHOOK": ("alert_webhook", str),

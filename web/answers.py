@@ -10,12 +10,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from stepstream.bus.errors import BusError, EventInvalid
+from stepstream.bus.trust.rates import TooMany
 from stepstream.bus.values import codec
 from stepstream.bus.wire.spoilt import spoilt_now, told_of
 from stepstream.web.pages import page
 from stepstream.web.paths import own_path, wants_page
 from stepstream.web.routing import SPOILT, link
-from stepstream.web.trust.attempts import TooManyAttempts
 from stepstream.web.trust.hiding import hide
 from stepstream.web.trust.keys import KeyRefused, challenge, keys_of
 
@@ -67,7 +67,7 @@ async def refused(request: HTTPConnection, problem: Exception) -> Response:
         if wants_page(request) and keys_of(request).sessions is not None:
             return _to_the_log_in(request)
         headers = challenge(request)
-    if isinstance(problem, TooManyAttempts):
+    if isinstance(problem, TooMany):
         headers = {"Retry-After": str(problem.after_s)}
     return error(request, problem.status, str(problem), headers=headers, **more)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import redis
 import structlog
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -18,6 +19,7 @@ from stepstream import Bus, Context, Step, create_app, mount, serve
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.signing import hashed
+from stepstream.bus.wire import keys
 from stepstream.web.app import Site
 from stepstream.web.endpoint import Endpoint
 from stepstream.web.routing import NeedsRoute, NeedsSocket
@@ -277,3 +279,33 @@ def test_where_others_reach_it_there_must_be_keys(host: str, may: bool) -> None:
         return
     with pytest.raises(ConfigError, match=r"BUS_SESSION_KEY, .*BUS_API_TOKENS .*BUS_SIGNING_KEY .*openssl rand"):
         check_address(host, 0, exposed=False)
+
+
+def test_who_publishes_too_often_is_told_when_they_may_again_and_nothing_is_stored(
+    settings: Settings, store: "redis.Redis"
+) -> None:
+    bounded = msgspec.structs.replace(
+        settings,
+        event_keys=("one", "other"),
+        rate_limit=("address=4/1d", "key=2/1d"),
+        api_tokens=("token-of-admins-1",),
+    )
+    with TestClient(create_app(configured=bounded), base_url="http://localhost") as http:
+        told = [http.post(f"/e/{key}", json={"name": "a"}) for key in ("one", "one", "one", "other", "other", "guess")]
+        assert [one.status_code for one in told] == [200, 200, 429, 200, 429, 429]
+        assert store.xlen(keys.events("a")) == 3
+        by_key, by_address = told[2], told[4]
+        assert "with this event key: at most 2 within 86400 s" in by_key.json()["error"]
+        assert "from this address: at most 4" in by_address.json()["error"]
+        for one in (by_key, by_address):
+            assert (one.json()["code"], int(one.headers["retry-after"]) > 20_000) == ("too_many", True)
+        # It is about who publishes: others are served as ever.
+        assert http.get("/v1/functions", headers={"authorization": "Bearer token-of-admins-1"}).status_code == 200
+        assert http.get("/health").status_code == 200
+
+
+def test_guesses_of_event_keys_count_for_the_address_that_guesses(settings: Settings) -> None:
+    bounded = msgspec.structs.replace(settings, event_keys=("right",), rate_limit=("address=3/1d", "key=1/1d"))
+    with TestClient(create_app(configured=bounded), base_url="http://localhost") as http:
+        told = [http.post(f"/e/{key}", json={"name": "a"}).status_code for key in ("a", "a", "b", "right")]
+        assert told == [401, 401, 401, 429]

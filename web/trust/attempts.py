@@ -2,7 +2,7 @@
 
 import hashlib
 
-from stepstream.bus.errors import BusError
+from stepstream.bus.trust.rates import TooMany
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 
@@ -16,15 +16,13 @@ The last is larger, or anybody could keep somebody out by guessing.
 _MOST = {"pair": MOST_OF_PAIR, "address": MOST_OF_ADDRESS, "name": MOST_OF_NAME}
 
 
-class TooManyAttempts(BusError):
+class TooManyAttempts(TooMany):
     """Too many log-ins have failed."""
 
     code = "too_many_attempts"
-    status = 429
 
     def __init__(self, after_s: int) -> None:
-        super().__init__(f"too many log-ins have failed: try again in {after_s} s")
-        self.after_s = after_s
+        super().__init__(f"too many log-ins have failed: try again in {after_s} s", after_s)
 
 
 async def begin(wire: Wire, name: str, address: str) -> None:

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.settings import Settings
+from stepstream.bus.trust.rates import Rates, rates
 from stepstream.bus.trust.signing import is_any, is_one_of
 from stepstream.bus.trust.tickets import Topic, opened, ticket
 from stepstream.bus.values.clock import now_ms
@@ -58,6 +59,7 @@ class Keys:
         self._tokens = configured.tokens
         self._signing = configured.signing_keys
         self._is_keyed = configured.is_keyed
+        self._rates = Rates(rates(configured.rate_limit, "BUS_RATE_LIMIT"))
         self.sessions = Sessions(configured.session_key) if configured.session_key else None
         """The sessions of people who log in; None where nobody can."""
         others = (*(one.secret for one in self._tokens), configured.session_key)
@@ -69,9 +71,12 @@ class Keys:
         return "cloud" if self._is_keyed else "dev"
 
     async def check(self, request: HTTPConnection, needs: Permission) -> Principal:
-        """Return who asks; KeyRefused without what the route needs, RoleRefused for one who may not."""
+        """Return who asks; KeyRefused without what the route needs, RoleRefused for one who may not, TooMany."""
         if needs == "publish":
+            # Guesses of keys count, too; only of a key that counts it is known how often it has been used.
+            self._rates.take("address", request.client.host if request.client else "")
             self._check_event_key(request.path_params["key"])
+            self._rates.take("key", request.path_params["key"])
         elif needs == "listen":
             self.heard(request)
         elif self._is_keyed and needs != "nothing":
