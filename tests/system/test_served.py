@@ -376,6 +376,29 @@ async def test_a_call_without_the_signature_of_the_key_is_refused(lab: Lab) -> N
         assert http.post(url, content=body, headers=others).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [{"api_tokens": ("token-of-admins-1",)}, {"session_key": "session-key-" + "a" * 32}],
+    ids=["tokens", "log-in"],
+)
+async def test_where_there_are_keys_but_none_to_sign_with_no_call_is_answered(lab: Lab, keys: dict[str, Any]) -> None:
+    app = Bus("shop")
+
+    @app.function("ship", on=Paid)
+    async def ship(ctx: Context[Paid], step: Step) -> None: ...
+
+    configured = msgspec.structs.replace(lab.settings, **keys)
+    web = Starlette()
+    mount(web, PATH, serve(app, functions=[ship], called=True, configured=configured))
+    with TestClient(web, base_url="http://localhost") as http:
+        url = f"{PATH}?fnId=shop-lost&stepId=step"
+        body, headers = signed(b"{}", "cd" * 32, now_ms())
+        for more in ({}, headers, {"authorization": "Bearer token-of-admins-1"}):
+            answer = http.post(url, content=body, headers=more)
+            assert (answer.status_code, "BUS_SIGNING_KEY" in answer.json()["error"]) == (401, True), answer.text
+        assert http.put(PATH, headers=headers).status_code == 401
+
+
 def test_functions_of_a_bus_are_called_all_or_none() -> None:
     app = Bus("shop")
 

@@ -1,5 +1,6 @@
 """Signing: what the SDKs' own code says of bodies signed here, and what is refused."""
 
+import base64
 import json
 import math
 from collections.abc import Sequence
@@ -90,6 +91,10 @@ def test_what_is_no_json_cannot_be_signed() -> None:
         (None, "not signed"), ("", "not signed"), ("t=1", "must be t="), ("nonsense", "must be t="),
         ("t=²&s=00", "must be t="), ("t=-5&s=00", "must be t="), ("t=" + "9" * 400 + "&s=00", "must be t="),
         (f"t={T // 1000}", "must be t="), (f"t={T // 1000}&s=é", "another key"), (f"t={T // 1000}&s=00", "another key"),
+        ("t=NaN&s=00", "must be t="), ("t=1e3&s=00", "must be t="), (f"t=+{T // 1000}&s=00", "must be t="),
+        ("t=0x10&s=00", "must be t="), ("t=\u0661\u0662&s=00", "must be t="), (f"t= {T // 1000}&s=00", "must be t="),
+        (f"t={T // 1000}.0&s=00", "must be t="), (f"t={T // 1000}&s=", "must be t="), ("v0,00", "must be t="),
+        ("t=1&" * 100_000, "must be t="), (f"t={T // 1000}&s=00&alg=none", "another key"),
         (f"t={T // 1000 - 301}&s=00", "301 s from now"), (f"t={T // 1000 + 301}&s=00", "301 s from now"),
     ],
 )  # fmt: skip
@@ -112,6 +117,41 @@ def test_a_signature_is_of_one_body_one_key_and_five_minutes() -> None:
     for other, keys, now in refused:
         with pytest.raises(SignatureInvalid):
             verify(other, signature, keys, now)
+
+
+def test_a_signature_is_taken_whole_once_and_as_it_was_written() -> None:
+    body, headers = signed(b'{"a":1}', KEY, T)
+    good = headers[HEADER]
+    at, _, mac = good.partition("&s=")
+    other = signed(b'{"a":1}', OTHER, T)[1][HEADER].partition("&s=")[2]
+    verify(body, good, [OTHER, KEY], T)  # while a key is changed, either is good
+    for spoilt in (
+        good[:-1],
+        good[: len(at) + 3 + 32],
+        f"{good}00",
+        f"{at}&s={mac.upper()}",
+        f"{at}&s=0x{mac}",
+        f"{at}&s={base64.b64encode(bytes.fromhex(mac)).decode()}",
+        f"{good}&s={mac}",
+        f"{good}&s={other}",
+        f"{at}&s={other}&s={mac}",
+        f"{good}&{at}",
+        f"t=1&{good}",
+        f"{at}&v1={mac}",
+        f"{at}&S={mac}",
+        f"{at};s={mac}",
+    ):
+        with pytest.raises(SignatureInvalid):
+            verify(body, spoilt, [KEY], T)
+    for altered in (
+        b'{"a": 1}',
+        b'{"a":1}\n',
+        b'{"a":1.0}',
+        b'{"a":1,"a":1}',
+        b"",
+    ):  # the bytes count, not what they mean
+        with pytest.raises(SignatureInvalid, match="another key"):
+            verify(altered, good, [KEY], T)
 
 
 def test_a_caller_shows_a_key_or_its_hash_with_what_stands_before_it_or_without() -> None:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stepstream.bus.settings import Settings
-from stepstream.bus.trust.signing import HEADER, verify
+from stepstream.bus.trust.signing import HEADER, SignatureInvalid, verify
 from stepstream.bus.values.clock import now_ms
 from stepstream.producers.body import read_body
 from stepstream.web.trust.keys import keys_of
@@ -17,13 +17,14 @@ Endpoint = Callable[[Request, bytes], Awaitable[Response]]
 
 
 class Signed:
-    """Lets a request through that is signed with a key of the settings, or any when they have none.
+    """Lets a request through that is signed with a key of the settings, or any when they have no key of any kind.
 
     A person who has a key for changing the installation may act too, as everywhere; but call no function.
     """
 
     def __init__(self, configured: Settings) -> None:
         self._keys = configured.signing_keys
+        self._is_keyed = configured.is_keyed
 
     def __call__(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """Return a route's endpoint; SignatureInvalid, or KeyRefused, for what is not let through."""
@@ -35,6 +36,10 @@ class Signed:
                 verify(body, given, self._keys, now_ms())
             elif request.method != "POST":
                 await keys_of(request).check(request, "admin")
+            elif self._is_keyed:
+                raise SignatureInvalid(
+                    "calls are not answered without BUS_SIGNING_KEY, where there are other keys: set it"
+                )
             return await endpoint(request, body)
 
         return checked
