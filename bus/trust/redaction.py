@@ -29,6 +29,7 @@ DEFAULT = (
 """The patterns of BUS_REDACT where it is not set."""
 
 _PATTERN = re.compile(r"[a-z0-9_*?.]*[a-z0-9][a-z0-9_*?.]*")
+_PIECES = re.compile(r"[^a-z0-9]+")
 _HEADERS = ("authorization", "proxy_authorization", "cookie", "set_cookie")
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[- ]")
 _DEEPEST = 200
@@ -77,9 +78,17 @@ class Redaction:
         self.fields = fields or {}
         self._within = tuple(tuple(path.split(".")) for path in within)
         self._last = frozenset(path[-1] for path in self._within)
+        every = (path for paths in self.fields.values() for path in paths)
+        self._in_texts = self._last | {path.rpartition(".")[2] for path in every}
+        """The names of fields of all types: of an error's text nobody knows which events it is made of."""
         self._of_paths: dict[tuple[str, ...], Redaction] = {}
         self.is_on = bool(self.patterns or self.fields or self._within)
         """Whether anything is hidden."""
+        words = {max(_PIECES.split(one), key=len) for one in self.patterns} | {one.lower() for one in self._in_texts}
+        self._words = (*sorted(words), "://", "bearer", "basic")
+        """What a text has in it, in small letters, of which anything is hidden."""
+        self._bytes = tuple(one.encode() for one in self._words)
+        self._is_ascii = all(one.isascii() for one in self._words)
         named = re.compile("|".join(map(translate, self.patterns)) or r"(?!)")
 
         @lru_cache(maxsize=4_096)
@@ -123,11 +132,16 @@ class Redaction:
             found = self._of_paths[paths] = Redaction(self.patterns, self.fields, (*before, *paths))
         return found
 
+    @property
+    def of_any(self) -> "Redaction":
+        """What is hidden of data of which nobody knows which events it was made of: the fields of all types."""
+        return self.also(tuple(sorted({path for paths in self.fields.values() for path in paths})))
+
     def of(self, value: T) -> T:
         """Return what is told to somebody, without what is hidden: a struct, a list, a text, JSON (Raw).
 
-        A struct and a dict are ours, and keep all their names; JSON in them is somebody's data. A struct with `name`
-        and `data` is an event, one with `event` a run.
+        A struct and a dict are ours, and keep all their names; JSON in them is somebody's data. A struct whose `name`
+        is that of an event is about such an event, one with `event` is about a run.
         """
         return self._of(value) if self.is_on else value
 
@@ -139,8 +153,7 @@ class Redaction:
         if isinstance(value, msgspec.Struct):
             return self._of_struct(value)
         if isinstance(value, dict):
-            named = cast("dict[Any, Any]", value)
-            return {name: MASK if self._hides_path(name) else self._of(one) for name, one in named.items()}
+            return {name: self._of_named(name, one) for name, one in cast("dict[Any, Any]", value).items()}
         if isinstance(value, tuple):
             before = cast("tuple[Any, ...]", value)
             several = [self._of(one) for one in before]
@@ -152,11 +165,11 @@ class Redaction:
     def _of_struct(self, value: msgspec.Struct) -> msgspec.Struct:
         event, name = getattr(value, "event", None), getattr(value, "name", None)
         inner = self.of_event(event) if isinstance(event, Raw) else self
-        of_data = inner.also(tuple(self.fields.get(name, ()))) if isinstance(name, str) else inner
+        inner = inner.also(tuple(self.fields.get(name, ()))) if isinstance(name, str) else inner
         changed: dict[str, Any] = {}
         for field in value.__struct_fields__:
             old = getattr(value, field)
-            new = (of_data if field == "data" else inner).of(old)
+            new = inner.of(old)
             if new is not old:
                 changed[field] = new
         return msgspec.structs.replace(value, **changed) if changed else value
@@ -165,6 +178,14 @@ class Redaction:
         """Whether what stands under a key is hidden, wherever that is."""
         return self._hides(key) or key in self._last
 
+    def _of_named(self, name: Any, value: Any) -> Any:
+        """Return what is told under a name of ours; what a condition saw is somebody's data, and is no longer JSON."""
+        if not (isinstance(name, str) and name.startswith(_ROOTS)):
+            return self._of(value)
+        if self._hides_path(name):
+            return MASK
+        return self.plain(value) if isinstance(value, dict | list) else self._of(value)
+
     def _hides_path(self, name: Any) -> bool:
         """Whether a name is that of a place in data, as a condition writes it, and what is there is hidden."""
         return isinstance(name, str) and name.startswith(_ROOTS) and self.hides(name.rpartition(".")[2])
@@ -172,6 +193,10 @@ class Redaction:
     def json(self, raw: bytes) -> bytes:
         """Return JSON without what is hidden; where nothing is, the same text. What is no JSON is taken as a text."""
         if not self.is_on or not raw:
+            return raw
+        small = raw.lower()
+        # Nearly all data hides nothing, and may be megabytes. A letter that is written as its number is looked for.
+        if self._is_ascii and b"\\u" not in small and not any(one in small for one in self._bytes):
             return raw
         try:
             value = codec.decode(raw)
@@ -227,10 +252,17 @@ class Redaction:
         """Return a text without what stands behind a key in it, as in `password=…` and `"token": "…"`."""
         if not self.is_on or not (":" in text or "=" in text or " " in text):
             return text
+        small = text.lower()
+        for one in self._words:
+            if one in small:
+                break
+        else:
+            return text
         parts: list[str] = []
         end = 0
         for found in _KEY.finditer(text):
-            if found.start() < end or not self.hides(found["key"].rpartition(".")[2]):
+            name = found["key"].rpartition(".")[2]
+            if found.start() < end or not (self._hides(name) or name in self._in_texts):
                 continue
             is_header = ":" in found["between"] and _in_words(found["key"]) in _HEADERS
             is_quoted = text[found.end()] in "\"'\\"
@@ -244,7 +276,7 @@ class Redaction:
             told = _USER.sub(rf"\1:{MASK}@", told)
         if " is " in told:
             told = _SEEN.sub(self._seen, told)
-        return _BEARER.sub(rf"\1 {MASK}", told) if "earer" in told or "asic" in told else told
+        return _BEARER.sub(rf"\1 {MASK}", told) if "bearer" in small or "basic" in small else told
 
     def _seen(self, found: re.Match[str]) -> str:
         return f"{found['path']} is {MASK}" if self._hides_path(found["path"]) else found[0]

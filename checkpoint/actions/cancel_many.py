@@ -7,6 +7,7 @@ Both take the same steps (stepping.py), from what has not begun (unstarted.py) t
 import msgspec
 
 from stepstream.bus.errors import BadRequest, ConfigError, InUse, NotFound
+from stepstream.bus.trust.redaction import Redaction
 from stepstream.bus.values import codec, dialect
 from stepstream.bus.values.expression import compiled
 from stepstream.bus.values.ids import ulid, ulid_ms
@@ -35,6 +36,8 @@ class Cancellation(Stepped, frozen=True, kw_only=True, omit_defaults=True):
     before: int
     after: int = 0
     if_: str = msgspec.field(default="", name="if")
+    hidden: tuple[str, ...] = ()
+    """The rules of what the one who asked does not see of data: `if_` does not see it either."""
     done: int = 0
     """When it was done; 0: not yet."""
     looked_at: int = 0
@@ -53,7 +56,10 @@ class Cancellation(Stepped, frozen=True, kw_only=True, omit_defaults=True):
             return True
         event = event_in(run)
         try:
-            return event is not None and compiled(dialect.of_sdk(self.if_), "if").matches(event.plain())
+            if event is None:
+                return False
+            plain = Redaction.of_rules(self.hidden).plain(event.plain()) if self.hidden else event.plain()
+            return compiled(dialect.of_sdk(self.if_), "if").matches(plain)
         except msgspec.MsgspecError:  # an event that cannot be read
             return False
 
@@ -87,9 +93,19 @@ async def cancellation(wire: Wire, id: str) -> Cancellation:
 
 
 async def cancel_many(
-    wire: Wire, app: str, slug: str, *, before: int, after: int = 0, if_: str = "", seconds: float = 1.0
+    wire: Wire,
+    app: str,
+    slug: str,
+    *,
+    before: int,
+    after: int = 0,
+    if_: str = "",
+    seconds: float = 1.0,
+    hidden: Redaction | None = None,
 ) -> Cancellation:
     """Cancel runs of a function made between two times; return how far that came within `seconds`: workers go on.
+
+    `hidden` is what the one who asks does not see of data: the expression does not see it either.
 
     BadRequest for an expression that is not CEL, or a time to come; InUse when too many are not done.
     """
@@ -105,7 +121,10 @@ async def cancel_many(
             raise BadRequest(str(error)) from None
     if sum(not one.done for one in await cancellations(wire)) >= AT_MOST:
         raise InUse(f"{AT_MOST} cancellations are not done yet; wait for one, or delete one")
-    made = Cancellation(id=ulid(now), app=app, function=slug, before=before, after=after, if_=if_, created=now)
+    unseen = hidden.rules if hidden is not None and if_ else ()
+    made = Cancellation(
+        id=ulid(now), app=app, function=slug, before=before, after=after, if_=if_, hidden=unseen, created=now
+    )
     await patiently(lambda: wire.call("HSET", keys.cancellations(), made.id, codec.encode(made)), 2.0)
     await carry_on(wire, made.id, seconds)
     return await cancellation(wire, made.id)

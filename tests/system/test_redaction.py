@@ -15,11 +15,15 @@ from stepstream.bus.observe.log import configure
 from stepstream.bus.settings import Settings
 from stepstream.bus.system_events import INVOKED
 from stepstream.bus.trust.redaction import MASK
+from stepstream.bus.values import codec
+from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.live.messages import publish
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.types import declare_types, redacted_fields
 from stepstream.web.routing import NeedsRoute
 from tests.support import Lab, eventually, fields
 from tests.system.test_keys import asking
+from tests.system.test_live import serving
 from tests.system.test_roles import SECRETS, shown_by
 
 SECRET = "canary-7431"
@@ -237,10 +241,15 @@ async def test_a_site_without_the_code_hides_the_fields_that_an_event_type_names
         await step.run("greets", lambda: {"email": SECRET, "subject": "hello"})
         return {"email": SECRET, "year": "2026"}
 
+    @lab.app.function("other", on=On(Signed, if_='event.data.email == "another"'))
+    async def other(ctx: Context[Signed], step: Step) -> None:
+        """It does not begin."""
+
     await lab.work()
     await lab.app.publish([NewEvent(Signed(SECRET, {"number": SECRET, "year": "1"}), id="of-signed")])
     run = await lab.one()
-    paths = (f"/v1/runs/{run.id}", f"/v1/runs/{run.id}/steps?fields=id,data", f"/runs/{run.id}", "/v1/events/of-signed",
+    await lab.idle()
+    paths = ("/v1/events/of-signed/story", f"/v1/runs/{run.id}", f"/v1/runs/{run.id}/steps?fields=id,data", f"/runs/{run.id}", "/v1/events/of-signed",
              "/v1/events?fields=data", "/events/of-signed", "/event-names/contract.signed", "/v1/events/of-signed/runs")  # fmt: skip
     for path in paths:
         assert SECRET in (await http.get(path, headers=shown_by("admin"))).text, path
@@ -302,3 +311,40 @@ async def test_what_a_bus_hides_no_more_is_shown_and_another_bus_still_hides_it(
         await declare_types(lab.wire, [*bus(name, kind).functions.values()])
         found = await redacted_fields(lab.wire)
         assert found["user.moved"] == found[INVOKED] == hidden
+
+
+async def test_a_bulk_cancellation_finds_no_more_than_the_one_who_asks_sees(
+    http: httpx2.AsyncClient, lab: Lab, runs: dict[str, Run]
+) -> None:
+    asked = {"app_id": "test", "function_id": "pays", "started_before": runs["fails"].queued + 1}
+    for role, cancelled in (("operate", 0), ("admin", 1)):
+        given = {**asked, "if": f'event.data.password == "{SECRET}"'}
+        made = (await http.post("/v1/cancellations", json=given, headers=shown_by(role))).json()["data"]
+
+        async def done(id: str = made["id"]) -> dict[str, object] | None:
+            told = (await http.get(f"/v1/cancellations/{id}", headers=shown_by("admin"))).json()["data"]
+            return told if told["done_at"] else None
+
+        told = await eventually(done, "the cancellation is done")
+        assert told is not None
+        assert told["cancelled"] == cancelled, (role, told)
+    await lab.status(runs["waits"].id, "cancelled")
+
+
+async def test_a_stream_of_live_messages_tells_no_secret_to_who_is_no_admin(
+    keyed: Settings, wire: Wire, lab: Lab
+) -> None:
+    @lab.app.function("signs", on=Signed)
+    async def signs(ctx: Context[Signed], step: Step) -> None:
+        """Its type is declared."""
+
+    await declare_types(wire, [*lab.app.functions.values()])
+    await publish(wire, "said", "topic", codec.encode({"email": SECRET, "token": SECRET, "n": 1}))
+    async with serving(keyed) as site:
+        for role, is_whole in (("admin", True), ("operate", False), ("read", False)):
+            async with site.events("/v1/live/said?after=0", **shown_by(role)) as events:
+                async for event in events:
+                    if event.get("data", {}).get("topic") == "topic":
+                        wanted = SECRET if is_whole else MASK
+                        assert event["data"]["data"] == {"email": wanted, "token": wanted, "n": 1}, role
+                        break

@@ -147,6 +147,8 @@ def test_what_belongs_to_a_run_hides_the_same_fields_as_its_event() -> None:
     assert within.plain({"user": {"email": "a@b"}, "token": 1}) == {"user": {"email": MASK}, "token": MASK}
     assert within.text("no user with email=a@b") == f"no user with email={MASK}"
     assert FIELDS.plain({"email": "a@b"}) == {"email": "a@b"}
+    assert FIELDS.of_any.plain({"email": "a@b"}) == {"email": MASK}
+    assert FIELDS.text("of nobody's run: number: 3, n=4") == f"of nobody's run: number: {MASK}, n=4"
     batch = codec.encode({**EVENT, "name": "x", "batch": [{"name": "y"}, EVENT]})
     assert FIELDS.of_event(batch).plain({"email": "a@b"}) == {"email": MASK}
 
@@ -187,3 +189,18 @@ def test_what_is_no_field_of_the_type_is_refused_by_name(redact: Any, told: str)
 
         class Wrong(EventData, name="wrong", redact=redact):  # type: ignore[reportUnusedClass]
             email: str
+
+
+def test_what_a_condition_saw_is_somebodys_data() -> None:
+    seen = {"event.data.token": "abc", "event.data.user": {"token": "abc", "n": 1}, "event.data.n": 1}
+    assert REDACTION.of(seen) == {
+        "event.data.token": MASK,
+        "event.data.user": {"token": MASK, "n": 1},
+        "event.data.n": 1,
+    }
+
+
+def test_a_key_whose_letters_are_written_as_numbers_is_hidden_too() -> None:
+    assert REDACTION.json(b'{"pass\\u0077ord":"abc"}') == b'{"password":"[redacted]"}'
+    of_name = Redaction(["*token"], {"a": ("größe",)}).of_event(b'{"name":"a"}')
+    assert of_name.json('{"größe":1,"gr\\u00f6ße":1}'.encode()) == '{"größe":"[redacted]"}'.encode()

@@ -25,6 +25,7 @@ from stepstream.web.table.bodies import Body
 from stepstream.web.table.paging import Paged
 from stepstream.web.table.parameters import Fields
 from stepstream.web.trust.audit import acts_on
+from stepstream.web.trust.hiding import hidden_now
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,6 +76,7 @@ async def _post(request: Request) -> Response:
         before=past_moment(str(wanted.started_before), "started_before", now_ms()),
         after=0 if wanted.started_after is None else past_moment(str(wanted.started_after), "started_after", now_ms()),
         if_=wanted.if_ or "",
+        hidden=hidden_now(),
     )
     return value(answer(_shape(made)), 201)
 

@@ -31,11 +31,13 @@ Shown = Callable[[Told], bytes]
 
 
 async def _live(request: Request) -> Response:
-    return await stream(request, request.path_params["channel"], TOPIC.of(request), partial(_shown, hidden_now()))
+    return await stream(
+        request, request.path_params["channel"], TOPIC.of(request), partial(_shown, hidden_now().of_any)
+    )
 
 
 def _shown(hidden: Redaction, message: Told) -> bytes:
-    data = hidden.of(message.data)
+    data = hidden.plain(message.data)
     told = {"channel": message.channel, "topic": message.topic, "data": data, "at": message.at}
     more = {"run": message.run, "kind": "" if message.kind == "data" else message.kind, "stream": message.stream}
     return event(codec.encode(told | {name: text for name, text in more.items() if text}), message.id)

@@ -66,7 +66,7 @@ async def _read(request: Request) -> EventPage:
         entry=found.entry,
         data=shown(hide(event).data),
         remembered=in_words(max(0, until - now)) if until is not None else "",
-        parts=tuple(hide(story.functions)),
+        parts=tuple(hide(story).functions),
         words="" if kept.is_called else story.words,
         runs=() if kept.stands else listed(kept.runs, now),
         is_called=kept.is_called,
