@@ -1,18 +1,24 @@
 """The HTTP server of a worker: threads, so that it answers while the event loop is blocked."""
 
+import contextlib
 import errno
+import re
 import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from typing import Any, NamedTuple, cast
 
 from stepstream.bus.errors import ConfigError
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
 _MOST_AT_ONCE = 16
 """How many are answered at once: more than probes and Prometheus are, fewer than harm a worker."""
 _SLOW_S = 5.0
-"""How long somebody may take to ask, and to take the answer."""
+"""How long somebody may say nothing, or take nothing of the answer."""
+WHOLE_S = 20.0
+"""How long one may take in all: who sends a byte now and then would keep a place from the probes."""
 
 
 class Answer(NamedTuple):
@@ -34,6 +40,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, where: tuple[str, int], family: socket.AddressFamily, routes: Routes) -> None:
         self.address_family = family
         self.routes = routes
+        self.is_local = _is_here(f"[{where[0]}]" if family == socket.AF_INET6 else where[0])
         self._places = threading.BoundedSemaphore(_MOST_AT_ONCE)
         super().__init__(where, _Handler)
 
@@ -52,13 +59,33 @@ class _Server(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, then let the place go."""
+        ending = threading.Timer(WHOLE_S, _hang_up, [request])
+        ending.daemon = True
+        ending.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            ending.cancel()
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Who hangs up is nobody's concern."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has just ended by itself
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _is_here(name: str) -> bool:
+    """Whether a Host header names this machine, and no site whose name has come to lead here (DNS rebinding)."""
+    found = _HOST.fullmatch(name.strip().lower())
+    if found is None or found[1] == "localhost":
+        return found is not None
+    try:
+        return ip_address(found[1].strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -68,7 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer."""
         route = cast("_Server", self.server).routes.get(self.path.partition("?")[0])
         told = Answer(404, "text/plain", b"/metrics, /health or /ready\n")
-        if route is not None:
+        here, hosts = cast("_Server", self.server).is_local, self.headers.get_all("host", [])
+        if here and not all(map(_is_here, hosts)):
+            # Elsewhere it is asked by names that are not known here: probes of Kubernetes, Prometheus' targets.
+            told = Answer(421, "text/plain", b"not served under this host name: ask at localhost or 127.0.0.1\n")
+        elif route is not None:
             told = route(self.headers.get("accept", ""))
         self.send_response(told.status)
         self.send_header("content-type", told.kind)
