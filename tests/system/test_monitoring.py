@@ -230,6 +230,7 @@ FIRES: dict[str, list[dict[str, str]]] = {
     "StepstreamSiteDown": [],
     "StepstreamRedisDown": [series("stepstream_redis_up", "0x60", instance="a"),
                             series("stepstream_redis_up", "0x60", instance="b")],
+    "StepstreamStoreNotRead": [series("stepstream_store_read", "0x60"), series("stepstream_redis_up", "1x60")],
     "StepstreamRedisNearlyFull": [series("stepstream_redis_memory_bytes", "90x60"),
                                   series("stepstream_redis_memory_most_bytes", "100x60")],
     "StepstreamRedisEvicts": [series("stepstream_redis_evicted_keys", "1x60")],
@@ -257,6 +258,7 @@ QUIET = {
     "StepstreamSiteDown": [series("stepstream_redis_up", "0x60")],
     "StepstreamRedisDown": [series("stepstream_redis_up", "0x60", instance="a"),
                             series("stepstream_redis_up", "1x60", instance="b")],
+    "StepstreamStoreNotRead": [series("stepstream_store_read", "0x60"), series("stepstream_redis_up", "0x60")],
     "StepstreamRedisNearlyFull": [series("stepstream_redis_memory_bytes", "90x60"),
                                   series("stepstream_redis_memory_most_bytes", "0x60")],
 }  # fmt: skip

@@ -375,3 +375,50 @@ def test_ports_of_several_processes_are_looked_at_before_any_is_started() -> Non
     assert cli.ports_of(Settings(metrics_port=0), 2) == [0, 0]
     with pytest.raises(ConfigError, match="BUS_METRICS_PORT must be a port, 0 to 65535, got 70000"):
         Settings(metrics_port=70_000)
+
+
+async def test_a_write_of_a_turn_that_lost_its_fence_is_counted(lab: Lab, store: redis.Redis) -> None:
+    bodies: list[int] = []
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        def body() -> None:
+            bodies.append(1)
+            if len(bodies) == 1:
+                store.hset(keys.run("test-f", ctx.run_id), "fence", "another's")
+
+        await step.run("body", body)
+
+    async with watched(lab) as seen:
+        await lab.send("a")
+        assert (await lab.one()).status == "completed"
+        assert await seen.value("fenced_writes_total", function="test-f", word="lost") == 1
+        assert await seen.value("runs_started_total", function="test-f") == 1, "to begin the turn again is no start"
+
+
+async def test_an_entry_of_a_run_that_has_ended_is_counted_as_not_started(lab: Lab, store: redis.Redis) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        pass
+
+    async with watched(lab) as seen:
+        await lab.send("a")
+        run = await lab.one()
+        store.xadd(keys.queue("test-f"), {"run": run.id, "turn": "1"})
+        asked_for = {"function": "test-f", "why": "ended"}
+        await eventually(lambda: seen.value("entries_not_started_total", **asked_for), "it is passed over")
+        assert await seen.value("runs_ended_total", function="test-f", status="completed") == 1
+
+
+async def test_leases_that_are_lost_are_counted(lab: Lab, store: redis.Redis) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        pass
+
+    async with watched(lab) as seen:
+        await eventually(lambda: is_status(seen, "ready", 200), "it reads")
+        store.delete(keys.function_workers("test-f"))
+        await eventually(lambda: seen.value("leases_lost_total"), "it has lost one")
+        await eventually(lambda: is_status(seen, "ready", 200), "it goes on under another name")
+        await lab.send("a")
+        assert (await lab.one()).status == "completed"

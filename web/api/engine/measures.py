@@ -20,7 +20,8 @@ MOST_FUNCTIONS = 500
 _MOST_STREAMS = 2_000
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "redis_up": ("1 when Redis told all that is here within 2 s, else 0, and then nothing of the store is here.", ()),
+    "redis_up": ("1 when Redis answered within 2 s; else nothing of the store is here.", ()),
+    "store_read": ("1 when all that is here could be read within 7 s more; else nothing of the store is here.", ()),
     "functions": ("Functions that are registered.", ()),
     "functions_left_out": ("Of so many of them nothing is here, for there are more than 500.", ()),
     "runs": ("Runs that are kept, by status.", ("function", "status")),
@@ -84,10 +85,11 @@ async def looked_at(wire: Wire) -> Looked:
 
 
 class Measures:
-    """What is told of a moment, as the library's encoders take it; `seen` is None without Redis."""
+    """What is told of a moment, as the library's encoders take it; `seen` is None where the store was not read."""
 
-    def __init__(self, seen: Looked | None, publisher: Publisher) -> None:
+    def __init__(self, seen: Looked | None, publisher: Publisher, *, is_up: bool) -> None:
         self._seen = seen
+        self._is_up = is_up
         self._counted = {"site_events_stored": publisher.stored, "site_events_repeated": publisher.repeated}
         self._gauges: dict[str, GaugeMetricFamily] = {}
 
@@ -97,7 +99,8 @@ class Measures:
             name: GaugeMetricFamily(f"stepstream_{name}", words, labels=labels)
             for name, (words, labels) in GAUGES.items()
         }
-        self._add("redis_up", self._seen is not None)
+        self._add("redis_up", self._is_up)
+        self._add("store_read", self._seen is not None)
         if self._seen is not None:
             self._of_store(self._seen)
         yield from (one for one in self._gauges.values() if one.samples)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import structlog
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,16 +16,22 @@ from stepstream.web.store import publisher_of, wire_of
 from stepstream.web.table.about import TEXT, About
 
 PATIENCE_S = 2.0
-"""How long Redis may take: a scrape that hangs tells nothing, one that says that Redis is away does."""
+"""How long Redis may take to answer: a scrape that hangs tells nothing, one that says that Redis is away does."""
+READ_S = 7.0
+"""How long all that is read may take, of a Redis that answers: Prometheus waits for 10 s."""
 
 
 async def measures_of(wire: Wire, publisher: Publisher) -> Measures:
     """Return what is told of a moment; without Redis only that, and what this process knows."""
+    is_up, seen = False, None
     try:
-        seen = await wire.within(PATIENCE_S, looked_at(wire))
-    except BusError:
-        seen = None
-    return Measures(seen, publisher)
+        await wire.within(PATIENCE_S, wire.call("PING"))
+        is_up = True
+        seen = await wire.within(READ_S, looked_at(wire))
+    except BusError as error:
+        if is_up:  # else the connection has told it
+            structlog.get_logger("web").warning("the store could not be read for /metrics", error=str(error))
+    return Measures(seen, publisher, is_up=is_up)
 
 
 async def _metrics(request: Request) -> Response:
