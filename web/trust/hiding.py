@@ -25,6 +25,8 @@ T = TypeVar("T")
 NOTHING = Redaction(())
 READ_EVERY_S = 5.0
 """How old what types hide may be that is looked at, s: a new field is hidden as soon as that after it was declared."""
+_SHARE, _RAREST_S = 0.01, 60.0
+"""With very many types it is read less often: so much of the time may go by with that, but it is read once a minute."""
 _now: ContextVar[Redaction] = ContextVar("hiding", default=NOTHING)
 
 
@@ -33,16 +35,18 @@ class Hidden:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = patterns
-        self._read = -READ_EVERY_S
+        self._until = 0.0
         self._found = Redaction(patterns)
 
     async def now(self, wire: Wire) -> Redaction:
         """Return it; StoreUnavailable when nobody can tell."""
-        if time.monotonic() - self._read >= READ_EVERY_S:
+        began = time.monotonic()
+        if began >= self._until:
             fields = await redacted_fields(wire)
             if fields != self._found.fields:
                 self._found = Redaction(self._patterns, fields)
-            self._read = time.monotonic()
+            now = time.monotonic()
+            self._until = now + min(_RAREST_S, max(READ_EVERY_S, (now - began) / _SHARE))
         return self._found
 
 
