@@ -7,13 +7,14 @@ from pathlib import Path
 import httpx2
 import msgspec
 import pytest
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from docs.make_roles import CALLERS
 from stepstream import Context, Cron, Step, create_app
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings
-from stepstream.web.routing import NeedsRoute
+from stepstream.web.app import Site
+from stepstream.web.routing import NeedsRoute, NeedsSocket
 from tests.support import Lab
 from tests.system.test_keys import asking
 
@@ -45,7 +46,7 @@ def shown_by(caller: str) -> dict[str, str]:
 
 def as_told() -> dict[tuple[str, str], list[str]]:
     """Return what the table says, by method and path as it writes them."""
-    rows = re.findall(r"^\| ([A-Z]+) \| `(.+?)` \| (.+) \|$", TABLE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([A-Za-z]+) \| `(.+?)` \| (.+) \|$", TABLE.read_text(), re.MULTILINE)
     return {(method, path): cells.split(" | ") for method, path, cells in rows}
 
 
@@ -67,6 +68,21 @@ async def test_the_table_of_roles_is_what_a_site_does(keyed: Settings) -> None:
     as_written = as_told()
     assert {one: as_written.get(one) for one in found} == found
     assert {one for one in as_written if one[0] != "WebSocket"} == set(found)
+
+
+def test_the_table_of_roles_is_what_sockets_do(http: TestClient) -> None:
+    site = http.app
+    assert isinstance(site, Site)
+    found: dict[tuple[str, str], list[str]] = {}
+    for route in (one for one in site.routes if isinstance(one, NeedsSocket)):
+        row = found["WebSocket", route.path] = []
+        for caller in CALLERS:
+            try:
+                with http.websocket_connect(route.path, ["v0.connect.inngest.com"], headers=shown_by(caller)):
+                    row.append("yes")
+            except WebSocketDenialResponse as refused:
+                row.append("no" if refused.status_code == 401 else str(refused.status_code))
+    assert {one: cells for one, cells in as_told().items() if one[0] == "WebSocket"} == found
 
 
 def test_who_may_not_is_told_which_role_it_needs_and_which_they_have(http: TestClient) -> None:
