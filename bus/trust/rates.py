@@ -77,8 +77,8 @@ class Rates:
                 f"at most {allowed.count} within {allowed.per_ms / 1_000:g} s; try again in {after} s",
                 after,
             )
+        free.pop(who, None)  # so that it stands last
         free[who] = done
-        free.move_to_end(who)
         if len(free) > MOST_CALLERS:
             free.popitem(last=False)
 
