@@ -31,6 +31,7 @@ from stepstream.consumers.standing import Standing
 from stepstream.consumers.worker import Worker, running
 from tests.forks import Forked
 from tests.patience import FOR_EVER_S, PATIENT_S
+from tests.promtool import MISSING, PROMTOOL, promtool
 from tests.support import Lab, ValkeyProcess, WorkerProcess, eventually, until
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -422,3 +423,16 @@ async def test_leases_that_are_lost_are_counted(lab: Lab, store: redis.Redis) ->
         await eventually(lambda: is_status(seen, "ready", 200), "it goes on under another name")
         await lab.send("a")
         assert (await lab.one()).status == "completed"
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason=MISSING)
+async def test_promtool_finds_nothing_wrong_in_it(lab: Lab) -> None:
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
+        await step.run("one", lambda: 1)
+
+    async with watched(lab) as seen:
+        await lab.send("a")
+        await lab.one()
+        text = (await asked(f"{seen.url}/metrics"))[1]
+        assert await asyncio.to_thread(promtool, "check", "metrics", given=text) == ""
