@@ -202,7 +202,7 @@ def test_the_names_that_there_are_and_passwords_show_nowhere(
     wrong, nobody = log_in(client, "ada", "not the password"), log_in(client, "hunter2hunter2", "not the password")
     assert wrong.status_code == nobody.status_code == 401
     problem = re.compile(r'id="problem">([^<]*)<')
-    assert problem.findall(wrong.text) == problem.findall(nobody.text) == ["This is not a name with its password."]
+    assert problem.findall(wrong.text) == problem.findall(nobody.text) == ["Wrong name or password."]
     assert "not the password" not in re.sub(r"refused: not the password", "", str(store.xrange(keys.audit())))
     assert [one["who"] for _, one in store.xrange(keys.audit())] == ["ada", ""]  # a name may be a password, too
     told = capfd.readouterr()

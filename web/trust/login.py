@@ -19,7 +19,7 @@ class LoginRefused(BusError):
     status = 401
 
     def __init__(self) -> None:
-        super().__init__("this is not a name with its password")
+        super().__init__("wrong name or password")
 
 
 async def log_in(request: Request, name: str, password: str) -> User:
