@@ -67,6 +67,7 @@ def serve(
     where = f"{_url(host, port)}{root_path}"
     log.tell(configured.log_format, f"status page and API: {where}  (Redis: {configured.store})", page=where)
     _tell_access(configured, host, allow_host)
+    log.follow(configured)
     made = server(site, configured, root_path)
     syncing = Syncing(site.state.store, [*configured.apps, *(sdk_url or ())], follows=False)
     made.beside = beside(syncing.run, Alerting(site.state.store, configured).run)
@@ -147,6 +148,7 @@ def _dev(
 
     site.state.beside = WorkerBeside()
     child = WorkerChild([*apps, "--remote"], concurrency, environ, site.state.beside, registered)
+    log.follow(configured)
     made = server(site, configured)
     urls, looks = [*configured.apps, *sdk_urls], discovers and not configured.apps and not configured.is_keyed
     syncing = Syncing(site.state.store, urls, follows=True, discovers=looks)

@@ -1,8 +1,11 @@
 """What a run logs and prints: it says which run and step it belongs to, is kept with it, and is written once."""
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -19,8 +22,9 @@ from stepstream.bus.observe.signals import AttemptFailed, RunEnded, Signals
 from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.run.log import Line
 from stepstream.consumers.worker import Worker, running
+from tests.forks import Forked
 from tests.patience import PATIENT_S
-from tests.support import Lab, logged_in
+from tests.support import Lab, free_port, logged_in, until
 from tests.system.test_commands import bus
 
 HERE = "tests/system/test_logs.py"
@@ -283,3 +287,25 @@ def test_a_users_own_configuration_of_logging_stays_as_it_is(url: str, tmp_path:
     assert lines == LOGGED
     assert [line for line in out if line.startswith("MINE") and "logger" in line] == ["MINE by a logger s"]
     assert not [line for line in err if "by a logger" in line]
+
+
+@pytest.mark.process
+def test_all_that_a_site_says_is_json_also_of_what_is_no_request(url: str, tmp_path: Path) -> None:
+    port = free_port()
+    environ = {**os.environ, "BUS_REDIS_URL": url, "BUS_LOG_FORMAT": "json"}
+    process = Forked("serve", "--port", str(port), env=environ, err=tmp_path / "err")
+    try:
+
+        def answered() -> bytes:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENT_S) as connected:
+                connected.sendall(b"\x16\x03\n\n")
+                return connected.recv(100)
+            return b""
+
+        assert until(answered, "it listens").startswith(b"HTTP/1.1 400 ")
+    finally:
+        process.terminate()
+        assert process.wait(PATIENT_S) == 0
+    told = [json.loads(line) for line in (tmp_path / "err").read_text().splitlines()]
+    [warned] = [one for one in told if one.get("logger", "").startswith("uvicorn")]
+    assert (warned["event"], warned["level"]) == ("Invalid HTTP request received.", "warning")

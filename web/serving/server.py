@@ -153,6 +153,7 @@ def server(site: Site, configured: settings.Settings, root_path: str = "") -> Se
             ws=BoundedWebSocket,
             ws_per_message_deflate=False,  # what workers are sent is not worth the time
             root_path=root_path,
+            log_config=None,  # its lines are lines of our log: JSON where that is, and where the application wants them
             log_level="warning" if configured.log_level != "debug" else "info",
             access_log=False,
             server_header=False,
