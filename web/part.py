@@ -61,5 +61,7 @@ class Part(Starlette):
 
 @contextlib.asynccontextmanager
 async def _closing(part: Part) -> AsyncGenerator[None]:
-    yield
-    await part.close()
+    try:
+        yield
+    finally:  # also where whoever runs it ends with an error: a connection that stays open keeps its loop busy
+        await part.close()

@@ -65,6 +65,20 @@ def asked(app: ASGIApp) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://localhost")
 
 
+async def test_a_site_closes_its_connection_also_where_whoever_runs_it_ends_with_an_error(store: "redis.Redis") -> None:
+    site = serve(Bus("t"))
+
+    async def served() -> None:
+        async with site.router.lifespan_context(site), asked(site) as http:
+            assert (await http.get("/ready")).json() == {"status": "ready"}
+            assert connections(store, "bus-web") > 0
+            raise RuntimeError("the host's own")
+
+    with pytest.raises(RuntimeError, match="the host's own"):
+        await served()
+    assert connections(store, "bus-web") == 0
+
+
 async def test_a_host_whose_lifespan_nobody_runs_serves_all_the_same() -> None:
     host, site = Starlette(), serve(Bus("t"))
     mount(host, "/bus", site)
