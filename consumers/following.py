@@ -71,6 +71,7 @@ class RemoteWorkers:
         self._unfit: dict[str, str] = {}
         """What was told of applications whose functions cannot be run."""
         self._stop = asyncio.Event()
+        self._wire: Wire | None = None
 
     @property
     def names(self) -> list[str]:
@@ -79,8 +80,13 @@ class RemoteWorkers:
 
     def stands(self) -> Standing:
         """Return how they stand at the moment, together; any thread may ask. Those that retire do not speak for all."""
-        why = "it drains: nothing more is read" if self._stop.is_set() else ""
-        why = why or ("" if self.ready.is_set() else "it has not begun: the applications are not looked up yet")
+        why = ""
+        if self._stop.is_set():
+            why = "it drains: nothing more is read"
+        elif not self.ready.is_set():
+            why = "it has not begun: the applications are not looked up yet"
+        elif self._wire is not None and self._wire.is_in_trouble:  # also where no application has a worker
+            why = f"Redis does not serve it now ({self._wire.trouble.state})"
         working = [one.worker.stands() for one in (*self._members.values(),) if one.worker is not None]
         retiring = [one.worker.stands() for one in (*self._retired,) if one.worker is not None]
         return together([*working, *(msgspec.structs.replace(one, not_ready="") for one in retiring)], why)
@@ -95,7 +101,7 @@ class RemoteWorkers:
 
     async def run(self) -> None:
         """Work until stop()."""
-        wire = Wire(self.settings, "bus-apps", self.signals.notice)
+        wire = self._wire = Wire(self.settings, "bus-apps", self.signals.notice)
         failing = Failing(self.signals, "looking for functions that are gone failed")
         clearing = Chore(partial(self._clear, wire), failing, every_s=_CLEAR_S)
         try:

@@ -215,8 +215,6 @@ def series(name: str, values: str, **labels: str) -> dict[str, str]:
 
 
 F = {"function": "shop-ship"}
-LOADED = [series("stepstream_redis_up", "1x60"), series("stepstream_oldest_queued_seconds", "900x60", **F),
-          series("stepstream_unread_events", "3000x60", **F), series("stepstream_workers", "0x60", **F)]  # fmt: skip
 FIRES: dict[str, list[dict[str, str]]] = {
     "StepstreamFunctionFails": [series("stepstream_last_hour_runs", "5x60", **F, what="failed"),
                                 series("stepstream_last_hour_runs", "10x60", **F, what="completed")],

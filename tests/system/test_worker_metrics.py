@@ -25,6 +25,7 @@ from stepstream.bus.process.ports import free_port
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
 from stepstream.consumers import cli
+from stepstream.consumers.following import RemoteWorkers
 from stepstream.consumers.monitoring.counted import MOST_NAMES, Counted
 from stepstream.consumers.monitoring.monitoring import Monitoring
 from stepstream.consumers.standing import Standing
@@ -436,3 +437,14 @@ async def test_promtool_finds_nothing_wrong_in_it(lab: Lab) -> None:
         await lab.one()
         text = (await asked(f"{seen.url}/metrics"))[1]
         assert await asyncio.to_thread(promtool, "check", "metrics", given=text) == ""
+
+
+async def test_a_worker_of_apps_behind_http_is_ready_when_it_has_looked_for_them(settings: Settings) -> None:
+    remote = RemoteWorkers(settings)
+    assert "it has not begun" in remote.stands().not_ready
+    working = asyncio.ensure_future(remote.run())
+    await remote.ready.wait()
+    assert not remote.stands().not_ready
+    remote.stop()
+    assert "it drains" in remote.stands().not_ready
+    await working
