@@ -51,7 +51,7 @@ PAGES: dict[str, tuple[str, Callable[[Demo], str]]] = {
 }
 """What is looked at: the name of its route, and where it is."""
 OF_SESSIONS = {"login"}
-"""Pages of a site with log-in, which the demo store's has not: tests/system/test_login.py."""
+"""Pages of a site with log-in, which the demo store's has not: tests/browser/test_log_in.py."""
 
 
 def test_no_page_is_forgotten() -> None:

@@ -374,7 +374,10 @@ def test_ten_thousand_idle_connections_are_bounded_and_told_once_and_health_answ
         assert clients.stdout.readline() == "opened\n"
         assert health(port)
         descriptors = Path(f"/proc/{site.pid}/fd")
-        held = sum(os.readlink(one).startswith("socket:") for one in descriptors.iterdir())
+        held = 0
+        for one in descriptors.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # that of who has just asked for /health is being closed
+                held += os.readlink(one).startswith("socket:")
         assert 1_900 < held < 2_100
         log.seek(0)
         told = [json.loads(line) for line in log if "connections" in line]
