@@ -52,7 +52,7 @@ _SEEN = re.compile(
 )
 _ROOTS = ("event.", "async.", "output.")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)([^\s/:@\"'<>]{0,128}):[^\s/@\"'<>]{1,512}@")
+_USER = re.compile(r"(?<=://)([^\s/:@\"'<>]{0,128}):(?!\*\*\*@)[^\s/@\"'<>]{1,512}@")
 _LINE = re.compile(r"[^\r\n\"']*")
 
 

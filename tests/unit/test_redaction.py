@@ -66,6 +66,7 @@ def test_json_that_hides_nothing_stays_the_text_that_it_was() -> None:
         ('event.data.token == "abc" && x', 'event.data.token == "[redacted]" && x'),
         ('did not begin: event.data.token is "a b", event.data.n is 1', "did not begin: event.data.token is [redacted], event.data.n is 1"),
         ("redis://user:pw@host:6379/0", "redis://user:[redacted]@host:6379/0"),
+        ("redis://user:***@host:6379/0", "redis://user:***@host:6379/0"),  # as settings show it
         ('{\\"apiKey\\": \\"xyz\\", \\"n\\": 1}', '{\\"apiKey\\": \\"[redacted]\\", \\"n\\": 1}'),
         ('cut short: "password": "hunt', 'cut short: "password": "[redacted]"'),
         ("got Bearer abcdefghij", "got Bearer [redacted]"),
