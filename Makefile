@@ -56,6 +56,7 @@ api: $(STAMP)  ## schemathesis asks a running site whether what GET /openapi.jso
 pictures: $(STAMP)  ## the pictures of the page in docs/, taken anew
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[contributing,browser]'
 	@$(BIN)/python -m docs.make_pictures
+	@$(BIN)/python -m docs.make_trace
 
 sdk: $(STAMP)  ## applications of the official SDKs (npm, PyPI) as real processes; CORE=1: what they do, without their options
 	@$(BIN)/python -m tests.sdk.sdks

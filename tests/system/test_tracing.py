@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 from starlette.applications import Starlette
 
+from docs.make_trace import lines_of, picture_of, text_of, traced
 from stepstream import Batch, Bus, Context, Cron, Harness, NonRetriable, Retry, Step, StepFailed, create_app
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.errors import ConfigError
@@ -39,7 +40,7 @@ from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers.worker import Worker, running
 from tests import forks
-from tests.support import Lab, eventually
+from tests.support import ROOT, Lab, eventually
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 GIVEN = f"00-{TRACE}-{SPAN}-01"
@@ -572,6 +573,7 @@ async def got(app: Starlette, path: str) -> str:
         return answer.text
 
 
+<<<<<<< HEAD
 async def test_what_an_error_says_of_a_secret_is_in_no_span(lab: Lab, heard: Heard, work: Work) -> None:
     @lab.app.function("f", on="a", retries=0)
     async def f(ctx: Context, step: Step) -> None:
@@ -586,3 +588,11 @@ async def test_what_an_error_says_of_a_secret_is_in_no_span(lab: Lab, heard: Hea
     told = [f"{span.status.description} {[event.attributes for event in span.events]}" for span in heard.spans]
     assert any("refused: password=[redacted], user=ada" in one for one in told)
     assert not any("canary-1" in one for one in told), told
+=======
+async def test_the_tree_in_the_documentation_is_that_of_spans_which_runs_make() -> None:
+    lines = lines_of(await traced())
+    assert f"```text\n{text_of(lines)}```\n" in (ROOT / "docs" / "tracing.md").read_text()
+    picture = picture_of(lines)
+    assert picture.count('<rect class="good"') == len(lines) - 1
+    assert picture.count('<rect class="bad"') == 1
+>>>>>>> be70abe (Draw a trace as a tree, and measure what traces cost)
