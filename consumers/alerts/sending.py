@@ -5,8 +5,9 @@ import contextlib
 import os
 import signal
 import ssl
+import tempfile
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import NamedTuple, Self
+from typing import IO, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpx2
@@ -38,6 +39,13 @@ class Outcome(NamedTuple):
 
 async def send(configured: Settings, told: Message, seconds: float = SENT_WITHIN_S) -> Outcome:
     """Send a message where the settings say; it never raises, and takes no longer than `seconds`."""
+    try:
+        return await _sent(configured, told, seconds)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong, it is told and tried again later, not at once
+        return Outcome(False, f"it could not be sent ({type(error).__name__})", is_unknown=True)
+
+
+async def _sent(configured: Settings, told: Message, seconds: float) -> Outcome:
     if configured.alert_webhook:
         is_slack = destination.is_slack(configured.alert_webhook, configured.alert_format)
         return await _post(configured.alert_webhook, told.body(slack=is_slack), seconds)
@@ -103,11 +111,19 @@ def _without(url: str, text: str) -> str:
 
 async def _run(words: list[str], body: bytes, seconds: float) -> Outcome:
     """Run the command with the message on its standard input; what it has started ends with it."""
+    # A file, not a pipe: whether and when the command reads is its own business.
+    with tempfile.TemporaryFile() as given:
+        given.write(body)
+        given.seek(0)
+        return await _run_with(words, given, seconds)
+
+
+async def _run_with(words: list[str], given: IO[bytes], seconds: float) -> Outcome:
     name = words[0]
     async with _Kept() as said:
         try:
             process = await asyncio.create_subprocess_exec(
-                *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=said.inlet,
+                *words, stdin=given, stdout=asyncio.subprocess.DEVNULL, stderr=said.inlet,
                 env=plain_environment(), start_new_session=True,
             )  # fmt: skip
         except (OSError, ValueError) as error:
@@ -115,7 +131,6 @@ async def _run(words: list[str], body: bytes, seconds: float) -> Outcome:
             return Outcome(False, f"the command {name} does not start: {told}")
         try:
             async with asyncio.timeout(seconds):
-                await _give(process, body)
                 code = await process.wait()
         except TimeoutError:
             told = f"the command {name} did not end within {seconds:g} s, and was killed"
@@ -129,14 +144,6 @@ async def _run(words: list[str], body: bytes, seconds: float) -> Outcome:
         last = await said.last_line()
     ended = f"ended with code {code}" if code > 0 else f"was ended by signal {-code}"
     return Outcome(False, f"the command {name} {ended}{f': {last}' if last else ''}")
-
-
-async def _give(process: asyncio.subprocess.Process, body: bytes) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read
-        process.stdin.write(body)
-        await process.stdin.drain()
-        process.stdin.close()
 
 
 class _Kept:

@@ -293,6 +293,13 @@ async def test_a_command_that_fails_says_how(script: str, words: str, seconds: f
     assert outcome.words.endswith(words)
 
 
+async def test_a_command_that_ends_before_it_has_read_anything_has_been_told() -> None:
+    """uvloop raised a RuntimeError where its standard input was closed before it was written to."""
+    told = message([], Settings(), 0)
+    several = (send(Settings(alert_command="true"), told, PATIENT_S) for _ in range(40))
+    assert {outcome.words for outcome in await asyncio.gather(*several)} == {"the command true ended with code 0"}
+
+
 async def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     left = f'import subprocess; open("{pid}", "w").write(str(subprocess.Popen(["sleep", "3600"]).pid))'
