@@ -573,7 +573,6 @@ async def got(app: Starlette, path: str) -> str:
         return answer.text
 
 
-<<<<<<< HEAD
 async def test_what_an_error_says_of_a_secret_is_in_no_span(lab: Lab, heard: Heard, work: Work) -> None:
     @lab.app.function("f", on="a", retries=0)
     async def f(ctx: Context, step: Step) -> None:
@@ -588,11 +587,11 @@ async def test_what_an_error_says_of_a_secret_is_in_no_span(lab: Lab, heard: Hea
     told = [f"{span.status.description} {[event.attributes for event in span.events]}" for span in heard.spans]
     assert any("refused: password=[redacted], user=ada" in one for one in told)
     assert not any("canary-1" in one for one in told), told
-=======
+
+
 async def test_the_tree_in_the_documentation_is_that_of_spans_which_runs_make() -> None:
     lines = lines_of(await traced())
     assert f"```text\n{text_of(lines)}```\n" in (ROOT / "docs" / "tracing.md").read_text()
     picture = picture_of(lines)
     assert picture.count('<rect class="good"') == len(lines) - 1
     assert picture.count('<rect class="bad"') == 1
->>>>>>> be70abe (Draw a trace as a tree, and measure what traces cost)
