@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,13 +17,17 @@ SECRET = "T0SECRET/B0SECRET/verysecretpart"
 
 
 class Hook:
-    """`url` has a secret path; `status` is what is answered, `hangs` whether nothing is, until `release()`."""
+    """`url` has a secret path; `status` is what is answered, `hangs` whether nothing is, until `release()`.
+
+    `echoes` makes what a refusal says, of the path and of the header Authorization.
+    """
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.status = 200
         self.hangs = False
+        self.echoes: Callable[[str, str], str] = lambda path, authorization: f"no: {path}"
         self._released = threading.Event()
         hook = self
 
@@ -36,7 +41,8 @@ class Hook:
                 self.send_response(status)
                 if 300 <= status < 400:
                     self.send_header("location", f"{hook.origin}/elsewhere")
-                body = f"no: {self.path}".encode() if status >= 400 else b"ok"
+                told = hook.echoes(self.path, self.headers.get("authorization", ""))
+                body = told.encode() if status >= 400 else b"ok"
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -39,20 +39,25 @@ _NAMES = ("name", "key", "header")
 # A key with what stands behind it, as in JSON, in a repr, in a header and in a query. A quote that nothing closes is
 # that of a text that was cut. Each part is bounded, so that no text takes long.
 _KEY = re.compile(
-    r"""(?<![\w.-])(?P<key>[A-Za-z_][\w.-]{0,63})(?P<between>\\{0,4}["']?\s{0,4}!?[:=]{1,2}\s{0,4})(?=\S)"""
+    r"""(?<![\w.-])(?P<key>[A-Za-z_][\w.-]{0,63})(?P<between>\\{0,4}["']?\s{0,4}!?(?:=>|[:=]{1,2})\s{0,4})(?=\S)"""
 )
 _VALUE = re.compile(
     r"""\\{1,4}"[^"\\]*\\{1,4}"|\\{0,4}"(?:[^"\\]|\\.)*(?:"|\\?$)|\\{0,4}'(?:[^'\\]|\\.)*(?:'|\\?$)"""
     r"""|(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s,;&"'{}\[\]()<>]+""",
     re.IGNORECASE,
 )
+# A value as Python writes it has a word before it: b'…', SecretStr('…').
+_WRITTEN = re.compile(r"""(?:[A-Za-z]{1,2}|[A-Za-z_][\w.]{0,63}\()(?=["'])|[A-Za-z_][\w.]{0,63}(?=\()""")
+_BRACKETS = {"{": "}", "[": "]", "(": ")", "<": ">"}
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|"""
+_BRACKET = {sign: re.compile(f"{_QUOTED}[{re.escape(sign + end)}]") for sign, end in _BRACKETS.items()}
 # What the story of an event tells of a condition: event.data.token is "abc".
 _SEEN = re.compile(
     r"""\b(?P<path>(?:event|async|output)\.[\w.]{1,500}) is (?P<value>(?:[^"\s,]|"(?:[^"\\]|\\.)*(?:"|\\?$))+)"""
 )
 _ROOTS = ("event.", "async.", "output.")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)([^\s/:@\"'<>]{0,128}):(?!\*\*\*@)[^\s/@\"'<>]{1,512}@")
+_USER = re.compile(r"(?<=://)([^\s/:@\"'<>]{0,128}):(?!\*\*\*@)[^\s/\"'<>]{1,512}@")
 _LINE = re.compile(r"[^\r\n\"']*")
 
 
@@ -93,7 +98,8 @@ class Redaction:
 
         @lru_cache(maxsize=4_096)
         def hides(key: str) -> bool:
-            return named.match(_in_words(key)) is not None
+            words = _in_words(key)
+            return any(named.match(one) is not None for one in {words, words.replace(".", "_")})
 
         self._hides = hides
 
@@ -195,8 +201,13 @@ class Redaction:
         if not self.is_on or not raw:
             return raw
         small = raw.lower()
-        # Nearly all data hides nothing, and may be megabytes. A letter that is written as its number is looked for.
-        if self._is_ascii and b"\\u" not in small and not any(one in small for one in self._bytes):
+        # Nearly all data hides nothing, and may be megabytes. Escaped signs are looked for: \u0070, \/.
+        if (
+            self._is_ascii
+            and b"\\u" not in small
+            and b"\\/" not in small
+            and not any(one in small for one in self._bytes)
+        ):
             return raw
         try:
             value = codec.decode(raw)
@@ -250,7 +261,7 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Return a text without what stands behind a key in it, as in `password=…` and `"token": "…"`."""
-        if not self.is_on or not (":" in text or "=" in text or " " in text):
+        if not self.is_on or not (":" in text or "=" in text or " " in text or "\t" in text):
             return text
         small = text.lower()
         for one in self._words:
@@ -262,15 +273,15 @@ class Redaction:
         end = 0
         for found in _KEY.finditer(text):
             name = found["key"].rpartition(".")[2]
-            if found.start() < end or not (self._hides(name) or name in self._in_texts):
+            if found.start() < end or not (self._hides(name) or self._hides(found["key"]) or name in self._in_texts):
                 continue
             is_header = ":" in found["between"] and _in_words(found["key"]) in _HEADERS
             is_quoted = text[found.end()] in "\"'\\"
             # What a header says has blanks and marks in it.
-            value = (_LINE if is_header and not is_quoted else _VALUE).match(text, found.end())
-            if value is not None:
-                parts += [text[end : value.start()], _masked(value[0])]
-                end = value.end()
+            until = _value_end(text, found.end(), _LINE if is_header and not is_quoted else _VALUE)
+            if until > found.end():
+                parts += [text[end : found.end()], _masked(text[found.end() : until])]
+                end = until
         told = "".join(parts) + text[end:] if parts else text
         if "://" in told:
             told = _USER.sub(rf"\1:{MASK}@", told)
@@ -331,7 +342,23 @@ def _masked(value: str) -> str:
 
 
 def _in_words(key: str) -> str:
-    return _WORDS.sub("_", key).lower()
+    return _WORDS.sub("_", key.strip()).lower()
+
+
+def _value_end(text: str, start: int, plain: re.Pattern[str]) -> int:
+    """Return where a value ends that starts there in a text: with all that is in its brackets, closed or not."""
+    word = _WRITTEN.match(text, start) if plain is _VALUE else None
+    at = word.end() if word is not None else start
+    opening = text[at - 1 : at] if word is not None and word[0].endswith("(") else text[at : at + 1]
+    if plain is _VALUE and opening in _BRACKET:
+        depth = 0
+        for sign in _BRACKET[opening].finditer(text, at if text[at : at + 1] == opening else at - 1):
+            depth += 1 if sign[0] == opening else -1 if sign[0] == _BRACKETS[opening] else 0
+            if depth == 0:
+                return sign.end()
+        return len(text)
+    value = plain.match(text, at)
+    return value.end() if value is not None else start
 
 
 def check_patterns(patterns: Iterable[str]) -> None:

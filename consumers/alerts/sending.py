@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import ssl
 import tempfile
+from base64 import b64encode
+from html import escape
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import IO, NamedTuple, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 import httpx2
 
@@ -103,7 +106,16 @@ def _without(url: str, text: str) -> str:
     parts = urlsplit(url)
     words = [*parts.path.split("/"), *parts.query.replace("&", "=").split("=")]
     words += [parts.username or "", parts.password or ""]
-    for secret in sorted(words, key=len, reverse=True):
+    # As they are sent, too, and as somebody may show what was sent: without %, in JSON or HTML.
+    words += [unquote(one) for one in words]
+    user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    words.append(b64encode(user.encode()).decode())
+    forms = {
+        form
+        for one in words
+        for form in (one, quote(one, safe=""), quote_plus(one), escape(one), json.dumps(one)[1:-1])
+    }
+    for secret in sorted(forms, key=len, reverse=True):
         if len(secret) >= _SECRET:
             text = text.replace(secret, "…")
     return text

@@ -5,9 +5,12 @@ import json
 import os
 import signal
 import sys
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Generator
+from html import escape
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote, unquote
 
 import msgspec
 import pytest
@@ -93,6 +96,23 @@ async def test_what_the_webhook_refuses_is_told_and_tried_again_later(
     assert "alerts are sent again" in one.notices[-1]
     stored = await wire.call("HGETALL", keys.alerts())
     assert not [part for part in SECRET.split("/") if part.encode() in b"".join(stored)]
+
+
+async def test_a_webhook_that_echoes_what_it_was_sent_in_another_form_makes_no_secret_known(
+    settings: Settings, hook: Hook
+) -> None:
+    hook.status = 500
+    told = message([], settings, now_ms())
+    address = hook.origin.replace("://", "://robot:pass%2Bword-abc@") + "/hooks/sec%2Bret%22one?key=two%2Fpart%3Cs"
+
+    def echoed(path: str, authorization: str) -> str:
+        return " ".join((unquote(path), authorization, json.dumps(unquote(path)), escape(unquote(path)), quote(path)))
+
+    hook.echoes = echoed
+    outcome = await send(msgspec.structs.replace(settings, alert_webhook=address), told)
+    assert "answered 500: " in outcome.words
+    basic = b64encode(b"robot:pass+word-abc").decode()
+    assert not [one for one in ("ret", "part", "word", basic) if one in outcome.words], outcome.words
 
 
 async def test_what_is_over_before_it_could_be_sent_is_not_told(one: Looking, hook: Hook, wire: Wire) -> None:

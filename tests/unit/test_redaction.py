@@ -18,7 +18,7 @@ REDACTION = Redaction(DEFAULT)
 
 
 @pytest.mark.parametrize(
-    "key", ["password", "PASSWORD", "userPassword", "accessToken", "access-token", "X-Api-Key", "Set-Cookie", "clientSecret"]
+    "key", ["password", "PASSWORD", "userPassword", "accessToken", "access-token", "X-Api-Key", "Set-Cookie", "clientSecret", "api.key"]
 )  # fmt: skip
 def test_what_stands_under_the_name_of_a_secret_is_hidden_however_the_name_is_written(key: str) -> None:
     assert REDACTION.plain({"a": [{key: "abc"}, {key: 12}, {key: {"b": "abc"}}]}) == {"a": [{key: MASK}] * 3}
@@ -71,6 +71,15 @@ def test_json_that_hides_nothing_stays_the_text_that_it_was() -> None:
         ('cut short: "password": "hunt', 'cut short: "password": "[redacted]"'),
         ("got Bearer abcdefghij", "got Bearer [redacted]"),
         ("access_token=abc&n=1", "access_token=[redacted]&n=1"),
+        ("redis://user:p@ss@host:6379/0 and b@c", "redis://user:[redacted]@host:6379/0 and b@c"),
+        ('token=["abc", {"n": 1}], n=1', "token=[redacted], n=1"),
+        ("{'password': {'a': (1, {}), 'b': 'abc'}, 'n': 1}", "{'password': [redacted], 'n': 1}"),
+        ("cut short: secret={'a': {'b': 'abc'}, 'c", "cut short: secret=[redacted]"),
+        ("Login(token=SecretStr('abc'), password=b'abc', n=1)", "Login(token=[redacted], password=[redacted], n=1)"),
+        ("token=Secret('a)b', \"it's)\"), n=1", "token=[redacted], n=1"),
+        ("password=<abc>, n", "password=[redacted], n"),
+        ('"password" => "abc", "n" => 1', '"password" => "[redacted]", "n" => 1'),
+        ("got\tBearer\tabcdefghij", "got\tBearer [redacted]"),
         ("the token was refused: too old", "the token was refused: too old"),
         ("12 tokens: 3 of them new", "12 tokens: 3 of them new"),
     ],
@@ -205,3 +214,18 @@ def test_a_key_whose_letters_are_written_as_numbers_is_hidden_too() -> None:
     assert REDACTION.json(b'{"pass\\u0077ord":"abc"}') == b'{"password":"[redacted]"}'
     of_name = Redaction(["*token"], {"a": ("größe",)}).of_event(b'{"name":"a"}')
     assert of_name.json('{"größe":1,"gr\\u00f6ße":1}'.encode()) == '{"größe":"[redacted]"}'.encode()
+
+
+@pytest.mark.parametrize("key", [" password", "password ", "api.key", "password\n"])
+def test_a_key_with_blanks_around_it_or_dots_in_it_hides_as_well(key: str) -> None:
+    assert REDACTION.plain({key: "abc"}) == {key: MASK}
+
+
+def test_a_password_in_an_address_whose_slashes_are_escaped_is_hidden_too() -> None:
+    raw = rb'{"dsn":"postgres:\/\/user:hunter2@host\/db"}'
+    assert REDACTION.json(raw) == b'{"dsn":"postgres://user:[redacted]@host/db"}'
+
+
+def test_brackets_that_nothing_closes_are_looked_through_once() -> None:
+    told = REDACTION.text("token=(" * 100_000)
+    assert told == f"token={MASK}"
