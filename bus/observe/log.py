@@ -15,6 +15,7 @@ from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, Run
 from stepstream.bus.observe.stdlib import Printed, show_records, tag_records
 from stepstream.bus.observe.traceparent import shown_trace
 from stepstream.bus.process.scope import OURS, in_run
+from stepstream.bus.process.terminal import plain_lines
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.redaction import Redaction
 from stepstream.bus.values.durations import in_words
@@ -49,6 +50,8 @@ def tell(log_format: str, words: str, *, shown: str = "", level: str = "info", *
         for processor in _AS_JSON:
             made = processor(None, level, made)
         text = str(made)
+    else:
+        text = plain_lines(text)
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
@@ -77,8 +80,14 @@ def _rendering(settings: Settings) -> list[Any]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _redacting(settings),
+        *(() if as_json else (_plain,)),
         render,
     ]
+
+
+def _plain(_logger: object, _method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Take out of texts what a terminal would obey; a line feed in a field is shown as Python writes it."""
+    return {name: plain_lines(value) if isinstance(value, str) else value for name, value in fields.items()}
 
 
 def _redacting(settings: Settings) -> Any:

@@ -8,6 +8,11 @@ def plain(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def plain_lines(text: str) -> str:
+    """Return lines, as of a traceback, without the control characters in them: blanks stand there."""
+    return "\n".join(plain(line.replace("\t", "    ")) for line in text.split("\n"))
+
+
 def say(line: str) -> None:
     """Print a line."""
     sys.stdout.write(f"{plain(line)}\n")

@@ -1,6 +1,9 @@
 """What commands print cannot steer the terminal."""
 
 import json
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -33,3 +36,24 @@ def test_what_a_process_says_of_itself_is_a_line_of_its_log(capsys: pytest.Captu
     assert (told["event"], told["level"], told["page"]) == ("stopped", "warning", "http://x")
     assert {"event", "level", "timestamp"} == {*json.loads(second)}
     assert shown == ["Stepstream dev", "  page     http://x"]
+
+
+def test_text_that_looks_like_a_line_of_the_log_or_commands_a_terminal_is_none() -> None:
+    """An exception's own escape sequences reached the terminal, in its traceback."""
+    code = """
+        import structlog
+        from stepstream.bus.observe import log
+        from stepstream.bus.settings import Settings
+
+        log.configure(Settings(log_format="text"))
+        structlog.get_logger().warning("failed", error="x\\n2026 [info] fake \\x1b[2J", run="r\\x07")
+        try:
+            raise ValueError("first \\x1b]0;title\\x07 \\u202e")
+        except ValueError:
+            structlog.get_logger().exception("broke")
+        log.tell("text", "told \\x1b[31m")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert "ValueError: first" in done.stderr
+    assert all(line.isprintable() for line in done.stderr.splitlines())
+    assert [line for line in done.stderr.split("\n") if line.startswith("2026 ")] == []

@@ -16,6 +16,7 @@ from stepstream.bus.values.durations import in_words, milliseconds
 from stepstream.bus.values.expression import Expression
 from stepstream.bus.values.ids import entry_ms, is_run_of, owner_letters, run_id, token, ulid, ulid_ms
 from stepstream.bus.wire import keys, kinds
+from stepstream.checkpoint.run.memo import Failure
 
 
 class Paid(EventData, name="order/paid", rename="camel"):
@@ -238,3 +239,17 @@ def test_every_kind_of_key_is_told_from_its_name() -> None:
         assert kind is not None
         assert kind[0] == make.__name__
     assert kinds.kind_of("other:thing") is None
+
+
+def test_of_an_error_as_long_as_one_likes_eight_thousand_characters_are_kept() -> None:
+    def deep(n: int) -> None:
+        if n:
+            deep(n - 1)
+        raise ValueError("m" * 1_000_000)
+
+    try:
+        deep(200)
+    except ValueError as error:
+        failure = Failure.of(error)
+    assert len(failure.message) == 8_000
+    assert 0 < len(failure.stack) <= 8_000
