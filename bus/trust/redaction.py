@@ -305,7 +305,8 @@ _NOTHING = object()
 
 
 def _put_back(given: Any, shown: Any, original: Any, path: str) -> Any:
-    if shown is not _NOTHING and given == shown:
+    # Python has 1, 1.0 and true for the same, whoever has edited it has not.
+    if shown is not _NOTHING and given == shown and codec.encode(given) == codec.encode(shown):
         return original
     if isinstance(given, dict):
         seen, before = (cast("dict[str, Any]", one) if isinstance(one, dict) else {} for one in (shown, original))

@@ -163,6 +163,15 @@ def test_what_belongs_to_a_run_hides_the_same_fields_as_its_event() -> None:
     assert FIELDS.of_event(batch).plain({"email": "a@b"}) == {"email": MASK}
 
 
+@pytest.mark.parametrize(
+    ("before", "edited"), [(1, True), (0, False), (True, 1), (1, 1.0), ([{"a": 0}], [{"a": False}])]
+)
+def test_an_edit_that_python_takes_for_no_other_value_is_not_lost(before: Any, edited: Any) -> None:
+    original = {"token": "abc", "n": {"of": before}}
+    given = {"token": MASK, "n": {"of": edited}}
+    assert codec.encode(REDACTION.put_back(given, original)) == codec.encode({"token": "abc", "n": {"of": edited}})
+
+
 def test_rules_are_read_as_they_were_written() -> None:
     read_again = Redaction.of_rules(FIELDS.rules)
     assert (read_again.rules, read_again.plain(EVENT)) == (FIELDS.rules, SHOWN)
