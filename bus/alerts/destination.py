@@ -14,7 +14,7 @@ def check_url(url: str, variable: str) -> None:
     """Raise ConfigError, which does not show it, for what is no address of http or https."""
     try:
         parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_one = False
     if not is_one or not url.isascii() or not url.isprintable() or " " in url:

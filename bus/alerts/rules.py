@@ -20,10 +20,10 @@ OFF = "off"
 _WIDEST_MS = 3_600_000
 """The longest window of `failures`: so long the minutes of each function are read."""
 _LEAST_WINDOW_MS = 60_000
-_FAILURES = re.compile(r"(?P<number>\d{1,9})(?P<share>%?)(?:/(?P<window>\S+))?")
-_COUNT = re.compile(r"\d{1,9}")
+_FAILURES = re.compile(r"(?P<number>\d{1,9})(?P<share>%?)(?:/(?P<window>\S+))?", re.ASCII)
+_COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,256}")
-_PERCENT = re.compile(r"\d{1,3}%")
+_PERCENT = re.compile(r"\d{1,3}%", re.ASCII)
 
 Kind = Literal["duration", "count", "percent", "failures", "switch"]
 _EXPECTS: dict[Kind, str] = {
