@@ -85,6 +85,7 @@ class OtelTurn:
         "_event",
         "_hidden",
         "_in_run",
+        "_is_dropped",
         "_parent",
         "_run",
         "_shared",
@@ -114,6 +115,8 @@ class OtelTurn:
             self._parent, trace_id, slug, SpanKind.CONSUMER, self._run_attributes(), self._links()
         ).decision
         self.context = TraceContext(trace_id, span_of(run), decision.is_sampled())
+        # What is dropped costs next to nothing: of its steps no span is made, and the sampler is not asked.
+        self._is_dropped = not decision.is_recording()
         self._in_run = _context_of(self.context, is_remote=False)
 
     # -- the author's code ------------------------------------------------------------------------------------------
@@ -134,6 +137,9 @@ class OtelTurn:
         """A step's body begins."""
         number = attempt + 1
         self._begun.setdefault(step, now)
+        if self._is_dropped:
+            unmade = self.context._replace(span_id=span_of(self._run, step, str(number)))
+            return OtelAttempt(self._hidden, NonRecordingSpan(_span_context(unmade, is_remote=False)), now)
         span = self._begin(
             f"{step} attempt {number}",
             span_of(self._run, step, str(number)),
@@ -157,6 +163,8 @@ class OtelTurn:
         timed_out: bool,
     ) -> None:
         """A step's memo was stored by this turn."""
+        if self._is_dropped:
+            return
         more: dict[str, Any] = {"stepstream.step": step, "stepstream.step.kind": kind, "stepstream.attempts": attempts}
         if timed_out:
             more["stepstream.timed_out"] = True
@@ -172,6 +180,8 @@ class OtelTurn:
 
     def failed(self, attempt: int, began: int, now: int, error: Failed) -> None:
         """An attempt of the code between steps failed."""
+        if self._is_dropped:
+            return
         number = attempt + 1
         name, span_id = f"attempt {number}", span_of(self._run, "", f"{self._turn}|{number}")
         span = self._begin(name, span_id, self._in_run, began, {"stepstream.attempt": number})
@@ -194,6 +204,8 @@ class OtelTurn:
     def ended(self, status: str, now: int, error: Failed | None) -> None:
         """The run has ended: its span began when what caused it was stored, which is the time in its id."""
         self.suspended()
+        if self._is_dropped:
+            return
         began = (ulid_ms(self._run) or 0) * _NS
         _IDS.are(self.context.trace_id, self.context.span_id)
         span = self._tracer.start_span(

@@ -29,7 +29,7 @@ from stepstream.bus.bus import NewEvent
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.observe.otel import tracing_of
-from stepstream.bus.observe.traceparent import shown_trace
+from stepstream.bus.observe.traceparent import parsed, shown_trace
 from stepstream.bus.process.scope import in_run
 from stepstream.bus.settings import read
 from stepstream.bus.values import codec
@@ -362,16 +362,20 @@ async def test_a_sender_that_is_not_sampled_gets_no_spans_and_neither_do_all_tur
 ) -> None:
     @lab.app.function("f", on="a")
     async def f(ctx: Context[dict[str, Any]], step: Step) -> None:
-        await step.run("s", lambda: None)
+        await step.run("s", lambda: seen.append(trace.get_current_span().get_span_context()))
         await step.sleep("nap", 0.01)
 
+    seen: list[trace.SpanContext] = []
     off = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False).get_tracer("off")
     await work()
     with off.start_as_current_span("request"):
         await lab.app.send("a")
-    await lab.one()
+    run = await lab.one()
     await lab.idle()
     assert heard.spans == []
+    context = parsed(stored_trace(run))
+    assert context is not None
+    assert [(one.trace_id, one.trace_flags.sampled) for one in seen] == [(context.trace_id, False)]
 
 
 def test_a_tracer_provider_that_cannot_be_given_ids_is_refused() -> None:
