@@ -1,6 +1,7 @@
 """Sending alerts: what fails is told and tried again, what two see is said once, and what died is said by the next."""
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -172,11 +173,11 @@ async def test_two_that_look_say_it_once_whoever_looks(settings: Settings, hook:
     """Each round is anybody's: what shuts the others out for a while is taken away before it."""
     async with Looking(settings, hook, by="one") as one, Looking(settings, hook, by="two") as two:
         looked: set[str] = set()
+        pairs = itertools.cycle([(one, two), (two, one)])
 
         async def round_of_either() -> None:
             await wire.call("HDEL", keys.alerts(), "by")
-            pair = (one, two) if len(looked) % 2 else (two, one)
-            await asyncio.gather(*(each.rounds() for each in pair))
+            await asyncio.gather(*(each.rounds() for each in next(pairs)))
             looked.add((await kept(wire)).by)
 
         for count in range(1, 21):
