@@ -188,6 +188,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("digits of a whole number", "producers.strict:MAX_DIGITS", "count", "EventInvalid"),
     ]),
     ("Runs and steps", [
+        ("an expression", "bus.values.expression:MOST_CHARACTERS", "characters", "ConfigError where it is declared; 400 from outside"),
         ("steps of a run", "checkpoint.run.memo:MAX_STEPS", "count", "the run fails"),
         ("a step's id", "consumers.turn.step_ids:MAX_STEP_ID", "characters", "the run fails"),
         ("what a step returns, as JSON", "checkpoint.run.memo:MAX_RESULT_BYTES", "bytes", "the step fails, and is not tried again"),

@@ -38,6 +38,9 @@ _Tree = dict[str, "_Tree | None"]
 _PATH = re.compile(r"event(\.[A-Za-z_]\w*)+")
 _ENVELOPE = ("id", "name", "data", "ts", "v")
 
+MOST_CHARACTERS = 4_096
+"""How long an expression may be: CEL walks down one by recursion, and a long enough one would end the process."""
+
 
 class Expression:
     """A compiled CEL expression; `text` is what the author wrote."""
@@ -47,6 +50,9 @@ class Expression:
 
         `other` is what it knows beside `event`: `async`, the incoming event, or `output`, what a run returned.
         """
+        if len(text) > MOST_CHARACTERS:
+            told = f"{text[:60]!r}… has {len(text)} characters, an expression at most {MOST_CHARACTERS}"
+            raise ConfigError(f"{where}: {told}")
         self._is_of_sdk = dialect.is_of_sdk(text)
         self.text = text = dialect.as_written(text)
         self._where = where

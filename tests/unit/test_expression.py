@@ -170,3 +170,28 @@ def test_a_stored_event_is_read_in_part_where_it_can_be() -> None:
     assert [expression.matches_stored(stored.encode()) for stored in STORED[:2]] == [True, False]
     batch = '{"id":"e","name":"a","data":{"n":1},"ts":5,"batch":[{"id":"e","name":"a","data":{"n":1},"ts":5}]}'
     assert [expression.matches_stored(raw) for raw in (batch.encode(), b"{", STORED[4].encode())] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("event.data.a" + ".b" * 20_000 + " == 1", "has 40017 characters, an expression at most 4096"),
+        ("event.data.a && " * 100_000 + "true", "at most 4096"),
+        ("(" * 2_000 + "1" + ")" * 2_000, "is not an expression"),
+        ("[" * 2_000 + "]" * 2_000, "is not an expression"),
+    ],
+)
+def test_a_text_that_is_too_long_or_too_deep_is_refused(text: str, told: str) -> None:
+    """A path of 20,000 names ended the process that compiled it."""
+    with pytest.raises(ConfigError, match=told):
+        Expression(text, "function 'f', if_")
+
+
+def test_a_pattern_that_takes_others_for_ever_is_answered_and_nothing_of_python_is_reached() -> None:
+    data = {"a": "a" * 100_000 + "b", "p": "(a{1000}){1000}", "none": None, "one": "1"}
+    for text in (
+        "event.data.a.matches('(a+)+$')", "event.data.a.matches(event.data.p)", "event.__class__.__mro__ == 1",
+        "event.data.a.__class__ == 1", "event.data.one == 1", "event.data.missing == 1", "event.data.none > 1",
+        "__import__('os').system('id') == 0", "'{0.__class__}'.format(event) == ''",
+    ):  # fmt: skip
+        assert Expression(text, "function 'f', if_").matches({"data": data}) is False, text
