@@ -23,6 +23,7 @@ from tests.system.test_api_table import ROUTES, is_of_page, method_of, path_of, 
 TESTS = Path(__file__).parent.parent
 STRICT = "system/test_api_table.py::test_what_a_later_reader_could_not_handle_is_refused"
 HERE = "system/test_attacks.py"
+RAW = "system/test_raw_requests.py"
 MARKUP = f"{HERE}::test_no_page_has_markup_or_links_of_what_it_shows"
 SHOWN_BY: dict[str, tuple[str, ...]] = {
     "JSON of 100,000 levels, on every route that takes any": (STRICT,),
@@ -74,8 +75,99 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
         "system/test_keys.py::test_every_route_wants_a_key_and_one_that_opens_it",
         "unit/test_signing.py",
     ),
+    "no key, a wrong one, one with blanks, a line's end or letters of other scripts, one of a mebibyte": (
+        f"{RAW}::test_what_is_no_token_of_ours_opens_nothing_and_breaks_nothing",
+        f"{RAW}::test_what_is_no_event_key_of_ours_stores_nothing",
+        "system/test_keys.py::test_events_want_an_event_key_and_nothing_else_will_do",
+    ),
+    "a secret that is set and says nothing": ("unit/test_signing.py::test_keys_that_cannot_work_are_told_at_the_start",),
+    "a key in a path that reaches a log": (
+        "system/test_keys.py::test_no_key_is_in_an_answer_or_a_line_of_the_log",
+        "system/test_door.py::test_the_log_of_an_error_does_not_tell_the_event_key",
+    ),
+    "two Authorization headers": (f"{RAW}::test_two_authorizations_are_refused_whichever_of_them_is_right",),
+    "a request that may be read in two ways": (
+        f"{RAW}::test_a_body_whose_end_or_kind_could_be_read_in_two_ways_is_refused_and_nothing_stored",
+        f"{RAW}::test_a_request_for_what_is_no_path_or_by_no_method_is_refused_and_is_no_error_of_ours",
+    ),
+    "a name of the system's own, sent from outside": (
+        "system/test_event_pages.py::test_a_reserved_name_is_refused_and_a_form_of_another_page_does_nothing",
+        "system/test_http.py::test_a_bad_body_is_refused_with_the_reason_and_nothing_is_stored",
+    ),
+    "an id of 10 kB, a body without end, a body that is no JSON of ours": (
+        "system/test_http.py::test_a_bad_body_is_refused_with_the_reason_and_nothing_is_stored",
+        "system/test_http.py::test_a_body_without_end_is_cut_off_at_the_limit",
+        "system/test_http.py::test_what_is_no_form_packed_bodies_and_foreign_pages_are_refused",
+    ),
+    "an id again, with another body: the first counts, and it is told": (
+        "system/test_http.py::test_an_id_published_twice_is_stored_once_and_told",
+    ),
+    "a preflight of a foreign page": (f"{RAW}::test_a_preflight_of_a_foreign_page_is_given_no_leave",),
+    "a foreign host name that means this machine": (
+        "system/test_door.py::test_a_page_under_a_foreign_name_reads_nothing_and_starts_nothing",
+        "system/test_door.py::test_what_a_proxy_says_the_host_was_counts_for_nothing_by_itself",
+        "unit/test_monitoring_server.py",
+    ),
+    "an address or a key that publishes without end": (
+        "system/test_keys.py::test_who_publishes_too_often_is_told_when_they_may_again_and_nothing_is_stored",
+        "system/test_keys.py::test_guesses_of_event_keys_count_for_the_address_that_guesses", "unit/test_rates.py",
+    ),
+    "ten thousand idle connections, and a byte a second": ("system/test_connections.py",),
+    "another method, by a header, a field or a trick": (
+        f"{RAW}::test_no_header_and_no_field_makes_another_method_of_one",
+        "system/test_door.py::test_a_method_that_is_not_there_is_told_with_those_that_are",
+    ),
+    "a call that is not signed, by another key, late, altered, cut short or in another writing": (
+        "unit/test_signing.py::test_a_signature_that_is_none_is_refused_and_told_why",
+        "unit/test_signing.py::test_a_signature_is_of_one_body_one_key_and_five_minutes",
+        "unit/test_signing.py::test_a_signature_is_taken_whole_once_and_as_it_was_written",
+        "system/test_served.py::test_a_call_without_the_signature_of_the_key_is_refused",
+        "system/test_served.py::test_where_there_are_keys_but_none_to_sign_with_no_call_is_answered",
+    ),
+    "an application whose answer has no end, leads elsewhere or is about another run": (
+        "system/test_remote_answers.py::test_whatever_an_app_answers_is_a_clear_error_of_its_run_and_its_page",
+        "system/test_remote_answers.py::test_a_call_has_an_end_however_slowly_it_is_answered",
+    ),
+    "an application at this machine or a cloud's metadata, however that is written": (
+        "unit/test_app_hosts.py", "unit/test_reach.py::test_this_machine_is_not_called_however_it_is_written",
+        "unit/test_post.py::test_in_keys_mode_this_machine_is_not_called_however_it_is_written",
+        "system/test_signed_calls.py::test_an_app_is_registered_only_at_an_address_that_may_be_called",
+    ),
+    "a name that means another address when it is called": (
+        "unit/test_reach.py::test_a_name_that_has_come_to_mean_another_address_is_not_called",
+    ),
+    "a redirect to this machine": (
+        "unit/test_reach.py::test_a_redirect_is_not_followed_and_a_request_for_where_it_leads_is_refused",
+    ),
+    "a name, a log or an exception that looks like a line of the log": (
+        "unit/test_terminal.py::test_text_that_looks_like_a_line_of_the_log_or_commands_a_terminal_is_none",
+    ),
+    "a password or key in a log, page, error or repr": ("system/test_secrets.py", "unit/test_address.py"),
+    "secrets in data and errors, an error of any length": (
+        "unit/test_redaction.py", "system/test_redaction.py",
+        "unit/test_words.py::test_of_an_error_as_long_as_one_likes_eight_thousand_characters_are_kept",
+    ),
+    "an error of ours that tells where it was": (
+        "system/test_door.py::test_an_error_of_ours_is_json_with_a_number_that_the_log_knows",
+    ),
+    "data that is code": ("test_house.py::test_nothing_evaluates_text_or_unpickles",),
+    "an expression without end, too deep, or in Python; a pattern that takes for ever": (
+        "unit/test_expression.py::test_a_text_that_is_too_long_or_too_deep_is_refused",
+        "unit/test_expression.py::test_a_pattern_that_takes_others_for_ever_is_answered_and_nothing_of_python_is_reached",
+    ),
+    "a schedule or a duration that makes no sense": (
+        "guide/test_schedules.py::test_a_schedule_that_makes_no_sense_fails_when_declared",
+        "unit/test_words.py::test_what_is_no_duration_is_refused_with_the_value",
+    ),
+    "one whose password of Redis is a worker's": (
+        "system/test_doctor.py::test_the_documented_user_may_run_nothing_that_tells_of_what_is_not_its_own",
+    ),
+    "a Redis that is another, over TLS": ("redis/test_pipeline.py::test_tls_by_url_verifies_the_server",),
+    "a container that is broken out of: its user is not root": (
+        "system/test_compose.py::test_the_image_runs_as_a_user_whose_number_is_not_root_s",
+    ),
 }  # fmt: skip
-"""Guesses of keys are not bounded here: they are random, compared in constant time, and a proxy counts requests."""
+"""Guesses of tokens are not bounded: they are random and compared in constant time. Of event keys: BUS_RATE_LIMIT."""
 
 EVIL = '"><img src=x onerror=alert(1)><script>alert(1)</script>'
 LINK = "javascript:alert(1)"
