@@ -53,7 +53,7 @@ async def clocked(tmp_path: Path) -> AsyncGenerator[Clocked]:
         async with AsyncExitStack() as stack:
             app = Bus("test")
             app.connect(wire)
-            lab = Clocked(app, settings, wire, stack)
+            lab = Clocked(app, settings, wire, stack, wire, wire)
             lab.server = server
             yield lab
         await wire.close()
