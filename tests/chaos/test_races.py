@@ -90,7 +90,8 @@ def test_a_wait_takes_its_event_or_times_out_never_both_never_neither(storm: Sto
         if output is None:  # its deadline is at least TIMEOUT_S after its start
             assert came[n] > int(kept["started"]) + 1000 * TIMEOUT_S, f"run {run} missed an event that came in time"
         taken["event" if output is not None else "timeout"] += 1
-    assert sum(taken.values()) == count
+    failed = store.zrange(keys.runs("storm-triple", "failed"), 0, -1)
+    assert sum(taken.values()) == count, [store.hgetall(keys.run("storm-triple", run)) for run in failed]
     assert min(taken["event"], taken["timeout"]) >= count / 20
     assert storm.done["kill"] >= 5
     print(f"{count} triples in {time.monotonic() - began:.0f} s, {storm.done['kill']} kills: {dict(taken)}")
