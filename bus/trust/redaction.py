@@ -105,21 +105,8 @@ class Redaction:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """What is hidden, as texts: `of_rules` reads them."""
+        """What is hidden, as texts: `redaction_of` reads them."""
         return (*self.patterns, *(f"{path} of {name}" for name, paths in self.fields.items() for path in paths))
-
-    @classmethod
-    def of_rules(cls, rules: Iterable[str]) -> "Redaction":
-        """Return the redaction that was written as `rules`."""
-        patterns: list[str] = []
-        fields: dict[str, list[str]] = {}
-        for rule in rules:
-            path, is_field, name = rule.partition(" of ")
-            if is_field:
-                fields.setdefault(name, []).append(path)
-            else:
-                patterns.append(rule)
-        return cls(patterns, fields)
 
     def of_event(self, event: bytes | Raw | None) -> "Redaction":
         """Return what is hidden of a run: of its results and texts the same fields as of its event."""
@@ -299,6 +286,20 @@ class Redaction:
         of which nobody can tell any more which of its items it was.
         """
         return _put_back(given, self.plain(original), original, "data")
+
+
+@lru_cache(maxsize=64)
+def redaction_of(rules: tuple[str, ...]) -> Redaction:
+    """Return the redaction that was written as `rules`: one object for the same ones, for making it takes long."""
+    patterns: list[str] = []
+    fields: dict[str, list[str]] = {}
+    for rule in rules:
+        path, is_field, name = rule.partition(" of ")
+        if is_field:
+            fields.setdefault(name, []).append(path)
+        else:
+            patterns.append(rule)
+    return Redaction(patterns, fields)
 
 
 _NOTHING = object()

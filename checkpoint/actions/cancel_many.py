@@ -7,7 +7,7 @@ Both take the same steps (stepping.py), from what has not begun (unstarted.py) t
 import msgspec
 
 from stepstream.bus.errors import BadRequest, ConfigError, InUse, NotFound
-from stepstream.bus.trust.redaction import Redaction
+from stepstream.bus.trust.redaction import Redaction, redaction_of
 from stepstream.bus.values import codec, dialect
 from stepstream.bus.values.expression import compiled
 from stepstream.bus.values.ids import ulid, ulid_ms
@@ -58,7 +58,7 @@ class Cancellation(Stepped, frozen=True, kw_only=True, omit_defaults=True):
         try:
             if event is None:
                 return False
-            plain = Redaction.of_rules(self.hidden).plain(event.plain()) if self.hidden else event.plain()
+            plain = redaction_of(self.hidden).plain(event.plain()) if self.hidden else event.plain()
             return compiled(dialect.of_sdk(self.if_), "if").matches(plain)
         except msgspec.MsgspecError:  # an event that cannot be read
             return False

@@ -10,7 +10,7 @@ from msgspec import Raw
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.event import EventData, event
 from stepstream.bus.settings import Settings, read
-from stepstream.bus.trust.redaction import DEFAULT, MASK, Redaction
+from stepstream.bus.trust.redaction import DEFAULT, MASK, Redaction, redaction_of
 from stepstream.bus.values import codec
 from stepstream.bus.values.schemas import schema_of
 
@@ -173,7 +173,7 @@ def test_an_edit_that_python_takes_for_no_other_value_is_not_lost(before: Any, e
 
 
 def test_rules_are_read_as_they_were_written() -> None:
-    read_again = Redaction.of_rules(FIELDS.rules)
+    read_again = redaction_of(FIELDS.rules)
     assert (read_again.rules, read_again.plain(EVENT)) == (FIELDS.rules, SHOWN)
 
 

@@ -18,7 +18,7 @@ from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.event import RESERVED, RawEvent
 from stepstream.bus.limits.keys import keys_like
 from stepstream.bus.trigger import covers
-from stepstream.bus.trust.redaction import Redaction
+from stepstream.bus.trust.redaction import Redaction, redaction_of
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import is_ago, past_moment
 from stepstream.bus.values.expression import Expression, compiled
@@ -305,7 +305,7 @@ def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool
     condition = _condition(query)
     try:
         if query.hidden and event is not None:
-            event = codec.decode_as(Redaction.of_rules(query.hidden).json(codec.encode(event)), RawEvent)
+            event = codec.decode_as(redaction_of(query.hidden).json(codec.encode(event)), RawEvent)
         return condition is None or _is_true(condition, event, None)
     except msgspec.MsgspecError:  # an event that cannot be read
         return False
@@ -322,7 +322,7 @@ class _Wanted:
     def __init__(self, query: RunQuery) -> None:
         self._query = query
         self._condition = _condition(query)
-        self._hidden = Redaction.of_rules(query.hidden) if query.hidden else None
+        self._hidden = redaction_of(query.hidden) if query.hidden else None
         keys = (*keys_like(query.key), "")[:2] if query.key else ("", "")
         are_all = not (query.event or query.error or query.where)
         is_mark = is_like_a_mark(query.error)
