@@ -2,6 +2,7 @@
 
 Nothing is hidden in Redis and from functions. A pattern is compared with the name of a key, in small letters and with
 `_` between words: `*token` is that of `accessToken`, `access-token` and `TOKEN`, and not of `tokens_used`.
+Texts: bus/trust/redacted_text.py.
 """
 
 import re
@@ -14,12 +15,10 @@ import msgspec
 from msgspec import Raw
 
 from stepstream.bus.errors import ConfigError, EventInvalid
+from stepstream.bus.trust.redacted_text import MASK, in_words, text_without
 from stepstream.bus.values import codec
 
 T = TypeVar("T")
-
-MASK = "[redacted]"
-"""What is shown in place of a value that is hidden."""
 
 DEFAULT = (
     "*password", "*passwd", "*passphrase", "*token", "*secret", "*secret_key", "*secret_access_key", "*api_key",
@@ -30,35 +29,10 @@ DEFAULT = (
 
 _PATTERN = re.compile(r"[a-z0-9_*?.]*[a-z0-9][a-z0-9_*?.]*")
 _PIECES = re.compile(r"[^a-z0-9]+")
-_HEADERS = ("authorization", "proxy_authorization", "cookie", "set_cookie")
-_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[- ]")
 _DEEPEST = 200
 """How deep a value is looked into; what is deeper is hidden."""
 _NAMES = ("name", "key", "header")
-
-# A key with what stands behind it, as in JSON, in a repr, in a header and in a query. A quote that nothing closes is
-# that of a text that was cut. Each part is bounded, so that no text takes long.
-_KEY = re.compile(
-    r"""(?<![\w.-])(?P<key>[A-Za-z_][\w.-]{0,63})(?P<between>\\{0,4}["']?\s{0,4}!?(?:=>|[:=]{1,2})\s{0,4})(?=\S)"""
-)
-_VALUE = re.compile(
-    r"""\\{1,4}"[^"\\]*\\{1,4}"|\\{0,4}"(?:[^"\\]|\\.)*(?:"|\\?$)|\\{0,4}'(?:[^'\\]|\\.)*(?:'|\\?$)"""
-    r"""|(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s,;&"'{}\[\]()<>]+""",
-    re.IGNORECASE,
-)
-# A value as Python writes it has a word before it: b'…', SecretStr('…').
-_WRITTEN = re.compile(r"""(?:[A-Za-z]{1,2}|[A-Za-z_][\w.]{0,63}\()(?=["'])|[A-Za-z_][\w.]{0,63}(?=\()""")
-_BRACKETS = {"{": "}", "[": "]", "(": ")", "<": ">"}
-_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|"""
-_BRACKET = {sign: re.compile(f"{_QUOTED}[{re.escape(sign + end)}]") for sign, end in _BRACKETS.items()}
-# What the story of an event tells of a condition: event.data.token is "abc".
-_SEEN = re.compile(
-    r"""\b(?P<path>(?:event|async|output)\.[\w.]{1,500}) is (?P<value>(?:[^"\s,]|"(?:[^"\\]|\\.)*(?:"|\\?$))+)"""
-)
 _ROOTS = ("event.", "async.", "output.")
-_BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)([^\s/:@\"'<>]{0,128}):(?!\*\*\*@)[^\s/\"'<>]{1,512}@")
-_LINE = re.compile(r"[^\r\n\"']*")
 
 
 class _Named(msgspec.Struct):
@@ -98,7 +72,7 @@ class Redaction:
 
         @lru_cache(maxsize=4_096)
         def hides(key: str) -> bool:
-            words = _in_words(key)
+            words = in_words(key)
             return any(named.match(one) is not None for one in {words, words.replace(".", "_")})
 
         self._hides = hides
@@ -247,7 +221,7 @@ class Redaction:
         )  # fmt: skip
 
     def text(self, text: str) -> str:
-        """Return a text without what stands behind a key in it, as in `password=…` and `"token": "…"`."""
+        """Return a text without what is hidden of it."""
         if not self.is_on or not (":" in text or "=" in text or " " in text or "\t" in text):
             return text
         small = text.lower()
@@ -256,28 +230,12 @@ class Redaction:
                 break
         else:
             return text
-        parts: list[str] = []
-        end = 0
-        for found in _KEY.finditer(text):
-            name = found["key"].rpartition(".")[2]
-            if found.start() < end or not (self._hides(name) or self._hides(found["key"]) or name in self._in_texts):
-                continue
-            is_header = ":" in found["between"] and _in_words(found["key"]) in _HEADERS
-            is_quoted = text[found.end()] in "\"'\\"
-            # What a header says has blanks and marks in it.
-            until = _value_end(text, found.end(), _LINE if is_header and not is_quoted else _VALUE)
-            if until > found.end():
-                parts += [text[end : found.end()], _masked(text[found.end() : until])]
-                end = until
-        told = "".join(parts) + text[end:] if parts else text
-        if "://" in told:
-            told = _USER.sub(rf"\1:{MASK}@", told)
-        if " is " in told:
-            told = _SEEN.sub(self._seen, told)
-        return _BEARER.sub(rf"\1 {MASK}", told) if "bearer" in small or "basic" in small else told
+        return text_without(text, self._hides_in_text, self._hides_path)
 
-    def _seen(self, found: re.Match[str]) -> str:
-        return f"{found['path']} is {MASK}" if self._hides_path(found["path"]) else found[0]
+    def _hides_in_text(self, key: str) -> bool:
+        """Whether what stands behind a key in a text is hidden."""
+        name = key.rpartition(".")[2]
+        return self._hides(name) or self._hides(key) or name in self._in_texts
 
     def put_back(self, given: Any, original: Any) -> Any:
         """Return what somebody made of plain values that they saw redacted, with what was hidden where it was.
@@ -334,33 +292,6 @@ def _is_event(named: dict[str, Any]) -> bool:
 
 def _is(one: Any, other: Any) -> bool:
     return one is other
-
-
-def _masked(value: str) -> str:
-    """Return what stands in place of a value, in the quotes that it has."""
-    bare = value.lstrip("\\")
-    quote = value[: len(value) - len(bare) + 1] if bare[:1] in ("'", '"') else ""
-    return f"{quote}{MASK}{quote}"
-
-
-def _in_words(key: str) -> str:
-    return _WORDS.sub("_", key.strip()).lower()
-
-
-def _value_end(text: str, start: int, plain: re.Pattern[str]) -> int:
-    """Return where a value ends that starts there in a text: with all that is in its brackets, closed or not."""
-    word = _WRITTEN.match(text, start) if plain is _VALUE else None
-    at = word.end() if word is not None else start
-    opening = text[at - 1 : at] if word is not None and word[0].endswith("(") else text[at : at + 1]
-    if plain is _VALUE and opening in _BRACKET:
-        depth = 0
-        for sign in _BRACKET[opening].finditer(text, at if text[at : at + 1] == opening else at - 1):
-            depth += 1 if sign[0] == opening else -1 if sign[0] == _BRACKETS[opening] else 0
-            if depth == 0:
-                return sign.end()
-        return len(text)
-    value = plain.match(text, at)
-    return value.end() if value is not None else start
 
 
 def check_patterns(patterns: Iterable[str]) -> None:
