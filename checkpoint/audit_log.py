@@ -80,7 +80,7 @@ async def acted(wire: Wire, what: str, on: str, work: Awaitable[R]) -> R:
         raise
     finally:
         host = socket.gethostname()
-        act = Act(who=f"{_user()}@{host}", way=COMMAND, what=what, on=on, source=host, outcome=outcome)
+        act = Act(who=f"{user()}@{host}", way=COMMAND, what=what, on=on, source=host, outcome=outcome)
         try:
             await record(wire, act)
         except BusError as error:
@@ -102,7 +102,8 @@ def _act(entry: str, fields: Fields) -> Act:
     return Act(id=entry, at=entry_ms(entry), **told)
 
 
-def _user() -> str:
+def user() -> str:
+    """Return the name of who has begun this process; its number where there is no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

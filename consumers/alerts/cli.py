@@ -1,6 +1,5 @@
 """`bus alerts`: what fires, and where that is sent; try it, and set thresholds."""
 
-import getpass
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ from stepstream.bus.errors import ConfigError
 from stepstream.bus.process.terminal import say
 from stepstream.bus.wire.once import once
 from stepstream.checkpoint.alerts.kept import reset_threshold, set_threshold
-from stepstream.checkpoint.audit_log import acted
+from stepstream.checkpoint.audit_log import acted, user
 from stepstream.checkpoint.cli.printing import Cell, ago, print_json, print_table, words
 from stepstream.consumers.alerts.told import AlertsTold, RuleTold, alerts_told
 from stepstream.consumers.alerts.trial import try_out
@@ -38,7 +37,7 @@ def alerts(
             else:
                 _print(found)
         case ["test"]:
-            told = once(lambda wire: acted(wire, "test_alerts", "", try_out(wire.settings, _user())))
+            told = once(lambda wire: acted(wire, "test_alerts", "", try_out(wire.settings, user())))
             _tell({"sent": told}, told, as_json=as_json)
         case ["set", rule, text]:
             on = f"{rule} {text}"
@@ -84,10 +83,3 @@ def _tell(content: dict[str, object], told: str, *, as_json: bool) -> None:
         print_json(content)
     else:
         say(told)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "somebody"

@@ -155,8 +155,3 @@ def _rolled_back(told: RolledBack) -> Condition:
         "runs of that time may run again, or be lost: bus check"
     )
     return Condition(rule="rolled_back", value=f"{lost} rounds", words=words, since=told.at)
-
-
-def threshold_of(one: Condition, limits: Thresholds) -> str:
-    """Return the threshold that a condition is above of, as it is written."""
-    return limit_of(limits, one.rule, one.function).text

@@ -9,8 +9,9 @@ from typing import Literal
 
 import msgspec
 
+from stepstream.bus.alerts.rules import limit_of
 from stepstream.checkpoint.alerts.kept import Alert
-from stepstream.consumers.alerts.conditions import Condition, Thresholds, threshold_of
+from stepstream.consumers.alerts.conditions import Condition, Thresholds
 
 CALM_ROUNDS = 4
 """In how many rounds in a row it must not be found to be over."""
@@ -67,7 +68,7 @@ def turned(
 def _lasts(one: Condition, known: Mapping[str, Alert], limits: Thresholds, now: int) -> Alert:
     made = Alert(
         rule=one.rule, function=one.function, state="pending", since=now if one.since is None else one.since,
-        value=one.value, threshold=threshold_of(one, limits), words=one.words, run=one.run,
+        value=one.value, threshold=limit_of(limits, one.rule, one.function).text, words=one.words, run=one.run,
     )  # fmt: skip
     before = known.get(made.field)
     if before is not None:
