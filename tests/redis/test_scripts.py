@@ -313,6 +313,13 @@ async def test_resolve_wakes_a_run_that_waits_once(wire: Wire) -> None:
     assert await wire.call("ZCARD", keys.timers(SLUG)) == 0
 
 
+async def test_resolve_wakes_a_run_whose_record_has_lost_its_turn(wire: Wire) -> None:
+    """The script failed, so whoever brought the event tried for ever."""
+    await begin(wire)
+    await wire.call("HDEL", keys.run(SLUG, RUN), "turn")
+    assert await resolve(wire, SLUG, RUN, "approval", "event", b"1") == "running"
+
+
 async def test_resolve_of_an_ended_run_is_gone(wire: Wire) -> None:
     assert await resolve(wire, SLUG, RUN, "approval", "event", b"1") == "gone"
     await begin(wire)

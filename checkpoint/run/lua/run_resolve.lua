@@ -20,7 +20,7 @@ if not h.status or ENDED[h.status] then
 end
 local n, now = redis.call('HLEN', fn .. 'steps:' .. run) + 1, server_now(args.now)
 local open = fn .. 'open:' .. run
-local memo = memo_json(n, args.middle .. ',"turn":' .. h.turn, was(open, args.step), now, now, args.result)
+local memo = memo_json(n, args.middle .. ',"turn":' .. (h.turn or 0), was(open, args.step), now, now, args.result)
 if redis.call('HSETNX', fn .. 'steps:' .. run, args.step, memo) == 0 then
   return 'there'
 end
