@@ -97,7 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_hosts: tuple[str, ...] = ()
     """Host names the site answers to, separated by commas, besides localhost and the address a request came in at."""
     max_connections: int = 2_000
-    """How many may be connected to a site at once, at least 16: who has waited longest is closed for who comes."""
+    """How many may be connected to a site at once, at least 16: at the bound the longest idle one is closed."""
     rate_limit: tuple[str, ...] = ()
     """How often one address, and one event key, may ask `POST /e/{key}` of a site: `address=100/1s,key=5000/1m`.
 

@@ -1,14 +1,27 @@
 """Body: reads the body of an HTTP request, within bounds. What it holds is checked in producers/strict.py."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import anyio
 from starlette.requests import Request
+from starlette.types import Scope
 
 from stepstream.bus.errors import BusError
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 BODY_WITHIN_S = 30.0
+_HAS_BOUNDS = "stepstream.body_has_bounds"
+
+
+def bounds_its_body(scope: Scope) -> None:
+    """Say that a route has bounds of its own for how long the body of this request takes."""
+    scope.setdefault("state", {})[_HAS_BOUNDS] = True  # the server's own: copies of a scope share it
+
+
+def has_bounds(scope: Mapping[str, Any]) -> bool:
+    """Whether a route has said so: the server does not bound that body, too."""
+    return _HAS_BOUNDS in scope.get("state", ())
 
 
 class RequestRefused(BusError):

@@ -24,7 +24,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
-from stepstream.web.serving.connections import BoundedWebSocket, Bounds, Connections, bounds_its_body
+from stepstream.producers.body import bounds_its_body
+from stepstream.web.serving.connections import BoundedWebSocket, Bounds, Connections
 from tests.support import eventually, free_port, until
 
 
@@ -396,10 +397,10 @@ def health(port: int) -> bool:
 def test_a_limit_of_files_that_is_too_low_is_told_with_the_way_out() -> None:
     asking = """
         import resource
-        from stepstream.web.serving.connections import files_for
+        from stepstream.web.serving.connections import too_few_files
 
         resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-        print(files_for(500), files_for(2000), sep="\\n")
+        print(too_few_files(500), too_few_files(2000), sep="\\n")
     """
     command = [sys.executable, "-c", textwrap.dedent(asking)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

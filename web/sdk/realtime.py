@@ -18,11 +18,10 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.ids import token, ulid_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.messages import MAX_MESSAGE_BYTES, check_channel, check_topic, publish
-from stepstream.producers.body import MAX_BODY_BYTES, RequestRefused, pieces, read_body
+from stepstream.producers.body import MAX_BODY_BYTES, RequestRefused, bounds_its_body, pieces, read_body
 from stepstream.producers.strict import Malformed, parse, parse_as
 from stepstream.web.answers import value
 from stepstream.web.routing import NeedsRoute
-from stepstream.web.serving.connections import bounds_its_body
 from stepstream.web.store import wire_of
 from stepstream.web.trust.keys import keys_of
 

@@ -18,6 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from stepstream.bus.process import open_files
 from stepstream.bus.values import codec
+from stepstream.producers.body import has_bounds
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ class Connections:
         return Protocol
 
     def opened(self, one: "BoundedProtocol") -> None:
-        """Take a new connection in; when all are taken, the one that has waited longest is closed for it."""
+        """Take a new connection in; when all are taken, the one that is idle longest is closed for it."""
         if self._taken() - len(self._extra) >= self.bounds.most:
             self._tell_full()
             if (longest := self._longest(extra=False)) is not None:
@@ -117,8 +118,8 @@ class Connections:
         if not self._is_full:
             self._is_full = True
             structlog.get_logger().warning(
-                "all connections are taken: those that wait longest are closed for new ones, and while all are at work "
-                "only /health is answered; BUS_MAX_CONNECTIONS is how many there may be",
+                "all connections are taken: those that are idle longest are closed for new ones, and while none is "
+                "idle only /health is answered; BUS_MAX_CONNECTIONS is how many there may be",
                 most=self.bounds.most,
             )
 
@@ -243,7 +244,7 @@ class BoundedProtocol(H11Protocol):
         """Whether the client waits for the application to read its body, or that has bounds of its own for it."""
         if self.flow.read_paused or self.conn.they_are_waiting_for_100_continue:
             return True
-        return _HAS_BOUNDS in self.scope.get("state", ())
+        return has_bounds(self.scope)
 
     def _wait_until_taken(self) -> None:
         if self._must_be_taken is None:
@@ -282,14 +283,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.abort()
 
 
-_HAS_BOUNDS = "stepstream.body_has_bounds"
-
-
-def bounds_its_body(scope: Scope) -> None:
-    """Say that the application has bounds of its own for how long the body of this request takes."""
-    scope.setdefault("state", {})[_HAS_BOUNDS] = True  # the server's own: copies of a scope share it
-
-
 def _only_health(app: Any) -> ASGIApp:
     """Return an application that answers /health alone, and closes: a connection more than there may be has it."""
 
@@ -308,7 +301,7 @@ def _only_health(app: Any) -> ASGIApp:
     return answer
 
 
-def files_for(most: int) -> str:
+def too_few_files(most: int) -> str:
     """Return what is to be said when this process may open fewer files than so many connections need; else nothing."""
     needed, limit = open_files.needed_by_site(most), open_files.limit()
     if limit >= needed:

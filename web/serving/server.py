@@ -21,7 +21,7 @@ from stepstream.checkpoint.live.hub import end_listening
 from stepstream.web.app import Site, create_app
 from stepstream.web.endpoint import Endpoint
 from stepstream.web.live.feed import end_watching
-from stepstream.web.serving.connections import BoundedWebSocket, Bounds, Connections, files_for
+from stepstream.web.serving.connections import BoundedWebSocket, Bounds, Connections, too_few_files
 
 
 @overload
@@ -142,7 +142,7 @@ class Server(uvicorn.Server):
 
 def server(site: Site, configured: settings.Settings, root_path: str = "") -> Server:
     """Return a server for the site, without an access log: our own log says what matters."""
-    if lacking := files_for(configured.max_connections):
+    if lacking := too_few_files(configured.max_connections):
         structlog.get_logger().warning(lacking)
     made = Server(
         uvicorn.Config(
