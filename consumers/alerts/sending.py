@@ -9,7 +9,6 @@ import ssl
 import tempfile
 from base64 import b64encode
 from html import escape
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import IO, NamedTuple, Self
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
@@ -20,7 +19,7 @@ from stepstream.bus.environment import plain_environment
 from stepstream.bus.process.tasks import cancelled
 from stepstream.bus.settings import Settings
 from stepstream.consumers.alerts.message import Message
-from stepstream.consumers.remote.calls.lanes import certificates
+from stepstream.consumers.remote.calls.lanes import certificates, plain_client
 
 SENT_WITHIN_S = 10.0
 """How long a webhook may take to answer, and a command to end."""
@@ -66,13 +65,7 @@ async def _post(url: str, body: bytes, seconds: float) -> Outcome:
     try:
         async with (
             asyncio.timeout(seconds),
-            httpx2.AsyncClient(
-                verify=certificates(),
-                trust_env=False,
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                timeout=seconds,
-            ) as client,
+            plain_client(verify=certificates(), timeout=seconds) as client,
             client.stream("POST", url, content=body, headers=headers) as answer,
         ):
             said = b""

@@ -12,6 +12,8 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
 
 import httpx2
 
@@ -48,6 +50,19 @@ def lane() -> httpx2.AsyncHTTPTransport:
 def certificates() -> ssl.SSLContext:
     """Read once what certificates are trusted: that takes longer than a call."""
     return httpx2.create_ssl_context(trust_env=False)
+
+
+def plain_client(**more: Any) -> httpx2.AsyncClient:
+    """Return a client that does what it is asked and nothing by itself; `more` is what httpx2 takes besides.
+
+    It keeps no cookies, follows no redirect, and does not look at the environment for a proxy.
+    """
+    return httpx2.AsyncClient(
+        trust_env=False,
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        **more,
+    )
 
 
 class Lanes(httpx2.AsyncBaseTransport):

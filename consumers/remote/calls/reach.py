@@ -8,7 +8,6 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +19,7 @@ from stepstream.bus.settings import Settings
 from stepstream.bus.trust.app_hosts import AppHosts
 from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
-from stepstream.consumers.remote.calls.lanes import ALIVE, ONE, Lanes, certificates, lane
+from stepstream.consumers.remote.calls.lanes import ALIVE, ONE, Lanes, certificates, lane, plain_client
 
 CONNECT_S = 10.0
 """How long a connection may take to come about."""
@@ -36,14 +35,11 @@ A = TypeVar("A")
 def client(configured: Settings, timeout_s: float, *, anywhere: bool = False) -> httpx2.AsyncClient:
     """Return a client for apps; `anywhere` where it is for requests of theirs, which BUS_APP_HOSTS does not list.
 
-    It keeps connections, and no cookies; it follows no redirect, and does not look at the environment for a proxy.
+    It keeps connections.
     """
     hosts = AppHosts(None if anywhere else configured.app_hosts)
-    return httpx2.AsyncClient(
+    return plain_client(
         transport=Lanes(partial(_BoundedLane, hosts) if configured.is_keyed else lane),
-        trust_env=False,
-        follow_redirects=False,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx2.Timeout(timeout_s, connect=CONNECT_S),
     )
 
