@@ -64,7 +64,7 @@ class _EventMeta(msgspec.StructMeta):
 class EventData(msgspec.Struct, metaclass=_EventMeta):
     """The base of typed payloads: `class OrderPaid(EventData, name="order.paid", rename="camel")`.
 
-    With `redact=["email", "card.number"]` these fields are shown to admins only: on pages, in the API.
+    With `redact=["email", "card.number"]` these fields are shown to admins only, and are in no log or trace.
     """
 
     event_name: ClassVar[str] = ""
@@ -74,7 +74,7 @@ class EventData(msgspec.Struct, metaclass=_EventMeta):
 def event(name: str, *, redact: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
     """Give a payload type its event's name: `@event("order/paid")` above a dataclass, TypedDict or Pydantic model.
 
-    With `redact=["email", "card.number"]` these fields are shown to admins only: on pages, in the API.
+    With `redact=["email", "card.number"]` these fields are shown to admins only, and are in no log or trace.
     """
 
     def named(kind: type[T]) -> type[T]:

@@ -133,6 +133,11 @@ class Function(Generic[E_contra, R_co]):
                 continue
         return event.typed(kinds[-1] if kinds else self._by_name.get(event.name, self._otherwise))
 
+    @property
+    def redacted(self) -> set[str]:
+        """The fields that the types it takes are declared with as `redact=`."""
+        return {path for kind in (*self.kinds.values(), *self.invoked_kinds) for path in getattr(kind, "redacted", ())}
+
     def misfit(self, data: bytes) -> EventInvalid | None:
         """Return why it does not take data that it is invoked with; None when it does."""
         return misfit(data, self.invoked_kinds)

@@ -82,6 +82,7 @@ def worker(
     unawaited.tell()
     try:
         buses = [worked(app) for app in apps]
+        log.hide(function for bus in buses for function in bus.functions.values())
         log.follow(configured)
         service = ", ".join(bus.id for bus in buses) or "stepstream"
         with (

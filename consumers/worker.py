@@ -89,7 +89,8 @@ class Worker:
         """Somebody has told it, by way of Redis, to drain; it stops."""
         self.stuck: set[Lease] = set()
         """The leases of what a thread still did when the drain was over: they are left to run out."""
-        self._tracing = tracing_of(tracer_provider, self.settings.redact)
+        fields = (path for bus in buses for function in bus.functions.values() for path in function.redacted)
+        self._tracing = tracing_of(tracer_provider, self.settings.redact, fields)
         self._now = "" if now_ms is None else str(now_ms)
         self._stubs = stubs
         self._buses = buses

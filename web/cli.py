@@ -62,6 +62,7 @@ def serve(
     """Serve the HTTP API and the status page: bus serve shop.functions:app."""
     configured = _settings()
     buses = [load(app) for app in apps or []]
+    log.hide(function for bus in buses for function in bus.functions.values())
     bound = check_address(host, port, exposed=configured.is_keyed)
     site = create_app(*buses, configured=configured, hosts=allow_host or ())
     where = f"{_url(host, port)}{root_path}"

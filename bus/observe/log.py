@@ -4,20 +4,21 @@ import logging
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
 
+from stepstream.bus.function import Function
+from stepstream.bus.observe.hidden import HIDDEN
 from stepstream.bus.observe.signals import AttemptFailed, Noticed, RunEnded, RunSuspended, Signals
 from stepstream.bus.observe.stdlib import Printed, show_records, tag_records
 from stepstream.bus.observe.traceparent import shown_trace
 from stepstream.bus.process.scope import OURS, in_run
 from stepstream.bus.process.terminal import plain_lines
 from stepstream.bus.settings import Settings
-from stepstream.bus.trust.redaction import Redaction
 from stepstream.bus.values.durations import in_words
 
 _MOST_NAMED = 10
@@ -69,6 +70,7 @@ _AS_JSON = (
 def _rendering(settings: Settings) -> list[Any]:
     """Return the processors that make text of a line: JSON, or what people read on a terminal."""
     as_json = _is_json(settings.log_format)
+    HIDDEN.patterns(settings.redact)
     render: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if as_json
@@ -79,7 +81,7 @@ def _rendering(settings: Settings) -> list[Any]:
     return [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        _redacting(settings),
+        HIDDEN.line,
         *(() if as_json else (_plain,)),
         render,
     ]
@@ -88,16 +90,6 @@ def _rendering(settings: Settings) -> list[Any]:
 def _plain(_logger: object, _method: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Take out of texts what a terminal would obey; a line feed in a field is shown as Python writes it."""
     return {name: plain_lines(value) if isinstance(value, str) else value for name, value in fields.items()}
-
-
-def _redacting(settings: Settings) -> Any:
-    """Return the processor that takes out of a line what BUS_REDACT hides."""
-    redaction = Redaction(settings.redact)
-
-    def redacted(_logger: object, _method: str, fields: dict[str, Any]) -> dict[str, Any]:
-        return redaction.plain(fields)
-
-    return redacted
 
 
 def follow(settings: Settings) -> None:
@@ -121,6 +113,11 @@ def follow(settings: Settings) -> None:
         real = getattr(sys, stream)
         if not isinstance(real, Printed):
             setattr(sys, stream, Printed(name, real, partial(line, lambda real=real: real)))
+
+
+def hide(functions: Iterable[Function]) -> None:
+    """Take out of lines, too, what the types of these functions' events name with `redact=`: they are loaded now."""
+    HIDDEN.fields(path for function in functions for path in function.redacted)
 
 
 def _authors_line(stack: str) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -20,10 +20,12 @@ _EXPORTERS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 """Of `otlp`, by protocol: as what a package announces it."""
 
 
-def tracing_of(provider: Any | None = None, redact: Sequence[str] = DEFAULT) -> Tracing | None:
+def tracing_of(
+    provider: Any | None = None, redact: Sequence[str] = DEFAULT, fields: Iterable[str] = ()
+) -> Tracing | None:
     """Return who makes spans by a tracer provider; by that of the process where none is given, if that has one.
 
-    Errors are told without what the patterns of `redact` hide.
+    Errors are told without what the patterns of `redact` hide, and the fields that types of events name.
 
     ConfigError for a given one that is not of OpenTelemetry's SDK.
     """
@@ -34,7 +36,7 @@ def tracing_of(provider: Any | None = None, redact: Sequence[str] = DEFAULT) -> 
     _require("a tracer provider is given")
     from stepstream.bus.observe.spans import OtelTracing
 
-    return OtelTracing(provider, Redaction(redact))
+    return OtelTracing(provider, Redaction(redact, within=sorted(set(fields))))
 
 
 @contextlib.contextmanager

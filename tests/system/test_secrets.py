@@ -30,6 +30,9 @@ SECRETS = {
     "a wrong token": "not-a-token-8877665544",
 }
 
+HIDDEN = "ada@hidden.example"
+"""A field that a type hides: admins see it, and no log has it."""
+
 
 @pytest.fixture
 def secret_url(url: str, flushing: "redis.Redis") -> Generator[str]:
@@ -118,7 +121,7 @@ def test_no_secret_is_in_a_log_a_page_an_answer_an_error_or_in_redis(
         said.start("serve", "tests.system.secret_app:app", "--port", str(port))
         said.start("worker", "tests.system.secret_app:app")
         until(lambda: listens(said, site), "the site listens", 20)
-        event = json.dumps({"name": "asked", "data": {}}).encode()
+        event = json.dumps({"name": "asked", "data": {"email": HIDDEN}}).encode()
         as_json = {"Content_Type": "application/json"}
         assert said.ask(f"{site}/e/{SECRETS['the event key']}", event, **as_json) == 200
         assert said.ask(f"{site}/e/{SECRETS['a wrong token']}", event, **as_json) == 401
@@ -159,6 +162,8 @@ def test_no_secret_is_in_a_log_a_page_an_answer_an_error_or_in_redis(
     assert sum(answer.startswith("200") for answer in said.answers) > 60, "what is asked is answered"
     told = said.told()
     assert told == {}
+    assert '"email": "[redacted]"' in said.logs()
+    assert HIDDEN not in said.logs()
     assert [name for name, secret in SECRETS.items() if secret in kept] == []
 
 

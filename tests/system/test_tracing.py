@@ -27,7 +27,7 @@ from docs.make_trace import lines_of, picture_of, text_of, traced
 from stepstream import Batch, Bus, Context, Cron, Harness, NonRetriable, Retry, Step, StepFailed, create_app
 from stepstream.bus.bus import NewEvent
 from stepstream.bus.errors import ConfigError
-from stepstream.bus.event import RawEvent
+from stepstream.bus.event import EventData, RawEvent
 from stepstream.bus.observe.otel import tracing_of
 from stepstream.bus.observe.traceparent import parsed, shown_trace
 from stepstream.bus.process.scope import in_run
@@ -590,6 +590,24 @@ async def test_what_an_error_says_of_a_secret_is_in_no_span(lab: Lab, heard: Hea
     assert (await lab.one()).status == "failed"
     told = [f"{span.status.description} {[event.attributes for event in span.events]}" for span in heard.spans]
     assert any("refused: password=[redacted], user=ada" in one for one in told)
+    assert not any("canary-1" in one for one in told), told
+
+
+async def test_what_an_error_says_of_a_field_that_an_event_type_hides_is_in_no_span(
+    lab: Lab, heard: Heard, work: Work
+) -> None:
+    class Paid(EventData, name="paid", redact=["card.number"]):
+        card: dict[str, str]
+
+    @lab.app.function("f", on=Paid, retries=0)
+    async def f(ctx: Context[Paid], step: Step) -> None:
+        raise ValueError(f"refused: {ctx.event.data}")
+
+    await work()
+    await lab.send("paid", {"card": {"number": "canary-1", "name": "ada"}})
+    assert (await lab.one()).status == "failed"
+    told = [f"{span.status.description} {[event.attributes for event in span.events]}" for span in heard.spans]
+    assert any("refused: Paid(card={'number': '[redacted]', 'name': 'ada'})" in one for one in told), told
     assert not any("canary-1" in one for one in told), told
 
 
