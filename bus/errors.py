@@ -16,6 +16,8 @@ StepstreamError
 │   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
 ├── Unavailable           the operator: Redis did not answer or cannot serve now; loops wait and try again
 │   └── RightMissing      this user may not, or this server has no such command: waited out until it is given
+├── BlobGone              the operator: the store of large results answers, and does not have one
+├── StoreUnfit            the operator: the store of large results cannot be asked now; worth another try
 └── RunError
     ├── StepFailed        the function body: a step used up its attempts; catchable
     │   └── ProcessFailed the same, of a step that is a command: its exit code or signal, and what it wrote last
@@ -230,6 +232,33 @@ StoreUnavailable = Unavailable
 
 class RightMissing(StoreUnavailable):
     """This user may not run a command (NOPERM), or the server does not have it (renamed, too old)."""
+
+
+class BlobGone(BusError):
+    """A store of large results answers and does not have a blob; `key` is its name, `store` the store's URL."""
+
+    code = "blob_gone"
+    status = 410
+
+    def __init__(self, key: str, store: str) -> None:
+        self.key = key
+        self.store = store
+        super().__init__(f"{store} does not have {key[:150]!r}: it was deleted, or written to another store")
+
+
+class StoreUnfit(BusError):
+    """A store of large results cannot be asked now; the message has its URL and what to do. Another try may succeed.
+
+    `state`: `unreachable`, `timeout`, `refused` (rights, credentials), `missing` (no such bucket), `full`, or `wrong`
+    for one that answers what makes no sense.
+    """
+
+    code = "blobs_unfit"
+    status = 503
+
+    def __init__(self, message: str, *, state: str) -> None:
+        self.state = state
+        super().__init__(message)
 
 
 class RunError(BusError):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from stepstream.bus.alerts import destination, rules
+from stepstream.bus.blobs.location import check_above, location
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.process.dev_server import running_url
 from stepstream.bus.process.failpoints import NAMES
@@ -128,6 +129,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
     metrics_host: str = "127.0.0.1"
     """The address of that port. It asks for no key, so another one is for networks where everyone may read metrics."""
+    blobs_url: str = ""
+    """Where large results are kept: `file:///var/lib/stepstream`, `s3://bucket/prefix`; empty: in Redis."""
+    blobs_above: int = 262_144
+    """With BUS_BLOBS_URL: results of more bytes are kept there, at least 4096; the same for workers and sites."""
     redact: tuple[str, ...] = DEFAULT
     """What is hidden of data from all but admins, and in logs: patterns of keys, as `*password,*token,iban`.
 
@@ -165,6 +170,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"BUS_PREFIX {self.prefix[:80]!r} is no prefix of keys: up to 64 ASCII letters, digits and . _ - : "
                 "of which the first and the last are letters or digits"
             )
+        if self.blobs_url:
+            location(self.blobs_url)
+        check_above(self.blobs_above)
         self._check_keys()
         self._check_alerts()
         if self.trace_url:
@@ -305,6 +313,8 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_ALERT_EVERY": ("alert_every_ms", float),
     "BUS_METRICS_PORT": ("metrics_port", int),
     "BUS_METRICS_HOST": ("metrics_host", str),
+    "BUS_BLOBS_URL": ("blobs_url", str),
+    "BUS_BLOBS_ABOVE": ("blobs_above", int),
     "BUS_REDACT": ("redact", tuple),
     "BUS_TRACE_URL": ("trace_url", str),
     "BUS_LOG_FORMAT": ("log_format", str),

@@ -57,6 +57,8 @@ WAYS_OUT = {
     "KeyMissing": "None: whoever asks for it goes on without.",
     "ScriptMissing": "None: the script is sent whole.",
     "Unavailable": "`bus doctor`. Workers wait and go on by themselves; a publisher sends again, with an id of its own (`id=`), so that it is stored once.",
+    "BlobGone": "Put the file or object back from a backup, at the key that the message names, or run the run again; who else deletes there? [Large results](../blobs.md).",
+    "StoreUnfit": "The message says what is in the way; `bus doctor` tries the store with a small blob: [large results](../blobs.md).",
     "RightMissing": "Give the user the right that the message names: [the rule](../operations.md).",
     "PublishFailed": "`stored` and `unknown` say what became of the events: [publish from anywhere](../publishing.md). Send again what is in neither.",
     "Malformed": "Send JSON; the message says where it ends to be any.",
@@ -273,6 +275,8 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
         ("the least of `BUS_KEEP`", "bus.settings:LEAST_KEEP_MS", "ms", "ConfigError"),
         ("events that a group without workers holds", "checkpoint.upkeep.retention:FORGET_MS", "ms", "the group is dropped, with a line in the log"),
         ("`BUS_TIMEOUT` of a process that only publishes", "bus.settings:PUBLISH_TIMEOUT_MS", "ms", "Unavailable"),
+        ("the least of `BUS_BLOBS_ABOVE`", "bus.blobs.location:LEAST_ABOVE", "bytes", "ConfigError"),
+        ("how long the store of large results may take for one blob, with all its retries", "bus.blobs.store:TIMEOUT_S", "s", "StoreUnfit"),
         ("how much longer than `BUS_DRAIN` a worker may take to end", "consumers.worker:LAST_S", "s", "its threads are left"),
     ]),
 ]  # fmt: skip
@@ -280,6 +284,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
 
 NOT_FOR_USERS = frozenset(
     {
+        "bus.blobs.store:LONGEST_KEY",
         "web.api.delayed:MOST",
         "bus.wire.batching:MOST",
         "bus.wire.bounds:MOST_ARGUMENTS",

@@ -10,7 +10,7 @@ from stepstream.web.pages.page import _environment
 ROOT = Path(__file__).parent.parent
 ON_DEMAND = [
     "anyio._backends._asyncio", "click", "encodings.idna", "h11", "httpx2", "jinja2", "pydantic.json_schema", "rich.console", "rich.markdown", "rich.table",
-    "rich.traceback", "statistics", "tests.chaos.app", "tests.forks", "typer._adapters", "uvicorn", "uvicorn.lifespan.on", "uvicorn.logging",
+    "rich.traceback", "statistics", "tests.blob_writers", "tests.chaos.app", "tests.forks", "typer._adapters", "uvicorn", "uvicorn.lifespan.on", "uvicorn.logging",
     "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.http.h11_impl", "watchfiles",
 ]  # fmt: skip
 """Of others, imported when it is first needed."""

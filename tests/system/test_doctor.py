@@ -236,3 +236,14 @@ def test_bus_doctor_tells_that_a_site_may_not_open_as_many_files_as_connections_
         told = {one["check"]: one for one in json.loads(forks.bus("doctor", "--json", env=environ).stdout)}
         assert told["open files"]["verdict"] == verdict
     assert "ulimit -Hn 100000256" in told["open files"]["do"]
+
+
+def test_bus_doctor_tries_the_store_of_large_results(server: ValkeyProcess, tmp_path: Path) -> None:
+    for folder, verdict, code in (tmp_path / "blobs", "fit", 0), (Path("/etc/hostname/blobs"), "unfit", 1):
+        environ = {"BUS_REDIS_URL": server.url, "PATH": "/usr/bin:/bin", "BUS_BLOBS_URL": folder.as_uri()}
+        done = forks.bus("doctor", "--json", env=environ)
+        told = {one["check"]: one for one in json.loads(done.stdout)}["blobs"]
+        assert (told["verdict"], done.returncode) == (verdict, code), told
+        assert folder.as_uri() in told["found"]
+    assert "File exists" in told["found"]
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [".unfinished"], "the probe is gone"

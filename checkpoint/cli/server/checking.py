@@ -6,6 +6,9 @@ from typing import Annotated
 import msgspec
 import typer
 
+from stepstream.bus.blobs.opening import open_store
+from stepstream.bus.blobs.probe import probe
+from stepstream.bus.errors import BusError
 from stepstream.bus.process import open_files
 from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import in_words
@@ -30,6 +33,8 @@ def doctor(
 ) -> None:
     """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not.
 
+    With BUS_BLOBS_URL the store of large results is tried too, with a small blob.
+
     Redis' memory and the settings in force, without secrets: bus doctor --settings.
 
     In a deploy, before workers start: bus doctor && bus worker shop:app. Of what is not fit alone:
@@ -41,6 +46,7 @@ def doctor(
             *await examine(wire),
             *await unserved(wire),
             _files(wire.settings.max_connections),
+            *await _blobs(wire.settings.blobs_url),
             *(Finding("types", one.words, "advice", _AGREE) for one in await disagreements(wire)),
         ]
 
@@ -66,6 +72,18 @@ def _files(connections: int) -> Finding:
         return Finding("open files", f"{limit:,}")
     do = f"ulimit -Hn {needed} before bus serve (LimitNOFILE={needed} of systemd), or set BUS_MAX_CONNECTIONS lower"
     return Finding("open files", f"{limit:,}, of this command", "advice", do)
+
+
+async def _blobs(url: str) -> list[Finding]:
+    """Check the store of large results, where there is one: as this command's user, with its environment."""
+    if not url:
+        return []
+    try:
+        await probe(open_store(url))
+    except BusError as error:
+        do = "mend what it says; workers and sites reach it with a user and an environment of their own"
+        return [Finding("blobs", str(error), "unfit", do)]
+    return [Finding("blobs", f"a probe was written, read and deleted at {url}")]
 
 
 class SettingsShown(msgspec.Struct, frozen=True):
