@@ -191,6 +191,8 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
     ]),
     ("Runs and steps", [
         ("an expression", "bus.values.expression:MOST_CHARACTERS", "characters", "ConfigError where it is declared; 400 from outside"),
+        ("`+` in an expression", "bus.values.cel.cost:MOST_JOINS", "count", "ConfigError where it is declared; 400 from outside"),
+        ("values that an expression may copy", "bus.values.cel.cost:MOST_WORK", "count", "refused as above, or false for that event, with the reason on its page"),
         ("steps of a run", "checkpoint.run.memo:MAX_STEPS", "count", "the run fails"),
         ("a step's id", "consumers.turn.step_ids:MAX_STEP_ID", "characters", "the run fails"),
         ("what a step returns, as JSON", "checkpoint.run.memo:MAX_RESULT_BYTES", "bytes", "the step fails, and is not tried again"),

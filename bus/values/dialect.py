@@ -24,6 +24,8 @@ _TOKEN = re.compile(
 _COMPARES = frozenset({"==", "!=", "<=", ">=", "<", ">", "in"})
 _ARITHMETIC = frozenset("+-*/%")
 _OPENS, _CLOSES = frozenset("([{"), frozenset(")]}")
+_LONGEST = 65_536
+"""Characters of an expression in plain CEL: what may be any value is written twice, and within brackets again."""
 _BOOLEAN = frozenset({"has", "startsWith", "endsWith", "contains", "matches", "exists", "exists_one", "all", "bool"})
 """Functions that return true or false."""
 
@@ -61,7 +63,7 @@ class Plain(NamedTuple):
 
 
 def plain(text: str) -> Plain:
-    """Return an expression of the dialect as plain CEL."""
+    """Return an expression of the dialect as plain CEL; ValueError for one that becomes too long."""
     return _plain(_TOKEN.findall(text))
 
 
@@ -84,6 +86,8 @@ def _plain(tokens: Sequence[str]) -> Plain:
             found = parts[-1].text
             for part in reversed(parts[:-1]):
                 found = form.format(_as_condition(part), part.text, found)
+                if len(found) > _LONGEST:
+                    raise ValueError(f"its && and || in brackets make more than {_LONGEST} characters of plain CEL")
             return Plain(found, is_boolean=False)
     return _operand(tokens)
 

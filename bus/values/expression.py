@@ -3,8 +3,9 @@
 An expression that raises counts as false. Paths are checked at declaration against the payload's field names in JSON:
 `event.data.user_id`, where the JSON has `userId`, is refused at once instead of being null in every event.
 
-CEL holds 64-bit integers, and compares an integer with a double as doubles: beyond 2^53 it takes different numbers for
-equal. An event with such numbers, in fields the expression uses, is not given to CEL, and the log says so.
+An event is not given to CEL where that would be wrong, or take long: with numbers that it cannot hold or compare
+(cel/exact.py), or so large that the expression is too much work (cel/cost.py). A condition is false then, a key is all
+the fields that the expression uses; the log says so, and so does who asks for the reason (`why_not`).
 
 Those of applications behind HTTP are marked, and are evaluated as the Inngest SDKs expect (bus/values/dialect.py).
 """
@@ -20,6 +21,8 @@ import structlog
 
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.values import codec, dialect
+from stepstream.bus.values.cel.cost import MOST_WORK, TooMuch, cost_of, told
+from stepstream.bus.values.cel.exact import are_small, not_exact
 from stepstream.bus.values.payload import wire_fields
 
 _log = structlog.get_logger("expression")
@@ -31,8 +34,6 @@ _BOUND = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_
 """The variable that a macro over a list (`all`, `exists`, …) binds to its members."""
 _ASKS = re.compile(r"\bhas\s*\(\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)\s*\)")
 _LOGICAL = re.compile(r"\|\||&&")
-_EXACT = 2**53
-"""Up to here a double holds every integer exactly."""
 _Tree = dict[str, "_Tree | None"]
 """The fields an expression uses: name → its fields, or None for the whole value."""
 _PATH = re.compile(r"event(\.[A-Za-z_]\w*)+")
@@ -58,9 +59,15 @@ class Expression:
         self._where = where
         import cel  # here, for it brings a terminal of its own: who declares no expression does not wait for that
 
-        plain = dialect.plain(text) if self._is_of_sdk else dialect.Plain(text, is_boolean=True)
         try:
+            plain = dialect.plain(text) if self._is_of_sdk else dialect.Plain(text, is_boolean=True)
             self._program = cel.compile(plain.text)
+            # What an SDK calculates with whole numbers is evaluated a second time, with doubles.
+            self._cost = cost_of(plain.text, times=2 if self._is_of_sdk else 1)
+        except RecursionError:
+            raise ConfigError(f"{where}: {text!r} is not an expression: it is nested too deep") from None
+        except TooMuch as error:
+            raise ConfigError(f"{where}: {text!r} is too much work: {error}") from None
         except ValueError as error:
             raise ConfigError(f"{where}: {text!r} is not an expression: {str(error).splitlines()[0]}") from None
         self._other = other
@@ -85,10 +92,10 @@ class Expression:
                 self._literals += (number, -number) if number <= 2**63 else (number,)  # a minus sign is not parsed here
             elif path[0] in roots:
                 _look_at(self._tree, path)
-        self._has_small_literals = _are_small(self._literals)
+        self._has_small_literals = are_small(self._literals)
         self._path = text.split(".")[1:] if _PATH.fullmatch(text) else None
         """The field names, if the expression is only a path into the event: the most common key, looked up exactly."""
-        self._has_warned = False
+        self._has_warned: set[str] = set()
 
     @property
     def marked(self) -> str:
@@ -98,7 +105,7 @@ class Expression:
     def matches(self, event: Mapping[str, Any], other: Any = None) -> bool:
         """Return whether it is true of an event (and of the `other` value); an expression that raises is false."""
         seen = self._seen({"event": event, self._other: other} if self._other else {"event": event})
-        if not self._is_exact(seen):
+        if self._refused(seen) is not None:
             return False
         value = self._evaluated(seen)
         return value is True or (not self._is_boolean and dialect.truthy(value))
@@ -120,7 +127,7 @@ class Expression:
         seen: dict[str, Any] = {"event": part}
         if self._other:
             seen[self._other] = _part(other, self._tree[self._other]) if self._other in self._tree else None
-        return self._is_exact(seen) and self._evaluated(seen) is True
+        return self._refused(seen) is None and self._evaluated(seen) is True
 
     @cached_property
     def _shape(self) -> "_Shape | None":
@@ -132,13 +139,13 @@ class Expression:
     def value(self, event: Mapping[str, Any]) -> Any:
         """Return its value for an event; None for an expression that raises (a missing field).
 
-        Where it uses numbers that CEL would take for others, its value is all the fields it uses: different events then
-        still have different keys.
+        Where it cannot be evaluated (`why_not`), its value is all the fields it uses: different events then still have
+        different keys.
         """
         if self._path is not None:
             return found_at(self._path, event)
         seen = self._seen({"event": event})
-        return self._evaluated(seen) if self._is_exact(seen) else seen
+        return self._evaluated(seen) if self._refused(seen) is None else seen
 
     def seen_of(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Return what it looks at in an event, by each path it names: `event.data.n` → 5; None where nothing is."""
@@ -149,9 +156,12 @@ class Expression:
         paths = [] if self._is_of_sdk else self._paths()
         return [".".join(path) for path in paths if not _is_there(path[1:], event)]
 
-    def compares(self, event: Mapping[str, Any]) -> bool:
-        """Return whether CEL holds and compares exactly what it looks at in an event: else it counts as false."""
-        return self._is_exact(self._seen({"event": event}))
+    def why_not(self, event: Mapping[str, Any], other: Any = None) -> str | None:
+        """Return in words why it cannot be evaluated for an event, though it is a right one: it counts as false then.
+
+        None when it can.
+        """
+        return self._refused(self._seen({"event": event, self._other: other} if self._other else {"event": event}))
 
     def _paths(self) -> list[list[str]]:
         return [path for path, number in _words(self.text) if number is None and path[0] == "event" and len(path) > 1]
@@ -184,21 +194,31 @@ class Expression:
         if unknown:
             raise ConfigError(f"{self._where}: {self.text!r} calls {min(unknown)!r}, which is no function here")
 
-    def _is_exact(self, seen: dict[str, Any]) -> bool:
-        """Whether CEL holds all numbers exactly and compares them correctly; the first exception is logged."""
-        if self._has_small_literals and _are_small(seen):
-            return True
-        number = _not_exact([seen, self._literals])
-        if number is not None and not self._has_warned:
-            self._has_warned = True
+    def _refused(self, seen: dict[str, Any]) -> str | None:
+        """Return why CEL is not asked of what it looks at; None when it is. The first time of each kind is logged."""
+        if not self._has_small_literals or not are_small(seen):
+            number = not_exact([seen, self._literals])
+            if number is not None:
+                self._warn("a number that CEL cannot hold or compare exactly: send such as text", number=str(number))
+                return "it has a number that no condition compares exactly; send such as text"
+        if self._cost is not None and (work := self._cost.of(seen)) > MOST_WORK:
+            self._warn("an event so large that it is too much work", work=told(work), most=told(MOST_WORK))
+            return (
+                f"for so large an event it would copy up to {told(work)} values, and may {told(MOST_WORK)}; "
+                "let the publisher send a field that has the answer"
+            )
+        return None
+
+    def _warn(self, of: str, **more: str) -> None:
+        if of not in self._has_warned:
+            self._has_warned.add(of)
             _log.warning(
-                "an expression uses a number that CEL cannot hold or compare exactly: a condition counts as false, "
-                "a key becomes all the fields the expression uses; send such numbers as text",
+                f"an expression is not evaluated for {of}; a condition counts as false, a key becomes all the fields "
+                "the expression uses",
                 expression=self.text,
                 where=self._where,
-                number=str(number),
+                **more,
             )
-        return number is None
 
     def check(self, kind: type[Any], root: str = "event") -> None:
         """Raise ConfigError for a path that events of type `kind` cannot have; `root` is the variable for the event."""
@@ -304,42 +324,6 @@ def _taken(part: Any, plan: _Plan) -> dict[str, Any]:
         for at, name, inside in plan
         if (value := getattr(part, at)) is not msgspec.UNSET
     }
-
-
-def _are_small(value: Any) -> bool:
-    """Whether every number in a value is one that doubles hold exactly; what is nested too deep to say is not."""
-    kind = cast("type[Any]", type(value))
-    try:
-        if kind is dict:
-            return all(map(_are_small, value.values()))
-        if kind is list:
-            return all(map(_are_small, value))
-    except RecursionError:
-        return False
-    return kind not in (int, float) or -_EXACT < value < _EXACT
-
-
-def _not_exact(values: Any) -> int | float | None:
-    """Return a number that CEL does not hold exactly, or takes for another one of `values`; None when there is none."""
-    rounded: set[float] = set()
-    doubles: set[float] = set()
-    rest = [values]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, str):
-            continue
-        if isinstance(value, dict):
-            rest += cast("dict[str, Any]", value).values()
-        elif isinstance(value, list):
-            rest += cast("list[Any]", value)
-        elif isinstance(value, int):
-            if not -(2**63) <= value < 2**64:
-                return value
-            if abs(value) > _EXACT and int(float(value)) != value:
-                rounded.add(float(value))
-        elif isinstance(value, float) and abs(value) >= _EXACT:
-            doubles.add(value)
-    return next(iter(rounded & doubles), None)
 
 
 @lru_cache(maxsize=4_096)

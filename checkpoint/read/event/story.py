@@ -29,7 +29,6 @@ from stepstream.checkpoint.registry import functions, workers_of
 from stepstream.checkpoint.run.record import Run, read
 
 _SHOWN = 200
-_NOT_EXACT = "it has a number that no condition compares exactly; send such as text"
 _NO_DEFAULTS = "a condition sees what was sent, without the defaults of a type"
 
 
@@ -189,7 +188,8 @@ def _refused(slug: str, condition: Expression, event: RawEvent) -> Part:
     told = {path: "not there" if path in missing else _shown(value) for path, value in values.items()}
     words += ": " if told else ""
     words += ", ".join(f"{path} is {text}" for path, text in told.items())
-    words += f" ({_NO_DEFAULTS})" if missing else "" if condition.compares(plain) else f" ({_NOT_EXACT})"
+    why = condition.why_not(plain) or (_NO_DEFAULTS if missing else "")
+    words += f" ({why})" if why else ""
     return Part(function=slug, kind="condition", words=words, condition=condition.text, values=values, missing=missing)
 
 
