@@ -1,7 +1,7 @@
 """Routes that say what a caller needs, and links to them by their names."""
 
 from collections.abc import Awaitable, Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Literal
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
@@ -12,8 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from stepstream.bus.errors import BusError, StoreUnavailable
 from stepstream.bus.wire.spoilt import spoilt_told
 from stepstream.web.hosts import OriginRefused, hosts_of
+from stepstream.web.live.stream import Stream
 from stepstream.web.paths import own_path, root
 from stepstream.web.store import PATIENCE_S, wire_of
 from stepstream.web.table.about import About
@@ -21,7 +23,7 @@ from stepstream.web.table.parameters import Wait, check
 from stepstream.web.trust.audit import write_down, written_down
 from stepstream.web.trust.hiding import hiding
 from stepstream.web.trust.keys import Permission, RoleRefused, keys_of
-from stepstream.web.trust.principal import PRINCIPAL
+from stepstream.web.trust.principal import PRINCIPAL, Principal, principal_of
 
 SPOILT = "stepstream.spoilt"
 """In the scope of a request that only reads: the keys that it has passed over."""
@@ -53,6 +55,13 @@ class NeedsRoute(Route):
         waits = [one.name for one in takes or () if isinstance(one, Wait)]
 
         async def taken(request: Request) -> Response:
+            answer = await answered(request)
+            who = principal_of(request)
+            if isinstance(answer, Stream) and who.session:
+                answer.may_still = partial(_is_still, request, needs, who)
+            return answer
+
+        async def answered(request: Request) -> Response:
             if takes is not None:
                 check(request, takes, own_path(request))
             # Who asks to be answered at the end of a run waits on purpose; a stream begins at once.
@@ -82,6 +91,16 @@ class NeedsRoute(Route):
         """Whether somebody does something by it: then it is in the audit log."""
         self.about = about
         """What it takes and answers with; None of pages, and of what SDKs call."""
+
+
+async def _is_still(request: Request, needs: Permission, who: Principal) -> bool:
+    """Whether somebody who has logged in still is who they were when they asked, with the same role."""
+    try:
+        return await keys_of(request).check(request, needs) == who
+    except StoreUnavailable:  # nobody can be told from anybody; nothing is sent either
+        return True
+    except BusError:
+        return False
 
 
 class NeedsSocket(WebSocketRoute):

@@ -18,10 +18,14 @@ from stepstream import create_app, mount, serve
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.settings import Settings
 from stepstream.bus.wire import keys
+from stepstream.web.live import stream
 from stepstream.web.trust import attempts
 from stepstream.web.trust.sessions import COOKIE, LASTS_S
+from tests.patience import PATIENT_S
+from tests.support import acl_rule, eventually, logged_in
 from tests.system.test_commands import bus
 from tests.system.test_keys import shop
+from tests.system.test_live import serving
 
 if TYPE_CHECKING:
     import redis
@@ -171,6 +175,70 @@ def test_a_session_is_over_when_its_user_is_gone_or_it_is_not_ours(
         client.cookies.set(COOKIE, kept)
     answer = client.get("/runs")
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Fruns")
+
+
+async def logs_in(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/login", headers=HTML)).text
+    sent = {"token": field(page, "token"), "next": "", "name": "ada", "password": PASSWORD}
+    assert (await client.post("/login", data=sent)).status_code == 303
+
+
+@pytest.mark.parametrize("path", ["/live?of=all", "/v1/live", "/v1/live/a-channel"])
+@pytest.mark.parametrize("change", [{"sessions": "others"}, {"role": "read"}, None])
+async def test_an_open_stream_ends_when_its_session_is_over_or_its_role_is_another(
+    keyed: Settings,
+    people: None,
+    store: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    change: dict[str, str] | None,
+) -> None:
+    """A stream is one request that goes on for days: who was removed kept seeing what runs said."""
+    monkeypatch.setattr(stream, "ASKED_AGAIN_S", 0.01)
+    async with (
+        serving(keyed) as site,
+        httpx2.AsyncClient(base_url=site.url, timeout=PATIENT_S) as client,
+    ):
+        await logs_in(client)
+        async with client.stream("GET", path) as answer:
+            assert answer.status_code == 200
+            lines = answer.aiter_lines()
+            assert (await anext(lines)).startswith("retry")
+            if change is None:
+                store.hdel(keys.users(), "ada")
+            else:
+                ada = json.loads(store.hget(keys.users(), "ada") or b"")
+                store.hset(keys.users(), "ada", json.dumps(ada | change))
+            async for _ in lines:
+                pass
+        assert (await client.get("/v1/runs")).status_code == (200 if change and "role" in change else 401)
+
+
+async def test_an_open_stream_goes_on_while_nobody_can_tell_whose_it_is(
+    keyed: Settings, people: None, flushing: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ASKED_AGAIN_S", 0.01)
+    rule = ["looker" if word == "stepstream" else word for word in acl_rule("stepstream")]
+    flushing.execute_command(*rule)
+    configured = msgspec.structs.replace(keyed, redis_url=logged_in(keyed.redis_url, "looker"))
+
+    async def refused() -> bool:
+        log = flushing.execute_command("ACL", "LOG")
+        return "hget" in str(log)
+
+    try:
+        async with serving(configured) as site, httpx2.AsyncClient(base_url=site.url, timeout=PATIENT_S) as client:
+            await logs_in(client)
+            async with client.stream("GET", "/live?of=all") as answer:
+                lines = answer.aiter_lines()
+                await anext(lines)
+                flushing.execute_command("ACL", "LOG", "RESET")
+                flushing.execute_command("ACL", "SETUSER", "looker", "-hget")
+                await eventually(refused, "it is asked who that is")
+                assert await anext(lines) == ""
+                assert (await anext(lines)).startswith("data: ")
+    finally:
+        flushing.execute_command("ACL", "DELUSER", "looker")
 
 
 def test_who_logs_out_is_out(browser: Callable[..., TestClient]) -> None:
