@@ -11,10 +11,11 @@ named from outside is copied in each.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
+from stepstream.bus.values.cel.pattern import to_compile, to_look
 from stepstream.bus.values.cel.tree import MACROS, Node, NotRead, tokens_of, tree_of
 
 MOST_WORK = 3_000_000
@@ -27,10 +28,6 @@ _WORK = MACROS | {"matches", "json_parse"}
 """What may be much work though little is named."""
 _ROOTS = frozenset({"event", "async", "output"})
 _ESCAPES = re.compile(r"\\[xXuU0-3]")
-_COUNTED = re.compile(r"\{(\d+)?(?:,(\d*))?\}")
-_LARGE = re.compile(r"\\[pPwWdDsS]|\[\^|\(\?[a-z]*i|[^\x00-\x7f]")
-"""What stands for many characters in a pattern."""
-
 _CHARACTERS = 128
 """So many characters of a text are copied and looked through as one value."""
 _ROUND = 10
@@ -39,17 +36,16 @@ _TEXT_IN, _ENTRY_IN, _VALUE_IN = 40, 90, 8
 """What it is to give CEL a text, an entry of a map, another value."""
 _CALLED_BACK = 60
 """What it is to give a value to a function of Python, and take one."""
-_PATTERN, _PATTERNS_CHARACTER, _PATTERNS_CLASS = 200, 60, 10_000
-"""What it is to compile a pattern, a character of it, and what stands for many characters."""
-_LARGEST_PATTERN = 2_400_000
-"""What is repeated in a pattern is not compiled beyond this."""
 _SMALL = frozenset({
     "size", "contains", "startsWith", "endsWith", "matches", "int", "uint", "double", "bool", "type", "has", "truthy",
     "getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes",
     "getSeconds", "getMilliseconds", "date", "now", "now_plus", "now_minus", "timestamp", "duration",
 })  # fmt: skip
 """Functions whose value is small, whatever they are called with."""
-_OF_PYTHON = frozenset({"truthy", "lowercase", "uppercase", "b64decode", "json_parse", "date"})
+_OF_PYTHON = frozenset({
+    "truthy", "lowercase", "uppercase", "b64decode", "json_parse", "date", "now", "now_plus", "now_minus",
+})  # fmt: skip
+"""The functions of the SDKs' dialect."""
 
 
 class TooMuch(ValueError):
@@ -63,8 +59,11 @@ class Cost:
         """Take its tree, and how often it may be evaluated for one event."""
         self._tree = tree
         self._times = times
-        self.least = _Count({}, of_pattern=0).total_of(tree) * times
+        smallest = _Count({name: _Size(1, 1, 1, {}) for name in _ROOTS})
+        self.least = smallest.total_of(tree) * times
         """Its work with the smallest event."""
+        self.has_made_patterns = smallest.has_made_patterns
+        """Whether it looks for a pattern that is not known before it is evaluated."""
         self._is_free_to = max((size for size in (8, 32, 128, 512) if self._at_most(size) <= MOST_WORK), default=0)
         """With roots up to this size together it is never too much, whatever is in them."""
 
@@ -108,6 +107,8 @@ def cost_of(text: str, *, times: int = 1) -> Cost | None:
         cost = Cost(tree_of(tokens), times)
     except NotRead as error:
         raise TooMuch(f"its work cannot be counted: {error}; write it simpler") from None
+    if cost.has_made_patterns:
+        raise TooMuch("what `matches` looks for must be a text in it or a field of the event, or several joined by `+`")
     if cost.least > MOST_WORK:
         raise TooMuch(
             f"it copies up to {told(cost.least)} values with the smallest event, and may {told(MOST_WORK)}; "
@@ -154,14 +155,8 @@ _Names = dict[str, _Named]
 class _Count:
     """Counts the work of one evaluation."""
 
-    def __init__(
-        self,
-        roots: "Mapping[str, _Size]",
-        measured: "dict[int, _Measure] | None" = None,
-        of_pattern: int = _LARGEST_PATTERN,
-    ) -> None:
-        """`of_pattern` is what it is to compile one that is not known."""
-        self._of_pattern = of_pattern
+    def __init__(self, roots: "Mapping[str, _Size]", measured: "dict[int, _Measure] | None" = None) -> None:
+        self.has_made_patterns = False
         self._names = {name: _Named(size, 0) for name, size in roots.items()}
         self._measured = {} if measured is None else measured
         self._work = self._loops = 0
@@ -175,7 +170,7 @@ class _Count:
         """Return how large a part's values are; count what is copied to make them in so many rounds of a loop."""
         if node.kind == "text":
             size = 1 + len(node.name) // _CHARACTERS
-            return self._made(_Size(size * rounds, size, 0, _written(node.name)))
+            return self._made(_Size(size * rounds, size, 0, _text_of(node.name)))
         if node.kind == "name":
             known = names.get(node.name)
             if known is None:  # `true`, a type, or an event of which nothing is known
@@ -198,7 +193,9 @@ class _Count:
             return self._made(_Size(total + rounds, most + 1, max([len(sizes), *(one.long for one in sizes)])))
         if node.kind == "join":
             self._work += total * (len(sizes) - 1)
-            return self._made(_Size(total, most, long))
+            texts = [one.there for one in sizes]
+            joined = _UNKNOWN if _UNKNOWN in texts else _joined(texts)
+            return self._made(_Size(total, most, long, joined))
         return self._made(_Size(total, max(one.most for one in sizes), max(one.long for one in sizes)))
 
     def _made(self, size: _Size) -> _Size:
@@ -220,11 +217,11 @@ class _Count:
             self._work += _CALLED_BACK * (total + rounds)
         if node.name == "matches":
             pattern = sizes[-1].there if sizes else None
-            if pattern is _UNKNOWN:
-                self._work += rounds * (self._of_pattern + _PATTERNS_CHARACTER * _CHARACTERS * most)
-            elif isinstance(pattern, str):
-                self._work += rounds * weight_of(pattern)
-            self._work += total * _CHARACTERS // 8  # what it looks through
+            if isinstance(pattern, str):
+                self._work += rounds * to_compile(pattern) + to_look(pattern, sizes[0].total * _CHARACTERS)
+            elif pattern is _UNKNOWN:
+                self.has_made_patterns = True
+                self._work += MOST_WORK
         if node.name in _SMALL:
             return self._made(_Size(rounds, 1, 0))
         if node.name == "json_parse":  # each second character may be a value
@@ -311,15 +308,17 @@ def _measured(value: Any, known: dict[int, _Measure]) -> _Measure:
     return found
 
 
-def _written(literal: str) -> Any:
-    """Return a text as it is written in an expression; not where characters are written as numbers."""
-    return _UNKNOWN if _ESCAPES.search(literal) and literal[:1] not in "rR" else literal
+def _joined(texts: Sequence[Any]) -> str | None:
+    """Return what texts are together; None where one of them is none, which is an error."""
+    return "".join(texts) if all(isinstance(one, str) for one in texts) else None
 
 
-def weight_of(pattern: str) -> int:
-    """Return what it is to compile a regular expression: what is repeated is compiled as often, up to a bound."""
-    times = 1
-    for least, most in _COUNTED.findall(pattern):
-        times = min(times * max(1, int(least[:9] or 1), int(most[:9] or 1)), _LARGEST_PATTERN)
-    within = 8 * len(pattern) + 400 * pattern.count(".") + _PATTERNS_CLASS * len(_LARGE.findall(pattern))
-    return _PATTERN + _PATTERNS_CHARACTER * len(pattern) + min(times * within, _LARGEST_PATTERN)
+def _text_of(literal: str) -> Any:
+    """Return the text that is written in an expression; not where characters are written as numbers."""
+    is_raw = literal[:1] in "rR"
+    text = literal.lstrip("rRbB")
+    quotes = 3 if text[:3] in {'"""', "'''"} and len(text) >= 6 else 1
+    text = text[quotes:-quotes]
+    if is_raw:
+        return text
+    return _UNKNOWN if _ESCAPES.search(text) else re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
