@@ -23,6 +23,12 @@ def traceparent() -> str:
     return os.environ.get("TRACEPARENT", "")
 
 
+def s3_endpoint() -> str:
+    """Return the address at which S3 is asked, as AWS's tools read it; empty: AWS, in the region of AWS_REGION."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
 def of_otel() -> dict[str, str]:
     """Return the variables of OpenTelemetry: its SDK reads most of them itself, and they keep its names."""
     return {name: text for name, text in os.environ.items() if name.startswith("OTEL_")}

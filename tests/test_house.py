@@ -18,11 +18,11 @@ from tests.scripts import FLOORS, all_scripts
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "bus": [
-        {"errors", "process"}, {"values"}, {"trust", "alerts", "blobs"}, {"environment", "settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
+        {"errors", "process", "environment"}, {"values"}, {"trust", "alerts", "blobs"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload", "cel"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
-    "bus.blobs": [{"location", "store"}, {"folder"}, {"opening", "probe"}],
+    "bus.blobs": [{"location", "store"}, {"bucket", "folder"}, {"opening", "probe"}],
     "bus.limits": [{"keys", "rules", "told"}, {"flow", "timeouts", "cancel_on"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"spoilt"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
     "checkpoint": [{"fields", "registry", "delayed", "live", "connections", "audit_log"}, {"types", "apps", "controls", "alerts"}, {"facts", "run"}, {"waits"}, {"read", "ends"}, {"limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
@@ -71,6 +71,7 @@ FENCES = {
     "rfc8785": ("bus/trust/signing.py",),
     "argon2": ("web/trust/passwords.py",),
     "itsdangerous": ("web/trust/sessions.py",),
+    "obstore": ("bus/blobs/bucket.py",),
     "watchfiles": ("web/dev/worker_child.py",),
     "pytest": ("consumers/testing/pytest_plugin.py",),
     "opentelemetry": ("bus/observe/otel.py", "bus/observe/spans.py"),

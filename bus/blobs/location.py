@@ -7,7 +7,7 @@ import msgspec
 
 from stepstream.bus.errors import ConfigError
 
-SCHEMES = ("file", "s3", "gs", "az")
+SCHEMES = ("file", "s3")
 LEAST_ABOVE = 4_096
 """Bytes: below that to ask another store costs more than Redis' memory."""
 _EXAMPLES = "file:///var/lib/stepstream or s3://bucket/prefix"
@@ -37,13 +37,14 @@ def location(url: str, variable: str = "BUS_BLOBS_URL") -> Location:
     except ValueError as error:
         raise ConfigError(f"{variable} {url[:_SHOWN]!r} is no URL: {error}; expected: {_EXAMPLES}") from None
     if parts.scheme not in SCHEMES or not path.isprintable():
-        raise ConfigError(f"{variable} must be {_EXAMPLES} (or gs://, az://); {got}")
+        raise ConfigError(f"{variable} must be {_EXAMPLES}; {got}")
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost") or not path.startswith("/") or not path.strip("/"):
             raise ConfigError(f"{variable} must name a folder, as file:///var/lib/stepstream does; {got}")
         return Location("file", "", path, url)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", parts.netloc) or "//" in path:
-        raise ConfigError(f"{variable} must name a bucket, as {parts.scheme}://bucket/prefix does; {got}")
+    is_prefix = re.fullmatch(r"(/[A-Za-z0-9][A-Za-z0-9._=-]*)*/?", path)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", parts.netloc) or not is_prefix:
+        raise ConfigError(f"{variable} must name a bucket, as s3://bucket/prefix does; {got}")
     return Location(parts.scheme, parts.netloc, path.strip("/"), url)
 
 

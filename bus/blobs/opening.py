@@ -11,9 +11,17 @@ from stepstream.bus.errors import ConfigError
 def open_store(url: str, timeout_s: float = TIMEOUT_S) -> BlobStore:
     """Return the store of a URL; it asks nothing of it yet. ConfigError for a URL that means none.
 
+    For a bucket the extra `blobs` is installed, and AWS's variables make sense; else ConfigError too.
+
     `timeout_s` is how long each call of the store may take, with all its retries.
     """
     where = location(url)
-    if where.scheme != "file":
-        raise ConfigError(f"BUS_BLOBS_URL {url!r}: only folders are stores yet, as file:///var/lib/stepstream")
-    return Folder(Path(where.path), where.url, timeout_s)
+    if where.scheme == "file":
+        return Folder(Path(where.path), where.url, timeout_s)
+    try:
+        from stepstream.bus.blobs.bucket import Bucket
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "obstore":
+            raise
+        raise ConfigError(f"BUS_BLOBS_URL {where.url} needs a library: pip install 'stepstream[blobs]'") from None
+    return Bucket(where, timeout_s)

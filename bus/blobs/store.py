@@ -13,7 +13,7 @@ from stepstream.bus.errors import ConfigError, StoreUnfit
 TIMEOUT_S = 30.0
 """Within so many seconds one call of a store has an answer, with all its retries, or StoreUnfit."""
 LONGEST_KEY = 512
-AT_ONCE = 500
+AT_ONCE = 100
 """So many blobs are listed or deleted by one request, which has the whole bound of time."""
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
 
