@@ -372,21 +372,22 @@ async def _rights(wire: Wire) -> Finding:
             raise
         return Finding("rights", f"not tried: the server answers {error.state}", "advice", "solve that first")
     if refused:
-        return Finding(
-            "rights", f"refused: {'; '.join(refused)}", "unfit", "give this user the rights in docs/operations.md"
-        )
+        names = " ".join(f"+{name.lower()}" for name in refused)
+        do = f"give this user {names}: its whole rule is in docs/operations.md"
+        return Finding("rights", f"refused: {'; '.join(map(' '.join, refused.items()))}", "unfit", do)
     return Finding("rights", "all that workers need")
 
 
-async def _refused(wire: Wire, commands: list[tuple[str | int, ...]]) -> list[str]:
-    refused: list[str] = []
+async def _refused(wire: Wire, commands: list[tuple[str | int, ...]]) -> dict[str, str]:
+    """Return the commands that are refused, with what Redis says."""
+    refused: dict[str, str] = {}
     for command in commands:
         try:
             await wire.call(*command)
         except GroupMissing:  # XGROUP CREATE was refused
             continue
         except (RightMissing, StoreError) as error:
-            refused.append(f"{command[0]} {error}")
+            refused.setdefault(str(command[0]), str(error))
     return refused
 
 

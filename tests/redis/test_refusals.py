@@ -2,7 +2,9 @@
 
 import asyncio
 
+import msgspec
 import pytest
+import redis
 
 from stepstream.bus.errors import GroupMissing, KeyMissing, RightMissing, ScriptMissing, StoreError, StoreUnavailable
 from stepstream.bus.event import Outgoing
@@ -13,7 +15,7 @@ from stepstream.bus.wire.connection.refusals import translated
 from stepstream.bus.wire.publishing import Publisher, PublishFailed
 from stepstream.bus.wire.wire import Wire
 from tests.chaos.resp import WORDS, RespProxy
-from tests.support import free_port
+from tests.support import free_port, logged_in
 
 FINAL = [
     ("XADD", "text", "*", "a", "b"),
@@ -50,6 +52,22 @@ async def test_what_is_about_our_arguments_or_scripts_is_final(wire: Wire, comma
     await wire.call("XADD", "stream", "5-0", "a", "b")
     with pytest.raises(StoreError):
         await wire.call(*command)
+
+
+@pytest.mark.each_server
+async def test_a_key_that_the_user_may_not_touch_is_told_with_the_prefix_and_the_right(
+    wire: Wire, settings: Settings, flushing: "redis.Redis"
+) -> None:
+    """BUS_PREFIX was another one than the rule's: "one of the keys used as arguments" names neither."""
+    flushing.execute_command("ACL", "SETUSER", "other", "on", ">pw", "~other:*", "&*", "+@all")
+    theirs = Wire(msgspec.structs.replace(settings, redis_url=logged_in(settings.redis_url, "other")), "test")
+    try:
+        for command in (("HGET", keys.meta(), "a"), ("EVAL", "return 1", 1, keys.meta())):
+            with pytest.raises(RightMissing, match=r"keys begin with bus: here \(BUS_PREFIX\).* as ~bus:\* does"):
+                await theirs.call(*command)
+    finally:
+        await theirs.close()
+        flushing.execute_command("ACL", "DELUSER", "other")
 
 
 @pytest.mark.parametrize("text", WORDS)

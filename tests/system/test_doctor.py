@@ -80,6 +80,7 @@ async def test_a_right_that_is_missing_is_named_with_its_command(server: ValkeyP
     assert found["rights"].verdict == "unfit"
     assert "XGROUP" in found["rights"].found
     assert "DEL" in found["rights"].found
+    assert "+xgroup +del:" in found["rights"].do
     assert "NOGROUP" not in found["rights"].found, "what follows from it is not told"
 
 

@@ -16,6 +16,7 @@ from stepstream.bus.errors import (
     StoreUnavailable,
     WrongType,
 )
+from stepstream.bus.wire.keys.prefixed import prefix
 
 ELSEWHERE = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "NOREPLICAS", "NOAUTH"})
 """Said by a server that does not, or no longer, serve us: the address may lead to another one by now."""
@@ -30,6 +31,7 @@ _ARGUMENTS = re.compile(
     re.IGNORECASE,
 )
 _NO_COMMAND = re.compile(r"unknown (sub)?command", re.IGNORECASE)
+_OTHER_KEYS = re.compile(r"permissions to access (one of the|a) key")
 _IN_SCRIPT = re.compile(r" on @user_script:\d+")
 _KILLED = re.compile(r".*script killed by user", re.IGNORECASE)
 
@@ -45,6 +47,12 @@ def translated(text: str) -> BusError:
         return GroupMissing(text)
     if word == "ERR" and rest.startswith("no such key"):
         return KeyMissing(text)
+    if word == "NOPERM" and _OTHER_KEYS.search(rest):
+        return RightMissing(
+            f"Redis refuses its user a key: keys begin with {prefix()}: here (BUS_PREFIX), and the user's rule must "
+            f"name them, as ~{prefix()}:* does (docs/operations.md): {text}",
+            state=word,
+        )
     if word == "NOPERM" or (word == "ERR" and _NO_COMMAND.match(rest)):
         return RightMissing(f"Redis refuses a command: {text}", state=word)
     if word in _ABOUT_US or (word == "ERR" and _is_about_us(rest)):
