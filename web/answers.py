@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from stepstream.bus.errors import BusError, EventInvalid
+from stepstream.bus.errors import BusError, EventInvalid, StoreUnavailable
 from stepstream.bus.trust.rates import TooMany
 from stepstream.bus.values import codec
 from stepstream.bus.wire.spoilt import spoilt_now, told_of
@@ -18,6 +18,7 @@ from stepstream.web.paths import own_path, wants_page
 from stepstream.web.routing import SPOILT, link
 from stepstream.web.trust.hiding import hide
 from stepstream.web.trust.keys import KeyRefused, challenge, keys_of
+from stepstream.web.trust.principal import principal_of
 
 
 def value(content: Any, status: int = 200, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -69,7 +70,15 @@ async def refused(request: HTTPConnection, problem: Exception) -> Response:
         headers = challenge(request)
     if isinstance(problem, TooMany):
         headers = {"Retry-After": str(problem.after_s)}
-    return error(request, problem.status, str(problem), headers=headers, **more)
+    return error(request, problem.status, told(request, problem), headers=headers, **more)
+
+
+def told(request: HTTPConnection, problem: BusError) -> str:
+    """Return what the one who asks is told of an error: where Redis is, and as whom, is for those with a key."""
+    is_stranger = keys_of(request).kind == "cloud" and not principal_of(request).name
+    if is_stranger and isinstance(problem, StoreUnavailable):
+        return f"Redis does not serve this site now ({problem.state}); its log says more"
+    return str(problem)
 
 
 async def not_routed(request: Request, problem: Exception) -> Response:

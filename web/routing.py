@@ -74,6 +74,7 @@ class NeedsRoute(Route):
             try:
                 request.scope[PRINCIPAL] = await keys_of(request).check(request, needs)
             except RoleRefused as refused:
+                request.scope[PRINCIPAL] = refused.who  # the page that says so shows who that is, with the way out
                 if changes:
                     await write_down(request, name or path, refused.who, str(refused))
                 raise

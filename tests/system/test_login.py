@@ -22,7 +22,7 @@ from stepstream.web.live import stream
 from stepstream.web.trust import attempts
 from stepstream.web.trust.sessions import COOKIE, LASTS_S
 from tests.patience import PATIENT_S
-from tests.support import acl_rule, eventually, logged_in
+from tests.support import acl_rule, eventually, free_port, logged_in
 from tests.system.test_commands import bus
 from tests.system.test_keys import shop
 from tests.system.test_live import serving
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import redis
 
 KEY, PASSWORD = "k" * 32, "correct horse battery"
+TOKEN = "t" * 32
 HTML = {"accept": "text/html"}
 
 
@@ -239,6 +240,47 @@ async def test_an_open_stream_goes_on_while_nobody_can_tell_whose_it_is(
                 assert (await anext(lines)).startswith("data: ")
     finally:
         flushing.execute_command("ACL", "DELUSER", "looker")
+
+
+def test_a_page_that_a_role_may_not_see_says_whose_it_is_and_lets_them_log_out(
+    browser: Callable[..., TestClient],
+) -> None:
+    client = browser()
+    log_in(client, "rea")
+    refused = client.get("/audit")
+    assert refused.status_code == 403
+    assert "this needs the role admin, and rea has the role read" in refused.text
+    assert ">rea</span>" in refused.text
+    assert client.post("/logout", data={"token": field(refused.text, "token")}).status_code == 303
+    assert client.get("/runs").status_code == 303
+
+
+def test_a_page_links_to_no_page_that_a_role_may_not_see(browser: Callable[..., TestClient]) -> None:
+    shown = {}
+    for name in ("ada", "ola"):
+        client = browser()
+        log_in(client, name)
+        shown[name] = client.get("/system").text
+    assert 'href="/audit"' in shown["ada"]
+    assert 'href="/audit"' not in shown["ola"]
+
+
+@pytest.mark.parametrize("path", ["/ready", "/login", "/runs", "/v1/runs", "/metrics"])
+def test_strangers_do_not_hear_where_redis_is_when_it_is_away(keyed: Settings, path: str) -> None:
+    port = free_port()
+    away = msgspec.structs.replace(
+        keyed, redis_url=f"redis://keeper:pw@localhost:{port}/0", api_tokens=(f"read@r:{TOKEN}",), timeout_ms=100
+    )
+    with TestClient(create_app(configured=away), base_url="https://localhost") as client:
+        signer = URLSafeTimedSerializer(KEY, salt="stepstream session")
+        for headers in ({}, HTML, {"cookie": f"{COOKIE}={signer.dumps(['ada', 'of-ada', 'x'])}"}):
+            told = client.get(path, headers=headers, follow_redirects=False)
+            assert "keeper" not in told.text + str(told.headers)
+            assert str(port) not in told.text + str(told.headers)
+        if path.startswith("/v1"):
+            told = client.get(path, headers={"authorization": f"Bearer {TOKEN}"})
+            assert told.status_code == 503
+            assert f"keeper:***@localhost:{port}" in told.text
 
 
 def test_who_logs_out_is_out(browser: Callable[..., TestClient]) -> None:

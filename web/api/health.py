@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from stepstream.bus.errors import BusError
 from stepstream.bus.wire.doctor import evicts
-from stepstream.web.answers import value
+from stepstream.web.answers import told, value
 from stepstream.web.beside import beside
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
@@ -46,7 +46,7 @@ async def _ready(request: Request) -> Response:
             error = f"{unfit.check}: {unfit.found}: {unfit.do}"
             return value(NotReady("unfit", error), 503)
     except BusError as error:
-        return value(NotReady("unavailable", str(error)), 503)
+        return value(NotReady("unavailable", told(request, error)), 503)
     worker = beside(request)
     if worker is not None and not worker.is_up:
         error = worker.error or "the worker starts"
