@@ -1,16 +1,19 @@
-"""Folder: blobs as files, each written whole: to a file beside, to the disk, then to its name in one move."""
+"""Folder: blobs as files, each written whole: to a file beside, to the disk, then to its name in one move.
 
+It has threads of its own, which a fork does not have: a store is opened in the process that uses it.
+"""
+
+import asyncio
 import errno
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar
-
-from anyio import CapacityLimiter, to_thread
 
 from stepstream.bus.blobs.store import AT_ONCE, TIMEOUT_S, Blob, check_key, in_time, is_key
 from stepstream.bus.errors import BlobGone, StoreUnfit
@@ -22,8 +25,8 @@ UNFINISHED = ".unfinished"
 """The folder of what is being written; no key begins with a dot. It is on the same disk as the rest."""
 LEFT_S = 3_600
 """What has been unfinished for so long has no writer: none is waited for longer than half a minute."""
-_THREADS = 8
-"""A disk that hangs keeps so many threads at most: more who ask wait for one of them, within their bound of time."""
+THREADS = 8
+"""A disk that hangs keeps so many threads at most: nobody can end them. Who asks beyond waits, within the time."""
 _TRIES = 20
 _STATES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "refused"),
@@ -43,7 +46,7 @@ class Folder:
         self.shown = shown
         self._root = root
         self._timeout_s = timeout_s
-        self._threads = CapacityLimiter(_THREADS)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bus-blobs")  # made when it is asked
 
     async def put(self, key: str, data: bytes) -> None:
         """Write a blob: when this returns it is on the disk."""
@@ -81,7 +84,7 @@ class Folder:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         async with in_time(self.shown, self._timeout_s):
             try:
-                return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
             except OSError as error:
                 state = _STATES.get(error.errno or 0, "unreachable")
                 what = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"

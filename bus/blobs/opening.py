@@ -11,7 +11,8 @@ from stepstream.bus.errors import ConfigError
 def open_store(url: str, timeout_s: float = TIMEOUT_S) -> BlobStore:
     """Return the store of a URL; it asks nothing of it yet. ConfigError for a URL that means none.
 
-    For a bucket the extra `blobs` is installed, and AWS's variables make sense; else ConfigError too.
+    For a bucket the extra `blobs` is installed, and AWS's variables make sense; else ConfigError too. It is opened in
+    the process that uses it, after any fork: its threads are of that process.
 
     `timeout_s` is how long each call of the store may take, with all its retries.
     """

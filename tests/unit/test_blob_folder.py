@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import stat
+import threading
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stepstream.bus import settings
-from stepstream.bus.blobs.folder import LEFT_S, UNFINISHED
+from stepstream.bus.blobs.folder import LEFT_S, THREADS, UNFINISHED
 from stepstream.bus.blobs.opening import open_store
 from stepstream.bus.blobs.probe import probe
 from stepstream.bus.blobs.store import AT_ONCE, Blob, BlobStore
@@ -148,14 +149,20 @@ async def test_kill_9_of_a_writer_leaves_no_half_blob(store: BlobStore) -> None:
         there.close()
 
 
-async def test_a_folder_that_hangs_holds_nobody(root: Path) -> None:
+async def test_a_folder_that_hangs_holds_nobody_and_few_threads(root: Path) -> None:
     root.mkdir(parents=True)
     os.mkfifo(root / "slow")  # who opens it for reading waits for a writer
-    store = open_store(root.as_uri(), timeout_s=0.05)
-    with pytest.raises(StoreUnfit, match=r"file:///.* has not answered within 0\.05 s") as told:
-        await store.get("slow")
-    assert told.value.state == "timeout"
-    os.close(os.open(root / "slow", os.O_WRONLY))  # lets the thread go
+    store, before = open_store(root.as_uri(), timeout_s=0.05), set(threading.enumerate())
+    for _ in range(THREADS + 3):
+        with pytest.raises(StoreUnfit, match=r"file:///.* has not answered within 0\.05 s") as told:
+            await store.get("slow")
+        assert told.value.state == "timeout"
+    held = set(threading.enumerate()) - before
+    assert len(held) == THREADS
+    os.close(os.open(root / "slow", os.O_WRONLY))  # lets them go
+    patient = open_store(root.as_uri())
+    await patient.put("quick", b"1")
+    assert await patient.get("quick") == b"1"
 
 
 async def test_a_folder_that_is_not_there_has_lost_nothing(store: BlobStore) -> None:
