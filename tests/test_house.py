@@ -38,7 +38,7 @@ ROOMS = {
         {"reader"}, {"reclaimer", "connections"}, {"feeds"},
     ],
     "consumers.limits": [{"limit_keys", "backlog", "shared_places"}, {"intake"}, {"dispatcher", "limited_queue"}],
-    "consumers.relay": [{"event_cancellation"}, {"courier"}],
+    "consumers.relay": [{"unasked"}, {"event_cancellation"}, {"courier"}],
     "consumers.upkeep": [
         {"cancelling", "chores", "delayed", "discovery", "controls", "letting", "limit_changes", "registration", "repair", "retention", "ticker", "timers"}, {"upkeep"},
     ],

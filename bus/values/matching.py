@@ -32,3 +32,11 @@ def answers(own: Mapping[str, Any], incoming: Mapping[str, Any], match: str | No
         return True
     value = value_at(match, own)
     return value is not None and value == value_at(match, incoming)
+
+
+def why_not(own: Mapping[str, Any], incoming: Mapping[str, Any], if_: str | None) -> str | None:
+    """Return in words why an expression cannot be evaluated for two events, which do not match then; None when it can.
+
+    Raises ConfigError as `answers` does.
+    """
+    return compiled(if_, _OF_TWO, other="async").why_not(own, incoming) if if_ else None

@@ -4,12 +4,14 @@ It is the bulk action of SDKs, told in their words; `operations` is that of peop
 Both take the same steps (stepping.py), from what has not begun (unstarted.py) to the runs that have.
 """
 
+import contextlib
+
 import msgspec
 
 from stepstream.bus.errors import BadRequest, ConfigError, InUse, NotFound
 from stepstream.bus.trust.redaction import Redaction, redaction_of
 from stepstream.bus.values import codec, dialect
-from stepstream.bus.values.expression import compiled
+from stepstream.bus.values.expression import Expression, compiled
 from stepstream.bus.values.ids import ulid, ulid_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
@@ -44,29 +46,46 @@ class Cancellation(Stepped, frozen=True, kw_only=True, omit_defaults=True):
     """How many runs were looked at so far."""
     cancelled: int = 0
     """How many of them are cancelled, or will be within seconds by the worker that has them."""
+    not_evaluated: int = 0
+    """Of how many of them `if_` could not be evaluated: for a number in their event, or for its size. They go on."""
     source: str = ""
     """Where it stands: what it goes through, and the place in that."""
     place: str = ""
-
-    def is_about(self, run: Run) -> bool:
-        """Whether it is about a run, by the time in its id and by its event."""
-        if not self.after <= (ulid_ms(run.id) or 0) <= self.before:
-            return False
-        if not self.if_:
-            return True
-        event = event_in(run)
-        try:
-            if event is None:
-                return False
-            plain = redaction_of(self.hidden).plain(event.plain()) if self.hidden else event.plain()
-            return compiled(dialect.of_sdk(self.if_), "if").matches(plain)
-        except msgspec.MsgspecError:  # an event that cannot be read
-            return False
 
     @property
     def over(self) -> int:
         """When it was done."""
         return self.done
+
+
+class _Asking:
+    """Asks in one step which runs are meant, and counts those of which the expression cannot be evaluated."""
+
+    def __init__(self, at: Cancellation) -> None:
+        self._at = at
+        self._condition: Expression | None = None
+        with contextlib.suppress(ConfigError):  # stored by a version that did not refuse it: true of nothing
+            self._condition = compiled(dialect.of_sdk(at.if_), "if") if at.if_ else None
+        self.not_evaluated = 0
+
+    def is_about(self, run: Run) -> bool:
+        """Whether it is about a run, by the time in its id and by its event."""
+        at = self._at
+        if not at.after <= (ulid_ms(run.id) or 0) <= at.before:
+            return False
+        if not at.if_:
+            return True
+        event = event_in(run)
+        try:
+            if event is None:
+                return False
+            plain = redaction_of(at.hidden).plain(event.plain()) if at.hidden else event.plain()
+        except msgspec.MsgspecError:  # an event that cannot be read
+            return False
+        if self._condition is not None and self._condition.matches(plain):
+            return True
+        self.not_evaluated += self._condition is None or self._condition.why_not(plain) is not None
+        return False
 
 
 class CancellationNotFound(NotFound):
@@ -146,11 +165,12 @@ async def _step(wire: Wire, at: Cancellation) -> Cancellation:
     known = await functions(wire, [at.function])
     ordered = [*await sources(wire, at.function), _BEGUN] if known else []
     source = at.source or (ordered[0] if ordered else "")
+    asking = _Asking(at)
     page = Page("", 0, 0, 0)
     if source == _BEGUN:
-        page = await _runs(wire, at)
+        page = await _runs(wire, at, asking)
     elif source in ordered:  # else its name is used no longer, or the function is gone
-        sought = Sought(at.function, at.after, at.before, _why(at), at.is_about)
+        sought = Sought(at.function, at.after, at.before, _why(at), asking.is_about)
         page = await cancel_page(wire, sought, source, at.place)
     rest = [] if source == _BEGUN else [one for one in ordered if one == _BEGUN or rank(one) > rank(source)]
     moved = msgspec.structs.replace(
@@ -159,11 +179,12 @@ async def _step(wire: Wire, at: Cancellation) -> Cancellation:
         place=page.place,
         looked_at=at.looked_at + page.looked_at,
         cancelled=at.cancelled + page.cancelled,
+        not_evaluated=at.not_evaluated + asking.not_evaluated,
     )
     return moved if page.place or rest else msgspec.structs.replace(moved, done=await wire.moment())
 
 
-async def _runs(wire: Wire, at: Cancellation) -> Page:
+async def _runs(wire: Wire, at: Cancellation, asking: _Asking) -> Page:
     """Go through the runs that have begun."""
     page = await list_runs(
         wire, [at.function], _ACTIVE, limit=AT_ONCE, cursor=at.place, since=at.after, until=at.before
@@ -171,7 +192,7 @@ async def _runs(wire: Wire, at: Cancellation) -> Page:
     listed: list[Run] = (
         list(await whole(wire, page.runs)) if at.if_ else [Run(id=one.id, function=at.function) for one in page.runs]
     )
-    meant = [run.id for run in listed if at.is_about(run)]
+    meant = [run.id for run in listed if asking.is_about(run)]
     done = await cancel_several(wire, at.function, meant, _why(at))
     return Page(page.cursor or "", len(page.runs), len(meant), done.cancelled)
 

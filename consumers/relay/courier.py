@@ -6,6 +6,7 @@ nothing.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -16,9 +17,9 @@ from stepstream.bus.event import Outgoing, RawEvent
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.observe.tracing import Tracing
 from stepstream.bus.process.failpoints import reached
+from stepstream.bus.process.turns import Turns
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_place, run_id
-from stepstream.bus.values.matching import answers
 from stepstream.bus.wire.bounds import MOST_BYTES
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.publishing import Publisher
@@ -39,6 +40,7 @@ from stepstream.consumers.delivery.exits import Exits
 from stepstream.consumers.delivery.failing import tell
 from stepstream.consumers.delivery.slots import Slots
 from stepstream.consumers.relay.event_cancellation import EventCancellation
+from stepstream.consumers.relay.unasked import Unasked
 
 AT_ONCE = 50
 
@@ -170,7 +172,7 @@ class Courier:
         over = [wait for wait in waits if wait.deadline < ms]
         # A courier may be behind: what was there before the wait was, the run has looked up itself.
         new = [wait for wait in waits if entry_place(wait.behind) < place and wait.deadline >= ms]
-        waits = await self._meant(new, plain)
+        waits = await self._meant(new, plain, f"{name}|{entry}")
         at_once = max(1, 4 * MOST_BYTES // len(encoded))
         for start in range(0, len(waits), at_once):
             some = waits[start : start + at_once]
@@ -180,15 +182,18 @@ class Courier:
             )
         await disarm(self._wire, name, over + waits)
 
-    async def _meant(self, waits: Sequence[Wait], came: dict[str, Any]) -> list[Wait]:
+    async def _meant(self, waits: Sequence[Wait], came: dict[str, Any], named: str) -> list[Wait]:
         """Return those whose expression is true of an event and of the run's own, and those that have none."""
         own = await events_json(self._wire, {(wait.slug, wait.run) for wait in waits if wait.if_})
-
-        def is_meant(wait: Wait) -> bool:
+        unasked = Unasked(self._signals, "a wait for an event", named)
+        turns = Turns()
+        meant: list[Wait] = []
+        for wait in waits:
             event = own.get((wait.slug, wait.run))
-            try:
-                return not wait.if_ or (event is not None and answers(event, came, None, wait.if_))
-            except ConfigError:
-                return False
-
-        return [wait for wait in waits if is_meant(wait)]
+            with contextlib.suppress(ConfigError):
+                if not wait.if_ or (event is not None and unasked.answers(event, came, wait.if_, wait.run)):
+                    meant.append(wait)
+            if wait.if_:
+                await turns.pass_on()
+        unasked.tell()
+        return meant

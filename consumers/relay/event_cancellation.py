@@ -14,6 +14,7 @@ from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
 from stepstream.bus.limits.cancel_on import CancelOn
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.turns import Turns
 from stepstream.bus.values.ids import partitions, ulid_ms
 from stepstream.bus.values.matching import answers
 from stepstream.bus.wire import keys
@@ -25,6 +26,7 @@ from stepstream.checkpoint.waits.cancel_index import begin_of, run_of
 from stepstream.checkpoint.waits.event_waits import look_back
 from stepstream.checkpoint.waits.order import added_at, begun_before
 from stepstream.consumers.delivery.delivery import Delivery
+from stepstream.consumers.relay.unasked import Unasked
 
 
 class EventCancellation:
@@ -59,10 +61,29 @@ class EventCancellation:
             begun = await begun_before(self._wire, event.name, entry, ((slug, run) for run in meant))
             if one.if_ is not None:
                 own = await events_json(self._wire, begun)
-                begun = {key for key in begun if key in own and answers(own[key], came, None, one.if_)}
+                begun = await self._meant(one.if_, {key: own[key] for key in begun if key in own}, came, entry, event)
             done = await cancel_several(self._wire, slug, [run for run in meant if (slug, run) in begun], _why(event))
             if done.refused:
                 raise BusError(done.refused)
+
+    async def _meant(
+        self,
+        if_: str,
+        own: Mapping[tuple[str, str], Mapping[str, Any]],
+        came: Mapping[str, Any],
+        entry: str,
+        event: RawEvent,
+    ) -> set[tuple[str, str]]:
+        """Return those runs, of which the own events are given, that an expression is true of."""
+        unasked = Unasked(self._signals, "a cancellation by an event", f"{event.name}|{entry}")
+        turns = Turns()
+        meant: set[tuple[str, str]] = set()
+        for key, plain in own.items():
+            if unasked.answers(plain, came, if_, key[1]):
+                meant.add(key)
+            await turns.pass_on()
+        unasked.tell()
+        return meant
 
     async def _pages(self, slug: str, begin: str) -> AsyncGenerator[list[bytes]]:
         for index in (keys.cancels(slug, where) for where in partitions(slug)):
@@ -78,9 +99,10 @@ class EventCancellation:
             plain = own.plain()
             for one in function.cancel_on:
                 async for entry, event in look_back(self._wire, one.name, ulid_ms(run) or 0, "+"):
-                    if _answers(one, plain, event) and await begun_before(
-                        self._wire, one.name, entry, [(function.slug, run)]
-                    ):
+                    unasked = Unasked(self._signals, "a cancellation by an event", f"{one.name}|{entry}")
+                    is_meant = _answers(one, plain, event, run, unasked)
+                    unasked.tell()
+                    if is_meant and await begun_before(self._wire, one.name, entry, [(function.slug, run)]):
                         await cancel_of(self._wire, function.slug, run, _why(event))
                         return
         except (BusError, msgspec.MsgspecError) as error:
@@ -91,9 +113,9 @@ def _why(event: RawEvent) -> str:
     return f"cancelled by event {event.name} ({event.id})"
 
 
-def _answers(one: CancelOn, own: Mapping[str, Any], event: RawEvent) -> bool:
+def _answers(one: CancelOn, own: Mapping[str, Any], event: RawEvent, run: str, unasked: Unasked) -> bool:
     try:
         came = event.plain()
     except msgspec.MsgspecError:
         return False
-    return answers(own, came, one.match, one.if_)
+    return unasked.answers(own, came, one.if_, run) if one.if_ else answers(own, came, one.match, None)

@@ -498,6 +498,34 @@ async def test_many_runs_are_cancelled_whether_they_have_begun_or_not(lab: Lab, 
     assert (await site.get(f"/v1/cancellations/{told['id']}")).status_code == 404
 
 
+async def test_a_cancellation_says_of_how_many_runs_its_condition_could_not_be_evaluated(
+    lab: Lab, site: httpx2.AsyncClient
+) -> None:
+    """Their events were copied for each member of their lists, half a second each; a large number counted as false."""
+
+    @lab.app.function("f", on="go")
+    async def f(ctx, step):
+        await step.sleep("nap", "1h")
+
+    await lab.work()
+    datas: list[dict[str, Any]] = [
+        {"n": 1, "l": [1]},
+        {"n": 1, "l": [1] * 3_000},
+        {"n": 2**70, "l": [1]},
+        {"n": 2, "l": [1]},
+    ]
+    for data in datas:
+        await lab.send("go", data)
+    await eventually(lambda: _all_wait(lab), "all wait")
+    await anyio.sleep(0.002)
+    told = await cancelled(lab, site, **{"if": "event.data.l.all(x, event.data.n == 1)"})
+    assert (told["cancelled"], told["looked_at"], told["not_evaluated"]) == (1, 4, 2)
+
+
+async def _all_wait(lab: Lab) -> bool:
+    return (await counts(lab.wire, ["test-f"]))["test-f"]["waiting"] == 4
+
+
 async def _waiting(lab: Lab, many: int) -> bool:
     of_each = await counts(lab.wire, ["test-f", "test-other"])
     return sum(one["waiting"] for one in of_each.values()) == many

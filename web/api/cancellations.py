@@ -52,6 +52,8 @@ class CancellationTold(msgspec.Struct, frozen=True, kw_only=True):
     done_at: str | None
     looked_at: int
     cancelled: int
+    not_evaluated: int
+    """Of how many `if` could not be evaluated: for a number in their event, or for its size. They go on."""
 
 
 _WANTED = Body(Wanted)
@@ -107,6 +109,7 @@ def _shape(one: Cancellation) -> CancellationTold:
         done_at=moment(one.done) if one.done else None,
         looked_at=one.looked_at,
         cancelled=one.cancelled,
+        not_evaluated=one.not_evaluated,
     )
 
 
@@ -145,7 +148,7 @@ routes = [
         needs="read",
         name="api_cancellation",
         about=About(
-            summary="How far one has come: `looked_at`, `cancelled`, `done_at`.",
+            summary="How far one has come: `looked_at`, `cancelled`, `not_evaluated`, `done_at`.",
             answer=Answer[CancellationTold],
             errors=(CancellationNotFound,),
         ),

@@ -18,7 +18,7 @@ from stepstream.bus.limits.cancel_on import PATH
 from stepstream.bus.values import codec
 from stepstream.bus.values.expression import compiled
 from stepstream.bus.values.ids import ulid_ms
-from stepstream.bus.values.matching import answers, value_at
+from stepstream.bus.values.matching import answers, value_at, why_not
 from stepstream.bus.values.schemas import schema_of
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
@@ -201,6 +201,9 @@ async def _came(turn: Turn, wait: Wait, since: int, until: str = "+") -> tuple[s
             is_meant = answers(own, event.plain(), wait.path, wait.if_)
         except ValueError:  # added by hand, no JSON
             continue
+        if wait.if_ and not is_meant and (why := why_not(own, event.plain(), wait.if_)) is not None:
+            words = f"could not evaluate {wait.if_} for {wait.name} {event.id}, and waits on: {why}"
+            turn.log.write("bus", words, step=wait.step, level="warning")
         if is_meant and await begun_before(turn.wire, wait.name, entry, [run]):
             return entry, event
     return None
