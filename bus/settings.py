@@ -75,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key: str = ""
     """The key shared with applications behind HTTP, `signkey-<env>-<hex>`: it signs calls of them, and they show it.
 
-    With it, or with BUS_API_TOKENS, the site is in keys mode: nothing is answered without a key.
+    With it, BUS_API_TOKENS or BUS_SESSION_KEY the site is in keys mode: nothing is answered without a key.
     """
     signing_key_fallback: str = ""
     """The signing key before this one, while it is changed: it counts too."""

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from stepstream.bus import settings
+from stepstream.bus.trust.redaction import DEFAULT
 from tests.forks import Forked
 from tests.patience import PATIENT_S
 from tests.support import ROOT, free_port, until
@@ -33,7 +34,13 @@ def services(environ: dict[str, str]) -> dict[str, Any]:
         return environ.get(name) or (more if kind == ":-" else "")
 
     said = re.sub(r"^ *#.*$", "", COMPOSE, flags=re.MULTILINE)
-    return yaml.safe_load(re.sub(r"\$\{(\w+)(:[?-])([^}]*)\}", value, said))["services"]
+    made = yaml.safe_load(re.sub(r"\$\{(\w+)(:[?-])([^}]*)\}", value, said))["services"]
+    for one in made.values():
+        named = one.get("environment", {}).items()
+        one["environment"] = {  # one without a value is there as it is around compose, or not at all
+            name: environ[name] if text is None else text for name, text in named if text is not None or name in environ
+        }
+    return made
 
 
 @pytest.mark.parametrize("missing", KEYS)
@@ -51,10 +58,30 @@ def test_each_container_has_settings_that_are_right_and_only_the_page_has_its_se
     assert {"BUS_SESSION_KEY", "BUS_API_TOKENS", "BUS_EVENT_KEYS"} <= set(made["page"]["environment"])
     assert set(made["worker"]["environment"]) == {
         "BUS_REDIS_URL", "BUS_SIGNING_KEY", "BUS_SIGNING_KEY_FALLBACK", "BUS_APP_HOSTS",
+        "BUS_ALERT_WEBHOOK", "BUS_PUBLIC_URL",
     }  # fmt: skip
     assert made["page"]["ports"] == ["127.0.0.1:8288:8288"]
     assert "ports" not in made["redis"]
     assert "--expose" not in COMPOSE
+
+
+def test_what_alerts_and_hides_reaches_page_and_worker_and_an_unset_pattern_stays_unset() -> None:
+    """Alerts could not be set at all; BUS_REDACT="" would hide nothing."""
+    given = {"BUS_ALERT_WEBHOOK": "https://hooks.example/a", "BUS_PUBLIC_URL": "https://bus.example"}
+    made = services({**KEYS, **given})
+    for name in ("page", "worker"):
+        found = settings.read({one: text for one, text in made[name]["environment"].items() if one.startswith("BUS_")})[
+            0
+        ]
+        assert (found.alert_webhook, found.public_url) == tuple(given.values())
+        assert found.redact == DEFAULT
+        assert services({**KEYS, "BUS_REDACT": "iban"})[name]["environment"]["BUS_REDACT"] == "iban"
+
+
+def test_each_container_begins_again_and_is_asked_whether_it_works() -> None:
+    for name, made in services(KEYS).items():
+        assert made["restart"] == "unless-stopped", name
+        assert made["healthcheck"]["test"], name
 
 
 def test_the_page_of_compose_starts_has_a_log_in_and_answers_to_its_names(url: str, tmp_path: Path) -> None:
