@@ -176,7 +176,7 @@ async def test_a_folder_that_is_not_there_has_lost_nothing(store: BlobStore) -> 
 @pytest.mark.parametrize(
     ("path", "state", "told"),
     [
-        ("/sys/blobs", "refused", "(Operation not permitted|Permission denied) .*let the user"),
+        ("/sys/blobs", "refused", "(Operation not permitted|Permission denied|Read-only file system) .*let the user"),
         ("/etc/hostname/blobs", "unreachable", "File exists .*is it mounted, and a folder"),
     ],
 )
