@@ -20,6 +20,7 @@ from stepstream.web.alerting import Alerting
 from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
 from stepstream.web.sdk.sync import Syncing
+from stepstream.web.serving.proxies import check_believed
 from stepstream.web.serving.server import Server, beside, check_address, is_loopback, run, server
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def _dev(
 def _settings(environ: dict[str, str] | None = None) -> Settings:
     configured, _ = settings.read(environ)
     log.configure(configured)
+    check_believed(os.environ)
     return configured
 
 

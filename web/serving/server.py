@@ -22,6 +22,7 @@ from stepstream.web.app import Site, create_app
 from stepstream.web.endpoint import Endpoint
 from stepstream.web.live.feed import end_watching
 from stepstream.web.serving.connections import BoundedWebSocket, Bounds, Connections, too_few_files
+from stepstream.web.serving.proxies import Heard
 
 
 @overload
@@ -146,7 +147,7 @@ def server(site: Site, configured: settings.Settings, root_path: str = "") -> Se
         structlog.get_logger().warning(lacking)
     made = Server(
         uvicorn.Config(
-            site,
+            Heard(site),
             http=Connections(Bounds(configured.max_connections)).protocol(),
             loop="none",
             lifespan="on",
