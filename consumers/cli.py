@@ -21,9 +21,10 @@ import uvloop
 from stepstream.bus import environment, settings
 from stepstream.bus.bus import Bus
 from stepstream.bus.errors import BusError, ConfigError, StoreUnavailable
-from stepstream.bus.loading import NoSuchApp, load
+from stepstream.bus.loading import load
 from stepstream.bus.observe import log, otel, unawaited
 from stepstream.bus.observe.signals import Signals
+from stepstream.bus.process.importing import NoSuchName
 from stepstream.bus.process.tasks import raised
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
@@ -91,8 +92,8 @@ def worker(
         ):
             runner.run(_work(buses, configured, concurrency, remote=remote, while_stdin=while_stdin, tells=tells))
     except BusError as error:
-        _tell(tells, {"error": str(error), "exists": not isinstance(error, NoSuchApp)})
-        if tells >= 0 and isinstance(error, NoSuchApp):
+        _tell(tells, {"error": str(error), "exists": not isinstance(error, NoSuchName)})
+        if tells >= 0 and isinstance(error, NoSuchName):
             raise typer.Exit(1) from None  # bus dev says why
         raise
 

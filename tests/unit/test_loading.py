@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from stepstream import ConfigError, EventData
-from stepstream.bus.loading import BrokenApp, NoSuchApp, load
+from stepstream.bus.loading import load
+from stepstream.bus.process.importing import BrokenModule, NoSuchName
 from stepstream.bus.values.example import example_of
 from stepstream.consumers.cli import worked
 
@@ -31,7 +32,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_module_that_is_not_there_is_what_was_typed(write) -> None:
     write("one_good", GOOD)
     for app in ("one_gone:app", "one_good.part:app", "one_good", "one_good:ap"):
-        with pytest.raises(NoSuchApp):
+        with pytest.raises(NoSuchName):
             load(app)
 
 
@@ -46,7 +47,7 @@ def test_a_module_that_is_not_there_is_what_was_typed(write) -> None:
 )
 def test_what_was_nearly_right_is_told_with_what_is_right(write, app: str, told: str) -> None:
     write("one_good", f"{GOOD}class Kind: ...\n")
-    with pytest.raises(NoSuchApp, match=re.escape(told)):
+    with pytest.raises(NoSuchName, match=re.escape(told)):
         load(app)
 
 
@@ -71,7 +72,7 @@ def test_a_module_that_the_app_misses_is_not(write) -> None:
     """`shop` that imports a missing `sh` was told to be missing itself."""
     write("one_shop", "import one_\n" + GOOD)
     with pytest.raises(
-        BrokenApp, match=r"(?s)No module named 'one_'.*one_shop.py\", line 1, in <module>\n    import one_"
+        BrokenModule, match=r"(?s)No module named 'one_'.*one_shop.py\", line 1, in <module>\n    import one_"
     ):
         load("one_shop:app")
 
@@ -87,7 +88,7 @@ def test_a_module_that_the_app_misses_is_not(write) -> None:
 )
 def test_an_error_of_the_author_is_one_place_of_the_authors(write, text: str, told: str) -> None:
     write("one_bad", text)
-    with pytest.raises(BrokenApp) as caught:
+    with pytest.raises(BrokenModule) as caught:
         load("one_bad:app")
     assert told in str(caught.value)
     assert str(caught.value).count("File ") == 1
