@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 from typing_extensions import TypeVar
 
+from stepstream.bus.encryption import sealing
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms
@@ -145,7 +146,7 @@ class Event(msgspec.Struct, Generic[E_co], frozen=True):
 
 
 class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event as it is stored: `data` is JSON text that nobody has decoded yet."""
+    """An event as it is stored: `data` is JSON text that nobody has decoded yet, and may be sealed."""
 
     id: str
     name: str
@@ -161,17 +162,31 @@ class RawEvent(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the events of a batch; of another, itself."""
         return self.batch or [self]
 
-    def typed(self, kind: type[Any] | None) -> Event[Any]:
-        """Return the event with its data as `kind` (None: plain values); EventInvalid with the path if it fits not."""
+    def opened(self) -> "RawEvent":
+        """Return the event, and those of its batch, with data that is not sealed; CannotOpen."""
         try:
-            data = codec.decode(self.data) if kind is None else codec.decode_as(self.data, kind)
+            batch = self.batch and [one.opened() for one in self.batch]
+            plain = sealing.opened_raw(self.data)
+        except sealing.CannotOpen as error:
+            raise sealing.CannotOpen(f"the data of event {self.name} ({self.id}): {error}") from error
+        return self if plain is self.data and not batch else msgspec.structs.replace(self, data=plain, batch=batch)
+
+    def typed(self, kind: type[Any] | None) -> Event[Any]:
+        """Return the event with its data as `kind` (None: plain values).
+
+        EventInvalid with the path if it fits not, CannotOpen for data that this process cannot open.
+        """
+        try:
+            plain = sealing.opened_raw(self.data)
+            data = codec.decode(plain) if kind is None else codec.decode_as(plain, kind)
         except msgspec.DecodeError as error:
             raise invalid(error, "data") from None
         return Event(self.id, self.name, data, self.ts, self.v)
 
     def plain(self) -> dict[str, Any]:
-        """Return the event as plain values: what expressions see as `event`."""
-        return {"id": self.id, "name": self.name, "data": codec.decode(self.data), "ts": self.ts, "v": self.v}
+        """Return the event as plain values: what expressions see as `event`. CannotOpen as `typed`."""
+        data = codec.decode(sealing.opened_raw(self.data))
+        return {"id": self.id, "name": self.name, "data": data, "ts": self.ts, "v": self.v}
 
 
 class NewEvent(msgspec.Struct, frozen=True):
@@ -371,11 +386,15 @@ def as_json(value: object) -> bytes:
             raise EventInvalid(f"is not JSON: {error}", field="data") from None
         path = error.path if error.path.startswith("[") else f".{error.path}"
         raise EventInvalid(error.reason, field=f"data{path}") from None
-    check_size(data)
+    check_data(data)
     return data
 
 
-def check_size(data: bytes) -> None:
-    """Refuse data over 3 MiB."""
+def check_data(data: bytes) -> None:
+    """Refuse data over 3 MiB, and data that has the mark of encrypted data in it."""
     if len(data) > MAX_EVENT_BYTES:
         raise EventInvalid(f"is {len(data)} bytes; an event holds at most {MAX_EVENT_BYTES}", field="data", status=413)
+    try:
+        sealing.refuse_mark(data)
+    except sealing.Reserved as error:
+        raise EventInvalid(str(error), field="data") from None

@@ -138,6 +138,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     They are compared with a key in small letters and with `_` between words; an empty text hides nothing.
     """
+    codec: str = ""
+    """What seals data and results before they are stored, and opens them: `module:attribute`, as `shop.keys:codec`.
+
+    Set it for workers, sites and publishers alike. An object with `encode(data)` and `decode(data)`, bytes both.
+    """
     log_format: str = "auto"
     """`json`, `text`, or `auto`: text on a terminal."""
     log_level: str = "info"
@@ -316,6 +321,7 @@ VARIABLES: dict[str, tuple[str, type]] = {
     "BUS_BLOBS_URL": ("blobs_url", str),
     "BUS_BLOBS_ABOVE": ("blobs_above", int),
     "BUS_REDACT": ("redact", tuple),
+    "BUS_CODEC": ("codec", str),
     "BUS_TRACE_URL": ("trace_url", str),
     "BUS_LOG_FORMAT": ("log_format", str),
     "BUS_LOG_LEVEL": ("log_level", str),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import NotStarted, RunEnded
@@ -151,6 +152,9 @@ class Starter:
                     self._leave(delivery, "passed")
                     continue
                 request = start_request(delivery, event, self._worker, self._wire.now)
+            except CannotOpen as error:  # a condition, or what cancels it, looks at what is sealed
+                self._fail(delivery, str(error))
+                continue
             except ValueError as error:
                 self._exits.drop_senseless(delivery, error)
                 self._slots.wait_no_more()

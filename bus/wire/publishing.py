@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import sealed
 from stepstream.bus.errors import ScriptMissing, StoreError, StoreUnavailable, listed
 from stepstream.bus.event import Outgoing
 from stepstream.bus.process.failpoints import reached
@@ -332,7 +333,7 @@ async def _is_there(reply: Any) -> bool:
 
 
 def _fields(event: Outgoing) -> list[Argument]:
-    fields: list[Argument] = ["id", event.id, "name", event.name, "data", event.data]
+    fields: list[Argument] = ["id", event.id, "name", event.name, "data", sealed(event.data)]
     if event.ts is not None:
         fields += ["ts", event.ts]
     if event.v is not None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from stepstream.bus.encryption.users_codec import use_codec
 from stepstream.bus.errors import ScriptMissing, StoreUnavailable, WrongType
 from stepstream.bus.process.dev_server import running_url, tell
 from stepstream.bus.process.tasks import retrieved
@@ -36,6 +37,7 @@ class Wire:
 
     def __init__(self, settings: Settings, name: str = "bus", notice: Notice = silent) -> None:
         use_prefix(settings.prefix)
+        use_codec(settings.codec)
         self.settings = settings
         self.notice = notice
         self.rights = Rights(notice)

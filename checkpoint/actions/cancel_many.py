@@ -8,6 +8,7 @@ import contextlib
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.errors import BadRequest, ConfigError, InUse, NotFound
 from stepstream.bus.trust.redaction import Redaction, redaction_of
 from stepstream.bus.values import codec, dialect
@@ -47,7 +48,10 @@ class Cancellation(Stepped, frozen=True, kw_only=True, omit_defaults=True):
     cancelled: int = 0
     """How many of them are cancelled, or will be within seconds by the worker that has them."""
     not_evaluated: int = 0
-    """Of how many of them `if_` could not be evaluated: for a number in their event, or for its size. They go on."""
+    """Of how many of them `if_` could not be evaluated: for a number in their event, or its size, or its codec.
+
+    They go on.
+    """
     source: str = ""
     """Where it stands: what it goes through, and the place in that."""
     place: str = ""
@@ -81,6 +85,9 @@ class _Asking:
                 return False
             plain = redaction_of(at.hidden).plain(event.plain()) if at.hidden else event.plain()
         except msgspec.MsgspecError:  # an event that cannot be read
+            return False
+        except CannotOpen:
+            self.not_evaluated += 1
             return False
         if self._condition is not None and self._condition.matches(plain):
             return True

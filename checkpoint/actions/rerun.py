@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.encryption.sealing import sealed
 from stepstream.bus.errors import NotBegun, NotEnded, RunNotFound, StepNotFound, StoreError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
@@ -64,7 +65,7 @@ async def rerun(
     if not (found.has_ended or beside):
         raise NotEnded(run, found.status)
     if data is not None:
-        event = msgspec.structs.replace(event, data=data)
+        event = msgspec.structs.replace(event, data=Raw(sealed(bytes(data))))
     if request:
         new = of_request(found.function, run, request)
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stepstream.bus import environment
+from stepstream.bus.encryption.sealing import shown
 from stepstream.bus.errors import BadRequest, NobodyWaits
 from stepstream.bus.observe.tracing import begun_in
 from stepstream.bus.process.terminal import plain, say
@@ -149,6 +150,6 @@ def invoke(
     if found.error is not None and not as_json:
         sys.stderr.write(f"{plain(found.error.told())}\n")
     elif found.output is not None and not as_json:
-        for line in codec.pretty(bytes(found.output)).splitlines():
+        for line in codec.pretty(shown(bytes(found.output))).splitlines():
             say(line)
     raise typer.Exit(0 if found.status == "completed" else 1)

@@ -4,8 +4,10 @@ import shlex
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 
+from stepstream.bus.encryption.sealing import shown
 from stepstream.bus.process.terminal import say
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import is_ago, past_moment
@@ -173,9 +175,10 @@ def _rows(one: Stream) -> list[tuple[Cell, ...]]:
 
 
 def _short(one: Arrival) -> str:
-    data = bytes(one.event.data).decode(errors="replace")
+    data = shown(bytes(one.event.data)).decode(errors="replace")
     return data if len(data) <= _LINE else f"{data[:_LINE]} …"
 
 
 def _told(one: Arrival) -> dict[str, object]:
-    return {"received": one.received, "entry": one.entry, **one.event.plain()}
+    told = msgspec.structs.replace(one.event, data=msgspec.Raw(shown(bytes(one.event.data))))
+    return {"received": one.received, "entry": one.entry, **told.plain()}

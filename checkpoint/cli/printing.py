@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from stepstream.bus.encryption.sealing import shown
 from stepstream.bus.process.terminal import plain, say, say_json
 from stepstream.bus.values import codec
 from stepstream.bus.values.clock import now_ms, utc
@@ -145,7 +146,7 @@ def none_seen() -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, on one line."""
-    say_json(codec.encode(value))
+    say_json(shown(codec.encode(value)))
 
 
 def clock(ms: int) -> str:

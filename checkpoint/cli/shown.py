@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
+from stepstream.bus.encryption import sealing
 from stepstream.bus.event import RawEvent
 from stepstream.bus.process.terminal import plain, say
 from stepstream.bus.values import codec
@@ -71,7 +72,7 @@ def _show_end(found: Run) -> None:
             Text.assemble((plain(found.error.name), "red"), f": {plain(found.error.message)}"), soft_wrap=True
         )
     elif found.output is not None:
-        for line in codec.pretty(bytes(found.output)).splitlines():
+        for line in codec.pretty(sealing.shown(bytes(found.output))).splitlines():
             console.print(text(line), soft_wrap=True)
 
 
@@ -132,7 +133,7 @@ def _events_of(found: Run) -> list[tuple[str, str]]:
     if found.event is None:
         return []
     try:
-        event = codec.decode_as(found.event, RawEvent)
+        event = codec.decode_as(sealing.shown(bytes(found.event)), RawEvent)
         several = event.several()
     except ValueError:  # written by hand
         return [("", bytes(found.event).decode(errors="replace")[:_SHOWN_DATA])]

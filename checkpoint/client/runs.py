@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar, overload
 
 from stepstream.bus.bus import Bus
+from stepstream.bus.encryption.sealing import opened
 from stepstream.bus.errors import ConfigError, RunFailed, RunNotFound, RunUnfinished
 from stepstream.bus.function import Function
 from stepstream.bus.values import codec
@@ -30,8 +31,11 @@ class Runs:
         self._bus = bus
 
     async def get(self, id: str) -> Run:
-        """Return a run; one that nobody has started yet is `queued`. Raises RunNotFound."""
-        return await get(self._bus.wire, id)
+        """Return a run; one that nobody has started yet is `queued`.
+
+        Raises RunNotFound; CannotOpen when its event or output is encrypted and this process cannot open that.
+        """
+        return (await get(self._bus.wire, id)).opened()
 
     async def list(
         self,
@@ -67,7 +71,7 @@ class Runs:
 
     async def steps(self, id: str) -> Sequence[StepView]:
         """Return a run's steps, finished and open, in the order in which they began. Raises RunNotFound."""
-        return await steps(self._bus.wire, (await self.get(id)).function, id)
+        return await steps(self._bus.wire, (await get(self._bus.wire, id)).function, id)
 
     @overload
     async def result(self, id: str, *, timeout: Duration | None = None) -> Any: ...  # noqa: ASYNC109 - as step.invoke has it
@@ -79,7 +83,7 @@ class Runs:
         Raises RunFailed when it ended otherwise (`error` says why, `status` how), RunUnfinished when it has not ended
         after `timeout` (None: it waits for ever), RunNotFound. It looks 4 times a second, as `bus invoke` does.
         """
-        await self.get(id)  # one that is not there would be waited for
+        await get(self._bus.wire, id)  # one that is not there would be waited for
         wire = self._bus.wire
         seconds = _FOR_EVER_S if timeout is None else milliseconds(timeout, "timeout") / 1_000
         ended = await wait_for_end(wire, id, seconds, patience=wire.settings.timeout_ms / 1_000)
@@ -91,7 +95,7 @@ class Runs:
             error = ended.error
             name, message, stack = (error.name, error.message, error.stack) if error else ("", ended.why, "")
             raise RunFailed(id, ended.function, ended.status, name, message, stack)
-        output = b"null" if ended.output is None else bytes(ended.output)
+        output = b"null" if ended.output is None else opened(bytes(ended.output))
         return codec.decode(output) if type is None else codec.decode_as(output, type)
 
     async def cancel(self, id: str, why: str = "cancelled by the application") -> Literal["cancelled", "asked"]:

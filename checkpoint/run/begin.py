@@ -5,6 +5,7 @@ Its id is derived from its cause, so a second queue entry for it is acknowledged
 
 import msgspec
 
+from stepstream.bus.encryption import sealing
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
@@ -31,7 +32,8 @@ async def begin(
     again. `parent` (`<slug>|<run>|<step>`) is the step that waits for its end.
     """
     fields: list[Argument] = ["run", run, "turn", 1, "why", source, "source", source]
-    fields += ["event", codec.encode(event), "parent", parent]
+    data = msgspec.Raw(sealing.sealed(bytes(event.data)))
+    fields += ["event", codec.encode(msgspec.structs.replace(event, data=data)), "parent", parent]
     if rerun_of:
         fields += ["rerun_of", rerun_of]
     await patiently(lambda: wire.call("XADD", keys.queue(slug, run), "*", *fields), patience)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import sealed
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
@@ -72,7 +73,7 @@ def end(
             turn=owned.turn,
             status=status,
             field="output" if error is None else "error",
-            value=output if error is None else codec.encode(error),
+            value=sealed(output) if error is None else codec.encode(error),
             leaves=leaves,
             told=_counted(status, error),
         ),

@@ -4,12 +4,15 @@ import asyncio
 import concurrent.futures
 import os
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.encryption import sealing
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.errors import ProcessError, ProcessFailed, StepFailed, StoreError, StoreUnavailable
 from stepstream.bus.values import codec
 
@@ -173,6 +176,11 @@ class Memo(msgspec.Struct, frozen=True):
     data: Raw = Raw(b"null")
     error: Failure | None = None
 
+    def opened(self) -> "Memo":
+        """Return it with its data as the step returned it; CannotOpen where this process cannot open that."""
+        plain = sealing.opened_raw(self.data)
+        return self if plain is self.data else msgspec.structs.replace(self, data=plain)
+
     @property
     def begun(self) -> int:
         """When its last attempt began, or it began to wait, server ms."""
@@ -188,6 +196,17 @@ class Memo(msgspec.Struct, frozen=True):
 def memo_of(raw: bytes) -> Memo:
     """Return a memo as it is stored."""
     return codec.decode_as(raw, Memo)
+
+
+def opened_memos(memos: Mapping[str, Memo]) -> dict[str, Memo]:
+    """Return memos with what their steps returned; CannotOpen, which names the step."""
+    found: dict[str, Memo] = {}
+    for step, memo in memos.items():
+        try:
+            found[step] = memo.opened()
+        except CannotOpen as error:
+            raise CannotOpen(f"the result of step '{step}': {error}") from error
+    return found
 
 
 def open_of(raw: bytes) -> Open:
@@ -220,8 +239,8 @@ def middle_of(
 
 
 def result_of(data: bytes, error: Failure | None) -> bytes:
-    """Return the end of a memo: what the step returned (JSON), or raised."""
-    return b'"data":' + data if error is None else b'"error":' + codec.encode(error)
+    """Return the end of a memo: what the step returned (JSON; it is sealed here), or raised."""
+    return b'"data":' + sealing.sealed(data) if error is None else b'"error":' + codec.encode(error)
 
 
 def record_of(

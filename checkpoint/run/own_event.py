@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import opened
 from stepstream.bus.values import codec
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
@@ -21,7 +22,10 @@ class _WithEvent(Record):
 
 
 async def events_json(wire: Wire, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the own events of runs (each slug and run) as plain values; what is gone or makes no sense is left out."""
+    """Return the own events of runs (each slug and run) as plain values; what is gone or makes no sense is left out.
+
+    CannotOpen for one that is encrypted and that this process cannot open.
+    """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     wanted = list(runs)
     for start in range(0, len(wanted), _EVENTS_AT_ONCE):
@@ -29,7 +33,7 @@ async def events_json(wire: Wire, runs: Iterable[tuple[str, str]]) -> dict[tuple
         rows = await patiently(lambda part=part: read(wire, _WithEvent, part))
         for run, stored in zip(part, rows, strict=True):
             try:
-                found[run] = codec.decode_as(stored.event if stored else b"", dict[str, Any])
+                found[run] = codec.decode_as(opened(stored.event) if stored else b"", dict[str, Any])
             except msgspec.MsgspecError:
                 continue
     return found

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.encryption.sealing import opened_raw
 from stepstream.bus.event import LATEST_MS
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid_ms
@@ -72,6 +73,11 @@ class Run(RunSummary):
 
     It is written as that one is queued, so that who runs many again leaves out what another has run again already.
     """
+
+    def opened(self) -> "Run":
+        """Return it with what is encrypted as it was; CannotOpen where this process cannot open that."""
+        event, output = self.event and opened_raw(self.event), self.output and opened_raw(self.output)
+        return msgspec.structs.replace(self, event=event, output=output)
 
 
 R = TypeVar("R", bound=Record)

@@ -5,6 +5,7 @@ from typing import Literal, cast
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST
@@ -99,8 +100,8 @@ async def hurry_failed(wire: Wire, slug: str, errors: Collection[str], within_ms
 
 
 async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
-    """Let runs of a partition that wait for a deploy be tried now, for one has come; return how many."""
-    return await hurry_failed(wire, slug, {"code_changed"}, CHANGED_AGAIN_MS, where)
+    """Let runs of a partition that wait for a deploy, or a key, be tried now, for one has come; return how many."""
+    return await hurry_failed(wire, slug, {"code_changed", CannotOpen.code}, CHANGED_AGAIN_MS, where)
 
 
 def _name_of(error: bytes | None) -> str:

@@ -5,6 +5,7 @@ one run's holder are told apart (checkpoint/upkeep/repair.py), for workers look 
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.errors import ConfigError, StoreError
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST, partitions
@@ -25,11 +27,12 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.registry import FORMAT, Registered
 from stepstream.checkpoint.registry import functions as registered
 from stepstream.checkpoint.run.memo import Open, open_of
+from stepstream.checkpoint.run.own_event import event_json
 from stepstream.checkpoint.run.record import ENDED, read
 from stepstream.checkpoint.upkeep.repair import ACTIVE, Unheld
 from stepstream.checkpoint.upkeep.repair import repair as give_holder
 from stepstream.checkpoint.upkeep.stored_run import StoredRun
-from stepstream.checkpoint.waits.event_waits import Wait
+from stepstream.checkpoint.waits.event_waits import Wait, is_armed
 from stepstream.checkpoint.waits.names import Holder, still_wait
 from stepstream.checkpoint.waits.signals import has_signal, is_heard
 
@@ -289,16 +292,14 @@ class _Looker:
     async def _is_armed(self, seen: Unheld, step: str, noted: Open) -> bool:
         what: dict[str, str] = codec.decode(noted.what) or {}
         if noted.kind == "signal":
-            mine = Holder(seen.slug, seen.run, step)
-            return await patiently(lambda: has_signal(self._wire, what["signal"], mine))
+            return await patiently(lambda: has_signal(self._wire, what["signal"], Holder(seen.slug, seen.run, step)))
         if noted.kind == "event":
-            match, if_ = what.get("match", ""), what.get("if", "")
-            own = codec.decode(await self._ask("HGET", keys.run(seen.slug, seen.run), "event") or b"{}")
-            value = (value_at(match, own) or b"") if match else b""
-            wait = Wait(what["event"], seen.slug, seen.run, step, noted.due or 0, match, value, if_)
-            if if_:
-                return bool(await self._ask("HEXISTS", keys.waits_if(wait.name), wait.word))
-            return bool(await self._ask("ZRANGEBYLEX", keys.waits(wait.name), f"[{wait.word}|", f"({wait.word}}}"))
+            match = what.get("match", "")
+            with contextlib.suppress(CannotOpen):  # then nobody here can tell
+                own = (await event_json(self._wire, seen.slug, seen.run) if match else None) or {}
+                value = (value_at(match, own) or b"") if match else b""
+                wait = Wait(what["event"], seen.slug, seen.run, step, noted.due or 0, match, value, what.get("if", ""))
+                return await is_armed(self._wire, wait)
         if noted.kind == "invoke" and "run" in what:
             return await self._is_called(what["function"], what["run"])
         return True

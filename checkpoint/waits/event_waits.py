@@ -111,6 +111,14 @@ async def arm(wire: Wire, wait: Wait) -> Wait | None:
     return wait if stored is None else msgspec.structs.replace(wait, behind=stored.behind)
 
 
+async def is_armed(wire: Wire, wait: Wait) -> bool:
+    """Whether incoming events find a wait."""
+    if wait.if_:
+        return bool(await patiently(lambda: wire.call("HEXISTS", keys.waits_if(wait.name), wait.word)))
+    begin, end = f"[{wait.word}|", f"({wait.word}}}"
+    return bool(await patiently(lambda: wire.call("ZRANGEBYLEX", keys.waits(wait.name), begin, end)))
+
+
 async def _forget_the_gone(wire: Wire, name: str) -> int:
     """Remove the waits by expression whose steps no longer wait; return how many."""
     waits = await by_expression(wire, name)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from anyio.abc import TaskGroup
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.observe.signals import Signals
 from stepstream.bus.wire.leases import Lease
 from stepstream.bus.wire.streams import ensure_group
@@ -164,7 +165,7 @@ def _is_run(delivery: Delivery) -> bool:
     if feed.kind == "events":
         try:
             return delivery.wanted_event() is not None
-        except ValueError:
+        except (ValueError, CannotOpen):
             return False
     return b"run" in delivery.fields and not (b"event" in delivery.fields and feed.function.flow.is_regulated)
 

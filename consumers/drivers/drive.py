@@ -2,8 +2,10 @@
 
 import asyncio
 
+from stepstream.bus.encryption.sealing import CannotOpen, CannotSeal, sealed
+from stepstream.checkpoint.run.memo import opened_memos
 from stepstream.consumers.delivery.background import outside
-from stepstream.consumers.drivers.contract import Call, Driver, Outcome, Raised, Returned
+from stepstream.consumers.drivers.contract import Call, Driver, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.turn.exit import Ended, TryAgain, TurnExit
 from stepstream.consumers.turn.turn import Turn
 
@@ -23,10 +25,9 @@ async def _call(turn: Turn, driver: Driver) -> None:
     assert tasks.main is not None
     if turn.over:  # given up before it began
         return
-    call = Call(turn.function, turn.owned.run, turn.event, state.attempt, state.memos, state.open)
     tasks.alive.add(tasks.main)
     try:
-        outcome = await driver.call(call, turn)
+        outcome = await _called(turn, driver)
     finally:
         tasks.alive.discard(tasks.main)  # the code has ended; its task goes on with the engine's work
         turn.close()
@@ -35,6 +36,19 @@ async def _call(turn: Turn, driver: Driver) -> None:
     if forgotten := state.ids.never_awaited():
         turn.recorder.notice("steps were called and never awaited: nothing of them was done", steps=forgotten)
     turn.recorder.finish(_exit(turn, outcome))
+
+
+async def _called(turn: Turn, driver: Driver) -> Outcome:
+    """Call the code with all that it needs opened; no handler has to do with an error of the codec."""
+    state = turn.state
+    try:
+        turn.event, state.memos = turn.event.opened(), opened_memos(state.memos)
+        call = Call(turn.function, turn.run, turn.event, state.attempt, state.memos, state.open)
+        outcome = await driver.call(call, turn)
+        return Returned(sealed(outcome.output)) if isinstance(outcome, Returned) else outcome
+    except (CannotOpen, CannotSeal) as error:
+        turn.recorder.abandon(error)
+        return Stopped()
 
 
 def _exit(turn: Turn, outcome: Outcome) -> TurnExit:

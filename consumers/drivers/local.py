@@ -1,8 +1,8 @@
 """The local driver: call a Python handler in this process, with its context and steps."""
 
 from stepstream.bus.context import Context
+from stepstream.bus.encryption import sealing
 from stepstream.bus.errors import EventInvalid
-from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
 from stepstream.checkpoint.run.memo import Failure
 from stepstream.consumers.drivers.contract import Call, Outcome, Raised, Returned, Stopped
@@ -50,7 +50,7 @@ class LocalDriver:
             turn.recorder.end(CodeChanged(tuple(sorted(turn.state.uncalled))))
             return Stopped()
         try:
-            output = codec.encode(result)
+            output = sealing.result(result)
         except NotJson as error:
             return Raised(Failure("NonRetriable", f"the function's result is not JSON: {error}"), is_final=True)
         return Returned(output)

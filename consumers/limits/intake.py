@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import Signals
@@ -29,6 +30,7 @@ from stepstream.consumers.relay.event_cancellation import EventCancellation
 
 AT_ONCE = 200
 TOGETHER = 50
+_FAILED = "the intake failed; it is tried again"
 
 
 def _buffer_ms(function: Function) -> int:
@@ -80,6 +82,10 @@ class Intake:
             for delivery in deliveries:
                 try:
                     found = self._applicant(delivery)
+                except CannotOpen as error:  # a condition, or a key, looks at what is sealed
+                    self._exits.leave(delivery, "lost")
+                    self._signals.notice(_FAILED, function=self._function.slug, error=str(error))
+                    continue
                 except ValueError as error:
                     self._exits.drop_senseless(delivery, error)
                     continue
@@ -92,9 +98,7 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - the loop's top: they stay pending and are read again
             for delivery in deliveries:
                 self._exits.leave(delivery, "lost")
-            self._signals.notice(
-                "the intake failed; it is tried again", function=self._function.slug, error=repr(error)
-            )
+            self._signals.notice(_FAILED, function=self._function.slug, error=repr(error))
         finally:
             for _ in range(slots):
                 self.slots.give_back()
@@ -108,7 +112,7 @@ class Intake:
         for (delivery, applicant, event), verdict in zip(wanted, verdicts, strict=True):
             if verdict.word == "error":
                 self._exits.leave(delivery, "lost")
-                self._signals.notice("the intake failed; it is tried again", run=applicant.run, error=verdict.why)
+                self._signals.notice(_FAILED, run=applicant.run, error=verdict.why)
                 continue
             if verdict.word == "there":
                 # Decided on before, or begun before the function had limits: then this entry holds it. Start knows.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import Reserved, refuse_mark
 from stepstream.bus.errors import Conflict, EventInvalid
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.memo import MAX_RESULT_BYTES
@@ -43,6 +44,10 @@ async def save_steps(wire: Wire, run: str, saved: Saved) -> None:
         if len(bytes(op.data)) > MAX_RESULT_BYTES:
             told = f"step '{op.step}' returned {len(bytes(op.data))} bytes; at most {MAX_RESULT_BYTES} are kept"
             raise EventInvalid(told, field=f"steps[{position}]", status=413)
+        try:
+            refuse_mark(bytes(op.data))
+        except Reserved as error:
+            raise EventInvalid(str(error), field=f"steps[{position}].data") from None
     for op in saved.steps:
         if op.op in _TOLD:
             continue

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.encryption import sealing
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
@@ -34,7 +35,7 @@ def shown_event(event: RawEvent, slug: str = "") -> dict[str, Any]:
     """Return an event as SDKs read it; `slug` is the function that it started."""
     event = sdk_event(event, slug)
     shown: dict[str, Any] = {
-        "data": event.data,
+        "data": sealing.opened_raw(event.data),
         "id": event.id,
         "name": event.name,
         "ts": event.ts,
@@ -58,8 +59,8 @@ def shown_memo(memo: Memo) -> Any:
         return shown_event(codec.decode_as(memo.data, RawEvent))
     if memo.kind == "signal":
         waited = codec.decode_as(memo.was.what, WaitsFor) if memo.was is not None else WaitsFor()
-        return {"data": {"signal": waited.signal, "data": memo.data}}
-    return {"data": memo.data}
+        return {"data": {"signal": waited.signal, "data": sealing.opened_raw(memo.data)}}
+    return {"data": sealing.opened_raw(memo.data)}
 
 
 def _shown_failure(failure: Failure) -> Any:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.encryption.sealing import Reserved, refuse_mark
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.values import codec
 from stepstream.bus.values.durations import LONGEST_MS, milliseconds, utc_ms
@@ -205,9 +206,11 @@ def output_of(answer: Answer) -> bytes:
     text = answer.body.strip() or b"null"
     try:
         parse(text)
+        return refuse_mark(text)
     except EventInvalid as error:
         raise BadAnswer(f"200 with a result that is not JSON: {error}") from None
-    return text
+    except Reserved as error:
+        raise BadAnswer(f"200 with a result that {error}") from None
 
 
 def failure_of(raw: bytes, otherwise: str) -> Failure:

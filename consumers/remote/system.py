@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.encryption import sealing
 from stepstream.bus.event import RawEvent
 from stepstream.bus.system_events import CANCELLED, FAILED, FINISHED, INVOKED
 from stepstream.bus.values import codec
@@ -68,7 +69,7 @@ def sdk_event(event: RawEvent, slug: str = "") -> RawEvent:
     if event.name not in _SDK_NAMES:
         return event
     try:
-        data = Raw(codec.encode(_data(event.name, codec.decode(event.data), slug)))
+        data = Raw(codec.encode(_data(event.name, codec.decode(sealing.opened_raw(event.data)), slug)))
     except msgspec.MsgspecError:  # added by hand
         data = event.data
     return RawEvent(event.id, _SDK_NAMES[event.name], data, event.ts, event.v)

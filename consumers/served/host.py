@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from stepstream.bus.bus import Bus
 from stepstream.bus.context import Context
+from stepstream.bus.encryption import sealing
 from stepstream.bus.errors import EventInvalid, NonRetriable
 from stepstream.bus.function import Function
-from stepstream.bus.values import codec
 from stepstream.bus.values.codec import NotJson
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.wire import Wire
@@ -70,7 +70,7 @@ class Host:
 
         async def handler() -> bytes:
             try:
-                output = codec.encode(await function.handler(context, steps))
+                output = sealing.result(await function.handler(context, steps))
             except NotJson as error:
                 raise NonRetriable(f"the function's result is not JSON: {error}") from None
             if len(output) > MAX_ANSWER_BYTES:

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from stepstream.bus.bus import Bus
+from stepstream.bus.encryption.sealing import opened_raw
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
@@ -264,7 +265,7 @@ def _judged(turn: _ReplayTurn, recorded: Recording, turn_exit: TurnExit) -> Repl
 def _completed(recorded: Recording, output: bytes) -> Replayed:
     if not recorded.output:
         return _of(recorded, "completed", "it completes")
-    now, then = codec.decode(output), codec.decode(recorded.output)
+    now, then = codec.decode(output), codec.decode(opened_raw(recorded.output))
     if codec.canonical(now) == codec.canonical(then):
         return _of(recorded, "completed", "it completes with the output it had")
     return _of(recorded, "differs", f"it completes with another output: {_short(now)}; recorded was {_short(then)}")

@@ -6,6 +6,7 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from msgspec import Raw
 
+from stepstream.bus.encryption.sealing import opened_raw
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import Event, RawEvent, event_name_of
 from stepstream.bus.function import Function
@@ -115,7 +116,7 @@ class Seen:
         if found.status != "completed":
             raise AssertionError(await self._why_not_completed(found))
         given = of or (which if isinstance(which, Function) else None)
-        raw = found.output if found.output is not None else Raw(b"null")
+        raw = opened_raw(found.output) if found.output is not None else Raw(b"null")
         return codec.decode(raw) if given is None else codec.decode_as(raw, codec.return_type(given.handler))
 
     async def _why_not_completed(self, run: Run) -> str:

@@ -7,7 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.checkpoint.run.memo import Failure
+
+_UNOPENED_AGAIN_MS = 60_000
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -29,6 +32,11 @@ class TryAgain(msgspec.Struct, frozen=True):
     failure: Failure
     delay_ms: int
     is_attempt: bool = True
+
+
+def waits_for_a_key(error: CannotOpen) -> TryAgain:
+    """Return what becomes of a run of which something cannot be opened: it waits until a worker can open it."""
+    return TryAgain(Failure(error.code, str(error)), _UNOPENED_AGAIN_MS, is_attempt=False)
 
 
 class Suspended(msgspec.Struct, frozen=True):

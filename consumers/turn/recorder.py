@@ -8,18 +8,28 @@ import asyncio
 import contextvars
 from typing import Any, cast
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.errors import BusError, NonRetriable, StoreError, StoreUnavailable
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import RunSuspended, StepSaved, WriteRefused
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.run.end import Leaves, end, timed_out
-from stepstream.checkpoint.run.memo import Failure, Memo, Open
+from stepstream.checkpoint.run.memo import Failure, Memo, Open, opened_memos
 from stepstream.checkpoint.run.owned import Owned, Word
 from stepstream.checkpoint.run.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
 from stepstream.checkpoint.run.suspend import SuspendReply, suspend
 from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.delivery.failing import FAILED
-from stepstream.consumers.turn.exit import Abandoned, Ended, Refused, Suspended, TryAgain, TurnExit, TurnOver
+from stepstream.consumers.turn.exit import (
+    Abandoned,
+    Ended,
+    Refused,
+    Suspended,
+    TryAgain,
+    TurnExit,
+    TurnOver,
+    waits_for_a_key,
+)
 from stepstream.consumers.turn.progress import Progress
 from stepstream.consumers.turn.services import Services
 from stepstream.consumers.turn.state import RunState
@@ -88,17 +98,28 @@ class Recorder:
                 self.cancel(saved.cancel)
                 raise TurnOver
             if saved.resolved:
-                state.resolve({name: memo for name, memo in saved.resolved.items() if name != step})
+                self.take_in({name: memo for name, memo in saved.resolved.items() if name != step})
             if self.signals.step_saved:
                 told = StepSaved(self.function.slug, self.owned.run, step, took_ms, kind, error is not None)
                 self.signals.step_saved.send(told)
             return None
         if saved.word == "there":
             assert saved.memo is not None
-            return saved.memo
+            try:
+                return saved.memo.opened()
+            except CannotOpen as unopened:
+                self.abandon(unopened)
+                raise TurnOver from None
         if saved.word == "full":
             raise NonRetriable(FULL[saved.full])
         raise self._refused(saved.word)
+
+    def take_in(self, memos: dict[str, Memo]) -> None:
+        """Take memos that were recorded elsewhere: the steps that wait for them go on."""
+        try:
+            self._state.resolve(opened_memos(memos))
+        except CannotOpen as error:
+            self.abandon(error)
 
     async def note(
         self,
@@ -177,8 +198,8 @@ class Recorder:
         if self._state.over:
             return True
         if suspended.word == "wake":
-            self._state.resolve(suspended.resolved)
-            return False
+            self.take_in(suspended.resolved)
+            return self._state.over
         if suspended.word == "cancel":
             self.cancel(suspended.cancel)
         elif suspended.word == "mine":
@@ -246,7 +267,10 @@ class Recorder:
         self._expiry = self._loop.call_later(max(0, ms) / 1_000, self.cancel, why, context=contextvars.Context())
 
     def abandon(self, error: BusError) -> None:
-        """Redis failed under the turn: its entry stays pending, and is reclaimed."""
+        """Redis failed under the turn: its entry stays pending, and is reclaimed. For a codec's key the run waits."""
+        if isinstance(error, CannotOpen):
+            self.end(waits_for_a_key(error))
+            return
         if not self._state.over and not self._wire.is_in_trouble:  # else the wire has logged it, once for all
             self.notice(FAILED, error=str(error))
         self.end(Abandoned())

@@ -7,6 +7,7 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from stepstream.bus.encryption.sealing import opened_raw
 from stepstream.bus.errors import EventInvalid, HasEnded, NobodyWaits
 from stepstream.bus.event import MAX_EVENT_BYTES
 from stepstream.bus.values import codec
@@ -52,7 +53,7 @@ async def _input(request: Request, run: str, given: Raw) -> Raw:
     event, hidden = event_of(found), hidden_now().of_event(found.event)
     if event is None or not hidden.is_on:
         return given
-    original = codec.decode(event.data)
+    original = codec.decode(opened_raw(event.data))
     if hidden.plain(original) is original:
         return given
     return Raw(codec.encode(hidden.put_back(codec.decode(given), original)))

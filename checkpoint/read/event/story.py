@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.trigger import covers
@@ -181,8 +182,8 @@ def _refused(slug: str, condition: Expression, event: RawEvent) -> Part:
     words = f"did not begin: {condition.text} is not true"
     try:
         plain = event.plain()
-    except msgspec.MsgspecError:
-        words = f"{words}: the event's data is no JSON"
+    except (msgspec.MsgspecError, CannotOpen) as error:
+        words += f": {error}" if isinstance(error, CannotOpen) else ": the event's data is no JSON"
         return Part(function=slug, kind="condition", words=words, condition=condition.text)
     values, missing = condition.seen_of(plain), condition.missing_in(plain)
     told = {path: "not there" if path in missing else _shown(value) for path, value in values.items()}
@@ -203,7 +204,7 @@ def _condition(function: Registered, name: str) -> Expression | None:
 def _is_true(condition: Expression, event: RawEvent) -> bool:
     try:
         return condition.matches(event.plain())
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, CannotOpen):
         return False
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen, shown
 from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.event import RESERVED, RawEvent
 from stepstream.bus.limits.keys import keys_like
@@ -307,7 +308,7 @@ def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool
         if query.hidden and event is not None:
             event = codec.decode_as(redaction_of(query.hidden).json(codec.encode(event)), RawEvent)
         return condition is None or _is_true(condition, event, None)
-    except msgspec.MsgspecError:  # an event that cannot be read
+    except (msgspec.MsgspecError, CannotOpen):  # an event that cannot be read
         return False
 
 
@@ -353,7 +354,8 @@ class _Wanted:
                 return False
             if self._condition is None:
                 return True
-            stored, output = row.event, codec.decode(row.output) if row.output else None
+            stored = shown(row.event)
+            output = codec.decode(shown(row.output)) if row.output else None
             if self._hidden is not None:
                 unseen = self._hidden.of_event(stored)
                 stored, output = unseen.json(stored), unseen.plain(output)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import run_id, ulid_ms
@@ -88,8 +89,8 @@ def _failure_of(run: Run) -> Kin:
     if run.source != "failure" or run.event is None:
         return Kin("", "")
     try:
-        failed = codec.decode_as(codec.decode_as(run.event, RawEvent).data, _Failed)
-    except msgspec.MsgspecError:
+        failed = codec.decode_as(codec.decode_as(run.event, RawEvent).opened().data, _Failed)
+    except (msgspec.MsgspecError, CannotOpen):
         return Kin("", "")
     return Kin(failed.run_id, failed.function_id)
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.encryption.sealing import opened_raw
 from stepstream.bus.values import codec
 from stepstream.bus.values.dialect import as_written
 from stepstream.bus.wire import keys
@@ -30,8 +31,8 @@ class StepView(msgspec.Struct, omit_defaults=True):
 
     @property
     def result(self) -> Any:
-        """What it returned, as plain values; None when it has not."""
-        return None if self.data is None else codec.decode(self.data)
+        """What it returned, as plain values; None when it has not. CannotOpen where this process cannot open it."""
+        return None if self.data is None else codec.decode(opened_raw(self.data))
 
     @property
     def waits_for(self) -> WaitsFor | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from stepstream.bus.encryption import sealing
 from stepstream.bus.errors import NonRetriable, RetryAfter, StepFailed
 from stepstream.bus.observe.tracing import AttemptTrace
 from stepstream.bus.process import scope
@@ -223,7 +224,7 @@ def through_json(step: str, result: Any, wanted: Any) -> tuple[bytes, Any]:
     if result is None:
         return b"null", None
     try:
-        data = codec.encode(result)
+        data = sealing.result(result)
     except NotJson as error:
         raise NonRetriable(f"the result of step '{step}' is not JSON: {error}; {_WAY_OUT}") from None
     if len(data) > MAX_RESULT_BYTES:
