@@ -11,14 +11,14 @@ named from outside is copied in each.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 from stepstream.bus.values.cel.pattern import to_compile, to_look
 from stepstream.bus.values.cel.tree import MACROS, Node, NotRead, tokens_of, tree_of
 
-MOST_WORK = 3_000_000
+MOST_WORK = 2_000_000
 """How many values an expression may copy: a third of a second at most, on a machine of 2026."""
 MOST_JOINS = 16
 """How many `+` an expression may have."""
@@ -77,12 +77,15 @@ class Cost:
         0 where so little is seen that it need not be counted.
         """
         measured: dict[int, _Measure] = {}
+        left = self._is_free_to
         try:
+            for value in seen.values():
+                left = _left(value, left)
+            if left >= 0:
+                return 0
             all_of = {name: _measured(value, measured) for name, value in seen.items()}
         except RecursionError:  # nested too deep to be counted
             return MOST_WORK + 1
-        if sum(one.size for one in all_of.values()) <= self._is_free_to:
-            return 0
         roots = {name: _Size(one.size, one.size, one.long, seen[name]) for name, one in all_of.items()}
         given = sum(one.given for one in all_of.values())
         return (given + _Count(roots, measured).total_of(self._tree)) * self._times
@@ -254,6 +257,26 @@ class _Count:
             return self._made(_Size(rounds, 1, 0))
         self._work += length * within.total  # what there is so far is copied for each member
         return self._made(within._replace(there=_UNKNOWN))
+
+
+def _left(value: Any, left: int) -> int:
+    """Return how much is left of a size when a value is taken from it; less than 0 as soon as there is not enough."""
+    if isinstance(value, str):
+        return left - 1 - len(value) // _CHARACTERS
+    if isinstance(value, dict):
+        inner = cast("dict[str, Any]", value)
+        left -= 2 + len(inner) + sum(map(len, inner)) // _CHARACTERS
+        several: Iterable[Any] = inner.values()
+    elif isinstance(value, list):
+        left -= 2
+        several = cast("list[Any]", value)
+    else:
+        return left - 1
+    for one in several:
+        if left < 0:
+            break
+        left = _left(one, left)
+    return left
 
 
 class _Measure(NamedTuple):
