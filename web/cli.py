@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from stepstream.web.dev.embedded import Embedded
 
 _Host = Annotated[str, typer.Option(help="Address to listen on.")]
+_Reached = Annotated[
+    str,
+    typer.Option(
+        help="Address to listen on. One that others reach wants keys: BUS_SESSION_KEY for people, BUS_API_TOKENS for "
+        "programs."
+    ),
+]
 _Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 _Expose = Annotated[
     bool, typer.Option("--expose", help="Listen on other addresses without keys: whoever reaches it may do all.")
@@ -52,7 +59,7 @@ def serve(
     apps: Annotated[
         list[str] | None, typer.Argument(metavar="[APP…]", help="module:attribute; may be left out.")
     ] = None,
-    host: _Host = "127.0.0.1",
+    host: _Reached = "127.0.0.1",
     port: _Port = 8288,
     allow_host: _AllowHost = None,
     sdk_url: _SdkUrl = None,
@@ -60,7 +67,10 @@ def serve(
         str, typer.Option(help="The path under which a proxy shows the site, and which it strips: for example /bus.")
     ] = "",
 ) -> None:
-    """Serve the HTTP API and the status page: bus serve shop.functions:app."""
+    """Serve the HTTP API and the status page: bus serve shop.functions:app.
+
+    For people to log in: BUS_SESSION_KEY=$(openssl rand -hex 32), kept, and bus users add NAME --role admin.
+    """
     configured = _settings()
     buses = [load(app) for app in apps or []]
     log.hide(function for bus in buses for function in bus.functions.values())

@@ -128,3 +128,14 @@ def test_the_log_in_is_readable_on_every_screen(browser: Any, url: str) -> None:
     seen(page, "login-refused")
     log_in(page)
     seen(page, "logged-in")
+
+
+def test_the_name_of_who_is_logged_in_stands_in_the_line_of_the_top_bar(browser: Any, url: str) -> None:
+    page = browser.new_context(viewport={"width": 1200, "height": 800}).new_page()
+    page.goto(f"{url}/login")
+    log_in(page)
+    page.wait_for_selector(".who")
+    middles = page.eval_on_selector_all(
+        ".brand, .top nav, .who", "all => all.map(one => one.getBoundingClientRect()).map(at => at.y + at.height / 2)"
+    )
+    assert max(middles) - min(middles) < 5

@@ -420,7 +420,7 @@ def test_users_are_added_changed_and_removed_by_a_command(url: str, store: "redi
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("add", "eve"), "is no role"),
+        (("add", "eve"), "which role: bus users add eve --role read|operate|admin"),
         (("add", "e v e", "--role", "read", "--password-stdin"), "is no name of a user"),
         (("role", "eve", "boss"), "is no role: bus users role eve read|operate|admin"),
         (("add",), "bus users add NAME --role operate"),

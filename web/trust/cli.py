@@ -102,7 +102,8 @@ def _list_users(*, as_json: bool) -> None:
 def _role(given: str, way: str) -> Role:
     found = role_of(given)
     if found is None:
-        raise BadRequest(f"{given[:40]!r} is no role: {way} {'|'.join(get_args(Role))}")
+        problem = f"{given[:40]!r} is no role" if given else "which role"
+        raise BadRequest(f"{problem}: {way} {'|'.join(get_args(Role))}")
     return found
 
 
