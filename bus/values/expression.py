@@ -96,6 +96,8 @@ class Expression:
         self._path = text.split(".")[1:] if _PATH.fullmatch(text) else None
         """The field names, if the expression is only a path into the event: the most common key, looked up exactly."""
         self._has_warned: set[str] = set()
+        self.refused = 0
+        """How often it could not be evaluated so far (`why_not`): who goes through many events looks how it grows."""
 
     @property
     def marked(self) -> str:
@@ -210,6 +212,7 @@ class Expression:
         return None
 
     def _warn(self, of: str, **more: str) -> None:
+        self.refused += 1
         if of not in self._has_warned:
             self._has_warned.add(of)
             _log.warning(

@@ -83,6 +83,8 @@ class Operation(Stepped, frozen=True, kw_only=True):
     looked_at: int = 0
     """How many runs were looked at so far."""
     matched: int = 0
+    not_evaluated: int = 0
+    """Of how many `where` could not be evaluated: for a number in their event, or for its size. They do not match."""
     done: int = 0
     """How many are cancelled (or will be within seconds, by the worker that has them), or run again."""
     failed: int = 0
@@ -280,9 +282,12 @@ async def _step(wire: Wire, at: Operation) -> Operation:
             return await _begun(wire, at, cursor)
         slug, _, rest = source.partition(" ")
         page = Page("", 0, 0, 0)
+        missed: list[str] = []
         if rest in await sources(wire, slug):  # else its name is used no longer, or the function is gone
-            page = await cancel_page(wire, _sought(at, slug), rest, cursor)
-        at = _counted(at, page.looked_at, page.matched, Counter({HAS_ENDED: page.matched - page.cancelled}))
+            page = await cancel_page(wire, _sought(at, slug, missed), rest, cursor)
+        at = _counted(
+            at, page.looked_at, page.matched, Counter({HAS_ENDED: page.matched - page.cancelled}), len(missed)
+        )
         cursor = page.place
         source = source if cursor else await _next(wire, at, source)
         at = msgspec.structs.replace(at, source=source, cursor=cursor)
@@ -291,7 +296,7 @@ async def _step(wire: Wire, at: Operation) -> Operation:
     return at
 
 
-def _counted(at: Operation, looked_at: int, matched: int, failures: Counter[str]) -> Operation:
+def _counted(at: Operation, looked_at: int, matched: int, failures: Counter[str], missed: int = 0) -> Operation:
     failed = failures.total()
     reasons = dict(at.failures)
     for why, many in failures.items():
@@ -303,6 +308,7 @@ def _counted(at: Operation, looked_at: int, matched: int, failures: Counter[str]
         at,
         looked_at=at.looked_at + looked_at,
         matched=at.matched + matched,
+        not_evaluated=at.not_evaluated + missed,
         done=at.done + matched - failed,
         failed=at.failed + failed,
         failures=reasons,
@@ -321,9 +327,14 @@ async def _next(wire: Wire, at: Operation, source: str) -> str:
     return _BEGUN
 
 
-def _sought(at: Operation, slug: str) -> Sought:
+def _sought(at: Operation, slug: str, missed: list[str]) -> Sought:
+    """Return what is sought of a function; `missed` gets the runs of which `where` could not be evaluated."""
+
     def is_about(run: Run) -> bool:
-        return matches_unstarted(at.query, run, event_in(run))
+        does = matches_unstarted(at.query, run, event_in(run))
+        if does is None:
+            missed.append(run.id)
+        return bool(does)
 
     before = at.created if at.query.until is None else at.query.until
     return Sought(slug, at.query.since or 0, before, _why(at), is_about)
@@ -346,7 +357,7 @@ async def _begun(wire: Wire, at: Operation, cursor: str) -> Operation:
             failures += (await cancel_several(wire, slug, runs, _why(at))).failures
         else:
             failures += await rerun_several(wire, slug, runs, at.id, again=at.again)
-    moved = _counted(at, found.looked_at, sum(map(len, of_each.values())), failures)
+    moved = _counted(at, found.looked_at, sum(map(len, of_each.values())), failures, found.not_evaluated)
     moved = msgspec.structs.replace(moved, source=_BEGUN, cursor=found.cursor or "")
     return moved if found.cursor else msgspec.structs.replace(moved, state="done", ended=await wire.moment())
 

@@ -39,6 +39,8 @@ class OperationTold(msgspec.Struct, frozen=True, kw_only=True):
     ended: int
     looked_at: int
     matched: int
+    not_evaluated: int
+    """Of how many `where` could not be evaluated: for a number in their event, or for its size. They do not match."""
     done: int
     failed: int
     failures: dict[str, int]
@@ -71,6 +73,7 @@ def operation_told(one: Operation) -> OperationTold:
         ended=one.ended,
         looked_at=one.looked_at,
         matched=one.matched,
+        not_evaluated=one.not_evaluated,
         done=one.done,
         failed=one.failed,
         failures=one.failures,

@@ -70,6 +70,11 @@ def runs(
         print_none(f"no such runs{looked}" if given else "no runs yet; publish an event: bus send NAME key=value")
     if not found.runs and (hint := _hint(dict(given).get("where", ""))):
         sys.stderr.write(f"{plain(hint)}\n")
+    if found.not_evaluated:
+        many = f"{found.not_evaluated:,} of the {found.looked_at:,} that were looked at"
+        sys.stderr.write(
+            f"where could not be evaluated for {many}: their event is too large, or has too large a number\n"
+        )
     if found.cursor is not None:
         of = f"{len(found.runs):,} of {'' if found.exact else 'at least '}{found.count:,} runs"
         sys.stderr.write(f"{of}; {found.looked_at:,} were looked at; go on with --cursor {found.cursor}\n")

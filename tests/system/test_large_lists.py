@@ -8,6 +8,7 @@ import pytest
 
 from stepstream import CancelOn, Context, On, Step, create_app
 from stepstream.checkpoint.cli.events import event
+from stepstream.checkpoint.cli.runs import runs
 from stepstream.checkpoint.read.run.log import log_of
 from tests.support import Lab, eventually
 
@@ -114,3 +115,42 @@ async def test_an_event_that_cannot_be_asked_about_cancels_nothing_and_it_is_tol
     assert (await lab.status(run, "waiting")).status == "waiting"
     await lab.send("b", {"l": [1], "n": 1})
     await lab.status(run, "cancelled")
+
+
+async def test_who_searches_or_acts_by_a_condition_is_told_of_how_many_runs_it_could_not_be_evaluated(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They counted as not matching, which nobody was told."""
+
+    @lab.app.function("f", on="a")
+    async def f(ctx: Context[Any], step: Step) -> None:
+        await step.sleep("nap", "1h")
+
+    await lab.work()
+    for data in (LARGE, {"l": [1], "n": 1}, {"l": [1], "n": 2**70}, {"l": [1], "n": 2}):
+        await lab.send("a", data)
+    for run in await lab.some(4):
+        await lab.status(run.id, "waiting")
+    site = create_app(configured=lab.settings)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=site), base_url="http://localhost") as http:
+        found = (await http.get("/v1/runs", params={"where": CONDITION})).json()
+        page = (await http.get("/runs", params={"where": CONDITION}, headers={"accept": "text/html"})).text
+        made = await http.post("/v1/operations", json={"kind": "cancel", "query": {"where": CONDITION}})
+        id = made.json()["data"]["id"]
+
+        async def done() -> dict[str, Any] | None:
+            told = (await http.get(f"/v1/operations/{id}")).json()["data"]
+            return told if told["state"] == "done" else None
+
+        told = await eventually(done, "the operation is done")
+        at = (await http.get(f"/operations/{id}", headers={"accept": "text/html"})).text
+    await site.close()
+    assert (len(found["data"]), found["looked_at"], found["not_evaluated"]) == (1, 4, 2)
+    assert "the condition could not be evaluated for 2: their event is too large" in page
+    assert told is not None
+    assert (told["done"], told["not_evaluated"]) == (1, 2)
+    assert "<dt>Not evaluated</dt>" in at
+    monkeypatch.setenv("BUS_REDIS_URL", lab.settings.redis_url)
+    capsys.readouterr()
+    await asyncio.to_thread(runs, where=CONDITION)
+    assert "where could not be evaluated for 2 of the 4 that were looked at" in capsys.readouterr().err

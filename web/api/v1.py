@@ -47,6 +47,8 @@ class RunsTold(msgspec.Struct, frozen=True):
     looked_at: int
     count: int
     exact: bool
+    not_evaluated: int
+    """Of how many `where` could not be evaluated: for a number in their event, or for its size. They do not match."""
 
 
 class LogTold(msgspec.Struct, frozen=True):
@@ -72,7 +74,7 @@ async def _runs(request: Request) -> Response:
     )
     page = await search(wire, query, limit=LIMIT.of(request), cursor=CURSOR.of(request))
     rows = FIELDS.rows(request, page.runs)
-    return value(RunsTold(rows, page.cursor, page.looked_at, page.count, page.exact))
+    return value(RunsTold(rows, page.cursor, page.looked_at, page.count, page.exact, page.not_evaluated))
 
 
 async def _run(request: Request) -> Response:

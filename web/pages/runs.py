@@ -55,6 +55,7 @@ class Runs(View, frozen=True):
     count: int = 0
     exact: bool = False
     looked_at: int = 0
+    not_evaluated: int = 0
     error: str = ""
 
 
@@ -126,6 +127,7 @@ def _shown(view: Runs, kept: Sequence[tuple[str, str]], found: Found, first: Pla
         count=found.count,
         exact=found.exact,
         looked_at=found.looked_at,
+        not_evaluated=found.not_evaluated,
     )
 
 

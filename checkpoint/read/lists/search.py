@@ -134,6 +134,8 @@ class Found(msgspec.Struct):
     count: int
     """How many match on all pages, where `exact`; else there are at least so many."""
     exact: bool
+    not_evaluated: int = 0
+    """Of how many `where` could not be evaluated: for a number in their event, or for its size. They do not match."""
 
 
 async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]], hidden: Redaction | None = None) -> RunQuery:
@@ -231,6 +233,7 @@ async def search(
         looked_at,
         count,
         exact=query.is_indexed or (place is None and not cursor),
+        not_evaluated=wanted.not_evaluated,
     )
 
 
@@ -240,6 +243,7 @@ class FoundNames(msgspec.Struct):
     runs: list[Named]
     cursor: str | None
     looked_at: int
+    not_evaluated: int = 0
 
 
 async def search_names(
@@ -255,7 +259,7 @@ async def search_names(
         return FoundNames(page.runs, None if page.last is None else page.last.cursor, page.looked_at)
     found = await search(wire, query, limit=limit, cursor=cursor)
     runs = [Named(run.function, run.id, run.rerun_of if field else "") for run in found.runs]
-    return FoundNames(runs, found.cursor, found.looked_at)
+    return FoundNames(runs, found.cursor, found.looked_at, found.not_evaluated)
 
 
 async def _matching(rows: Sequence[Row], wanted: "_Wanted", most: int) -> tuple[list[Row], Place | None]:
@@ -289,10 +293,10 @@ async def functions_asked(wire: Wire, query: RunQuery) -> list[str]:
     ]
 
 
-def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool:
+def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool | None:
     """Whether a run that no worker has begun matches, of which its id, event and source are known.
 
-    It has no error, worker or code version, and counts under no key yet.
+    It has no error, worker or code version, and counts under no key yet. None: `where` could not be evaluated.
     """
     ms = run.queued
     if (query.statuses and "queued" not in query.statuses) or query.error or query.code or query.worker or query.key:
@@ -307,7 +311,10 @@ def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool
     try:
         if query.hidden and event is not None:
             event = codec.decode_as(redaction_of(query.hidden).json(codec.encode(event)), RawEvent)
-        return condition is None or _is_true(condition, event, None)
+        if condition is None:
+            return True
+        before = condition.refused
+        return _is_true(condition, event, None) or (None if condition.refused > before else False)
     except (msgspec.MsgspecError, CannotOpen):  # an event that cannot be read
         return False
 
@@ -343,9 +350,16 @@ class _Wanted:
         self.are_all = are_all
         """Whether all that the script finds match."""
         self._is_mark = is_mark
+        self.not_evaluated = 0
 
     def matches(self, row: Row) -> bool:
         """Whether a run matches what the script does not look at; one that cannot be read does not."""
+        before = self._condition.refused if self._condition is not None else 0
+        does = self._matches(row)
+        self.not_evaluated += not does and self._condition is not None and self._condition.refused > before
+        return does
+
+    def _matches(self, row: Row) -> bool:
         query = self._query
         if query.event and not covers(query.event, event_name_of(row.event)):
             return False

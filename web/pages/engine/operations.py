@@ -84,6 +84,7 @@ class Progress(View, frozen=True):
     """About how many are still to be looked at; None where nobody has counted them."""
     of: int | None
     looked_at: int
+    not_evaluated: int
     rate: str
     """How many were done a second, and how long the rest may take."""
     reasons: tuple[Reason, ...]
@@ -202,6 +203,7 @@ def _progress(one: Operation, now: int) -> Progress:
         left=0 if one.state == "done" else left,
         of=one.expected,
         looked_at=one.looked_at,
+        not_evaluated=one.not_evaluated,
         rate=f"{rate:,.0f} a second{rest}",
         reasons=tuple(Reason(why, many) for why, many in sorted(one.failures.items(), key=lambda each: -each[1])),
         asked=() if one.runs else _asked(one.query),
