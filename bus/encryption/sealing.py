@@ -3,7 +3,7 @@
 Sealed data is `{"$sealed":"<base64>"}` in place of the JSON it was made of, on its own or inside of other JSON: scripts
 hand it on as any other value. One codec seals and opens for a whole process (BUS_CODEC); without one nothing is sealed.
 
-Nobody's own data may have that mark in it: what is opened is never opened again.
+Nobody's own data may have a field of that name in it: what is opened is never opened again.
 """
 
 import base64
@@ -17,6 +17,12 @@ from stepstream.bus.values import codec
 
 _MARK = b'{"$sealed":"'
 _SEALED = re.compile(rb'\{"\$sealed":"([A-Za-z0-9+/=]*)"\}')
+_FIELD = re.compile(
+    rb'(?<!\\)"'
+    + b"".join(rb"(?:%b|\\u00(?i:%02x))" % (re.escape(b"%c" % sign), sign) for sign in b"$sealed")
+    + rb'"\s*:'
+)
+"""The mark's field in any spelling of JSON; the quote of a key never has a backslash before it."""
 
 
 class CannotOpen(StoreError):
@@ -36,7 +42,7 @@ class Reserved(ValueError):
     """Somebody's data has the mark of sealed data in it."""
 
     def __init__(self) -> None:
-        super().__init__("has an object whose first field is $sealed, which marks encrypted data")
+        super().__init__("has a field $sealed, which marks encrypted data")
 
 
 def is_sealed(data: bytes) -> bool:
@@ -45,8 +51,11 @@ def is_sealed(data: bytes) -> bool:
 
 
 def refuse_mark(data: bytes) -> bytes:
-    """Return somebody's data; Reserved where it has the mark of sealed data in it."""
-    if _MARK in data:
+    """Return somebody's data, JSON as it came; Reserved where it has a field of the mark's name, however it is spelled.
+
+    Any such field, for what is decoded and written again has neither its spaces and escapes nor its place any more.
+    """
+    if (b"$sealed" in data or b"\\u00" in data) and _FIELD.search(data):
         raise Reserved
     return data
 

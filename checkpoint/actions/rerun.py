@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from stepstream.bus.encryption.sealing import sealed
 from stepstream.bus.errors import NotBegun, NotEnded, RunNotFound, StepNotFound, StoreError
-from stepstream.bus.event import RawEvent
+from stepstream.bus.event import RawEvent, as_data
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partition_of, run_id, ulid, ulid_ms
 from stepstream.bus.wire import keys
@@ -56,7 +56,8 @@ async def rerun(
     NotEnded while the old one goes on, unless the new one may go on `beside` it.
 
     `from_step` keeps the memos of the steps that finished before it. The same `request` (an id of the caller's) makes
-    the same run, however often it is repeated. With `data`, a JSON object, its event has that in place of its own.
+    the same run, however often it is repeated. With `data`, a JSON object, its event has that in place of its own;
+    EventInvalid for what no event has.
     """
     found = await get(wire, run)
     event = _event(found.event)
@@ -65,7 +66,7 @@ async def rerun(
     if not (found.has_ended or beside):
         raise NotEnded(run, found.status)
     if data is not None:
-        event = msgspec.structs.replace(event, data=Raw(sealed(bytes(data))))
+        event = msgspec.structs.replace(event, data=Raw(sealed(as_data(data))))
     if request:
         new = of_request(found.function, run, request)
     else:
