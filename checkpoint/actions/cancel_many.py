@@ -20,7 +20,7 @@ from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions import stepping
 from stepstream.checkpoint.actions.cancel import AT_ONCE, cancel_several
 from stepstream.checkpoint.actions.stepping import AT_MOST, Stepped, all_of
-from stepstream.checkpoint.actions.unstarted import Page, Sought, cancel_page, event_in, rank, sources
+from stepstream.checkpoint.actions.unstarted import Page, Sought, cancel_page, event_in, rank, sources, those_about
 from stepstream.checkpoint.read.lists.runs import list_runs, whole
 from stepstream.checkpoint.registry import functions
 from stepstream.checkpoint.run.record import Run
@@ -199,7 +199,7 @@ async def _runs(wire: Wire, at: Cancellation, asking: _Asking) -> Page:
     listed: list[Run] = (
         list(await whole(wire, page.runs)) if at.if_ else [Run(id=one.id, function=at.function) for one in page.runs]
     )
-    meant = [run.id for run in listed if asking.is_about(run)]
+    meant = [run.id for run in await those_about(asking.is_about, listed)]
     done = await cancel_several(wire, at.function, meant, _why(at))
     return Page(page.cursor or "", len(page.runs), len(meant), done.cancelled)
 

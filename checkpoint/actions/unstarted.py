@@ -5,12 +5,13 @@ before the runs that have begun misses none that moves meanwhile (docs/decisions
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from stepstream.bus.event import RawEvent
+from stepstream.bus.process.turns import Turns
 from stepstream.bus.trigger import covers
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import entry_ms, partitions, run_id, ulid_ms
@@ -111,7 +112,9 @@ async def _entries(wire: Wire, at: Sought, name: str, entries: Sequence[str], ke
         for entry, flat in kept.items()
     ]
     begun = await read(wire, _Begun, [(at.function, run.id) for run in found])
-    new = [(entry, run) for entry, run, one in zip(kept, found, begun, strict=True) if one is None and at.is_about(run)]
+    waiting = [(entry, run) for entry, run, one in zip(kept, found, begun, strict=True) if one is None]
+    about = {run.id for run in await those_about(at.is_about, (run for _, run in waiting))}
+    new = [(entry, run) for entry, run in waiting if run.id in about]
 
     async def cancelled(entry: str, run: Run) -> bool:
         if not await stands(wire, keys.events(name), at.function, entry, without_group=True):
@@ -120,7 +123,7 @@ async def _entries(wire: Wire, at: Sought, name: str, entries: Sequence[str], ke
 
     done = await asyncio.gather(*(cancelled(entry, run) for entry, run in new))
     more = entries[-1] if len(entries) == AT_ONCE else ""
-    return Page(more, sum(one is None for one in begun), len(new), sum(done))
+    return Page(more, len(waiting), len(new), sum(done))
 
 
 class _Begun(Record):
@@ -139,10 +142,21 @@ async def _queued(wire: Wire, at: Sought, where: str, place: str) -> Page:
         for (run, one), there in zip(runs.items(), begun, strict=True)
         if there is None
     ]
-    meant = [one for one in new if at.is_about(one)]
+    meant = await those_about(at.is_about, new)
     done = await asyncio.gather(*(cancel_of(wire, at.function, one.id, at.why, unstarted=one) for one in meant))
     more = rows[-1][0].decode() if len(rows) == AT_ONCE else ""
     return Page(more, len(new), len(meant), sum(one in ("cancelled", "asked") for one in done))
+
+
+async def those_about(is_about: Callable[[Run], bool], runs: Iterable[Run]) -> list[Run]:
+    """Return those of some runs that something is about; others of the process go on in between."""
+    turns = Turns()
+    found: list[Run] = []
+    for run in runs:
+        if is_about(run):
+            found.append(run)
+        await turns.pass_on()
+    return found
 
 
 def event_in(run: Run) -> RawEvent | None:
