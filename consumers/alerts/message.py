@@ -74,12 +74,14 @@ def trial(by: str, configured: Settings) -> Message:
 def _told(one: News, configured: Settings, now: int) -> Told:
     alert = one.alert
     state = "resolved" if one.what == "resolved" else "firing"
-    lasted = in_words(max(0, now - alert.since))
+    lasted_ms = max(0, now - alert.since)
+    lasted = in_words(lasted_ms)
     about = f"{alert.rule} {alert.function}".rstrip()
     if one.what == "resolved":
         text = f"{_WORD[one.what]} {about}: over, after {lasted}"
     else:
-        text = f"{_WORD[one.what]} {about}: {alert.words} (for {lasted}; threshold {alert.threshold})"
+        for_long = f"for {lasted}; " if lasted_ms else ""  # what is found as it begins has not lasted
+        text = f"{_WORD[one.what]} {about}: {alert.words} ({for_long}threshold {alert.threshold})"
     path = f"functions/{quote(alert.function, safe='')}" if alert.function else "alerts"
     since = f"{alert.told}" if one.what == "reminder" else f"{alert.since}"
     return Told(

@@ -370,6 +370,14 @@ async def test_slack_gets_a_text_whose_signs_it_does_not_read_as_its_own(hook: H
     assert hook.bodies == [{"text": text}]
 
 
+def test_what_is_found_as_it_begins_is_not_said_to_have_lasted() -> None:
+    alert = Alert(
+        rule="failures", function="f", state="firing", since=60_000, threshold="20%/1h", words="3 of 3 failed"
+    )
+    told = message([News("firing", alert)], Settings(), 60_000)
+    assert told.text == "FIRING failures f: 3 of 3 failed (threshold 20%/1h)"
+
+
 def test_many_at_once_are_one_message_which_names_some(settings: Settings) -> None:
     found = [Condition(rule="line", function=f"f{n:03}", value="9", words="9 wait") for n in range(MOST_TOLD + 7)]
     made = turned({}, found, limits_of(settings), 0, 0)

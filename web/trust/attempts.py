@@ -3,6 +3,7 @@
 import hashlib
 
 from stepstream.bus.trust.rates import TooMany
+from stepstream.bus.values.durations import in_words
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 
@@ -17,20 +18,26 @@ _MOST = {"pair": MOST_OF_PAIR, "address": MOST_OF_ADDRESS, "name": MOST_OF_NAME}
 
 
 class TooManyAttempts(TooMany):
-    """Too many log-ins have failed."""
+    """Too many log-ins have failed: of a name from an address (`pair`), from an `address`, or of a `name`.
+
+    `is_first`: those before it were let try.
+    """
 
     code = "too_many_attempts"
 
-    def __init__(self, after_s: int) -> None:
-        super().__init__(f"too many log-ins have failed: try again in {after_s} s", after_s)
+    def __init__(self, after_s: int, kind: str, *, is_first: bool) -> None:
+        self.kind = kind
+        self.is_first = is_first
+        super().__init__(f"too many log-ins have failed: try again in {in_words(after_s * 1_000)}", after_s)
 
 
 async def begin(wire: Wire, name: str, address: str) -> None:
     """Count an attempt, before its password is looked at: many at once are counted, too. TooManyAttempts."""
     for kind, of in _kinds(name, address).items():
-        if await _add(wire, of, 1) > _MOST[kind]:
+        count = await _add(wire, of, 1)
+        if count > _MOST[kind]:
             left_ms = max(1_000, int(await wire.call("PTTL", keys.login(of))))
-            raise TooManyAttempts(-(-left_ms // 1_000))
+            raise TooManyAttempts(-(-left_ms // 1_000), kind, is_first=count == _MOST[kind] + 1)
 
 
 async def succeeded(wire: Wire, name: str, address: str) -> None:
