@@ -70,8 +70,9 @@ class Runs:
         )
 
     async def steps(self, id: str) -> Sequence[StepView]:
-        """Return a run's steps, finished and open, in the order in which they began. Raises RunNotFound."""
-        return await steps(self._bus.wire, (await get(self._bus.wire, id)).function, id)
+        """Return a run's steps, finished and open, in the order in which they began. Raises RunNotFound, CannotOpen."""
+        found = await steps(self._bus.wire, (await get(self._bus.wire, id)).function, id)
+        return [one.opened() for one in found]
 
     @overload
     async def result(self, id: str, *, timeout: Duration | None = None) -> Any: ...  # noqa: ASYNC109 - as step.invoke has it

@@ -96,8 +96,9 @@ class Harness(Seen):
         """Start the server, where none is given, and the worker."""
         async with contextlib.AsyncExitStack() as stack:
             url = self._url or stack.enter_context(self._server())
-            # The environment's prefix: the site or a publisher of the same process may have read it.
-            settings = Settings(redis_url=url, drain_ms=2_000, prefix=read()[0].prefix)
+            # The environment's prefix and codec: the site or a publisher of the same process may have read them.
+            own = read()[0]
+            settings = Settings(redis_url=url, drain_ms=2_000, prefix=own.prefix, codec=own.codec)
             self._wire = Wire(settings, "harness")
             self._sender = copy.copy(self._buses[0])  # which may be in another harness too
             self._sender.connect(self._wire)

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from stepstream.bus.bus import Bus
-from stepstream.bus.encryption.sealing import opened_raw
+from stepstream.bus.encryption.sealing import opened, opened_raw
 from stepstream.bus.errors import ConfigError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.function import Function
@@ -116,7 +116,8 @@ async def _replayed(function: Function[Any, Any], recorded: Recording, state: ob
     loop = asyncio.get_running_loop()
     factory = loop.get_task_factory()
     idle_detection.install(loop)
-    settings = Settings(redis_url="redis://127.0.0.1:1/0", prefix=read()[0].prefix)
+    own = read()[0]
+    settings = Settings(redis_url="redis://127.0.0.1:1/0", prefix=own.prefix, codec=own.codec)
     services = Services(_Nowhere(settings, "replay"), Signals(), lambda _: None)
     with ThreadPoolExecutor(1) as threads:
         try:
@@ -265,7 +266,7 @@ def _judged(turn: _ReplayTurn, recorded: Recording, turn_exit: TurnExit) -> Repl
 def _completed(recorded: Recording, output: bytes) -> Replayed:
     if not recorded.output:
         return _of(recorded, "completed", "it completes")
-    now, then = codec.decode(output), codec.decode(opened_raw(recorded.output))
+    now, then = codec.decode(opened(output)), codec.decode(opened_raw(recorded.output))
     if codec.canonical(now) == codec.canonical(then):
         return _of(recorded, "completed", "it completes with the output it had")
     return _of(recorded, "differs", f"it completes with another output: {_short(now)}; recorded was {_short(then)}")

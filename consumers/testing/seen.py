@@ -6,7 +6,6 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from msgspec import Raw
 
-from stepstream.bus.encryption.sealing import opened_raw
 from stepstream.bus.errors import EventInvalid
 from stepstream.bus.event import Event, RawEvent, event_name_of
 from stepstream.bus.function import Function
@@ -62,7 +61,7 @@ class Seen:
         if isinstance(which, Function) and which.slug not in slugs:
             raise AssertionError(f"function '{which.slug}' is not of this harness{_near(which.slug, slugs)}")
         page = await list_runs(self._wire, slugs if slug is None else [slug], limit=1_000)
-        found = (await whole(self._wire, page.runs))[::-1]
+        found = [run.opened() for run in await whole(self._wire, page.runs)][::-1]
         if which is None or slug is not None:
             return found
         of_event = [run for run in found if which in _event_ids(run)]
@@ -78,7 +77,7 @@ class Seen:
         if isinstance(which, Run):
             which = which.id
         if isinstance(which, str) and (found := await find(self._wire, which)) is not None:
-            return found
+            return found.opened()
         runs = await self.runs(which)
         chosen = [run for run in runs if of is None or run.function == of.slug]
         if len(chosen) == 1:
@@ -116,7 +115,7 @@ class Seen:
         if found.status != "completed":
             raise AssertionError(await self._why_not_completed(found))
         given = of or (which if isinstance(which, Function) else None)
-        raw = opened_raw(found.output) if found.output is not None else Raw(b"null")
+        raw = found.output if found.output is not None else Raw(b"null")
         return codec.decode(raw) if given is None else codec.decode_as(raw, codec.return_type(given.handler))
 
     async def _why_not_completed(self, run: Run) -> str:
@@ -133,7 +132,7 @@ class Seen:
     async def steps(self, which: Which = None, of: Function[Any, Any] | None = None) -> Steps:
         """Return a run's steps by id, in the order in which they began; `run` says how it is named."""
         found = await self.run(which, of)
-        return Steps(found, await steps(self._wire, found.function, found.id))
+        return Steps(found, [one.opened() for one in await steps(self._wire, found.function, found.id)])
 
     # -- events -----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,10 @@ class StepView(msgspec.Struct, omit_defaults=True):
     data: Raw | None = None
     error: Failure | None = None
 
+    def opened(self) -> "StepView":
+        """Return it with what it returned as that was; CannotOpen where this process cannot open it."""
+        return msgspec.structs.replace(self, data=self.data and opened_raw(self.data))
+
     @property
     def result(self) -> Any:
         """What it returned, as plain values; None when it has not. CannotOpen where this process cannot open it."""
