@@ -372,7 +372,13 @@ async def test_slack_gets_a_text_whose_signs_it_does_not_read_as_its_own(hook: H
 
 def test_what_is_found_as_it_begins_is_not_said_to_have_lasted() -> None:
     alert = Alert(
-        rule="failures", function="f", state="firing", since=60_000, threshold="20%/1h", words="3 of 3 failed"
+        rule="failures",
+        function="f",
+        state="firing",
+        since=60_000,
+        value="3",
+        threshold="20%/1h",
+        words="3 of 3 failed",
     )
     told = message([News("firing", alert)], Settings(), 60_000)
     assert told.text == "FIRING failures f: 3 of 3 failed (threshold 20%/1h)"
