@@ -193,6 +193,7 @@ SIZES: list[tuple[str, list[tuple[str, str, Unit, str]]]] = [
     ]),
     ("Runs and steps", [
         ("an expression", "bus.values.expression:MOST_CHARACTERS", "characters", "ConfigError where it is declared; 400 from outside"),
+        ("names of a path in an expression", "bus.values.expression:MOST_NAMES", "count", "as above"),
         ("`+` in an expression", "bus.values.cel.cost:MOST_JOINS", "count", "ConfigError where it is declared; 400 from outside"),
         ("values that an expression may copy", "bus.values.cel.cost:MOST_WORK", "count", "refused as above, or false for that event, with the reason on its page"),
         ("steps of a run", "checkpoint.run.memo:MAX_STEPS", "count", "the run fails"),

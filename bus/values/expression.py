@@ -42,6 +42,9 @@ _ENVELOPE = ("id", "name", "data", "ts", "v")
 MOST_CHARACTERS = 4_096
 """How long an expression may be: CEL walks down one by recursion, and a long enough one would end the process."""
 
+MOST_NAMES = 100
+"""How many names a path may have: an event has fewer levels, and what it looks at is taken out by recursion."""
+
 
 class Expression:
     """A compiled CEL expression; `text` is what the author wrote."""
@@ -91,6 +94,9 @@ class Expression:
             if number is not None:
                 self._literals += (number, -number) if number <= 2**63 else (number,)  # a minus sign is not parsed here
             elif path[0] in roots:
+                if len(path) > MOST_NAMES:
+                    told = f"names {len(path)} fields within one another, an expression at most {MOST_NAMES}"
+                    raise ConfigError(f"{where}: {text[:60]!r}… {told}")
                 _look_at(self._tree, path)
         self._has_small_literals = are_small(self._literals)
         self._path = text.split(".")[1:] if _PATH.fullmatch(text) else None

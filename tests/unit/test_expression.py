@@ -177,6 +177,11 @@ def test_a_stored_event_is_read_in_part_where_it_can_be() -> None:
     [
         ("event.data.a" + ".b" * 20_000 + " == 1", "has 40017 characters, an expression at most 4096"),
         ("event.data.a && " * 100_000 + "true", "at most 4096"),
+        ("event.data" + ".a" * 1_900 + " == 1", "names 1902 fields within one another, an expression at most 100"),
+        (
+            "//sdk\nevent.data" + ".a" * 1_900 + " == 1",
+            "names 1902 fields within one another, an expression at most 100",
+        ),
         ("(" * 2_000 + "1" + ")" * 2_000, "is not an expression"),
         ("[" * 2_000 + "]" * 2_000, "is not an expression"),
     ],
