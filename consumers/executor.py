@@ -139,7 +139,7 @@ class Executor:
                 if found.cancel is not None:
                     turn.recorder.cancel(found.cancel)
                 elif found.resolved and not turn.over:
-                    turn.recorder.take_in(found.resolved)
+                    await turn.recorder.take_in(found.resolved)
 
     # -- stopping ---------------------------------------------------------------------------------------------------
 

@@ -18,14 +18,14 @@ from tests.scripts import FLOORS, all_scripts
 ROOT = Path(__file__).parent.parent
 ROOMS = {
     "bus": [
-        {"errors", "process", "environment"}, {"values"}, {"encryption"}, {"trust", "alerts", "blobs"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
+        {"errors", "process", "environment"}, {"values"}, {"blobs"}, {"encryption"}, {"trust", "alerts"}, {"settings", "retry", "cron"}, {"event"}, {"system_events"}, {"step", "context", "trigger", "limits"},
         {"function", "observe"}, {"wire"}, {"bus"}, {"loading", "cli"},
     ],
     "bus.values": [{"payload", "cel"}, {"arguments", "clock", "ids", "address", "durations", "codec"}, {"dialect"}, {"expression"}, {"matching", "fitting", "example"}, {"model_schemas"}, {"schemas"}],
-    "bus.blobs": [{"location", "store"}, {"bucket", "folder"}, {"opening", "probe"}],
+    "bus.blobs": [{"location", "reference", "store"}, {"bucket", "folder"}, {"opening", "probe"}],
     "bus.limits": [{"keys", "rules", "told"}, {"flow", "timeouts", "cancel_on"}],
     "bus.wire": [{"keys", "bounds", "serverclock"}, {"kinds", "connection"}, {"scripts", "batching"}, {"spoilt"}, {"wire"}, {"streams", "leases", "doctor", "once"}, {"types", "registering"}, {"publishing"}, {"wires"}],
-    "checkpoint": [{"fields", "registry", "delayed", "live", "connections", "audit_log"}, {"types", "apps", "controls", "alerts"}, {"facts", "run"}, {"waits"}, {"read", "ends"}, {"limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
+    "checkpoint": [{"fields", "registry", "delayed", "live", "connections", "audit_log", "blobs"}, {"types", "apps", "controls", "alerts"}, {"facts", "run"}, {"waits"}, {"read", "ends"}, {"limits"}, {"at_work"}, {"upkeep"}, {"actions"}, {"client"}, {"cli"}],
     "checkpoint.controls": [{"ordered", "put"}, {"limits", "run_one"}, {"overrides", "pauses"}],
     "checkpoint.read": [{"lists"}, {"run", "event"}, {"anything"}],
     "checkpoint.cli": [{"filters", "printing"}, {"shown"}, {"following", "many"}, {"acting", "controls", "errors", "events", "functions", "limits", "runs", "server", "watching"}],

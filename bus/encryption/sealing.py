@@ -11,18 +11,22 @@ import re
 
 import msgspec
 
+from stepstream.bus.blobs.reference import BLOB_MARK, in_words
 from stepstream.bus.encryption.users_codec import codec_in_use
 from stepstream.bus.errors import StoreError
 from stepstream.bus.values import codec
 
 _MARK = b'{"$sealed":"'
 _SEALED = re.compile(rb'\{"\$sealed":"([A-Za-z0-9+/=]*)"\}')
-_FIELD = re.compile(
-    rb'(?<!\\)"'
-    + b"".join(rb"(?:%b|\\u00(?i:%02x))" % (re.escape(b"%c" % sign), sign) for sign in b"$sealed")
-    + rb'"\s*:'
-)
-"""The mark's field in any spelling of JSON; the quote of a key never has a backslash before it."""
+
+
+def _field(name: bytes) -> re.Pattern[bytes]:
+    spelt = b"".join(rb"(?:%b|\\u00(?i:%02x))" % (re.escape(b"%c" % sign), sign) for sign in name)
+    return re.compile(rb'(?<!\\)"' + spelt + rb'"\s*:')
+
+
+_FIELDS = {name: _field(name) for name in (b"$sealed", b"$blob")}
+"""The marks' fields in any spelling of JSON; the quote of a key never has a backslash before it."""
 
 
 class CannotOpen(StoreError):
@@ -39,10 +43,10 @@ class CannotSeal(StoreError):
 
 
 class Reserved(ValueError):
-    """Somebody's data has the mark of sealed data in it."""
+    """Somebody's data has the mark in it of what stands in place of data."""
 
-    def __init__(self) -> None:
-        super().__init__("has a field $sealed, which marks encrypted data")
+    def __init__(self, name: str) -> None:
+        super().__init__(f"has a field {name}, which marks data that is encrypted, or kept elsewhere")
 
 
 def is_sealed(data: bytes) -> bool:
@@ -55,8 +59,10 @@ def refuse_mark(data: bytes) -> bytes:
 
     Any such field, for what is decoded and written again has neither its spaces and escapes nor its place any more.
     """
-    if (b"$sealed" in data or b"\\u00" in data) and _FIELD.search(data):
-        raise Reserved
+    if b"\\u00" in data or any(name in data for name in _FIELDS):
+        for name, field in _FIELDS.items():
+            if field.search(data):
+                raise Reserved(name.decode())
     return data
 
 
@@ -66,7 +72,7 @@ def sealed(data: bytes) -> bytes:
     What is sealed already, or made of it by the engine, stays as it is; null tells nothing.
     """
     own, named = codec_in_use()
-    if own is None or _MARK in data or data == b"null":
+    if own is None or _MARK in data or BLOB_MARK in data or data == b"null":
         return data
     try:
         made = own.encode(data)
@@ -87,7 +93,8 @@ def opened_raw(data: msgspec.Raw) -> msgspec.Raw:
 
 
 def shown(data: bytes) -> bytes:
-    """Return JSON as people are shown it: what cannot be opened is a text that says so."""
+    """Return JSON as people are shown it: in place of what is not here, or cannot be opened, a text that says so."""
+    data = in_words(data)
     return _SEALED.sub(_open_or_tell, data) if _MARK in data else data
 
 

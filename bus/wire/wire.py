@@ -3,9 +3,11 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
+from stepstream.bus.blobs.opening import open_store
+from stepstream.bus.blobs.store import BlobStore
 from stepstream.bus.encryption.users_codec import use_codec
 from stepstream.bus.errors import ScriptMissing, StoreUnavailable, WrongType
 from stepstream.bus.process.dev_server import running_url, tell
@@ -58,6 +60,12 @@ class Wire:
         )
         self.together = Together(self.lasting_script_then).call
         """together(script, key, common, arguments): lasting_script, sharing one call with others of this tick."""
+
+    @cached_property
+    def blobs(self) -> BlobStore | None:
+        """The store of large results; None where the settings name none."""
+        url = self.settings.blobs_url
+        return open_store(url) if url else None
 
     def pipe(self, *, loads_scripts: bool = False, extra_timeout: float = 0.0, only_reads: bool = False) -> Pipe:
         """Return a new connection; `extra_timeout` (s) for one that blocks on purpose."""

@@ -8,17 +8,20 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from msgspec import Raw
 
+from stepstream.bus.blobs.reference import BLOB_MARK
 from stepstream.bus.encryption.sealing import sealed
 from stepstream.bus.errors import NotBegun, NotEnded, RunNotFound, StepNotFound, StoreError
 from stepstream.bus.event import RawEvent, as_data
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import partition_of, run_id, ulid, ulid_ms
 from stepstream.bus.wire import keys
+from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.actions.cancel import IS_GONE
+from stepstream.checkpoint.blobs.keeping import taken_over
 from stepstream.checkpoint.read.lists.runs import RunLine
 from stepstream.checkpoint.read.lists.search import MOST_LOOKED_AT, RunQuery, search_names
 from stepstream.checkpoint.read.run.find import get
@@ -78,6 +81,7 @@ async def rerun(
         before = steps[: steps.index(from_step)]
         if not await wire.lasting_script(_COPY, [keys.function(found.function, new)], run, new, *before, patience=10.0):
             raise RunNotFound(run)  # forgotten meanwhile
+        await _take_over_blobs(wire, found.function, new, before)
     prefix, sent = keys.function(found.function, new), codec.encode(event)
     _, *why = _words(await wire.lasting_script(_AGAIN, [prefix], 1, _ENOUGH_BYTES, run, new, sent, patience=10.0))[0]
     if why:
@@ -150,6 +154,16 @@ def of_request(slug: str, run: str, request: str) -> str:
 def _new_id(slug: str, run: str, request: str, ms: int) -> str:
     # beside the old one: its memos are copied
     return run_id(slug, "rerun", f"{run}|{request}", ms, partition_of(run))
+
+
+async def _take_over_blobs(wire: Wire, slug: str, run: str, steps: Sequence[str]) -> None:
+    """Copy the large results that a new run has taken over: those of the old one go with it."""
+    key = keys.steps(slug, run)
+    for part in parts(steps):
+        memos: list[bytes | None] = await wire.load("HMGET", key, *part, patience=10.0)
+        for step, memo in zip(part, memos, strict=True):
+            if memo is not None and BLOB_MARK in memo:
+                await wire.call("HSET", key, step, await taken_over(wire, slug, run, memo))
 
 
 async def _finished_steps(wire: Wire, slug: str, run: str) -> list[str]:

@@ -21,6 +21,7 @@ from stepstream.checkpoint.facts.attempts import FailedAttempt, attempts_of
 from stepstream.checkpoint.read.anything import find_anything
 from stepstream.checkpoint.read.event.kept import of_run
 from stepstream.checkpoint.read.lists.search import Found, query_of, search
+from stepstream.checkpoint.read.run.bringing import run_brought, steps_brought
 from stepstream.checkpoint.read.run.find import get, wait_for_end
 from stepstream.checkpoint.read.run.log import RunLog, log_of
 from stepstream.checkpoint.read.run.recording import record
@@ -124,7 +125,10 @@ def run(
         found = await of_run(wire, run_id, get(wire, run_id))
         written = await log_of(wire, found.function, run_id, None if log or as_json else _SHOWN_LINES)
         failed = await attempts_of(wire, found.function, run_id)
-        return found, await verdict(wire, found), await steps(wire, found.function, run_id), written, failed
+        views = await steps(wire, found.function, run_id)
+        if as_json:
+            found, views = await run_brought(wire, found), await steps_brought(wire, views)
+        return found, await verdict(wire, found), views, written, failed
 
     found, told, its_steps, written, failed = once(look, shows=True)
     if as_json:

@@ -12,7 +12,9 @@ from stepstream.bus.values import codec
 from stepstream.bus.values.durations import milliseconds, moment_ms
 from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.blobs.keeping import brought
 from stepstream.checkpoint.read.lists.runs import Page, list_runs, statuses_of
+from stepstream.checkpoint.read.run.bringing import run_brought, steps_brought
 from stepstream.checkpoint.read.run.find import get, wait_for_end
 from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.registry import function_of, functions
@@ -35,7 +37,7 @@ class Runs:
 
         Raises RunNotFound; CannotOpen when its event or output is encrypted and this process cannot open that.
         """
-        return (await get(self._bus.wire, id)).opened()
+        return (await run_brought(self._bus.wire, await get(self._bus.wire, id))).opened()
 
     async def list(
         self,
@@ -72,7 +74,7 @@ class Runs:
     async def steps(self, id: str) -> Sequence[StepView]:
         """Return a run's steps, finished and open, in the order in which they began. Raises RunNotFound, CannotOpen."""
         found = await steps(self._bus.wire, (await get(self._bus.wire, id)).function, id)
-        return [one.opened() for one in found]
+        return [one.opened() for one in await steps_brought(self._bus.wire, found)]
 
     @overload
     async def result(self, id: str, *, timeout: Duration | None = None) -> Any: ...  # noqa: ASYNC109 - as step.invoke has it
@@ -82,7 +84,8 @@ class Runs:
         """Wait for a run's end and return what it returned, plain or as a `type`.
 
         Raises RunFailed when it ended otherwise (`error` says why, `status` how), RunUnfinished when it has not ended
-        after `timeout` (None: it waits for ever), RunNotFound. It looks 4 times a second, as `bus invoke` does.
+        after `timeout` (None: it waits for ever), RunNotFound; BlobGone or StoreUnfit for a large result that cannot be
+        read from its store, CannotOpen for an encrypted one. It looks 4 times a second, as `bus invoke` does.
         """
         await get(self._bus.wire, id)  # one that is not there would be waited for
         wire = self._bus.wire
@@ -96,7 +99,7 @@ class Runs:
             error = ended.error
             name, message, stack = (error.name, error.message, error.stack) if error else ("", ended.why, "")
             raise RunFailed(id, ended.function, ended.status, name, message, stack)
-        output = b"null" if ended.output is None else opened(bytes(ended.output))
+        output = b"null" if ended.output is None else opened(await brought(wire, bytes(ended.output)))
         return codec.decode(output) if type is None else codec.decode_as(output, type)
 
     async def cancel(self, id: str, why: str = "cancelled by the application") -> Literal["cancelled", "asked"]:

@@ -4,7 +4,6 @@ import asyncio
 import concurrent.futures
 import os
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,7 +11,6 @@ import msgspec
 from msgspec import Raw
 
 from stepstream.bus.encryption import sealing
-from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.errors import ProcessError, ProcessFailed, StepFailed, StoreError, StoreUnavailable
 from stepstream.bus.values import codec
 
@@ -198,17 +196,6 @@ def memo_of(raw: bytes) -> Memo:
     return codec.decode_as(raw, Memo)
 
 
-def opened_memos(memos: Mapping[str, Memo]) -> dict[str, Memo]:
-    """Return memos with what their steps returned; CannotOpen, which names the step."""
-    found: dict[str, Memo] = {}
-    for step, memo in memos.items():
-        try:
-            found[step] = memo.opened()
-        except CannotOpen as error:
-            raise CannotOpen(f"the result of step '{step}': {error}") from error
-    return found
-
-
 def open_of(raw: bytes) -> Open:
     """Return an open step as it is stored."""
     return codec.decode_as(raw, Open)
@@ -239,8 +226,8 @@ def middle_of(
 
 
 def result_of(data: bytes, error: Failure | None) -> bytes:
-    """Return the end of a memo: what the step returned (JSON; it is sealed here), or raised."""
-    return b'"data":' + sealing.sealed(data) if error is None else b'"error":' + codec.encode(error)
+    """Return the end of a memo: what the step returned (JSON as it is kept), or raised."""
+    return b'"data":' + data if error is None else b'"error":' + codec.encode(error)
 
 
 def record_of(

@@ -6,6 +6,7 @@ from typing import Literal, cast
 import msgspec
 
 from stepstream.bus.encryption.sealing import CannotOpen
+from stepstream.bus.errors import BlobGone, StoreUnfit
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import FIRST
@@ -13,6 +14,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.bounds import parts
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.blobs.keeping import kept
 from stepstream.checkpoint.run.memo import Failure, middle_of, result_of
 
 _RESOLVE = script(__file__, "run_resolve")
@@ -23,6 +25,7 @@ AT_ONCE = 250
 CHANGED_AGAIN_MS = 60_000
 """How often a run that waits for a deploy is tried, should no worker start meanwhile."""
 _MOST_LOOKED_AT = 10_000
+_MENDED_BY_A_DEPLOY = frozenset({"code_changed", CannotOpen.code, BlobGone.code, StoreUnfit.code})
 
 
 async def resolve(
@@ -42,7 +45,8 @@ async def resolve(
     `entry` is the stream entry an event came from: a later wait of the run does not take it again. By its `mark` (a
     token) who sent it knows its own memo again.
     """
-    middle, result = middle_of(kind, entry=entry, mark=mark), result_of(data, error)
+    stored = await kept(wire, slug, run, data)
+    middle, result = middle_of(kind, entry=entry, mark=mark), result_of(stored, error)
     word = await wire.lasting_script(_RESOLVE, [keys.function(slug, run)], run, step, middle, result)
     return cast("Literal['gone', 'there', 'waiting', 'running', 'queued']", word.decode())
 
@@ -100,8 +104,8 @@ async def hurry_failed(wire: Wire, slug: str, errors: Collection[str], within_ms
 
 
 async def hurry_changed(wire: Wire, slug: str, where: str = FIRST) -> int:
-    """Let runs of a partition that wait for a deploy, or a key, be tried now, for one has come; return how many."""
-    return await hurry_failed(wire, slug, {"code_changed", CannotOpen.code}, CHANGED_AGAIN_MS, where)
+    """Let runs of a partition be tried now that wait for a deploy, a key or a store; return how many."""
+    return await hurry_failed(wire, slug, _MENDED_BY_A_DEPLOY, CHANGED_AGAIN_MS, where)
 
 
 def _name_of(error: bytes | None) -> str:

@@ -8,6 +8,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.blobs.keeping import kept
 from stepstream.checkpoint.facts.attempts import record_of as attempt_of
 from stepstream.checkpoint.run.memo import (
     MAX_STATE_BYTES,
@@ -82,7 +83,10 @@ async def save(
 
     `took_ms` is how long the last attempt's body took, `since` when the first attempt began (server ms), `entry` the
     stream entry of an event that was waited for. `timed_out`: it waited, and nothing came.
+
+    CannotSeal, StoreUnfit: what it returned cannot be sealed, or is large and its store does not take it.
     """
+    stored = b"null" if not data else await kept(wire, owned.slug, owned.run, data)
     reply = await wire.together(
         _SAVE,
         owned.prefix,
@@ -94,7 +98,7 @@ async def save(
             step=step,
             middle=middle_of(kind, attempts=attempts, since=since, entry=entry, timed_out=timed_out),
             took=took_ms,
-            result=result_of(data or b"null", error),
+            result=result_of(stored, error),
             opened=(1 if kind == "run" else 2) if opened else 0,
             known=known,
         ),
@@ -106,7 +110,7 @@ async def save(
             word,
             n=int(reply[1]),
             cancel=codec.decode_as(reply[2], Failure) if reply[2] else None,
-            resolved=memos_of(reply[3]),
+            resolved={name: one for name, one in memos_of(reply[3]).items() if name != step},
         )
     if word == "there":
         return Saved(word, memo=memo_of(reply[1]))

@@ -2,8 +2,9 @@
 
 import asyncio
 
-from stepstream.bus.encryption.sealing import CannotOpen, CannotSeal, sealed
-from stepstream.checkpoint.run.memo import opened_memos
+from stepstream.bus.encryption.sealing import CannotSeal
+from stepstream.checkpoint.blobs.keeping import kept
+from stepstream.checkpoint.read.run.bringing import NOT_HERE, event_brought, memos_brought
 from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.drivers.contract import Call, Driver, Outcome, Raised, Returned, Stopped
 from stepstream.consumers.turn.exit import Ended, TryAgain, TurnExit
@@ -39,14 +40,17 @@ async def _call(turn: Turn, driver: Driver) -> None:
 
 
 async def _called(turn: Turn, driver: Driver) -> Outcome:
-    """Call the code with all that it needs opened; no handler has to do with an error of the codec."""
+    """Call the code with all that it needs; no handler has to do with an error of the codec, or of the store."""
     state = turn.state
     try:
-        turn.event, state.memos = turn.event.opened(), opened_memos(state.memos)
+        turn.event = await event_brought(turn.wire, turn.event)
+        state.memos = await memos_brought(turn.wire, state.memos)
         call = Call(turn.function, turn.run, turn.event, state.attempt, state.memos, state.open)
         outcome = await driver.call(call, turn)
-        return Returned(sealed(outcome.output)) if isinstance(outcome, Returned) else outcome
-    except (CannotOpen, CannotSeal) as error:
+        if turn.over or not isinstance(outcome, Returned):
+            return outcome
+        return Returned(await kept(turn.wire, turn.owned.slug, turn.run, outcome.output))
+    except (*NOT_HERE, CannotSeal) as error:
         turn.recorder.abandon(error)
         return Stopped()
 

@@ -279,7 +279,7 @@ class _Conversation:
         memos = await new_memos(self._turn.wire, self._turn.owned, self._turn.state.memos)
         if memos and not self._turn.over:
             self._turn.state.attempt = 0
-            self._turn.recorder.take_in(memos)
+            await self._turn.recorder.take_in(memos)
 
     # -- what steps need --------------------------------------------------------------------------------------------
 

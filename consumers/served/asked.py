@@ -13,7 +13,8 @@ from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.run.memo import open_of, opened_memos
+from stepstream.checkpoint.read.run.bringing import event_brought, memos_brought
+from stepstream.checkpoint.run.memo import open_of
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.poll import memos_named
 from stepstream.checkpoint.run.start import StartReply
@@ -79,13 +80,13 @@ async def read_call(wire: Wire, slug: str, step: str, body: bytes) -> Asked:
         owned=owned,
         step=step or NEXT,
         may_run=not about.disable_immediate_execution,
-        events=codec.decode_as(run[3], RawEvent).opened().several(),
+        events=(await event_brought(wire, codec.decode_as(run[3], RawEvent))).several(),
         stands=StartReply(
             "go",
             turn=owned.turn,
             now=now_ms(),
             attempt=about.attempt,
-            memos=opened_memos(memos),
+            memos=await memos_brought(wire, memos),
             open={name: one for name, one in opened.items() if name not in memos},
             resumed=True,
         ),

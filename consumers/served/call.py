@@ -17,7 +17,8 @@ from stepstream.bus.process import scope
 from stepstream.bus.values.clock import now_ms
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.live.messages import publish_of_run
-from stepstream.checkpoint.run.memo import Failure, Memo, opened_memos
+from stepstream.checkpoint.read.run.bringing import memo_brought, memos_brought
+from stepstream.checkpoint.run.memo import Failure, Memo
 from stepstream.checkpoint.run.poll import new_memos
 from stepstream.checkpoint.run.save import save, tell_progress
 from stepstream.consumers.drivers.guard import raised
@@ -161,8 +162,8 @@ class ServedCall:
             return await self.ends(reply.found([told]))
         if saved.word not in {"mine", "there"} or saved.cancel is not None:
             raise StaleCall(self.owned.run)
-        memo = saved.memo.opened() if saved.memo is not None else own
-        self.state.resolve(opened_memos({name: one for name, one in saved.resolved.items() if name != step}))
+        memo = (await memo_brought(self.wire, saved.memo)).opened() if saved.memo is not None else own
+        self.state.resolve(await memos_brought(self.wire, saved.resolved))
         if self.asked.step != NEXT:
             self.finding.ended(reply.done(step, memo, took_ms))
             await self._learn(step, saved.n or memo.n)
@@ -175,7 +176,7 @@ class ServedCall:
         state = self.state
         if n > len(state.memos) + 1:
             new = await new_memos(self.wire, self.owned, state.memos)
-            state.resolve(opened_memos({name: memo for name, memo in new.items() if name != step}))
+            state.resolve(await memos_brought(self.wire, {name: memo for name, memo in new.items() if name != step}))
 
     async def ends(self, given: Reply) -> Any:
         """Answer the call in place of the step that waits, which never goes on."""

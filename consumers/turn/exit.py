@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from stepstream.bus.encryption.sealing import CannotOpen
+from stepstream.bus.errors import BusError
 from stepstream.checkpoint.run.memo import Failure
 
-_UNOPENED_AGAIN_MS = 60_000
+_NOT_HERE_AGAIN_MS = 60_000
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -34,9 +34,9 @@ class TryAgain(msgspec.Struct, frozen=True):
     is_attempt: bool = True
 
 
-def waits_for_a_key(error: CannotOpen) -> TryAgain:
-    """Return what becomes of a run of which something cannot be opened: it waits until a worker can open it."""
-    return TryAgain(Failure(error.code, str(error)), _UNOPENED_AGAIN_MS, is_attempt=False)
+def not_here(error: BusError) -> TryAgain:
+    """Return what becomes of a run that cannot have what it needs (NOT_HERE): it waits until somebody has mended it."""
+    return TryAgain(Failure(error.code, str(error)), _NOT_HERE_AGAIN_MS, is_attempt=False)
 
 
 class Suspended(msgspec.Struct, frozen=True):

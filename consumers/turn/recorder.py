@@ -8,13 +8,13 @@ import asyncio
 import contextvars
 from typing import Any, cast
 
-from stepstream.bus.encryption.sealing import CannotOpen
 from stepstream.bus.errors import BusError, NonRetriable, StoreError, StoreUnavailable
 from stepstream.bus.function import Function
 from stepstream.bus.observe.signals import RunSuspended, StepSaved, WriteRefused
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.read.run.bringing import NOT_HERE, memos_brought
 from stepstream.checkpoint.run.end import Leaves, end, timed_out
-from stepstream.checkpoint.run.memo import Failure, Memo, Open, opened_memos
+from stepstream.checkpoint.run.memo import Failure, Memo, Open
 from stepstream.checkpoint.run.owned import Owned, Word
 from stepstream.checkpoint.run.save import FULL, Noted, note_open, save, tell_armed, tell_open, tell_progress
 from stepstream.checkpoint.run.suspend import SuspendReply, suspend
@@ -28,7 +28,7 @@ from stepstream.consumers.turn.exit import (
     TryAgain,
     TurnExit,
     TurnOver,
-    waits_for_a_key,
+    not_here,
 )
 from stepstream.consumers.turn.progress import Progress
 from stepstream.consumers.turn.services import Services
@@ -79,10 +79,16 @@ class Recorder:
         state = self._state
         state.has_steps = True
         since = state.open[step].since if attempts > 1 and step in state.open else None
-        saved = await save(
-            self._wire, self.owned, step, kind, data=data, error=error, attempts=attempts, took_ms=took_ms, since=since,
-            opened=opened, known=state.known, entry=entry, timed_out=timed_out,
-        )  # fmt: skip
+        try:
+            saved = await save(
+                self._wire, self.owned, step, kind, data=data, error=error, attempts=attempts, took_ms=took_ms,
+                since=since, opened=opened, known=state.known, entry=entry, timed_out=timed_out,
+            )  # fmt: skip
+            resolved = await memos_brought(self._wire, saved.resolved)
+            there = saved.memo and (await memos_brought(self._wire, {step: saved.memo}))[step]
+        except NOT_HERE as not_had:
+            self.abandon(not_had)
+            raise TurnOver from None
         if state.over:
             raise TurnOver
         if saved.word == "mine":
@@ -97,29 +103,26 @@ class Recorder:
             if saved.cancel is not None:
                 self.cancel(saved.cancel)
                 raise TurnOver
-            if saved.resolved:
-                self.take_in({name: memo for name, memo in saved.resolved.items() if name != step})
+            state.resolve(resolved)
             if self.signals.step_saved:
                 told = StepSaved(self.function.slug, self.owned.run, step, took_ms, kind, error is not None)
                 self.signals.step_saved.send(told)
             return None
-        if saved.word == "there":
-            assert saved.memo is not None
-            try:
-                return saved.memo.opened()
-            except CannotOpen as unopened:
-                self.abandon(unopened)
-                raise TurnOver from None
+        if there is not None:
+            return there
         if saved.word == "full":
             raise NonRetriable(FULL[saved.full])
         raise self._refused(saved.word)
 
-    def take_in(self, memos: dict[str, Memo]) -> None:
+    async def take_in(self, memos: dict[str, Memo]) -> None:
         """Take memos that were recorded elsewhere: the steps that wait for them go on."""
         try:
-            self._state.resolve(opened_memos(memos))
-        except CannotOpen as error:
+            found = await memos_brought(self._wire, memos)
+        except NOT_HERE as error:
             self.abandon(error)
+            return
+        if not self._state.over:
+            self._state.resolve(found)
 
     async def note(
         self,
@@ -198,7 +201,7 @@ class Recorder:
         if self._state.over:
             return True
         if suspended.word == "wake":
-            self.take_in(suspended.resolved)
+            await self.take_in(suspended.resolved)
             return self._state.over
         if suspended.word == "cancel":
             self.cancel(suspended.cancel)
@@ -267,13 +270,11 @@ class Recorder:
         self._expiry = self._loop.call_later(max(0, ms) / 1_000, self.cancel, why, context=contextvars.Context())
 
     def abandon(self, error: BusError) -> None:
-        """Redis failed under the turn: its entry stays pending, and is reclaimed. For a codec's key the run waits."""
-        if isinstance(error, CannotOpen):
-            self.end(waits_for_a_key(error))
-            return
+        """Redis failed under the turn: its entry stays pending, and is reclaimed. For what is not here it waits."""
+        is_waiting = isinstance(error, NOT_HERE)
         if not self._state.over and not self._wire.is_in_trouble:  # else the wire has logged it, once for all
-            self.notice(FAILED, error=str(error))
-        self.end(Abandoned())
+            self.notice("a run waits for what cannot be read or written" if is_waiting else FAILED, error=str(error))
+        self.end(not_here(error) if is_waiting else Abandoned())
 
     def tell_refused(self, word: str) -> None:
         """Tell who listens that a write of this turn was refused: another turn of the run came, or it has ended."""

@@ -1,4 +1,4 @@
-"""The mark of sealed data: nobody's own data has a field of its name, in whatever spelling."""
+"""The marks of what stands in place of data: nobody's own has a field of their names, in whatever spelling."""
 
 import pytest
 
@@ -14,9 +14,18 @@ MARKS = [
 ]
 
 
+@pytest.mark.parametrize("name", ["$sealed", "$blob"])
 @pytest.mark.parametrize("data", MARKS)
-def test_a_field_of_the_marks_name_is_refused_however_it_is_spelled(data: bytes) -> None:
-    with pytest.raises(Reserved, match=r"has a field \$sealed"):
+def test_a_field_of_a_marks_name_is_refused_however_it_is_spelled(data: bytes, name: str) -> None:
+    named = {
+        b"$sealed": b"$blob",
+        b"u0024sealed": b"u0024blob",
+        b"$se\\u0061\\u006Ced": b"$bl\\u006Fb",
+        b"$se\\u0061\\u006ced": b"$bl\\u006fb",
+    }
+    for one, other in named.items() if name == "$blob" else ():
+        data = data.replace(one, other)
+    with pytest.raises(Reserved, match=rf"has a field \{name},"):
         refuse_mark(data)
 
 

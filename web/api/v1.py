@@ -10,6 +10,7 @@ from stepstream.checkpoint.facts.attempts import FailedAttempt, attempts_of
 from stepstream.checkpoint.read.lists.event_names import EventName, event_names
 from stepstream.checkpoint.read.lists.runs import RunLine
 from stepstream.checkpoint.read.lists.search import FILTERS, query_of, search
+from stepstream.checkpoint.read.run.bringing import run_brought, steps_brought
 from stepstream.checkpoint.read.run.find import get, wait_for_end
 from stepstream.checkpoint.read.run.log import log_of
 from stepstream.checkpoint.read.run.steps import StepView, steps
@@ -82,14 +83,17 @@ async def _run(request: Request) -> Response:
     wait = WAIT.of(request)
     if wait is not None:
         await wait_for_end(wire, run_id, wait)
-    found = await get(wire, run_id)
+    found = await run_brought(wire, await get(wire, run_id))
     return value(answer(hide_of(found, run_whole(found, await verdict(wire, found)))))
 
 
 async def _steps(request: Request) -> Response:
     wire, run_id = wire_of(request), request.path_params["id"]
     found = await get(wire, run_id)
-    return value(Plain(STEP_FIELDS.rows(request, hide_of(found, await steps(wire, found.function, run_id)))))
+    views = await steps(wire, found.function, run_id)
+    if "data" in STEP_FIELDS.of(request):
+        views = await steps_brought(wire, views)
+    return value(Plain(STEP_FIELDS.rows(request, hide_of(found, views))))
 
 
 async def _attempts(request: Request) -> Response:

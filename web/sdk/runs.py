@@ -8,6 +8,7 @@ from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import ulid_ms
 from stepstream.bus.wire import keys
+from stepstream.checkpoint.read.run.bringing import event_brought, memos_brought
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.run.memo import MAX_STATE_BYTES, memo_of
 from stepstream.checkpoint.run.record import Run
@@ -24,7 +25,8 @@ async def _steps(request: Request) -> Response:
     """Return the finished steps of a run as a call has them."""
     run = await _going_on(request)
     flat: dict[bytes, bytes] = await _all_memos(request, run)
-    return answers.value(shown_steps({codec.text(step): memo_of(raw) for step, raw in flat.items()}))
+    memos = {codec.text(step): memo_of(raw) for step, raw in flat.items()}
+    return answers.value(shown_steps(await memos_brought(wire_of(request), memos)))
 
 
 async def _all_memos(request: Request, run: Run) -> dict[bytes, bytes]:
@@ -37,6 +39,7 @@ async def _events(request: Request) -> Response:
     """Return the events of a run as a call has them."""
     run = await _going_on(request)
     event = codec.decode_as(run.event or Raw(b"null"), RawEvent)
+    event = await event_brought(wire_of(request), event)
     return answers.value([shown_event(one, run.function) for one in event.several()])
 
 

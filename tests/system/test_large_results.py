@@ -1,0 +1,257 @@
+"""Large results: in the store before what refers to them, read back wherever they are used, never lost or guessed."""
+
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+import pytest
+
+from stepstream import Context, NewEvent, Step, create_app
+from stepstream.bus.encryption import users_codec
+from stepstream.bus.errors import EventInvalid
+from stepstream.bus.settings import Settings
+from stepstream.bus.values.ids import partition_of
+from stepstream.bus.wire import keys
+from stepstream.checkpoint.actions.rerun import rerun
+from stepstream.checkpoint.blobs.keeping import key_of, owner_of
+from stepstream.checkpoint.client.runs import Runs
+from stepstream.checkpoint.read.run.find import get
+from stepstream.checkpoint.read.run.recording import record
+from stepstream.checkpoint.run.record import Run
+from stepstream.checkpoint.run.resolve import hurry_failed
+from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.consumers.worker import Worker
+from tests import codecs
+from tests.support import Lab, eventually, running
+
+LARGE = "canary " * 20_000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "blobs"
+
+
+@pytest.fixture
+def settings(settings: Settings, folder: Path) -> Settings:
+    return msgspec.structs.replace(settings, blobs_url=f"file://{quote(str(folder))}", blobs_above=4_096)
+
+
+def blobs_of(folder: Path, run: str) -> list[Path]:
+    """Return the blobs of a run."""
+    return [path for path in folder.rglob("*") if path.is_file() and run in path.parts]
+
+
+async def everything(lab: Lab) -> str:
+    found = [f"{key!r} {await lab.admin.call('DUMP', key)!r}" for key in await lab.admin.call("KEYS", keys.pattern())]
+    return "\n".join(found)
+
+
+async def told_of(lab: Lab, run: str, code: str) -> Run:
+    """Wait until a run says that it waits for this."""
+
+    async def look() -> Run | None:
+        found = await get(lab.wire, run)
+        return found if found.error is not None and found.error.name == code else None
+
+    found = await eventually(look, f"run {run} waits for {code}", 20)
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def asking_of(lab: Lab, settings: Settings | None = None) -> AsyncGenerator[httpx2.AsyncClient]:
+    site = create_app(configured=settings or lab.settings)
+    try:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=site), base_url="http://localhost") as http:
+            yield http
+    finally:
+        await site.close()
+
+
+async def test_a_large_result_is_in_the_store_and_every_reader_has_it_whole(lab: Lab, folder: Path) -> None:
+    seen: list[object] = []
+
+    @lab.app.function("child")
+    async def child(ctx: Context, step: Step) -> str:
+        return LARGE
+
+    @lab.app.function("makes", on="asked", retries=0)
+    async def makes(ctx: Context, step: Step) -> list[str]:
+        one = await step.run("one", lambda: LARGE)
+        small = await step.run("small", lambda: "small")
+        called = await step.invoke("call", child)
+        told = await step.wait_for_signal("go", "go", timeout="1d")
+        return [one, small, called, told]
+
+    @lab.app.function("ends", on="bus/function.finished")
+    async def ends(ctx: Context, step: Step) -> None:
+        if ctx.event.data["function_id"] == "test-makes":
+            seen.append(ctx.event.data["result"])
+
+    await lab.work()
+    await lab.send("asked")
+    run = await lab.first("test-makes")
+
+    async def signalled() -> bool:
+        return await send_signal(lab.wire, "go", LARGE) is not None
+
+    await eventually(signalled, "the run waits")
+    whole = [LARGE, "small", LARGE, LARGE]
+    assert await Runs(lab.app).result(run) == whole
+    assert len(await everything(lab)) < 100_000
+    assert "canary canary" not in await everything(lab)
+    assert len(blobs_of(folder, run)) == 2  # the same data, from a step, a call and a signal, is one blob
+    assert msgspec.json.decode((await Runs(lab.app).get(run)).output or b"") == whole
+    views = {one.id: one.result for one in await Runs(lab.app).steps(run)}
+    assert views["one"] == views["call"] == views["go"] == LARGE
+
+    async def is_told() -> bool:
+        return bool(seen)
+
+    await eventually(is_told, "who listens for its end has seen its result")
+    assert seen == [whole]
+    recorded = await record(lab.wire, run)
+    assert msgspec.json.decode(recorded.steps["one"].data) == LARGE
+    async with asking_of(lab) as http:
+        assert LARGE in (await http.get(f"/v1/runs/{run}")).text
+        assert LARGE in (await http.get(f"/v1/runs/{run}/steps?fields=id,data")).text
+        page = (await http.get(f"/runs/{run}")).text
+        assert "in the store of large results" in page
+        assert "$blob" not in page
+
+
+async def test_a_called_functions_result_and_the_steps_a_rerun_keeps_belong_to_who_has_taken_them_over(
+    lab: Lab, folder: Path
+) -> None:
+    @lab.app.function("child")
+    async def child(ctx: Context, step: Step) -> str:
+        return LARGE
+
+    @lab.app.function("makes", on="asked", retries=0)
+    async def makes(ctx: Context, step: Step) -> int:
+        one = await step.run("one", lambda: f"one {LARGE}")
+        called = await step.invoke("call", child)
+        return len(await step.run("join", lambda: f"{one} {called}"))
+
+    await lab.work()
+    await lab.send("asked")
+    first = await lab.status(await lab.first("test-makes"), "completed")
+    made = await lab.first("test-child")
+    for path in blobs_of(folder, made):
+        path.unlink()
+    again = await rerun(lab.wire, first.id, "join")
+    for path in blobs_of(folder, first.id):
+        path.unlink()
+    done = await lab.status(again, "completed")
+    assert done.output == first.output
+
+
+async def test_a_result_waits_for_the_store_and_no_attempt_is_used_up(lab: Lab, folder: Path) -> None:
+    made: list[int] = []
+
+    @lab.app.function("makes", on="asked", retries=0)
+    async def makes(ctx: Context, step: Step) -> str:
+        def one() -> str:
+            made.append(1)
+            return LARGE
+
+        try:
+            return await step.run("one", one)
+        except Exception:
+            made.append(-1)
+            raise
+
+    folder.write_text("a file where the folder is to be")
+    await lab.work()
+    await lab.send("asked")
+    run = await told_of(lab, await lab.first(), "blobs_unfit")
+    assert (run.status, run.attempt, run.crashes) == ("waiting", 0, 0)
+    assert str(folder) in str(run.error)
+    folder.unlink()
+    await hurry_failed(lab.wire, "test-makes", {"blobs_unfit"}, 61_000, partition_of(run.id))
+    assert await lab.status(run.id, "completed")
+    assert -1 not in made
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("gone", "blob_gone"), ("unmounted", "blobs_unfit"), ("no setting", "blobs_unfit")]
+)
+async def test_a_run_whose_blob_cannot_be_had_waits_and_goes_on_when_it_is_back(
+    lab: Lab, folder: Path, tmp_path: Path, how: str, code: str
+) -> None:
+    caught: list[BaseException] = []
+
+    @lab.app.function("makes", on="asked", retries=0)
+    async def makes(ctx: Context, step: Step) -> str:
+        try:
+            one = await step.run("one", lambda: LARGE)
+            await step.wait_for_signal("go", "go", timeout="1d")
+            return one
+        except Exception as error:
+            caught.append(error)
+            raise
+
+    async with running(Worker(lab.app, settings=lab.settings)):
+        lab.app.connect(lab.wire)
+        await lab.send("asked")
+        run = await lab.status(await lab.first(), "waiting")
+    aside, url = tmp_path / "aside", lab.settings.blobs_url
+    if how == "no setting":
+        url = ""
+    elif how == "unmounted":
+        folder.rename(aside)
+    else:
+        shutil.copytree(folder, aside)
+        for path in blobs_of(folder, run.id):
+            path.unlink()
+    async with running(Worker(lab.app, settings=msgspec.structs.replace(lab.settings, blobs_url=url))):
+        await send_signal(lab.wire, "go", "now")
+        waits = await told_of(lab, run.id, code)
+    assert (waits.status, waits.attempt, waits.crashes) == ("waiting", 0, 0)
+    assert ("BUS_BLOBS_URL" in str(waits.error)) == (how == "no setting")
+    assert caught == []
+    if how != "no setting":
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    await lab.work()
+    assert await Runs(lab.app).result(run.id) == LARGE
+    assert caught == []
+
+
+async def test_nobody_reads_anothers_blob_by_sending_a_reference(lab: Lab) -> None:
+    mark = {"a": {"$blob": "bus/test-makes/x/y", "bytes": 1}}
+    with pytest.raises(EventInvalid, match=r"data: has a field \$blob"):
+        await lab.app.publish([NewEvent("asked", mark)])
+
+
+async def test_what_is_encrypted_is_encrypted_in_the_store_too(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users_codec, "_codec", codecs.own)
+
+    @lab.app.function("makes", on="asked", retries=0)
+    async def makes(ctx: Context, step: Step) -> str:
+        return await step.run("one", lambda: LARGE)
+
+    await lab.work()
+    await lab.send("asked")
+    run = await lab.one()
+    assert await Runs(lab.app).result(run.id) == LARGE
+    stored = [path.read_bytes() for path in blobs_of(folder, run.id)]
+    assert len(stored) == 2
+    assert all(b"canary" not in one for one in stored)
+
+
+def test_a_key_names_the_run_that_it_belongs_to_whatever_its_function_is_called() -> None:
+    from types import SimpleNamespace
+    from typing import Any, cast
+
+    wire = cast("Any", SimpleNamespace(settings=Settings(prefix="a:b")))
+    for slug in ("shop-send", "shop/send", ".odd", "sendU.20.mail", "ümlaut"):
+        key = key_of(wire, slug, "01K9", b"{}")
+        assert owner_of(key) == (slug, "01K9"), key
