@@ -125,6 +125,7 @@ class DryCount(msgspec.Struct):
     sample: list[RunLine]
     again: int = 0
     """How many of these have been run again already, of the newest ten thousand: a rerun leaves them out by itself."""
+    not_evaluated: int = 0
 
 
 class OperationNotFound(NotFound):
@@ -145,7 +146,7 @@ async def dry_count(wire: Wire, kind: Kind, query: RunQuery) -> DryCount:
     looked_at = found.count if query.is_indexed else found.looked_at
     exact = found.exact and not (kind == "cancel" and "queued" in meant.statuses)
     again = await run_again_among(wire, meant, found.runs) if kind == "rerun" else 0
-    return DryCount(kind, meant, found.count, exact, looked_at, found.runs[:SAMPLE], again)
+    return DryCount(kind, meant, found.count, exact, looked_at, found.runs[:SAMPLE], again, found.not_evaluated)
 
 
 async def operate(

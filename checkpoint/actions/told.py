@@ -13,7 +13,8 @@ Filters = dict[str, str | int | list[str]]
 class CountTold(msgspec.Struct, frozen=True, kw_only=True):
     """How many runs match (at least, unless `exact`), the newest of them, and the query that ends with this moment.
 
-    `again` of them have been run again already: a rerun leaves them out, unless it is told `again`.
+    `again` of them have been run again already: a rerun leaves them out, unless it is told `again`. Of `not_evaluated`
+    others `where` could not be evaluated, for a number in their event or its size: they do not match.
     """
 
     kind: Kind
@@ -22,6 +23,7 @@ class CountTold(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool
     looked_at: int
     again: int
+    not_evaluated: int
     sample: list[RunLine]
 
 
@@ -55,6 +57,7 @@ def count_told(found: DryCount) -> CountTold:
         exact=found.exact,
         looked_at=found.looked_at,
         again=found.again,
+        not_evaluated=found.not_evaluated,
         sample=found.sample,
     )
 

@@ -135,6 +135,7 @@ async def test_who_searches_or_acts_by_a_condition_is_told_of_how_many_runs_it_c
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=site), base_url="http://localhost") as http:
         found = (await http.get("/v1/runs", params={"where": CONDITION})).json()
         page = (await http.get("/runs", params={"where": CONDITION}, headers={"accept": "text/html"})).text
+        count = (await http.post("/v1/operations/count", json={"kind": "cancel", "query": {"where": CONDITION}})).json()
         made = await http.post("/v1/operations", json={"kind": "cancel", "query": {"where": CONDITION}})
         id = made.json()["data"]["id"]
 
@@ -147,6 +148,7 @@ async def test_who_searches_or_acts_by_a_condition_is_told_of_how_many_runs_it_c
     await site.close()
     assert (len(found["data"]), found["looked_at"], found["not_evaluated"]) == (1, 4, 2)
     assert "the condition could not be evaluated for 2: their event is too large" in page
+    assert (count["data"]["count"], count["data"]["not_evaluated"]) == (1, 2)
     assert told is not None
     assert (told["done"], told["not_evaluated"]) == (1, 2)
     assert "<dt>Not evaluated</dt>" in at
