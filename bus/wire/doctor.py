@@ -348,7 +348,7 @@ def _needed() -> list[tuple[str | int, ...]]:
         ("ZADD", index, 1, "doctor"), ("ZCARD", index), ("ZCOUNT", index, 0, 1), ("ZSCORE", index, "doctor"),
         ("ZRANGE", index, 0, -1), ("ZREVRANGE", index, 0, -1), ("ZRANGEBYSCORE", index, 0, 1),
         ("ZRANGEBYLEX", index, "-", "+"), ("ZREMRANGEBYSCORE", index, 0, 0), ("ZREMRANGEBYLEX", index, "[a", "[a"),
-        ("ZREM", index, "doctor"), ("TYPE", run),
+        ("ZREM", index, "doctor"), ("TYPE", run), ("HEXISTS", run, "size"),
         ("SET", text, "1", "PX", 60_000), ("INCRBY", text, 1), ("GET", text), ("SADD", names, "doctor"),
         ("SMEMBERS", names),
         ("RPUSH", lines, "x"), ("LLEN", lines), ("LRANGE", lines, 0, -1), ("LPOP", lines), ("GETDEL", text),
@@ -373,7 +373,7 @@ async def _rights(wire: Wire) -> Finding:
         return Finding("rights", f"not tried: the server answers {error.state}", "advice", "solve that first")
     if refused:
         names = " ".join(f"+{name.lower()}" for name in refused)
-        do = f"give this user {names}: its whole rule is in docs/operations.md"
+        do = f"give this user {names}: its whole rule tells bus doctor --acl"
         return Finding("rights", f"refused: {'; '.join(map(' '.join, refused.items()))}", "unfit", do)
     return Finding("rights", "all that workers need")
 

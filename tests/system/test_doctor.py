@@ -1,6 +1,7 @@
 """`bus doctor`: what makes a server unfit, what is advice, and what a worker does about it when it starts."""
 
 import json
+import os
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from stepstream.bus.wire.doctor import Finding, examine, refuse
 from stepstream.bus.wire.wire import Wire
 from tests import forks
 from tests.scripts import all_scripts
-from tests.support import Lab, ValkeyProcess, acl_rule
+from tests.support import Lab, ValkeyProcess, acl_rule, free_port
 
 
 @pytest.fixture
@@ -159,6 +160,22 @@ async def test_bus_doctor_and_bus_check_tell_the_documented_user_of_scan_and_of_
     checked = forks.bus("check", env={**environ, "BUS_REDIS_URL": lab.checker.settings.redis_url})
     assert (checked.returncode, checked.stderr) == (0, "")
     assert acl_rule("stepstream-check")[3:] == [*acl_rule("stepstream")[3:], "+scan"]
+
+
+def test_bus_doctor_prints_the_rule_of_its_user_for_the_prefix_and_asks_no_server(server: ValkeyProcess) -> None:
+    """The rule was in a page of ours, which an installed package does not have."""
+    environ = {"PATH": os.environ["PATH"], "BUS_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    told = forks.bus("doctor", "--acl", env=environ)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.replace("<password>", "pw").split() == ["user", *acl_rule("stepstream")[2:]]
+    of_shop = json.loads(forks.bus("doctor", "--acl", "--json", env={**environ, "BUS_PREFIX": "shop"}).stdout)["rule"]
+    with redis.Redis.from_url(server.url) as store:
+        store.execute_command("ACL", "SETUSER", *of_shop.replace("<password>", "pw").split()[1:])
+    theirs = {**environ, "BUS_PREFIX": "shop", "BUS_REDIS_URL": server.url.replace("//", "//stepstream:pw@")}
+    assert forks.bus("doctor", env=theirs).returncode == 0
+    refused = forks.bus("doctor", env={**theirs, "BUS_PREFIX": "shop2"})
+    assert refused.returncode == 1
+    assert "keys begin with shop2: here (BUS_PREFIX)" in refused.stdout + refused.stderr
 
 
 async def test_the_rights_that_operations_md_gives_publishers_are_enough(

@@ -50,7 +50,7 @@ def translated(text: str) -> BusError:
     if word == "NOPERM" and _OTHER_KEYS.search(rest):
         return RightMissing(
             f"Redis refuses its user a key: keys begin with {prefix()}: here (BUS_PREFIX), and the user's rule must "
-            f"name them, as ~{prefix()}:* does (docs/operations.md): {text}",
+            f"name them, as ~{prefix()}:* does (bus doctor --acl): {text}",
             state=word,
         )
     if word == "NOPERM" or (word == "ERR" and _NO_COMMAND.match(rest)):

@@ -1,4 +1,4 @@
-"""Rights: optional commands, which ACLs and hosted servers may refuse.
+"""Rights: what the user of the documentation may do, and optional commands, which ACLs and hosted servers may refuse.
 
 Each missing right costs one thing, which is reported once with the ACL rule that grants it. The command is tried again
 each time, so a right that is granted while we run is used from then on.
@@ -11,6 +11,17 @@ import msgspec
 
 from stepstream.bus.errors import RightMissing, StoreError
 from stepstream.bus.wire.connection.trouble import Notice
+
+_NEEDED = (
+    "-@all +@read +@write +@connection -@keyspace -@scripting -@dangerous -@admin -client +del +unlink +exists +type "
+    "+pexpire +persist +pttl +eval +evalsha +script|load +script|exists +time +info +client|id +client|setname "
+    "+client|unblock"
+)
+
+
+def rule(prefix: str) -> str:
+    """Return the user that all of ours runs as: a line of redis.conf; what follows `user` is for `ACL SETUSER`."""
+    return f"user stepstream on ><password> resetkeys ~{prefix}:* resetchannels {_NEEDED}"
 
 
 class Right(msgspec.Struct, frozen=True):

@@ -6,12 +6,14 @@ from typing import Annotated
 import msgspec
 import typer
 
+from stepstream.bus import settings
 from stepstream.bus.blobs.opening import open_store
 from stepstream.bus.blobs.probe import probe
 from stepstream.bus.errors import BusError
 from stepstream.bus.process import open_files
 from stepstream.bus.process.terminal import say
 from stepstream.bus.values.durations import in_words
+from stepstream.bus.wire.connection.rights import rule
 from stepstream.bus.wire.doctor import Finding, Server, examine, server
 from stepstream.bus.wire.once import once
 from stepstream.bus.wire.wire import Wire
@@ -29,13 +31,15 @@ def doctor(
     with_settings: Annotated[
         bool, typer.Option("--settings", help="Tell the server's memory and this process's settings instead.")
     ] = False,
+    acl: Annotated[bool, typer.Option("--acl", help="Print the ACL rule of the Redis user instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say whether this Redis is fit: version, eviction, persistence, memory, clock, rights. Exit code 1 if not.
 
     With BUS_BLOBS_URL the store of large results is tried too, with a small blob.
 
-    Redis' memory and the settings in force, without secrets: bus doctor --settings.
+    Redis' memory and the settings in force, without secrets: bus doctor --settings. The user that all of it runs as, a
+    line of redis.conf, which is not asked for it: bus doctor --acl.
 
     In a deploy, before workers start: bus doctor && bus worker shop:app. Of what is not fit alone:
     bus doctor --json | jq '.[] | select(.verdict == "unfit")'
@@ -50,6 +54,10 @@ def doctor(
             *(Finding("types", one.words, "advice", _AGREE) for one in await disagreements(wire)),
         ]
 
+    if acl:
+        line = rule(settings.read()[0].prefix)
+        print_json({"rule": line}) if as_json else say(line)
+        return
     if with_settings:
         _settings(as_json=as_json)
         return
