@@ -94,7 +94,7 @@ def event(
     if as_json:
         print_json({"event": found.event, "story": story, "replays": replays.runs})
         return
-    data = cut(bytes(found.event.data).decode(errors="replace"), "bus event ID --json")
+    data = cut(shown(bytes(found.event.data)).decode(errors="replace"), "bus event ID --json")
     lines = [f"{story.id}  {story.name}  {'' if kept.arrival.entry else 'about '}{clock(story.received)}", story.words]
     also = story.also if story.functions else ""  # else the words say it
     lines += [*filter(None, [story.note, also]), f"data  {data}"]

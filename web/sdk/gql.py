@@ -13,7 +13,9 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
+from stepstream.bus.encryption.sealing import shown
 from stepstream.bus.errors import BadRequest, BusError
+from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.read.run.steps import StepView, steps
@@ -193,9 +195,10 @@ async def _output(request: Request, field: Asked) -> dict[str, Any]:
     return {"data": _text(view.data), "input": None, "error": _failure(view.error)}
 
 
-def _payload(event: dict[str, Any]) -> str:
-    """Return an event as JSON within a text, without what is hidden from the one who asks."""
-    return codec.encode(hide(Raw(codec.encode(event)))).decode()
+def _payload(event: RawEvent, slug: str = "") -> str:
+    """Return an event as JSON within a text, without what is hidden from the one who asks and what cannot be opened."""
+    told = msgspec.structs.replace(event, data=Raw(shown(bytes(event.data))))
+    return codec.encode(hide(Raw(codec.encode(shown_event(told, slug))))).decode()
 
 
 def _failure(error: Failure | None) -> dict[str, str] | None:
@@ -208,7 +211,7 @@ async def _trigger(request: Request, field: Asked) -> dict[str, Any]:
     several = [] if event is None else event.several()
     return {
         "IDs": [one.id for one in several],
-        "payloads": [_payload(shown_event(one, run.function)) for one in several],
+        "payloads": [_payload(one, run.function) for one in several],
         "eventName": several[0].name if several else None,
         "timestamp": moment(several[0].ts if several else run.queued),
         "isBatch": len(several) > 1,
@@ -232,7 +235,7 @@ async def _event_of(request: Request, event: str) -> dict[str, Any]:
         "externalID": found.event.id,
         "idempotencyKey": found.event.id,
         "name": found.name,
-        "raw": _payload(shown_event(found.event)),
+        "raw": _payload(found.event),
         "createdAt": moment(found.received),
         "functionRuns": [_run(run) for run in runs],
         "totalRuns": len(runs),
