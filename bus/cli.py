@@ -43,6 +43,7 @@ SUMMARIES = {
     "users": "List who may log in to the page, or change that.",
     "audit": "List who has done what, to what, by what and from where, newest first: the last 10,000 acts.",
     "redis": "Print the lines of redis-cli that show what a page or a command shows, raw.",
+    "blobs": "Count the large results in the store, and those that belong to no run any more.",
     "doctor": "Say whether this Redis is fit.",
     "check": "Look whether every run has a holder, and every key an owner.",
 }

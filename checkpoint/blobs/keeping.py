@@ -87,7 +87,12 @@ def _store(wire: Wire) -> BlobStore:
 def key_of(wire: Wire, slug: str, run: str, data: bytes) -> str:
     """Return the key of a run's blob; a part of it is as it is, with what no key may have as its number (`=2F=`)."""
     name = hashlib.sha256(data).hexdigest()[:32]
-    return "/".join((_spelt(wire.settings.prefix), _spelt(slug), run, name))
+    return "/".join((below(wire), _spelt(slug), run, name))
+
+
+def below(wire: Wire) -> str:
+    """Return what the keys of all blobs of an installation begin with."""
+    return _spelt(wire.settings.prefix)
 
 
 def _spelt(part: str) -> str:

@@ -152,7 +152,15 @@ def test_an_act_has_one_name_whatever_it_is_done_by() -> None:
     assert len(calls) > 20
     assert by_page - by_api == {"send_event"}, "the API sends by /e, which is no act of a person"
     assert by_api - by_page == {"cancel_many", "cancellation_end", "rerun_many"}, "bulk acts of Inngest's API"
-    of_commands = {"add_user", "change_password", "change_role", "remove_user", "forget_app", "sync_app"}
+    of_commands = {
+        "add_user",
+        "delete_blobs",
+        "change_password",
+        "change_role",
+        "remove_user",
+        "forget_app",
+        "sync_app",
+    }
     assert set(calls) - by_api == of_commands, "what only commands do"
 
 

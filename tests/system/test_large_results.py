@@ -1,6 +1,8 @@
 """Large results: in the store before what refers to them, read back wherever they are used, never lost or guessed."""
 
+import os
 import shutil
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from stepstream.bus.values.ids import partition_of
 from stepstream.bus.wire import keys
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.blobs.keeping import key_of, owner_of
+from stepstream.checkpoint.blobs.left_over import looked_through
 from stepstream.checkpoint.client.runs import Runs
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.read.run.recording import record
@@ -44,6 +47,13 @@ def settings(settings: Settings, folder: Path) -> Settings:
 def blobs_of(folder: Path, run: str) -> list[Path]:
     """Return the blobs of a run."""
     return [path for path in folder.rglob("*") if path.is_file() and run in path.parts]
+
+
+async def forget_run(lab: Lab, run: Run) -> None:
+    """Let the time of a run be over, as BUS_KEEP does."""
+    where = keys.runs(run.function, run.status, run.id)
+    await lab.admin.call("UNLINK", keys.run(run.function, run.id), keys.steps(run.function, run.id))
+    await lab.admin.call("ZREM", where, run.id)
 
 
 async def everything(lab: Lab) -> str:
@@ -255,3 +265,29 @@ def test_a_key_names_the_run_that_it_belongs_to_whatever_its_function_is_called(
     for slug in ("shop-send", "shop/send", ".odd", "sendU.20.mail", "ümlaut"):
         key = key_of(wire, slug, "01K9", b"{}")
         assert owner_of(key) == (slug, "01K9"), key
+
+
+async def test_blobs_of_runs_that_are_kept_no_more_are_counted_and_deleted_and_no_others(
+    lab: Lab, folder: Path
+) -> None:
+    @lab.app.function("makes", on="asked", retries=0)
+    async def makes(ctx: Context, step: Step) -> str:
+        return await step.run("one", lambda: f"{ctx.event.data['of']} {LARGE}")
+
+    await lab.work()
+    for of in ("kept", "gone", "young"):
+        await lab.send("asked", {"of": of})
+    runs = {msgspec.json.decode((await Runs(lab.app).get(run.id)).output or b"")[:4]: run for run in await lab.ended(3)}
+    for of in ("kept", "gone"):
+        for path in blobs_of(folder, runs[of].id):
+            os.utime(path, (time.time() - 90_000,) * 2)
+    for of in ("gone", "youn"):
+        await forget_run(lab, runs[of])
+    counted = await looked_through(lab.wire)
+    assert (counted.blobs, counted.left_over, counted.deleted) == (3, 1, False)
+    assert counted.left_over_bytes > len(LARGE)
+    done = await looked_through(lab.wire, deletes=True)
+    assert (done.left_over, done.deleted) == (1, True)
+    assert blobs_of(folder, runs["gone"].id) == []
+    assert len(blobs_of(folder, runs["kept"].id)) == len(blobs_of(folder, runs["youn"].id)) == 1
+    assert (await looked_through(lab.wire)).left_over == 0
