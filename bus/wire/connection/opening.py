@@ -82,8 +82,23 @@ def unavailable(where: Address, error: Exception) -> StoreUnavailable:
             f"no connection to Redis at {where.shown}: this process may open no more files; raise ulimit -n",
             state="files",
         )
-    told = f"no Redis at {where.shown}: {message.rstrip('.')}; run bus dev, start a server, or set BUS_REDIS_URL"
+    told = f"no Redis at {where.shown}: {message.rstrip('.')}; {_way_out(where.kind, message)}"
     return StoreUnavailable(told, state="refused")
+
+
+def _way_out(kind: str, message: str) -> str:
+    """Return what to do where no Redis is met: it may be there, and not trusted, or spoken to in another way."""
+    small = message.lower()
+    if "certificate" in small:
+        return (
+            "name who has signed its certificate, BUS_REDIS_URL=rediss://…?ssl_ca_certs=/path/ca.pem, and the host as "
+            "the certificate does"
+        )
+    if kind == "rediss" and any(word in small for word in ("timeout", "ssl", "closed")):
+        return "if it speaks no TLS at this port, BUS_REDIS_URL begins with redis://"
+    if kind == "redis" and any(word in small for word in ("reset by peer", "closed", "protocol error")):
+        return "if it speaks TLS at this port, BUS_REDIS_URL begins with rediss://"
+    return "run bus dev, start a server, or set BUS_REDIS_URL"
 
 
 _NO_FILES = {errno.EMFILE, errno.ENFILE}
