@@ -19,6 +19,7 @@ from stepstream.bus.settings import Settings
 from stepstream.web.alerting import Alerting
 from stepstream.web.app import Site, create_app
 from stepstream.web.beside import WorkerBeside
+from stepstream.web.paths import check_root
 from stepstream.web.sdk.sync import Syncing
 from stepstream.web.serving.proxies import check_believed
 from stepstream.web.serving.server import Server, beside, check_address, is_loopback, run, server
@@ -71,7 +72,7 @@ def serve(
 
     For people to log in: BUS_SESSION_KEY=$(openssl rand -hex 32), kept, and bus users add NAME --role admin.
     """
-    configured = _settings()
+    configured, root_path = _settings(), check_root(root_path)
     buses = [load(app) for app in apps or []]
     log.hide(function for bus in buses for function in bus.functions.values())
     bound = check_address(host, port, exposed=configured.is_keyed)
@@ -194,7 +195,7 @@ def _tell_access(configured: Settings, host: str, allow_host: list[str] | None) 
         opens = ["BUS_SIGNING_KEY"] * bool(configured.signing_key) + ["BUS_API_TOKENS"] * bool(configured.api_tokens)
         opens += ["a log-in (bus users)"] * bool(configured.session_key)
         events = "BUS_EVENT_KEYS open /e" if configured.event_keys else "/e takes no events: BUS_EVENT_KEYS is not set"
-        log.tell(configured.log_format, f"keys mode: {' and '.join(opens)} open the page and the API; {events}")
+        log.tell(configured.log_format, f"keys mode: the page and the API are opened by {' or '.join(opens)}; {events}")
     if not is_loopback(host):
         named = ", ".join(("localhost", "its own address", *configured.allow_hosts, *(allow_host or ())))
         log.tell(configured.log_format, f"answers to {named}; add other names with --allow-host NAME")

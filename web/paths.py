@@ -1,10 +1,24 @@
 """Paths: where the site stands. Mounted in another application, or behind a proxy, it does not begin at `/`."""
 
+import re
+
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from stepstream.bus.errors import ConfigError
+
 _ROOT = "stepstream.root"
 _OF_THE_API = frozenset({"v0", "v1", "e", "fn", "dev", "invoke", "health", "ready", "metrics", "openapi.json"})
+
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+
+
+def check_root(path: str) -> str:
+    """Return the path under which a proxy shows the site, without a slash at its end; ConfigError for what is none."""
+    if not _PREFIX.fullmatch(path):
+        raise ConfigError(f"--root-path {path[:80]!r} is no path: write /bus, as it stands behind the host's name")
+    return path.rstrip("/")
 
 
 def enter(scope: Scope) -> None:

@@ -1,4 +1,4 @@
-"""Whose word is taken for who asks: FORWARDED_ALLOW_IPS, and what the log says of a proxy that is not believed."""
+"""Behind a proxy: whose word is taken for who asks, what the log says of one that is not believed, below which path."""
 
 import os
 
@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from stepstream.bus.errors import ConfigError
+from stepstream.web.paths import check_root
 from stepstream.web.serving.proxies import NAME, Heard, check_believed
 from tests import forks
 
@@ -68,3 +69,15 @@ def test_bus_serve_says_what_is_no_address(url: str) -> None:
     done = forks.bus("serve", env={**os.environ, "BUS_REDIS_URL": url, NAME: "proxy"})
     assert done.returncode == 1
     assert "FORWARDED_ALLOW_IPS: 'proxy' is no address of a proxy" in done.stderr
+
+
+@pytest.mark.parametrize("given", ["bus", "https://shop.example/bus", "/bus//x", "/a b", "//bus"])
+def test_a_root_path_that_is_no_path_is_refused(given: str) -> None:
+    """Links began with it: http://127.0.0.1:8288bus."""
+    with pytest.raises(ConfigError, match=r"^--root-path '.*' is no path: write /bus"):
+        check_root(given)
+
+
+@pytest.mark.parametrize(("given", "taken"), [("", ""), ("/", ""), ("/bus", "/bus"), ("/tools/bus/", "/tools/bus")])
+def test_a_root_path_is_taken_without_a_slash_at_its_end(given: str, taken: str) -> None:
+    assert check_root(given) == taken
