@@ -39,20 +39,28 @@ class Topic(msgspec.Struct, frozen=True):
     kind: str = "run"
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """What a ticket lets its bearer hear, and whether all of it: who asked for it may not have seen all themselves."""
+
+    topics: list[Topic]
+    is_whole: bool = True
+
+
 class _Claims(msgspec.Struct):
     iss: str
     iat: int
     exp: int
     topics: list[Topic]
+    is_whole: bool = True
 
 
-def ticket(topics: Sequence[Topic], keys: Sequence[str], now_ms: int) -> str:
+def ticket(topics: Sequence[Topic], keys: Sequence[str], now_ms: int, *, is_whole: bool = True) -> str:
     """Return a ticket for topics, signed with the first key; with none anybody may make one.
 
     BadRequest for more than an address can hold.
     """
     now = now_ms // 1_000
-    claims = codec.encode(_Claims(_ISSUER, now, now + LIVES_S, list(topics)))
+    claims = codec.encode(_Claims(_ISSUER, now, now + LIVES_S, list(topics), is_whole))
     told = f"{_text(_HEADER)}.{_text(claims)}"
     made = f"{told}.{_mac(told, keys[0] if keys else '')}"
     if len(made) > MAX_TICKET_CHARS:
@@ -61,8 +69,8 @@ def ticket(topics: Sequence[Topic], keys: Sequence[str], now_ms: int) -> str:
     return made
 
 
-def opened(given: str, keys: Sequence[str], now_ms: int) -> list[Topic]:
-    """Return the topics of a ticket that was signed with one of the keys; TicketRefused."""
+def opened(given: str, keys: Sequence[str], now_ms: int) -> Heard:
+    """Return what a ticket lets hear that was signed with one of the keys; TicketRefused."""
     told, _, mac = given.rpartition(".")
     if not is_any(mac, [_mac(told, key) for key in keys or ("",)]):
         raise TicketRefused("the token was not given by this server, or its keys have changed: ask for another one")
@@ -75,7 +83,7 @@ def opened(given: str, keys: Sequence[str], now_ms: int) -> list[Topic]:
     late = now_ms // 1_000 - claims.exp
     if late >= 0:
         raise TicketRefused(f"the token's {LIVES_S} s to connect are over since {late} s: ask for another one")
-    return claims.topics
+    return Heard(claims.topics, claims.is_whole)
 
 
 def _mac(told: str, key: str) -> str:

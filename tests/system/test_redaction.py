@@ -1,5 +1,6 @@
 """Redaction: who is no admin sees no secret of a run anywhere on the site; conditions and forms do not tell it either."""
 
+import json
 import re
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -8,6 +9,7 @@ import httpx2
 import msgspec
 import pytest
 import structlog
+from websockets.asyncio.client import connect
 
 from stepstream import Bus, Context, EventData, NonRetriable, On, Step, create_app
 from stepstream.bus.event import NewEvent
@@ -348,3 +350,30 @@ async def test_a_stream_of_live_messages_tells_no_secret_to_who_is_no_admin(
                         wanted = SECRET if is_whole else MASK
                         assert event["data"]["data"] == {"email": wanted, "token": wanted, "n": 1}, role
                         break
+
+
+async def test_who_is_no_admin_gets_no_ticket_that_tells_more_than_they_see(
+    keyed: Settings, wire: Wire, lab: Lab
+) -> None:
+    """A reader asked for a ticket, and listened by it to what their own role does not see."""
+
+    @lab.app.function("signs", on=Signed)
+    async def signs(ctx: Context[Signed], step: Step) -> None:
+        """Its type is declared."""
+
+    await declare_types(wire, [*lab.app.functions.values()])
+    await publish(wire, "said", "topic", codec.encode({"email": SECRET, "token": SECRET, "n": 1}))
+    async with serving(keyed) as site, httpx2.AsyncClient(base_url=site.url) as client:
+        for role, is_whole in (("admin", True), ("operate", False), ("read", False)):
+            asked = [{"channel": "said", "name": "topic"}]
+            given = (await client.post("/v1/realtime/token", json=asked, headers=shown_by(role))).json()["jwt"]
+            wanted = {"email": SECRET, "token": SECRET, "n": 1} if is_whole else {"email": MASK, "token": MASK, "n": 1}
+            async with site.events(f"/v1/realtime/sse?after=0&token={given}") as events:
+                async for event in events:
+                    if event.get("data", {}).get("topic") == "topic":
+                        assert event["data"]["data"] == wanted, role
+                        break
+            address = f"{site.url.replace('http', 'ws')}/v1/realtime/connect?token={given}"
+            async with connect(address, origin=None) as socket:
+                await publish(wire, "said", "topic", codec.encode({"email": SECRET, "token": SECRET, "n": 1}))
+                assert json.loads(await socket.recv())["data"] == wanted, role

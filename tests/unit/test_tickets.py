@@ -6,7 +6,7 @@ import json
 import pytest
 
 from stepstream.bus.errors import BadRequest
-from stepstream.bus.trust.tickets import LIVES_S, TicketRefused, Topic, opened, ticket
+from stepstream.bus.trust.tickets import LIVES_S, Heard, TicketRefused, Topic, opened, ticket
 
 KEY, OLD, FOREIGN = (f"signkey-test-{digit * 64}" for digit in "abc")
 T = 1795308803000
@@ -23,12 +23,13 @@ def test_a_ticket_is_a_jwt_and_names_its_topics() -> None:
     assert part(made, 0) == {"alg": "HS256", "typ": "JWT"}
     assert part(made, 1)["exp"] == T // 1_000 + LIVES_S
     assert KEY not in made
-    assert opened(made, [KEY], T) == TOPICS
+    assert opened(ticket(TOPICS, [KEY], T, is_whole=False), [KEY], T) == Heard(TOPICS, is_whole=False)
+    assert opened(made, [KEY], T) == Heard(TOPICS)
 
 
 def test_it_counts_while_the_key_is_changed_and_not_with_another() -> None:
     made = ticket(TOPICS, [OLD], T)
-    assert opened(made, [KEY, OLD], T + 1) == TOPICS
+    assert opened(made, [KEY, OLD], T + 1) == Heard(TOPICS)
     for keys in ([KEY], [FOREIGN], []):
         with pytest.raises(TicketRefused, match="not given by this server"):
             opened(made, keys, T)
@@ -38,7 +39,7 @@ def test_it_counts_while_the_key_is_changed_and_not_with_another() -> None:
 
 def test_its_time_is_over_after_a_minute() -> None:
     made = ticket(TOPICS, [KEY], T)
-    assert opened(made, [KEY], T + LIVES_S * 1_000 - 1) == TOPICS
+    assert opened(made, [KEY], T + LIVES_S * 1_000 - 1) == Heard(TOPICS)
     with pytest.raises(TicketRefused, match=r"60 s to connect are over since 0 s"):
         opened(made, [KEY], T + LIVES_S * 1_000)
 

@@ -24,6 +24,7 @@ from stepstream.web.answers import value
 from stepstream.web.routing import NeedsRoute
 from stepstream.web.store import wire_of
 from stepstream.web.trust.keys import keys_of
+from stepstream.web.trust.principal import principal_of
 
 PIECE_WITHIN_S = 300.0
 """How long a stream that is published may say nothing."""
@@ -57,7 +58,7 @@ async def _token(request: Request) -> Response:
     check_channel(topics[0].channel)
     for topic in topics:
         check_topic(topic.name)
-    return value({"jwt": keys_of(request).ticket(topics)}, 201)
+    return value({"jwt": keys_of(request).ticket(topics, principal_of(request))}, 201)
 
 
 async def _publish(request: Request) -> Response:

@@ -53,12 +53,17 @@ class Hidden:
 @asynccontextmanager
 async def hiding(request: HTTPConnection) -> AsyncGenerator[None]:
     """Hide what the one who asks shall not see, until the request is answered."""
-    hidden: Hidden = request.app.state.hidden
-    token = _now.set(NOTHING if principal_of(request).may("admin") else await hidden.now(wire_of(request)))
+    token = _now.set(NOTHING if principal_of(request).may("admin") else await hidden_by(request))
     try:
         yield
     finally:
         _now.reset(token)
+
+
+async def hidden_by(request: HTTPConnection) -> Redaction:
+    """Return what the site hides from all but admins, whoever asks; StoreUnavailable when nobody can tell."""
+    hidden: Hidden = request.app.state.hidden
+    return await hidden.now(wire_of(request))
 
 
 def hidden_now() -> Redaction:

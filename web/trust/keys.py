@@ -14,7 +14,7 @@ from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.settings import Settings
 from stepstream.bus.trust.rates import Rates, rates
 from stepstream.bus.trust.signing import is_any, is_one_of
-from stepstream.bus.trust.tickets import Topic, opened, ticket
+from stepstream.bus.trust.tickets import Heard, Topic, opened, ticket
 from stepstream.bus.values.clock import now_ms
 from stepstream.web.paths import wants_page
 from stepstream.web.store import PATIENCE_S, wire_of
@@ -106,12 +106,15 @@ class Keys:
             return None
         return Principal(session.name, found.role, session.id)
 
-    def ticket(self, topics: Sequence[Topic]) -> str:
-        """Return what lets a caller hear these topics, for a minute; BadRequest for too many."""
-        return ticket(topics, self._sealing, now_ms())
+    def ticket(self, topics: Sequence[Topic], who: Principal) -> str:
+        """Return what lets hear these topics, for a minute, and no more of them than who asks may see themselves.
 
-    def heard(self, request: HTTPConnection) -> list[Topic]:
-        """Return the topics that a caller may hear by its ticket, `?token=`; TicketRefused."""
+        BadRequest for too many.
+        """
+        return ticket(topics, self._sealing, now_ms(), is_whole=who.may("admin"))
+
+    def heard(self, request: HTTPConnection) -> Heard:
+        """Return what a caller may hear by its ticket, `?token=`; TicketRefused."""
         given = request.query_params.get("token", "")
         if given or self._is_keyed:
             return opened(given, self._sealing, now_ms())
