@@ -52,7 +52,7 @@ WAYS_OUT = {
     "NotDrained": "Nothing is to be done for one that is gone; send SIGTERM to the process of one of an earlier version.",
     "InUse": "Stop the function's workers; for runs that have not ended: `bus functions forget SLUG --with-runs`.",
     "CannotOpen": "Set `BUS_CODEC` as the others have it, and give it the key that sealed this as well; the run waits.",
-    "CannotSeal": "Look at your codec, which failed: nothing was stored. A worker tries the step again.",
+    "CannotSeal": "Look at your codec, which failed: nothing was stored. A run waits, and does the step again.",
     "StoreError": "Redis refuses a command for good: `bus doctor` says what is unfit, `bus check` what was changed by hand.",
     "GroupMissing": "None: the group is made again, and the log says so.",
     "WrongType": "Something else has the key's name: `bus check` says which; what is shown is without it.",

@@ -40,6 +40,7 @@ class CannotSeal(StoreError):
     """The codec of this process failed at data that it was to seal; nothing was stored."""
 
     code = "not_sealed"
+    status = 503
 
 
 class Reserved(ValueError):

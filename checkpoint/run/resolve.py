@@ -5,7 +5,7 @@ from typing import Literal, cast
 
 import msgspec
 
-from stepstream.bus.encryption.sealing import CannotOpen
+from stepstream.bus.encryption.sealing import CannotOpen, CannotSeal
 from stepstream.bus.errors import BlobGone, StoreUnfit
 from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
@@ -25,7 +25,7 @@ AT_ONCE = 250
 CHANGED_AGAIN_MS = 60_000
 """How often a run that waits for a deploy is tried, should no worker start meanwhile."""
 _MOST_LOOKED_AT = 10_000
-_MENDED_BY_A_DEPLOY = frozenset({"code_changed", CannotOpen.code, BlobGone.code, StoreUnfit.code})
+_MENDED_BY_A_DEPLOY = frozenset({"code_changed", CannotOpen.code, CannotSeal.code, BlobGone.code, StoreUnfit.code})
 
 
 async def resolve(

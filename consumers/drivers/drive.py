@@ -2,7 +2,6 @@
 
 import asyncio
 
-from stepstream.bus.encryption.sealing import CannotSeal
 from stepstream.checkpoint.blobs.keeping import kept
 from stepstream.checkpoint.read.run.bringing import NOT_HERE, event_brought, memos_brought
 from stepstream.consumers.delivery.background import outside
@@ -50,7 +49,7 @@ async def _called(turn: Turn, driver: Driver) -> Outcome:
         if turn.over or not isinstance(outcome, Returned):
             return outcome
         return Returned(await kept(turn.wire, turn.owned.slug, turn.run, outcome.output))
-    except (*NOT_HERE, CannotSeal) as error:
+    except NOT_HERE as error:
         turn.recorder.abandon(error)
         return Stopped()
 

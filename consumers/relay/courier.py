@@ -7,7 +7,7 @@ nothing.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -172,7 +172,8 @@ class Courier:
         over = [wait for wait in waits if wait.deadline < ms]
         # A courier may be behind: what was there before the wait was, the run has looked up itself.
         new = [wait for wait in waits if entry_place(wait.behind) < place and wait.deadline >= ms]
-        waits = await self._meant(new, plain, f"{name}|{entry}")
+        own = await events_json(self._wire, {(wait.slug, wait.run) for wait in new if wait.if_})
+        waits = await self._meant(new, own.found, plain, f"{name}|{entry}")
         at_once = max(1, 4 * MOST_BYTES // len(encoded))
         for start in range(0, len(waits), at_once):
             some = waits[start : start + at_once]
@@ -181,10 +182,17 @@ class Courier:
                 *(resolve(self._wire, one.slug, one.run, one.step, "event", encoded, entry=named) for one in some)
             )
         await disarm(self._wire, name, over + waits)
+        if own.unopened is not None:  # the others have theirs; for this run it stays pending
+            raise own.unopened
 
-    async def _meant(self, waits: Sequence[Wait], came: dict[str, Any], named: str) -> list[Wait]:
+    async def _meant(
+        self,
+        waits: Sequence[Wait],
+        own: Mapping[tuple[str, str], Mapping[str, Any]],
+        came: dict[str, Any],
+        named: str,
+    ) -> list[Wait]:
         """Return those whose expression is true of an event and of the run's own, and those that have none."""
-        own = await events_json(self._wire, {(wait.slug, wait.run) for wait in waits if wait.if_})
         unasked = Unasked(self._signals, "a wait for an event", named)
         turns = Turns()
         meant: list[Wait] = []

@@ -53,7 +53,7 @@ class EventCancellation:
         self, function: Function, one: CancelOn, begin: str, entry: str, event: RawEvent, came: Mapping[str, Any]
     ) -> None:
         """Cancel the runs whose words begin so, a page at a time: one event may be about thousands."""
-        slug = function.slug
+        slug, unopened = function.slug, None
         async for page in self._pages(slug, begin):
             words = list(map(run_of, page))
             ms = await added_at(self._wire, entry, (deadline for _, deadline in words))
@@ -61,10 +61,13 @@ class EventCancellation:
             begun = await begun_before(self._wire, event.name, entry, ((slug, run) for run in meant))
             if one.if_ is not None:
                 own = await events_json(self._wire, begun)
-                begun = await self._meant(one.if_, {key: own[key] for key in begun if key in own}, came, entry, event)
+                unopened = own.unopened or unopened
+                begun = await self._meant(one.if_, own.found, came, entry, event)
             done = await cancel_several(self._wire, slug, [run for run in meant if (slug, run) in begun], _why(event))
             if done.refused:
                 raise BusError(done.refused)
+        if unopened is not None:  # the others are cancelled; for this run the event stays pending
+            raise unopened
 
     async def _meant(
         self,

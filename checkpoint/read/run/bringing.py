@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from stepstream.bus.blobs.reference import BLOB_MARK
-from stepstream.bus.encryption.sealing import CannotOpen
+from stepstream.bus.encryption.sealing import CannotOpen, CannotSeal
 from stepstream.bus.errors import BlobGone, StoreUnfit
 from stepstream.bus.event import RawEvent
 from stepstream.bus.wire.wire import Wire
@@ -15,8 +15,8 @@ from stepstream.checkpoint.read.run.steps import StepView
 from stepstream.checkpoint.run.memo import Memo
 from stepstream.checkpoint.run.record import Run
 
-NOT_HERE = (CannotOpen, BlobGone, StoreUnfit)
-"""Why a run cannot have what it needs: no error of its code, which waits until somebody has mended it."""
+NOT_HERE = (CannotOpen, CannotSeal, BlobGone, StoreUnfit)
+"""Why a run cannot have what it needs, or keep what it made: no error of its code, which waits until that is mended."""
 
 
 async def memos_brought(wire: Wire, memos: Mapping[str, Memo]) -> dict[str, Memo]:
