@@ -13,11 +13,11 @@ StepstreamError
 │   ├── GroupMissing      a consumer group is gone (NOGROUP): made again
 │   ├── KeyMissing        a key is gone that a command needs
 │   ├── WrongType         another type of value has a key's name (WRONGTYPE)
-│   └── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
+│   ├── ScriptMissing     a script is not loaded (NOSCRIPT): sent whole
+│   ├── BlobGone          the store of large results answers, and does not have one
+│   └── StoreUnfit        the store of large results cannot be asked now; worth another try
 ├── Unavailable           the operator: Redis did not answer or cannot serve now; loops wait and try again
 │   └── RightMissing      this user may not, or this server has no such command: waited out until it is given
-├── BlobGone              the operator: the store of large results answers, and does not have one
-├── StoreUnfit            the operator: the store of large results cannot be asked now; worth another try
 └── RunError
     ├── StepFailed        the function body: a step used up its attempts; catchable
     │   └── ProcessFailed the same, of a step that is a command: its exit code or signal, and what it wrote last
@@ -234,7 +234,7 @@ class RightMissing(StoreUnavailable):
     """This user may not run a command (NOPERM), or the server does not have it (renamed, too old)."""
 
 
-class BlobGone(BusError):
+class BlobGone(StoreError):
     """A store of large results answers and does not have a blob; `key` is its name, `store` the store's URL."""
 
     code = "blob_gone"
@@ -246,7 +246,7 @@ class BlobGone(BusError):
         super().__init__(f"{store} does not have {key[:150]!r}: it was deleted, or written to another store")
 
 
-class StoreUnfit(BusError):
+class StoreUnfit(StoreError):
     """A store of large results cannot be asked now; the message has its URL and what to do. Another try may succeed.
 
     `state`: `unreachable`, `timeout`, `refused` (rights, credentials), `missing` (no such bucket), `full`, or `wrong`

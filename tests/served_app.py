@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stepstream import Bus, mount, serve
+from stepstream.bus.settings import Settings
 from stepstream.bus.trust.signing import signed
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.apps import app_of
@@ -65,10 +66,13 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(lab: Lab, app: Bus) -> AsyncGenerator[Served]:
-    """Serve an application's functions, register it, and run a worker that has not loaded them."""
+async def served(lab: Lab, app: Bus, settings: Settings | None = None) -> AsyncGenerator[Served]:
+    """Serve an application's functions, with settings of its own, register it, and run a worker that has not loaded
+    them."""
     web = Starlette()
-    mount(web, PATH, serve(app, functions=list(app.functions.values()), called=True, configured=lab.settings))
+    mount(
+        web, PATH, serve(app, functions=list(app.functions.values()), called=True, configured=settings or lab.settings)
+    )
     port = free_port()
     it = Served(f"http://127.0.0.1:{port}{PATH}")
     config = uvicorn.Config(it.counted(web), port=port, log_level="critical", timeout_graceful_shutdown=1)

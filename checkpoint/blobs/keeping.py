@@ -28,9 +28,11 @@ async def kept(wire: Wire, slug: str, run: str, data: bytes) -> bytes:
     CannotSeal when the codec fails, StoreUnfit when the store cannot be asked, BlobGone for one that is to be taken
     over from another run and is gone.
     """
-    data = await taken_over(wire, slug, run, sealed(data))
+    data = sealed(data)
     if wire.blobs is None or len(data) <= wire.settings.blobs_above:
-        return data
+        return await taken_over(wire, slug, run, data)
+    if keys_in(data):  # a blob refers to none: who reads it has it whole, who copies it copies all
+        data = sealed(await brought(wire, data))
     return await _written(wire.blobs, key_of(wire, slug, run, data), data)
 
 

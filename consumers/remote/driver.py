@@ -11,7 +11,8 @@ from typing import NoReturn
 import msgspec
 from msgspec import Raw
 
-from stepstream.bus.errors import ConfigError, NonRetriable, RetryAfter, StepFailed
+from stepstream.bus.encryption.sealing import CannotOpen
+from stepstream.bus.errors import BlobGone, ConfigError, NonRetriable, RetryAfter, StepFailed, StoreError, StoreUnfit
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.checkpoint.run.memo import Failure, RemoteError
@@ -42,7 +43,7 @@ from stepstream.consumers.remote.protocol import (
     output_of,
 )
 from stepstream.consumers.remote.working import Working
-from stepstream.consumers.turn.exit import CodeChanged
+from stepstream.consumers.turn.exit import CodeChanged, TurnOver
 from stepstream.consumers.turn.steps.fetch import Fetcher
 from stepstream.consumers.turn.turn import Turn
 
@@ -122,6 +123,8 @@ class _Conversation:
             return Raised(gone.failure, asked_ms=gone.again_ms, has_run=False)
         except RunRefused as refused:
             return Raised(refused.failure, is_final=True)
+        except TurnOver:
+            return Stopped()
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
@@ -265,7 +268,11 @@ class _Conversation:
             only_plan=self._only_plan or bool(self._working),
             version=self._version,
         )
-        return await self._driver.asking.ask(turn, self._url, at, self._telling.body(turn.state.memos, at))
+        answer = await self._driver.asking.ask(turn, self._url, at, self._telling.body(turn.state.memos, at))
+        if self._app.knows_changes and (lacked := _lacked(answer)) is not None:
+            turn.recorder.abandon(lacked)
+            raise TurnOver
+        return answer
 
     def _attempt(self) -> int:
         """Return which attempt the next call is: of the code, or of the one step of it that has failed."""
@@ -360,3 +367,15 @@ def _not_called(answer: Answer) -> tuple[str, ...]:
     except msgspec.MsgspecError:
         return ()
     return told.steps if told.name == CODE_CHANGED else ()
+
+
+def _lacked(answer: Answer) -> StoreError | None:
+    """Return why one of our own applications cannot have what its run needs: its process lacks a key or a store."""
+    try:
+        told = codec.decode_as(answer.body, Failure) if answer.status == 503 else None
+    except msgspec.MsgspecError:
+        return None
+    if told is None or told.name not in (CannotOpen.code, BlobGone.code, StoreUnfit.code):
+        return None
+    words = f"the application answers: {told.message}"
+    return CannotOpen(words) if told.name == CannotOpen.code else StoreUnfit(words, state="missing")

@@ -145,7 +145,8 @@ class ServedCall:
     ) -> Memo:
         """Record how a step has ended while the call is open, and return that, or what stands instead.
 
-        When Redis cannot be reached for it, and when the run is full, the bus is told instead: it says why.
+        When Redis, or the store of large results, does not take it, and when the run is full, the bus is told instead:
+        it says why.
         """
         attempts = self.attempt_of(step) + 1
         noted = self.state.open.get(step)
@@ -156,14 +157,15 @@ class ServedCall:
                 self.wire, self.owned, step, kind, data=data, error=error, attempts=attempts, took_ms=took_ms,
                 since=noted.since if noted and attempts > 1 else None, opened=True, known=self.state.known,
             )  # fmt: skip
+            memo = (await memo_brought(self.wire, saved.memo)).opened() if saved.memo is not None else own
+            resolved = await memos_brought(self.wire, saved.resolved)
         except (StoreError, StoreUnavailable):
             return await self.ends(reply.found([told]))
         if saved.word == "full":
             return await self.ends(reply.found([told]))
         if saved.word not in {"mine", "there"} or saved.cancel is not None:
             raise StaleCall(self.owned.run)
-        memo = (await memo_brought(self.wire, saved.memo)).opened() if saved.memo is not None else own
-        self.state.resolve(await memos_brought(self.wire, saved.resolved))
+        self.state.resolve(resolved)
         if self.asked.step != NEXT:
             self.finding.ended(reply.done(step, memo, took_ms))
             await self._learn(step, saved.n or memo.n)

@@ -32,6 +32,7 @@ from tests import codecs
 from tests.support import Lab, eventually, running
 
 LARGE = "canary " * 20_000
+ENDS = "async.data.function_id == 'test-makes'"
 
 
 @pytest.fixture
@@ -133,6 +134,57 @@ async def test_a_large_result_is_in_the_store_and_every_reader_has_it_whole(lab:
         page = (await http.get(f"/runs/{run}")).text
         assert "in the store of large results" in page
         assert "$blob" not in page
+
+
+async def test_an_awaited_end_that_is_large_itself_has_the_result_in_it_whole(lab: Lab, folder: Path) -> None:
+    @lab.app.function("makes", on="asked")
+    async def makes(ctx: Context, step: Step) -> str:
+        return LARGE
+
+    @lab.app.function("waits", on="wait")
+    async def waits(ctx: Context, step: Step) -> list[object]:
+        ended = await step.wait_for_event("ended", "bus/function.finished", timeout="1d", if_=ENDS)
+        return [ended.data["result"], ended.data["event"]["data"]["large"]]
+
+    @lab.app.function("hears", on="bus/function.finished")
+    async def hears(ctx: Context, step: Step) -> None: ...
+
+    await lab.work()
+    await lab.send("wait")
+    run = await lab.status(await lab.first("test-waits"), "waiting")
+    await lab.send("asked", {"large": "x" * 5_000})
+    done = await lab.status(run.id, "completed")
+    assert await Runs(lab.app).result(done.id) == [LARGE, "x" * 5_000]
+    assert all(b"$blob" not in path.read_bytes() for path in blobs_of(folder, run.id))
+
+
+async def test_a_signal_that_the_store_does_not_take_is_no_error_of_the_step_that_sends_it(
+    lab: Lab, folder: Path
+) -> None:
+    caught: list[BaseException] = []
+
+    @lab.app.function("waits", on="wait")
+    async def waits(ctx: Context, step: Step) -> int:
+        return len(await step.wait_for_signal("go", "go", timeout="1d"))
+
+    @lab.app.function("tells", on="tell", retries=0)
+    async def tells(ctx: Context, step: Step) -> None:
+        try:
+            await step.send_signal("send", "go", LARGE)
+        except Exception as error:
+            caught.append(error)
+            raise
+
+    await lab.work()
+    await lab.send("wait")
+    waiting = await lab.status(await lab.first("test-waits"), "waiting")
+    folder.write_text("a file where the folder is to be")
+    await lab.send("tell")
+    run = await told_of(lab, await lab.first("test-tells"), "blobs_unfit")
+    assert (run.status, run.attempt, caught) == ("waiting", 0, [])
+    folder.unlink()
+    await hurry_failed(lab.wire, "test-tells", {"blobs_unfit"}, 61_000, partition_of(run.id))
+    assert await Runs(lab.app).result(waiting.id) == len(LARGE)
 
 
 async def test_a_called_functions_result_and_the_steps_a_rerun_keeps_belong_to_who_has_taken_them_over(

@@ -28,7 +28,7 @@ async def answer(request: Request, work: Coroutine[Any, Any, Reply]) -> Response
             raise ClientDisconnect
         reply = working.result()
     except (StoreError, StoreUnavailable) as error:
-        return answers.value({"name": type(error).__name__, "message": str(error)}, 503, headers=HEADERS)
+        return answers.value({"name": error.code, "message": str(error)}, 503, headers=HEADERS)
     finally:
         await cancelled(working, waiting)
     return Response(reply.body, reply.status, {**HEADERS, **reply.headers}, "application/json")
