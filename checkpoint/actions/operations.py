@@ -84,7 +84,7 @@ class Operation(Stepped, frozen=True, kw_only=True):
     """How many runs were looked at so far."""
     matched: int = 0
     not_evaluated: int = 0
-    """Of how many `where` could not be evaluated: for a number in their event, or for its size. They do not match."""
+    """Of how many `where` could not be evaluated: for a number in their event, its size, a key. They do not match."""
     done: int = 0
     """How many are cancelled (or will be within seconds, by the worker that has them), or run again."""
     failed: int = 0

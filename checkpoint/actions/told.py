@@ -42,7 +42,7 @@ class OperationTold(msgspec.Struct, frozen=True, kw_only=True):
     looked_at: int
     matched: int
     not_evaluated: int
-    """Of how many `where` could not be evaluated: for a number in their event, or for its size. They do not match."""
+    """Of how many `where` could not be evaluated: for a number in their event, its size, a key. They do not match."""
     done: int
     failed: int
     failures: dict[str, int]

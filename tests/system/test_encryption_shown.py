@@ -107,3 +107,21 @@ async def test_an_event_that_was_published_in_the_open_answers_a_wait_and_is_tol
 
     await eventually(signalled, "the run waits for its signal")
     assert await lab.output() == {"token": SECRET}
+
+
+@pytest.mark.parametrize("where", ['output != "x"', "event.data != null", 'event.data.token != "x"'])
+async def test_a_condition_on_what_cannot_be_opened_is_true_of_no_run_and_that_is_told(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    @lab.app.function("pays", on="card/paid", retries=0)
+    async def pays(ctx: Context, step: Step) -> str:
+        return "done"
+
+    await lab.work()
+    await lab.send("card/paid", {"token": SECRET})
+    run = await lab.one()
+    for codec, found in ((codecs.own, ([run.id], 0)), (None, ([], 1)), (codecs.new, ([], 1))):
+        change_codec(monkeypatch, codec)
+        async with asking_of(lab) as http:
+            told = (await http.get("/v1/runs", params={"where": where})).json()
+            assert ([one["id"] for one in told["data"]], told["not_evaluated"]) == found

@@ -53,7 +53,7 @@ class CancellationTold(msgspec.Struct, frozen=True, kw_only=True):
     looked_at: int
     cancelled: int
     not_evaluated: int
-    """Of how many `if` could not be evaluated: for a number in their event, or for its size. They go on."""
+    """Of how many `if` could not be evaluated: for a number in their event, its size, a key. They go on."""
 
 
 _WANTED = Body(Wanted)

@@ -49,7 +49,7 @@ class RunsTold(msgspec.Struct, frozen=True):
     count: int
     exact: bool
     not_evaluated: int
-    """Of how many `where` could not be evaluated: for a number in their event, or for its size. They do not match."""
+    """Of how many `where` could not be evaluated: for a number in their event, its size, a key. They do not match."""
 
 
 class LogTold(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from stepstream.bus.encryption.sealing import CannotOpen, shown
+from stepstream.bus.encryption.sealing import CannotOpen, opened, shown
 from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.event import RESERVED, RawEvent
 from stepstream.bus.limits.keys import keys_like
@@ -135,7 +135,7 @@ class Found(msgspec.Struct):
     """How many match on all pages, where `exact`; else there are at least so many."""
     exact: bool
     not_evaluated: int = 0
-    """Of how many `where` could not be evaluated: for a number in their event, or for its size. They do not match."""
+    """Of how many `where` could not be evaluated: for a number in their event, its size, a key. They do not match."""
 
 
 async def query_of(wire: Wire, pairs: Iterable[tuple[str, str]], hidden: Redaction | None = None) -> RunQuery:
@@ -308,15 +308,18 @@ def matches_unstarted(query: RunQuery, run: Run, event: RawEvent | None) -> bool
     if query.event and (event is None or not covers(query.event, event.name)):
         return False
     condition = _condition(query)
+    if condition is None:
+        return True
     try:
+        event = event and event.opened()
         if query.hidden and event is not None:
             event = codec.decode_as(redaction_of(query.hidden).json(codec.encode(event)), RawEvent)
-        if condition is None:
-            return True
         before = condition.refused
         return _is_true(condition, event, None) or (None if condition.refused > before else False)
-    except (msgspec.MsgspecError, CannotOpen):  # an event that cannot be read
+    except msgspec.MsgspecError:  # an event that cannot be read
         return False
+    except CannotOpen:
+        return None
 
 
 def _is_true(condition: Expression, event: RawEvent | None, output: Any) -> bool:
@@ -368,8 +371,8 @@ class _Wanted:
                 return False
             if self._condition is None:
                 return True
-            stored = shown(row.event)
-            output = codec.decode(shown(row.output)) if row.output else None
+            stored = opened(row.event)
+            output = codec.decode(shown(opened(row.output))) if row.output else None
             if self._hidden is not None:
                 unseen = self._hidden.of_event(stored)
                 stored, output = unseen.json(stored), unseen.plain(output)
@@ -379,6 +382,9 @@ class _Wanted:
             event = codec.decode_as(stored, RawEvent) if stored else None
             return _is_true(self._condition, event, output)
         except msgspec.MsgspecError:
+            return False
+        except CannotOpen:  # what is told in its place is nothing that a condition may see
+            self.not_evaluated += 1
             return False
 
     def _has_mark(self, row: Row) -> bool:
