@@ -8,7 +8,9 @@ COPY checkpoint checkpoint
 COPY producers producers
 COPY consumers consumers
 COPY web web
-RUN python -m venv /opt/stepstream && /opt/stepstream/bin/pip install --no-cache-dir .
+# Extras of pyproject.toml: traces, and large results in S3. Less is --build-arg EXTRAS=
+ARG EXTRAS=otel,blobs
+RUN python -m venv /opt/stepstream && /opt/stepstream/bin/pip install --no-cache-dir ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --create-home stepstream

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,17 @@ def test_the_page_of_compose_starts_has_a_log_in_and_answers_to_its_names(url: s
     finally:
         serving.terminate()
         serving.wait(PATIENT_S)
+
+
+def test_a_worker_of_compose_may_export_traces_with_what_the_image_has() -> None:
+    """The extra was not in the image: a worker that was told where traces go ended."""
+    given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    assert services({**KEYS, **given})["worker"]["environment"].items() >= given.items()
+    assert not given.keys() & services(KEYS)["worker"]["environment"].keys()
+    [extras] = re.findall(r"^ARG EXTRAS=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"otel"} <= set(extras.split(",")) <= known.keys()
+    assert 'install --no-cache-dir ".${EXTRAS:+[$EXTRAS]}"' in (ROOT / "Dockerfile").read_text()
 
 
 def test_the_image_runs_as_a_user_whose_number_is_not_root_s() -> None:
