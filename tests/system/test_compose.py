@@ -59,7 +59,7 @@ def test_each_container_has_settings_that_are_right_and_only_the_page_has_its_se
     assert {"BUS_SESSION_KEY", "BUS_API_TOKENS", "BUS_EVENT_KEYS"} <= set(made["page"]["environment"])
     assert set(made["worker"]["environment"]) == {
         "BUS_REDIS_URL", "BUS_SIGNING_KEY", "BUS_SIGNING_KEY_FALLBACK", "BUS_APP_HOSTS",
-        "BUS_ALERT_WEBHOOK", "BUS_PUBLIC_URL",
+        "BUS_ALERT_WEBHOOK", "BUS_PUBLIC_URL", "BUS_CODEC", "BUS_BLOBS_URL",
     }  # fmt: skip
     assert made["page"]["ports"] == ["127.0.0.1:8288:8288"]
     assert "ports" not in made["redis"]
