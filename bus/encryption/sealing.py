@@ -8,6 +8,7 @@ Nobody's own data may have a field of that name in it: what is opened is never o
 
 import base64
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -72,8 +73,15 @@ def sealed(data: bytes) -> bytes:
 
     What is sealed already, or made of it by the engine, stays as it is; null tells nothing.
     """
+    if _MARK in data or BLOB_MARK in data or data == b"null":
+        return data
+    return sealed_text(data)
+
+
+def sealed_text(data: bytes) -> bytes:
+    """Return what one process tells another by way of Redis, any bytes, sealed as a whole; CannotSeal."""
     own, named = codec_in_use()
-    if own is None or _MARK in data or BLOB_MARK in data or data == b"null":
+    if own is None or not data:
         return data
     try:
         made = own.encode(data)
@@ -93,6 +101,12 @@ def opened_raw(data: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(opened(plain)) if _MARK in plain else data
 
 
+def opened_text(data: bytes) -> bytes:
+    """Return what `sealed_text` was given, in a process with a codec or without one; CannotOpen."""
+    found = _SEALED.fullmatch(data)
+    return _decoded(found) if found else data
+
+
 def shown(data: bytes) -> bytes:
     """Return JSON as people are shown it: in place of what is not here, or cannot be opened, a text that says so."""
     data = in_words(data)
@@ -100,6 +114,10 @@ def shown(data: bytes) -> bytes:
 
 
 def _open(found: re.Match[bytes]) -> bytes:
+    return _decoded(found, codec.decode)
+
+
+def _decoded(found: re.Match[bytes], check: Callable[[bytes], object] = bytes) -> bytes:
     own, named = codec_in_use()
     if own is None:
         raise CannotOpen(
@@ -107,7 +125,7 @@ def _open(found: re.Match[bytes]) -> bytes:
         )
     try:
         plain = own.decode(base64.b64decode(found[1], validate=True))
-        codec.decode(plain)
+        check(plain)
     except Exception as error:
         why = ": ".join(filter(None, (type(error).__name__, str(error))))
         raise CannotOpen(

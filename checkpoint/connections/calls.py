@@ -3,6 +3,8 @@
 A call is a hash of its own (`bus:connect:{<app>}:call:<id>`); one that waits has an entry in the application's stream
 of requests, on which gateways block. It is `waiting`, `sent` to a worker, `begun` (a worker has it in hand, and renews
 its lease on it), and `answered`. Whoever asked blocks on a stream of its own process, and deletes the call.
+
+What is asked and answered has data and results in it: it is sealed on its way through Redis.
 """
 
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from stepstream.bus.encryption.sealing import CannotOpen, opened_text, sealed_text
 from stepstream.bus.settings import Settings
 from stepstream.bus.values import codec
 from stepstream.bus.values.ids import token
@@ -103,10 +106,13 @@ def leases_of(configured: Settings) -> Leases:
 
 
 async def ask(wire: Wire, app: str, asked: Asked, process: str, for_ms: int) -> str:
-    """Put a call where gateways take it: `asked`; `nobody` when no worker is connected, `full` when too many wait."""
+    """Put a call where gateways take it: `asked`; `nobody` when no worker is connected, `full` when too many wait.
+
+    CannotSeal when the codec fails.
+    """
     word = await wire.lasting_script(
-        _ASK, [keys.connect(app)], asked.id, process, asked.slug, asked.step, asked.run, asked.body, for_ms,
-        MOST_WAITING,
+        _ASK, [keys.connect(app)], asked.id, process, asked.slug, asked.step, asked.run,
+        sealed_text(asked.body), for_ms, MOST_WAITING,
     )  # fmt: skip
     return codec.text(word)
 
@@ -122,11 +128,13 @@ async def look(wire: Wire, app: str, call: str, for_ms: int) -> tuple[str, int]:
 
 
 async def end(wire: Wire, app: str, call: str) -> Reply | None:
-    """Take the answer of a call, which is deleted; None when it has none."""
+    """Take the answer of a call, which is deleted; None when it has none. CannotOpen."""
     state, status, sdk, version, final, after, output = await wire.lasting_script(_END, [keys.connect(app)], call)
     if state != b"answered":
         return None
-    return Reply(int(status), output, codec.text(sdk), codec.text(version), final == b"true", codec.text(after))
+    return Reply(
+        int(status), opened_text(output), codec.text(sdk), codec.text(version), final == b"true", codec.text(after)
+    )
 
 
 def give_up(wire: Wire, app: str, call: str) -> None:
@@ -138,15 +146,22 @@ def give_up(wire: Wire, app: str, call: str) -> None:
 
 
 async def take(wire: Wire, app: str, gateway: str, slugs: Sequence[str], most: int, for_ms: int) -> list[Asked]:
-    """Take calls of some functions that wait, the oldest first."""
+    """Take calls of some functions that wait, the oldest first.
+
+    One that this process cannot open is not among them: it goes to another gateway once its lease has run out.
+    """
     rows: list[list[bytes]] = []
     for part in parts(slugs):
         if len(rows) < most:
             rows += await wire.script(_TAKE, [keys.connect(app)], gateway, for_ms, most - len(rows), *part)
-    return [
-        Asked(codec.text(call), codec.text(slug), codec.text(step), codec.text(run), body)
-        for call, slug, step, run, body in rows
-    ]
+    found: list[Asked] = []
+    for *names, body in rows:
+        call, slug, step, run = map(codec.text, names)
+        try:
+            found.append(Asked(call, slug, step, run, opened_text(body)))
+        except CannotOpen as error:
+            wire.notice("a call of a connected application cannot be opened here", app=app, run=run, error=str(error))
+    return found
 
 
 async def put_back(wire: Wire, app: str, call: str, for_ms: int) -> None:
@@ -165,7 +180,7 @@ async def answer(wire: Wire, app: str, call: str, reply: Reply, patience: float)
     """Keep a worker's answer for whoever asked, and tell them; False when nobody waits for it any more."""
     process = await wire.lasting_script(
         _ANSWER, [keys.connect(app)], call, _KEPT_ANSWER_MS, reply.status, reply.sdk, reply.version,
-        "true" if reply.is_final else "", reply.after, reply.body, patience=patience,
+        "true" if reply.is_final else "", reply.after, sealed_text(reply.body), patience=patience,
     )  # fmt: skip
     if process:
         told = [keys.connect_answers(codec.text(process))]
