@@ -39,8 +39,8 @@ def checked(names: Sequence[str]) -> frozenset[str]:
     for name in plain:
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"host {name!r} is not a name: write shop.example, *.shop.example or an address, "
-                "without https:// and without a port"
+                f"host {name!r} (--allow-host, BUS_ALLOW_HOSTS or serve(…, hosts=…)) is not a name: write "
+                "shop.example, *.shop.example or an address, without https:// and without a port"
             )
     return frozenset(plain)
 
