@@ -23,6 +23,7 @@ from stepstream.checkpoint.cli.filters import Given, filtered
 from stepstream.checkpoint.cli.many import Again, act
 from stepstream.checkpoint.cli.printing import print_json
 from stepstream.checkpoint.read.event.kept import of_run
+from stepstream.checkpoint.read.run.bringing import run_brought
 from stepstream.checkpoint.read.run.find import wait_for_end
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.waits.signals import send_signal
@@ -136,7 +137,8 @@ def invoke(
     async def begun(wire: Wire) -> tuple[str, Run | None]:
         asked = sent_as_fits(words or [], data, lambda fitting: invoke_function(wire, slug, fitting))
         run = await acted(wire, "invoke", slug, asked)
-        return run, await wait_for_end(wire, run, wait) if wait else None
+        ended = await wait_for_end(wire, run, wait) if wait else None
+        return run, None if ended is None else await run_brought(wire, ended)
 
     run, found = once(begun)
     if as_json:

@@ -74,7 +74,8 @@ def runs(
     if found.not_evaluated:
         many = f"{found.not_evaluated:,} of the {found.looked_at:,} that were looked at"
         sys.stderr.write(
-            f"where could not be evaluated for {many}: their event is too large, or has too large a number\n"
+            f"where could not be evaluated for {many}: their event is too large, or has too large a number, "
+            "or their result is in the store of large results\n"
         )
     if found.cursor is not None:
         of = f"{len(found.runs):,} of {'' if found.exact else 'at least '}{found.count:,} runs"

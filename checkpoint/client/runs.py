@@ -14,7 +14,7 @@ from stepstream.checkpoint.actions.cancel import cancel_now
 from stepstream.checkpoint.actions.rerun import rerun
 from stepstream.checkpoint.blobs.keeping import brought
 from stepstream.checkpoint.read.lists.runs import Page, list_runs, statuses_of
-from stepstream.checkpoint.read.run.bringing import run_brought, steps_brought
+from stepstream.checkpoint.read.run.bringing import run_whole, steps_whole
 from stepstream.checkpoint.read.run.find import get, wait_for_end
 from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.registry import function_of, functions
@@ -35,9 +35,10 @@ class Runs:
     async def get(self, id: str) -> Run:
         """Return a run; one that nobody has started yet is `queued`.
 
-        Raises RunNotFound; CannotOpen when its event or output is encrypted and this process cannot open that.
+        Raises RunNotFound; CannotOpen when its event or output is encrypted and this process cannot open that; BlobGone
+        or StoreUnfit when one is large and cannot be read from its store.
         """
-        return (await run_brought(self._bus.wire, await get(self._bus.wire, id))).opened()
+        return (await run_whole(self._bus.wire, await get(self._bus.wire, id))).opened()
 
     async def list(
         self,
@@ -72,9 +73,12 @@ class Runs:
         )
 
     async def steps(self, id: str) -> Sequence[StepView]:
-        """Return a run's steps, finished and open, in the order in which they began. Raises RunNotFound, CannotOpen."""
+        """Return a run's steps, finished and open, in the order in which they began.
+
+        Raises RunNotFound; CannotOpen, BlobGone and StoreUnfit as `get`.
+        """
         found = await steps(self._bus.wire, (await get(self._bus.wire, id)).function, id)
-        return [one.opened() for one in await steps_brought(self._bus.wire, found)]
+        return [one.opened() for one in await steps_whole(self._bus.wire, found)]
 
     @overload
     async def result(self, id: str, *, timeout: Duration | None = None) -> Any: ...  # noqa: ASYNC109 - as step.invoke has it

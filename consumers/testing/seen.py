@@ -15,6 +15,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import event_of, fields_of
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.read.lists.runs import list_runs, whole
+from stepstream.checkpoint.read.run.bringing import run_whole, steps_whole
 from stepstream.checkpoint.read.run.find import find
 from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.run.record import Run
@@ -61,7 +62,7 @@ class Seen:
         if isinstance(which, Function) and which.slug not in slugs:
             raise AssertionError(f"function '{which.slug}' is not of this harness{_near(which.slug, slugs)}")
         page = await list_runs(self._wire, slugs if slug is None else [slug], limit=1_000)
-        found = [run.opened() for run in await whole(self._wire, page.runs)][::-1]
+        found = [await self._read(run) for run in await whole(self._wire, page.runs)][::-1]
         if which is None or slug is not None:
             return found
         of_event = [run for run in found if which in _event_ids(run)]
@@ -77,7 +78,7 @@ class Seen:
         if isinstance(which, Run):
             which = which.id
         if isinstance(which, str) and (found := await find(self._wire, which)) is not None:
-            return found.opened()
+            return await self._read(found)
         runs = await self.runs(which)
         chosen = [run for run in runs if of is None or run.function == of.slug]
         if len(chosen) == 1:
@@ -95,6 +96,9 @@ class Seen:
             f"there are {len(chosen)} runs{name}: {several}. Say which: by its function, by its id or the id of its "
             "event, which send returns, or go through `await bus.runs()`"
         )
+
+    async def _read(self, run: Run) -> Run:
+        return (await run_whole(self._wire, run)).opened()
 
     def _unheard(self) -> str:
         heard = sorted({trigger.name for function in self._functions for trigger in function.triggers})
@@ -132,7 +136,8 @@ class Seen:
     async def steps(self, which: Which = None, of: Function[Any, Any] | None = None) -> Steps:
         """Return a run's steps by id, in the order in which they began; `run` says how it is named."""
         found = await self.run(which, of)
-        return Steps(found, [one.opened() for one in await steps(self._wire, found.function, found.id)])
+        views = await steps_whole(self._wire, await steps(self._wire, found.function, found.id))
+        return Steps(found, [one.opened() for one in views])
 
     # -- events -----------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Large results: in the store before what refers to them, read back wherever they are used, never lost or guessed."""
 
+import base64
 import os
 import shutil
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from stepstream import Context, NewEvent, Step, create_app
 from stepstream.bus.encryption import users_codec
-from stepstream.bus.errors import EventInvalid
+from stepstream.bus.errors import BlobGone, EventInvalid
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import partition_of
 from stepstream.bus.wire import keys
@@ -185,6 +186,93 @@ async def test_a_signal_that_the_store_does_not_take_is_no_error_of_the_step_tha
     folder.unlink()
     await hurry_failed(lab.wire, "test-tells", {"blobs_unfit"}, 61_000, partition_of(run.id))
     assert await Runs(lab.app).result(waiting.id) == len(LARGE)
+
+
+async def test_graphql_and_the_runs_and_data_of_an_event_have_results_whole(lab: Lab) -> None:
+    @lab.app.function("makes", on="asked")
+    async def makes(ctx: Context, step: Step) -> str:
+        return await step.run("one", lambda: LARGE)
+
+    @lab.app.function("hears", on="bus/function.finished")
+    async def hears(ctx: Context, step: Step) -> None: ...
+
+    await lab.work()
+    event = await lab.send("asked")
+    run = await lab.status(await lab.first("test-makes"), "completed")
+    heard = await lab.first("test-hears")
+    async with asking_of(lab) as http:
+
+        async def asked(query: str) -> str:
+            return (await http.post("/v0/gql", json={"query": f"{{ {query} }}"})).text
+
+        for of, step in ((run.id, ""), (run.id, "one")):
+            output = base64.urlsafe_b64encode(msgspec.json.encode([of, step])).decode()
+            assert LARGE in await asked(f'runTraceSpanOutputByID(outputID: "{output}") {{ data }}')
+        assert LARGE in await asked(f'run(runID: "{run.id}") {{ output }}')
+        assert LARGE in await asked(f'runTrigger(runID: "{heard}") {{ payloads }}')
+        assert LARGE in await asked(f'eventV2(id: "{run.id}") {{ raw }}')
+        assert LARGE in (await http.get(f"/v1/events/{event.id}/runs")).text
+        assert LARGE in (await http.get(f"/v1/events/{run.id}")).text
+
+
+async def test_a_search_says_of_how_many_runs_it_does_not_know_the_result(lab: Lab) -> None:
+    @lab.app.function("makes", on="asked")
+    async def makes(ctx: Context, step: Step) -> str:
+        return LARGE if ctx.event.data["large"] else "canary"
+
+    await lab.work()
+    for large in True, False:
+        await lab.send("asked", {"large": large})
+    await lab.ended(2)
+    async with asking_of(lab) as http:
+        for where, found, not_evaluated in (
+            ("output.startsWith('canary')", 1, 1),
+            ("output != null", 1, 1),
+            ("event.data.large", 1, 0),
+        ):
+            told = (await http.get("/v1/runs", params={"where": where})).json()
+            assert (len(told["data"]), told["not_evaluated"]) == (found, not_evaluated), where
+        page = (await http.get("/runs", params={"where": "output == 'x'"})).text
+        assert "could not be evaluated for 1: " in page
+
+
+async def test_what_says_where_a_result_is_is_never_offered_as_data_of_another_run(lab: Lab) -> None:
+    @lab.app.function("makes", on="asked")
+    async def makes(ctx: Context, step: Step) -> str:
+        return LARGE
+
+    @lab.app.function("hears", on="bus/function.finished")
+    async def hears(ctx: Context, step: Step) -> None: ...
+
+    await lab.work()
+    await lab.send("asked")
+    makes_run, heard = await lab.first("test-makes"), await lab.first("test-hears")
+    async with asking_of(lab) as http:
+        assert 'name="data"' in (await http.get(f"/runs/{makes_run}")).text
+        page = (await http.get(f"/runs/{heard}")).text
+    assert "in the store of large results" in page
+    assert 'name="data"' not in page
+
+
+async def test_who_cannot_have_a_result_is_told_so_and_has_no_reference_in_its_place(lab: Lab, folder: Path) -> None:
+    @lab.app.function("makes", on="asked")
+    async def makes(ctx: Context, step: Step) -> str:
+        return await step.run("one", lambda: LARGE)
+
+    await lab.work()
+    await lab.send("asked")
+    run = (await lab.one()).id
+    for path in blobs_of(folder, run):
+        path.unlink()
+    runs = Runs(lab.app)
+    for asked in runs.get(run), runs.steps(run), runs.result(run), record(lab.wire, run):
+        with pytest.raises(BlobGone, match=f"does not have '.*{run}"):
+            await asked
+    async with asking_of(lab) as http:
+        for path in f"/v1/runs/{run}", f"/v1/runs/{run}/steps?fields=id,data":
+            told = (await http.get(path)).text
+            assert "in the store of large results" in told
+            assert "$blob" not in told
 
 
 async def test_a_called_functions_result_and_the_steps_a_rerun_keeps_belong_to_who_has_taken_them_over(

@@ -8,6 +8,7 @@ from stepstream.bus.errors import FunctionNotFound
 from stepstream.checkpoint.actions.replay import Replay, replay
 from stepstream.checkpoint.read.event.kept import Clue, EventNotFound, find_kept, runs_of_kept
 from stepstream.checkpoint.read.lists.arrivals import MOST, Arrival, arrivals
+from stepstream.checkpoint.read.run.bringing import event_brought_if_there, run_brought
 from stepstream.checkpoint.run.record import Run
 from stepstream.consumers.remote.system import stored_event_name
 from stepstream.web.answers import value
@@ -73,12 +74,16 @@ async def _events(request: Request) -> Response:
 
 
 async def _event(request: Request) -> Response:
-    kept = await find_kept(wire_of(request), request.path_params["id"], clue_of(request))
-    return value(answer(event_shape(kept.arrival, kept_by=kept.by)))
+    wire = wire_of(request)
+    kept = await find_kept(wire, request.path_params["id"], clue_of(request))
+    event = await event_brought_if_there(wire, kept.arrival.event)
+    return value(answer(event_shape(msgspec.structs.replace(kept.arrival, event=event), kept_by=kept.by)))
 
 
 async def _runs(request: Request) -> Response:
     _, runs = await event_and_runs(request, request.path_params["id"])
+    if "output" in (FIELDS_OF_RUNS.of(request) or FIELDS_OF_RUNS.known):
+        runs = [await run_brought(wire_of(request), run) for run in runs]
     return value(answer(FIELDS_OF_RUNS.rows(request, [hide_of(run, run_shape(run)) for run in runs])))
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 from starlette.requests import Request
 
+from stepstream.bus.blobs.reference import keys_in
 from stepstream.bus.values.clock import now_ms
 from stepstream.checkpoint.facts.attempts import attempts_of
 from stepstream.checkpoint.read.run.family import family
@@ -42,6 +43,7 @@ async def _read(request: Request) -> RunPage:
         attempts=hidden.of(failed),
         verdict=hidden.of(told.words),
         code_now=known[0].code if known else "",
+        event_is_whole=stored.event is None or not keys_in(bytes(stored.event)),
         kin=relatives(kin),
         later_kin=kin.cut if later else None,
         closer=asked.get("closer", ""),

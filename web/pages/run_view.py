@@ -138,7 +138,7 @@ class RunPage(View, frozen=True):
     restarts: tuple[str, ...]
     """The steps from which it can be run again."""
     input: str
-    """Its event's data, to be edited; empty when it is too long for that."""
+    """Its event's data, to be edited; empty when it is too long for that, or has a large result in it."""
     kin: tuple[Relatives, ...]
     has_all_kin: bool
     """Whether who came later was looked for, too: reruns, and the runs of its batch."""
@@ -159,6 +159,7 @@ def run_page(
     attempts: Sequence[FailedAttempt] = (),
     verdict: str = "",
     code_now: str = "",
+    event_is_whole: bool = True,
     kin: Sequence[Relatives] = (),
     later_kin: bool | None = None,
     closer: str = "",
@@ -167,6 +168,7 @@ def run_page(
 ) -> RunPage:
     """Return the page of a run: what is to say of it, its steps as a waterfall, its event, its log, how it ended.
 
+    `event_is_whole`: its event has no large result that is kept in the store, of which only the size is shown.
     `closer` is a step that is looked at more closely, `window` a part of its time. `later_kin`: whether there may be
     more who came later; None when nobody has looked.
     """
@@ -226,7 +228,7 @@ def run_page(
         code_now=code_now,
         looks=tuple(of_run(run.function, run.id)),
         restarts=tuple(step.id for step in steps if step.ended is not None and step.kind != "unreadable"),
-        input=data.text if data is not None and not data.cut else "",
+        input=data.text if data is not None and not data.cut and event_is_whole else "",
         kin=tuple(kin),
         has_all_kin=later_kin is not None,
         may_have_more_kin=bool(later_kin),

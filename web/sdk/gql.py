@@ -17,6 +17,7 @@ from stepstream.bus.encryption.sealing import shown
 from stepstream.bus.errors import BadRequest, BusError
 from stepstream.bus.event import RawEvent
 from stepstream.bus.values import codec
+from stepstream.checkpoint.read.run.bringing import event_brought_if_there, run_brought, steps_brought
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.read.run.steps import StepView, steps
 from stepstream.checkpoint.run.memo import Failure
@@ -138,7 +139,7 @@ def _run(run: Run) -> dict[str, Any]:
 async def _run_of(request: Request, field: Asked) -> dict[str, Any]:
     wire = wire_of(request)
     run = await get(wire, _argument(field, "runID"))
-    told = _run(run)
+    told = _run(await run_brought(wire, run))
     if field.asks_for("trace"):
         views = await steps(wire, run.function, run.id)
         spans = [_span(run, view, name) for view, name in zip(views, _names(views), strict=True)]
@@ -184,14 +185,15 @@ def _span(run: Run, view: StepView, name: str) -> dict[str, Any]:
 
 async def _output(request: Request, field: Asked) -> dict[str, Any]:
     wire, wanted = wire_of(request), _OutputId.of(_argument(field, "outputID"))
-    run = hide_of(found := await get(wire, wanted.run), found)
+    found = await get(wire, wanted.run)
+    run = hide_of(found, await run_brought(wire, found) if not wanted.step else found)
     if not wanted.step:
         error = None if run.status == "completed" else run.error
         return {"data": _text(run.output) if error is None else None, "input": None, "error": _failure(error)}
     view = next((one for one in await steps(wire, run.function, run.id) if one.id == wanted.step), None)
     if view is None:
         raise BadRequest(f"outputID: run {run.id} has no step {wanted.step[:150]!r} any more")
-    view = hide_of(found, view)
+    view = hide_of(found, *await steps_brought(wire, [view]))
     return {"data": _text(view.data), "input": None, "error": _failure(view.error)}
 
 
@@ -206,7 +208,8 @@ def _failure(error: Failure | None) -> dict[str, str] | None:
 
 
 async def _trigger(request: Request, field: Asked) -> dict[str, Any]:
-    run = await get(wire_of(request), _argument(field, "runID"))
+    wire = wire_of(request)
+    run = await run_brought(wire, await get(wire, _argument(field, "runID")))
     event = event_of(run)
     several = [] if event is None else event.several()
     return {
@@ -230,14 +233,16 @@ async def _event_by_id(request: Request, field: Asked) -> dict[str, Any]:
 
 async def _event_of(request: Request, event: str) -> dict[str, Any]:
     found, runs = await event_and_runs(request, event)
+    wire = wire_of(request)
+    told = await event_brought_if_there(wire, found.event)
     return {
         "id": found.internal,
         "externalID": found.event.id,
         "idempotencyKey": found.event.id,
         "name": found.name,
-        "raw": _payload(found.event),
+        "raw": _payload(told),
         "createdAt": moment(found.received),
-        "functionRuns": [_run(run) for run in runs],
+        "functionRuns": [_run(await run_brought(wire, run)) for run in runs],
         "totalRuns": len(runs),
     }
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from stepstream.bus.encryption.sealing import CannotOpen, opened, shown
+from stepstream.bus.blobs.reference import BLOB_MARK
+from stepstream.bus.encryption.sealing import CannotOpen, opened
 from stepstream.bus.errors import BadRequest, ConfigError
 from stepstream.bus.event import RESERVED, RawEvent
 from stepstream.bus.limits.keys import keys_like
@@ -371,8 +372,11 @@ class _Wanted:
                 return False
             if self._condition is None:
                 return True
+            if BLOB_MARK in row.output or (BLOB_MARK in row.event and "result" in self._query.where):
+                self.not_evaluated += 1  # what is kept in the store is not read for a search
+                return False
             stored = opened(row.event)
-            output = codec.decode(shown(opened(row.output))) if row.output else None
+            output = codec.decode(opened(row.output)) if row.output else None
             if self._hidden is not None:
                 unseen = self._hidden.of_event(stored)
                 stored, output = unseen.json(stored), unseen.plain(output)

@@ -32,10 +32,8 @@ async def memos_brought(wire: Wire, memos: Mapping[str, Memo]) -> dict[str, Memo
 
 async def memo_brought(wire: Wire, memo: Memo) -> Memo:
     """Return a memo with what its step returned, still sealed; BlobGone, StoreUnfit."""
-    data = bytes(memo.data)
-    if BLOB_MARK not in data:
-        return memo
-    return msgspec.structs.replace(memo, data=Raw(await brought(wire, data)))
+    data = await _raw(wire, memo.data)
+    return memo if data is None or data is memo.data else msgspec.structs.replace(memo, data=data)
 
 
 async def event_brought(wire: Wire, event: RawEvent) -> RawEvent:
@@ -50,15 +48,36 @@ async def event_brought(wire: Wire, event: RawEvent) -> RawEvent:
     return event.opened()
 
 
+async def run_whole(wire: Wire, run: Run) -> Run:
+    """Return a run with its large results, still sealed; BlobGone, StoreUnfit."""
+    event, output = await _raw(wire, run.event), await _raw(wire, run.output)
+    return msgspec.structs.replace(run, event=event, output=output)
+
+
+async def steps_whole(wire: Wire, views: Sequence[StepView]) -> list[StepView]:
+    """Return steps in the same way."""
+    return [msgspec.structs.replace(one, data=await _raw(wire, one.data)) for one in views]
+
+
 async def run_brought(wire: Wire, run: Run) -> Run:
     """Return a run as people are told of it: with its large results, unless the store does not have them."""
     event, output = await _raw_if_there(wire, run.event), await _raw_if_there(wire, run.output)
     return msgspec.structs.replace(run, event=event, output=output)
 
 
+async def event_brought_if_there(wire: Wire, event: RawEvent) -> RawEvent:
+    """Return an event in the same way; of a batch the first alone is told of."""
+    data = await _raw_if_there(wire, event.data)
+    return event if data is None or data is event.data else msgspec.structs.replace(event, data=data)
+
+
 async def steps_brought(wire: Wire, views: Sequence[StepView]) -> list[StepView]:
     """Return steps in the same way."""
     return [msgspec.structs.replace(one, data=await _raw_if_there(wire, one.data)) for one in views]
+
+
+async def _raw(wire: Wire, data: Raw | None) -> Raw | None:
+    return data if data is None or BLOB_MARK not in bytes(data) else Raw(await brought(wire, bytes(data)))
 
 
 async def _raw_if_there(wire: Wire, data: Raw | None) -> Raw | None:

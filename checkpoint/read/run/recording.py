@@ -14,8 +14,8 @@ from stepstream.bus.values import codec
 from stepstream.bus.wire import keys
 from stepstream.bus.wire.streams import fields_of
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.blobs.keeping import brought_if_there
-from stepstream.checkpoint.read.run.bringing import run_brought
+from stepstream.checkpoint.blobs.keeping import brought
+from stepstream.checkpoint.read.run.bringing import run_whole
 from stepstream.checkpoint.read.run.find import get
 from stepstream.checkpoint.run.memo import Failure, Memo, Open, memo_of, open_of
 
@@ -55,8 +55,8 @@ async def record(wire: Wire, run: str) -> Recording:
     raw_steps = fields_of(await wire.load("HGETALL", keys.steps(found.function, run), patience=2.0))
     if found.event is None:
         raise NotBegun(run)
-    event, found = found.event, await run_brought(wire, found)
-    steps = {codec.text(name): memo_of(await brought_if_there(wire, raw)) for name, raw in raw_steps.items()}
+    event, found = found.event, await run_whole(wire, found)
+    steps = {codec.text(name): memo_of(await brought(wire, raw)) for name, raw in raw_steps.items()}
     made = Recording(
         run=run,
         function=found.function,
