@@ -14,6 +14,7 @@ from typing import Any
 
 from stepstream.bus.observe.signals import RunStarted
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
+from stepstream.checkpoint.run.memo import Memo
 from stepstream.checkpoint.run.owned import Owned
 from stepstream.checkpoint.run.poll import poll
 from stepstream.consumers.delivery.background import Background
@@ -50,6 +51,7 @@ class Executor:
         driver: Driver,
     ) -> None:
         self.turns: set[Turn] = set()
+        self._taking_in: set[Turn] = set()
         self._services = services
         self._wire = services.wire
         self._signals = services.signals
@@ -138,8 +140,16 @@ class Executor:
             for turn, found in zip(turns, seen, strict=True):
                 if found.cancel is not None:
                     turn.recorder.cancel(found.cancel)
-                elif found.resolved and not turn.over:
-                    await turn.recorder.take_in(found.resolved)
+                elif found.resolved and not turn.over and turn not in self._taking_in:
+                    self._taking_in.add(turn)
+                    self._background.start(self._take_in(turn, found.resolved))
+
+    async def _take_in(self, turn: Turn, memos: dict[str, Memo]) -> None:
+        """Take in what has come for one turn: for large results a store is asked, which may hang for half a minute."""
+        try:
+            await turn.recorder.take_in(memos)
+        finally:
+            self._taking_in.discard(turn)
 
     # -- stopping ---------------------------------------------------------------------------------------------------
 

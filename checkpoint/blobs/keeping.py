@@ -36,6 +36,11 @@ async def kept(wire: Wire, slug: str, run: str, data: bytes) -> bytes:
     return await _written(wire.blobs, key_of(wire, slug, run, data), data)
 
 
+def asks_store(wire: Wire, data: bytes) -> bool:
+    """Whether `kept` will ask the store for this data, as far as can be told before it is sealed."""
+    return bool(keys_in(data)) or (wire.blobs is not None and len(data) > wire.settings.blobs_above // 2)
+
+
 async def taken_over(wire: Wire, slug: str, run: str, data: bytes) -> bytes:
     """Return JSON that a run takes over, with copies of its own in place of other runs' blobs; errors as `kept`."""
     own = key_of(wire, slug, run, b"").rpartition("/")[0] + "/"

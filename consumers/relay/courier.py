@@ -7,7 +7,7 @@ nothing.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from stepstream.bus.wire.connection.retry import patiently
 from stepstream.bus.wire.publishing import Publisher
 from stepstream.bus.wire.streams import event_of
 from stepstream.bus.wire.wire import Wire
+from stepstream.checkpoint.blobs.keeping import asks_store
 from stepstream.checkpoint.ends.ends import FAILED, LISTENED, EndOfRun, load_end
 from stepstream.checkpoint.ends.subscriptions import Subscriptions
 from stepstream.checkpoint.run.begin import begin
@@ -43,6 +44,21 @@ from stepstream.consumers.relay.event_cancellation import EventCancellation
 from stepstream.consumers.relay.unasked import Unasked
 
 AT_ONCE = 50
+_MOST_AT_STORE = 1_000
+"""So many entries may wait for the store of large results without a slot: small, for what they bring is read later."""
+
+
+class _Slot:
+    """The slot of an entry, if it has one: given back once, at the end or before it waits for the store."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._is_taken = slots.take()
+
+    def give_back(self) -> None:
+        if self._is_taken:
+            self._is_taken = False
+            self._slots.give_back()
 
 
 class Courier:
@@ -66,31 +82,46 @@ class Courier:
         self._cancellation = cancellation
         self._publisher = Publisher(wire)
         self._carrying = Background(signals)
+        self._at_store = 0
+        self._store_turns = asyncio.Semaphore(AT_ONCE)
 
     def begin(self, deliveries: Sequence[Delivery]) -> None:
         """Carry what entries of one feed bring."""
         for delivery in deliveries:
-            self._carrying.start(self._carry(delivery, has_slot=self.slots.take()))
+            self._carrying.start(self._carry(delivery, _Slot(self.slots)))
 
     async def settled(self) -> None:
         """Wait until all that was taken is carried."""
         await self._carrying.settled()
 
-    async def _carry(self, delivery: Delivery, *, has_slot: bool) -> None:
+    async def _carry(self, delivery: Delivery, slot: _Slot) -> None:
         try:
-            await self._handle(delivery)
+            await self._handle(delivery, slot)
         finally:
-            if has_slot:
-                self.slots.give_back()
+            slot.give_back()
 
-    async def _handle(self, delivery: Delivery) -> None:
+    @contextlib.asynccontextmanager
+    async def _storing(self, slot: _Slot, data: bytes) -> AsyncGenerator[None]:
+        """Hold nobody up while the store of large results is asked, where it is: one that hangs takes half a minute."""
+        if not asks_store(self._wire, data) or self._at_store >= _MOST_AT_STORE:
+            yield
+            return
+        slot.give_back()
+        self._at_store += 1
+        try:
+            async with self._store_turns:
+                yield
+        finally:
+            self._at_store -= 1
+
+    async def _handle(self, delivery: Delivery, slot: _Slot) -> None:
         try:
             if delivery.feed.kind == "ends":
-                await self._tell_end(delivery)
+                await self._tell_end(delivery, slot)
             elif delivery.feed.kind == "cancels":
                 await self._cancellation.offer(delivery)
             else:
-                await self._offer(delivery)
+                await self._offer(delivery, slot)
         except ValueError as error:
             self._exits.drop_senseless(delivery, error)
             return
@@ -103,7 +134,7 @@ class Courier:
 
     # -- ends -------------------------------------------------------------------------------------------------------
 
-    async def _tell_end(self, delivery: Delivery) -> None:
+    async def _tell_end(self, delivery: Delivery, slot: _Slot) -> None:
         function = delivery.feed.function
         run, caller = (delivery.fields.get(name, b"").decode() for name in (b"run", b"parent"))
         if step := delivery.fields.get(b"step"):
@@ -117,7 +148,7 @@ class Courier:
             return
         writes: list[Awaitable[Any]] = []
         if ended.parent:
-            writes.append(self._tell_caller(ended))
+            writes.append(self._tell_caller(ended, slot))
         if ended.status == "failed" and function.failure is not None:
             run = run_id(function.failure.slug, "failure", ended.run, ended.ended)
             failed = ended.told(FAILED, self._trace(ended))
@@ -137,12 +168,13 @@ class Courier:
             return event.trace
         return str(self._tracing.turn(ended.slug, ended.run, 0, event).context)
 
-    async def _tell_caller(self, ended: EndOfRun) -> None:
+    async def _tell_caller(self, ended: EndOfRun, slot: _Slot) -> None:
         error = ended.error
         if ended.status != "completed" and error is None:
             error = Failure(ended.status, f"the invoked run was {ended.status}")
         data = bytes(ended.output) if ended.output is not None else b"null"
-        await self._resolve_caller(ended.parent, data, error)
+        async with self._storing(slot, data):
+            await self._resolve_caller(ended.parent, data, error)
 
     async def _resolve_caller(self, caller: str, data: bytes, error: Failure | None) -> None:
         slug, run, step = caller.split("|", 2)
@@ -154,7 +186,7 @@ class Courier:
 
     # -- waits ------------------------------------------------------------------------------------------------------
 
-    async def _offer(self, delivery: Delivery) -> None:
+    async def _offer(self, delivery: Delivery, slot: _Slot) -> None:
         name = delivery.feed.name
         event = event_of(name, delivery.id, delivery.fields)
         try:
@@ -163,10 +195,12 @@ class Courier:
             return
         encoded = codec.encode(event)
         async for waits in by_value(self._wire, name, plain):
-            await self._answer(waits, name, delivery.id, plain, encoded)
-        await self._answer(await by_expression(self._wire, name), name, delivery.id, plain, encoded)
+            await self._answer(waits, name, delivery.id, plain, encoded, slot)
+        await self._answer(await by_expression(self._wire, name), name, delivery.id, plain, encoded, slot)
 
-    async def _answer(self, waits: list[Wait], name: str, entry: str, plain: dict[str, Any], encoded: bytes) -> None:
+    async def _answer(
+        self, waits: list[Wait], name: str, entry: str, plain: dict[str, Any], encoded: bytes, slot: _Slot
+    ) -> None:
         """Give an event to those of the waits that it is for; each is sent a copy, so a few megabytes go at a time."""
         place, ms = entry_place(entry), await added_at(self._wire, entry, (one.deadline for one in waits))
         over = [wait for wait in waits if wait.deadline < ms]
@@ -178,9 +212,10 @@ class Courier:
         for start in range(0, len(waits), at_once):
             some = waits[start : start + at_once]
             named = f"{name}|{entry}"
-            await asyncio.gather(
-                *(resolve(self._wire, one.slug, one.run, one.step, "event", encoded, entry=named) for one in some)
-            )
+            async with self._storing(slot, encoded):
+                await asyncio.gather(
+                    *(resolve(self._wire, one.slug, one.run, one.step, "event", encoded, entry=named) for one in some)
+                )
         await disarm(self._wire, name, over + waits)
         if own.unopened is not None:  # the others have theirs; for this run it stays pending
             raise own.unopened

@@ -1,5 +1,6 @@
 """Large results: in the store before what refers to them, read back wherever they are used, never lost or guessed."""
 
+import asyncio
 import base64
 import os
 import shutil
@@ -7,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -14,6 +16,7 @@ import msgspec
 import pytest
 
 from stepstream import Context, NewEvent, Step, create_app
+from stepstream.bus.blobs.folder import Folder
 from stepstream.bus.encryption import users_codec
 from stepstream.bus.errors import BlobGone, EventInvalid
 from stepstream.bus.settings import Settings
@@ -28,6 +31,8 @@ from stepstream.checkpoint.read.run.recording import record
 from stepstream.checkpoint.run.record import Run
 from stepstream.checkpoint.run.resolve import hurry_failed
 from stepstream.checkpoint.waits.signals import send_signal
+from stepstream.consumers import executor
+from stepstream.consumers.relay.courier import AT_ONCE as COURIERS
 from stepstream.consumers.worker import Worker
 from tests import codecs
 from tests.support import Lab, eventually, running
@@ -399,7 +404,7 @@ async def test_what_is_encrypted_is_encrypted_in_the_store_too(
 
 def test_a_key_names_the_run_that_it_belongs_to_whatever_its_function_is_called() -> None:
     from types import SimpleNamespace
-    from typing import Any, cast
+    from typing import cast
 
     wire = cast("Any", SimpleNamespace(settings=Settings(prefix="a:b")))
     for slug in ("shop-send", "shop/send", ".odd", "sendU.20.mail", "ümlaut"):
@@ -431,3 +436,83 @@ async def test_blobs_of_runs_that_are_kept_no_more_are_counted_and_deleted_and_n
     assert blobs_of(folder, runs["gone"].id) == []
     assert len(blobs_of(folder, runs["kept"].id)) == len(blobs_of(folder, runs["youn"].id)) == 1
     assert (await looked_through(lab.wire)).left_over == 0
+
+
+async def test_a_store_that_hangs_holds_up_no_caller_of_small_results(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, is_back = list[str](), asyncio.Event()
+    real = Folder.get
+
+    async def get(self: Folder, key: str) -> bytes:
+        if owner_of(key)[0] == "test-child":
+            hung.append(key)
+            await is_back.wait()
+        return await real(self, key)
+
+    monkeypatch.setattr(Folder, "get", get)
+
+    @lab.app.function("child")
+    async def child(ctx: Context[dict[str, int]], step: Step) -> str:
+        return f"{ctx.event.data['n']} {LARGE}" if ctx.event.data["n"] else "small"
+
+    @lab.app.function("makes", on="asked", retries=0)
+    async def makes(ctx: Context[dict[str, int]], step: Step) -> int:
+        return len(await step.invoke("call", child, data=ctx.event.data))
+
+    @lab.app.function("calls", on="small", retries=0)
+    async def calls(ctx: Context, step: Step) -> str:
+        return await step.invoke("call", child, data={"n": 0})
+
+    async def are_hung() -> bool:
+        return len(hung) >= COURIERS
+
+    await lab.work()
+    for n in range(1, COURIERS + 11):
+        await lab.send("asked", {"n": n})
+    await eventually(are_hung, "as many large results are asked for as are carried at once")
+    await lab.send("small")
+    await lab.status(await lab.first("test-calls"), "completed")
+    is_back.set()
+    assert len(await lab.ended(2 * (COURIERS + 11))) == 2 * (COURIERS + 11)
+
+
+async def test_what_comes_for_a_run_under_way_is_asked_of_the_store_once_while_that_hangs(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, polled, goes_on = list[str](), list[int](), asyncio.Event()
+    real_get, real_poll = Folder.get, executor.poll
+
+    async def get(self: Folder, key: str) -> bytes:
+        hung.append(key)
+        await goes_on.wait()
+        return await real_get(self, key)
+
+    async def poll(*given: Any) -> Any:
+        found = await real_poll(*given)
+        if hung:
+            polled.append(1)
+        return found
+
+    monkeypatch.setattr(Folder, "get", get)
+    monkeypatch.setattr(executor, "poll", poll)
+
+    @lab.app.function("makes", on="asked", retries=0)
+    async def makes(ctx: Context, step: Step) -> list[object]:
+        return await asyncio.gather(
+            step.wait_for_signal("go", "go", timeout="1d"), step.run("slow", lambda: goes_on.wait())
+        )
+
+    async def is_sent() -> bool:
+        return await send_signal(lab.wire, "go", LARGE) is not None
+
+    async def is_polled() -> bool:
+        return len(polled) >= 3
+
+    await lab.work()
+    await lab.send("asked")
+    await eventually(is_sent, "the run waits for its signal, and goes on")
+    await eventually(is_polled, "it is looked at three more times while its store hangs")
+    assert len(hung) == 1
+    goes_on.set()
+    assert (await lab.one()).status == "completed"
