@@ -133,6 +133,7 @@ class Worker:
         idle_detection.install(asyncio.get_running_loop())
         tag_records()
         wire = self._wire = Wire(self.settings, self.name, self.signals.notice)
+        wire.open_blobs()
         wire.now = self._now
         _tell_of_redis(wire, self.signals)
         leases = Leases(self.settings, self.name, self._lost, self._clock_set, wire.trouble.met, self.signals)

@@ -90,6 +90,7 @@ def serve(
 
 async def _serve(site: Site, made: Server, bound: socket.socket) -> None:
     """Serve a site whose functions are registered at once: a deploy may end before the first event comes."""
+    _ = site.state.store.wire  # a store of large results that makes no sense is told before anybody asks
     registering = asyncio.create_task(site.register()) if site.buses else None
     try:
         await run(made, [bound])

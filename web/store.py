@@ -42,6 +42,7 @@ class Store:
 
     def _open(self) -> Opened:
         wire = Wire(self._settings or read()[0], "bus-web", structlog.get_logger("web").warning)
+        wire.open_blobs()
         return Opened(wire, Publisher(wire, self._kinds_of, Listeners(wire, [bus.functions for bus in self._buses])))
 
     async def register(self) -> None:

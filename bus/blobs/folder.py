@@ -119,7 +119,7 @@ class Folder:
         try:
             return target.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            self._root.stat()  # a folder that is not mounted has lost nothing: that is another error
+            os.stat(f"{self._root}/.")  # a folder that is not mounted, or none, has lost nothing: that is another error
             return None
 
     def _unlink(self, targets: Sequence[Path]) -> None:

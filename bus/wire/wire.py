@@ -67,6 +67,10 @@ class Wire:
         url = self.settings.blobs_url
         return open_store(url) if url else None
 
+    def open_blobs(self) -> None:
+        """Open the store of large results, in a process that is to use it: ConfigError where that cannot be."""
+        _ = self.blobs
+
     def pipe(self, *, loads_scripts: bool = False, extra_timeout: float = 0.0, only_reads: bool = False) -> Pipe:
         """Return a new connection; `extra_timeout` (s) for one that blocks on purpose."""
         return Pipe(

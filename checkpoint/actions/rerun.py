@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -79,9 +80,12 @@ async def rerun(
         if from_step not in steps:
             raise StepNotFound(run, from_step, steps)
         before = steps[: steps.index(from_step)]
+        own = await _with_blobs_of_its_own(wire, found.function, run, new, before)
         if not await wire.lasting_script(_COPY, [keys.function(found.function, new)], run, new, *before, patience=10.0):
             raise RunNotFound(run)  # forgotten meanwhile
-        await _take_over_blobs(wire, found.function, new, before)
+        for step, memo in own.items():
+            put = partial(wire.call, "HSET", keys.steps(found.function, new), step, memo)
+            await patiently(put, 10.0)
     prefix, sent = keys.function(found.function, new), codec.encode(event)
     _, *why = _words(await wire.lasting_script(_AGAIN, [prefix], 1, _ENOUGH_BYTES, run, new, sent, patience=10.0))[0]
     if why:
@@ -156,14 +160,18 @@ def _new_id(slug: str, run: str, request: str, ms: int) -> str:
     return run_id(slug, "rerun", f"{run}|{request}", ms, partition_of(run))
 
 
-async def _take_over_blobs(wire: Wire, slug: str, run: str, steps: Sequence[str]) -> None:
-    """Copy the large results that a new run has taken over: those of the old one go with it."""
-    key = keys.steps(slug, run)
+async def _with_blobs_of_its_own(wire: Wire, slug: str, run: str, new: str, steps: Sequence[str]) -> dict[str, bytes]:
+    """Copy the large results that a new run takes over, for those of the old one go with it; return their memos.
+
+    It comes before anything is stored of the new run: a store that cannot be asked leaves nothing behind.
+    """
+    found: dict[str, bytes] = {}
     for part in parts(steps):
-        memos: list[bytes | None] = await wire.load("HMGET", key, *part, patience=10.0)
+        memos: list[bytes | None] = await wire.load("HMGET", keys.steps(slug, run), *part, patience=10.0)
         for step, memo in zip(part, memos, strict=True):
             if memo is not None and BLOB_MARK in memo:
-                await wire.call("HSET", key, step, await taken_over(wire, slug, run, memo))
+                found[step] = await taken_over(wire, slug, new, memo)
+    return found
 
 
 async def _finished_steps(wire: Wire, slug: str, run: str) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 from stepstream import Context, NewEvent, Step, create_app
 from stepstream.bus.blobs.folder import Folder
 from stepstream.bus.encryption import users_codec
-from stepstream.bus.errors import BlobGone, EventInvalid
+from stepstream.bus.errors import BlobGone, ConfigError, EventInvalid
 from stepstream.bus.settings import Settings
 from stepstream.bus.values.ids import partition_of
 from stepstream.bus.wire import keys
@@ -34,8 +34,8 @@ from stepstream.checkpoint.waits.signals import send_signal
 from stepstream.consumers import executor
 from stepstream.consumers.relay.courier import AT_ONCE as COURIERS
 from stepstream.consumers.worker import Worker
-from tests import codecs
-from tests.support import Lab, eventually, running
+from tests import codecs, forks
+from tests.support import Lab, eventually, free_port, running
 
 LARGE = "canary " * 20_000
 ENDS = "async.data.function_id == 'test-makes'"
@@ -334,7 +334,13 @@ async def test_a_result_waits_for_the_store_and_no_attempt_is_used_up(lab: Lab, 
 
 
 @pytest.mark.parametrize(
-    ("how", "code"), [("gone", "blob_gone"), ("unmounted", "blobs_unfit"), ("no setting", "blobs_unfit")]
+    ("how", "code"),
+    [
+        ("gone", "blob_gone"),
+        ("unmounted", "blobs_unfit"),
+        ("a file in its place", "blobs_unfit"),
+        ("no setting", "blobs_unfit"),
+    ],
 )
 async def test_a_run_whose_blob_cannot_be_had_waits_and_goes_on_when_it_is_back(
     lab: Lab, folder: Path, tmp_path: Path, how: str, code: str
@@ -358,8 +364,10 @@ async def test_a_run_whose_blob_cannot_be_had_waits_and_goes_on_when_it_is_back(
     aside, url = tmp_path / "aside", lab.settings.blobs_url
     if how == "no setting":
         url = ""
-    elif how == "unmounted":
+    elif how != "gone":
         folder.rename(aside)
+        if how == "a file in its place":
+            folder.write_text("it is no folder")
     else:
         shutil.copytree(folder, aside)
         for path in blobs_of(folder, run.id):
@@ -370,6 +378,8 @@ async def test_a_run_whose_blob_cannot_be_had_waits_and_goes_on_when_it_is_back(
     assert (waits.status, waits.attempt, waits.crashes) == ("waiting", 0, 0)
     assert ("BUS_BLOBS_URL" in str(waits.error)) == (how == "no setting")
     assert caught == []
+    if how == "a file in its place":
+        folder.unlink()
     if how != "no setting":
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
@@ -516,3 +526,36 @@ async def test_what_comes_for_a_run_under_way_is_asked_of_the_store_once_while_t
     assert len(hung) == 1
     goes_on.set()
     assert (await lab.one()).status == "completed"
+
+
+async def test_a_rerun_that_the_store_does_not_allow_leaves_nothing_behind(lab: Lab, folder: Path) -> None:
+    @lab.app.function("makes", on="asked")
+    async def makes(ctx: Context, step: Step) -> None:
+        await step.run("one", lambda: LARGE)
+        await step.run("two", lambda: "small")
+
+    await lab.work()
+    await lab.send("asked")
+    run = await lab.one()
+    for path in blobs_of(folder, run.id):
+        path.unlink()
+    before = await lab.admin.call("KEYS", keys.pattern())
+    with pytest.raises(BlobGone):
+        await rerun(lab.wire, run.id, "two")
+    assert sorted(await lab.admin.call("KEYS", keys.pattern())) == sorted(before)
+
+
+async def test_a_worker_and_a_site_whose_store_makes_no_sense_do_not_start(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @lab.app.function("makes", on="asked")
+    async def makes(ctx: Context, step: Step) -> None: ...
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    bad = msgspec.structs.replace(lab.settings, blobs_url="s3://results")
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL must be an address"):
+        await Worker(lab.app, settings=bad).run()
+    environ = {"BUS_REDIS_URL": bad.redis_url, "BUS_BLOBS_URL": bad.blobs_url, "AWS_ENDPOINT_URL": "nonsense"}
+    served = forks.bus("serve", "--port", str(free_port()), env={**os.environ, **environ})
+    assert served.returncode == 1
+    assert "AWS_ENDPOINT_URL must be an address" in served.stderr
