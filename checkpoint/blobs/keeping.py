@@ -43,8 +43,11 @@ def asks_store(wire: Wire, data: bytes) -> bool:
 
 async def taken_over(wire: Wire, slug: str, run: str, data: bytes) -> bytes:
     """Return JSON that a run takes over, with copies of its own in place of other runs' blobs; errors as `kept`."""
+    keys = keys_in(data)
+    if not keys:
+        return data
     own = key_of(wire, slug, run, b"").rpartition("/")[0] + "/"
-    others = [key for key in keys_in(data) if not key.startswith(own)]
+    others = [key for key in keys if not key.startswith(own)]
     if not others:
         return data
     store, found = _store(wire), await _read(wire, others)
