@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from stepstream.bus.blobs.reference import keys_in, reference, replaced
+from stepstream.bus.blobs.reference import BLOB_MARK, keys_in, reference, replaced
 from stepstream.bus.blobs.store import BlobStore
 from stepstream.bus.encryption.sealing import sealed
 from stepstream.bus.errors import BlobGone, StoreUnfit
@@ -30,7 +30,7 @@ async def kept(wire: Wire, slug: str, run: str, data: bytes) -> bytes:
     """
     data = sealed(data)
     if wire.blobs is None or len(data) <= wire.settings.blobs_above:
-        return await taken_over(wire, slug, run, data)
+        return await taken_over(wire, slug, run, data) if BLOB_MARK in data else data
     if keys_in(data):  # a blob refers to none: who reads it has it whole, who copies it copies all
         data = sealed(await brought(wire, data))
     return await _written(wire.blobs, key_of(wire, slug, run, data), data)

@@ -84,7 +84,7 @@ class Recorder:
                 self._wire, self.owned, step, kind, data=data, error=error, attempts=attempts, took_ms=took_ms,
                 since=since, opened=opened, known=state.known, entry=entry, timed_out=timed_out,
             )  # fmt: skip
-            resolved = await memos_brought(self._wire, saved.resolved)
+            resolved = saved.resolved and await memos_brought(self._wire, saved.resolved)
             there = saved.memo and (await memos_brought(self._wire, {step: saved.memo}))[step]
         except NOT_HERE as not_had:
             self.abandon(not_had)
