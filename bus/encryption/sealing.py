@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from stepstream.bus.blobs.reference import BLOB_MARK, in_words
-from stepstream.bus.encryption.users_codec import codec_in_use
+from stepstream.bus.encryption.users_codec import codec_in_use, has_codec
 from stepstream.bus.errors import StoreError
 from stepstream.bus.values import codec
 
@@ -61,7 +61,7 @@ def refuse_mark(data: bytes) -> bytes:
 
     Any such field, for what is decoded and written again has neither its spaces and escapes nor its place any more.
     """
-    if b"\\u00" in data or any(name in data for name in _FIELDS):
+    if b"$" in data or b"\\u00" in data:  # each step's result is looked at, and hardly any has one of these
         for name, field in _FIELDS.items():
             if field.search(data):
                 raise Reserved(name.decode())
@@ -73,7 +73,7 @@ def sealed(data: bytes) -> bytes:
 
     What is sealed already, or made of it by the engine, stays as it is; null tells nothing.
     """
-    if _MARK in data or BLOB_MARK in data or data == b"null":
+    if not has_codec() or _MARK in data or BLOB_MARK in data or data == b"null":
         return data
     return sealed_text(data)
 

@@ -66,6 +66,11 @@ def _called(found: object) -> str:
     return f"the class {found.__name__}" if isinstance(found, type) else f"of type {type(found).__name__}"
 
 
+def has_codec() -> bool:
+    """Whether this process has a codec: then all that it stores of data and results is sealed."""
+    return _codec is not None
+
+
 def codec_in_use() -> tuple[Codec | None, str]:
     """Return the codec of this process and what names it; None and nothing when it has none."""
     return _codec, _named or ""

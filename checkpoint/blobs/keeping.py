@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from stepstream.bus.blobs.reference import BLOB_MARK, keys_in, reference, replaced
 from stepstream.bus.blobs.store import BlobStore
 from stepstream.bus.encryption.sealing import sealed
+from stepstream.bus.encryption.users_codec import has_codec
 from stepstream.bus.errors import BlobGone, StoreUnfit
 from stepstream.bus.wire.wire import Wire
 
@@ -20,6 +21,11 @@ _AT_ONCE = 8
 _NO_STORE = "it is kept in the store of large results, and this process has no BUS_BLOBS_URL: set it as the others have"
 _ODD = re.compile(r"[^A-Za-z0-9._-]|^[._-]")
 _SPELT = re.compile(r"=([0-9A-F]+)=")
+
+
+def is_kept_as_it_is(wire: Wire, data: bytes) -> bool:
+    """Whether a result needs neither codec nor store: `kept` need not be asked, which costs each step something."""
+    return wire.blobs is None and BLOB_MARK not in data and not has_codec()
 
 
 async def kept(wire: Wire, slug: str, run: str, data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from stepstream.bus.process.failpoints import reached
 from stepstream.bus.values import codec
 from stepstream.bus.wire.scripts import script
 from stepstream.bus.wire.wire import Wire
-from stepstream.checkpoint.blobs.keeping import kept
+from stepstream.checkpoint.blobs.keeping import is_kept_as_it_is, kept
 from stepstream.checkpoint.facts.attempts import record_of as attempt_of
 from stepstream.checkpoint.run.memo import (
     MAX_STATE_BYTES,
@@ -86,7 +86,9 @@ async def save(
 
     CannotSeal, StoreUnfit: what it returned cannot be sealed, or is large and its store does not take it.
     """
-    stored = b"null" if not data else await kept(wire, owned.slug, owned.run, data)
+    stored = data or b"null"
+    if not is_kept_as_it_is(wire, stored):
+        stored = await kept(wire, owned.slug, owned.run, stored)
     reply = await wire.together(
         _SAVE,
         owned.prefix,
@@ -106,12 +108,10 @@ async def save(
     reached("save.replied")
     word = cast("Word", reply[0].decode())
     if word == "mine":
-        return Saved(
-            word,
-            n=int(reply[1]),
-            cancel=codec.decode_as(reply[2], Failure) if reply[2] else None,
-            resolved={name: one for name, one in memos_of(reply[3]).items() if name != step},
-        )
+        resolved = memos_of(reply[3])
+        resolved.pop(step, None)
+        cancel = codec.decode_as(reply[2], Failure) if reply[2] else None
+        return Saved(word, n=int(reply[1]), cancel=cancel, resolved=resolved)
     if word == "there":
         return Saved(word, memo=memo_of(reply[1]))
     return Saved(word, full=reply[1].decode() if word == "full" else "")

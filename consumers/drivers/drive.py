@@ -2,7 +2,7 @@
 
 import asyncio
 
-from stepstream.checkpoint.blobs.keeping import kept
+from stepstream.checkpoint.blobs.keeping import is_kept_as_it_is, kept
 from stepstream.checkpoint.read.run.bringing import NOT_HERE, event_brought, memos_brought
 from stepstream.consumers.delivery.background import outside
 from stepstream.consumers.drivers.contract import Call, Driver, Outcome, Raised, Returned, Stopped
@@ -43,10 +43,11 @@ async def _called(turn: Turn, driver: Driver) -> Outcome:
     state = turn.state
     try:
         turn.event = await event_brought(turn.wire, turn.event)
-        state.memos = await memos_brought(turn.wire, state.memos)
+        if state.memos:
+            state.memos = await memos_brought(turn.wire, state.memos)
         call = Call(turn.function, turn.run, turn.event, state.attempt, state.memos, state.open)
         outcome = await driver.call(call, turn)
-        if turn.over or not isinstance(outcome, Returned):
+        if turn.over or not isinstance(outcome, Returned) or is_kept_as_it_is(turn.wire, outcome.output):
             return outcome
         return Returned(await kept(turn.wire, turn.owned.slug, turn.run, outcome.output))
     except NOT_HERE as error:

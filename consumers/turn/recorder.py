@@ -103,7 +103,8 @@ class Recorder:
             if saved.cancel is not None:
                 self.cancel(saved.cancel)
                 raise TurnOver
-            state.resolve(resolved)
+            if resolved:
+                state.resolve(resolved)
             if self.signals.step_saved:
                 told = StepSaved(self.function.slug, self.owned.run, step, took_ms, kind, error is not None)
                 self.signals.step_saved.send(told)
