@@ -9,7 +9,7 @@ NAMES = frozenset({
     "publish.sent", "read.replied", "claim.replied", "start.replied", "body.ended", "save.replied", "open.replied",
     "park.replied", "park.acked", "end.replied", "end.acked", "timers.fired", "release.replied",
     "send.stored", "courier.told", "cron.ticked", "admit.replied", "pop.replied",
-    "delayed.published", "outbox.published",
+    "delayed.published", "outbox.published", "blob.written",
 })  # fmt: skip
 
 _armed: str | None = None

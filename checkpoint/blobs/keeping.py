@@ -15,6 +15,7 @@ from stepstream.bus.blobs.store import BlobStore
 from stepstream.bus.encryption.sealing import sealed
 from stepstream.bus.encryption.users_codec import has_codec
 from stepstream.bus.errors import BlobGone, StoreUnfit
+from stepstream.bus.process.failpoints import reached
 from stepstream.bus.wire.wire import Wire
 
 _AT_ONCE = 8
@@ -65,6 +66,7 @@ async def taken_over(wire: Wire, slug: str, run: str, data: bytes) -> bytes:
 
 async def _written(store: BlobStore, key: str, data: bytes) -> bytes:
     await store.put(key, data)
+    reached("blob.written")
     return reference(key, len(data))
 
 

@@ -8,6 +8,8 @@ import time
 from stepstream import Bus, Concurrency, Cron, Retry
 
 app = Bus("chaos")
+LARGE = "large " * 2_000
+"""Larger than BUS_BLOBS_ABOVE of the tests that set it."""
 
 
 def seconds() -> float:
@@ -108,6 +110,23 @@ async def cross(ctx, step):
     reply = await step.wait_for_event("reply", "chaos/reply", if_=f"async.data.to == '{ctx.run_id}'", timeout=30)
     called, _ = await asyncio.gather(step.invoke("call", child), step.run("beside", body, "beside"))
     return [len(ids), reply.data["to"] == ctx.run_id, called]
+
+
+@app.function("large-child")
+async def large_child(ctx, step):
+    return f"child {LARGE}"
+
+
+@app.function("large", on="chaos/large")
+async def large(ctx, step):
+    """Results that are kept in a store: of steps, of a call, of the run."""
+
+    async def body(name: str) -> str:
+        note(ctx.run_id, name)
+        return f"{name} {LARGE}"
+
+    done = [await step.run(name, body, name) for name in ("one", "two")]
+    return [*done, await step.invoke("call", large_child)]
 
 
 @app.function("blocking", on="chaos/blocking")

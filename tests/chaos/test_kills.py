@@ -1,6 +1,7 @@
 """Processes are killed, stopped and started again: what was recorded stands, what was not is done again, once."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ from stepstream.bus.wire import keys
 from stepstream.bus.wire.wire import Wire
 from stepstream.checkpoint.facts.workers import WorkerView, workers_told
 from tests import forks
+from tests.chaos.app import LARGE
 from tests.patience import PATIENT_S
 from tests.support import ValkeyProcess, WorkerProcess, journal
 
@@ -270,6 +272,7 @@ IN_A_RUN = sorted(
         "pop.replied",
         "delayed.published",  # tests/system/test_delayed.py
         "outbox.published",  # tests/system/test_outbox.py
+        "blob.written",  # below
     }
 )
 
@@ -302,6 +305,35 @@ def test_what_crosses_slots_arrives_once_when_its_worker_dies_at(arena: Arena, n
     assert arena.store.xlen(keys.events("chaos/reply")) == count
     arena.idle("cross")
     arena.until(lambda: arena.store.xlen(keys.ends("chaos-child")) == 0, "the end is told, and gone")
+
+
+AT_BLOBS = [*(("blob.written", n) for n in range(1, 6)), ("save.replied", 2), ("courier.told", 1), ("end.replied", 2)]
+"""Blobs are written for two steps, the child's result, the copy that its caller takes over, and the run's result."""
+
+
+@pytest.mark.parametrize("times", range(TIMES))
+@pytest.mark.parametrize(("name", "passing"), AT_BLOBS)
+def test_a_large_result_is_recorded_once_and_is_whole_when_its_worker_dies_at(
+    arena: Arena, tmp_path: Path, name: str, passing: int, times: int
+) -> None:
+    store = {"BUS_BLOBS_URL": f"file://{tmp_path}/blobs", "BUS_BLOBS_ABOVE": "4096"}
+    dying = arena.worker(lease="0.6", BUS_FAILPOINT=f"{name}:{passing}", **store)
+    arena.send("chaos/large")
+    arena.until(lambda: dying.process.poll() is not None, f"the worker dies at {name}")
+    assert dying.process.returncode == 9
+    arena.worker(lease="0.6", **store)
+    arena.until(lambda: arena.ended("large", 1) and arena.ended("large-child", 1), "the runs ended")
+    [(run, kept)] = arena.runs("large").items()
+    assert kept["status"] == "completed"
+    memos = arena.steps("large", run)
+    assert sorted(memo["n"] for memo in memos.values()) == [1, 2, 3]
+    whole = [f"{one} {LARGE}" for one in ("one", "two", "child")]
+    for step, told in zip(("one", "two", "call"), whole, strict=True):
+        assert json.loads((tmp_path / "blobs" / memos[step]["data"]["$blob"]).read_bytes()) == told
+        assert run in memos[step]["data"]["$blob"].split("/"), "what it took over is its own"
+    assert json.loads((tmp_path / "blobs" / json.loads(kept["output"])["$blob"]).read_bytes()) == whole
+    assert sum(arena.bodies().values()) <= 2 + (name == "blob.written" and passing <= 2)
+    arena.idle("large")
 
 
 IN_LINE = [
